@@ -1,0 +1,89 @@
+"""The contract of a stage: what it reads, what it writes, and the pure function between them.
+
+A :class:`TableStage` maps aligned input shards to one output shard. An :class:`ArtifactStage` reads whole
+tables and builds one artifact (a fitted model, a report). Neither knows where the lake is, what Prefect
+or Ray are, or on which machine it runs.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import pyarrow as pa
+
+from spiritlm_core.config import FrozenConfig
+from spiritlm_core.lake.view import TableView
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one worker of a stage wants from the scheduler; `num_gpus` may be fractional."""
+
+    num_cpus: float = 1.0
+    num_gpus: float = 0.0
+
+
+@dataclass(frozen=True)
+class TableInput:
+    """A table that a stage reads; ``columns=None`` reads all of them."""
+
+    table: str
+    columns: tuple[str, ...] | None = None
+
+
+class Progress(Protocol):
+    """Called now and then with the fraction done (0 to 1) and a short line on what is happening."""
+
+    def __call__(self, fraction: float, message: str) -> None: ...
+
+
+class TableStage(ABC):
+    """A pure function from aligned shards to one shard of the table called `name`.
+
+    Results may depend on the arguments of the constructor and the input rows alone: not on the order of
+    shards, the number of workers, the clock or a global random state. Every input row stays a row.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    inputs: ClassVar[tuple[TableInput, ...]]
+    schema: ClassVar[pa.Schema]
+    resources: ClassVar[Resources] = Resources()
+
+    def __init__(self, config: FrozenConfig, models: Mapping[str, Path]) -> None:
+        """`models` maps a role (``"hubert"``) to a local folder or file with that model."""
+        self.config = config
+        self.models = models
+
+    def setup(self) -> None:
+        """Load models; called once per worker, before the first shard."""
+
+    @abstractmethod
+    def process(self, *tables: pa.Table) -> pa.Table:
+        """Compute the output rows of one shard from its input tables, in the order of `inputs`."""
+
+
+class ArtifactStage(ABC):
+    """Builds one artifact from whole tables: a fitted model, a trained model, a report."""
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    inputs: ClassVar[tuple[TableInput, ...]]
+    resources: ClassVar[Resources] = Resources()
+
+    def __init__(self, config: FrozenConfig, models: Mapping[str, Path]) -> None:
+        """`models` maps a role to a local folder or file with that model."""
+        self.config = config
+        self.models = models
+
+    @abstractmethod
+    def build(self, tables: Mapping[str, TableView], out: Path, work: Path, progress: Progress) -> dict[str, Any]:
+        """Write the artifact's files below `out` (an empty folder) and return a small JSON-able summary.
+
+        `work` survives a kill: checkpoints put there let the next attempt resume. It is deleted once the
+        artifact is committed.
+        """

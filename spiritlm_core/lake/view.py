@@ -1,0 +1,44 @@
+"""Reading the rows of a table, shard by shard, without knowing where they lie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+Loader = Callable[[Sequence[str] | None], pa.Table]
+
+
+@dataclass(frozen=True)
+class TableView:
+    """A read-only table made of shards. Cheap to copy and to send to another process."""
+
+    loaders: tuple[Loader, ...]
+    rows: int
+
+    @classmethod
+    def of(cls, *tables: pa.Table) -> TableView:
+        """A view over tables in memory (tests, notebooks)."""
+        return cls(tuple(_InMemory(table) for table in tables), sum(table.num_rows for table in tables))
+
+    def __len__(self) -> int:
+        """Number of shards."""
+        return len(self.loaders)
+
+    def shards(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Yield the shards one at a time, always in the same order, reading only `columns`."""
+        for load in self.loaders:
+            yield load(columns)
+
+    def read(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """All rows in one table; for small columns only."""
+        return pa.concat_tables(list(self.shards(columns)))
+
+
+@dataclass(frozen=True)
+class _InMemory:
+    table: pa.Table
+
+    def __call__(self, columns: Sequence[str] | None) -> pa.Table:
+        return self.table if columns is None else self.table.select(list(columns))
