@@ -52,7 +52,7 @@ class ShardFailedError(SpiritLMError):
     """A shard kept failing; the run stops and can be started again."""
 
 
-class Rejection(Exception):
+class Rejection(Exception):  # noqa: N818 - a verdict on an item, not an error of the program
     """One item cannot be processed; ``str(error)`` is the reason stored in its row."""
 
 

@@ -1,0 +1,1 @@
+"""How a stage runs: one Prefect task per stage, the Ray fan-out, progress and reports."""

@@ -1,0 +1,1 @@
+"""From recordings anywhere to segments of 16 kHz mono speech."""

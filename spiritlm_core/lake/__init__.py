@@ -1,0 +1,1 @@
+"""Content-addressed Parquet: fingerprints, shards, artifacts, snapshots, and the store that holds them."""

@@ -126,4 +126,6 @@ def table_of(rows: list[Row], schema: pa.Schema) -> pa.Table:
     for row in rows:
         if unknown := set(row) - known:
             raise KeyError(f"columns {sorted(unknown)} are not in the schema {sorted(known)}")
-    return pa.table({field.name: pa.array([row.get(field.name) for row in rows], field.type) for field in schema}, schema)
+    return pa.table(
+        {field.name: pa.array([row.get(field.name) for row in rows], field.type) for field in schema}, schema
+    )

@@ -38,7 +38,8 @@ class TableInput:
 class Progress(Protocol):
     """Called now and then with the fraction done (0 to 1) and a short line on what is happening."""
 
-    def __call__(self, fraction: float, message: str) -> None: ...
+    def __call__(self, fraction: float, message: str) -> None:
+        """Report progress."""
 
 
 class TableStage(ABC):
@@ -52,6 +53,7 @@ class TableStage(ABC):
     version: ClassVar[int]
     inputs: ClassVar[tuple[TableInput, ...]]
     schema: ClassVar[pa.Schema]
+    aligned: ClassVar[bool] = True  # one output row for every row of the first input
     resources: ClassVar[Resources] = Resources()
 
     def __init__(self, config: FrozenConfig, models: Mapping[str, Path]) -> None:
@@ -59,7 +61,7 @@ class TableStage(ABC):
         self.config = config
         self.models = models
 
-    def setup(self) -> None:
+    def setup(self) -> None:  # noqa: B027 - a stage without models has nothing to set up
         """Load models; called once per worker, before the first shard."""
 
     @abstractmethod

@@ -1,0 +1,1 @@
+"""The language model: configuration, training, scoring and generation."""

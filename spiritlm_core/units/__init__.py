@@ -1,0 +1,1 @@
+"""Speech units: HuBERT, pitch and style streams, and fitting their models."""

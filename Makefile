@@ -1,0 +1,43 @@
+# make run    set up, then run the quickstart on real speech
+# make test   set up, then run the tests           make check   set up, then lint and type-check
+VENV   := .venv
+PYTHON := $(VENV)/bin/python
+LAKE   ?= lake
+RECIPE ?= quickstart
+
+.PHONY: setup run test test-all check ui lock clean
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: requirements.lock pyproject.toml
+	@python3 -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, python3 is " + sys.version)'
+	@test -x $(PYTHON) || python3 -m venv $(VENV) || { echo "python3 has no venv module: apt-get install python3-venv"; exit 1; }
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' requirements.lock)"
+	$(VENV)/bin/uv pip install --quiet --python $(PYTHON) --requirements requirements.lock
+	$(VENV)/bin/uv pip install --quiet --python $(PYTHON) --no-deps --editable .
+	@touch $@
+
+run: setup
+	$(VENV)/bin/spiritlm run $(RECIPE) --lake $(LAKE)
+
+test: setup
+	$(PYTHON) -m pytest
+
+test-all: setup
+	$(PYTHON) -m pytest -m "slow or not slow"
+
+check: setup
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+ui: setup
+	$(VENV)/bin/spiritlm ui
+
+# Pins are names and versions only: the index they come from is each user's own setting.
+lock: setup
+	$(VENV)/bin/uv pip compile --quiet --upgrade --extra dev --python-version 3.11 --no-annotate --no-header \
+	  --no-emit-index-url --output-file requirements.lock pyproject.toml
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

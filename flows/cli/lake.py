@@ -1,0 +1,109 @@
+"""``spiritlm lake``: look at a lake, check it, tidy it."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from flows.cli.options import DEFAULT_LAKE, JsonOption, LakeOption
+
+app = typer.Typer(help="Look at the lake's tables, check every byte, drop what is not needed.", no_args_is_help=True)
+
+
+@app.command("ls")
+def ls(lake: LakeOption = DEFAULT_LAKE, as_json: JsonOption = False) -> None:
+    """List tables and artifacts by recipe, with rows, shards and size."""
+    from flows.cli.status import status
+
+    status(lake, as_json)
+
+
+@app.command("show")
+def show(
+    table: Annotated[str, typer.Argument(metavar="TABLE", help="audio, words, units, sequences or examples.")],
+    lake: LakeOption = DEFAULT_LAKE,
+    recipe: Annotated[str | None, typer.Option(help="Whose table; needed when several recipes have one.")] = None,
+    limit: Annotated[int, typer.Option(min=0, help="How many rows; 0 for all.")] = 10,
+    rejected: Annotated[bool, typer.Option("--rejected", help="Only rows that a stage gave up on.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per row.")] = False,
+) -> None:
+    """Print rows of a table; audio is shown as its size in bytes."""
+    from spiritlm_core.lake.lake import Lake
+
+    opened = Lake(lake)
+    snapshot = _snapshot(opened, table, recipe)
+    shown = 0
+    for shard in opened.view(snapshot).shards():
+        for row in shard.to_pylist():
+            if rejected and row["reject_stage"] is None:
+                continue
+            if limit and shown == limit:
+                return
+            shown += 1
+            _print_row(row, as_json=as_json)
+
+
+@app.command("verify")
+def verify(lake: LakeOption = DEFAULT_LAKE, as_json: JsonOption = False) -> None:
+    """Read every object and say what is damaged or missing; exit status 1 if anything is."""
+    from spiritlm_core.lake.care import verify as check
+    from spiritlm_core.lake.lake import Lake
+
+    problems = list(check(Lake(lake)))
+    if as_json:
+        typer.echo(json.dumps({"problems": [{"path": p.path, "problem": p.problem} for p in problems]}))
+    else:
+        for problem in problems:
+            typer.echo(f"{problem.path}: {problem.problem}")
+        typer.echo("nothing is wrong" if not problems else f"{len(problems)} problems")
+    raise typer.Exit(1 if problems else 0)
+
+
+@app.command("gc")
+def gc(
+    lake: LakeOption = DEFAULT_LAKE,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be deleted.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete shards, artifacts and snapshots that no recipe uses any more."""
+    from spiritlm_core.lake.care import collect_garbage, describe_size
+    from spiritlm_core.lake.lake import Lake
+
+    sweep = collect_garbage(Lake(lake), dry_run=dry_run)
+    if as_json:
+        typer.echo(json.dumps({"dry_run": dry_run, "paths": sweep.paths, "bytes": sweep.bytes}))
+        return
+    for path in sweep.paths:
+        typer.echo(path)
+    typer.echo(f"{len(sweep.paths)} objects, {describe_size(sweep.bytes)} {'would be' if dry_run else 'were'} deleted")
+
+
+def _snapshot(lake: Any, table: str, recipe: str | None) -> Any:
+    from spiritlm_core.errors import LakeError
+
+    refs = [ref for ref in lake.refs() if ref.name == table and ref.kind == "table" and recipe in (None, ref.recipe)]
+    if not refs:
+        have = sorted({f"{ref.name} ({ref.recipe})" for ref in lake.refs() if ref.kind == "table"})
+        raise LakeError(f"{lake.uri} has no table {table!r}; it has {', '.join(have) or 'none yet'}")
+    if len(refs) > 1:
+        names = ", ".join(ref.recipe for ref in refs)
+        raise LakeError(f"several recipes have a table {table!r} ({names}); choose one with --recipe")
+    return lake.read_snapshot(table, refs[0].target)
+
+
+def _print_row(row: dict[str, Any], *, as_json: bool) -> None:
+    values = {key: f"{len(value)} bytes" if isinstance(value, bytes) else value for key, value in row.items()}
+    if as_json:
+        typer.echo(json.dumps(values, ensure_ascii=False))
+        return
+    for key, value in values.items():
+        if value is not None:
+            typer.echo(f"{key:>15}: {_short(value)}")
+    typer.echo("")
+
+
+def _short(value: Any, limit: int = 200) -> str:
+    text = str(value)
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -1,0 +1,30 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+LakeOption = Annotated[
+    str,
+    typer.Option(
+        "--lake", metavar="URI", envvar="SPIRITLM_LAKE", help="The lake: a folder, file://… or s3://bucket/prefix."
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, nothing else.")]
+RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="Name of a recipe, or path of a .yaml file.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, e.g. --set lm.steps=100. May be repeated."),
+]
+SourceOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--source",
+        metavar="SOURCE",
+        help="Recordings to use instead of the recipe's: a folder, s3://…, prompts:en, librispeech:PATH, "
+        "ljspeech:PATH, manifest:FILE, lhotse:PATH. May be repeated.",
+    ),
+]
+DEFAULT_LAKE = "lake"

@@ -1,0 +1,54 @@
+"""``spiritlm recipes``: what can be run."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from flows.cli.options import JsonOption, SetOption
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command("recipes")(recipes)
+
+
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="Show this recipe (name or file) with every setting.")] = None,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the recipes that come with the package, or show one with all its settings and their defaults."""
+    if name is None:
+        _list(as_json=as_json)
+    else:
+        _show(name, set_ or [], as_json=as_json)
+
+
+def _list(*, as_json: bool) -> None:
+    from flows.recipes import find_recipe, recipe_names
+
+    found = {name: find_recipe(name) for name in recipe_names()}
+    if as_json:
+        typer.echo(json.dumps({name: recipe.description for name, recipe in found.items()}))
+        return
+    for name, recipe in found.items():
+        typer.echo(f"{name:<12} {recipe.description}")
+    typer.echo("\nspiritlm recipes NAME shows one; copy it to a .yaml file of your own to change more than --set can.")
+
+
+def _show(name: str, overrides: list[str], *, as_json: bool) -> None:
+    import yaml
+
+    from flows.recipes import find_recipe
+    from flows.stages import wanted_stages
+
+    recipe = find_recipe(name, overrides)
+    body = recipe.model_dump(mode="json")
+    if as_json:
+        typer.echo(json.dumps(body))
+        return
+    typer.echo(f"# stages: {', '.join(stage.name for stage in wanted_stages(recipe))}")
+    typer.echo(yaml.safe_dump(body, sort_keys=False, allow_unicode=True), nl=False)

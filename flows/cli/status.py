@@ -1,0 +1,87 @@
+"""``spiritlm status``: what the lake says of a recipe; needs neither Prefect nor Ray."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import typer
+
+from flows.cli.options import DEFAULT_LAKE, JsonOption, LakeOption
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command("status")(status)
+
+
+def status(lake: LakeOption = DEFAULT_LAKE, as_json: JsonOption = False) -> None:
+    """Say how far every recipe of a lake is, and who works on it now. Read from the lake alone."""
+    from spiritlm_core.lake.lake import Lake
+    from spiritlm_core.lake.lease import live_leases
+
+    opened = Lake(lake)
+    found = {
+        "lake": opened.uri,
+        "running": [
+            {"recipe": x.recipe, "kind": x.kind, "host": x.host, "pid": x.pid} for x in live_leases(opened.store)
+        ],
+        "recipes": _recipes(opened),
+    }
+    if as_json:
+        typer.echo(json.dumps(found))
+    else:
+        _print(found)
+
+
+def _recipes(lake: Any) -> dict[str, dict[str, Any]]:
+    from flows.stages import STAGES
+
+    order = [stage.name for stage in STAGES]
+    found: dict[str, dict[str, Any]] = {}
+    for ref in sorted(lake.refs(), key=lambda ref: (ref.recipe, order.index(ref.name) if ref.name in order else 99)):
+        found.setdefault(ref.recipe, {})[ref.name] = _stage(lake, ref)
+    return found
+
+
+def _stage(lake: Any, ref: Any) -> dict[str, Any]:
+    from spiritlm_core.errors import LakeError
+    from spiritlm_core.lake.care import resolve_ref
+    from spiritlm_core.lake.snapshot import Snapshot
+
+    about = {"kind": ref.kind, "fingerprint": ref.target, "updated": ref.updated}
+    try:
+        target = resolve_ref(lake, ref)
+    except LakeError as error:
+        return {**about, "error": str(error)}
+    if isinstance(target, Snapshot):
+        totals = target.totals
+        rows = {"rows_out": totals.rows_out, "rejected": totals.rejected, "shards": len(target.shards)}
+        return {**about, **rows, "hours": round(totals.audio_seconds / 3600, 4)}
+    return {**about, "files": len(target.files), "bytes": sum(target.sizes.values()), "seconds": target.seconds}
+
+
+def _print(found: dict[str, Any]) -> None:
+    if not found["recipes"]:
+        typer.echo(f"{found['lake']}: nothing yet; `spiritlm run quickstart --lake {found['lake']}` starts a run")
+    for recipe, stages in found["recipes"].items():
+        typer.echo(f"{recipe}  ({found['lake']})")
+        for name, stage in stages.items():
+            typer.echo(f"  {name:<11} {_line(stage)}")
+    for work in found["running"]:
+        typer.echo(f"working now: {work['kind']} {work['recipe']} (pid {work['pid']} on {work['host']})")
+
+
+def _line(stage: dict[str, Any]) -> str:
+    from spiritlm_core.lake.care import describe_size
+
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(stage["updated"]))
+    if "error" in stage:
+        return f"BROKEN: {stage['error']}"
+    if stage["kind"] == "table":
+        hours = f", {stage['hours']:.2f} h" if stage["hours"] else ""
+        what = f"{stage['rows_out']} rows, {stage['rejected']} rejected, {stage['shards']} shards{hours}"
+    else:
+        what = f"{stage['files']} files, {describe_size(stage['bytes'])}"
+    return f"{stage['fingerprint'][:12]}  {when}  {what}"

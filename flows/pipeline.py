@@ -1,0 +1,120 @@
+"""The flows: the whole pipeline, and the parts of it that people start on their own.
+
+Each flow walks the same list of stages and stops at its own end; what is in the lake already is not
+computed again, so `train` after `corpus` only trains.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from prefect import flow
+from pydantic import Field
+
+from flows.recipes import find_recipe
+from flows.stages import StageSpec, wanted_stages
+from spiritlm_core.errors import RecipeError
+from spiritlm_core.lake.lake import Lake
+from spiritlm_core.lake.lease import hold
+from spiritlm_core.recipe import Recipe
+from tasks.artifacts import run_table
+from tasks.delivery import deliver
+from tasks.progress import Console
+from tasks.run import Run
+from tasks.stages import run_stage
+
+RecipeOrName = Annotated[
+    str | Recipe, Field(description="Name of a recipe that comes with the package, path of a file, or a whole recipe.")
+]
+LakeUri = Annotated[str, Field(description="Where data and models are kept: a folder or s3://bucket/prefix.")]
+Sources = Annotated[list[str], Field(description="Recordings instead of the recipe's: prompts:en, a folder, s3://….")]
+Overrides = Annotated[list[str], Field(description="Settings to change, each KEY=VALUE, for example lm.steps=100.")]
+Until = Annotated[str | None, Field(description="Last stage to run; null runs all.")]
+Refit = Annotated[bool, Field(description="Fit unit models, aligner and tokenizer anew on the corpus as it is now.")]
+
+
+@flow(name="pipeline", log_prints=False)
+def pipeline(
+    recipe: RecipeOrName = "quickstart",
+    lake: LakeUri = "lake",
+    sources: Sources = [],  # noqa: B006 - Prefect shows it as the form's default; never changed
+    overrides: Overrides = [],  # noqa: B006
+    until: Until = None,
+    refit: Refit = False,
+) -> dict[str, Any]:
+    """From recordings to a published model. Returns the account of every stage and where the outputs are."""
+    return run_recipe(load(recipe, sources, overrides), Lake(lake), until=until, refit=refit)
+
+
+@flow(name="corpus", log_prints=False)
+def corpus(
+    recipe: RecipeOrName = "quickstart",
+    lake: LakeUri = "lake",
+    sources: Sources = [],  # noqa: B006
+    overrides: Overrides = [],  # noqa: B006
+    refit: Refit = False,
+) -> dict[str, Any]:
+    """From recordings to packed training sequences."""
+    return run_recipe(load(recipe, sources, overrides), Lake(lake), until="examples", refit=refit)
+
+
+@flow(name="train", log_prints=False)
+def train(
+    recipe: RecipeOrName = "quickstart",
+    lake: LakeUri = "lake",
+    sources: Sources = [],  # noqa: B006
+    overrides: Overrides = [],  # noqa: B006
+) -> dict[str, Any]:
+    """The language model of a recipe, and whatever it still needs before."""
+    return run_recipe(load(recipe, sources, overrides), Lake(lake), until="model")
+
+
+@flow(name="evaluate", log_prints=False)
+def evaluate(
+    recipe: RecipeOrName = "quickstart",
+    lake: LakeUri = "lake",
+    sources: Sources = [],  # noqa: B006
+    overrides: Overrides = [],  # noqa: B006
+) -> dict[str, Any]:
+    """The evaluation of a recipe's model, and whatever it still needs before."""
+    return run_recipe(load(recipe, sources, overrides), Lake(lake), until="evaluation")
+
+
+def load(recipe: str | Recipe, sources: list[str], overrides: list[str]) -> Recipe:
+    """The recipe to run, with `sources` in place of its own. Raises RecipeError or SourceError."""
+    from spiritlm_core.audio.config import parse_source
+
+    if isinstance(recipe, str):
+        loaded = find_recipe(recipe, overrides)
+    elif overrides:
+        raise RecipeError("overrides go with the name of a recipe, not with a whole one: change the recipe itself")
+    else:
+        loaded = recipe
+    if sources:
+        loaded = loaded.model_copy(update={"sources": tuple(parse_source(source) for source in sources)})
+    return loaded
+
+
+def run_recipe(recipe: Recipe, lake: Lake, *, until: str | None = None, refit: bool = False) -> dict[str, Any]:
+    """Run the stages of `recipe` in order, inside a flow. Raises SpiritLMError."""
+    stages = wanted_stages(recipe, until)
+    run = Run(recipe, lake, Console(), refit=refit)
+    with hold(lake.store, "run", recipe.name):
+        try:
+            for spec in stages:
+                _run(run, spec)
+        finally:
+            run.fan_out.close()
+            run_table(list(run.reports.values()))
+        outputs = deliver(run)
+    return {"stages": {name: report.to_dict() for name, report in run.reports.items()}, **outputs}
+
+
+def _run(run: Run, spec: StageSpec) -> None:
+    config, models = spec.config(run.recipe), spec.models(run.recipe)
+    if spec.name == "audio":
+        run_stage(run, run.plan_recordings(spec.cls, config), spec.about)
+    elif spec.kind == "table":
+        run_stage(run, run.plan_table(spec.cls, config, models), spec.about)
+    else:
+        run_stage(run, run.plan_artifact(spec.cls, config, models, pinned=spec.pinned), spec.about)

@@ -1,0 +1,25 @@
+"""Recipes that come with the package, and finding one by name or path."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from spiritlm_core.errors import RecipeError
+from spiritlm_core.recipe import Recipe, load_recipe_file
+
+FOLDER = Path(__file__).parent
+
+
+def recipe_names() -> list[str]:
+    """The names of the recipes that come with the package."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def find_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """A recipe by name, or by the path of a YAML file. Raises RecipeError."""
+    if name.endswith((".yaml", ".yml")) or "/" in name:
+        return load_recipe_file(Path(name).expanduser(), overrides)
+    if name not in recipe_names():
+        raise RecipeError(f"there is no recipe {name!r}; there are {', '.join(recipe_names())}, or give a .yaml file")
+    return load_recipe_file(FOLDER / f"{name}.yaml", overrides)

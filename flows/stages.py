@@ -1,0 +1,205 @@
+"""Which stages there are, in which order, what each one is made from. The whole pipeline on one page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from spiritlm_core.config import FrozenConfig
+from spiritlm_core.errors import RecipeError
+from spiritlm_core.lm.config import ModelConfig
+from spiritlm_core.recipe import Recipe
+
+LINEAGE = "lineage:"
+"""A model role that is given what the run knows about where its inputs come from."""
+
+Models = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """One stage of the pipeline.
+
+    `models` maps a role to the name of an earlier stage, to a model reference (it has ``://``), or to
+    `LINEAGE`. A `pinned` artifact is built once per recipe and kept when the corpus grows.
+    """
+
+    name: str
+    kind: Literal["table", "artifact"]
+    cls: str
+    config: Callable[[Recipe], FrozenConfig]
+    models: Callable[[Recipe], Models] = field(default=lambda _: {})
+    wanted: Callable[[Recipe], bool] = field(default=lambda _: True)
+    pinned: bool = False
+    about: str = ""
+
+
+def _expressive(recipe: Recipe) -> bool:
+    return recipe.variant == "expressive"
+
+
+def _unit_models(recipe: Recipe) -> Models:
+    hubert = recipe.units.hubert.model
+    models = {"hubert": hubert or "hubert", "quantizer": "quantizer"}
+    return {**models, "pitch": "pitch", "style": "style"} if _expressive(recipe) else models
+
+
+def _hubert(recipe: Recipe) -> Models:
+    return {"hubert": recipe.units.hubert.model or "hubert"}
+
+
+def _align_models(recipe: Recipe) -> Models:
+    models = {"asr": recipe.align.asr} if recipe.align.asr else {}
+    return {**models, "aligner": recipe.align.aligner or "aligner"}
+
+
+def _base(recipe: Recipe) -> Models:
+    return {"base": recipe.token_settings.tokenizer.base} if recipe.token_settings.tokenizer.base else {}
+
+
+def _model(recipe: Recipe) -> Models:
+    base = {"base": recipe.lm.base} if recipe.lm.base else {}
+    return {"tokenizer": "tokenizer", **base}
+
+
+STAGES: tuple[StageSpec, ...] = (
+    StageSpec(
+        "audio",
+        "table",
+        "spiritlm_core.audio.stage:AudioStage",
+        config=lambda recipe: recipe.audio,
+        about="recordings, checked, cut at pauses, 16 kHz",
+    ),
+    StageSpec(
+        "aligner",
+        "artifact",
+        "spiritlm_core.align.fit:AlignerFit",
+        config=lambda recipe: recipe.align.fit,
+        wanted=lambda recipe: recipe.align.aligner is None,
+        pinned=True,
+        about="alignment model fitted on the corpus",
+    ),
+    StageSpec(
+        "words",
+        "table",
+        "spiritlm_core.align.stage:WordsStage",
+        config=lambda recipe: recipe.align,
+        models=_align_models,
+        about="words and their times (WhisperX)",
+    ),
+    StageSpec(
+        "hubert",
+        "artifact",
+        "spiritlm_core.units.fit_hubert:HubertFit",
+        config=lambda recipe: recipe.units.hubert,
+        wanted=lambda recipe: recipe.units.hubert.model is None,
+        pinned=True,
+        about="HuBERT pre-trained on the corpus",
+    ),
+    StageSpec(
+        "quantizer",
+        "artifact",
+        "spiritlm_core.units.fit_quantizer:QuantizerFit",
+        config=lambda recipe: recipe.units.quantizer,
+        models=_hubert,
+        pinned=True,
+        about="k-means over HuBERT features",
+    ),
+    StageSpec(
+        "pitch",
+        "artifact",
+        "spiritlm_core.units.fit_pitch:PitchFit",
+        config=lambda recipe: recipe.units.pitch,
+        wanted=_expressive,
+        pinned=True,
+        about="VQ-VAE over F0",
+    ),
+    StageSpec(
+        "style",
+        "artifact",
+        "spiritlm_core.units.fit_style:StyleFit",
+        config=lambda recipe: recipe.units.style,
+        models=_hubert,
+        wanted=_expressive,
+        pinned=True,
+        about="k-means over one-second style features",
+    ),
+    StageSpec(
+        "units",
+        "table",
+        "spiritlm_core.units.stage:UnitsStage",
+        config=lambda recipe: recipe.units,
+        models=_unit_models,
+        about="HuBERT, pitch and style units",
+    ),
+    StageSpec(
+        "tokenizer",
+        "artifact",
+        "spiritlm_core.tokens.fit:TokenizerFit",
+        config=lambda recipe: recipe.token_settings.tokenizer,
+        models=_base,
+        pinned=True,
+        about="text tokenizer",
+    ),
+    StageSpec(
+        "sequences",
+        "table",
+        "spiritlm_core.tokens.stage:SequencesStage",
+        config=lambda recipe: recipe.token_settings.sequences,
+        models=lambda _: {"tokenizer": "tokenizer"},
+        about="text and speech tokens of every word",
+    ),
+    StageSpec(
+        "examples",
+        "table",
+        "spiritlm_core.tokens.stage:ExamplesStage",
+        config=lambda recipe: recipe.token_settings,
+        models=lambda _: {"tokenizer": "tokenizer"},
+        about="packed training sequences of the first epoch",
+    ),
+    StageSpec(
+        "model",
+        "artifact",
+        "spiritlm_core.lm.stage:ModelStage",
+        config=lambda recipe: ModelConfig(lm=recipe.lm, tokens=recipe.token_settings),
+        models=_model,
+        about="the language model",
+    ),
+    StageSpec(
+        "evaluation",
+        "artifact",
+        "spiritlm_core.evaluate.stage:EvaluateStage",
+        config=lambda recipe: recipe.evaluate,
+        models=lambda _: {"model": "model", "lineage": LINEAGE},
+        about="held-out losses, few-shot tasks, report",
+    ),
+    StageSpec(
+        "published",
+        "artifact",
+        "spiritlm_core.evaluate.publish:PublishStage",
+        config=lambda recipe: recipe.publish,
+        models=lambda recipe: {
+            "model": "model",
+            "evaluation": "evaluation",
+            "lineage": LINEAGE,
+            **_unit_models(recipe),
+        },
+        about="Hugging Face folder with model card and lineage",
+    ),
+)
+
+ALIASES = {"ingest": "audio", "align": "words", "corpus": "examples", "train": "model", "evaluate": "evaluation"}
+"""Other words for a stage that people may try first."""
+
+
+def wanted_stages(recipe: Recipe, until: str | None = None) -> list[StageSpec]:
+    """The stages that `recipe` runs, up to and including `until`. Raises RecipeError for an unknown stage."""
+    stages = [stage for stage in STAGES if stage.wanted(recipe)]
+    if until is None:
+        return stages
+    name = ALIASES.get(until, until)
+    names = [stage.name for stage in stages]
+    if name not in names:
+        raise RecipeError(f"there is no stage {until!r} in recipe {recipe.name!r}; its stages are {', '.join(names)}")
+    return stages[: names.index(name) + 1]

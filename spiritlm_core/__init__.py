@@ -1,0 +1,30 @@
+"""Everything that is still true without Prefect and Ray.
+
+``from spiritlm_core import SpeechTokenizer, SpiritLM`` is the public surface; both load on first use, so that
+importing a configuration does not import torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from spiritlm_core.lm.spirit import SpiritLM
+    from spiritlm_core.speech_tokenizer import SpeechTokenizer
+
+__all__ = ["SpeechTokenizer", "SpiritLM"]
+
+_HOMES = {"SpeechTokenizer": "spiritlm_core.speech_tokenizer", "SpiritLM": "spiritlm_core.lm.spirit"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public class when it is first asked for (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """The public names and what is already loaded."""
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,159 @@
+"""The training loop of the fitted aligner: spikes where a teacher gave times, CTC everywhere else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from spiritlm_core.align.config import AlignerFitConfig
+from spiritlm_core.align.ctc import CTCAligner
+
+CHECKPOINT = "aligner.pt"
+_SAVE_EVERY = 100
+
+
+@dataclass(frozen=True)
+class Item:
+    """One training utterance.
+
+    Attributes:
+        features: float32 (frames, 2 * mels), normalised log-mel.
+        labels: int64, its label sequence.
+        spikes: int64 (frames,), a label per frame, or None where no teacher gave times.
+    """
+
+    features: Tensor
+    labels: np.ndarray
+    spikes: np.ndarray | None
+
+
+def train(
+    model: CTCAligner,
+    items: list[Item],
+    config: AlignerFitConfig,
+    work: Path,
+    report: Callable[[float, str], None],
+) -> float:
+    """Train `model` in place for ``config.steps`` steps, resuming from `work`; returns the last mean loss."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=0.01)
+    state = _restore(work / CHECKPOINT, model, optimizer)
+    step, average = state["step"], state["average"]
+    model.train()
+    for batch in _batches(items, config, step):
+        torch.manual_seed(config.seed * 1_000_003 + step)  # dropout and masks depend on the step alone
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * _schedule(step / config.steps)
+        loss = _loss(model, batch, config)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        average = float(loss.detach()) if step == 0 else 0.98 * average + 0.02 * float(loss.detach())
+        step += 1
+        if step % _SAVE_EVERY == 0 or step == config.steps:
+            _save(work / CHECKPOINT, model, optimizer, step, average)
+        if step % 10 == 0:
+            report(step / config.steps, f"step {step} of {config.steps}, loss {average:.3f}")
+    model.eval()
+    return average
+
+
+def _schedule(fraction: float) -> float:
+    """One rise over the first tenth, then a cosine down to a hundredth."""
+    if fraction < 0.1:
+        return 0.05 + 0.95 * fraction / 0.1
+    return 0.01 + 0.99 * 0.5 * (1.0 + float(np.cos(np.pi * (fraction - 0.1) / 0.9)))
+
+
+def _batches(items: list[Item], config: AlignerFitConfig, done: int) -> Iterator[list[Item]]:
+    """The batches of steps `done` to the last: a function of the seed and the step, so a resumed run sees the same."""
+    groups = _groups(items, round(config.batch_seconds * 50))
+    for step in range(done, config.steps):
+        epoch, place = divmod(step, len(groups))
+        order = np.random.default_rng([config.seed, epoch]).permutation(len(groups))
+        yield [items[index] for index in groups[order[place]]]
+
+
+def _groups(items: list[Item], frames: int) -> list[list[int]]:
+    """Indices of utterances of like length, about `frames` frames a group."""
+    groups: list[list[int]] = [[]]
+    for index in sorted(range(len(items)), key=lambda i: (len(items[i].features), i)):
+        longest = len(items[index].features)
+        if groups[-1] and longest * (len(groups[-1]) + 1) > frames:
+            groups.append([])
+        groups[-1].append(index)
+    return groups
+
+
+def _loss(model: CTCAligner, batch: list[Item], config: AlignerFitConfig) -> Tensor:
+    features, mask = _padded([item.features for item in batch])
+    logits = model.emit(_masked(features, config), mask)
+    taught = [i for i, item in enumerate(batch) if item.spikes is not None]
+    flat = [i for i, item in enumerate(batch) if item.spikes is None]
+    loss = torch.zeros(())
+    if taught:
+        loss = loss + _spike_loss(logits, batch, taught)
+    if flat:
+        loss = loss + _ctc_loss(logits, batch, flat) * config.ctc_weight
+    return loss
+
+
+def _padded(features: list[Tensor]) -> tuple[Tensor, Tensor]:
+    lengths = torch.tensor([len(x) for x in features])
+    padded = torch.nn.utils.rnn.pad_sequence(features, batch_first=True)
+    return padded, torch.arange(padded.shape[1])[None, :] < lengths[:, None]
+
+
+def _masked(features: Tensor, config: AlignerFitConfig) -> Tensor:
+    """SpecAugment (arXiv 1904.08779), lightly: one band of frequencies per utterance set to the mean."""
+    width = int(features.shape[2] // 2 * config.mask_share)
+    if width == 0:
+        return features
+    bands = features.shape[2] // 2
+    start = torch.randint(0, bands - width + 1, (len(features), 1, 1))
+    size = torch.randint(0, width + 1, (len(features), 1, 1))
+    index = torch.arange(features.shape[2])[None, None, :] % bands
+    return features.masked_fill((index >= start) & (index < start + size), 0.0)
+
+
+def _spike_loss(logits: Tensor, batch: list[Item], rows: list[int]) -> Tensor:
+    """Cross entropy per frame, summed over the frames and divided by the number of spikes."""
+    total, spikes = torch.zeros(()), 0
+    for row in rows:
+        target = torch.from_numpy(batch[row].spikes)
+        total = total + F.cross_entropy(logits[row, : len(target)], target, reduction="sum")
+        spikes += int((target != 0).sum())
+    return total / max(spikes, 1)
+
+
+def _ctc_loss(logits: Tensor, batch: list[Item], rows: list[int]) -> Tensor:
+    """CTC per label."""
+    log_probs = logits[rows].log_softmax(-1).transpose(0, 1)
+    labels = [torch.from_numpy(batch[row].labels) for row in rows]
+    lengths = torch.tensor([len(x) for x in labels])
+    frames = torch.tensor([len(batch[row].features) for row in rows])
+    loss = F.ctc_loss(log_probs, torch.cat(labels), frames, lengths, reduction="sum", zero_infinity=True)
+    return loss / lengths.sum().clamp(min=1)
+
+
+def _save(path: Path, model: CTCAligner, optimizer: torch.optim.Optimizer, step: int, average: float) -> None:
+    partial = path.with_suffix(".partial")
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "average": average}, partial)
+    os.replace(partial, path)
+
+
+def _restore(path: Path, model: CTCAligner, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    if not path.exists():
+        return {"step": 0, "average": 0.0}
+    state = torch.load(path, weights_only=True)
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    return state

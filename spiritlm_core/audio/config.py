@@ -1,0 +1,168 @@
+"""What to ingest, and how recordings become segments. Imports pydantic only."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
+
+from spiritlm_core.config import FrozenConfig
+from spiritlm_core.errors import SourceError
+
+PromptLanguage = Literal["en", "es", "fr", "it", "ru"]
+
+
+class _Source(FrozenConfig):
+    language: str | None = Field(None, description="Language of every recording; null takes the recipe's.")
+    speaker: str | None = Field(None, description="Speaker of every recording that names none itself.")
+    channel: int | None = Field(None, ge=0, description="Channel to take (0 is the first); null averages all of them.")
+
+
+class _TreeSource(_Source):
+    path: str = Field(min_length=1, description="Folder, or s3://bucket/prefix.")
+    follow_symlinks: bool = Field(False, description="Read links that leave the folder, too, instead of refusing them.")
+    encoding: str = Field("utf-8", description="Character encoding of the transcripts.")
+
+
+class FolderSource(_TreeSource):
+    """Any tree of audio files; ``clip.txt`` or ``clip.lab`` beside ``clip.wav`` is its transcript."""
+
+    kind: Literal["folder"] = "folder"
+    speaker_from_folder: bool = Field(False, description="The first folder below `path` names the speaker.")
+
+
+class LibriSpeechSource(_TreeSource):
+    """``SPEAKER/CHAPTER/SPEAKER-CHAPTER.trans.txt`` with lines ``ID TEXT`` beside ``ID.flac``."""
+
+    kind: Literal["librispeech"] = "librispeech"
+
+
+class LJSpeechSource(_TreeSource):
+    """``metadata.csv`` with lines ``ID|TEXT|NORMALISED TEXT`` and ``wavs/ID.wav``."""
+
+    kind: Literal["ljspeech"] = "ljspeech"
+    normalized: bool = Field(True, description="Take the third column (numbers written out) where there is one.")
+
+
+class ManifestSource(_Source):
+    """A JSONL, CSV, TSV or Parquet file with a row per clip: path, text, speaker, language, start, end and so on."""
+
+    kind: Literal["manifest"] = "manifest"
+    path: str = Field(min_length=1, description="The manifest: .jsonl, .json, .csv, .tsv or .parquet, local or s3://.")
+    audio_root: str | None = Field(None, description="Where relative paths start; null is the manifest's own folder.")
+
+
+class LhotseSource(_Source):
+    """Lhotse manifests: cuts, or recordings with supervisions; what any of its corpus recipes writes."""
+
+    kind: Literal["lhotse"] = "lhotse"
+    path: str = Field(min_length=1, description="Folder of manifests, or one cuts or recordings manifest.")
+    supervisions: str | None = Field(None, description="Supervisions of `path`, where its name does not tell.")
+
+
+class PromptsSource(_Source):
+    """Telephone prompts read by one speaker, from the Debian package ``asterisk-core-sounds-LANG-g722``."""
+
+    kind: Literal["prompts"] = "prompts"
+    prompts: PromptLanguage = Field("en", description="Which language's package to fetch.")
+
+
+SourceConfig = Annotated[
+    FolderSource | LibriSpeechSource | LJSpeechSource | ManifestSource | LhotseSource | PromptsSource,
+    Field(discriminator="kind"),
+]
+
+MANIFEST_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+_KINDS = ("folder", "librispeech", "ljspeech", "manifest", "lhotse", "prompts")
+
+
+class VadConfig(FrozenConfig):
+    """Silero voice activity detection with two thresholds: speech starts above one and ends below the other."""
+
+    onset: float = Field(0.5, gt=0, lt=1, description="Speech starts where its probability reaches this.")
+    offset: float = Field(0.15, gt=0, lt=1, description="Speech ends where its probability falls below this.")
+    min_speech: float = Field(0.2, ge=0, description="Seconds; shorter bursts are no speech.")
+    min_pause: float = Field(0.2, ge=0, description="Seconds; shorter pauses do not separate two regions.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> VadConfig:
+        if self.offset > self.onset:
+            raise ValueError("offset must not be greater than onset")
+        return self
+
+
+class AudioConfig(FrozenConfig):
+    """How a recording is checked and cut into segments."""
+
+    min_seconds: float = Field(0.1, gt=0, description="Shorter recordings are rejected.")
+    max_seconds: float = Field(30.0, ge=1, le=3600, description="Longest segment.")
+    padding: float = Field(0.3, ge=0, le=1, description="Seconds kept before and after the speech of a segment.")
+    max_pause: float = Field(
+        3.0, gt=0, description="Seconds; a longer pause always ends a segment of a long recording."
+    )
+    min_peak_dbfs: float = Field(-50.0, le=0, description="A recording that never gets louder than this is silent.")
+    max_clipped_share: float = Field(0.1, gt=0, le=1, description="Reject when more of the samples are at full scale.")
+    vad: VadConfig = VadConfig()
+    held_out_share: float = Field(0.1, ge=0, lt=1, description="Share of recordings (or speakers) kept for evaluation.")
+    held_out_by: Literal["recording", "speaker"] = Field("recording", description="What is held out as a whole.")
+    split_salt: str = Field("", description="Change it to draw another held-out set.")
+
+    @model_validator(mode="after")
+    def _room_for_speech(self) -> AudioConfig:
+        if self.max_seconds < 4 * self.padding:
+            raise ValueError("max_seconds must be at least four times the padding")
+        return self
+
+
+class ShardingConfig(FrozenConfig):
+    """How items are packed into shards; kept out of the stage's fingerprint, the rows do not depend on it."""
+
+    shard_items: int = Field(64, ge=1, description="Most items of one shard.")
+    shard_bytes: int = Field(256 * 2**20, ge=1, description="Most bytes of source audio of one shard.")
+
+
+def parse_source(text: str) -> SourceConfig:
+    """Read the short form of a source: ``prompts:en``, ``KIND:PATH``, or a path whose layout is guessed.
+
+    Args:
+        text: for example ``prompts:fr``, ``librispeech:/data/LibriSpeech``, ``s3://bucket/voices``, ``clips.jsonl``.
+
+    Raises:
+        SourceError: the kind is unknown, a local path does not exist, or the value does not fit.
+    """
+    kind, colon, rest = text.partition(":")
+    if not colon or rest.startswith("//") or (kind not in _KINDS and os.path.lexists(text)):
+        return _source(_guess(text), text)
+    if kind not in _KINDS:
+        raise SourceError(f"source {text!r}: {kind!r} is not one of {', '.join(_KINDS)}, and there is no such path")
+    return _source(kind, rest)
+
+
+def _source(kind: str, value: str) -> SourceConfig:
+    field = "prompts" if kind == "prompts" else "path"
+    if kind == "prompts" and value not in get_args(PromptLanguage):
+        raise SourceError(f"prompts:{value}: there are prompts in {', '.join(get_args(PromptLanguage))}")
+    if field == "path" and value and not value.startswith("s3://"):
+        value = str(Path(value.removeprefix("file://")).expanduser())
+    try:
+        return TypeAdapter(SourceConfig).validate_python({"kind": kind, field: value})
+    except ValidationError as error:
+        raise SourceError(f"source {kind}:{value}: {error.errors()[0]['msg']}") from error
+
+
+def _guess(path: str) -> str:
+    """The kind of source that a path looks like."""
+    if path.lower().endswith(MANIFEST_SUFFIXES):
+        return "manifest"
+    if path.startswith("s3://"):
+        return "folder"
+    root = Path(path.removeprefix("file://")).expanduser()
+    if not root.is_dir():
+        raise SourceError(
+            f"source {path!r}: there is no such folder, nor is it a manifest ({', '.join(MANIFEST_SUFFIXES)})"
+        )
+    if (root / "metadata.csv").is_file():
+        return "ljspeech"
+    return "librispeech" if next(root.rglob("*.trans.txt"), None) else "folder"

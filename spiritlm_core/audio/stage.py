@@ -1,0 +1,168 @@
+"""Ingest: recordings to segments of 16 kHz mono speech, one row each."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from spiritlm_core.audio.codec import encode_flac, read_mono
+from spiritlm_core.audio.config import AudioConfig
+from spiritlm_core.audio.files import open_uri
+from spiritlm_core.audio.segments import segments
+from spiritlm_core.audio.statcache import sha256_of
+from spiritlm_core.audio.vad import Region, loud_region, speech_probabilities, speech_regions
+from spiritlm_core.errors import Rejection, SourceError, is_machine_error
+from spiritlm_core.lake.schema import AUDIO, SAMPLE_RATE, Row, rejected, table_of
+from spiritlm_core.lake.stage import TableInput, TableStage
+
+_FULL_SCALE = 32_700  # of 32768: clipped samples lose a little in resampling
+_COPIED = ("recording_id", "speaker", "language", "source_uri")
+
+
+class AudioStage(TableStage):
+    """``recordings`` (rows of :data:`spiritlm_core.audio.item.RECORDINGS`) to ``audio``.
+
+    A good item gives one row per segment, a bad one gives one rejected row. The files are read where they
+    are, and must still hold what was there when they were listed.
+    """
+
+    name: ClassVar[str] = "audio"
+    version: ClassVar[int] = 1
+    inputs: ClassVar[tuple[TableInput, ...]] = (TableInput("recordings"),)
+    aligned: ClassVar[bool] = False
+    schema: ClassVar[pa.Schema] = AUDIO
+
+    config: AudioConfig
+
+    def __init__(self, config: AudioConfig, models: Mapping[str, Path]) -> None:
+        """Needs no models of the lake: voice activity comes with a package."""
+        super().__init__(config, models)
+        self._last: tuple[tuple[object, ...], np.ndarray] | None = None
+
+    def process(self, *tables: pa.Table) -> pa.Table:
+        """Rows of `AUDIO`, in the order of the recordings.
+
+        Raises:
+            SourceError: a file changed or vanished since it was listed.
+        """
+        (recordings,) = tables
+        rows = [row for item in recordings.to_pylist() for row in self._rows(item)]
+        self._last = None
+        return table_of(rows, AUDIO)
+
+    def _rows(self, item: Row) -> list[Row]:
+        base = {name: item[name] for name in _COPIED}
+        base |= {"source_sha256": item["sha256"], "split": split_of(item, self.config)}
+        if item["error"]:
+            return [rejected(base | {"utterance_id": item["recording_id"]}, self.name, str(item["error"])[:500])]
+        try:
+            return self._segments(item, base)
+        except Exception as error:
+            if is_machine_error(error):
+                raise
+            return [rejected(base | {"utterance_id": item["recording_id"]}, self.name, error)]
+
+    def _segments(self, item: Row, base: Row) -> list[Row]:
+        waveform = _stretch(self._waveform(item), item)
+        check_level(waveform, self.config)
+        found = find_segments(waveform, self.config, transcribed=item["text"] is not None)
+        rows = [base | segment_row(waveform, segment, str(item["recording_id"])) for segment in found]
+        rows[0]["text" if len(rows) == 1 else "recording_text"] = item["text"]
+        return rows
+
+    def _waveform(self, item: Row) -> np.ndarray:
+        """int16[T] of the item's file; kept for the next item, which often is another stretch of it."""
+        wanted = (item["source_uri"], item["sha256"], item["channel"])
+        if self._last is None or self._last[0] != wanted:
+            self._last = None  # two long recordings need not be in memory at once
+            self._last = (wanted, _read(item))
+        return self._last[1]
+
+
+def find_segments(waveform: np.ndarray, config: AudioConfig, *, transcribed: bool) -> list[Region]:
+    """Segments of int16[T] in seconds.
+
+    A transcript is better evidence of speech than a detector: with one, and none found, the loud part is taken.
+
+    Raises:
+        Rejection: no speech found.
+    """
+    probabilities = speech_probabilities(waveform)
+    regions = speech_regions(probabilities, config.vad)
+    if not regions and transcribed and len(waveform) <= config.max_seconds * SAMPLE_RATE:
+        regions = [loud] if (loud := loud_region(waveform)) else []
+    if not regions:
+        raise Rejection("no speech found")
+    return segments(regions, probabilities, len(waveform) / SAMPLE_RATE, config)
+
+
+def segment_row(waveform: np.ndarray, segment: Region, recording_id: str) -> Row:
+    """The columns that describe one segment of a recording."""
+    first, last = round(segment.start * SAMPLE_RATE), round(segment.end * SAMPLE_RATE)
+    start, end = first / SAMPLE_RATE, last / SAMPLE_RATE
+    return {
+        "utterance_id": f"{recording_id}-{round(start * 1000):08d}-{round(end * 1000):08d}",
+        "start": start,
+        "end": end,
+        "duration": end - start,
+        "audio": encode_flac(waveform[first:last]),
+    }
+
+
+def check_level(waveform: np.ndarray, config: AudioConfig) -> None:
+    """Reject int16[T] that is too short, silent or badly clipped."""
+    seconds = len(waveform) / SAMPLE_RATE
+    if seconds < config.min_seconds:
+        raise Rejection(f"too short: {seconds:.3f} s, at least {config.min_seconds:g} s are needed")
+    low, high = int(waveform.min()), int(waveform.max())
+    peak = 20 * np.log10(max(-low, high, 0.5) / 32768)
+    if peak < config.min_peak_dbfs:
+        raise Rejection(f"silent: it peaks at {peak:.0f} dBFS, at least {config.min_peak_dbfs:g} are needed")
+    clipped = float(np.mean((waveform >= _FULL_SCALE) | (waveform <= -_FULL_SCALE)))
+    if clipped > config.max_clipped_share:
+        raise Rejection(f"clipped: {clipped:.0%} of its samples are at full scale")
+
+
+def split_of(item: Row, config: AudioConfig) -> str:
+    """Either "train" or "held_out", drawn from who or what the item is, so that other items never change it."""
+    who = item["recording_id"]
+    if config.held_out_by == "speaker" and item["speaker"]:
+        who = item["speaker"]
+    drawn = int.from_bytes(hashlib.sha256(f"split\x1f{config.split_salt}\x1f{who}".encode()).digest()[:8], "big")
+    return "held_out" if drawn < config.held_out_share * 2**64 else "train"
+
+
+def _stretch(waveform: np.ndarray, item: Row) -> np.ndarray:
+    """The part between the item's `start` and `end`, in seconds of the file."""
+    start, end = item["start"], item["end"]
+    length = len(waveform) / SAMPLE_RATE
+    if isinstance(start, float) and start >= length:
+        raise Rejection(f"the stretch starts at {start:g} s, the recording ends at {length:.2f} s")
+    if isinstance(end, float) and end > length + 0.1:
+        raise Rejection(f"the stretch ends at {end:g} s, the recording at {length:.2f} s")
+    first = round(start * SAMPLE_RATE) if isinstance(start, float) else 0
+    last = round(end * SAMPLE_RATE) if isinstance(end, float) else len(waveform)
+    return waveform[first:last]
+
+
+def _read(item: Row) -> np.ndarray:
+    """Decode the file, making sure that it is the one that was listed: its hash is part of the shard's key."""
+    uri, name = str(item["source_uri"]), str(item["source_uri"])
+    name += ".g722" if uri.startswith("prompts://") else ""
+    try:
+        if sha256_of(uri) != item["sha256"]:
+            raise SourceError(f"{uri} changed while it was read: run again")
+        with open_uri(uri) as file:
+            return read_mono(file, name, item["channel"])  # type: ignore[arg-type]
+    except OSError as error:
+        if is_machine_error(error):
+            raise
+        raise SourceError(
+            f"{uri} could be read when it was listed, not now or not here ({error}): run again, with the "
+            "folder at the same place on every machine"
+        ) from error

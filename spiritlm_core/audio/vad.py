@@ -1,0 +1,109 @@
+"""Voice activity: Silero VAD v6, as faster-whisper ships it, run by onnxruntime on one thread.
+
+The network sees windows of 512 samples (32 ms) after the last 64 samples of the one before.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spiritlm_core.audio.config import VadConfig
+from spiritlm_core.errors import SpiritLMError
+from spiritlm_core.lake.schema import SAMPLE_RATE
+
+WINDOW = 512
+WINDOW_SECONDS = WINDOW / SAMPLE_RATE
+_CONTEXT = 64
+_BATCH = 1024  # windows per call, so that memory does not grow with the recording
+_STATE = (1, 1, 128)
+
+
+@dataclass(frozen=True)
+class Region:
+    """A stretch of speech, in seconds."""
+
+    start: float
+    end: float
+
+
+def speech_probabilities(waveform: np.ndarray) -> np.ndarray:
+    """Probability of speech, float32[ceil(T / 512)], of int16[T] or float32[T] at 16 kHz."""
+    session = _session()
+    hidden = cell = np.zeros(_STATE, np.float32)
+    context, found = np.zeros(_CONTEXT, np.float32), []
+    for first in range(0, len(waveform), _BATCH * WINDOW):
+        part = _float(waveform[first : first + _BATCH * WINDOW])
+        windows = np.pad(part, (0, -len(part) % WINDOW)).reshape(-1, WINDOW)
+        before = np.concatenate([context[None], windows[:-1, -_CONTEXT:]])
+        batch = np.concatenate([before, windows], axis=1)
+        output, hidden, cell = session.run(None, {"input": batch, "h": hidden, "c": cell})
+        found.append(output.reshape(-1))
+        context = windows[-1, -_CONTEXT:]
+    return np.concatenate(found) if found else np.zeros(0, np.float32)
+
+
+def speech_regions(probabilities: np.ndarray, config: VadConfig) -> list[Region]:
+    """Stretches that start at `onset` and last until the probability stays below `offset` for `min_pause`.
+
+    Args:
+        probabilities: float32[N], one per 32 ms.
+        config: the two thresholds and the shortest speech and pause.
+    """
+    regions: list[Region] = []
+    start: int | None = None
+    for index, probability in enumerate([*probabilities, -1.0]):
+        if start is None and probability >= config.onset:
+            start = index
+        elif start is not None and probability < config.offset:
+            _extend(regions, Region(start * WINDOW_SECONDS, index * WINDOW_SECONDS), config.min_pause)
+            start = None
+    return [region for region in regions if region.end - region.start >= config.min_speech]
+
+
+def loud_region(waveform: np.ndarray) -> Region | None:
+    """From the first to the last 32 ms that is within 35 dB of the loudest: where the energy of int16[T] is."""
+    usable = len(waveform) - len(waveform) % WINDOW
+    if not usable:
+        return None
+    energy = (_float(waveform[:usable]).reshape(-1, WINDOW) ** 2).mean(axis=1)
+    loud = np.flatnonzero(energy > energy.max() * 10**-3.5)
+    return Region(float(loud[0]) * WINDOW_SECONDS, float(loud[-1] + 1) * WINDOW_SECONDS) if len(loud) else None
+
+
+def _extend(regions: list[Region], found: Region, min_pause: float) -> None:
+    if regions and found.start - regions[-1].end < min_pause:
+        regions[-1] = Region(regions[-1].start, found.end)
+    else:
+        regions.append(found)
+
+
+def _float(waveform: np.ndarray) -> np.ndarray:
+    scale = 32768.0 if waveform.dtype == np.int16 else 1.0
+    return waveform.astype(np.float32) / np.float32(scale)
+
+
+@lru_cache(maxsize=1)
+def _session() -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.enable_cpu_mem_arena = False
+    options.log_severity_level = 4
+    return onnxruntime.InferenceSession(str(_model_path()), options, providers=["CPUExecutionProvider"])
+
+
+def _model_path() -> Path:
+    """The model inside faster-whisper, found without importing the package, which would load CTranslate2."""
+    package = importlib.util.find_spec("faster_whisper")
+    folders = package.submodule_search_locations if package else None
+    found = sorted(Path(folders[0]).glob("assets/silero_vad_v6*.onnx")) if folders else []
+    if not found:
+        raise SpiritLMError("voice activity needs faster-whisper with its Silero VAD v6: install faster-whisper>=1.2")
+    return found[0]

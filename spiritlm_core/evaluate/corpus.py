@@ -1,0 +1,87 @@
+"""Picking utterances out of the tables, the same ones on every machine and in every order of shards."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from spiritlm_core.lake.view import TableView
+
+_COLUMNS = ("utterance_id", "split", "text", "text_ids", "speech_ids", "speech_only", "duration", "reject_stage")
+
+
+@dataclass(frozen=True, eq=False)  # arrays do not compare to one truth value
+class Utterance:
+    """One transcribed utterance as tokens.
+
+    Attributes:
+        key: Its utterance_id.
+        text: Transcript.
+        text_ids: int64[N] tokens of the transcript, no marker.
+        speech_ids: int64[M] tokens of the speech, no marker.
+        duration: Seconds.
+    """
+
+    key: str
+    text: str
+    text_ids: np.ndarray
+    speech_ids: np.ndarray
+    duration: float
+
+    @property
+    def tokens(self) -> int:
+        """Length in tokens with both markers."""
+        return len(self.text_ids) + len(self.speech_ids) + 2
+
+
+def rank(seed: int, key: str) -> bytes:
+    """A fixed random rank of `key`: sorting by it shuffles, whatever else is in the corpus."""
+    return hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=16).digest()
+
+
+def utterances(sequences: TableView, split: str) -> Iterator[Utterance]:
+    """The utterances of one split that have both text and speech."""
+    for shard in sequences.shards(_COLUMNS):
+        for row in shard.to_pylist():
+            if row["reject_stage"] is None and row["split"] == split and row["text_ids"] and not row["speech_only"]:
+                yield _utterance(row)
+
+
+def _utterance(row: Mapping[str, Any]) -> Utterance:
+    text, speech = (np.array(row[name] or [], dtype=np.int64) for name in ("text_ids", "speech_ids"))
+    return Utterance(row["utterance_id"], row["text"] or "", text, speech, row["duration"] or 0.0)
+
+
+def pick(
+    sequences: TableView, split: str, count: int, seed: int, keep: Callable[[Utterance], bool] = lambda _: True
+) -> list[Utterance]:
+    """At most `count` utterances that `keep` likes, drawn by :func:`rank` and in its order."""
+    liked = (utterance for utterance in utterances(sequences, split) if keep(utterance))
+    return heapq.nsmallest(count, liked, key=lambda utterance: rank(seed, utterance.key))
+
+
+def count(sequences: TableView, split: str) -> int:
+    """Number of :func:`utterances` of a split, without reading their tokens."""
+    total = 0
+    for shard in sequences.shards(("split", "speech_only", "reject_stage")):
+        good = pc.and_(pc.is_null(shard["reject_stage"]), pc.equal(shard["split"], split))
+        with_text = pc.invert(pc.fill_null(shard["speech_only"], fill_value=False))
+        total += pc.sum(pc.fill_null(pc.and_(good, with_text), fill_value=False)).as_py() or 0
+    return int(total)
+
+
+def rows_of(view: TableView, keys: Collection[str], columns: Collection[str]) -> dict[str, dict[str, Any]]:
+    """Some columns of a few utterances by utterance_id; only shards that hold one of them are read beyond their ids."""
+    found: dict[str, dict[str, Any]] = {}
+    for load in view.loaders:
+        wanted = [i for i, key in enumerate(load(["utterance_id"])["utterance_id"].to_pylist()) if key in keys]
+        if wanted:
+            rows = load(["utterance_id", *columns]).take(wanted).to_pylist()
+            found.update((row.pop("utterance_id"), row) for row in rows)
+    return found

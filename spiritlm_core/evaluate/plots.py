@@ -1,0 +1,240 @@
+"""Charts of the report as SVG text. matplotlib is imported on first use and never opens a window."""
+
+from __future__ import annotations
+
+import colorsys
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+STREAM_COLOURS = {"text": "#3b6fb6", "speech": "#c8553d", "interleaved": "#6b8f3c"}
+_BASELINE = "#b9bec6"
+_GOLDEN = 0.618033988749895
+_STYLE: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#8a919c",
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.grid": False,
+    "grid.color": "#e3e6ea",
+    "xtick.color": "#4a5058",
+    "ytick.color": "#4a5058",
+    "legend.frameon": False,
+    "svg.hashsalt": "spiritlm",  # the same figure gives the same bytes
+}
+
+
+@contextmanager
+def _figure(width: float, height: float, **subplots: Any) -> Iterator[tuple[Any, Any, list[str]]]:
+    """A figure of `width` by `height` inches and its axes; the third item receives the SVG at the end."""
+    import matplotlib as mpl
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    result: list[str] = []
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasSVG(figure)
+        yield figure, figure.subplots(**subplots), result
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+        result.append(buffer.getvalue())
+
+
+def training_curves(columns: Mapping[str, Sequence[float | None]]) -> str:
+    """Loss per stream over training, in bits per token.
+
+    Args:
+        columns: "step" and one column of nats per token for each curve; None where not measured.
+    """
+    names = [name for name in columns if name != "step"]
+    with _figure(5.6, 3.0) as (_, axes, result):
+        for name in names:
+            points = [(s, v) for s, v in zip(columns["step"], columns[name], strict=True) if v is not None]
+            if not points:
+                continue
+            steps, values = np.array(points, dtype=np.float64).T
+            colour = STREAM_COLOURS.get(name, "#30343a")
+            axes.plot(steps, values / np.log(2), color=colour, alpha=0.25, linewidth=0.8)
+            axes.plot(steps, _smooth(values) / np.log(2), color=colour, linewidth=1.6, label=name)
+        axes.set(title="Training loss", xlabel="step", ylabel="bits per token")
+        axes.grid(axis="y")
+        axes.legend(ncols=max(len(names), 1), fontsize=8)
+    return result[0]
+
+
+def _smooth(values: np.ndarray, share: float = 0.03) -> np.ndarray:
+    """Mean over a centred window of 3 % of the points, shorter at the ends."""
+    half = int(len(values) * share / 2)
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    low = np.maximum(np.arange(len(values)) - half, 0)
+    high = np.minimum(np.arange(len(values)) + half + 1, len(values))
+    means: np.ndarray = (sums[high] - sums[low]) / (high - low)
+    return means
+
+
+def stream_bars(streams: Mapping[str, Mapping[str, Any]]) -> str:
+    """Bits per token of the model beside the unigram baseline, with 95 % intervals."""
+    names = [name for name, figures in streams.items() if figures["bits_per_token"] is not None]
+    with _figure(5.6, 0.62 * max(len(names), 1) + 0.9) as (_, axes, result):
+        for row, name in enumerate(names):
+            figures = streams[name]
+            colour = STREAM_COLOURS.get(name.rsplit(".", 1)[-1], "#30343a")
+            _bar(axes, row - 0.19, figures, "baseline_bits_per_token", _BASELINE)
+            _bar(axes, row + 0.19, figures, "bits_per_token", colour)
+        labels = [name.replace(".", ": ") for name in names]
+        axes.set_yticks(range(len(names)), labels)
+        axes.invert_yaxis()
+        axes.set(title="Held-out bits per token (grey: unigram)", xlabel="bits per token, less is better")
+        axes.set_xlim(0, axes.get_xlim()[1] * 1.1)  # room for the numbers
+    return result[0]
+
+
+def _bar(axes: Any, y: float, figures: Mapping[str, Any], key: str, colour: str) -> None:
+    value, low, high = (figures[name] for name in (key, f"{key}_low", f"{key}_high"))
+    spread = [[max(value - low, 0)], [max(high - value, 0)]]
+    axes.barh(y, value, 0.36, color=colour, xerr=spread, error_kw={"ecolor": "#30343a", "lw": 0.8, "capsize": 2})
+    axes.text(high, y, f"  {value:.2f}", va="center", fontsize=8)
+
+
+def fewshot_bars(title: str, rates: Mapping[str, Mapping[str, Any]]) -> str:
+    """Error rates of one few-shot task: the model first, then what needs no model."""
+    with _figure(5.6, 0.34 * len(rates) + 0.9) as (_, axes, result):
+        for row, (name, figures) in enumerate(rates.items()):
+            _bar_percent(axes, row, figures, "#3b6fb6" if name == "model" else _BASELINE)
+        axes.set_yticks(range(len(rates)), list(rates))
+        axes.invert_yaxis()
+        axes.set(title=title, xlabel="error rate in %, less is better")
+        axes.set_xlim(0, max(axes.get_xlim()[1] * 1.12, 10))
+    return result[0]
+
+
+def _bar_percent(axes: Any, y: float, figures: Mapping[str, Any], colour: str) -> None:
+    value, low, high = (100 * figures[name] for name in ("rate", "rate_low", "rate_high"))
+    spread = [[max(value - low, 0)], [max(high - value, 0)]]
+    axes.barh(y, value, 0.7, color=colour, xerr=spread, error_kw={"ecolor": "#30343a", "lw": 0.8, "capsize": 2})
+    axes.text(high, y, f"  {value:.1f}", va="center", fontsize=8)
+
+
+def duration_histogram(edges: Sequence[float], counts: Sequence[int]) -> str:
+    """Utterances per class of duration; the last class is open."""
+    labels = [f"{low:g} to {high:g}" for low, high in pairwise(edges)] + [f"> {edges[-1]:g}"]
+    used = [i for i, count in enumerate(counts) if count] or [0]
+    shown = range(used[0], used[-1] + 1)
+    with _figure(5.6, 2.4) as (_, axes, result):
+        bars = axes.bar([labels[i] for i in shown], [counts[i] for i in shown], color="#6f8fb8")
+        axes.bar_label(bars, fontsize=8)
+        axes.tick_params(axis="x", rotation=45)
+        axes.set(title="Utterances by duration", xlabel="seconds")
+    return result[0]
+
+
+def codebook(streams: Mapping[str, Mapping[str, Any]]) -> str:
+    """Share of frames of each class, most frequent first, on logarithmic axes: a flat line is full use."""
+    with _figure(5.6, 2.6) as (_, axes, result):
+        colours = dict(zip(("hubert", "pitch", "style"), ("#c8553d", "#7a5aa6", "#3d8f8b"), strict=True))
+        for name, figures in streams.items():
+            counts = np.sort(np.asarray(figures["counts"], dtype=np.float64))[::-1]
+            share = counts[counts > 0] / max(counts.sum(), 1)
+            label = f"{name}: {figures['used']} of {figures['classes']}"
+            axes.plot(np.arange(1, len(share) + 1), 100 * share, label=label, color=colours.get(name), linewidth=1.6)
+        axes.set(title="Use of the unit classes", xlabel="rank", ylabel="% of frames", xscale="log", yscale="log")
+        axes.grid(which="major")
+        axes.legend(fontsize=8)
+    return result[0]
+
+
+def utterance(
+    waveform: np.ndarray,
+    words: Sequence[Mapping[str, Any]],
+    units: Mapping[str, tuple[Sequence[int], float]],
+    rate: int,
+) -> str:
+    """A waveform with its words, and below it one strip for each unit stream.
+
+    Args:
+        waveform: float32[T] samples.
+        words: Rows of the words table: word, start and end in seconds, interpolated.
+        units: Of each stream its units and their rate in hertz, not collapsed.
+        rate: Sampling rate of the waveform in hertz.
+    """
+    seconds = len(waveform) / rate
+    heights = [3.2] + [1.5 if name == "hubert" else 1.0 for name in units]
+    size = (float(np.clip(3.2 * seconds, 7, 24)), 0.42 * sum(heights) + 0.7)
+    grid: dict[str, Any] = {
+        "nrows": len(heights),
+        "squeeze": False,
+        "sharex": True,
+        "gridspec_kw": {"height_ratios": heights},
+    }
+    with _figure(*size, **grid) as (_, axes, result):
+        _waveform(axes[0, 0], waveform, words, rate)
+        for axis, (name, (stream, hertz)) in zip(axes[1:, 0], units.items(), strict=True):
+            _strip(axis, name, stream, hertz, inches_per_second=0.93 * size[0] / max(seconds, 1e-3))
+        axes[-1, 0].set(xlabel="seconds", xlim=(0, seconds))
+    return result[0]
+
+
+def _waveform(axes: Any, waveform: np.ndarray, words: Sequence[Mapping[str, Any]], rate: int) -> None:
+    low, high, times = _envelope(waveform, rate)
+    peak = max(float(np.abs(waveform).max(initial=0.0)), 1e-4)
+    axes.fill_between(times, low / peak, high / peak, color="#5b7fb3", linewidth=0.3, edgecolor="#5b7fb3")
+    for word in words:
+        start, end, guessed = word["start"], word["end"], word["interpolated"]
+        colour = "#a34a28" if guessed else "#30343a"
+        axes.axvspan(
+            start, end, ymin=0.0, ymax=0.84, color="#f3b08a" if guessed else "#d6dde6", alpha=0.35, linewidth=0
+        )
+        axes.plot([start, start, end, end], [1.12, 1.2, 1.2, 1.12], color=colour, lw=1, ls=":" if guessed else "-")
+        label = str(word["word"]).replace("$", r"\$")
+        axes.text((start + end) / 2, 1.26, label, ha="center", va="bottom", fontsize=9, color=colour, rotation=18)
+    axes.set(ylim=(-1.05, 1.95), yticks=[], ylabel="waveform")
+    axes.spines[["left", "bottom"]].set_visible(False)
+    axes.tick_params(axis="x", length=0)
+
+
+def _envelope(waveform: np.ndarray, rate: int, points: int = 1500) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Smallest and largest sample of at most `points` equal pieces, and the times of their middles."""
+    step = max(1, len(waveform) // points)
+    pieces = waveform[: len(waveform) // step * step].reshape(-1, step)
+    return pieces.min(axis=1), pieces.max(axis=1), (np.arange(len(pieces)) + 0.5) * step / rate
+
+
+def _strip(axes: Any, name: str, units: Sequence[int], hertz: float, inches_per_second: float) -> None:
+    """One coloured box per run of equal units, its number inside, upright where the box is narrow."""
+    from matplotlib.patches import Rectangle
+
+    for unit, start, end in _runs(units):
+        left, width = start / hertz, (end - start) / hertz
+        axes.add_patch(Rectangle((left, 0), width, 1, facecolor=unit_colour(unit), edgecolor="white", linewidth=0.5))
+        inches = width * inches_per_second
+        if inches > 0.07:
+            axes.text(left + width / 2, 0.5, str(unit), ha="center", va="center", fontsize=6.5 if inches < 0.3 else 7.5,
+                      rotation=90 if inches < 0.3 else 0, color="#1d2025")  # fmt: skip
+    axes.set(ylim=(0, 1), yticks=[])
+    axes.set_ylabel(f"{name}\n{hertz:g} Hz", rotation=0, ha="right", va="center", fontsize=8)
+    axes.spines[["left", "bottom"]].set_visible(False)
+    axes.tick_params(axis="x", length=0)
+
+
+def _runs(units: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """(unit, first frame, frame after the last) of each run of equal units."""
+    values = np.asarray(units, dtype=np.int64)
+    bounds = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
+    for start, end in pairwise(bounds):
+        if end > start:
+            yield int(values[start]), start, end
+
+
+def unit_colour(unit: int) -> tuple[float, float, float]:
+    """A light colour that differs strongly between neighbouring numbers (golden-ratio hues)."""
+    hue = (unit * _GOLDEN) % 1.0
+    return colorsys.hls_to_rgb(hue, 0.74 + 0.1 * ((unit * _GOLDEN * 7) % 1.0), 0.55)

@@ -1,0 +1,192 @@
+"""The lake: shards, artifacts, snapshots and refs in one store. What is not here is in no other place.
+
+tables/TABLE/KEY.parquet      shards
+snapshots/TABLE/FP.json       snapshots
+artifacts/NAME/KEY.json       manifests;  blobs/AA/SHA256  their files
+refs/RECIPE/NAME.json         what a recipe uses now
+leases/ID.json                runs under way;  cache/  may be deleted at any time
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from spiritlm_core.errors import LakeError
+from spiritlm_core.lake.artifact import Artifact, manifest_path, materialize, store_files
+from spiritlm_core.lake.fingerprint import config_json
+from spiritlm_core.lake.shard import ShardFooter, code_version, encode_shard, read_footer, read_rows
+from spiritlm_core.lake.snapshot import Ref, Snapshot
+from spiritlm_core.lake.stage import ArtifactStage
+from spiritlm_core.lake.store import LocalStore, open_store
+from spiritlm_core.lake.view import TableView
+
+
+def cache_folder() -> Path:
+    """Where this machine keeps copies of remote files: ``$XDG_CACHE_HOME/spiritlm`` or ``~/.cache/spiritlm``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spiritlm"
+
+
+@dataclass(frozen=True)
+class ShardLoader:
+    """Reads one shard of one table; small enough to send to another process."""
+
+    uri: str
+    table: str
+    key: str
+
+    def __call__(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """The shard's rows, or only `columns` of them."""
+        return Lake(self.uri).read_shard(self.table, self.key, columns)
+
+
+class Lake:
+    """The tables and artifacts below one URI."""
+
+    def __init__(self, uri: str | Path) -> None:
+        """`uri` is a path, ``file://…`` or ``s3://bucket/prefix``; nothing is read or created yet."""
+        self.store = open_store(uri)
+        self.uri = self.store.uri
+
+    # --- shards -------------------------------------------------------------------------------------------
+
+    def has_shard(self, table: str, key: str) -> bool:
+        """Whether the shard is there, complete."""
+        return self.store.exists(shard_path(table, key))
+
+    def shard_keys(self, table: str) -> set[str]:
+        """The keys of all shards of a table, whatever recipe made them."""
+        entries = self.store.walk(f"tables/{table}")
+        return {Path(entry.path).stem for entry in entries if entry.path.endswith(".parquet")}
+
+    def write_shard(self, rows: pa.Table, footer: ShardFooter) -> None:
+        """Commit a shard. An existing one stays as it is: its key says that it holds the same rows."""
+        if not self.has_shard(footer.table, footer.key):
+            self.store.write(shard_path(footer.table, footer.key), encode_shard(rows, footer))
+
+    def read_shard(self, table: str, key: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """The rows of a shard. Raises LakeError if it is missing or damaged."""
+        with self._open_shard(table, key) as stream:
+            return read_rows(stream, self.store.child(shard_path(table, key)), columns)
+
+    def read_footer(self, table: str, key: str) -> ShardFooter:
+        """The footer of a shard. Raises LakeError if it is missing or damaged."""
+        with self._open_shard(table, key) as stream:
+            return read_footer(stream, self.store.child(shard_path(table, key)))
+
+    def _open_shard(self, table: str, key: str) -> Any:
+        path = shard_path(table, key)
+        try:
+            local = self.store.local_path(path)
+            # A remote shard is fetched by one GET: the footer alone would take three.
+            return local.open("rb") if local else io.BytesIO(self.store.read(path))
+        except FileNotFoundError as error:
+            raise LakeError(f"shard {self.store.child(path)} is missing; run the recipe again to compute it") from error
+
+    def view(self, snapshot: Snapshot) -> TableView:
+        """The rows of a snapshot, shard by shard."""
+        loaders = tuple(ShardLoader(self.uri, snapshot.table, key) for key in snapshot.keys)
+        return TableView(loaders, snapshot.totals.rows_in + snapshot.totals.upstream)
+
+    # --- snapshots and refs -------------------------------------------------------------------------------
+
+    def write_snapshot(self, snapshot: Snapshot) -> None:
+        """Commit a snapshot under its fingerprint."""
+        self.store.write(snapshot_path(snapshot.table, snapshot.fingerprint), snapshot.to_json())
+
+    def read_snapshot(self, table: str, fingerprint: str) -> Snapshot:
+        """Raises LakeError if there is no such snapshot."""
+        path = snapshot_path(table, fingerprint)
+        try:
+            return Snapshot.from_json(self.store.read(path), self.store.child(path))
+        except FileNotFoundError as error:
+            raise LakeError(f"snapshot {self.store.child(path)} is missing; run the recipe again") from error
+
+    def write_ref(self, recipe: str, name: str, kind: str, target: str, identity: str) -> None:
+        """Let `recipe` use `target` under `name` from now on."""
+        current = self.read_ref(recipe, name)
+        if current is None or (current.target, current.identity) != (target, identity):
+            ref = Ref(recipe, name, "table" if kind == "table" else "artifact", target, identity, time.time())
+            self.store.write(f"refs/{recipe}/{name}.json", ref.to_json())
+
+    def read_ref(self, recipe: str, name: str) -> Ref | None:
+        """What `recipe` uses under `name`, or None."""
+        path = f"refs/{recipe}/{name}.json"
+        try:
+            return Ref.from_json(self.store.read(path), self.store.child(path))
+        except FileNotFoundError:
+            return None
+
+    def refs(self) -> Iterator[Ref]:
+        """All refs of all recipes."""
+        for entry in self.store.walk("refs"):
+            yield Ref.from_json(self.store.read(entry.path), self.store.child(entry.path))
+
+    # --- artifacts ----------------------------------------------------------------------------------------
+
+    def read_artifact(self, name: str, key: str) -> Artifact | None:
+        """The manifest of an artifact, or None if it was not built yet."""
+        path = manifest_path(name, key)
+        try:
+            return Artifact.from_json(self.store.read(path), self.store.child(path))
+        except FileNotFoundError:
+            return None
+
+    def commit_artifact(
+        self,
+        stage: ArtifactStage,
+        folder: Path,
+        *,
+        key: str,
+        identity: str,
+        models: Mapping[str, str],
+        inputs: Mapping[str, str],
+        summary: dict[str, Any],
+        seconds: float,
+    ) -> Artifact:
+        """Put the files of `folder` into the lake; returns what is there, which an earlier writer may have made."""
+        files, sizes = store_files(self.store, folder)
+        artifact = Artifact(
+            key=key,
+            name=stage.name,
+            stage_version=stage.version,
+            identity=identity,
+            config=config_json(stage.config),
+            models=dict(models),
+            inputs=dict(inputs),
+            files=files,
+            sizes=sizes,
+            summary=summary,
+            seconds=round(seconds, 3),
+            code_version=code_version(),
+        )
+        if self.store.create(manifest_path(stage.name, key), artifact.to_json()):
+            return artifact
+        return self.read_artifact(stage.name, key) or artifact
+
+    def artifact_folder(self, artifact: Artifact) -> Path:
+        """A local folder with the artifact's files (a copy; do not change it)."""
+        local = self.store.root / "cache" if isinstance(self.store, LocalStore) else cache_folder()
+        return materialize(self.store, artifact, local / "artifacts")
+
+    def work_folder(self, name: str, key: str) -> Path:
+        """A local folder for what an unfinished artifact needs to resume."""
+        local = self.store.root if isinstance(self.store, LocalStore) else cache_folder()
+        return local / "work" / name / key
+
+
+def shard_path(table: str, key: str) -> str:
+    """Where a shard lies in the store."""
+    return f"tables/{table}/{key}.parquet"
+
+
+def snapshot_path(table: str, fingerprint: str) -> str:
+    """Where a snapshot lies in the store."""
+    return f"snapshots/{table}/{fingerprint}.json"

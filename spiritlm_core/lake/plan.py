@@ -1,0 +1,204 @@
+"""Plans: what a stage would compute, known before anything is computed.
+
+Keys depend on inputs alone, so the fingerprint of a snapshot is known in advance; running a plan means
+computing the keys that are not in the lake yet.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from spiritlm_core.config import FrozenConfig
+from spiritlm_core.errors import LakeError
+from spiritlm_core.lake.fingerprint import (
+    artifact_key,
+    config_json,
+    digest,
+    shard_key,
+    snapshot_fingerprint,
+    stage_identity,
+)
+from spiritlm_core.lake.lake import Lake, cache_folder, snapshot_path
+from spiritlm_core.lake.snapshot import Snapshot
+from spiritlm_core.lake.store import open_store
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a model comes from: an artifact of the lake (`artifact` = name), a model reference, or a small JSON.
+
+    `digest` identifies it in fingerprints: the artifact's key, or the digest of the content.
+    """
+
+    digest: str
+    artifact: str | None = None
+    reference: str | None = None
+    content: str | None = None
+
+    @classmethod
+    def of_reference(cls, reference: str) -> ModelSource:
+        """Resolve a model reference, fetching it if need be. Raises ModelReferenceError."""
+        from spiritlm_core.models.reference import resolve
+
+        return cls(resolve(reference).digest, reference=reference)
+
+    @classmethod
+    def of_json(cls, value: Any) -> ModelSource:
+        """A small value that travels with the plan; the stage finds it as a JSON file."""
+        return cls(digest(value), content=json.dumps(value, sort_keys=True, indent=1))
+
+    def local_path(self, lake: Lake) -> Path:
+        """The model as local files, fetched if need be. Raises LakeError or ModelReferenceError."""
+        if self.artifact is not None:
+            found = lake.read_artifact(self.artifact, self.digest)
+            if found is None:
+                raise LakeError(f"artifact {self.artifact}/{self.digest[:12]} is missing from {lake.uri}; run again")
+            return lake.artifact_folder(found)
+        if self.content is not None:
+            return _as_file(self.digest, self.content)
+        from spiritlm_core.models.reference import resolve
+
+        return resolve(str(self.reference)).path
+
+
+def _as_file(name: str, content: str) -> Path:
+    store = open_store(cache_folder() / "values")
+    store.create(f"{name}.json", content.encode())
+    path = store.local_path(f"{name}.json")
+    assert path is not None  # noqa: S101 - the cache folder is local
+    return path
+
+
+@dataclass(frozen=True)
+class StageCall:
+    """A stage with its configuration and models: everything a worker needs to set it up."""
+
+    cls: str  # "package.module:Class"
+    name: str
+    version: int
+    config: FrozenConfig
+    models: Mapping[str, ModelSource]
+
+    @classmethod
+    def of(cls, path: str, config: FrozenConfig, models: Mapping[str, ModelSource]) -> StageCall:
+        """Describe the stage class at ``package.module:Class``."""
+        stage = load_class(path)
+        return cls(path, stage.name, stage.version, config, dict(models))
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """The digest of each model, by role."""
+        return {role: source.digest for role, source in sorted(self.models.items())}
+
+    @property
+    def identity(self) -> str:
+        """See :func:`spiritlm_core.lake.fingerprint.stage_identity`."""
+        return stage_identity(self.name, self.version, config_json(self.config), self.digests)
+
+    def create(self, lake: Lake) -> Any:
+        """The stage object, its models on this machine."""
+        return load_class(self.cls)(self.config, {r: s.local_path(lake) for r, s in self.models.items()})
+
+
+def load_class(path: str) -> Any:
+    """The class at ``package.module:Class``."""
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+@dataclass(frozen=True)
+class ShardJob:
+    """One shard to compute: from parent shards ``(table, key)``, or from the rows of `inline`."""
+
+    key: str
+    parents: tuple[tuple[str, str], ...] = ()
+    members: tuple[str, ...] = ()
+    inline: pa.Table | None = None
+    about: str = ""
+
+    @property
+    def parent_keys(self) -> list[str]:
+        """What the shard's key was made from, besides the stage."""
+        return list(self.members) if self.inline is not None else [key for _, key in self.parents]
+
+
+@dataclass(frozen=True)
+class TablePlan:
+    """All shards of one table for one recipe, in the order of the snapshot."""
+
+    call: StageCall
+    jobs: tuple[ShardJob, ...]
+    lineage: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The table's name, which is the stage's name."""
+        return self.call.name
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint of the snapshot that running the plan gives."""
+        return snapshot_fingerprint(self.name, [job.key for job in self.jobs])
+
+    def missing(self, lake: Lake) -> list[ShardJob]:
+        """The jobs whose shards are not in the lake."""
+        have = lake.shard_keys(self.name)
+        return [job for job in self.jobs if job.key not in have]
+
+    def is_complete(self, lake: Lake) -> bool:
+        """Whether the snapshot and all of its shards are in the lake."""
+        return lake.store.exists(snapshot_path(self.name, self.fingerprint)) and not self.missing(lake)
+
+
+@dataclass(frozen=True)
+class ArtifactPlan:
+    """One artifact for one recipe."""
+
+    call: StageCall
+    key: str
+    inputs: Mapping[str, Snapshot]
+    pinned: bool = False
+
+    @property
+    def name(self) -> str:
+        """The artifact's name, which is the stage's name."""
+        return self.call.name
+
+    @property
+    def fingerprint(self) -> str:
+        """The artifact's key."""
+        return self.key
+
+    def is_complete(self, lake: Lake) -> bool:
+        """Whether the artifact is in the lake."""
+        return lake.read_artifact(self.name, self.key) is not None
+
+
+def inline_job(identity: str, members: Sequence[str], rows: pa.Table, about: str) -> ShardJob:
+    """A job whose input is a set of items, each identified by its key in `members`."""
+    keys = tuple(sorted(members))
+    return ShardJob(shard_key(identity, keys), members=keys, inline=rows, about=about)
+
+
+def plan_table(call: StageCall, inputs: Sequence[Snapshot]) -> TablePlan:
+    """One job per aligned set of input shards."""
+    identity, jobs = call.identity, []
+    for parts in zip(*(snapshot.shards for snapshot in inputs), strict=True):
+        parents = tuple((s.table, part.key) for s, part in zip(inputs, parts, strict=True))
+        jobs.append(ShardJob(shard_key(identity, [key for _, key in parents]), parents))
+    return TablePlan(call, tuple(jobs), {"inputs": {s.table: s.fingerprint for s in inputs}, "models": call.digests})
+
+
+def plan_artifact(call: StageCall, inputs: Mapping[str, Snapshot], pin: str | None = None) -> ArtifactPlan:
+    """The artifact made from `inputs`, or the one that a recipe has pinned (`pin`, its key)."""
+    if pin is not None:
+        return ArtifactPlan(call, pin, inputs, pinned=True)
+    key = artifact_key(call.identity, {table: snapshot.fingerprint for table, snapshot in inputs.items()})
+    return ArtifactPlan(call, key, inputs)

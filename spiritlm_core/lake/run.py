@@ -1,0 +1,118 @@
+"""Running one job of a plan on this machine: the only code between a plan and a committed object."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from spiritlm_core.errors import LakeError
+from spiritlm_core.lake.artifact import Artifact
+from spiritlm_core.lake.fingerprint import config_json
+from spiritlm_core.lake.lake import Lake
+from spiritlm_core.lake.plan import ArtifactPlan, ShardJob, StageCall
+from spiritlm_core.lake.shard import ShardFooter, code_version, count_rows
+from spiritlm_core.lake.snapshot import ShardEntry
+from spiritlm_core.lake.stage import ArtifactStage, Progress, TableStage
+
+Builder = Callable[[Path, Path], dict[str, Any]]
+"""Fills an artifact's folder: takes the output and the work folder, returns the summary."""
+
+
+def run_shard(lake: Lake, call: StageCall, stage: TableStage, job: ShardJob) -> tuple[ShardEntry, bool]:
+    """Compute and commit one shard, unless it is there; returns its entry and whether it was computed here."""
+    if lake.has_shard(call.name, job.key):
+        return shard_entry(lake, call.name, job.key), False
+    began = time.monotonic()
+    tables = _input_tables(lake, stage, job)
+    rows = stage.process(*tables)
+    _check_output(stage, tables, rows)
+    stats = count_rows(rows, call.name, time.monotonic() - began)
+    footer = ShardFooter(
+        key=job.key,
+        table=call.name,
+        stage=call.name,
+        stage_version=call.version,
+        identity=call.identity,
+        config=config_json(call.config),
+        models=call.digests,
+        parents=job.parent_keys,
+        members=list(job.members),
+        code_version=code_version(),
+        stats=stats,
+    )
+    lake.write_shard(rows, footer)
+    return ShardEntry(job.key, stats, list(job.members)), True
+
+
+def shard_entry(lake: Lake, table: str, key: str) -> ShardEntry:
+    """The snapshot entry of a shard that is in the lake, from its footer."""
+    footer = lake.read_footer(table, key)
+    return ShardEntry(key, footer.stats, footer.members)
+
+
+def _input_tables(lake: Lake, stage: TableStage, job: ShardJob) -> list[pa.Table]:
+    if job.inline is not None:
+        return [job.inline]
+    columns = {item.table: item.columns for item in stage.inputs}
+    return [lake.read_shard(table, key, columns[table]) for table, key in job.parents]
+
+
+def _check_output(stage: TableStage, tables: list[pa.Table], rows: pa.Table) -> None:
+    """A stage that loses rows or changes its columns is a programming error, caught before it is committed."""
+    if not rows.schema.equals(stage.schema):
+        raise LakeError(f"stage {stage.name} returned columns {rows.schema.names}, its schema is {stage.schema.names}")
+    first = tables[0]
+    if stage.aligned and rows.num_rows != first.num_rows:
+        raise LakeError(f"stage {stage.name} returned {rows.num_rows} rows for {first.num_rows}: a row was lost")
+
+
+@contextmanager
+def build_lock(work: Path) -> Iterator[None]:
+    """Let one process of this machine work in `work` at a time; the others wait."""
+    work.parent.mkdir(parents=True, exist_ok=True)
+    with work.with_suffix(".lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def run_artifact(lake: Lake, plan: ArtifactPlan, progress: Progress) -> tuple[Artifact, bool]:
+    """Build and commit one artifact, unless it is there; returns it and whether it was built here."""
+    stage: ArtifactStage = plan.call.create(lake)
+    tables = {table: lake.view(snapshot) for table, snapshot in plan.inputs.items()}
+
+    def build(out: Path, work: Path) -> dict[str, Any]:
+        return stage.build(tables, out, work, progress)
+
+    return commit_build(lake, plan, stage, build)
+
+
+def commit_build(lake: Lake, plan: ArtifactPlan, stage: ArtifactStage, build: Builder) -> tuple[Artifact, bool]:
+    """Run `build` in a fresh output folder and commit what it wrote."""
+    work = lake.work_folder(plan.name, plan.key)
+    with build_lock(work):
+        if found := lake.read_artifact(plan.name, plan.key):
+            return found, False
+        began = time.monotonic()
+        work.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f"spiritlm-{plan.name}-") as out:
+            summary = build(Path(out), work)
+            artifact = lake.commit_artifact(
+                stage,
+                Path(out),
+                key=plan.key,
+                identity=plan.call.identity,
+                models=plan.call.digests,
+                inputs={table: snapshot.fingerprint for table, snapshot in plan.inputs.items()},
+                summary=summary,
+                seconds=time.monotonic() - began,
+            )
+        shutil.rmtree(work, ignore_errors=True)
+    return artifact, True

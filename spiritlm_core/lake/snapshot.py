@@ -1,0 +1,113 @@
+"""A snapshot: a small JSON that names the shards of one table, with totals and lineage.
+
+A *ref* is the one thing in the lake that changes: it says which snapshot (or artifact) of a table a
+recipe uses now.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from spiritlm_core.errors import LakeError
+from spiritlm_core.lake.fingerprint import snapshot_fingerprint
+from spiritlm_core.lake.shard import ShardStats
+
+
+@dataclass(frozen=True)
+class ShardEntry:
+    """One shard as a snapshot knows it. `members` are the item keys of an audio shard, else empty."""
+
+    key: str
+    stats: ShardStats
+    members: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The state of one table: a set of shards in a fixed order."""
+
+    table: str
+    identity: str
+    shards: tuple[ShardEntry, ...]
+    lineage: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys of the shards, in the snapshot's order."""
+        return tuple(shard.key for shard in self.shards)
+
+    @property
+    def fingerprint(self) -> str:
+        """See :func:`spiritlm_core.lake.fingerprint.snapshot_fingerprint`."""
+        return snapshot_fingerprint(self.table, self.keys)
+
+    @property
+    def totals(self) -> ShardStats:
+        """The statistics of all shards added up."""
+        return add_stats(shard.stats for shard in self.shards)
+
+    def to_json(self) -> bytes:
+        """The snapshot as JSON, the same bytes for the same snapshot."""
+        body = {**asdict(self), "fingerprint": self.fingerprint, "totals": asdict(self.totals)}
+        return json.dumps(body, sort_keys=True, indent=1).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes, name: str = "snapshot") -> Snapshot:
+        """Read :meth:`to_json`. Raises LakeError if the content does not match its own fingerprint."""
+        try:
+            body = json.loads(data)
+            shards = tuple(
+                ShardEntry(entry["key"], ShardStats(**entry["stats"]), entry["members"]) for entry in body["shards"]
+            )
+            snapshot = cls(body["table"], body["identity"], shards, body["lineage"])
+            declared = body["fingerprint"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise LakeError(f"{name} is not a snapshot ({error})") from error
+        if snapshot.fingerprint != declared:
+            raise LakeError(f"{name} is damaged: it says {declared[:12]}, its shards give {snapshot.fingerprint[:12]}")
+        return snapshot
+
+
+def add_stats(stats: Iterable[ShardStats]) -> ShardStats:
+    """The sum of several shards' statistics."""
+    items = list(stats)
+    reasons: Counter[str] = Counter()
+    for item in items:
+        reasons.update(item.reasons)
+    return ShardStats(
+        rows_in=sum(s.rows_in for s in items),
+        rows_out=sum(s.rows_out for s in items),
+        rejected=sum(s.rejected for s in items),
+        upstream=sum(s.upstream for s in items),
+        reasons=dict(sorted(reasons.items())),
+        seconds=round(sum(s.seconds for s in items), 3),
+        audio_seconds=round(sum(s.audio_seconds for s in items), 3),
+    )
+
+
+@dataclass(frozen=True)
+class Ref:
+    """What a recipe uses under one stage name. `target` is a snapshot fingerprint or an artifact key."""
+
+    recipe: str
+    name: str
+    kind: Literal["table", "artifact"]
+    target: str
+    identity: str
+    updated: float
+
+    def to_json(self) -> bytes:
+        """The ref as JSON."""
+        return json.dumps(asdict(self), sort_keys=True, indent=1).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes, name: str = "ref") -> Ref:
+        """Read :meth:`to_json`. Raises LakeError."""
+        try:
+            return cls(**json.loads(data))
+        except (TypeError, ValueError) as error:
+            raise LakeError(f"{name} is not a ref ({error}); delete it and run again") from error

@@ -1,0 +1,61 @@
+"""The trained model as an ordinary Hugging Face folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+from spiritlm_core.lm.config import ModelConfig
+from spiritlm_core.lm.model import padded_rows
+from spiritlm_core.lm.parallel import World
+from spiritlm_core.tokens.hf import save_tokenizer
+from spiritlm_core.tokens.vocabulary import Vocabulary
+
+
+def export_model(
+    model: nn.Module,
+    vocabulary: Vocabulary,
+    tokenizer: Path,
+    out: Path,
+    *,
+    world: World,
+    rows: Sequence[dict[str, Any]],
+    config: ModelConfig,
+) -> None:
+    """Write a folder that ``AutoModelForCausalLM`` and ``AutoTokenizer`` load. Every rank must call this.
+
+    It holds the weights (safetensors, bfloat16 if that was the arithmetic), the configurations, the full tokenizer,
+    ``vocabulary.json``, ``training.json`` (what was trained, and how) and ``metrics.parquet`` (one row per step).
+    """
+    weights = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    if world.first:
+        out.mkdir(parents=True, exist_ok=True)
+        _save_weights(model, weights, torch.bfloat16 if world.bf16 else torch.float32, out)
+        save_tokenizer(tokenizer, vocabulary, out)
+        record = {
+            "config": config.model_dump(mode="json"),
+            "vocabulary": vocabulary.fingerprint(),
+            "vocabulary_size": vocabulary.size,
+            "embedding_rows": padded_rows(vocabulary, config.lm.vocabulary_multiple),
+            "steps": config.lm.steps,
+            "tokens": rows[-1]["tokens"],
+        }
+        (out / "training.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+        pq.write_table(pa.Table.from_pylist(list(rows)), out / "metrics.parquet")
+    world.barrier()
+
+
+def _save_weights(model: nn.Module, weights: dict[str, torch.Tensor], dtype: torch.dtype, out: Path) -> None:
+    if model.config.tie_word_embeddings:
+        for name in model._tied_weights_keys or ():  # noqa: SLF001 - transformers has no public name for it
+            weights.pop(name, None)
+    model.config.dtype = dtype
+    model.save_pretrained(out, state_dict={name: value.to(dtype) for name, value in weights.items()})

@@ -1,0 +1,58 @@
+"""One training run as data, light enough to be built and sent by a process that never loads torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from spiritlm_core.lake.view import TableView
+from spiritlm_core.lm.config import LmCompute, ModelConfig
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything a training process needs.
+
+    Attributes:
+        config: what is trained, and on which mix of sequences.
+        compute: how it runs.
+        sequences: the table of sequences.
+        tokenizer: folder of the text tokenizer.
+        base: local folder or ``.gguf`` file of the base model, None for a fresh Llama.
+        work: checkpoints go here; shared by all ranks.
+        out: the finished model goes here.
+        resume_from: start from this checkpoint rather than from the latest in `work`.
+    """
+
+    config: ModelConfig
+    compute: LmCompute
+    sequences: TableView
+    tokenizer: Path
+    base: Path | None
+    work: Path
+    out: Path
+    resume_from: Path | None = None
+
+    @classmethod
+    def of_stage(
+        cls,
+        config: ModelConfig,
+        compute: LmCompute,
+        models: Mapping[str, Path],
+        tables: Mapping[str, TableView],
+        out: Path,
+        work: Path,
+    ) -> Self:
+        """The job of the stage ``model``: roles ``tokenizer`` and perhaps ``base``, table ``sequences``."""
+        base = models.get("base")
+        return cls(
+            config=config,
+            compute=compute,
+            sequences=tables["sequences"],
+            tokenizer=Path(models["tokenizer"]),
+            base=None if base is None else Path(base),
+            work=work,
+            out=out,
+        )

@@ -1,0 +1,152 @@
+"""The language model: a fresh Llama, or any causal LM with its vocabulary extended for speech tokens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PretrainedConfig, PreTrainedModel
+
+from spiritlm_core.errors import ModelReferenceError, SpiritLMError
+from spiritlm_core.lm.config import LmConfig
+from spiritlm_core.tokens.vocabulary import Vocabulary
+
+
+def padded_rows(vocabulary: Vocabulary, multiple: int) -> int:
+    """Rows of the embedding: the vocabulary's size rounded up to a `multiple` (fast matrix products, even shards)."""
+    return -(-vocabulary.size // multiple) * multiple
+
+
+def build_model(
+    config: LmConfig,
+    vocabulary: Vocabulary,
+    *,
+    context_length: int,
+    base: Path | None = None,
+    attention: str = "sdpa",
+) -> PreTrainedModel:
+    """The model before its first step, in float32 on the CPU; the same for the same config on any machine.
+
+    Args:
+        config: the language model.
+        vocabulary: text and speech tokens; the model gets one row for each, plus padding rows.
+        context_length: positions a fresh model is built for.
+        base: local folder or ``.gguf`` file of the base model; None builds a fresh Llama.
+        attention: attention implementation of transformers.
+
+    Raises:
+        ModelReferenceError: `base` cannot be loaded.
+        SpiritLMError: the base model cannot take the vocabulary or the RoPE base.
+    """
+    torch.manual_seed(config.seed)
+    if base is None:
+        model = _fresh_llama(config, vocabulary, context_length, attention)
+    else:
+        model = load_pretrained(base, attention)
+        extend_vocabulary(model, vocabulary, multiple=config.vocabulary_multiple, init=config.new_token_init)
+        _extend_context(model, context_length, config.rope_base)
+    for settings in (model.config, model.generation_config):
+        settings.bos_token_id, settings.eos_token_id = vocabulary.bos, vocabulary.eos
+        settings.pad_token_id = vocabulary.eos  # generate() wants one; padding is masked, so any id will do
+    return model
+
+
+def _fresh_llama(config: LmConfig, vocabulary: Vocabulary, context_length: int, attention: str) -> PreTrainedModel:
+    shape = config.architecture
+    llama = LlamaConfig(
+        vocab_size=padded_rows(vocabulary, config.vocabulary_multiple),
+        hidden_size=shape.hidden_size,
+        intermediate_size=shape.ffn_size,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        max_position_embeddings=context_length,
+        tie_word_embeddings=shape.tied_embeddings,
+        attn_implementation=attention,
+        **({} if config.rope_base is None else {"rope_theta": config.rope_base}),
+    )
+    return LlamaForCausalLM(llama)
+
+
+def load_pretrained(path: Path, attention: str = "sdpa") -> PreTrainedModel:
+    """Load a causal LM in float32 from a Hugging Face folder or a ``.gguf`` file, without a network.
+
+    Raises:
+        ModelReferenceError: there is no such file or folder, or transformers cannot load it.
+    """
+    options: dict[str, Any] = {"attn_implementation": attention, "local_files_only": True, "dtype": torch.float32}
+    folder = path
+    if path.is_file() and path.suffix == ".gguf":
+        folder, options["gguf_file"] = path.parent, path.name
+    elif not path.is_dir():
+        raise ModelReferenceError(f"{path}: neither a Hugging Face model folder nor a .gguf file")
+    try:
+        return AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False, **options)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise ModelReferenceError(f"{path}: cannot be loaded as a causal language model: {error}") from error
+
+
+def extend_vocabulary(model: PreTrainedModel, vocabulary: Vocabulary, *, multiple: int, init: str) -> None:
+    """Give the model one embedding and one output row for each token that follows the text tokens.
+
+    Rows of text tokens stay as they are, so the logits of text before training do too. Rows behind the last
+    text token may exist already (many models pad theirs); they were never trained and are drawn anew.
+
+    Raises:
+        SpiritLMError: the model has fewer rows than the tokenizer has text tokens.
+    """
+    text = vocabulary.text_size
+    have = model.get_input_embeddings().weight.shape[0]
+    if have < text:
+        raise SpiritLMError(
+            f"the base model has {have} embedding rows but its tokenizer has {text} tokens: "
+            "take the tokenizer of the base model (tokens.tokenizer)"
+        )
+    model.resize_token_embeddings(padded_rows(vocabulary, multiple), mean_resizing=False)
+    tables = {id(layer.weight): layer.weight for layer in (model.get_input_embeddings(), model.get_output_embeddings())}
+    for table in tables.values():  # one table when input and output are tied
+        _init_rows(table, text, init)
+
+
+@torch.no_grad()
+def _init_rows(table: nn.Parameter, first: int, init: str) -> None:
+    """Draw the rows from `first` on; the spread is that of the trained rows around their mean."""
+    trained, new = table[:first], table[first:]
+    if init == "mean":
+        new.copy_(trained.mean(dim=0, keepdim=True).expand_as(new))
+    else:
+        new.normal_(0.0, float(trained.std(dim=0).mean()))
+
+
+def _extend_context(model: PreTrainedModel, context_length: int, rope_base: float | None) -> None:
+    """Raise the number of positions if needed, and change the RoPE base (the paper: 10k → 100k for 4k positions)."""
+    config = model.config
+    config.max_position_embeddings = max(context_length, config.max_position_embeddings)
+    if rope_base is None or rope_base == rope_base_of(config):
+        return
+    inner = model.get_decoder() if hasattr(model, "get_decoder") else model.base_model
+    rotary = getattr(inner, "rotary_emb", None)
+    if rotary is None:
+        raise SpiritLMError(f"{type(model).__name__} has no rotary embedding to change: set lm.rope_base to null")
+    _set_rope_base(config, rope_base)
+    inner.rotary_emb = type(rotary)(config=config)
+
+
+def rope_base_of(config: PretrainedConfig) -> float | None:
+    """Base of the rotary embedding; transformers 5 keeps it in ``rope_parameters``, 4 in ``rope_theta``."""
+    parameters = getattr(config, "rope_parameters", None)
+    return parameters.get("rope_theta") if parameters else getattr(config, "rope_theta", None)
+
+
+def _set_rope_base(config: PretrainedConfig, base: float) -> None:
+    if getattr(config, "rope_parameters", None):
+        config.rope_parameters = {**config.rope_parameters, "rope_theta": base}
+    else:
+        config.rope_theta = base
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Number of trainable values, tied ones once."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

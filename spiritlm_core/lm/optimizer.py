@@ -1,0 +1,57 @@
+"""AdamW with decay on matrices only, and learning rates that are a function of the step alone."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from spiritlm_core.lm.config import OptimizerConfig
+
+
+def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
+    """AdamW (decoupled weight decay, arXiv 1711.05101); gains and biases are not decayed."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=config.learning_rate,
+        betas=(config.beta1, config.beta2),
+        eps=config.epsilon,
+    )
+
+
+def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
+    """Learning rate of `step` (from 0) out of `steps`: linear warm-up, then the schedule.
+
+    ``wsd`` (warm-up, stable, decay; arXiv 2404.06395) stays at the peak until its last `decay_share` of the steps.
+    """
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    floor = config.final_share
+    if config.schedule == "cosine":
+        done = (step - config.warmup_steps) / max(1, steps - config.warmup_steps)
+        scale = floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    elif config.schedule == "wsd":
+        left = (steps - step) / max(1.0, config.decay_share * steps)
+        scale = floor + (1 - floor) * min(1.0, left)
+    else:
+        scale = 1.0
+    return config.learning_rate * scale
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
+    """Use `value` for the next step of every parameter group."""
+    for group in optimizer.param_groups:
+        group["lr"] = value
+
+
+def clip_gradients(model: nn.Module, limit: float) -> float:
+    """Scale the gradients down to a global norm of `limit`; returns the norm before, over all ranks."""
+    norm = nn.utils.clip_grad_norm_(model.parameters(), limit)
+    full = getattr(norm, "full_tensor", None)  # a DTensor under FSDP
+    return float(full() if full is not None else norm)

@@ -1,0 +1,108 @@
+"""Where one training process runs: its rank, its device, and how the model is spread over the ranks."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from spiritlm_core.errors import SpiritLMError
+from spiritlm_core.lm.config import LmCompute, Precision
+
+
+@dataclass(frozen=True)
+class World:
+    """The training processes as one of them sees them."""
+
+    rank: int
+    size: int
+    device: torch.device
+    bf16: bool
+
+    @classmethod
+    def current(cls, compute: LmCompute, precision: Precision) -> World:
+        """Read rank and size from torch.distributed if it is initialised, else one process alone.
+
+        Raises:
+            SpiritLMError: a GPU was asked for and there is none.
+        """
+        ready = dist.is_available() and dist.is_initialized()
+        gpu = torch.cuda.is_available() if compute.use_gpu is None else compute.use_gpu
+        if gpu and not torch.cuda.is_available():
+            raise SpiritLMError("compute.use_gpu is set but torch sees no GPU")
+        device = torch.device("cuda", torch.cuda.current_device()) if gpu else torch.device("cpu")
+        bf16 = gpu if precision == "auto" else precision == "bf16"
+        return cls(dist.get_rank() if ready else 0, dist.get_world_size() if ready else 1, device, bf16)
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the rank that writes files and reports."""
+        return self.rank == 0
+
+    def place(self, model: nn.Module, *, checkpoint_activations: bool, compile_blocks: bool) -> nn.Module:
+        """Put the model on this rank's device, sharded over the ranks (FSDP2) if there are several."""
+        if checkpoint_activations:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        if compile_blocks:
+            for block in _blocks(model):
+                block.compile()
+        if self.size == 1:
+            return model.to(self.device)
+        return self._shard(model)
+
+    def _shard(self, model: nn.Module) -> nn.Module:
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+        mesh = init_device_mesh(self.device.type, (self.size,))
+        dtype = torch.bfloat16 if self.bf16 else None
+        policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
+        for block in _blocks(model):
+            fully_shard(block, mesh=mesh, mp_policy=policy)
+        fully_shard(model, mesh=mesh, mp_policy=policy)
+        return model
+
+    def arithmetic(self) -> AbstractContextManager[object]:
+        """The context of a forward pass: bfloat16 products if asked for, float32 weights in any case."""
+        if not self.bf16:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        """`values` summed over all ranks."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+        if self.size > 1:
+            dist.barrier()
+
+
+def _blocks(model: nn.Module) -> nn.ModuleList:
+    """The transformer blocks of a Hugging Face causal LM."""
+    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
+    return max(lists, key=len)
+
+
+@contextlib.contextmanager
+def process_group() -> Iterator[None]:
+    """Join the process group that ``torchrun`` describes in the environment; nothing for one process."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield
+        return
+    gpu = torch.cuda.is_available()
+    if gpu:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if gpu else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,70 @@
+"""Prompts: text and speech parts in one sequence, with a marker wherever the modality changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from spiritlm_core.tokens.vocabulary import Vocabulary
+
+Kind = Literal["text", "speech"]
+Modality = Literal["text", "speech", "any"]
+Part = tuple[Kind, Sequence[int]]
+"""A stretch of one modality: its kind and its token ids."""
+
+
+def prompt_ids(parts: Iterable[Part], vocabulary: Vocabulary, modality: Modality = "any") -> list[int]:
+    """BOS, then the parts with ``[Text]`` or ``[Speech]`` in front of each change, then the marker of the output.
+
+    The output's marker is left out if the last part already has that modality, or for ``any``.
+    """
+    ids = [] if vocabulary.bos is None else [vocabulary.bos]
+    last: str | None = None
+    for kind, tokens in parts:
+        if kind != last:
+            ids.append(marker(kind, vocabulary))
+        ids.extend(tokens)
+        last = kind
+    if modality != "any" and modality != last:
+        ids.append(marker(modality, vocabulary))
+    return ids
+
+
+def few_shot(
+    shots: Iterable[tuple[Sequence[int], Sequence[int]]],
+    question: Sequence[int],
+    vocabulary: Vocabulary,
+    modality: Kind,
+) -> list[int]:
+    """Solved examples, then the question: ``[Speech]…[Text]… … [Speech]…[Text]`` for text, the reverse for speech.
+
+    Args:
+        shots: (question ids, answer ids) of each example.
+        question: ids of the question, without marker.
+        vocabulary: the vocabulary.
+        modality: of the answers.
+    """
+    asked: Kind = "speech" if modality == "text" else "text"
+    parts: list[Part] = []
+    for example, answer in shots:
+        parts += [(asked, example), (modality, answer)]
+    return prompt_ids([*parts, (asked, question)], vocabulary, modality)
+
+
+def marker(kind: Kind, vocabulary: Vocabulary) -> int:
+    """Id of ``[Text]`` or ``[Speech]``."""
+    return vocabulary.text_marker if kind == "text" else vocabulary.speech_marker
+
+
+def parts_of(ids: Iterable[int], vocabulary: Vocabulary) -> list[tuple[Kind, list[int]]]:
+    """Split token ids into parts of one modality; markers, BOS and EOS are dropped."""
+    dropped = {vocabulary.text_marker, vocabulary.speech_marker, vocabulary.bos, vocabulary.eos}
+    parts: list[tuple[Kind, list[int]]] = []
+    for token in ids:
+        if token in dropped:
+            continue
+        kind: Kind = "text" if token < vocabulary.text_size else "speech"
+        if not parts or parts[-1][0] != kind:
+            parts.append((kind, []))
+        parts[-1][1].append(token)
+    return parts

@@ -1,0 +1,100 @@
+"""Digests of files and folders that are the same on every machine, and atomic writes into the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_MEMO_FROM = 1 << 26  # bytes; hashing less than this is faster than a doubt about the memo
+_SETTLED = 2.0  # seconds after which a file's time of change can be trusted
+
+
+def content_digest(path: Path, memo: Path | None = None) -> str:
+    """sha256 of a file's bytes, or of a folder's listing.
+
+    A folder's digest is that of the text that ``sha256sum`` prints for its files sorted by name (bytewise,
+    names relative, hidden files left out), so that it can be computed by hand::
+
+        (cd FOLDER && find . -type f -not -path '*/.*' -printf '%P\\n' | LC_ALL=C sort | xargs -d '\\n' sha256sum) | sha256sum
+
+    Args:
+        path: A file or a folder.
+        memo: Folder that remembers the digests of large files by path, size and time of change.
+    """  # noqa: E501
+    if path.is_file():
+        return _file_digest(path, memo)
+    lines = "".join(f"{_file_digest(path / name, memo)}  {name}\n" for name in file_names(path))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def file_names(folder: Path) -> list[str]:
+    """Names of the files below `folder`, relative, ``/``-joined, in byte order; nothing hidden."""
+    names = (Path(root, file).relative_to(folder).as_posix() for root, _, files in _walk(folder) for file in files)
+    visible = (name for name in names if not any(part.startswith(".") for part in name.split("/")))
+    return sorted(visible, key=str.encode)
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    yield from os.walk(folder, followlinks=False)
+
+
+def _file_digest(path: Path, memo: Path | None) -> str:
+    before = path.stat()
+    if memo is None or before.st_size < _MEMO_FROM:
+        return _hash(path)
+    state = [str(path.resolve()), before.st_size, before.st_mtime_ns]
+    note = memo / hashlib.sha256(json.dumps(state[:1]).encode()).hexdigest()
+    if (known := _noted(note, state)) is not None:
+        return known
+    digest = _hash(path)
+    if time.time() - before.st_mtime > _SETTLED and path.stat().st_mtime_ns == before.st_mtime_ns:
+        write_atomically(note, json.dumps([state, digest]).encode())
+    return digest
+
+
+def _noted(note: Path, state: list[object]) -> str | None:
+    try:
+        seen, digest = json.loads(note.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+    return str(digest) if seen == state else None
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that readers see it whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".partial-")
+    with os.fdopen(handle, "wb") as stream:
+        stream.write(data)
+    os.replace(name, path)
+
+
+@contextmanager
+def new_entry(target: Path) -> Iterator[Path]:
+    """A scratch folder whose ``content`` becomes `target` when the block ends well.
+
+    Of several processes that fill the same entry at once the first wins, the others use its copy.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=".partial-"))
+    try:
+        yield scratch
+        try:
+            (scratch / "content").rename(target)
+        except OSError:
+            if not target.exists():
+                raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

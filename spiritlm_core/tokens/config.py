@@ -1,0 +1,101 @@
+"""Configuration of tokens: the text tokenizer, the vocabulary, interleaving, and the mix of streams."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from spiritlm_core.config import FrozenConfig
+
+
+class TokenizerConfig(FrozenConfig):
+    """The text tokenizer: one fitted on the corpus, or that of the base model for a warm start."""
+
+    base: str | None = Field(
+        None,
+        description="Model reference whose tokenizer is taken as it is (folder or .gguf file); "
+        "null trains a SentencePiece BPE on the transcripts",
+    )
+    vocab_size: int = Field(
+        1024, ge=320, le=262_144, description="Pieces of a trained BPE; fewer if the transcripts do not give as many"
+    )
+    character_coverage: float = Field(
+        1.0, ge=0.9, le=1.0, description="Share of the characters that get a piece; the others are written as bytes"
+    )
+    max_lines: int = Field(1_000_000, ge=1, description="Transcripts the BPE is trained on, drawn at random if more")
+    seed: int = Field(0, ge=0, description="Seed of that draw")
+
+
+class SequencesConfig(FrozenConfig):
+    """How text and speech tokens are laid out word by word."""
+
+    hubert: int = Field(501, ge=1, le=32_767, description="Number of phonetic units [Hu]")
+    pitch: int = Field(64, ge=0, le=128, description="Number of pitch units [Pi]; 0 for Base")
+    style: int = Field(100, ge=0, le=128, description="Number of style units [St]; 0 for Base")
+    max_interpolated: float = Field(
+        0.34, ge=0, le=1, description="A segment with a larger share of interpolated words becomes speech only"
+    )
+
+
+class UniformLaw(FrozenConfig):
+    """Span lengths drawn evenly between two bounds, both included (the paper)."""
+
+    kind: Literal["uniform"] = "uniform"
+    minimum: int = Field(ge=1, le=10_000, description="Shortest span in words")
+    maximum: int = Field(ge=1, le=10_000, description="Longest span in words")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.maximum < self.minimum:
+            raise ValueError(f"maximum {self.maximum} is below minimum {self.minimum}")
+        return self
+
+
+class PoissonLaw(FrozenConfig):
+    """Span lengths 1 + Poisson(mean - 1): never empty, and with that mean."""
+
+    kind: Literal["poisson"] = "poisson"
+    mean: float = Field(ge=1, le=500, description="Mean length of a span in words")
+
+
+class FixedLaw(FrozenConfig):
+    """Every span has the same length."""
+
+    kind: Literal["fixed"] = "fixed"
+    words: int = Field(ge=1, le=10_000, description="Length of a span in words")
+
+
+SpanLaw = Annotated[UniformLaw | PoissonLaw | FixedLaw, Field(discriminator="kind")]
+
+
+class SharesConfig(FrozenConfig):
+    """Weights of the streams: their shares of the training tokens, in proportion."""
+
+    text: float = Field(1.0, ge=0, description="Weight of the text stream")
+    speech: float = Field(1.0, ge=0, description="Weight of the speech stream")
+    interleaved: float = Field(1.0, ge=0, description="Weight of the interleaved stream")
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if self.text + self.speech + self.interleaved <= 0:
+            raise ValueError("at least one stream needs a weight above 0")
+        return self
+
+
+class TokensConfig(FrozenConfig):
+    """Tokens: from words and units to packed training sequences."""
+
+    tokenizer: TokenizerConfig = Field(TokenizerConfig(), description="Text tokenizer")
+    sequences: SequencesConfig = Field(SequencesConfig(), description="Tokens of each word")
+    context_length: int = Field(1024, ge=16, le=1_048_576, description="Tokens in a training sequence")
+    text_span: SpanLaw = Field(
+        UniformLaw(minimum=10, maximum=30), description="Law of the lengths of text spans in interleaved sequences"
+    )
+    speech_span: SpanLaw = Field(
+        UniformLaw(minimum=5, maximum=15), description="Law of the lengths of speech spans in interleaved sequences"
+    )
+    shares: SharesConfig = Field(SharesConfig(), description="Shares of the streams in the training tokens")
+    window: int = Field(
+        256, ge=1, le=65_536, description="Training sequences that are packed, and then shuffled, together"
+    )

@@ -1,0 +1,237 @@
+"""The rows of `sequences` as a few flat arrays, in an order that does not depend on shards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from spiritlm_core.errors import LakeError
+from spiritlm_core.lake.schema import SEQUENCES
+from spiritlm_core.lake.view import TableView
+from spiritlm_core.tokens.counter import key_of
+from spiritlm_core.tokens.vocabulary import Vocabulary
+
+STREAMS = ("text", "speech", "interleaved")
+
+_KEYS = ("recording_id", "start", "utterance_id")
+_LISTS = ("text_ids", "text_offsets", "speech_ids", "speech_offsets", "can_switch")
+_COLUMNS = (*_KEYS, "split", "speech_only", "reject_stage", *_LISTS)
+_SCHEMA = pa.schema([SEQUENCES.field(name) for name in _COLUMNS])
+_OVERHEAD = 3  # BOS, one marker and EOS share the context with a word
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Tokens of one modality. Word w owns ``ids[offsets[w]:offsets[w + 1]]``.
+
+    Attributes:
+        ids: int32[T].
+        offsets: int64[W + 1].
+    """
+
+    ids: np.ndarray
+    offsets: np.ndarray
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Stretches of consecutive segments of one recording without a gap: what documents are cut from.
+
+    Attributes:
+        first: int64[R], the first word of each run.
+        last: int64[R], the word behind its last.
+        recordings: R recording_ids.
+        keys: uint64[R], random but fixed, from the utterance_id of the first segment.
+    """
+
+    first: np.ndarray
+    last: np.ndarray
+    recordings: list[str]
+    keys: np.ndarray
+
+    def __len__(self) -> int:
+        """Number of runs."""
+        return len(self.recordings)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """All words of one split, ordered by recording and time. About 4 bytes a token and 17 a word.
+
+    Attributes:
+        text: Text tokens of the words.
+        speech: Speech tokens of the words.
+        can_switch: bool[W], may the modality change in front of the word?
+        segments: int64[S + 1]; segment s has words ``segments[s]`` to ``segments[s + 1]``.
+        good: bool[S], the segment was not rejected.
+        speech_only: bool[S].
+        recordings: S recording_ids.
+        utterances: S utterance_ids.
+    """
+
+    text: Tokens
+    speech: Tokens
+    can_switch: np.ndarray
+    segments: np.ndarray
+    good: np.ndarray
+    speech_only: np.ndarray
+    recordings: list[str]
+    utterances: list[str]
+
+    @classmethod
+    def of(cls, view: TableView, split: str, vocabulary: Vocabulary, context_length: int) -> Self:
+        """Read the rows of one split.
+
+        Args:
+            view: A `sequences` table.
+            split: "train" or "held_out".
+            vocabulary: The ids must be its.
+            context_length: A word with more tokens than fit is cut into several that belong together.
+
+        Raises:
+            LakeError: the table was made for another vocabulary, or its offsets do not match its ids.
+        """
+        parts = [_Part.of(shard.filter(pc.equal(shard["split"], split))) for shard in view.shards(_COLUMNS)]
+        part = _Part.join(parts or [_Part.of(_SCHEMA.empty_table())]).sorted().split(context_length - _OVERHEAD)
+        for ids in (part.text_ids, part.speech_ids):
+            if len(ids) and (ids.min() < 0 or ids.max() >= vocabulary.size):
+                raise LakeError(
+                    f"`sequences` has ids beyond the {vocabulary.size} of the vocabulary: it was made for another"
+                )
+        return cls(
+            Tokens(part.text_ids, _offsets(part.text_counts)),
+            Tokens(part.speech_ids, _offsets(part.speech_counts)),
+            part.can_switch,
+            _offsets(part.words),
+            part.good,
+            part.speech_only,
+            part.keys["recording_id"].to_pylist(),
+            part.keys["utterance_id"].to_pylist(),
+        )
+
+    def runs(self, stream: str) -> Runs:
+        """The runs of a stream; segments without text are left to the speech stream and end a run of the others."""
+        return self._all_runs if stream == "speech" else self._text_runs
+
+    @cached_property
+    def _all_runs(self) -> Runs:
+        return self._runs_of(self.good)
+
+    @cached_property
+    def _text_runs(self) -> Runs:
+        return self._runs_of(self.good & ~self.speech_only)
+
+    def _runs_of(self, usable: np.ndarray) -> Runs:
+        names = np.array(self.recordings, dtype=object)
+        joined = np.zeros(len(names) + 1, dtype=bool)  # is segment s joined to the one before it?
+        joined[1:-1] = usable[1:] & usable[:-1] & (names[1:] == names[:-1])
+        first = np.flatnonzero(usable & ~joined[:-1])
+        last = np.flatnonzero(usable & ~joined[1:])
+        keys = np.array([key_of(self.utterances[s]) for s in first], dtype=np.uint64)
+        return Runs(self.segments[first], self.segments[last + 1], names[first].tolist(), keys)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Rows of some shards, their lists laid end to end; counts are per word, `words` per row."""
+
+    keys: pa.Table
+    good: np.ndarray
+    speech_only: np.ndarray
+    words: np.ndarray
+    can_switch: np.ndarray
+    text_counts: np.ndarray
+    speech_counts: np.ndarray
+    text_ids: np.ndarray
+    speech_ids: np.ndarray
+
+    @classmethod
+    def of(cls, table: pa.Table) -> Self:
+        flat = {name: _flat(table[name]) for name in _LISTS}
+        words = flat["can_switch"][1]
+        counts = {name: _counts(*flat[f"{name}_offsets"], words) for name in ("text", "speech")}
+        for name, per_word in counts.items():
+            if per_word.sum() != len(flat[f"{name}_ids"][0]):
+                raise LakeError(f"`sequences`: {name}_offsets do not match {name}_ids")
+        return cls(
+            table.select(_KEYS),
+            table["reject_stage"].is_null().to_numpy(),
+            table["speech_only"].fill_null(False).to_numpy(),
+            words,
+            flat["can_switch"][0].astype(bool),
+            counts["text"],
+            counts["speech"],
+            flat["text_ids"][0],
+            flat["speech_ids"][0],
+        )
+
+    @classmethod
+    def join(cls, parts: list[Self]) -> Self:
+        arrays = [[getattr(part, name) for part in parts] for name in list(cls.__dataclass_fields__)[1:]]
+        return cls(pa.concat_tables([part.keys for part in parts]), *(np.concatenate(array) for array in arrays))
+
+    def sorted(self) -> Self:
+        """By recording, then time."""
+        order = pc.sort_indices(self.keys, [(name, "ascending") for name in _KEYS]).to_numpy().astype(np.int64)
+        if (order == np.arange(len(order))).all():
+            return self
+        words = _gather(self.words, order)
+        return type(self)(
+            self.keys.take(order),
+            self.good[order],
+            self.speech_only[order],
+            self.words[order],
+            self.can_switch[words],
+            self.text_counts[words],
+            self.speech_counts[words],
+            self.text_ids[_gather(self.text_counts, words)],
+            self.speech_ids[_gather(self.speech_counts, words)],
+        )
+
+    def split(self, limit: int) -> Self:
+        """Cut words of more than `limit` tokens into pieces without a switch between them."""
+        pieces = np.maximum(1, -(-np.maximum(self.text_counts, self.speech_counts) // limit))
+        if (pieces == 1).all():
+            return self
+        first = _offsets(pieces)[:-1]
+        nth = np.arange(pieces.sum()) - np.repeat(first, pieces)
+        cut = [np.clip(np.repeat(c, pieces) - nth * limit, 0, limit) for c in (self.text_counts, self.speech_counts)]
+        row = np.repeat(np.arange(len(self.words)), self.words)
+        words = np.bincount(row, weights=pieces, minlength=len(self.words)).astype(np.int64)
+        switch = np.repeat(self.can_switch, pieces) & (nth == 0)
+        fields = (self.keys, self.good, self.speech_only, words, switch, *cut, self.text_ids, self.speech_ids)
+        return type(self)(*fields)
+
+
+def _flat(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+    """Values of all lists end to end, and the length of each; a null list has length 0."""
+    chunks = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
+    empty = np.empty(0, dtype=column.type.value_type.to_pandas_dtype())
+    lengths = pc.list_value_length(column).fill_null(0).to_numpy().astype(np.int64)
+    return np.concatenate([empty, *chunks]), lengths
+
+
+def _counts(offsets: np.ndarray, lengths: np.ndarray, words: np.ndarray) -> np.ndarray:
+    """Tokens of each word, int64[W], from the rows' offsets laid end to end."""
+    if (np.maximum(lengths - 1, 0) != words).any():
+        raise LakeError("`sequences`: offsets and can_switch are of different lengths")
+    ends = np.cumsum(lengths[lengths > 0])
+    return np.delete(np.diff(offsets, prepend=0), np.concatenate([[0], ends[:-1]]) if len(ends) else []).astype(
+        np.int64
+    )
+
+
+def _offsets(counts: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+
+
+def _gather(counts: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Places, int64, of the items of groups of `counts` items, when the groups are put into `order`."""
+    firsts = _offsets(counts)[:-1][order]
+    chosen = counts[order]
+    return np.repeat(firsts - _offsets(chosen)[:-1], chosen) + np.arange(chosen.sum())

@@ -1,0 +1,189 @@
+"""Documents of the three streams, cut from the recordings.
+
+"text" is ``[Text]`` and text tokens, "speech" is ``[Speech]`` and speech tokens, "interleaved" changes between
+them with the marker in front of each span. Consecutive segments of a recording are joined up to the context length.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from spiritlm_core.lake.view import TableView
+from spiritlm_core.tokens.config import TokensConfig
+from spiritlm_core.tokens.corpus import STREAMS, Corpus
+from spiritlm_core.tokens.counter import combine, key_of
+from spiritlm_core.tokens.interleave import quantiles, spans
+from spiritlm_core.tokens.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Document:
+    """One document as token ids.
+
+    Attributes:
+        ids: int32[N], BOS and EOS included where the vocabulary has them. EOS only follows the end of a recording.
+        stream: "text", "speech" or "interleaved".
+        key: Its recording_id.
+    """
+
+    ids: np.ndarray
+    stream: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A document before its ids are put together.
+
+    Attributes:
+        stream: As in :class:`Document`.
+        run: Index into the runs of that stream.
+        bounds: First word of each span, then the word behind the last.
+        speech_first: Whether the first span is speech; they alternate.
+        ends: Whether the recording ends here.
+        length: Number of tokens.
+    """
+
+    stream: str
+    run: int
+    bounds: list[int]
+    speech_first: bool
+    ends: bool
+    length: int
+
+
+class Planner:
+    """Plans the documents of a corpus, and puts their ids together."""
+
+    def __init__(self, corpus: Corpus, vocabulary: Vocabulary, config: TokensConfig, seed: int) -> None:
+        self.corpus = corpus
+        self._seed = seed
+        self._laws = quantiles(config.text_span), quantiles(config.speech_span)
+        self._tokens = corpus.text, corpus.speech
+        self._markers = tuple(np.array([i], np.int32) for i in (vocabulary.text_marker, vocabulary.speech_marker))
+        self._bos, self._eos = (np.array([i] * (i is not None), np.int32) for i in (vocabulary.bos, vocabulary.eos))
+        self._capacity = config.context_length - len(self._bos) - len(self._eos)
+
+    def keys(self, stream: str, epoch: int) -> np.ndarray:
+        """A random key of each run, uint64[R], new in every epoch."""
+        return combine(self.corpus.runs(stream).keys, key_of(self._seed, stream, epoch))
+
+    def plans(self, stream: str, run: int, key: int) -> list[Plan]:
+        """The documents of one run; none if it has no tokens."""
+        runs = self.corpus.runs(stream)
+        first, last = int(runs.first[run]), int(runs.last[run])
+        starts, speech_first = [first], stream == "speech"
+        if stream == "interleaved":
+            starts, speech_first = spans(self.corpus.can_switch[first:last], *self._laws, key)
+            starts = [first + start for start in starts]
+        bounds = [*starts, last]
+        total = self._cost(bounds, speech_first)
+        if total <= len(starts):
+            return []
+        if total <= self._capacity:
+            return [self._plan(stream, run, bounds, speech_first, True, total)]
+        return self._cut(stream, run, bounds, speech_first)
+
+    def _cost(self, bounds: list[int], speech_first: bool) -> int:
+        """Tokens of some spans, with one marker each."""
+        total = len(bounds) - 1
+        for part, tokens in enumerate(self._tokens):
+            at = tokens.offsets[bounds]
+            total += int((at[1:] - at[:-1])[part ^ speech_first :: 2].sum())
+        return total
+
+    def _plan(self, stream: str, run: int, bounds: list[int], speech_first: bool, ends: bool, cost: int) -> Plan:
+        return Plan(stream, run, bounds, speech_first, ends, cost + len(self._bos) + ends * len(self._eos))
+
+    def _cut(self, stream: str, run: int, bounds: list[int], speech_first: bool) -> list[Plan]:
+        """Cut a run into documents that are as long as the context allows; spans cut through go on in the next."""
+        found = []
+        for at, end in pairwise(self._cuts(bounds, speech_first)):
+            inner = bounds[(i := bisect_right(bounds, at)) : bisect_left(bounds, end)]
+            part, side = [at, *inner, end], speech_first ^ (i % 2 == 0)
+            found.append(self._plan(stream, run, part, side, end == bounds[-1], self._cost(part, side)))
+        return found
+
+    def _cuts(self, bounds: list[int], speech_first: bool) -> list[int]:
+        """First word of each document, then the word behind the last; where a switch is allowed, if there is one."""
+        first, last = bounds[0], bounds[-1]
+        spent = self._spent(bounds, speech_first)
+        allowed = [*(np.flatnonzero(self.corpus.can_switch[first:last]) + first).tolist(), last]
+        cuts = [first]
+        while (at := cuts[-1]) < last:
+            room = self._capacity - (bounds[bisect_right(bounds, at) - 1] != at)  # a span cut through: its marker again
+            end = first + int(np.searchsorted(spent, spent[at - first] + room, "right")) - 1
+            better = allowed[bisect_right(allowed, end) - 1]
+            cuts.append(better if better > at else end)
+        return cuts
+
+    def _spent(self, bounds: list[int], speech_first: bool) -> np.ndarray:
+        """Tokens and markers in front of each word of a run and of its end, int64[W + 1]."""
+        first, last = bounds[0], bounds[-1]
+        sides = (np.arange(len(bounds) - 1) % 2 == 1) ^ speech_first
+        text, speech = (np.diff(tokens.offsets[first : last + 1]) for tokens in self._tokens)
+        costs = np.where(np.repeat(sides, np.diff(bounds)), speech, text)
+        costs[np.array(bounds[:-1]) - first] += 1
+        return np.concatenate([[0], np.cumsum(costs)])
+
+    def ids(self, plan: Plan) -> np.ndarray:
+        """The token ids of a document, int32[plan.length]."""
+        parts = [self._bos]
+        speech = plan.speech_first
+        for first, last in pairwise(plan.bounds):
+            tokens = self._tokens[speech]
+            parts += [self._markers[speech], tokens.ids[tokens.offsets[first] : tokens.offsets[last]]]
+            speech = not speech
+        if plan.ends:
+            parts.append(self._eos)
+        return np.concatenate(parts)
+
+    def document(self, plan: Plan) -> Document:
+        """The document with its ids."""
+        return Document(self.ids(plan), plan.stream, self.corpus.runs(plan.stream).recordings[plan.run])
+
+
+def documents(
+    view: TableView,
+    vocabulary: Vocabulary,
+    config: TokensConfig,
+    *,
+    stream: str,
+    split: str,
+    seed: int,
+    epoch: int,
+) -> Iterator[Document]:
+    """All documents of one stream, ordered by recording_id and time.
+
+    Args:
+        view: A `sequences` table; its shards and their order make no difference.
+        vocabulary: The one that the table was made with.
+        config: Context length and span laws.
+        stream: "text", "speech" or "interleaved".
+        split: "train" or "held_out".
+        seed: Spans depend on it,
+        epoch: and on this.
+
+    Raises:
+        ValueError: there is no such stream.
+        LakeError: the table and the vocabulary do not match.
+    """
+    corpus = Corpus.of(view, split, vocabulary, config.context_length)
+    yield from corpus_documents(corpus, vocabulary, config, stream=stream, seed=seed, epoch=epoch)
+
+
+def corpus_documents(
+    corpus: Corpus, vocabulary: Vocabulary, config: TokensConfig, *, stream: str, seed: int, epoch: int
+) -> Iterator[Document]:
+    """The same for a corpus that is loaded already."""
+    if stream not in STREAMS:
+        raise ValueError(f"there is no stream {stream!r}; the streams are {', '.join(STREAMS)}")
+    planner = Planner(corpus, vocabulary, config, seed)
+    for run, key in enumerate(planner.keys(stream, epoch).tolist()):
+        for plan in planner.plans(stream, run, key):
+            yield planner.document(plan)

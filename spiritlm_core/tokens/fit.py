@@ -1,0 +1,133 @@
+"""The stage `tokenizer`: a text tokenizer trained on the transcripts, or that of the model to start from."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from spiritlm_core.errors import ModelReferenceError, SpiritLMError
+from spiritlm_core.lake.stage import ArtifactStage, Progress, TableInput
+from spiritlm_core.lake.view import TableView
+from spiritlm_core.tokens import sentencepiece_bpe
+from spiritlm_core.tokens.config import TokenizerConfig
+from spiritlm_core.tokens.hf import TOKENIZER_FILES, copy_files, write_config
+from spiritlm_core.tokens.plain import read_json
+from spiritlm_core.tokens.text import TextTokenizer
+
+
+class TokenizerFit(ArtifactStage):
+    """Writes a Hugging Face folder that AutoTokenizer loads, without markers and speech tokens."""
+
+    name: ClassVar[str] = "tokenizer"
+    version: ClassVar[int] = 1
+    inputs: ClassVar[tuple[TableInput, ...]] = (
+        TableInput("audio", ("utterance_id", "split")),
+        TableInput("words", ("utterance_id", "text", "reject_stage")),
+    )
+
+    def __init__(self, config: TokenizerConfig, models: Mapping[str, Path]) -> None:
+        """`models` may have a role ``"base"``: a Hugging Face folder or .gguf file whose tokenizer is taken."""
+        super().__init__(config, models)
+        self.settings = config
+
+    def build(self, tables: Mapping[str, TableView], out: Path, work: Path, progress: Progress) -> dict[str, Any]:
+        """Fit on the train rows, or take the base tokenizer; see :class:`ArtifactStage`."""
+        del work  # takes seconds: nothing to resume
+        if "base" in self.models:
+            progress(0.0, "taking the tokenizer of the base model")
+            take(self.models["base"], out)
+            lines = 0
+        else:
+            lines = self._train(tables, out, progress)
+        tokenizer = TextTokenizer.load(out)
+        progress(1.0, f"{tokenizer.size} text tokens")
+        return {"text_tokens": tokenizer.size, "lines": lines, "bos": tokenizer.bos, "eos": tokenizer.eos}
+
+    def _train(self, tables: Mapping[str, TableView], out: Path, progress: Progress) -> int:
+        progress(0.0, "reading transcripts")
+        lines = chosen_lines(tables, self.settings)
+        if not lines:
+            raise SpiritLMError("there is no transcript in the train split to train a tokenizer on: give tokens.base")
+        progress(0.3, f"training a BPE on {len(lines)} transcripts")
+        sentencepiece_bpe.save(sentencepiece_bpe.train(lines, self.settings), out)
+        return len(lines)
+
+
+def chosen_lines(tables: Mapping[str, TableView], config: TokenizerConfig) -> list[str]:
+    """At most `max_lines` transcripts of the train split, the same in the same order whatever the shards."""
+    ranked = ((_rank(config.seed, utterance), text) for utterance, text in _train_texts(tables))
+    return [text for _, text in heapq.nsmallest(config.max_lines, ranked)]
+
+
+def _rank(seed: int, utterance: str) -> bytes:
+    return hashlib.blake2b(json.dumps([seed, utterance]).encode(), digest_size=16).digest()
+
+
+def _train_texts(tables: Mapping[str, TableView]) -> Iterator[tuple[str, str]]:
+    """utterance_id and text, with one space in front of each word, of the train rows."""
+    train: set[str] = set()
+    for shard in tables["audio"].shards(("utterance_id", "split")):
+        rows = zip(shard["utterance_id"].to_pylist(), shard["split"].to_pylist(), strict=True)
+        train.update(utterance for utterance, split in rows if split == "train")
+    for shard in tables["words"].shards(("utterance_id", "text", "reject_stage")):
+        for row in shard.to_pylist():
+            words = (row["text"] or "").split()
+            if words and row["reject_stage"] is None and row["utterance_id"] in train:
+                yield row["utterance_id"], "".join([f" {word}" for word in words])
+
+
+def take(base: Path, out: Path) -> None:
+    """Copy or convert the tokenizer of a model.
+
+    Args:
+        base: Hugging Face folder (fast or SentencePiece tokenizer) or .gguf file.
+        out: Folder to write to.
+
+    Raises:
+        ModelReferenceError: there is no tokenizer that can be used.
+    """
+    if base.is_file():
+        _take_gguf(base, out)
+    elif (base / "tokenizer.json").is_file():
+        copy_files(TOKENIZER_FILES, base, out)
+    else:
+        _convert(base, out)
+
+
+def _convert(folder: Path, out: Path, **options: Any) -> None:
+    from transformers import AutoTokenizer
+
+    load: Any = AutoTokenizer.from_pretrained
+    try:
+        tokenizer = load(folder, local_files_only=True, trust_remote_code=False, **options)
+        tokenizer.save_pretrained(out)
+    except (OSError, ValueError, KeyError, TypeError, ImportError, AttributeError) as error:
+        raise ModelReferenceError(f"{folder}: no tokenizer that transformers can load: {error}") from error
+    if not (out / "tokenizer.json").is_file():
+        raise ModelReferenceError(f"{folder}: its tokenizer has no fast version (no tokenizer.json)")
+
+
+def _take_gguf(path: Path, out: Path) -> None:
+    """Convert with transformers, then set BOS and EOS as the file says: the conversion gets them wrong."""
+    from gguf import GGUFReader
+
+    _convert(path.parent, out, gguf_file=path.name)
+    fields = GGUFReader(path).fields
+    said = {
+        name: _field(fields, f"tokenizer.ggml.{name}") for name in ("bos_token_id", "eos_token_id", "add_bos_token")
+    }
+    values = read_json(out / "tokenizer.json")
+    names = {i: token for token, i in values["model"]["vocab"].items()}
+    tokens = {name: names[said[f"{name}_id"]] for name in ("bos_token", "eos_token") if said[f"{name}_id"] is not None}
+    write_config(out, {**read_json(out / "tokenizer_config.json"), **tokens})
+    if not said["add_bos_token"]:
+        text = json.dumps({**values, "post_processor": None}, ensure_ascii=False)
+        (out / "tokenizer.json").write_text(text, encoding="utf-8")
+
+
+def _field(fields: Mapping[str, Any], name: str) -> Any:
+    return fields[name].contents() if name in fields else None

@@ -1,0 +1,179 @@
+"""The endless stream of packed training sequences: three streams mixed by token share, epoch after epoch.
+
+There is one global order of sequences. It is a pure function of the rows, the configuration and the seed, so
+ranks, loader processes and restarts all see the same one. It is made window by window: documents for a few hundred
+sequences are drawn, packed and shuffled together. A position in it is then the position in front of a window
+and a number of sequences, and going on from there costs at most one window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+
+from spiritlm_core.errors import SpiritLMError
+from spiritlm_core.lake.view import TableView
+from spiritlm_core.tokens.config import TokensConfig
+from spiritlm_core.tokens.corpus import STREAMS, Corpus
+from spiritlm_core.tokens.counter import combine, key_of
+from spiritlm_core.tokens.documents import Plan, Planner
+from spiritlm_core.tokens.pack import Packed, fit, packed
+from spiritlm_core.tokens.vocabulary import Vocabulary
+
+State = dict[str, Any]
+
+
+@dataclass
+class _Cursor:
+    """Where one stream stands: its next run is the `position`-th of its order in `epoch`."""
+
+    epoch: int = 0
+    position: int = 0
+    tokens: int = 0  # handed out so far
+
+    def to_list(self) -> list[int]:
+        return [self.epoch, self.position, self.tokens]
+
+
+class _Stream:
+    """Draws the runs of one stream in a new random order in every epoch."""
+
+    def __init__(self, planner: Planner, stream: str, cursor: _Cursor) -> None:
+        self.cursor = cursor
+        self._planner, self._stream = planner, stream
+        self._begin_epoch()
+
+    def _begin_epoch(self) -> None:
+        self._keys = self._planner.keys(self._stream, self.cursor.epoch)
+        # the order depends on what the runs are, not on where they stand; the spans' draws are another salt away
+        self._order = np.argsort(combine(self._keys, 1), kind="stable")
+
+    def draw(self) -> list[Plan]:
+        """The documents of the next run."""
+        cursor = self.cursor
+        if cursor.position == len(self._order):
+            cursor.epoch, cursor.position = cursor.epoch + 1, 0
+            self._begin_epoch()
+        run = int(self._order[cursor.position])
+        plans = self._planner.plans(self._stream, run, int(self._keys[run]))
+        cursor.position += 1
+        cursor.tokens += sum(plan.length for plan in plans)
+        return plans
+
+
+@dataclass
+class Mixture:
+    """The global order of sequences from some position on.
+
+    Attributes:
+        planner: Plans the documents.
+        config: Context length, window, shares.
+        seed: Of the order.
+        streams: The streams with a share and with documents.
+        window: Number of the next window.
+    """
+
+    planner: Planner
+    config: TokensConfig
+    seed: int
+    streams: dict[str, _Stream] = field(default_factory=dict)
+    window: int = 0
+
+    @classmethod
+    def at(cls, planner: Planner, config: TokensConfig, seed: int, state: Mapping[str, Any]) -> Self:
+        """The mixture in front of the window that `state` names; an empty state is the beginning.
+
+        Raises:
+            SpiritLMError: no stream with a share has documents.
+        """
+        mixture = cls(planner, config, seed, window=state.get("window", 0))
+        for stream in STREAMS:
+            if getattr(config.shares, stream) > 0 and _has_documents(planner, stream):
+                cursor = _Cursor(*state.get("streams", {}).get(stream, ()))
+                mixture.streams[stream] = _Stream(planner, stream, cursor)
+        if not mixture.streams:
+            raise SpiritLMError(
+                "there is nothing to train on: no usable row of `sequences` is in a stream with a share"
+            )
+        return mixture
+
+    def state(self) -> State:
+        """Position in front of the next window, JSON-able."""
+        cursors = {name: stream.cursor.to_list() for name, stream in self.streams.items()}
+        return {"window": self.window, "streams": cursors}
+
+    def next_window(self) -> list[list[Plan]]:
+        """The documents of each sequence of the next window, shuffled."""
+        plans, tokens = [], 0
+        while tokens < self.config.window * self.config.context_length:
+            drawn = self.streams[self._behind()].draw()
+            plans += drawn
+            tokens += sum(plan.length for plan in drawn)
+        rows = fit([plan.length for plan in plans], self.config.context_length)
+        order = np.argsort(
+            combine(np.arange(len(rows), dtype=np.uint64), key_of(self.seed, self.window)), kind="stable"
+        )
+        self.window += 1
+        return [[plans[i] for i in rows[row]] for row in order.tolist()]
+
+    def _behind(self) -> str:
+        """The stream whose token count lags most behind its share."""
+        return min(self.streams, key=lambda name: self.streams[name].cursor.tokens / getattr(self.config.shares, name))
+
+
+def _has_documents(planner: Planner, stream: str) -> bool:
+    keys = planner.keys(stream, 0).tolist()
+    return any(planner.plans(stream, run, key) for run, key in enumerate(keys))
+
+
+def training_batches(
+    view: TableView,
+    vocabulary: Vocabulary,
+    config: TokensConfig,
+    *,
+    seed: int,
+    start_state: Mapping[str, Any] | None = None,
+    rank: int = 0,
+    world_size: int = 1,
+    split: str = "train",
+) -> Iterator[tuple[Packed, State]]:
+    """Packed training sequences without end, each with the state that goes on behind it.
+
+    Args:
+        view: A `sequences` table; its shards and their order make no difference.
+        vocabulary: The one that the table was made with.
+        config: Context length, span laws, shares, window.
+        seed: Of the order and the spans.
+        start_state: A state that came with a sequence of the same table, configuration and seed.
+        rank: Yields sequences ``rank``, ``rank + world_size``, … of the global order,
+        world_size: of so many ranks. The states of all ranks mean the same place, and serve any number of ranks.
+        split: "train" or "held_out".
+
+    Raises:
+        LakeError: the table and the vocabulary do not match.
+        SpiritLMError: there is nothing to train on.
+        ValueError: `rank` is not below `world_size`.
+    """
+    if not 0 <= rank < world_size:
+        raise ValueError(f"rank {rank} of {world_size}")
+    corpus = Corpus.of(view, split, vocabulary, config.context_length)
+    planner = Planner(corpus, vocabulary, config, seed)
+    mixture = Mixture.at(planner, config, seed, start_state or {})
+    ahead = int((start_state or {}).get("row", 0)) + rank  # sequences to skip from the start of the window
+    while True:
+        before = mixture.state()
+        rows = mixture.next_window()
+        for row in range(ahead, len(rows), world_size):
+            sequence = packed([planner.document(plan) for plan in rows[row]], config.context_length)
+            yield sequence, {**before, "row": row - rank + world_size}
+        ahead = _carry(ahead, len(rows), world_size)
+
+
+def _carry(ahead: int, rows: int, world_size: int) -> int:
+    """Where this rank's next sequence lies in the next window, after a window of `rows`."""
+    if ahead >= rows:
+        return ahead - rows
+    return (ahead - rows) % world_size

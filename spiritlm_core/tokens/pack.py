@@ -1,0 +1,100 @@
+"""Packing documents into sequences of one length, every document whole."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from spiritlm_core.tokens.documents import Document
+
+PADDING = -1
+"""Document id of padding."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """One training sequence.
+
+    Attributes:
+        input_ids: int32[length], documents one after the other, then zeros.
+        document_ids: int32[length], 0, 1, … for each token's document; `PADDING` for the zeros.
+        streams: Stream of each document.
+        keys: recording_id of each document.
+    """
+
+    input_ids: np.ndarray
+    document_ids: np.ndarray
+    streams: tuple[str, ...]
+    keys: tuple[str, ...]
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens, padding not counted."""
+        return int(np.count_nonzero(self.document_ids != PADDING))
+
+
+def packed(documents: Sequence[Document], length: int) -> Packed:
+    """Put documents into one sequence; ValueError if they do not fit."""
+    lengths = [len(document.ids) for document in documents]
+    padding = length - sum(lengths)
+    ids = np.concatenate([*(document.ids for document in documents), np.zeros(padding, np.int32)])
+    numbers = np.repeat(np.array([*range(len(lengths)), PADDING], np.int32), [*lengths, padding])
+    return Packed(ids, numbers, tuple([d.stream for d in documents]), tuple([d.key for d in documents]))
+
+
+def fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
+    """Best-fit decreasing: each document, the longest first, goes where it leaves the least room.
+
+    Args:
+        lengths: Tokens of each document.
+        capacity: Tokens of a sequence.
+
+    Returns:
+        Indices of the documents of each sequence, in ascending order; the sequences in the order of their first.
+
+    Raises:
+        ValueError: a document is longer than a sequence.
+    """
+    if lengths and max(lengths) > capacity:
+        raise ValueError(f"a document of {max(lengths)} tokens does not fit into sequences of {capacity}")
+    sequences: list[list[int]] = []
+    rooms: list[tuple[int, int]] = []  # room left and index of each sequence that is not full, ascending
+    for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        at = bisect_left(rooms, (lengths[i], -1))
+        room, where = rooms.pop(at) if at < len(rooms) else (capacity, len(sequences))
+        if where == len(sequences):
+            sequences.append([])
+        sequences[where].append(i)
+        if room > lengths[i]:
+            insort(rooms, (room - lengths[i], where))
+    return sorted(sorted(members) for members in sequences)
+
+
+def pack(documents: Iterable[Document], length: int, *, window: int = 256) -> Iterator[Packed]:
+    """Pack documents whole; nothing is lost or cut, what does not fill up is padding.
+
+    Args:
+        documents: None longer than `length`.
+        length: Tokens of a sequence.
+        window: Documents for so many sequences are packed together; more leaves less padding.
+
+    Raises:
+        ValueError: a document is longer than `length`.
+    """
+    held: list[Document] = []
+    tokens = 0
+    for document in documents:
+        held.append(document)
+        tokens += len(document.ids)
+        if tokens >= window * length:
+            yield from _pack_all(held, length)
+            held, tokens = [], 0
+    yield from _pack_all(held, length)
+
+
+def _pack_all(documents: Sequence[Document], length: int) -> Iterator[Packed]:
+    for members in fit([len(document.ids) for document in documents], length):
+        yield packed([documents[i] for i in members], length)

@@ -1,0 +1,131 @@
+"""The streams of speech units merged into one: ``[St81][Pi13][Hu78][Hu42]…``.
+
+Runs of equal HuBERT and of equal pitch units collapse, style units do not (arXiv 2402.05755, section 3). The
+streams merge by start time. HuBERT units count as 24.99 Hz rather than 25, so that on what would be a tie style
+comes first, then pitch, then HuBERT.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from spiritlm_core.tokens.vocabulary import PREFIXES, Vocabulary
+
+STYLE, PITCH, HUBERT = range(3)
+RATES = (1.0, 12.5, 24.99)
+"""Units per second of style, pitch and HuBERT, as used for merging."""
+
+_TOKEN = re.compile(r"\[(Hu|Pi|St)(\d+)\]")
+
+
+class UnitStreams(Protocol):
+    """What is merged: the raw streams of one segment; pitch and style may be absent."""
+
+    @property
+    def hubert(self) -> ArrayLike:
+        """int[N] at 25 Hz."""
+
+    @property
+    def pitch(self) -> ArrayLike | None:
+        """int[M] at 12.5 Hz."""
+
+    @property
+    def style(self) -> ArrayLike | None:
+        """int[K] at 1 Hz."""
+
+
+@dataclass(frozen=True)
+class Streams:
+    """Units read from a string, one entry of each stream per HuBERT token.
+
+    Attributes:
+        hubert: int16[N].
+        pitch: int16[N], or None if the string has no pitch token.
+        style: int16[N], or None if the string has no style token.
+    """
+
+    hubert: np.ndarray
+    pitch: np.ndarray | None
+    style: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Merged:
+    """Merged speech tokens in the order of their start times.
+
+    Attributes:
+        kinds: int8[N], index into ``vocabulary.PREFIXES``.
+        units: int16[N].
+        times: float64[N], start in seconds.
+    """
+
+    kinds: np.ndarray
+    units: np.ndarray
+    times: np.ndarray
+
+    def __len__(self) -> int:
+        """Number of tokens."""
+        return len(self.units)
+
+    def __iter__(self) -> Iterator[tuple[str, int, float]]:
+        """Yield ``("Hu", 78, 0.04)`` and so on."""
+        for kind, unit, time in zip(self.kinds.tolist(), self.units.tolist(), self.times.tolist(), strict=True):
+            yield PREFIXES[kind], unit, time
+
+    def ids(self, vocabulary: Vocabulary) -> np.ndarray:
+        """Token ids, int32[N]; SpiritLMError if `vocabulary` lacks one of the units."""
+        return vocabulary.speech_ids(self.kinds, self.units)
+
+
+def merge_streams(units: UnitStreams) -> Merged:
+    """Collapse and merge the streams of one segment.
+
+    Args:
+        units: The raw streams; pitch and style may be None.
+    """
+    streams = [_stream(kind, getattr(units, name)) for kind, name in enumerate(("style", "pitch", "hubert"))]
+    kinds, values, times = (np.concatenate(parts) for parts in zip(*streams, strict=True))
+    order = np.argsort(times, kind="stable")
+    return Merged(kinds[order], values[order], times[order])
+
+
+def _stream(kind: int, units: ArrayLike | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Kinds, units and start times of one stream; the first token of a run keeps its time."""
+    values = np.asarray([] if units is None else units, dtype=np.int16)
+    keep = np.ones(len(values), dtype=bool)
+    if kind != STYLE:
+        keep[1:] = values[1:] != values[:-1]
+    places = np.flatnonzero(keep)
+    return np.full(len(places), kind, np.int8), values[places], places / RATES[kind]
+
+
+def to_string(merged: Merged) -> str:
+    """The tokens as text, ``[St81][Pi13][Hu78]…``, nothing between them."""
+    return "".join([f"[{PREFIXES[k]}{u}]" for k, u in zip(merged.kinds.tolist(), merged.units.tolist(), strict=True)])
+
+
+def from_string(string: str) -> Streams:
+    """Read speech tokens back; everything else in `string` is skipped.
+
+    Each HuBERT token makes one entry with the latest pitch and style. Entries before the first pitch or style
+    take the first one that follows.
+    """
+    kinds_units = [(PREFIXES.index(name), int(unit)) for name, unit in _TOKEN.findall(string)]
+    kinds = np.array([kind for kind, _ in kinds_units], dtype=np.int8)
+    units = np.array([unit for _, unit in kinds_units], dtype=np.int16)
+    places = np.flatnonzero(kinds == HUBERT)
+    return Streams(units[places], _latest(kinds, units, PITCH, places), _latest(kinds, units, STYLE, places))
+
+
+def _latest(kinds: np.ndarray, units: np.ndarray, kind: int, places: np.ndarray) -> np.ndarray | None:
+    """The last unit of `kind` in front of each of `places`."""
+    at = np.flatnonzero(kinds == kind)
+    if not len(at):
+        return None
+    return units[at[np.maximum(np.searchsorted(at, places) - 1, 0)]]

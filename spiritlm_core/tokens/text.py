@@ -1,0 +1,131 @@
+"""Text tokens, word by word: any Hugging Face tokenizer with a ``tokenizer.json``.
+
+A text is written as its words with one space in front of each, ``" and they"``. Word boundaries are then token
+boundaries in nearly every tokenizer; where a token reaches over one, the modality must not change there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from spiritlm_core.errors import ModelReferenceError
+from spiritlm_core.tokens.plain import plain_tokenizer, read_json
+
+_CACHED_WORDS = 200_000
+
+
+@dataclass(frozen=True)
+class WordIds:
+    """The tokens of a text, shared out to its W words.
+
+    Attributes:
+        ids: int32[N], always equal to the ids of the whole text.
+        offsets: int32[W + 1]; word i owns ``ids[offsets[i]:offsets[i + 1]]``, which may be nothing.
+        can_switch: bool[W]; False where a token reaches from an earlier word into word i.
+        independent: Whether every word encoded alone gives the same ids.
+    """
+
+    ids: np.ndarray
+    offsets: np.ndarray
+    can_switch: np.ndarray
+    independent: bool
+
+
+class TextTokenizer:
+    """A text tokenizer that adds nothing: no prefix space, no special tokens.
+
+    Attributes:
+        size: Number of ids, special tokens included; the ids are ``0 … size - 1``.
+        bos: Id that the tokenizer puts in front of a text by itself, or None.
+        eos: Id of its end-of-text token, or None.
+    """
+
+    def __init__(self, tokenizer: Any, bos: int | None = None, eos: int | None = None) -> None:
+        """`tokenizer` is a plain ``tokenizers.Tokenizer`` without post-processor; see :meth:`load`."""
+        self._tokenizer = tokenizer
+        self._tokenizer.encode_special_tokens = True  # "</s>" in a transcript is text
+        self._known: dict[str, list[int]] = {}
+        self.bos, self.eos = bos, eos
+        self.size: int = tokenizer.get_vocab_size(with_added_tokens=True)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Load from a Hugging Face tokenizer folder.
+
+        Raises:
+            ModelReferenceError: there is no usable ``tokenizer.json``, or its ids have gaps.
+        """
+        from tokenizers import Tokenizer
+
+        values = plain_tokenizer(path)
+        try:
+            whole = Tokenizer.from_str(json.dumps(values))
+            tokenizer = Tokenizer.from_str(json.dumps({**values, "post_processor": None}))
+        except Exception as error:  # the library raises bare Exceptions
+            raise ModelReferenceError(f"{path}/tokenizer.json: {error}") from error
+        if sorted(tokenizer.get_vocab(with_added_tokens=True).values()) != list(range(tokenizer.get_vocab_size())):
+            raise ModelReferenceError(f"{path}/tokenizer.json: its ids are not 0 … n - 1 without gaps")
+        first = whole.encode("").ids[:1]
+        return cls(tokenizer, first[0] if first else None, _special_id(path, tokenizer, "eos_token"))
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of exactly this text."""
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
+        """Inverse of :meth:`encode`: a space in front stays."""
+        return self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=False)
+
+    def encode_words(self, words: str | Sequence[str]) -> WordIds:
+        """Tokens of ``" " + " ".join(words)``, shared out to the words.
+
+        Args:
+            words: Words without white space, or a text that is split at white space.
+        """
+        words = words.split() if isinstance(words, str) else words
+        encoding = self._tokenizer.encode("".join([f" {word}" for word in words]), add_special_tokens=False)
+        alone = [self._word(word) for word in words]
+        if [i for ids in alone for i in ids] == encoding.ids:
+            counts = [len(ids) for ids in alone]
+            return WordIds(np.array(encoding.ids, np.int32), _offsets(counts), np.ones(len(words), bool), True)
+        return _by_offsets(words, encoding.ids, encoding.offsets)
+
+    def _word(self, word: str) -> list[int]:
+        ids = self._known.get(word)
+        if ids is None:
+            if len(self._known) >= _CACHED_WORDS:
+                self._known.clear()
+            ids = self._known[word] = self.encode(f" {word}")
+        return ids
+
+
+def _special_id(folder: Path, tokenizer: Any, name: str) -> int | None:
+    """Id of a special token named in ``tokenizer_config.json``, if there is one."""
+    path = folder / "tokenizer_config.json"
+    token = read_json(path).get(name) if path.is_file() else None
+    content = token.get("content") if isinstance(token, dict) else token
+    return tokenizer.token_to_id(content) if content else None
+
+
+def _offsets(counts: Sequence[int] | np.ndarray) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+
+
+def _by_offsets(words: Sequence[str], ids: list[int], spans: list[tuple[int, int]]) -> WordIds:
+    """Give each token to the word its first character is in; no switch where a token reaches over a boundary."""
+    starts = _offsets([len(word) + 1 for word in words])  # characters; a word starts at its space
+    begin, end = np.array(spans, dtype=np.int64).reshape(-1, 2).T
+    begin = np.maximum.accumulate(begin)
+    last = np.maximum(end - 1, begin)
+    owner, reach = (np.clip(np.searchsorted(starts, at, "right") - 1, 0, len(words) - 1) for at in (begin, last))
+    reached = np.zeros(len(words) + 1, dtype=np.int64)
+    np.add.at(reached, owner + 1, 1)
+    np.add.at(reached, reach + 1, -1)
+    counts = np.bincount(owner, minlength=len(words))
+    return WordIds(np.array(ids, np.int32), _offsets(counts), np.cumsum(reached)[:-1] == 0, False)

@@ -1,0 +1,139 @@
+"""The ids of markers and speech tokens, appended to those of a text tokenizer in one fixed order.
+
+On Llama-2 (32000 text tokens) this gives the ids of the released Spirit LM models (arXiv 2402.05755):
+``[Text]`` 32000, ``[Speech]`` 32001, ``[Hu0]`` 32002, ``[Pi0]`` 32503, ``[St0]`` 32567.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+
+from spiritlm_core.errors import SpiritLMError
+
+TEXT_MARKER, SPEECH_MARKER = "[Text]", "[Speech]"
+PREFIXES = ("St", "Pi", "Hu")
+"""Names of the unit kinds style, pitch and HuBERT, in the order in which they follow each other on a tie of time."""
+
+_FORMAT = 1  # part of the fingerprint: raise it when the layout of ids changes
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Layout of all token ids: text, ``[Text]``, ``[Speech]``, ``[Hu*]``, ``[Pi*]``, ``[St*]``.
+
+    Attributes:
+        text_size: Number of text tokens, special tokens of the tokenizer included: the first id that is free.
+        hubert: Number of HuBERT units.
+        pitch: Number of pitch units; 0 for Base.
+        style: Number of style units; 0 for Base.
+        bos: Id put in front of every document; None puts nothing there.
+        eos: Id put behind the end of every recording; None puts nothing there.
+    """
+
+    text_size: int
+    hubert: int = 501
+    pitch: int = 64
+    style: int = 100
+    bos: int | None = None
+    eos: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.text_size < 0 or self.hubert < 1 or self.pitch < 0 or self.style < 0:
+            raise SpiritLMError(f"a vocabulary needs hubert ≥ 1 and no negative sizes, not {self}")
+        for name in ("bos", "eos"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < self.text_size:
+                raise SpiritLMError(f"{name} {value} is not among the {self.text_size} text tokens")
+
+    @property
+    def text_marker(self) -> int:
+        """Id of ``[Text]``."""
+        return self.text_size
+
+    @property
+    def speech_marker(self) -> int:
+        """Id of ``[Speech]``."""
+        return self.text_size + 1
+
+    def hubert_id(self, unit: int) -> int:
+        """Id of ``[Hu{unit}]``; IndexError if there is no such unit."""
+        return self._first(2) + _checked(unit, self.hubert, "HuBERT")
+
+    def pitch_id(self, unit: int) -> int:
+        """Id of ``[Pi{unit}]``; IndexError if there is no such unit."""
+        return self._first(1) + _checked(unit, self.pitch, "pitch")
+
+    def style_id(self, unit: int) -> int:
+        """Id of ``[St{unit}]``; IndexError if there is no such unit."""
+        return self._first(0) + _checked(unit, self.style, "style")
+
+    def _first(self, kind: int) -> int:
+        """First id of a kind, numbered as in `PREFIXES`."""
+        hubert = self.text_size + 2
+        return (hubert + self.hubert + self.pitch, hubert + self.hubert, hubert)[kind]
+
+    @property
+    def size(self) -> int:
+        """Number of ids; the last one is ``size - 1``."""
+        return self.text_size + 2 + self.hubert + self.pitch + self.style
+
+    @cached_property
+    def tokens(self) -> list[str]:
+        """The added tokens in the order of their ids, from `text_size` on."""
+        sizes = (("Hu", self.hubert), ("Pi", self.pitch), ("St", self.style))
+        return [TEXT_MARKER, SPEECH_MARKER, *(f"[{name}{i}]" for name, size in sizes for i in range(size))]
+
+    def is_speech(self, ids: np.ndarray | list[int]) -> np.ndarray:
+        """Of each id, int[N]: is it a speech token? The marker ``[Speech]`` is none. Returns bool[N]."""
+        array = np.asarray(ids)
+        return (array > self.speech_marker) & (array < self.size)
+
+    def speech_ids(self, kinds: np.ndarray, units: np.ndarray) -> np.ndarray:
+        """Ids of merged speech tokens.
+
+        Args:
+            kinds: int[N], index into `PREFIXES`.
+            units: int[N].
+
+        Returns:
+            int32[N].
+
+        Raises:
+            SpiritLMError: a unit is not in this vocabulary.
+        """
+        sizes = np.array([self.style, self.pitch, self.hubert])
+        wrong = np.flatnonzero((units < 0) | (units >= sizes[kinds]))
+        if len(wrong):
+            kind, unit = int(kinds[wrong[0]]), int(units[wrong[0]])
+            raise SpiritLMError(
+                f"unit [{PREFIXES[kind]}{unit}] is outside the vocabulary, which has {sizes[kind]} of that kind: "
+                "set tokens.sequences.{hubert,pitch,style} to the sizes of the unit models"
+            )
+        firsts = np.array([self._first(kind) for kind in range(3)])
+        return (firsts[kinds] + units).astype(np.int32)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able; the inverse of :meth:`from_dict`."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Inverse of :meth:`to_dict`; other keys (such as a fingerprint) are ignored."""
+        return cls(**{name: values[name] for name in cls.__dataclass_fields__ if name in values})
+
+    def fingerprint(self) -> str:
+        """sha256 over the layout, in hex: equal if and only if every id means the same."""
+        return hashlib.sha256(json.dumps([_FORMAT, self.to_dict()], sort_keys=True).encode()).hexdigest()
+
+
+def _checked(unit: int, size: int, name: str) -> int:
+    if not 0 <= unit < size:
+        raise IndexError(f"there is no {name} unit {unit}, the vocabulary has {size}")
+    return unit

@@ -1,0 +1,98 @@
+"""K-means: fitting with scikit-learn, storage as safetensors, assignment with numpy."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spiritlm_core.errors import ModelReferenceError, RecipeError
+
+Frames = NDArray[np.float32]
+
+_MINI_BATCH = 4096
+_BLOCK = 65_536
+"""Rows assigned at a time, so that the distances of an hour of speech need not fit into memory at once."""
+
+
+@dataclass(frozen=True)
+class KMeans:
+    """Cluster centres in a space shifted by `mean` and divided by `scale`, with a few facts about their origin."""
+
+    centres: Frames  # [K, D]
+    mean: Frames  # [D]
+    scale: Frames  # [D]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def assign(self, frames: Frames) -> NDArray[np.int64]:
+        """Index of the nearest centre for each row of float32[N, D]; the first one on a tie."""
+        half_norms = (self.centres**2).sum(axis=1) / 2
+        blocks = [(frames[i : i + _BLOCK] - self.mean) / self.scale for i in range(0, len(frames), _BLOCK)]
+        indices = [np.argmax(block @ self.centres.T - half_norms, axis=1) for block in blocks]
+        return np.concatenate([np.zeros(0, np.int64), *indices])
+
+    def distortion(self, frames: Frames) -> float:
+        """Mean squared distance of normalised frames to their centre."""
+        return float((((frames - self.mean) / self.scale - self.centres[self.assign(frames)]) ** 2).sum(axis=1).mean())
+
+    def save(self, path: Path) -> None:
+        """Write a safetensors file; `facts` go into its metadata as JSON."""
+        from safetensors.numpy import save_file
+
+        arrays = {"centres": self.centres, "mean": self.mean, "scale": self.scale}
+        arrays = {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in arrays.items()}
+        save_file(arrays, path, metadata={"facts": json.dumps(self.facts, sort_keys=True)})
+
+    @classmethod
+    def load(cls, path: Path) -> KMeans:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            ModelReferenceError: The file is missing or is not such a file.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="numpy") as file:
+                arrays = {name: file.get_tensor(name) for name in ("centres", "mean", "scale")}
+                return cls(**arrays, facts=json.loads((file.metadata() or {})["facts"]))
+        except (FileNotFoundError, SafetensorError, KeyError) as error:
+            raise ModelReferenceError(f"{path} is not a k-means file of this project: {error}") from error
+
+
+def fit_kmeans(
+    frames: Frames,
+    clusters: int,
+    *,
+    seed: int,
+    restarts: int = 3,
+    iterations: int = 100,
+    normalize: bool = False,
+    facts: dict[str, Any] | None = None,
+) -> KMeans:
+    """Mini-batch k-means from k-means++ starts (Sculley 2010; Arthur & Vassilvitskii 2007) on float32[N, D].
+
+    Raises:
+        RecipeError: There are fewer frames than clusters.
+    """
+    from sklearn.cluster import MiniBatchKMeans
+
+    if len(frames) < clusters:
+        raise RecipeError(f"{clusters} clusters want at least as many frames, but the train split has {len(frames)}")
+    mean = frames.mean(axis=0) if normalize else np.zeros(frames.shape[1], np.float32)
+    scale = frames.std(axis=0) + 1e-5 if normalize else np.ones(frames.shape[1], np.float32)
+    model = MiniBatchKMeans(
+        clusters,
+        random_state=seed,
+        n_init=restarts,
+        batch_size=_MINI_BATCH,
+        max_iter=iterations,
+        reassignment_ratio=0.01,
+    )
+    model.fit((frames - mean) / scale)
+    centres = model.cluster_centers_.astype(np.float32)
+    return KMeans(centres, mean.astype(np.float32), scale.astype(np.float32), facts or {})

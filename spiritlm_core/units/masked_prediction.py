@@ -1,0 +1,137 @@
+"""HuBERT pre-training: the model, its masks and its loss (Hsu et al. 2021, arXiv 2106.07447, eq. 1-3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.nn.functional import normalize as unit
+from transformers import HubertConfig as HubertModelConfig
+from transformers import HubertModel
+
+from spiritlm_core.lake.schema import SAMPLE_RATE
+from spiritlm_core.units.config import FRAME, HubertConfig
+from spiritlm_core.units.mfcc import PREEMPHASIS, mel_centres
+from spiritlm_core.units.types import RECEPTIVE_FIELD
+
+_CODE_SIZE = 256
+_TEMPERATURE = 0.1
+_SHORTEST_WINDOW = 80
+_FILTER_GAIN = 3.0
+
+
+@dataclass(frozen=True)
+class Tape:
+    """Clips joined end to end on the 25 Hz grid, so that every crop is full and needs no padding."""
+
+    samples: NDArray[np.int16]  # [640 N + 80]
+    labels: NDArray[np.int64]  # [N]
+
+    @classmethod
+    def of(cls, waveforms: Sequence[NDArray[np.float32]], labels: Sequence[NDArray[np.int64]]) -> Tape:
+        """Join clips; `labels` holds one entry per whole 25 Hz frame of each clip."""
+        pieces = [_to_int16(wave[: FRAME * len(units)]) for wave, units in zip(waveforms, labels, strict=True)]
+        return cls(np.concatenate([*pieces, np.zeros(RECEPTIVE_FIELD - FRAME, np.int16)]), np.concatenate(labels))
+
+    def crops(self, count: int, frames: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Random crops: waveforms float32[count, 640 frames + 80] and labels int64[count, frames]."""
+        starts = rng.integers(0, max(1, len(self.labels) - frames + 1), count)
+        waves = [self.samples[FRAME * s : FRAME * (s + frames) + RECEPTIVE_FIELD - FRAME] for s in starts]
+        labels = [self.labels[s : s + frames] for s in starts]
+        return torch.from_numpy(np.stack(waves)).float() / 32768, torch.from_numpy(np.stack(labels))
+
+
+class MaskedPrediction(nn.Module):
+    """A HuBERT with the head that predicts the label of every frame, masked or not."""
+
+    def __init__(self, config: HubertConfig, clusters: int) -> None:
+        super().__init__()
+        self.hubert = HubertModel(hubert_config(config))
+        self.projection = nn.Linear(config.hidden_size, _CODE_SIZE)
+        self.codes = nn.Parameter(torch.randn(clusters, _CODE_SIZE))
+        if (window := config.conv_kernels[0]) >= _SHORTEST_WINDOW:
+            filters = gabor_filters(config.conv_channels[0], window)
+            self.hubert.get_parameter("feature_extractor.conv_layers.0.conv.weight").data.copy_(filters)
+
+    def forward(self, waveforms: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
+        """Logits float32[B, N, clusters] of eq. 3: cosine between projected output and code, over 0.1.
+
+        Args:
+            waveforms: float32[B, T] at 16 kHz.
+            masked: bool[B, N], true where the encoder sees the mask embedding instead of the frame.
+        """
+        output = self.hubert(waveforms, mask_time_indices=masked).last_hidden_state
+        return unit(self.projection(output), dim=-1) @ unit(self.codes, dim=-1).T / _TEMPERATURE
+
+
+def hubert_loss(logits: torch.Tensor, labels: torch.Tensor, masked: torch.Tensor, alpha: float) -> torch.Tensor:
+    """``alpha L_m + (1 - alpha) L_u``: mean cross-entropy of masked and of unmasked frames (§II.B)."""
+    frames = cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels)
+    parts = [frames[where].mean() if bool(where.any()) else frames.new_zeros(()) for where in (masked, ~masked)]
+    return alpha * parts[0] + (1 - alpha) * parts[1]
+
+
+def draw_masks(shape: tuple[int, int], prob: float, length: int, rng: np.random.Generator) -> torch.Tensor:
+    """Span masks, bool[batch, frames]: ``prob * frames`` starts without replacement, each `length` frames (§II.B)."""
+    batch, frames = shape
+    length = min(length, frames)
+    spans = max(1, round(prob * frames))
+    masks = np.zeros((batch, frames + length), bool)
+    for row in masks:
+        starts = rng.choice(frames - length + 1, min(spans, frames - length + 1), replace=False)
+        row[starts[:, None] + np.arange(length)] = True
+    return torch.from_numpy(masks[:, :frames])
+
+
+def hubert_config(config: HubertConfig) -> HubertModelConfig:
+    """The transformers configuration: layer norm in front of each block and in the convolutions, no dropout.
+
+    Layer norm in the convolutions keeps a clip independent of what it is batched or joined with.
+    """
+    return HubertModelConfig(
+        hidden_size=config.hidden_size,
+        num_hidden_layers=config.layers,
+        num_attention_heads=config.heads,
+        intermediate_size=4 * config.hidden_size,
+        conv_dim=config.conv_channels,
+        conv_kernel=config.conv_kernels,
+        conv_stride=config.conv_strides,
+        num_feat_extract_layers=len(config.conv_channels),
+        feat_extract_norm="layer",
+        do_stable_layer_norm=True,
+        num_conv_pos_embeddings=config.position_kernel,
+        num_conv_pos_embedding_groups=np.gcd(config.hidden_size, 16).item(),
+        mask_time_prob=config.mask_prob,
+        mask_time_length=config.mask_length,
+        **dict.fromkeys(
+            ("layerdrop", "hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout"), 0.0
+        ),
+    )
+
+
+def gabor_filters(channels: int, kernel: int) -> torch.Tensor:
+    """Start values of the first convolution: Gabor filters on the mel scale, float32[channels, 1, kernel].
+
+    After LEAF (Zeghidour et al. 2021, arXiv 2101.08596), in four phases a quarter turn apart: behind a rectifier
+    and summed by the next convolution these give the magnitude of a band, which a mel spectrogram holds.
+    """
+    bands = -(-channels // 4)
+    edges = mel_centres(bands, 60.0, 7600.0)
+    centres, width = edges[1:-1, None], (edges[2:] - edges[:-2])[:, None] / 2
+    time = (np.arange(kernel) - (kernel - 1) / 2)[None] / SAMPLE_RATE
+    deviation = np.minimum(kernel / SAMPLE_RATE / 5, 1 / (np.pi * width))
+    envelope = np.exp(-((time / deviation) ** 2) / 2)
+    emphasis = np.abs(1 - PREEMPHASIS * np.exp(-2j * np.pi * centres / SAMPLE_RATE))
+    envelope *= _FILTER_GAIN * emphasis / np.sqrt((envelope**2).sum(axis=1, keepdims=True))
+    phases = np.arange(4)[None, :, None] * np.pi / 2
+    filters = envelope[:, None] * np.cos(2 * np.pi * centres[:, None] * time[:, None] + phases)
+    return torch.from_numpy(filters.reshape(-1, 1, kernel)[:channels].astype(np.float32))
+
+
+def _to_int16(waveform: NDArray[np.float32]) -> NDArray[np.int16]:
+    return np.clip(np.round(waveform * 32768), -32768, 32767).astype(np.int16)

@@ -1,0 +1,117 @@
+"""What the fits share: reading train speech, using all cores, learning-rate schedule, checkpoints."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from spiritlm_core.errors import SpiritLMError
+from spiritlm_core.lake.stage import TableInput
+from spiritlm_core.lake.view import TableView
+
+_LISTING = ("utterance_id", "split", "duration", "speaker", "reject_stage")
+
+FIT_INPUT = TableInput("audio", (*_LISTING, "audio"))
+"""What every fit of a unit model reads."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One train utterance."""
+
+    utterance_id: str
+    speaker: str | None
+    waveform: NDArray[np.float32]  # [T] at 16 kHz
+
+
+def train_clips(audio: TableView, max_minutes: float, seed: int) -> list[Clip]:
+    """Train utterances, at most `max_minutes` of them, picked and ordered by a hash of seed and id.
+
+    So the choice depends neither on the order of the shards nor on how recordings are spread over them.
+
+    Raises:
+        SpiritLMError: There is no train speech at all.
+    """
+    from spiritlm_core.audio.codec import decode_flac
+
+    chosen = _choose(audio, max_minutes * 60, seed)
+    clips: dict[str, Clip] = {}
+    for shard in audio.shards(FIT_INPUT.columns):
+        for row in shard.filter(pc.is_in(shard["utterance_id"], pc.cast(list(chosen), "string"))).to_pylist():
+            waveform = decode_flac(row["audio"])
+            clips[row["utterance_id"]] = Clip(row["utterance_id"], row["speaker"], waveform)
+    return [clips[utterance_id] for utterance_id in chosen]
+
+
+def _choose(audio: TableView, max_seconds: float, seed: int) -> list[str]:
+    rows = audio.read(_LISTING).to_pylist()
+    usable = {r["utterance_id"]: r["duration"] for r in rows if r["split"] == "train" and r["reject_stage"] is None}
+    if not usable:
+        raise SpiritLMError("the audio table has no usable train rows: unit models cannot be fitted; check the sources")
+    order = sorted(usable, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
+    before = np.cumsum([0.0, *(usable[name] for name in order)])[:-1]
+    return [name for name, start in zip(order, before, strict=True) if start < max_seconds]
+
+
+@contextmanager
+def all_cores() -> Iterator[None]:
+    """Let torch use every core this process may run on; a Ray worker is started with one thread."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def learning_rate_scale(step: int, steps: int, warmup: float = 0.1) -> float:
+    """Linear warm-up over the first tenth, then linear decay to zero at the end (HuBERT's schedule)."""
+    rise = max(1, round(warmup * steps))
+    return min((step + 1) / rise, (steps - step) / max(1, steps - rise))
+
+
+def pick_device() -> str:
+    """``"cuda"`` where there is one, else ``"cpu"``."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A state dict in a file that is replaced whole: a kill leaves the old one or the new one."""
+
+    path: Path
+
+    def load(self) -> dict[str, Any] | None:
+        """The state saved last, on the CPU, or None."""
+        import torch
+
+        return torch.load(self.path, map_location="cpu", weights_only=True) if self.path.exists() else None
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Replace the file by `state`: tensors and plain values."""
+        import torch
+
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.path.with_suffix(".tmp")
+        torch.save(state, temporary)
+        temporary.replace(self.path)
+
+
+def perplexity(units: NDArray[np.integer[Any]], size: int) -> float:
+    """Exponential of the entropy of the unit histogram: how many units are in effective use (1 to `size`)."""
+    share = np.bincount(units.astype(np.int64), minlength=size) / max(1, len(units))
+    share = share[share > 0]
+    return float(np.exp(-(share * np.log(share)).sum())) if len(share) else 0.0

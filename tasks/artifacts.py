@@ -1,0 +1,103 @@
+"""What Prefect's UI shows of a stage: a progress bar while it runs, a table when it has ended.
+
+Nothing here may stop a run: an API that is slow or gone costs a warning, not the work.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+if TYPE_CHECKING:
+    from tasks.run import StageReport
+
+UPDATE_SECONDS = 2.0
+_log = logging.getLogger(__name__)
+
+
+class ProgressArtifact:
+    """A Prefect progress artifact, updated from the driver at most every two seconds."""
+
+    def __init__(self, stage: str, about: str) -> None:
+        """Create the artifact in the current task run."""
+        from prefect.artifacts import create_progress_artifact
+
+        self.stage = stage
+        self.updated = time.monotonic()
+        found = _attempt(create_progress_artifact, progress=0.0, key=f"progress-{stage}", description=about)
+        self.id: UUID | None = found if isinstance(found, UUID) else None
+
+    def update(self, fraction: float, *, force: bool = False) -> None:
+        """Show `fraction` (0 to 1)."""
+        from prefect.artifacts import update_progress_artifact
+
+        now = time.monotonic()
+        if self.id is None or (now - self.updated < UPDATE_SECONDS and not force):
+            return
+        self.updated = now
+        _attempt(update_progress_artifact, self.id, progress=round(100 * min(1.0, fraction), 1))
+
+
+def stage_table(report: StageReport) -> None:
+    """A table artifact with the account of one stage."""
+    from prefect.artifacts import create_table_artifact
+
+    hidden = ("summary", "reasons")
+    rows = [{"what": key, "value": str(value)} for key, value in report.to_dict().items() if key not in hidden]
+    rows += [{"what": f"rejected: {reason}", "value": str(count)} for reason, count in report.reasons.items()]
+    rows += [{"what": key, "value": _short(value)} for key, value in report.summary.items()]
+    _attempt(create_table_artifact, rows, key=f"stage-{report.name}", description=f"Stage {report.name}")
+
+
+def run_table(reports: Sequence[StageReport]) -> None:
+    """A table artifact with one row per stage."""
+    from prefect.artifacts import create_table_artifact
+
+    _attempt(create_table_artifact, [summary_row(r) for r in reports], key="stages", description="All stages")
+
+
+def image(key: str, png: bytes, description: str) -> None:
+    """An image artifact that carries its own bytes."""
+    import base64
+
+    from prefect.artifacts import create_image_artifact
+
+    url = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    _attempt(create_image_artifact, url, key=key, description=description)
+
+
+def markdown(key: str, text: str, description: str) -> None:
+    """A markdown artifact."""
+    from prefect.artifacts import create_markdown_artifact
+
+    _attempt(create_markdown_artifact, text, key=key, description=description)
+
+
+def summary_row(report: StageReport) -> dict[str, Any]:
+    """One stage in the table of all stages."""
+    return {
+        "stage": report.name,
+        "rows in": report.rows_in,
+        "rows out": report.rows_out,
+        "rejected": report.rejected,
+        "hours": report.hours,
+        "shards": report.shards_total,
+        "computed": report.shards_computed,
+        "reused": report.shards_reused,
+        "seconds": report.seconds,
+    }
+
+
+def _short(value: Any) -> str:
+    return str(value)[:300]
+
+
+def _attempt(call: Any, *args: Any, **kwargs: Any) -> Any:
+    try:
+        return call(*args, **kwargs)
+    except Exception as error:  # noqa: BLE001 - see the module's docstring
+        _log.warning("Prefect does not take an artifact: %s", error)
+        return None

@@ -1,0 +1,69 @@
+"""Putting what people look at next where they find it: the report and the published model, as ordinary files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spiritlm_core.lake.artifact import Artifact, blob_path
+from spiritlm_core.lake.lake import Lake
+from tasks.artifacts import image, markdown
+
+if TYPE_CHECKING:
+    from tasks.run import Run
+
+LAST = "config.json"
+"""Written last: a folder without it is not a model yet."""
+
+
+def deliver(run: Run) -> dict[str, Any]:
+    """Copy the finished outputs of a run to ``outputs/RECIPE/`` of its lake; returns their URIs and the samples."""
+    found: dict[str, Any] = {"recipe": run.recipe.name, "lake": run.lake.uri}
+    if (evaluation := _artifact(run, "evaluation")) is not None:
+        found["report"] = _put(run.lake, evaluation, f"outputs/{run.recipe.name}/report.html", "report.html")
+        found["metrics"] = json.loads(_read(run.lake, evaluation, "metrics.json"))
+        found["samples"] = json.loads(_read(run.lake, evaluation, "samples.json"))
+        _show(run, evaluation, found)
+    if (published := _artifact(run, "published")) is not None:
+        found["model"] = _put_folder(run.lake, published, f"outputs/{run.recipe.name}/model")
+    return found
+
+
+def _artifact(run: Run, name: str) -> Artifact | None:
+    return run.lake.read_artifact(name, run.artifacts[name]) if name in run.artifacts else None
+
+
+def _read(lake: Lake, artifact: Artifact, name: str) -> bytes:
+    return lake.store.read(blob_path(artifact.files[name]))
+
+
+def _put(lake: Lake, artifact: Artifact, path: str, name: str) -> str:
+    data = _read(lake, artifact, name)
+    if not lake.store.exists(path) or lake.store.read(path) != data:
+        lake.store.write(path, data)
+    return lake.store.child(path)
+
+
+def _put_folder(lake: Lake, artifact: Artifact, folder: str) -> str:
+    """Copy an artifact's files; a marker with its key makes the second time free."""
+    marker = f"{folder}/.artifact"
+    if not lake.store.exists(marker) or lake.store.read(marker).decode() != artifact.key:
+        lake.store.delete(marker)
+        old = {entry.path for entry in lake.store.walk(folder)}
+        for name in sorted(artifact.files, key=lambda name: (name == LAST, name)):
+            lake.store.write(f"{folder}/{name}", _read(lake, artifact, name))
+        for path in old - {f"{folder}/{name}" for name in artifact.files}:
+            lake.store.delete(path)
+        lake.store.write(marker, artifact.key.encode())
+    return lake.store.child(folder)
+
+
+def _show(run: Run, evaluation: Artifact, found: dict[str, Any]) -> None:
+    """The report's address, its figures and its pictures, for the Prefect UI."""
+    lines = [f"Report: `{found['report']}`", "", "| figure | value |", "|---|---|"]
+    lines += [f"| {key} | {value} |" for key, value in found["metrics"].items() if isinstance(value, int | float)]
+    markdown("report", "\n".join(lines), f"Evaluation of {run.recipe.name}")
+    for name in sorted(evaluation.files):
+        if name.endswith(".png"):
+            image(Path(name).stem.replace("_", "-"), _read(run.lake, evaluation, name), Path(name).stem)

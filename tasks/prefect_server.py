@@ -1,0 +1,247 @@
+"""The embedded Prefect server: one per ``PREFECT_HOME``, on loopback, alive while a run or a UI uses it.
+
+The server is kept by a small supervisor process of its own, so that it outlives the run that started it for
+as long as another run needs it, writes down the last task states before it ends, and ends even when a run
+is killed. Clients register by a file that holds their process id.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from spiritlm_core.errors import SpiritLMError
+
+START_SECONDS = 180.0
+POLL_SECONDS = 0.5
+DRAIN_SECONDS = 2.0
+
+QUIET = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_LOGGING_LEVEL": "WARNING",
+    "PREFECT_CLI_COLORS": "false",
+}
+
+
+class ServerError(SpiritLMError):
+    """The embedded Prefect server does not start."""
+
+
+@dataclass(frozen=True)
+class Home:
+    """The files of one ``PREFECT_HOME``."""
+
+    path: Path
+
+    @property
+    def state(self) -> Path:
+        """Address and supervisor of the running server."""
+        return self.path / "spiritlm-server.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held while a server is looked up or started."""
+        return self.path / "spiritlm-server.lock"
+
+    @property
+    def clients(self) -> Path:
+        """One file per client, named by its process id."""
+        return self.path / "spiritlm-clients"
+
+    @property
+    def log(self) -> Path:
+        """What the server prints."""
+        return self.path / "spiritlm-server.log"
+
+
+def prefect_home() -> Home:
+    """``PREFECT_HOME``, or ``~/.prefect``."""
+    return Home(Path(os.environ.get("PREFECT_HOME") or Path.home() / ".prefect").expanduser())
+
+
+@contextmanager
+def api(home: Home | None = None) -> Iterator[str]:
+    """The address of a Prefect API for the time of the block, also put into ``PREFECT_API_URL``.
+
+    An address that is configured already (``PREFECT_API_URL``, a Prefect profile) is used as it is.
+    Raises ServerError.
+    """
+    configured = configured_api()
+    if configured:
+        yield configured
+        return
+    home = home or prefect_home()
+    with _registered(home):
+        url = _find_or_start(home)
+        os.environ["PREFECT_API_URL"] = url
+        try:
+            importlib.import_module("prefect")  # takes seconds, and so does the server: let them overlap
+            _wait_until_healthy(home, url)
+            yield url
+        finally:
+            os.environ.pop("PREFECT_API_URL", None)
+
+
+def configured_api() -> str | None:
+    """The API address that the user has set, by variable or by profile."""
+    if url := os.environ.get("PREFECT_API_URL"):
+        return url
+    profiles = prefect_home().path / "profiles.toml"
+    if not profiles.is_file():
+        return None
+    import tomllib
+
+    body = tomllib.loads(profiles.read_text(encoding="utf-8"))
+    name = os.environ.get("PREFECT_PROFILE", body.get("active", ""))
+    url = body.get("profiles", {}).get(name, {}).get("PREFECT_API_URL")
+    return str(url) if url else None
+
+
+@contextmanager
+def _registered(home: Home) -> Iterator[None]:
+    home.clients.mkdir(parents=True, exist_ok=True)
+    mine = home.clients / str(os.getpid())
+    mine.touch()
+    try:
+        yield
+    finally:
+        mine.unlink(missing_ok=True)
+
+
+def _find_or_start(home: Home) -> str:
+    with home.lock.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        url = _running(home)
+        if url is None:
+            url = f"http://127.0.0.1:{_free_port()}/api"
+            command = [sys.executable, "-m", "tasks.prefect_server", str(home.path), url]
+            with home.log.open("ab") as log:
+                subprocess.Popen(  # noqa: S603 - our own module; it must outlive us, hence no `with`
+                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                )
+            _wait_for(lambda: _running(home) == url, home)
+    return url
+
+
+def _running(home: Home) -> str | None:
+    try:
+        state = json.loads(home.state.read_text())
+        os.kill(int(state["pid"]), 0)
+    except (OSError, ValueError, KeyError):
+        return None
+    return str(state["url"])
+
+
+def _wait_until_healthy(home: Home, url: str) -> None:
+    _wait_for(lambda: _healthy(url), home)
+
+
+def _wait_for(condition: Callable[[], bool], home: Home) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if condition():
+            return
+        time.sleep(0.1)
+    raise ServerError(f"the embedded Prefect server did not start within {START_SECONDS:.0f} s; its log is {home.log}")
+
+
+def _healthy(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=2) as answer:  # noqa: S310 - our own loopback address
+            return bool(answer.status == 200)
+    except (OSError, urllib.error.URLError):
+        return False
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+# --- the supervisor -------------------------------------------------------------------------------------------
+
+
+def supervise(home: Home, url: str) -> None:
+    """Run the server until nobody uses it; called in the supervisor process."""
+    port = url.rsplit(":", 1)[1].removesuffix("/api")
+    environment = {
+        **os.environ,
+        **{key: os.environ.get(key, value) for key, value in QUIET.items()},
+        "PREFECT_HOME": str(home.path),
+        "PREFECT_UI_API_URL": url,
+    }
+    environment.pop("PREFECT_API_URL", None)
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", port]
+    with subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL) as server:  # noqa: S603
+        home.state.write_text(json.dumps({"pid": os.getpid(), "url": url}))
+        signal.signal(signal.SIGTERM, lambda *_: server.terminate())
+        try:
+            _watch(home, server)
+        finally:
+            home.state.unlink(missing_ok=True)
+            _stop(server)
+
+
+def _watch(home: Home, server: subprocess.Popen[bytes]) -> None:
+    """Return when the server has ended, or nobody has used it for a moment."""
+    idle_since = None
+    while server.poll() is None:
+        time.sleep(POLL_SECONDS)
+        if _clients(home):
+            idle_since = None
+        elif idle_since is None:
+            idle_since = time.monotonic()
+        elif time.monotonic() - idle_since > DRAIN_SECONDS and _unused(home):
+            return
+
+
+def _unused(home: Home) -> bool:
+    """Whether there is still no client, under the lock that a new client takes. The state file goes with it."""
+    with home.lock.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if _clients(home):
+            return False
+        home.state.unlink(missing_ok=True)
+        return True
+
+
+def _clients(home: Home) -> list[int]:
+    """The processes that use the server; files of dead ones are removed."""
+    alive = []
+    for path in list(home.clients.glob("*")):
+        try:
+            os.kill(int(path.name), 0)
+            alive.append(int(path.name))
+        except (ProcessLookupError, ValueError):
+            path.unlink(missing_ok=True)
+        except PermissionError:
+            alive.append(int(path.name))
+    return alive
+
+
+def _stop(server: subprocess.Popen[bytes]) -> None:
+    server.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        server.wait(timeout=20)
+        return
+    server.kill()
+
+
+if __name__ == "__main__":
+    supervise(Home(Path(sys.argv[1])), sys.argv[2])

@@ -1,0 +1,68 @@
+"""Planning the first table: which recordings there are, and which shards hold them already."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from spiritlm_core.errors import SourceError
+from spiritlm_core.lake.fingerprint import digest
+from spiritlm_core.lake.lake import Lake
+from spiritlm_core.lake.plan import StageCall, TablePlan, inline_job
+from spiritlm_core.recipe import Recipe
+
+if TYPE_CHECKING:
+    from spiritlm_core.audio.item import Item
+
+
+def plan_recordings(lake: Lake, recipe: Recipe, call: StageCall) -> TablePlan:
+    """One job per group of recordings; groups that a shard holds already keep its key.
+
+    Raises SourceError if a source cannot be listed or none of them holds anything.
+    """
+    from spiritlm_core.audio.grouping import group_items
+    from spiritlm_core.audio.item import items_table
+
+    items = _list(lake, recipe)
+    if not items:
+        shown = ", ".join(getattr(source, "path", source.kind) for source in recipe.sources)
+        raise SourceError(f"no recordings found in {shown}; give a folder of audio with --source PATH")
+    groups = group_items(items, _kept(lake, recipe.name, call.identity), recipe.sharding)
+    jobs = [
+        inline_job(call.identity, [item.key for item in group], items_table(group), _about(group)) for group in groups
+    ]
+    # Order by key: a set of recordings has none, and every run must see the same one.
+    lineage = {"models": call.digests, "sources": [source.model_dump(mode="json") for source in recipe.sources]}
+    return TablePlan(call, tuple(sorted(jobs, key=lambda job: job.key)), lineage)
+
+
+def _about(group: Sequence[Item]) -> str:
+    more = f" and {len(group) - 1} more" if len(group) > 1 else ""
+    return f"{group[0].source_uri}{more}"
+
+
+def _list(lake: Lake, recipe: Recipe) -> list[Item]:
+    """List the sources; the content hashes of files that did not change come from the lake's cache."""
+    from spiritlm_core.audio.sources import collect
+    from spiritlm_core.audio.statcache import StatCache
+
+    path = f"cache/sources/{digest([source.model_dump(mode='json') for source in recipe.sources])[:32]}.json"
+    try:
+        known = lake.store.read(path)
+    except FileNotFoundError:
+        known = b""
+    cache = StatCache.from_bytes(known)
+    items = collect(recipe.sources, recipe.language, cache)
+    if (now := cache.to_bytes()) != known:
+        lake.store.write(path, now)
+    return items
+
+
+def _kept(lake: Lake, recipe: str, identity: str) -> list[frozenset[str]]:
+    """The members of the shards made by the same stage: this recipe's first, else any other recipe's."""
+    refs = [ref for ref in lake.refs() if ref.name == "audio" and ref.identity == identity]
+    refs.sort(key=lambda ref: (ref.recipe != recipe, ref.recipe))
+    for ref in refs:
+        snapshot = lake.read_snapshot("audio", ref.target)
+        return [frozenset(shard.members) for shard in snapshot.shards]
+    return []

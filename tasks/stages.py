@@ -1,0 +1,137 @@
+"""One Prefect task per stage. Prefect sees the fingerprint and a small reference; the lake holds the data."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from functools import cache
+from typing import Any
+
+from prefect import Task, task
+from prefect.context import TaskRunContext
+
+from spiritlm_core.lake.fingerprint import digest
+from spiritlm_core.lake.plan import ArtifactPlan, TablePlan, load_class
+from spiritlm_core.lake.run import commit_build, shard_entry
+from spiritlm_core.lake.snapshot import ShardEntry, Snapshot
+from spiritlm_core.lake.stage import Progress
+from tasks.artifacts import ProgressArtifact, stage_table
+from tasks.run import Run, StageReport
+
+Plan = TablePlan | ArtifactPlan
+Reference = dict[str, str]
+
+
+class Assignment:
+    """What a task is given: a run and one plan. A plain object, so that Prefect passes it on untouched."""
+
+    def __init__(self, run: Run, plan: Plan, about: str) -> None:
+        """`about` is shown beside the progress bar."""
+        self.run = run
+        self.plan = plan
+        self.about = about
+        self.computed = 0
+
+
+def store_key(context: TaskRunContext, parameters: dict[str, Any]) -> str | None:
+    """The cache key: the plan's fingerprint on its lake, or None while the lake lacks anything of it."""
+    del context
+    work: Assignment = parameters["work"]
+    if not work.plan.is_complete(work.run.lake):
+        return None
+    return f"spiritlm-{digest([work.run.lake.uri, work.plan.name, work.plan.fingerprint])}"
+
+
+def run_stage(run: Run, plan: Plan, about: str) -> StageReport:
+    """Run one stage as a Prefect task, or take it from the cache; returns the account."""
+    work, began = Assignment(run, plan, about), time.monotonic()
+    stage_task(plan.name)(work)
+    if isinstance(plan, TablePlan):
+        snapshot = run.lake.read_snapshot(plan.name, plan.fingerprint)
+        report = run.finish_table(plan, snapshot, work.computed, began)
+    else:
+        report = run.finish_artifact(plan, computed=bool(work.computed), began=began)
+    stage_table(report)
+    run.console.say(describe(report))
+    return report
+
+
+@cache
+def stage_task(name: str) -> Task[[Assignment], Reference]:
+    """The Prefect task of the stage called `name`."""
+    options: dict[str, Any] = {"persist_result": True, "result_serializer": "json", "log_prints": False}
+    return task(name=name, task_run_name=name, cache_key_fn=store_key, cache_expiration=timedelta(days=30), **options)(
+        _execute
+    )
+
+
+def _execute(work: Assignment) -> Reference:
+    artifact = ProgressArtifact(work.plan.name, work.about)
+    with work.run.console.stage(work.plan.name, work.about) as meter:
+
+        def progress(fraction: float, message: str) -> None:
+            meter(fraction, message)
+            artifact.update(fraction)
+
+        if isinstance(work.plan, TablePlan):
+            _compute_table(work, work.plan, progress)
+        else:
+            _build_artifact(work, work.plan, progress)
+        artifact.update(1.0, force=True)
+    return {"stage": work.plan.name, "fingerprint": work.plan.fingerprint, "lake": work.run.lake.uri}
+
+
+def _compute_table(work: Assignment, plan: TablePlan, progress: Progress) -> None:
+    lake, missing = work.run.lake, plan.missing(work.run.lake)
+    entries: dict[str, ShardEntry] = {}
+
+    def done(entry: ShardEntry, computed: bool) -> None:
+        entries[entry.key] = entry
+        work.computed += computed
+        progress(len(entries) / len(missing), f"{len(entries)} of {len(missing)} shards")
+
+    if missing:
+        progress(0.0, f"{len(missing)} of {len(plan.jobs)} shards to compute")
+        work.run.fan_out.run_shards(plan.call, missing, load_class(plan.call.cls).resources, done)
+    shards = tuple(entries.get(job.key) or shard_entry(lake, plan.name, job.key) for job in plan.jobs)
+    lake.write_snapshot(Snapshot(plan.name, plan.call.identity, shards, plan.lineage))
+
+
+def _build_artifact(work: Assignment, plan: ArtifactPlan, progress: Progress) -> None:
+    if plan.is_complete(work.run.lake):
+        return
+    special: dict[str, Callable[[Run, ArtifactPlan, Progress], bool]] = {"model": _train}
+    if plan.name in special and work.run.recipe.compute.executor == "ray":
+        work.computed = int(special[plan.name](work.run, plan, progress))
+        return
+    resources = load_class(plan.call.cls).resources
+    work.computed = int(work.run.fan_out.run_artifact(plan, resources, progress)[1])
+
+
+def _train(run: Run, plan: ArtifactPlan, progress: Progress) -> bool:
+    """Training has workers of its own: Ray Train starts them once the others have given up their cores."""
+    from tasks.fanout import FanOut
+    from tasks.train import run_model_stage
+
+    if isinstance(run.fan_out, FanOut):
+        run.fan_out.start()
+    run.fan_out.release()
+    stage = plan.call.create(run.lake)
+    tables = {table: run.lake.view(snapshot) for table, snapshot in plan.inputs.items()}
+    compute = run.recipe.compute.training
+    return commit_build(
+        run.lake,
+        plan,
+        stage,
+        lambda out, work: run_model_stage(stage.config, compute, stage.models, tables, out, work, progress),
+    )[1]
+
+
+def describe(report: StageReport) -> str:
+    """One line about a finished stage."""
+    made = f"{report.shards_computed} computed, {report.shards_reused} reused"
+    if report.kind == "artifact":
+        return f"✓ {report.name:<11} {'built' if report.shards_computed else 'reused'} in {report.seconds:.1f} s"
+    rejected = f", {report.rejected} rejected" if report.rejected else ""
+    return f"✓ {report.name:<11} {report.rows_out} rows{rejected}; shards: {made}; {report.seconds:.1f} s"

@@ -1,0 +1,58 @@
+"""What runs inside a worker process: one stage is kept set up, shards and artifacts are computed one at a time."""
+
+from __future__ import annotations
+
+import os
+
+from spiritlm_core.lake.artifact import Artifact
+from spiritlm_core.lake.lake import Lake
+from spiritlm_core.lake.plan import ArtifactPlan, ShardJob, StageCall
+from spiritlm_core.lake.run import run_artifact, run_shard
+from spiritlm_core.lake.snapshot import ShardEntry
+from spiritlm_core.lake.stage import Progress, TableStage
+
+QUIET = {
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "PYANNOTE_METRICS_ENABLED": "0",
+    "TOKENIZERS_PARALLELISM": "false",
+    "OMP_WAIT_POLICY": "PASSIVE",
+}
+"""Set in every worker before a model library is imported: no telemetry, no busy waiting."""
+
+
+class Worker:
+    """Computes what it is told; loads the models of a stage once, when the stage first comes up."""
+
+    def __init__(self, uri: str, threads: int) -> None:
+        """`uri` is the lake, `threads` the number of compute threads of this process."""
+        os.environ.update({key: os.environ.get(key, value) for key, value in QUIET.items()})
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+        self.threads = threads
+        self.lake = Lake(uri)
+        self.ready: tuple[str, TableStage] | None = None
+
+    def run_shard(self, call: StageCall, job: ShardJob) -> tuple[ShardEntry, bool]:
+        """Compute one shard; see :func:`spiritlm_core.lake.run.run_shard`."""
+        return run_shard(self.lake, call, self._stage(call), job)
+
+    def run_artifact(self, plan: ArtifactPlan, progress: Progress) -> tuple[Artifact, bool]:
+        """Build one artifact; see :func:`spiritlm_core.lake.run.run_artifact`."""
+        self.ready = None  # a fit may want the memory
+        return run_artifact(self.lake, plan, progress)
+
+    def _stage(self, call: StageCall) -> TableStage:
+        if self.ready is None or self.ready[0] != call.identity:
+            self.ready = None
+            stage: TableStage = call.create(self.lake)
+            _limit_threads(self.threads)
+            stage.setup()
+            self.ready = (call.identity, stage)
+        return self.ready[1]
+
+
+def _limit_threads(threads: int) -> None:
+    """Torch takes every core unless told otherwise; then N workers fight over N cores."""
+    import sys
+
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from spiritlm_core.errors import LakeError
+from spiritlm_core.lake.store import LocalStore, S3Store, open_store, read_uri
+
+
+def test_write_read_walk_delete(tmp_path):
+    store = open_store(tmp_path / "lake")
+    assert list(store.walk()) == []
+    store.write("b/two", b"22")
+    store.write("a/one", b"1")
+    assert [(entry.path, entry.size) for entry in store.walk()] == [("a/one", 1), ("b/two", 2)]
+    assert [entry.path for entry in store.walk("b")] == ["b/two"]
+    store.write("a/one", b"changed")
+    assert store.read("a/one") == b"changed"
+    store.delete("a/one")
+    store.delete("a/one")
+    assert not store.exists("a/one")
+    with pytest.raises(FileNotFoundError):
+        store.read("a/one")
+
+
+def test_version_changes_with_the_content(tmp_path):
+    store = open_store(tmp_path)
+    store.write("x", b"1")
+    before = next(iter(store.walk())).version
+    store.write("x", b"2")
+    assert next(iter(store.walk())).version != before
+
+
+def test_create_has_one_winner(tmp_path):
+    store = open_store(tmp_path)
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(lambda i: store.create("x", str(i).encode()), range(8)))
+    assert sum(won) == 1
+    assert store.read("x") == str(won.index(True)).encode()
+    assert [entry.path for entry in store.walk()] == ["x"]
+
+
+@pytest.mark.parametrize("path", ["", "/etc/passwd", "../x", "a/../../x"])
+def test_paths_stay_inside(tmp_path, path):
+    with pytest.raises(LakeError, match="not a path inside"):
+        open_store(tmp_path / "lake").write(path, b"")
+
+
+def test_a_killed_writer_leaves_nothing_visible(tmp_path):
+    code = (
+        "import os, sys; from pathlib import Path; from spiritlm_core.lake import store as s\n"
+        "os.fsync = lambda fd: os.kill(os.getpid(), 9)\n"
+        "s.open_store(sys.argv[1]).write('x', b'half')"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    store = LocalStore(tmp_path)
+    assert done.returncode == -9
+    assert list(store.walk()) == []
+    left = list(tmp_path.iterdir())
+    assert len(left) == 1
+    assert store.sweep(older_than=left[0].stat().st_mtime + 1) == [left[0].name]
+
+
+def test_uris(tmp_path):
+    assert open_store(f"file://{tmp_path}").uri == str(tmp_path)
+    assert open_store("s3://bucket/a/b/").uri == "s3://bucket/a/b"
+    assert isinstance(pickle.loads(pickle.dumps(open_store("s3://bucket/a"))), S3Store)
+    (tmp_path / "a b%20c").write_bytes(b"x")
+    assert read_uri(str(tmp_path / "a b%20c")) == b"x"
+    assert read_uri(f"file://{tmp_path}/a%20b%2520c") == b"x"
+    with pytest.raises(LakeError, match="unknown scheme"):
+        open_store("gs://bucket")
+    with pytest.raises(LakeError, match="names no bucket"):
+        open_store("s3:///x")
+
+
+def test_names_that_are_not_utf8_can_be_walked(tmp_path):
+    name = b"caf\xe9.wav"
+    (tmp_path / os.fsdecode(name)).write_bytes(b"x")
+    entry = next(iter(open_store(tmp_path).walk()))
+    assert os.fsencode(entry.path) == name
+    assert open_store(tmp_path).read(entry.path) == b"x"
