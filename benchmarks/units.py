@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from spiritlm_core.audio.codec import decode_flac, encode_flac, read_waveform
 from spiritlm_core.lake.schema import AUDIO, SAMPLE_RATE, table_of
@@ -119,13 +120,23 @@ def phones(audio: pa.Table, texts: dict[str, str]) -> Labels:
         samples = (decode_flac(flac) * 32767).astype(np.int16)
         if len(samples) < SAMPLE_RATE or "[" in texts.get(name, "[") or not all(map(decoder.lookup_word, words)):
             continue
-        decoder.set_align_text(" ".join(words))
-        _decode(decoder, samples)
-        if decoder.hyp() is not None:
-            decoder.set_alignment()
-            _decode(decoder, samples)
-            labels[name] = [(p.name, p.start, p.duration) for word in decoder.get_alignment() for p in word]
+        if (alignment := _align(decoder, " ".join(words), samples)) is not None:
+            labels[name] = [(p.name, p.start, p.duration) for word in alignment for p in word]
     return labels
+
+
+def _align(decoder: Any, text: str, samples: np.ndarray) -> Any:
+    """Two passes, words then phones; None where the decoder finds no path."""
+    try:
+        decoder.set_align_text(text)
+        _decode(decoder, samples)
+        if decoder.hyp() is None:
+            return None
+        decoder.set_alignment()
+        _decode(decoder, samples)
+        return decoder.get_alignment()
+    except RuntimeError:
+        return None
 
 
 def _decode(decoder: Any, samples: np.ndarray) -> None:
@@ -168,7 +179,9 @@ def mfcc_units(audio: pa.Table) -> dict[str, np.ndarray]:
     from spiritlm_core.units.mfcc import mfcc_25hz
 
     names = audio["utterance_id"].to_pylist()
-    frames = {n: mfcc_25hz(torch.from_numpy(decode_flac(a))) for n, a in zip(names, audio["audio"].to_pylist(), strict=True)}
+    frames = {
+        n: mfcc_25hz(torch.from_numpy(decode_flac(a))) for n, a in zip(names, audio["audio"].to_pylist(), strict=True)
+    }
     kmeans = fit_kmeans(np.concatenate(list(frames.values())), QUICKSTART.quantizer.units, seed=0)
     return {name: kmeans.assign(clip) for name, clip in frames.items()}
 
@@ -183,6 +196,7 @@ def main() -> None:
     report["audio_minutes"] = round(sum(audio["duration"].to_pylist()) / 60, 2)
     models = fit(TableView.of(audio), arguments.work)
     units = extract(audio, models)
+    pq.write_table(units, arguments.work / "units.parquet")
     streams = {s: [np.array(u) for u in units[s].to_pylist() if u is not None] for s in ("hubert", "pitch", "style")}
     report["units"] = {s: {"clips": len(u), "units": sum(map(len, u))} for s, u in streams.items()}
     with timed("phones"):

@@ -65,7 +65,8 @@ def _trainer(job: Job) -> Any:
     cpus = compute.cpus_per_worker or max(1, int(have.get("CPU", 1) - 1) // compute.workers)
     if have.get("CPU", 1) < cpus * compute.workers:
         raise TrainingError(
-            f"{compute.workers} workers of {cpus} CPUs do not fit on {have.get('CPU', 1):.0f} CPUs: lower compute.workers"
+            f"{compute.workers} workers of {cpus} CPUs do not fit on {have.get('CPU', 1):.0f} CPUs: "
+            "lower compute.training.workers"
         )
     return _trainer_class()(
         _worker,
@@ -164,7 +165,7 @@ def _threads(compute: LmCompute, on_this_machine: int) -> int:
 def _write(path: Path, record: dict[str, Any]) -> None:
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     part.write_text(json.dumps(record), encoding="utf-8")
-    os.replace(part, path)
+    part.replace(path)
 
 
 def _read(path: Path) -> dict[str, Any] | None:

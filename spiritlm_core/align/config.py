@@ -7,20 +7,69 @@ from typing import Literal
 from pydantic import Field
 
 from spiritlm_core.config import FrozenConfig
+from spiritlm_core.models.config import ModelReference
 
 
 class AlignerFitConfig(FrozenConfig):
     """Fitting an alignment model on the corpus itself."""
 
-    teacher: Literal["auto", "pocketsphinx", "none"] = Field(default="auto", description="x")
-    minutes: float = Field(default=60.0, gt=0)
-    taught_minutes: float = 15.0
-    steps: int = 600
-    batch_seconds: float = 60.0
-    learning_rate: float = 3e-3
-    channels: int = 160
-    layers: int = 8
-    mels: int = 64
-    mask_share: float = 0.2
-    ctc_weight: float = 1.0
-    seed: int = 0
+    teacher: Literal["auto", "pocketsphinx", "none"] = Field(
+        "auto",
+        description="Who says where sounds begin: pocketsphinx (English only), none (flat start, any language), "
+        "or auto: pocketsphinx where it can.",
+    )
+    minutes: float = Field(60.0, gt=0, description="At most this much transcribed speech of the train split is used.")
+    taught_minutes: float = Field(20.0, gt=0, description="At most this much of it is put before the teacher.")
+    least_minutes: float = Field(
+        1.0, ge=0, description="With less transcribed speech nothing is fitted and all word times are interpolated."
+    )
+    asr_minutes: float = Field(
+        10.0, gt=0, description="Speech to transcribe first where there is a recogniser but no transcripts."
+    )
+    longest_seconds: float = Field(20.0, gt=0, description="Longer utterances are left out.")
+    steps: int = Field(600, ge=1, description="Training steps.")
+    batch_seconds: float = Field(30.0, gt=0, description="Speech in a training step.")
+    learning_rate: float = Field(3e-3, gt=0, description="Peak of the learning rate.")
+    ctc_weight: float = Field(1.0, ge=0, description="Weight of the CTC loss of utterances without a teacher.")
+    mask_share: float = Field(0.2, ge=0, lt=1, description="Widest share of the mel bands hidden in training.")
+    channels: int = Field(128, ge=8, le=1024, description="Width of the network.")
+    layers: int = Field(6, ge=1, le=48, description="Convolution blocks of the network.")
+    mels: int = Field(64, ge=16, le=128, description="Mel bands of the front end.")
+    rarest: int = Field(3, ge=1, description="A character seen less often than this gets no output of its own.")
+    seed: int = Field(0, ge=0, description="Seed of the weights and of the order of the utterances.")
+
+
+class WordsConfig(FrozenConfig):
+    """Words of every segment and their times."""
+
+    mode: Literal["auto", "given", "transcribe"] = Field(
+        "auto",
+        description="given: align the transcripts that came with the recordings; transcribe: recognise everything; "
+        "auto: recognise where there is no transcript, if there is a recogniser.",
+    )
+    untranscribed: Literal["speech", "reject"] = Field(
+        "speech", description="A segment nobody can transcribe: keep it as speech without words, or reject it."
+    )
+    max_misfit: float = Field(
+        3.5,
+        gt=0,
+        description="Reject a transcript that is this much less likely than what the aligner hears, in nats per "
+        "character; 0.2 is usual, 4 to 7 is a wrong transcript.",
+    )
+    min_confidence: float = Field(
+        -1.0, description="Reject a recognised text with a lower mean log probability per token."
+    )
+
+
+class AlignConfig(FrozenConfig):
+    """Words and their times: which models, and how to fit one where there is none."""
+
+    aligner: ModelReference | None = Field(
+        None,
+        description="A CTC model: a Hugging Face Wav2Vec2ForCTC or an aligner fitted earlier; null fits one here.",
+    )
+    asr: ModelReference | None = Field(
+        None, description="A faster-whisper (CTranslate2) folder for segments without a transcript; null: none."
+    )
+    words: WordsConfig = Field(WordsConfig(), description="Words of every segment.")
+    fit: AlignerFitConfig = Field(AlignerFitConfig(), description="Fitting an aligner, if `aligner` is null.")

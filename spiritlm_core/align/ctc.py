@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.lake.schema import SAMPLE_RATE
@@ -63,6 +62,8 @@ class LogMel(nn.Module):
 
     def __init__(self, mels: int) -> None:
         super().__init__()
+        self.window: Tensor
+        self.bank: Tensor
         self.register_buffer("window", torch.hann_window(_WINDOW), persistent=False)
         self.register_buffer("bank", torch.from_numpy(mel_bank(mels)), persistent=False)
 
@@ -71,7 +72,7 @@ class LogMel(nn.Module):
         samples = waveform.shape[-1]
         frames = -(-samples // FRAME)
         margin = (_WINDOW - _HOP) // 2
-        padded = F.pad(waveform, (margin, frames * FRAME - samples + margin))
+        padded = nn.functional.pad(waveform, (margin, frames * FRAME - samples + margin))
         steps = padded.unfold(-1, _WINDOW, _HOP)
         steps = steps - steps.mean(-1, keepdim=True)
         power = torch.fft.rfft(steps * self.window, _FFT).abs().square()
@@ -94,8 +95,9 @@ class Block(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """`x` is (batch, frames, channels), `mask` (batch, frames, 1) with 1 where there is signal."""
         hidden = (self.norm(x) * mask).transpose(1, 2)
-        hidden = F.gelu(self.conv(hidden)).transpose(1, 2)
-        return x + self.dropout(self.mix(hidden))
+        hidden = nn.functional.gelu(self.conv(hidden)).transpose(1, 2)
+        mixed: Tensor = self.dropout(self.mix(hidden))
+        return x + mixed
 
 
 class CTCAligner(nn.Module):
@@ -125,7 +127,7 @@ class CTCAligner(nn.Module):
             Logits at 50 frames a second.
         """
         late = round(self.shape.shift * SAMPLE_RATE)
-        return Emission(self.emit(self.front_end(F.pad(waveform, (-late, late)))))
+        return Emission(self.emit(self.front_end(nn.functional.pad(waveform, (-late, late)))))
 
     def emit(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits of features (batch, frames, 2 * mels); `mask` (batch, frames) marks what is no padding."""
@@ -134,20 +136,23 @@ class CTCAligner(nn.Module):
         hidden = self.enter(features)
         for block in self.blocks:
             hidden = block(hidden, keep)
-        return self.leave(hidden)
+        logits: Tensor = self.leave(hidden)
+        return logits
 
 
 def mel_bank(mels: int) -> np.ndarray:
     """Triangular filters on the HTK mel scale between 60 and 7800 Hz, float32 (257, mels)."""
 
     def to_mel(hertz: np.ndarray) -> np.ndarray:
-        return 2595.0 * np.log10(1.0 + hertz / 700.0)
+        return np.asarray(2595.0 * np.log10(1.0 + hertz / 700.0))
 
-    edges = np.linspace(*to_mel(np.array([60.0, 7800.0])), mels + 2)
+    low, high = to_mel(np.array([60.0, 7800.0])).tolist()
+    edges = np.linspace(low, high, mels + 2)
     bins = to_mel(np.linspace(0.0, SAMPLE_RATE / 2, _FFT // 2 + 1))[:, None]
     rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
-    return np.maximum(0.0, np.minimum(rising, falling)).astype(np.float32)
+    bank: np.ndarray = np.maximum(0.0, np.minimum(rising, falling)).astype(np.float32)
+    return bank
 
 
 def save_aligner(model: CTCAligner, folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
 
 from spiritlm_core.align.config import AlignerFitConfig
 from spiritlm_core.align.ctc import CTCAligner
@@ -53,8 +51,8 @@ def train(
             group["lr"] = config.learning_rate * _schedule(step / config.steps)
         loss = _loss(model, batch, config)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.autograd.backward(loss)
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         average = float(loss.detach()) if step == 0 else 0.98 * average + 0.02 * float(loss.detach())
         step += 1
@@ -63,7 +61,7 @@ def train(
         if step % 10 == 0:
             report(step / config.steps, f"step {step} of {config.steps}, loss {average:.3f}")
     model.eval()
-    return average
+    return float(average)
 
 
 def _schedule(fraction: float) -> float:
@@ -108,7 +106,7 @@ def _loss(model: CTCAligner, batch: list[Item], config: AlignerFitConfig) -> Ten
 
 def _padded(features: list[Tensor]) -> tuple[Tensor, Tensor]:
     lengths = torch.tensor([len(x) for x in features])
-    padded = torch.nn.utils.rnn.pad_sequence(features, batch_first=True)
+    padded = nn.utils.rnn.pad_sequence(features, batch_first=True)
     return padded, torch.arange(padded.shape[1])[None, :] < lengths[:, None]
 
 
@@ -129,7 +127,7 @@ def _spike_loss(logits: Tensor, batch: list[Item], rows: list[int]) -> Tensor:
     total, spikes = torch.zeros(()), 0
     for row in rows:
         target = torch.from_numpy(batch[row].spikes)
-        total = total + F.cross_entropy(logits[row, : len(target)], target, reduction="sum")
+        total = total + nn.functional.cross_entropy(logits[row, : len(target)], target, reduction="sum")
         spikes += int((target != 0).sum())
     return total / max(spikes, 1)
 
@@ -140,20 +138,22 @@ def _ctc_loss(logits: Tensor, batch: list[Item], rows: list[int]) -> Tensor:
     labels = [torch.from_numpy(batch[row].labels) for row in rows]
     lengths = torch.tensor([len(x) for x in labels])
     frames = torch.tensor([len(batch[row].features) for row in rows])
-    loss = F.ctc_loss(log_probs, torch.cat(labels), frames, lengths, reduction="sum", zero_infinity=True)
+    loss = nn.functional.ctc_loss(log_probs, torch.cat(labels), frames, lengths, reduction="sum", zero_infinity=True)
     return loss / lengths.sum().clamp(min=1)
 
 
 def _save(path: Path, model: CTCAligner, optimizer: torch.optim.Optimizer, step: int, average: float) -> None:
     partial = path.with_suffix(".partial")
-    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "average": average}, partial)
-    os.replace(partial, path)
+    torch.save(
+        {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "average": average}, partial
+    )
+    partial.replace(path)
 
 
 def _restore(path: Path, model: CTCAligner, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     if not path.exists():
         return {"step": 0, "average": 0.0}
-    state = torch.load(path, weights_only=True)
+    state: dict[str, Any] = torch.load(path, weights_only=True)
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     return state

@@ -107,7 +107,7 @@ def _task_rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
             names = ("", "shuffled_", "random_", "fixed_", "nothing_")
             rates = {name.rstrip("_") or "model": metrics.get(f"{prefix}{name}{rate}") for name in names}
             bounds = (metrics[f"{prefix}{rate}_low"], metrics[f"{prefix}{rate}_high"])
-            rows.append(
-                {"title": title, "rates": rates, "bounds": bounds, "utterances": metrics[prefix + "utterances"]}
-            )
+            row: dict[str, Any] = {"title": title, "rates": rates, "bounds": bounds}
+            row |= {name: metrics[prefix + name] for name in ("utterances", "beats_trivial")}
+            rows.append(row)
     return rows

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import Field
 
 from spiritlm_core.config import FrozenConfig
@@ -39,4 +37,3 @@ class PublishConfig(FrozenConfig):
     description: str = Field("", max_length=4000, description="A paragraph of your own at the top of the card.")
     data: str = Field("", max_length=4000, description="Where the recordings come from, and under which licence.")
     base_model: str | None = Field(None, description="Reference of the model that training started from, if any.")
-    units: dict[str, Any] = Field({}, description="Settings of the speech units, kept in speech_tokenizer/config.json.")

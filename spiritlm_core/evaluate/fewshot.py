@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from spiritlm_core.evaluate.bootstrap import ratio
 from spiritlm_core.evaluate.config import EvaluateConfig
 from spiritlm_core.evaluate.corpus import Utterance, pick, rank
 from spiritlm_core.evaluate.distances import Errors, collapse, normalise, unit_errors, word_errors
@@ -63,6 +64,8 @@ class Task:
         """JSON-able: "rates" maps who answered to ``rate``, ``rate_low`` and ``rate_high``; the rest are counts."""
         return {
             "rates": {who: errors.estimate(samples, seed).to_dict("rate") for who, errors in self.rates.items()},
+            "best_trivial": self.best_trivial,
+            "beats_trivial": self._beats_trivial(samples, seed),
             "utterances": len(self.questions),
             "held_out": self.held_out,
             "mean_shots": _mean(len(question.shots) for question in self.questions),
@@ -70,6 +73,18 @@ class Task:
             "mean_answer": _mean(self.answer_lengths),
             "mean_reference": _mean(self.rates["model"].length),
         }
+
+    @property
+    def best_trivial(self) -> str:
+        """Who makes the fewest errors without the question or without the model."""
+        return min((who for who in self.rates if who != "model"), key=lambda who: self.rates[who].rate)
+
+    def _beats_trivial(self, samples: int, seed: int) -> bool:
+        """Whether the model makes fewer errors than each trivial answer, utterance by utterance, beyond chance."""
+        model = np.array(self.rates["model"].edits)
+        gains = [np.array(errors.edits) - model for who, errors in self.rates.items() if who != "model"]
+        lengths = self.rates["model"].length
+        return all(ratio(gain, lengths, samples=samples, seed=seed).low > 0 for gain in gains)
 
 
 def questions(

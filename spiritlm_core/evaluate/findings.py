@@ -15,7 +15,7 @@ _CORPUS = {
     "rows": ("total", "good"),
 }
 _UNITS = ("frames", "used", "perplexity", "repeats")
-_COUNTS = ("utterances", "held_out", "mean_shots", "empty", "mean_answer", "mean_reference")
+_COUNTS = ("beats_trivial", "utterances", "held_out", "mean_shots", "empty", "mean_answer", "mean_reference")
 
 
 @dataclass(frozen=True)

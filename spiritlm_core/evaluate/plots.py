@@ -1,4 +1,4 @@
-"""Charts of the report as SVG text. matplotlib is imported on first use and never opens a window."""
+"""Charts of the report as matplotlib figures. matplotlib is imported on first use and never opens a window."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 STREAM_COLOURS = {"text": "#3b6fb6", "speech": "#c8553d", "interleaved": "#6b8f3c"}
 _BASELINE = "#b9bec6"
@@ -32,31 +35,45 @@ _STYLE: Any = {
 }
 
 
-@contextmanager
-def _figure(width: float, height: float, **subplots: Any) -> Iterator[tuple[Any, Any, list[str]]]:
-    """A figure of `width` by `height` inches and its axes; the third item receives the SVG at the end."""
+def svg(figure: Figure) -> str:
+    """The figure as SVG; the same figure gives the same bytes."""
+    return _saved(figure, "svg").decode()
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as PNG; the same figure gives the same bytes."""
+    return _saved(figure, "png")
+
+
+def _saved(figure: Figure, kind: str) -> bytes:
     import matplotlib as mpl
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    buffer = io.BytesIO()
+    nameless = {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}}[kind]
+    with mpl.rc_context(_STYLE):
+        figure.savefig(buffer, format=kind, dpi=110, metadata=nameless)
+    return buffer.getvalue()
+
+
+@contextmanager
+def _figure(width: float, height: float, **subplots: Any) -> Iterator[tuple[Figure, Any]]:
+    """A figure of `width` by `height` inches in the style of the report, and its axes."""
+    import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    result: list[str] = []
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
-        FigureCanvasSVG(figure)
-        yield figure, figure.subplots(**subplots), result
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-        result.append(buffer.getvalue())
+        yield figure, figure.subplots(**subplots)
 
 
-def training_curves(columns: Mapping[str, Sequence[float | None]]) -> str:
+def training_curves(columns: Mapping[str, Sequence[float | None]]) -> Figure:
     """Loss per stream over training, in bits per token.
 
     Args:
         columns: "step" and one column of nats per token for each curve; None where not measured.
     """
     names = [name for name in columns if name != "step"]
-    with _figure(5.6, 3.0) as (_, axes, result):
+    with _figure(5.6, 3.0) as (figure, axes):
         for name in names:
             points = [(s, v) for s, v in zip(columns["step"], columns[name], strict=True) if v is not None]
             if not points:
@@ -68,7 +85,7 @@ def training_curves(columns: Mapping[str, Sequence[float | None]]) -> str:
         axes.set(title="Training loss", xlabel="step", ylabel="bits per token")
         axes.grid(axis="y")
         axes.legend(ncols=max(len(names), 1), fontsize=8)
-    return result[0]
+    return figure
 
 
 def _smooth(values: np.ndarray, share: float = 0.03) -> np.ndarray:
@@ -81,10 +98,10 @@ def _smooth(values: np.ndarray, share: float = 0.03) -> np.ndarray:
     return means
 
 
-def stream_bars(streams: Mapping[str, Mapping[str, Any]]) -> str:
+def stream_bars(streams: Mapping[str, Mapping[str, Any]]) -> Figure:
     """Bits per token of the model beside the unigram baseline, with 95 % intervals."""
     names = [name for name, figures in streams.items() if figures["bits_per_token"] is not None]
-    with _figure(5.6, 0.62 * max(len(names), 1) + 0.9) as (_, axes, result):
+    with _figure(5.6, 0.62 * max(len(names), 1) + 0.9) as (figure, axes):
         for row, name in enumerate(names):
             figures = streams[name]
             colour = STREAM_COLOURS.get(name.rsplit(".", 1)[-1], "#30343a")
@@ -95,7 +112,7 @@ def stream_bars(streams: Mapping[str, Mapping[str, Any]]) -> str:
         axes.invert_yaxis()
         axes.set(title="Held-out bits per token (grey: unigram)", xlabel="bits per token, less is better")
         axes.set_xlim(0, axes.get_xlim()[1] * 1.1)  # room for the numbers
-    return result[0]
+    return figure
 
 
 def _bar(axes: Any, y: float, figures: Mapping[str, Any], key: str, colour: str) -> None:
@@ -105,16 +122,16 @@ def _bar(axes: Any, y: float, figures: Mapping[str, Any], key: str, colour: str)
     axes.text(high, y, f"  {value:.2f}", va="center", fontsize=8)
 
 
-def fewshot_bars(title: str, rates: Mapping[str, Mapping[str, Any]]) -> str:
+def fewshot_bars(title: str, rates: Mapping[str, Mapping[str, Any]]) -> Figure:
     """Error rates of one few-shot task: the model first, then what needs no model."""
-    with _figure(5.6, 0.34 * len(rates) + 0.9) as (_, axes, result):
+    with _figure(5.6, 0.34 * len(rates) + 0.9) as (figure, axes):
         for row, (name, figures) in enumerate(rates.items()):
             _bar_percent(axes, row, figures, "#3b6fb6" if name == "model" else _BASELINE)
         axes.set_yticks(range(len(rates)), list(rates))
         axes.invert_yaxis()
         axes.set(title=title, xlabel="error rate in %, less is better")
         axes.set_xlim(0, max(axes.get_xlim()[1] * 1.12, 10))
-    return result[0]
+    return figure
 
 
 def _bar_percent(axes: Any, y: float, figures: Mapping[str, Any], colour: str) -> None:
@@ -124,22 +141,22 @@ def _bar_percent(axes: Any, y: float, figures: Mapping[str, Any], colour: str) -
     axes.text(high, y, f"  {value:.1f}", va="center", fontsize=8)
 
 
-def duration_histogram(edges: Sequence[float], counts: Sequence[int]) -> str:
+def duration_histogram(edges: Sequence[float], counts: Sequence[int]) -> Figure:
     """Utterances per class of duration; the last class is open."""
     labels = [f"{low:g} to {high:g}" for low, high in pairwise(edges)] + [f"> {edges[-1]:g}"]
     used = [i for i, count in enumerate(counts) if count] or [0]
     shown = range(used[0], used[-1] + 1)
-    with _figure(5.6, 2.4) as (_, axes, result):
+    with _figure(5.6, 2.4) as (figure, axes):
         bars = axes.bar([labels[i] for i in shown], [counts[i] for i in shown], color="#6f8fb8")
         axes.bar_label(bars, fontsize=8)
         axes.tick_params(axis="x", rotation=45)
         axes.set(title="Utterances by duration", xlabel="seconds")
-    return result[0]
+    return figure
 
 
-def codebook(streams: Mapping[str, Mapping[str, Any]]) -> str:
+def codebook(streams: Mapping[str, Mapping[str, Any]]) -> Figure:
     """Share of frames of each class, most frequent first, on logarithmic axes: a flat line is full use."""
-    with _figure(5.6, 2.6) as (_, axes, result):
+    with _figure(5.6, 2.6) as (figure, axes):
         colours = dict(zip(("hubert", "pitch", "style"), ("#c8553d", "#7a5aa6", "#3d8f8b"), strict=True))
         for name, figures in streams.items():
             counts = np.sort(np.asarray(figures["counts"], dtype=np.float64))[::-1]
@@ -149,7 +166,7 @@ def codebook(streams: Mapping[str, Mapping[str, Any]]) -> str:
         axes.set(title="Use of the unit classes", xlabel="rank", ylabel="% of frames", xscale="log", yscale="log")
         axes.grid(which="major")
         axes.legend(fontsize=8)
-    return result[0]
+    return figure
 
 
 def utterance(
@@ -157,7 +174,7 @@ def utterance(
     words: Sequence[Mapping[str, Any]],
     units: Mapping[str, tuple[Sequence[int], float]],
     rate: int,
-) -> str:
+) -> Figure:
     """A waveform with its words, and below it one strip for each unit stream.
 
     Args:
@@ -175,12 +192,12 @@ def utterance(
         "sharex": True,
         "gridspec_kw": {"height_ratios": heights},
     }
-    with _figure(*size, **grid) as (_, axes, result):
+    with _figure(*size, **grid) as (figure, axes):
         _waveform(axes[0, 0], waveform, words, rate)
         for axis, (name, (stream, hertz)) in zip(axes[1:, 0], units.items(), strict=True):
             _strip(axis, name, stream, hertz, inches_per_second=0.93 * size[0] / max(seconds, 1e-3))
         axes[-1, 0].set(xlabel="seconds", xlim=(0, seconds))
-    return result[0]
+    return figure
 
 
 def _waveform(axes: Any, waveform: np.ndarray, words: Sequence[Mapping[str, Any]], rate: int) -> None:
@@ -218,7 +235,7 @@ def _strip(axes: Any, name: str, units: Sequence[int], hertz: float, inches_per_
         inches = width * inches_per_second
         if inches > 0.07:
             axes.text(left + width / 2, 0.5, str(unit), ha="center", va="center", fontsize=6.5 if inches < 0.3 else 7.5,
-                      rotation=90 if inches < 0.3 else 0, color="#1d2025")  # fmt: skip
+                      rotation=90 if inches < 0.3 else 0, color="#1d2025", clip_on=True)  # fmt: skip
     axes.set(ylim=(0, 1), yticks=[])
     axes.set_ylabel(f"{name}\n{hertz:g} Hz", rotation=0, ha="right", va="center", fontsize=8)
     axes.spines[["left", "bottom"]].set_visible(False)

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from spiritlm_core.errors import SpiritLMError, is_machine_error
 from spiritlm_core.evaluate.config import PublishConfig
 from spiritlm_core.lake.schema import SAMPLE_RATE
@@ -60,9 +62,12 @@ class PublishStage(ArtifactStage):
         _copy(self.models["model"], out)
         vocabulary = load_vocabulary(out)
         self._speech_tokenizer(out / "speech_tokenizer", vocabulary)
+        _suppress_padding(out, vocabulary)
         self._figures(out)
         progress(0.4, "loading the folder back")
         verify(out, vocabulary)
+        if (out / "speech_tokenizer").is_dir():
+            verify_speech_tokenizer(out, vocabulary)
         progress(0.9, "writing the lineage")
         files = self._lineage(out)
         weights = {name: entry["sha256"] for name, entry in files.items() if name.endswith(".safetensors")}
@@ -81,7 +86,6 @@ class PublishStage(ArtifactStage):
             "sample_rate": SAMPLE_RATE,
             "models": present,
             "streams": {name: {"classes": size, "hertz": RATES_HZ[name]} for name, size in sizes.items() if size},
-            "units": self.config.units,
         }
         _write_json(folder / "config.json", record)
 
@@ -124,6 +128,36 @@ def verify(folder: Path, vocabulary: Vocabulary) -> None:
         raise PublishError(f"{folder}: transformers cannot load what was to be published: {error}") from error
     _check_ids(tokenizer, vocabulary)
     _check_forward(model, vocabulary)
+
+
+def verify_speech_tokenizer(folder: Path, vocabulary: Vocabulary) -> None:
+    """Load the speech tokenizer, encode two seconds of noise, and check that the vocabulary has all its units.
+
+    Raises:
+        PublishError: a unit, or a whole stream, is not in the vocabulary, or a stream of the vocabulary is missing.
+        SpiritLMError: a model cannot be loaded.
+    """
+    from spiritlm_core.speech_tokenizer import SpeechTokenizer
+
+    noise = np.random.default_rng(0).normal(0, 0.1, 2 * SAMPLE_RATE).astype(np.float32)
+    units = SpeechTokenizer.from_pretrained(folder).encode(noise, SAMPLE_RATE)
+    for name in RATES_HZ:
+        size, stream = getattr(vocabulary, name), getattr(units, name)
+        if (stream is None) != (size == 0):
+            raise PublishError(f"the speech tokenizer and the vocabulary do not both have {name} units")
+        if stream is not None and (len(stream) == 0 or stream.max() >= size):
+            raise PublishError(
+                f"the speech tokenizer gives {name} units up to {stream.max(initial=-1)}, not below {size}"
+            )
+
+
+def _suppress_padding(folder: Path, vocabulary: Vocabulary) -> None:
+    """Keep plain ``generate`` away from the rows that only pad the embedding; they have no token."""
+    rows = _read_json(folder / "config.json").get("vocab_size", 0)
+    path = folder / "generation_config.json"
+    settings = _read_json(path) if path.is_file() else {}
+    if rows > vocabulary.size:
+        _write_json(path, {**settings, "suppress_tokens": list(range(vocabulary.size, rows))})
 
 
 def _check_ids(tokenizer: Any, vocabulary: Vocabulary) -> None:

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from spiritlm_core.evaluate import plots
 from spiritlm_core.evaluate.findings import Findings
+from spiritlm_core.lake.schema import SAMPLE_RATE
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 RATES_HZ = {"hubert": 25.0, "pitch": 12.5, "style": 1.0}
 
 _TASK_TITLES = {
     "speech_to_text": "Speech → text: word error rate",
     "text_to_speech": "Text → speech units: unit error rate",
+}
+_SHORT = {
+    "shuffled": "its own answers shuffled",
+    "random": "random train utterances",
+    "fixed": "one fixed transcript",
+    "nothing": "empty answers",
 }
 _ANSWERS = {
     "model": "the model, greedy search",
@@ -67,8 +77,11 @@ class Content:
     max_new_tokens: int
 
 
-def render(content: Content) -> str:
-    """The page; the same content gives the same bytes. All text is escaped by the template engine."""
+def render(content: Content, drawn: Mapping[str, Figure]) -> str:
+    """The page, with the :func:`charts` drawn before. The same content gives the same bytes.
+
+    All text is escaped by the template engine.
+    """
     findings = content.findings
     page: str = _template().render(
         title=content.title,
@@ -77,7 +90,7 @@ def render(content: Content) -> str:
         context_length=content.context_length,
         max_new_tokens=content.max_new_tokens,
         streams=findings.streams,
-        charts=_charts(content),
+        charts={name: _image(figure) for name, figure in drawn.items()},
         fewshot=[_task(name, figures) for name, figures in findings.fewshot.items()],
         samples=[_sample(sample, content.recordings) for sample in findings.samples],
         utterances=[_drawn(item) for item in content.drawn],
@@ -104,20 +117,25 @@ def data_uri(data: bytes | str, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(raw).decode()}"
 
 
-def _svg(text: str) -> str:
-    return data_uri(text, "image/svg+xml")
+def _image(figure: Figure) -> str:
+    return data_uri(plots.svg(figure), "image/svg+xml")
 
 
-def _charts(content: Content) -> dict[str, str]:
+def charts(content: Content) -> dict[str, Figure]:
+    """The charts of the whole run by name; "training" and "words" only where there is something to draw."""
     findings = content.findings
-    audio, units = findings.statistics["audio"], findings.statistics["units"]
-    curves = {name: values for name, values in content.training.items() if any(v is not None for v in values)}
-    return {
-        "streams": _svg(plots.stream_bars(findings.streams)),
-        "training": _svg(plots.training_curves(curves)) if len(curves) > 1 else "",
-        "durations": _svg(plots.duration_histogram(audio["duration_edges"], audio["duration_counts"])),
-        "codebook": _svg(plots.codebook(units)),
+    audio = findings.statistics["audio"]
+    found = {
+        "streams": plots.stream_bars(findings.streams),
+        "durations": plots.duration_histogram(audio["duration_edges"], audio["duration_counts"]),
+        "codebook": plots.codebook(findings.statistics["units"]),
     }
+    curves = {name: values for name, values in content.training.items() if any(v is not None for v in values)}
+    if len(curves) > 1:
+        found["training"] = plots.training_curves(curves)
+    if content.drawn:
+        found["words"] = _words(content.drawn[0])
+    return found
 
 
 def _cards(findings: Findings) -> list[dict[str, str]]:
@@ -133,16 +151,18 @@ def _cards(findings: Findings) -> list[dict[str, str]]:
             label = f"{name}: bits per token, {abs(gain):.2f} {'under' if gain > 0 else 'over'} the unigram baseline"
             cards.append({"value": f"{figures['bits_per_token']:.2f}", "label": label})
     for name, figures in findings.fewshot.items():
-        rate = figures["rates"]["model"]["rate"]
-        cards.append({"value": f"{100 * rate:.0f} %", "label": _TASK_TITLES[name].lower()})
+        rate, best = figures["rates"]["model"]["rate"], figures["best_trivial"]
+        versus = f"{100 * figures['rates'][best]['rate']:.0f} % with {_SHORT[best]}"
+        cards.append({"value": f"{100 * rate:.0f} %", "label": f"{_TASK_TITLES[name].lower()}; {versus}"})
     return cards
 
 
 def _task(name: str, figures: Mapping[str, Any]) -> dict[str, Any]:
     rates = {who: {**rate, "note": _ANSWERS[who]} for who, rate in figures["rates"].items()}
-    chart = _svg(plots.fewshot_bars(_TASK_TITLES[name], rates))
+    chart = _image(plots.fewshot_bars(_TASK_TITLES[name], rates))
     item = "words" if name == "speech_to_text" else "units"
-    return {**figures, "title": _TASK_TITLES[name], "rates": rates, "chart": chart, "item": item}
+    verdict = {"title": _TASK_TITLES[name], "best": _SHORT[figures["best_trivial"]]}
+    return {**figures, **verdict, "rates": rates, "chart": chart, "item": item}
 
 
 def _sample(sample: Mapping[str, Any], recordings: Mapping[str, bytes]) -> dict[str, Any]:
@@ -158,19 +178,21 @@ def _sample(sample: Mapping[str, Any], recordings: Mapping[str, bytes]) -> dict[
 
 
 def _drawn(item: Drawn) -> dict[str, str]:
-    from spiritlm_core.lake.schema import SAMPLE_RATE
+    return {"text": item.text or item.key, "chart": _image(_words(item)), "audio": data_uri(item.flac, "audio/flac")}
 
+
+def _words(item: Drawn) -> Figure:
     units = {name: (stream, RATES_HZ[name]) for name, stream in item.units.items()}
-    chart = _svg(plots.utterance(item.waveform, item.words, units, SAMPLE_RATE))
-    return {"text": item.text or item.key, "chart": chart, "audio": data_uri(item.flac, "audio/flac")}
+    return plots.utterance(item.waveform, item.words, units, SAMPLE_RATE)
 
 
 def _corpus(statistics: Mapping[str, Any]) -> list[tuple[str, str]]:
     audio, words, tokens = statistics["audio"], statistics["words"], statistics["tokens"]
     rows = [("hours of speech", f"{audio['hours']:.2f}")]
-    rows += [(f"  {name.replace('_', ' ')}", f"{hours:.2f}") for name, hours in audio["hours_by_split"].items()]
-    rows += [(f"  language {name}", f"{hours:.2f}") for name, hours in audio["hours_by_language"].items()]
-    rows += [(name, f"{audio[name]:,}") for name in ("utterances", "recordings", "speakers")]
+    rows += [(f"hours, {name.replace('_', ' ')}", f"{hours:.2f}") for name, hours in audio["hours_by_split"].items()]
+    rows += [(f"hours, language {name}", f"{hours:.2f}") for name, hours in audio["hours_by_language"].items()]
+    rows += [(name, f"{audio[name]:,}") for name in ("utterances", "recordings")]
+    rows += [("known speakers", f"{audio['speakers']:,}")]
     rows += [
         ("words", f"{words['words']:,}"),
         ("distinct words", f"{words['distinct']:,}"),
@@ -187,13 +209,14 @@ def _corpus(statistics: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _lineage(lineage: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Headings with their entries; `lineage` maps a heading to a mapping or a single value."""
-    found = []
-    for heading, value in lineage.items():
-        entries = value.items() if isinstance(value, Mapping) else [("", value)]
-        found.append((heading.replace("_", " "), [(str(name), _plain(entry)) for name, entry in entries]))
+    """Headings with their entries; `lineage` maps a heading to a single value or to a mapping of any depth."""
+    found = [(heading.replace("_", " "), list(_entries(value, ""))) for heading, value in lineage.items()]
     return found or [("not given", [])]
 
 
-def _plain(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+def _entries(value: Any, name: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _entries(inner, f"{name}.{key}" if name else str(key))
+    else:
+        yield name, ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
@@ -9,11 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spiritlm_core.evaluate.distances import normalise
 from spiritlm_core.evaluate.fewshot import RATES, Task
+from spiritlm_core.evaluate.losses import kinds
 
 if TYPE_CHECKING:
     from spiritlm_core.evaluate.answers import Evaluated
+    from spiritlm_core.tokens.documents import Document
     from spiritlm_core.tokens.vocabulary import Vocabulary
+
+_WORDS = 3  # fewer are no good example
 
 _TITLES = {
     "speech_to_text": "speech → text",
@@ -73,8 +79,11 @@ def _name(token: int, vocabulary: Vocabulary) -> str:
 
 
 def task_samples(task: Task, count: int, evaluated: Evaluated) -> list[Sample]:
-    """The first `count` questions of a task; their order is random already."""
-    return [_task_sample(task, i, evaluated) for i in range(min(count, len(task.questions)))]
+    """The first `count` questions of a task, those of three words and more before others; their order is random."""
+    order = sorted(
+        range(len(task.questions)), key=lambda i: len(normalise(task.questions[i].target.text).split()) < _WORDS
+    )
+    return [_task_sample(task, i, evaluated) for i in order[:count]]
 
 
 def _task_sample(task: Task, i: int, evaluated: Evaluated) -> Sample:
@@ -91,6 +100,16 @@ def _task_sample(task: Task, i: int, evaluated: Evaluated) -> Sample:
         text=target.text,
         error_rate=round(errors.edits[i] / errors.length[i], 4) if errors.length[i] else None,
     )
+
+
+def choose_documents(documents: Sequence[Document], count: int, vocabulary: Vocabulary) -> list[Document]:
+    """The first `count` documents, those with some of both modalities before others."""
+
+    def poor(document: Document) -> bool:
+        counts = Counter(kinds(document.ids, vocabulary).tolist())
+        return min(counts["text"] / _WORDS, counts["speech"] / (5 * _WORDS)) < 1
+
+    return sorted((document for document in documents if len(document.ids) > _WORDS), key=poor)[:count]
 
 
 def interleaved_sample(key: str, ids: np.ndarray, evaluated: Evaluated, most: int) -> Sample:

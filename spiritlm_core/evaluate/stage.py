@@ -27,16 +27,15 @@ if TYPE_CHECKING:
 
 STREAMS = ("text", "speech", "interleaved")
 _PARTS = {"interleaved": ("text", "speech")}  # kinds of tokens told apart within a stream
-_SHORTEST = 8  # tokens of an interleaved document worth continuing
 _FIGURE_SECONDS = (1.0, 8.0)  # longer ones would not fit on a screen
 
 
 class EvaluateStage(ArtifactStage):
     """Losses, few-shot tasks, samples and corpus statistics, and a report of them.
 
-    Writes ``metrics.json`` (flat, see docs/evaluation.md), ``statistics.json``, ``samples.json`` and
-    ``report.html``. Roles: model is a Hugging Face folder of this pipeline; lineage, if given, a JSON object whose
-    entries are shown at the end of the report.
+    Writes ``metrics.json`` (flat, see docs/evaluation.md), ``statistics.json``, ``samples.json``,
+    ``report.html`` and the main charts as PNG. Roles: model is a Hugging Face folder of this pipeline; lineage, if
+    given, a JSON object whose entries are shown at the end of the report.
     """
 
     name: ClassVar[str] = "evaluation"
@@ -57,7 +56,7 @@ class EvaluateStage(ArtifactStage):
         work: Path,  # noqa: ARG002 - over in seconds, nothing to resume
         progress: Progress,
     ) -> dict[str, Any]:
-        """Evaluate and write the four files; returns the main figures."""
+        """Evaluate and write the files; returns the main figures."""
         from spiritlm_core.evaluate.answers import Evaluated
 
         progress(0.0, "loading the model")
@@ -120,20 +119,27 @@ class EvaluateStage(ArtifactStage):
         return [ask(task, asked, pool, evaluated, self.config, held_out) for task in TASKS if asked]
 
     def _samples(self, evaluated: Evaluated, tasks: Sequence[Task], documents: Sequence[Document]) -> list[Sample]:
-        from spiritlm_core.evaluate.samples import interleaved_sample, task_samples
+        from spiritlm_core.evaluate.samples import choose_documents, interleaved_sample, task_samples
 
         found = [sample for task in tasks for sample in task_samples(task, self.config.samples, evaluated)]
         room = evaluated.context_length - self.config.max_new_tokens
-        fitting = [document for document in documents if _SHORTEST <= len(document.ids) <= room][: self.config.samples]
-        return found + [interleaved_sample(d.key, d.ids, evaluated, self.config.max_new_tokens) for d in fitting]
+        shown = choose_documents(
+            [d for d in documents if len(d.ids) <= room], self.config.samples, evaluated.vocabulary
+        )
+        return found + [interleaved_sample(d.key, d.ids, evaluated, self.config.max_new_tokens) for d in shown]
 
     def _write(self, out: Path, findings: Findings, tables: Mapping[str, TableView], evaluated: Evaluated) -> None:
-        from spiritlm_core.evaluate.report import render
+        from spiritlm_core.evaluate import plots
+        from spiritlm_core.evaluate.report import charts, render
 
         _write_json(out / "metrics.json", findings.metrics())
         _write_json(out / "statistics.json", findings.statistics)
         _write_json(out / "samples.json", findings.samples)
-        (out / "report.html").write_text(render(self._content(findings, tables, evaluated)), encoding="utf-8")
+        content = self._content(findings, tables, evaluated)
+        drawn = charts(content)
+        (out / "report.html").write_text(render(content, drawn), encoding="utf-8")
+        for name, figure in drawn.items():
+            (out / f"{name}.png").write_bytes(plots.png(figure))
 
     def _content(self, findings: Findings, tables: Mapping[str, TableView], evaluated: Evaluated) -> Content:
         from spiritlm_core.evaluate.report import Content

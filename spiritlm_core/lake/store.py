@@ -7,12 +7,13 @@ temporary file and ``os.replace``, on S3 one PUT or one completed multipart uplo
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 from urllib.parse import unquote, urlsplit
@@ -176,21 +177,15 @@ class S3Store(Store):
 
     def __init__(self, uri: str) -> None:
         """`uri` is ``s3://bucket`` or ``s3://bucket/prefix``."""
-        parts = urlsplit(uri)
-        if not parts.netloc:
+        self.root = uri.removeprefix("s3://").rstrip("/")  # not a URL: "?", "#" and "%" are letters of a key
+        if not self.root.partition("/")[0]:
             raise LakeError(f"{uri!r} names no bucket; write s3://BUCKET/PREFIX")
-        self.root = f"{parts.netloc}{parts.path}".rstrip("/")
         self.uri = f"s3://{self.root}"
 
-    @cached_property
+    @property
     def _files(self) -> Any:
-        import s3fs
-
-        # Listings are never cached: another writer's shards must be seen.
-        return s3fs.S3FileSystem(use_listings_cache=False, skip_instance_cache=True)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"root": self.root, "uri": self.uri}
+        variables = frozenset((key, value) for key, value in os.environ.items() if key.startswith("AWS_"))
+        return _s3_client(variables, os.getpid())
 
     def _path(self, path: str) -> str:
         if not path or path.startswith("/") or ".." in path.split("/"):
@@ -199,11 +194,9 @@ class S3Store(Store):
 
     def walk(self, prefix: str = "") -> Iterator[Entry]:
         """See :meth:`Store.walk`. Folder markers (zero bytes, name ends in ``/``) are left out."""
-        with _s3_errors(self.uri):
-            try:
-                found = self._files.find(f"{self.root}/{prefix}".rstrip("/"), detail=True)
-            except FileNotFoundError:
-                return
+        found: dict[str, Any] = {}
+        with contextlib.suppress(FileNotFoundError), _s3_errors(self.uri):
+            found = self._files.find(f"{self.root}/{prefix}".rstrip("/"), detail=True)
         for name, info in sorted(found.items()):
             if info.get("type") == "file" and not name.endswith("/") and name.startswith(f"{self.root}/"):
                 yield Entry(name[len(self.root) + 1 :], int(info["size"]), str(info.get("ETag", "")).strip('"'))
@@ -219,9 +212,10 @@ class S3Store(Store):
             return cast("bytes", self._files.cat_file(self._path(path)))
 
     def exists(self, path: str) -> bool:
-        """See :meth:`Store.exists`."""
-        with _s3_errors(self.uri):
-            return bool(self._files.isfile(self._path(path)))
+        """See :meth:`Store.exists`. Not `isfile`: that takes "no access" and "no network" for "no object"."""
+        with contextlib.suppress(FileNotFoundError), _s3_errors(self.uri):
+            return bool(self._files.info(self._path(path))["type"] == "file")
+        return False
 
     def modified(self, path: str) -> float:
         """See :meth:`Store.modified`."""
@@ -244,33 +238,59 @@ class S3Store(Store):
                 return False
             except OSError:
                 # Some servers refuse the condition with a code that s3fs reports as a plain OSError.
-                if self._files.isfile(self._path(path)):
+                if self.exists(path):
                     return False
                 raise
         return True
 
     def delete(self, path: str) -> None:
         """See :meth:`Store.delete`."""
-        with _s3_errors(self.uri), contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError), _s3_errors(self.uri):
             self._files.rm_file(self._path(path))
+
+
+@cache
+def _s3_client(variables: frozenset[tuple[str, str]], process: int) -> Any:
+    """One client per process and set of AWS variables: making one takes half a second, and stores are made often."""
+    del variables, process
+    import s3fs
+
+    # Listings are never cached: another writer's shards must be seen.
+    return s3fs.S3FileSystem(use_listings_cache=False, skip_instance_cache=True)
+
+
+_S3_HINT = "check AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and that the bucket exists"
+
+_SERVER_ERRNOS = {errno.EBUSY, getattr(errno, "EREMOTEIO", errno.EIO)}
+"""What s3fs makes of a server's "slow down" and "internal error": a fault of the machine, not of the object."""
 
 
 @contextlib.contextmanager
 def _s3_errors(uri: str) -> Iterator[None]:
-    """Say which store failed and which variables to look at."""
-    hint = "check AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and that the bucket exists"
+    """Say which store failed and which variables to look at. A missing object stays a FileNotFoundError."""
     try:
         yield
     except FileNotFoundError as error:
-        if "bucket" in str(error).lower():
-            raise LakeError(f"{uri}: {error}; {hint}") from error
+        if _error_code(error) == "NoSuchBucket":
+            raise LakeError(f"{uri}: {error}; {_S3_HINT}") from error
         raise
     except PermissionError as error:
-        raise LakeError(f"{uri}: access denied ({error}); {hint}") from error
+        raise LakeError(f"{uri}: access denied ({error}); {_S3_HINT}") from error
     except Exception as error:
         if type(error).__module__.startswith(("botocore", "aiobotocore", "aiohttp")):
-            raise LakeError(f"{uri}: {type(error).__name__}: {error}; {hint}") from error
+            raise LakeError(f"{uri}: {type(error).__name__}: {error}; {_S3_HINT}") from error
+        if isinstance(error, OSError) and error.errno in _SERVER_ERRNOS:
+            raise OSError(errno.EIO, f"{uri}: {error}") from error
         raise
+
+
+def _error_code(error: BaseException | None) -> str | None:
+    """The code in the server's answer, which s3fs keeps as the cause of what it raises."""
+    while error is not None:
+        if code := getattr(error, "response", {}).get("Error", {}).get("Code"):
+            return str(code)
+        error = error.__cause__
+    return None
 
 
 def open_store(uri: str | Path) -> Store:

@@ -1,1 +1,111 @@
-"""Train with plain ``torchrun``: ``torchrun --nproc-per-node 8 -m spiritlm_core.lm job.yaml``."""
+"""Train without Prefect and Ray: ``torchrun --nproc-per-node 8 -m spiritlm_core.lm job.yaml``.
+
+The file holds the same arguments as the stage; one process needs no ``torchrun``::
+
+    lm: {steps: 1000}                 # LmConfig
+    tokens: {context_length: 1024}    # TokensConfig
+    compute: {micro_batch: 8}         # LmCompute
+    sequences: [part-0.parquet]       # files of the table `sequences`
+    tokenizer: tokenizer/             # folder of the text tokenizer
+    base: null                        # folder or .gguf file of the base model
+    work: work/                       # checkpoints; run again to go on from the last one
+    out: model/                       # the finished model
+    resume_from: null                 # or a checkpoint folder
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+from pydantic import Field, ValidationError
+
+from spiritlm_core.config import FrozenConfig
+from spiritlm_core.errors import RecipeError, SpiritLMError
+from spiritlm_core.lake.view import TableView
+from spiritlm_core.lm.config import LmCompute, LmConfig, ModelConfig
+from spiritlm_core.lm.job import Job
+from spiritlm_core.tokens.config import TokensConfig
+
+
+class Arguments(FrozenConfig):
+    """The content of the file."""
+
+    lm: LmConfig = Field(LmConfig(), description="Language model and training")
+    tokens: TokensConfig = Field(TokensConfig(), description="Vocabulary, interleaving and mixing")
+    compute: LmCompute = Field(LmCompute(), description="How training runs")
+    sequences: tuple[Path, ...] = Field(min_length=1, description="Parquet files of the table `sequences`")
+    tokenizer: Path = Field(description="Folder of the text tokenizer")
+    base: Path | None = Field(None, description="Folder or .gguf file of the base model")
+    work: Path = Field(description="Checkpoints")
+    out: Path = Field(description="The finished model")
+    resume_from: Path | None = Field(None, description="Checkpoint to start from")
+
+
+class ParquetFile:
+    """Loads one file of a table, as a :class:`TableView` wants it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows = pq.read_metadata(path).num_rows
+
+    def __call__(self, columns: Sequence[str] | None) -> pa.Table:
+        """The rows, all columns or those named."""
+        return pq.read_table(self.path, columns=None if columns is None else list(columns))
+
+
+def read_job(path: Path) -> Job:
+    """Read a YAML or JSON file of :class:`Arguments`.
+
+    Raises:
+        RecipeError: the file is missing, or something in it is wrong.
+    """
+    try:
+        given = Arguments.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        files = tuple(ParquetFile(file) for file in given.sequences)
+        config = ModelConfig(lm=given.lm, tokens=given.tokens)
+    except (OSError, ValidationError, yaml.YAMLError, pa.ArrowException) as error:
+        raise RecipeError(f"{path}: {error}") from error
+    view = TableView(files, sum(file.rows for file in files))
+    return Job(config, given.compute, view, given.tokenizer, given.base, given.work, given.out, given.resume_from)
+
+
+def main() -> int:
+    """Train; the summary goes to standard output as JSON, progress to standard error."""
+    parser = argparse.ArgumentParser(prog="python -m spiritlm_core.lm", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("file", type=Path, help="YAML or JSON file with the arguments")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    first = os.environ.get("RANK", "0") == "0"
+    try:
+        job = read_job(parser.parse_args().file)
+        summary = _train(job, first=first)
+    except SpiritLMError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    if first:
+        sys.stdout.write(json.dumps(summary) + "\n")
+    return 0
+
+
+def _train(job: Job, *, first: bool) -> dict[str, object]:
+    from spiritlm_core.lm.parallel import process_group
+    from spiritlm_core.lm.train import train
+
+    def report(fraction: float, message: str) -> None:
+        if first:
+            logging.getLogger(__name__).info("%3.0f %% %s", 100 * fraction, message)
+
+    with process_group():
+        return train(job, report)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

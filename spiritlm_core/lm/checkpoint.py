@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import torch
 import torch.distributed.checkpoint as dcp
 from torch import nn
+from torch.distributed.checkpoint import CheckpointException
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 
 from spiritlm_core.lm.errors import CheckpointError
@@ -93,8 +94,8 @@ class Checkpoints:
         tensors = _tensors(model, optimizer)
         try:
             dcp.load(tensors, checkpoint_id=str(path))
-        except Exception as error:  # DCP raises many kinds, also its own for several ranks
-            raise CheckpointError(f"{path}: cannot be loaded into this model: {error}") from error
+        except (Exception, CheckpointException) as error:  # the latter is a bare BaseException
+            raise CheckpointError(f"{path}: cannot be loaded into this model: {_last_line(error)}") from error
         set_state_dict(model, optimizer, model_state_dict=tensors["model"], optim_state_dict=tensors["optimizer"])
         random = path / f"random-{self.world.rank}.pt"
         if random.exists():  # absent when the number of ranks has grown
@@ -133,3 +134,8 @@ def _set_random_state(state: dict[str, torch.Tensor]) -> None:
     torch.set_rng_state(state["cpu"])
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])
+
+
+def _last_line(error: BaseException) -> str:
+    """DCP puts whole tracebacks into its messages; their last line says what is wrong."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]

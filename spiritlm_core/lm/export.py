@@ -54,8 +54,12 @@ def export_model(
 
 
 def _save_weights(model: nn.Module, weights: dict[str, torch.Tensor], dtype: torch.dtype, out: Path) -> None:
-    if model.config.tie_word_embeddings:
-        for name in model._tied_weights_keys or ():  # noqa: SLF001 - transformers has no public name for it
-            weights.pop(name, None)
-    model.config.dtype = dtype
-    model.save_pretrained(out, state_dict={name: value.to(dtype) for name, value in weights.items()})
+    """Save through a model without FSDP and compilation, whose tensors are these weights."""
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        plain = AutoModelForCausalLM.from_config(model.config)
+    plain.load_state_dict({name: value.to(dtype) for name, value in weights.items()}, assign=True)
+    plain.tie_weights()
+    plain.generation_config = model.generation_config
+    plain.save_pretrained(out)

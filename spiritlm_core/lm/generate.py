@@ -51,7 +51,7 @@ def generate(
             EOS always, and rows that pad the embedding never.
         max_new_tokens: most tokens to add; fewer where the context of the model ends.
         sampling: greedy or random choice.
-        stop_ids: further ids that end a continuation, such as ``[Speech]`` after few-shot text; allowed in any modality.
+        stop_ids: further ids that end a continuation, such as ``[Speech]`` after text; allowed in any modality.
         batch_size: prompts continued at once.
 
     Returns:

@@ -74,7 +74,8 @@ def load_pretrained(path: Path, attention: str = "sdpa") -> PreTrainedModel:
     """Load a causal LM in float32 from a Hugging Face folder or a ``.gguf`` file, without a network.
 
     Raises:
-        ModelReferenceError: there is no such file or folder, or transformers cannot load it.
+        ModelReferenceError: there is no such file or folder, transformers cannot load it, or weights are missing
+            (transformers would draw them at random and go on).
     """
     options: dict[str, Any] = {"attn_implementation": attention, "local_files_only": True, "dtype": torch.float32}
     folder = path
@@ -83,9 +84,15 @@ def load_pretrained(path: Path, attention: str = "sdpa") -> PreTrainedModel:
     elif not path.is_dir():
         raise ModelReferenceError(f"{path}: neither a Hugging Face model folder nor a .gguf file")
     try:
-        return AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False, **options)
+        model, info = AutoModelForCausalLM.from_pretrained(
+            folder, trust_remote_code=False, output_loading_info=True, **options
+        )
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise ModelReferenceError(f"{path}: cannot be loaded as a causal language model: {error}") from error
+    tied = set(model._tied_weights_keys or ()) if model.config.tie_word_embeddings else set()  # noqa: SLF001
+    if missing := sorted(set(info["missing_keys"]) - tied):
+        raise ModelReferenceError(f"{path}: lacks the weights {missing[:5]} of a {type(model).__name__}")
+    return model
 
 
 def extend_vocabulary(model: PreTrainedModel, vocabulary: Vocabulary, *, multiple: int, init: str) -> None:

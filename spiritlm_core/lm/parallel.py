@@ -58,7 +58,7 @@ class World:
 
     def _shard(self, model: nn.Module) -> nn.Module:
         from torch.distributed.device_mesh import init_device_mesh
-        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+        from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
         mesh = init_device_mesh(self.device.type, (self.size,))
         dtype = torch.bfloat16 if self.bf16 else None
@@ -66,6 +66,10 @@ class World:
         for block in _blocks(model):
             fully_shard(block, mesh=mesh, mp_policy=policy)
         fully_shard(model, mesh=mesh, mp_policy=policy)
+        for module in model.modules():
+            if isinstance(module, FSDPModule):  # gradients summed, not averaged: the loss is already a mean over all
+                module.set_force_sum_reduction_for_comms(True)  # ranks' tokens; and gloo would sum them anyway
+                module.set_gradient_divide_factor(1.0)
         return model
 
     def arithmetic(self) -> AbstractContextManager[object]:

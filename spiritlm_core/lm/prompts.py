@@ -25,7 +25,7 @@ def prompt_ids(parts: Iterable[Part], vocabulary: Vocabulary, modality: Modality
             ids.append(marker(kind, vocabulary))
         ids.extend(tokens)
         last = kind
-    if modality != "any" and modality != last:
+    if modality not in ("any", last):
         ids.append(marker(modality, vocabulary))
     return ids
 

@@ -12,8 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -50,8 +49,8 @@ class Run:
 def train(job: Job, progress: Progress) -> dict[str, Any]:
     """Train to the last step, resuming from the latest checkpoint in ``job.work``, and write the model to ``job.out``.
 
-    Every rank calls this, and `progress` is called on every rank at the same steps. On the CPU with a fixed number of threads, a run that was killed and resumed goes
-    through the same losses, bit for bit, as one that was not.
+    Every rank calls this, and `progress` is called on every rank at the same steps. On the CPU with a fixed number
+    of threads, a run that was killed and resumed goes through the same losses, bit for bit, as one that was not.
 
     Returns:
         A small JSON-able summary; the same on every rank.
@@ -154,8 +153,7 @@ def _backward(run: Run, batch: Batch, predicted: int) -> torch.Tensor:
             run.model.set_requires_gradient_sync(index == len(parts) - 1)
         with run.world.arithmetic():
             nats = token_losses(run.model, part, run.job.compute.attention)
-        # FSDP takes the mean of the ranks' gradients; we want their sum, divided by the tokens of all ranks
-        (nats.sum() * (run.world.size / predicted)).backward()
+        (nats.sum() / predicted).backward()
         sums += stream_sums(nats.detach(), part.streams)
     return run.world.sum(sums)
 
@@ -222,12 +220,12 @@ class _Terminated:
         self.flag = False
         self._main = threading.current_thread() is threading.main_thread()
 
-    def _handle(self, signum: int, frame: FrameType | None) -> None:
+    def _raise_flag(self, *_: object) -> None:
         self.flag = True
 
-    def __enter__(self) -> _Terminated:
+    def __enter__(self) -> Self:
         if self._main:
-            self._before = signal.signal(signal.SIGTERM, self._handle)
+            self._before = signal.signal(signal.SIGTERM, self._raise_flag)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from spiritlm_core.errors import LakeError, ModelReferenceError
-from spiritlm_core.lake.store import Entry, Store, open_store
+from spiritlm_core.lake.store import Entry, Store, open_store, split_uri
 from spiritlm_core.models.content import new_entry, write_atomically
 
 
@@ -44,9 +44,10 @@ def _listing(uri: str) -> tuple[Store, list[Entry]]:
     store = open_store(base)
     if entries := list(store.walk()):
         return store, [Entry(f"tree/{entry.path}", entry.size, entry.version) for entry in entries]
-    parent, _, name = base.rpartition("/")
-    store = open_store(parent)
-    return store, [Entry(f"file/{e.path}", e.size, e.version) for e in store.walk(name) if e.path == name]
+    store, name = split_uri(base)
+    if not store.exists(name):
+        return store, []
+    return store, [Entry(f"file/{name}", 0, f"{store.modified(name)}")]
 
 
 def _copy(store: Store, entries: list[Entry], target: Path) -> None:

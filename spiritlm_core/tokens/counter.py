@@ -14,6 +14,8 @@ _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _MIX1, _MIX2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _S30, _S27, _S31, _S11 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(11)
 
+_STEPS = np.arange(1, 1025, dtype=np.uint64) * _GAMMA  # most documents need a few
+
 
 def key_of(*parts: str | int) -> int:
     """A 64-bit key from names and numbers; different parts give unrelated keys."""
@@ -35,5 +37,8 @@ def combine(keys: np.ndarray, salt: int) -> np.ndarray:
 
 def uniforms(key: int, first: int, count: int) -> np.ndarray:
     """Draws `first` to `first + count` of the stream of `key`, even over [0, 1). float64[count]."""
-    counts = np.arange(first + 1, first + count + 1, dtype=np.uint64)
-    return (mix(np.uint64(key) + counts * _GAMMA) >> _S11).astype(np.float64) * 2.0**-53
+    if first + count <= len(_STEPS):
+        steps = _STEPS[first : first + count]
+    else:
+        steps = np.arange(first + 1, first + count + 1, dtype=np.uint64) * _GAMMA
+    return (mix(steps + np.uint64(key)) >> _S11) * 2.0**-53

@@ -91,10 +91,11 @@ class Planner:
 
     def _cost(self, bounds: list[int], speech_first: bool) -> int:
         """Tokens of some spans, with one marker each."""
-        total = len(bounds) - 1
-        for part, tokens in enumerate(self._tokens):
-            at = tokens.offsets[bounds]
-            total += int((at[1:] - at[:-1])[part ^ speech_first :: 2].sum())
+        total, speech = len(bounds) - 1, speech_first
+        for first, last in pairwise(bounds):
+            offsets = self._tokens[speech].offsets
+            total += int(offsets[last] - offsets[first])
+            speech = not speech
         return total
 
     def _plan(self, stream: str, run: int, bounds: list[int], speech_first: bool, ends: bool, cost: int) -> Plan:

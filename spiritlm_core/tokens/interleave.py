@@ -51,25 +51,25 @@ def spans(can_switch: np.ndarray, text: Quantiles, speech: Quantiles, key: int) 
     Returns:
         The first word of each span, from 0 on, and whether the first span is speech. They alternate.
     """
-    side, place = uniforms(key, 0, 2)
-    speech_first = bool(side < 0.5)
+    draws = uniforms(key, 0, 10)
+    side, place = draws[:2].tolist()
+    speech_first = side < 0.5
     laws = (speech, text) if speech_first else (text, speech)
-    starts = _starts(can_switch, _lengths(*laws, key))
-    if len(starts) == 1:
+    starts = _starts(can_switch, _lengths(*laws, key, draws))
+    if len(starts) == 1 and len(can_switch) > 1:
         allowed = np.flatnonzero(can_switch[1:]) + 1
         starts += allowed[[int(place * len(allowed))]].tolist() if len(allowed) else []
     return starts, speech_first
 
 
-def _lengths(first: Quantiles, second: Quantiles, key: int) -> Iterator[int]:
-    """Endless span lengths, `first` and `second` in turn."""
-    drawn, count = 2, 8
+def _lengths(first: Quantiles, second: Quantiles, key: int, draws: np.ndarray) -> Iterator[int]:
+    """Endless span lengths, `first` and `second` in turn; `draws` are the first few of `key`, two already used."""
+    u, drawn = draws[2:], len(draws)
     while True:
-        u = uniforms(key, drawn, count)
-        lengths = np.empty(count, dtype=np.int64)
-        lengths[0::2], lengths[1::2] = first(u[0::2]), second(u[1::2])
-        yield from lengths.tolist()
-        drawn, count = drawn + count, 4 * count
+        for pair in zip(first(u[0::2]).tolist(), second(u[1::2]).tolist(), strict=True):
+            yield from pair
+        u = uniforms(key, drawn, drawn * 4)
+        drawn += len(u)
 
 
 def _starts(can_switch: np.ndarray, lengths: Iterator[int]) -> list[int]:

@@ -110,6 +110,7 @@ class ExamplesStage(TableStage):
     name: ClassVar[str] = "examples"
     version: ClassVar[int] = 1
     inputs: ClassVar[tuple[TableInput, ...]] = (TableInput("sequences"),)
+    aligned: ClassVar[bool] = False
     schema: ClassVar[pa.Schema] = EXAMPLES
 
     def __init__(self, config: TokensConfig, models: Mapping[str, Path]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 from typing import Annotated, Self
 
@@ -11,6 +12,18 @@ from spiritlm_core.config import FrozenConfig
 
 FRAME = 640
 """Samples from one HuBERT unit to the next: 25 Hz at 16 kHz."""
+
+RECEPTIVE_FIELD = 720
+"""Samples seen by the convolutions of one HuBERT unit."""
+
+
+def on_grid(kernels: Sequence[int], strides: Sequence[int]) -> bool:
+    """Whether frames of these convolutions can be pooled to one per 640 samples that sees no more than 720."""
+    field, step = 1, 1
+    for kernel, stride in zip(kernels, strides, strict=True):
+        field, step = field + (kernel - 1) * step, step * stride
+    return FRAME % step == 0 and field + (FRAME // step - 1) * step <= RECEPTIVE_FIELD
+
 
 Minutes = Annotated[float, Field(gt=0, description="Upper bound of the train speech used for fitting, in minutes.")]
 Seed = Annotated[int, Field(ge=0, lt=2**32, description="Seed of every random choice of the fit.")]
@@ -58,6 +71,8 @@ class HubertConfig(FrozenConfig):
             raise ValueError("conv_channels, conv_kernels and conv_strides must have one entry per convolution each")
         if prod(self.conv_strides) != FRAME:
             raise ValueError(f"conv_strides multiply to {prod(self.conv_strides)}, but a 25 Hz unit is {FRAME} samples")
+        if not on_grid(self.conv_kernels, self.conv_strides):
+            raise ValueError(f"the convolutions of one unit may see at most {RECEPTIVE_FIELD} samples")
         if self.hidden_size % self.heads:
             raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of heads {self.heads}")
         if len(self.clusters) != len(self.steps):

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 _CHECKPOINT_EVERY = 200
 _UNVOICED_WEIGHT = 0.1
+_F0_WEIGHT = 10.0  # squared octaves are small numbers
+_VOICING_WEIGHT = 0.3
 _DEAD = 0.1
 _F0_SHARE = 0.5
 Contours = list[NDArray[np.float32]]
@@ -151,7 +153,8 @@ class _Fit:
         voiced = target[:, 1]
         weight = voiced + _UNVOICED_WEIGHT * (1 - voiced)
         f0 = (weight * (output[:, 0] - target[:, 0]) ** 2).sum() / weight.sum()
-        return 10 * f0 + 0.1 * binary_cross_entropy_with_logits(output[:, 1], voiced)
+        voicing = binary_cross_entropy_with_logits(output[:, 1], voiced)
+        return _F0_WEIGHT * f0 + _VOICING_WEIGHT * voicing
 
     def _move_codes(self, embedded: torch.Tensor, units: torch.Tensor) -> None:
         """Moving averages of what each code was chosen for (arXiv 1711.00937, eq. 6-8)."""

@@ -16,8 +16,8 @@ from transformers import HubertConfig, HubertModel
 from transformers.utils import logging
 
 from spiritlm_core.errors import ModelReferenceError
-from spiritlm_core.units.config import FRAME
-from spiritlm_core.units.types import RECEPTIVE_FIELD, hubert_count
+from spiritlm_core.units.config import FRAME, on_grid
+from spiritlm_core.units.types import hubert_count
 
 Waveform = NDArray[np.float32]
 Features = dict[int, NDArray[np.float32]]
@@ -147,18 +147,10 @@ def _read_config(folder: Path, layers: int) -> HubertConfig:
     config = HubertConfig.from_pretrained(folder, local_files_only=True)
     if layers > config.num_hidden_layers:
         raise ModelReferenceError(f"{folder} has {config.num_hidden_layers} layers, but layer {layers} is wanted")
-    if not covers_25hz(config.conv_kernel, config.conv_stride):
+    if not on_grid(config.conv_kernel, config.conv_stride):
         raise ModelReferenceError(f"the convolutions of {folder} do not fit one frame per 640 samples at 16 kHz")
     config.num_hidden_layers = layers
     return config
-
-
-def covers_25hz(kernels: Sequence[int], strides: Sequence[int]) -> bool:
-    """Whether frames can be pooled to one per 640 samples that sees no more than 720 samples."""
-    field, step = 1, 1
-    for kernel, stride in zip(kernels, strides, strict=True):
-        field, step = field + (kernel - 1) * step, step * stride
-    return FRAME % step == 0 and field + (FRAME // step - 1) * step <= RECEPTIVE_FIELD
 
 
 def _preprocessor(folder: Path) -> dict[str, Any]:

@@ -15,9 +15,8 @@ from transformers import HubertConfig as HubertModelConfig
 from transformers import HubertModel
 
 from spiritlm_core.lake.schema import SAMPLE_RATE
-from spiritlm_core.units.config import FRAME, HubertConfig
+from spiritlm_core.units.config import FRAME, RECEPTIVE_FIELD, HubertConfig
 from spiritlm_core.units.mfcc import PREEMPHASIS, mel_centres
-from spiritlm_core.units.types import RECEPTIVE_FIELD
 
 _CODE_SIZE = 256
 _TEMPERATURE = 0.1

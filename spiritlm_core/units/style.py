@@ -75,10 +75,11 @@ def _spectrum(bands: Frames) -> list[float]:
 def _melody(f0: Frames, voiced: NDArray[np.bool_]) -> list[float]:
     """Voiced share, and mean (octaves over 200 Hz), deviation and slope (octaves per second) of voiced F0."""
     share = float(voiced.mean())
-    if voiced.sum() < 2:
+    if not voiced.any():
         return [share, np.nan, np.nan, np.nan]
     octaves, time = np.log2(f0[voiced] / _REFERENCE), np.flatnonzero(voiced) / 100
-    slope = float(np.polyfit(time - time.mean(), octaves, 1)[0])
+    time -= time.mean()
+    slope = float(time @ octaves / max(time @ time, 1e-4))
     return [share, float(octaves.mean()), float(octaves.std()), slope]
 
 

@@ -8,16 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spiritlm_core.lake.schema import SAMPLE_RATE
-from spiritlm_core.units.config import FRAME
+from spiritlm_core.units.config import FRAME, RECEPTIVE_FIELD
 
 CHUNK = 100 * SAMPLE_RATE
 """Longer waveforms are cut into pieces of this many samples, each encoded alone."""
 
 SHORTEST = 1280
 """A waveform, or last piece, with fewer samples has no units."""
-
-RECEPTIVE_FIELD = 720
-"""Samples seen by one HuBERT unit."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +26,7 @@ from spiritlm_core.tokens.vocabulary import Vocabulary
 
 WORD_LIST = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SECONDS = 0.4  # of one word
-SIZES = {"hubert": 24, "pitch": 8, "style": 5}
+SIZES = {"hubert": 24, "pitch": 16, "style": 5}
 HOSTILE = "<script>alert('x')</script> \"one\" & $two$ </details>"
 
 
@@ -180,6 +182,19 @@ def make_model(folder: Path, corpus: Corpus, context_length: int = 256) -> Path:
     ]
     pq.write_table(pa.Table.from_pylist(rows), folder / "metrics.parquet")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny models are faster without other threads to wait for."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
+        yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -51,6 +51,7 @@ def test_an_oracle_makes_no_errors_and_trivial_answers_do(evaluated: Evaluated, 
     assert rates["nothing"] == 1
     assert min(rates["shuffled"], rates["random"]) > 0.3
     assert ("fixed" in rates) == (task == "speech_to_text")
+    assert run(oracle(evaluated, corpus, task), corpus, task).figures(100, 0)["beats_trivial"] is True
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -59,6 +60,7 @@ def test_a_random_model_makes_errors_and_answers_in_the_modality_asked_for(
 ) -> None:
     found = run(evaluated, corpus, task)
     assert found.rates["model"].rate > 0.5
+    assert found.figures(100, 0)["beats_trivial"] is False
     speech = [bool(flag) for answer in found.answers for flag in evaluated.vocabulary.is_speech(np.array(answer, int))]
     assert set(speech) <= {task == "text_to_speech"}
     again = run(evaluated, corpus, task)

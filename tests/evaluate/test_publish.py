@@ -10,7 +10,14 @@ import yaml
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.evaluate.config import PublishConfig
 from spiritlm_core.evaluate.publish import PublishError, PublishStage
+from spiritlm_core.lake.view import TableView
+from spiritlm_core.units.config import HubertConfig, PitchConfig, QuantizerConfig, StyleConfig, UnitsConfig
+from spiritlm_core.units.fit_hubert import HubertFit
+from spiritlm_core.units.fit_pitch import PitchFit
+from spiritlm_core.units.fit_quantizer import QuantizerFit
+from spiritlm_core.units.fit_style import StyleFit
 from tests.evaluate.conftest import Corpus, make_model
+from tests.units import synthetic
 
 LINEAGE = {
     "recipe": "tiny",
@@ -20,23 +27,45 @@ LINEAGE = {
 }
 
 
-def publish(model: Path, evaluated: Path, folder: Path, **config: object) -> Path:
-    roles = {"model": model, "evaluation": evaluated, "lineage": folder / "lineage.json"}
-    for role in ("hubert", "quantizer", "pitch", "style"):
-        (folder / role).mkdir()
-        (folder / role / "weights.safetensors").write_bytes(role.encode())
-        roles[role] = folder / role
-    roles["lineage"].write_text(json.dumps(LINEAGE))
-    out = folder / "published"
+UNITS = UnitsConfig(
+    hubert=HubertConfig(
+        conv_channels=(16, 16, 16), hidden_size=16, layers=2, heads=2, cluster_layer=1, clusters=(8, 8), steps=(2, 2),
+        batch_crops=2, crop_frames=40,
+    ),
+    quantizer=QuantizerConfig(units=20),
+    pitch=PitchConfig(codes=16, width=8, depth=1, embedding=8, steps=4, batch_crops=2),
+    style=StyleConfig(clusters=4, components=3),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def unit_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The four models of speech units, hardly fitted."""
+    stages = {HubertFit: UNITS.hubert, QuantizerFit: UNITS.quantizer, PitchFit: UNITS.pitch, StyleFit: UNITS.style}
+    models: dict[str, Path] = {}
+    audio = {"audio": TableView.of(synthetic.corpus())}
+    for stage, config in stages.items():
+        out = tmp_path_factory.mktemp(stage.name)
+        stage(config, models).build(audio, out, tmp_path_factory.mktemp("work"), lambda *_: None)
+        models[stage.name] = out
+    return models
+
+
+def publish(model: Path, evaluated: Path, folder: Path, units: dict[str, Path] | None = None, **config: object) -> Path:
+    lineage, out = folder / "lineage.json", folder / "published"
+    lineage.write_text(json.dumps(LINEAGE))
     out.mkdir()
-    settings = PublishConfig(title="Tiny", license="apache-2.0", units={"layer": 3}, **config)
+    roles = {"model": model, "evaluation": evaluated, "lineage": lineage, **(units or {})}
+    settings = PublishConfig(title="Tiny", license="apache-2.0", **config)
     PublishStage(settings, roles).build({}, out, folder, lambda *_: None)
     return out
 
 
 @pytest.fixture(scope="session")
-def published(model_folder: Path, evaluation: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return publish(model_folder, evaluation, tmp_path_factory.mktemp("published"))
+def published(
+    model_folder: Path, evaluation: Path, unit_models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    return publish(model_folder, evaluation, tmp_path_factory.mktemp("published"), unit_models)
 
 
 def test_transformers_loads_it_and_the_card_is_right_about_how(published: Path) -> None:
@@ -75,12 +104,35 @@ def test_lineage_names_every_file_with_its_digest(published: Path) -> None:
         assert hashlib.sha256((published / name).read_bytes()).hexdigest() == entry["sha256"]
 
 
-def test_the_speech_tokenizer_lies_beside_the_model(published: Path) -> None:
+def test_the_speech_tokenizer_lies_beside_the_model_and_works(published: Path) -> None:
+    from spiritlm_core import SpeechTokenizer, SpiritLM
+
     record = json.loads((published / "speech_tokenizer" / "config.json").read_text())
     assert record["models"] == ["hubert", "quantizer", "pitch", "style"]
-    assert record["streams"]["pitch"] == {"classes": 8, "hertz": 12.5}
-    assert record["units"] == {"layer": 3}
-    assert (published / "speech_tokenizer" / "pitch" / "weights.safetensors").read_bytes() == b"pitch"
+    assert record["streams"]["pitch"] == {"classes": 16, "hertz": 12.5}
+    units = SpeechTokenizer.from_pretrained(published).encode(synthetic.speech(1, 2.0), 16_000)
+    answer = SpiritLM.from_pretrained(published).generate([("speech", units)], "text", max_new_tokens=3)
+    assert [output.kind for output in answer] in ([], ["text"])
+
+
+def test_plain_generation_stays_away_from_padding_rows(published: Path, corpus: Corpus) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(published)
+    with torch.no_grad():
+        model.lm_head.weight[corpus.vocabulary.size :] *= 1000
+    new = model.generate(torch.tensor([[corpus.vocabulary.text_marker]]), max_new_tokens=8, min_new_tokens=8)
+    assert int(new.max()) < corpus.vocabulary.size < model.config.vocab_size
+
+
+@pytest.mark.parametrize("missing", ["pitch", "quantizer"])
+def test_a_speech_tokenizer_that_lacks_a_model_is_not_published(
+    missing: str, model_folder: Path, evaluation: Path, unit_models: dict[str, Path], tmp_path: Path
+) -> None:
+    units = {role: path for role, path in unit_models.items() if role != missing}
+    with pytest.raises(SpiritLMError, match=missing):
+        publish(model_folder, evaluation, tmp_path, units)
 
 
 def test_report_and_samples_are_published_too(published: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,6 @@ from spiritlm_core.tokens.hf import vocabulary_for
 from spiritlm_core.tokens.layout import word_by_word
 from spiritlm_core.tokens.speech import merge_streams
 from spiritlm_core.tokens.text import TextTokenizer
-
-from dataclasses import dataclass
 
 SIZES = SequencesConfig(hubert=60, pitch=8, style=4)
 _NOUNS = ("extension", "password", "number", "message", "agent", "operator", "conference", "mailbox", "queue", "caller")
@@ -37,14 +36,18 @@ def sentences(count: int, seed: int = 0) -> list[str]:
     def one() -> str:
         noun, verb = rng.choice(_NOUNS), rng.choice(_VERBS)
         digits = " ".join(rng.choice(_DIGITS, int(rng.integers(1, 4))))
-        return str(rng.choice([f"please {verb} your {noun} followed by {digits}", f"to {verb} the {noun} press {digits}"]))
+        return str(
+            rng.choice([f"please {verb} your {noun} followed by {digits}", f"to {verb} the {noun} press {digits}"])
+        )
 
     return [one() for _ in range(count)]
 
 
 def tokenizer(lines: Sequence[str], out: Path, size: int = 320) -> Path:
     out.mkdir(parents=True, exist_ok=True)
-    sentencepiece_bpe.save(sentencepiece_bpe.train([f" {line}" for line in lines], TokenizerConfig(vocab_size=size)), out)
+    sentencepiece_bpe.save(
+        sentencepiece_bpe.train([f" {line}" for line in lines], TokenizerConfig(vocab_size=size)), out
+    )
     return out
 
 
@@ -59,7 +62,9 @@ def speak(words: Sequence[str], rng: np.random.Generator, sizes: SequencesConfig
                 unit = (ord(letter) * 7 + half * 13) % (sizes.hubert // 3) * 3 + int(rng.choice(3, p=[0.6, 0.3, 0.1]))
                 frames += [unit] * int(rng.integers(1, 4))
     phase = rng.random() * 6
-    pitch = [int((np.sin(i / 9 + phase) + 1) / 2 * (sizes.pitch - 1) + rng.random()) for i in range(len(frames) // 2 + 1)]
+    pitch = [
+        int((np.sin(i / 9 + phase) + 1) / 2 * (sizes.pitch - 1) + rng.random()) for i in range(len(frames) // 2 + 1)
+    ]
     style = [int(rng.integers(0, sizes.style))] * (len(frames) // 25 + 1)
     return Units(*(np.array(x) for x in (frames, np.minimum(pitch, sizes.pitch - 1), style))), starts
 
@@ -73,7 +78,9 @@ def sequences(lines: Sequence[str], folder: Path, sizes: SequencesConfig = SIZES
         words = line.split()
         units, starts = speak(words, rng, sizes)
         merged = merge_streams(units)
-        timed = [{"word": word, "start": start, "interpolated": False} for word, start in zip(words, starts, strict=True)]
+        timed = [
+            {"word": word, "start": start, "interpolated": False} for word, start in zip(words, starts, strict=True)
+        ]
         row = word_by_word(timed, merged.ids(vocabulary), merged.times, text, sizes)
         assert row is not None
         split = "held_out" if number % round(1 / held_out) == 0 else "train"

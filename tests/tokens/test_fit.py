@@ -27,7 +27,11 @@ def views(texts: list[str], shards: int = 1, shuffle: bool = False) -> dict[str,
         key = f"u{i}"
         split = "held_out" if i % 10 == 9 else "train"
         audio.append({"utterance_id": key, "recording_id": key, "source_uri": "x", "split": split})
-        words.append({"utterance_id": key, "text": None, "reject_stage": "words"} if i == 3 else {"utterance_id": key, "text": texts[i]})
+        words.append(
+            {"utterance_id": key, "text": None, "reject_stage": "words"}
+            if i == 3
+            else {"utterance_id": key, "text": texts[i]}
+        )
     parts = [slice(p[0], p[-1] + 1) for p in np.array_split(np.arange(len(texts)), shards)]
     return {
         "audio": TableView.of(*(table_of(audio[part], AUDIO) for part in parts)),
@@ -98,7 +102,9 @@ def test_auto_tokenizer_loads_it(tmp_path: Path) -> None:
 def test_a_base_tokenizer_is_taken_as_it_is(folders: dict[str, Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    TokenizerFit(TokenizerConfig(base="file:///x"), {"base": folders["gpt2"]}).build({}, out, tmp_path, lambda f, m: None)
+    TokenizerFit(TokenizerConfig(base="file:///x"), {"base": folders["gpt2"]}).build(
+        {}, out, tmp_path, lambda f, m: None
+    )
     assert (out / "tokenizer.json").read_bytes() == (folders["gpt2"] / "tokenizer.json").read_bytes()
 
 

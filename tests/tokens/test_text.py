@@ -67,9 +67,9 @@ def test_ids_of_the_words_joined_are_those_of_the_text(folders: dict[str, Path],
     if kind not in ("unigram", "qwen"):  # these normalise, or have no token for a character
         assert loaded.decode(found.ids) == "".join(f" {word}" for word in words)
     if kind in LOOSE:
-        for i in np.flatnonzero(found.can_switch[1:]) + 1:  # where a switch is allowed, the text falls apart cleanly
-            cut = found.offsets[i]
-            assert loaded.decode(found.ids[:cut]) == "".join(f" {word}" for word in words[:i])
+        for i, cut in enumerate(found.offsets[:-1]):  # a switch is allowed exactly where the text falls apart cleanly
+            clean = loaded.decode(found.ids[:cut]) == "".join(f" {word}" for word in words[:i])
+            assert found.can_switch[i] == clean
 
 
 @pytest.mark.parametrize("kind", LOOSE)

@@ -11,7 +11,13 @@ from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.tokens.vocabulary import Vocabulary
 
 VOCABULARIES = st.builds(
-    Vocabulary, st.integers(10, 200_000), st.integers(1, 900), st.integers(0, 80), st.integers(0, 120), st.none(), st.none()
+    Vocabulary,
+    st.integers(10, 200_000),
+    st.integers(1, 900),
+    st.integers(0, 80),
+    st.integers(0, 120),
+    st.none(),
+    st.none(),
 )
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
+UNK = "<unk>"
+
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 
 LINES = [
@@ -53,7 +55,7 @@ def byte_level(out: Path, kind: str, size: int = 700) -> Path:
     )
     tokenizer.train_from_iterator(LINES, trainer)
     tokenizer.add_special_tokens([AddedToken("<|im_end|>", special=True)])
-    return _save(tokenizer, out, eos_token="<|im_end|>", chat_template="{{ messages[0]['content'] }}<|im_end|>")
+    return _save(tokenizer, out, eos="<|im_end|>")
 
 
 def loose_sentencepiece(out: Path, size: int = 420) -> Path:
@@ -71,7 +73,7 @@ def loose_sentencepiece(out: Path, size: int = 420) -> Path:
     tokenizer = fast_tokenizer(model.getvalue())
     tokenizer.pre_tokenizer = None
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    return _save(tokenizer, out, eos_token="</s>")
+    return _save(tokenizer, out, eos="</s>")
 
 
 def unigram(out: Path) -> Path:
@@ -82,9 +84,9 @@ def unigram(out: Path) -> Path:
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")])
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
     tokenizer.decoder = decoders.Metaspace(prepend_scheme="always")
-    trainer = trainers.UnigramTrainer(vocab_size=200, special_tokens=["<unk>", "</s>"], unk_token="<unk>", show_progress=False)
+    trainer = trainers.UnigramTrainer(vocab_size=200, special_tokens=[UNK, "</s>"], unk_token=UNK, show_progress=False)
     tokenizer.train_from_iterator(LINES, trainer)
-    return _save(tokenizer, out, eos_token="</s>")
+    return _save(tokenizer, out, eos="</s>")
 
 
 def llama_2(out: Path) -> Path | None:
@@ -103,8 +105,10 @@ def llama_2(out: Path) -> Path | None:
     return out
 
 
-def _save(tokenizer: Tokenizer, out: Path, **config: str) -> Path:
+def _save(tokenizer: Tokenizer, out: Path, eos: str) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(out / "tokenizer.json"))
-    (out / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", **config}))
+    (out / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": eos})
+    )
     return out

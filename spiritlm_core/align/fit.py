@@ -1,0 +1,233 @@
+"""The stage `aligner`: a small CTC alignment model fitted on the corpus."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from spiritlm_core.align import corpus, teacher
+from spiritlm_core.align.config import AlignerFitConfig
+from spiritlm_core.align.corpus import Utterance
+from spiritlm_core.align.targets import characters_of, labels_of, spikes_of
+from spiritlm_core.align.teacher import Taught
+from spiritlm_core.errors import Rejection, SpiritLMError
+from spiritlm_core.lake.stage import ArtifactStage, Progress, Resources, TableInput
+from spiritlm_core.lake.view import TableView
+
+if TYPE_CHECKING:
+    from spiritlm_core.align.ctc import CTCAligner
+    from spiritlm_core.align.training import Item
+
+_TAUGHT_SHARE = 0.25  # of the work: the teacher comes first, then the training
+_FOR_DELAY = 60  # utterances
+
+
+class AlignerFit(ArtifactStage):
+    """Fits an aligner on transcribed utterances of the train split.
+
+    Where pocketsphinx can say when sounds begin, the model learns to put its spikes there; elsewhere CTC finds
+    the alignment by itself (flat start) and the constant delay of its spikes is measured and removed. Without
+    transcripts the optional model ``"asr"`` (faster-whisper) writes them first. With too little speech
+    a placeholder is written, and the words stage interpolates.
+    """
+
+    name: ClassVar[str] = "aligner"
+    version: ClassVar[int] = 1
+    inputs: ClassVar[tuple[TableInput, ...]] = (
+        TableInput(
+            "audio",
+            ("utterance_id", "split", "language", "duration", "text", "audio", "reject_stage", "reject_reason"),
+        ),
+    )
+    resources: ClassVar[Resources] = Resources(num_cpus=2)
+
+    def __init__(self, config: AlignerFitConfig, models: Mapping[str, Path]) -> None:
+        super().__init__(config, models)
+        self.settings = config
+
+    def build(self, tables: Mapping[str, TableView], out: Path, work: Path, progress: Progress) -> dict[str, Any]:
+        """Write ``config.json`` and ``model.safetensors``; see :class:`ArtifactStage`."""
+        audio = tables["audio"]
+        language = corpus.main_language(audio)
+        utterances = self._utterances(audio, language, work, progress)
+        seconds = corpus.seconds_of(utterances)
+        summary: dict[str, Any] = {"language": language, "utterances": len(utterances), "minutes": seconds / 60}
+        if not utterances or seconds < self.settings.least_minutes * 60:
+            _write_placeholder(out, language)
+            return {**summary, "fitted": False}
+        taught = self._taught(utterances, language, work, progress)
+        with _threads():
+            summary |= self._fit(utterances, taught, language, out, work, progress)
+        return {**summary, "taught_utterances": sum(times is not None for times in taught), "fitted": True}
+
+    def _utterances(self, audio: TableView, language: str, work: Path, progress: Progress) -> list[Utterance]:
+        settings = self.settings
+        chosen = corpus.choose(
+            audio, language, minutes=settings.minutes, longest=settings.longest_seconds, transcribed=True
+        )
+        if sum(chosen.values()) >= settings.least_minutes * 60 or "asr" not in self.models:
+            return corpus.load(audio, chosen, language)
+        minutes = settings.asr_minutes
+        chosen = corpus.choose(audio, language, minutes=minutes, longest=settings.longest_seconds, transcribed=False)
+        return self._recognised(corpus.load(audio, chosen, language), language, work, progress)
+
+    def _recognised(
+        self, utterances: list[Utterance], language: str, work: Path, progress: Progress
+    ) -> list[Utterance]:
+        """The utterances with the words that the recogniser heard; those without any are left out."""
+        from spiritlm_core.align.whisperx import Transcriber
+
+        note = work / "recognised.json"
+        texts: dict[str, str] = json.loads(note.read_text(encoding="utf-8")) if note.exists() else {}
+        recogniser = Transcriber(self.models["asr"])
+        for index, utterance in enumerate(utterances):
+            if utterance.key not in texts:
+                texts[utterance.key] = _transcript(recogniser, utterance, language)
+            if index % 16 == 0 or index + 1 == len(utterances):
+                _write(note, texts)
+                progress(0.0, f"transcribing {index + 1} of {len(utterances)}")
+        heard = [Utterance(u.key, corpus.spoken(texts[u.key], language), u.waveform) for u in utterances]
+        return [utterance for utterance in heard if utterance.words]
+
+    def _taught(
+        self, utterances: Sequence[Utterance], language: str, work: Path, progress: Progress
+    ) -> list[list[Taught] | None]:
+        """The teacher's times of every utterance; None where it has none or was not asked."""
+        if not self._has_teacher(language):
+            return [None] * len(utterances)
+        note = work / "taught.json"
+        if not note.exists():
+            asked = _first_minutes(utterances, self.settings.taught_minutes)
+
+            def report(done: float) -> None:
+                progress(_TAUGHT_SHARE * done, f"pocketsphinx aligns {len(asked)} utterances")
+
+            answers = teacher.teach([(u.waveform, u.words) for u in asked], _cpus(), report)
+            _write(note, {u.key: _plain(times) for u, times in zip(asked, answers, strict=True)})
+        known = json.loads(note.read_text(encoding="utf-8"))
+        return [_taught_again(known.get(utterance.key)) for utterance in utterances]
+
+    def _has_teacher(self, language: str) -> bool:
+        wanted = self.settings.teacher
+        if wanted == "pocketsphinx" and not teacher.available(language):
+            raise SpiritLMError(
+                f"align.fit.teacher: pocketsphinx is not installed or does not speak {language!r}; use 'auto' or 'none'"
+            )
+        return wanted != "none" and teacher.available(language)
+
+    def _fit(
+        self,
+        utterances: Sequence[Utterance],
+        taught: Sequence[list[Taught] | None],
+        language: str,
+        out: Path,
+        work: Path,
+        progress: Progress,
+    ) -> dict[str, Any]:
+        import torch
+
+        from spiritlm_core.align.ctc import CTCAligner, CTCShape, save_aligner
+        from spiritlm_core.align.training import train
+
+        settings = self.settings
+        characters = characters_of([utterance.words for utterance in utterances], settings.rarest)
+        torch.manual_seed(settings.seed)
+        model = CTCAligner(CTCShape(language, characters, settings.channels, settings.layers, settings.mels))
+        items = _items(model, utterances, taught)
+
+        def report(done: float, message: str) -> None:
+            progress(_TAUGHT_SHARE + (1 - _TAUGHT_SHARE) * done, message)
+
+        loss = train(model, items, settings, work, report)
+        shift = 0.0
+        if not any(times is not None for times in taught):
+            shift = _measured_delay(model, utterances)
+        model = _shifted(model, shift)
+        save_aligner(model, out)
+        return {"steps": settings.steps, "loss": loss, "delay_ms": 1000 * shift, "characters": len(characters)}
+
+
+def _items(model: CTCAligner, utterances: Sequence[Utterance], taught: Sequence[list[Taught] | None]) -> list[Item]:
+    import torch
+
+    from spiritlm_core.align.training import Item
+
+    items = []
+    for utterance, times in zip(utterances, taught, strict=True):
+        with torch.no_grad():
+            features = model.front_end(torch.from_numpy(utterance.waveform)[None])[0]
+        labels = labels_of(utterance.words, model.dictionary)
+        spikes = None if times is None else spikes_of(utterance.words, times, len(features), model.dictionary)
+        if len(labels):
+            items.append(Item(features, labels, spikes))
+    return items
+
+
+def _measured_delay(model: CTCAligner, utterances: Sequence[Utterance]) -> float:
+    from spiritlm_core.align.bias import delay
+    from spiritlm_core.align.whisperx import Aligner
+
+    chosen = sorted(utterances, key=lambda u: (len(u.waveform), u.key))[:: max(1, len(utterances) // _FOR_DELAY)]
+    return delay(Aligner(model, model.dictionary, "cpu"), ((u.waveform, u.words) for u in chosen))
+
+
+def _shifted(model: CTCAligner, shift: float) -> CTCAligner:
+    from dataclasses import replace
+
+    model.shape = replace(model.shape, shift=shift)
+    return model
+
+
+def _first_minutes(utterances: Sequence[Utterance], minutes: float) -> list[Utterance]:
+    """Up to `minutes` of the utterances, evenly over the corpus."""
+    seconds = corpus.seconds_of(utterances)
+    stride = max(1, round(seconds / (minutes * 60) + 0.49))
+    return list(utterances[::stride])
+
+
+def _transcript(recogniser: Any, utterance: Utterance, language: str) -> str:
+    try:
+        return str(recogniser.transcribe(utterance.waveform, language)[0])
+    except Rejection:
+        return ""
+
+
+def _write_placeholder(out: Path, language: str) -> None:
+    from spiritlm_core.align.whisperx import UNFITTED
+
+    _write(out / "config.json", {"model_type": UNFITTED, "language": language})
+
+
+def _plain(times: list[Taught] | None) -> list[list[Any]] | None:
+    return None if times is None else [[t.start, t.end, list(t.onsets)] for t in times]
+
+
+def _taught_again(times: list[list[Any]] | None) -> list[Taught] | None:
+    return None if times is None else [Taught(start, end, tuple(onsets)) for start, end, onsets in times]
+
+
+def _write(path: Path, content: Any) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    partial.replace(path)
+
+
+def _cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def _threads() -> Iterator[None]:
+    """Let torch use every core while fitting."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(_cpus())
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,137 @@
+"""From the aligner's raw answer to words that all have times, in order, inside their segment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+NO_PAUSE = 0.041
+"""Seconds; a shorter gap between two words is the aligner's frame grid, not a pause."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """When a word was said: seconds from the start of the segment, and the aligner's confidence (0 to 1)."""
+
+    start: float
+    end: float
+    score: float
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A word with times; `score` is None where they are interpolated."""
+
+    start: float
+    end: float
+    score: float | None
+
+    @property
+    def interpolated(self) -> bool:
+        """Whether the aligner could not time the word."""
+        return self.score is None
+
+
+def fill(spans: Sequence[Span | None], lengths: Sequence[int], duration: float) -> list[Timed]:
+    """Give every word a time.
+
+    Untimed words share the gap between their timed neighbours in proportion to their length; where there is
+    no gap to speak of, they share the time of the word before them (or after them, at the start) with it.
+
+    Args:
+        spans: One per word, in the order of the text; None for a word without times. Spans that run backwards
+            or leave the segment are put right.
+        lengths: Spoken characters of each word, at least 1.
+        duration: Of the segment, in seconds.
+
+    Returns:
+        One :class:`Timed` per word: starts never fall, no word ends before it starts or after the next one
+        starts, all between 0 and `duration`.
+    """
+    edges = np.zeros((len(spans), 2))
+    for group in _merged(_groups(_ordered(spans, duration), duration), lengths):
+        edges[group.first : group.last] = _shared(group, lengths)
+    edges = _contiguous(edges)
+    scores = [None if span is None else span.score for span in spans]
+    return [Timed(float(a), float(b), score) for (a, b), score in zip(edges, scores, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Words ``first`` up to ``last`` (not included) share the time from `start` to `end`."""
+
+    first: int
+    last: int
+    start: float
+    end: float
+    timed: bool
+
+    def joined(self, other: _Group) -> _Group:
+        return _Group(self.first, other.last, self.start, other.end, timed=True)
+
+
+def _ordered(spans: Sequence[Span | None], duration: float) -> list[tuple[float, float] | None]:
+    """Clip to the segment, make starts rise, and let no word reach into the next."""
+    ordered: list[tuple[float, float] | None] = []
+    latest = 0.0
+    for span in spans:
+        if span is None:
+            ordered.append(None)
+            continue
+        start = min(max(span.start, latest), duration)
+        ordered.append((start, min(max(span.end, start), duration)))
+        latest = start
+    following = duration
+    for index in range(len(ordered) - 1, -1, -1):
+        if (pair := ordered[index]) is not None:
+            ordered[index] = (pair[0], min(pair[1], following))
+            following = pair[0]
+    return ordered
+
+
+def _groups(known: Sequence[tuple[float, float] | None], duration: float) -> list[_Group]:
+    """Every timed word on its own; untimed neighbours together, with the gap around them."""
+    groups: list[_Group] = []
+    for index, pair in enumerate(known):
+        if pair is not None:
+            groups.append(_Group(index, index + 1, *pair, timed=True))
+        elif index == 0 or known[index - 1] is not None:
+            last = next((i for i in range(index, len(known)) if known[i] is not None), len(known))
+            following = known[last] if last < len(known) else None
+            start, end = groups[-1].end if groups else 0.0, following[0] if following else duration
+            groups.append(_Group(index, last, start, end, timed=False))
+    return groups
+
+
+def _merged(groups: Sequence[_Group], lengths: Sequence[int]) -> list[_Group]:
+    """Join an untimed group with the word before it (or after it, at the start) if its gap is too short."""
+    merged: list[_Group] = []
+    for group in groups:
+        if merged and (_cramped(group, lengths) or (len(merged) == 1 and _cramped(merged[0], lengths))):
+            merged[-1] = merged[-1].joined(group)
+        else:
+            merged.append(group)
+    return merged
+
+
+def _cramped(group: _Group, lengths: Sequence[int]) -> bool:
+    """Less than 20 ms a character for words that nobody timed."""
+    return not group.timed and group.end - group.start < 0.02 * sum(lengths[group.first : group.last])
+
+
+def _shared(group: _Group, lengths: Sequence[int]) -> np.ndarray:
+    """Start and end of every word of a group, in proportion to their lengths."""
+    own = np.array(lengths[group.first : group.last], dtype=np.float64)
+    shares = np.concatenate([[0.0], np.cumsum(own)]) / own.sum()
+    points = np.clip(group.start + (group.end - group.start) * shares, group.start, group.end)
+    return np.stack([points[:-1], points[1:]], axis=1)
+
+
+def _contiguous(edges: np.ndarray) -> np.ndarray:
+    """Close gaps that are no pauses."""
+    ends = edges[:, 1].copy()
+    gaps = edges[1:, 0] - ends[:-1]
+    ends[:-1] = np.where(gaps <= NO_PAUSE, edges[1:, 0], ends[:-1])
+    return np.stack([edges[:, 0], ends], axis=1)

@@ -1,0 +1,234 @@
+"""WhisperX without its downloads: forced alignment with a local CTC model, transcription with a local Whisper."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from spiritlm_core.align.interpolate import Span
+from spiritlm_core.errors import Rejection
+from spiritlm_core.lake.schema import SAMPLE_RATE
+
+BLANK, BOUNDARY = ("<pad>", "[pad]"), "|"
+UNFITTED = "unfitted"
+_FRAME = 320  # samples per emission of every model used here
+_LONGEST = 30.0  # seconds that Whisper hears at once
+_NOISE = re.compile(r"\([^)]*\)|\[[^\]]*\]|♪[^♪]*♪?")
+
+
+def prepare() -> None:
+    """Keep WhisperX and what it imports quiet and offline; called before the first import of it."""
+    os.environ.setdefault("PYANNOTE_METRICS_ENABLED", "0")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads that spin slow down every other worker
+
+
+class Heard:
+    """What a CTC model heard in one segment.
+
+    Attributes:
+        logits: float32 tensor (frames, labels).
+        duration: Of the segment, padded to whole frames, in seconds.
+    """
+
+    def __init__(self, logits: Any, duration: float, dictionary: dict[str, int]) -> None:
+        self.logits = logits
+        self.duration = duration
+        self.dictionary = dictionary
+        self.blank = next((dictionary[name] for name in BLANK if name in dictionary), 0)
+
+    @cached_property
+    def log_probs(self) -> Any:
+        """Log probabilities (frames, labels)."""
+        return self.logits.log_softmax(-1)
+
+    def reading(self) -> str:
+        """The greedy reading, without word boundaries."""
+        best = self.logits.argmax(-1).tolist()
+        names = {label: character for character, label in self.dictionary.items() if len(character) == 1}
+        kept = [label for label, before in zip(best, [self.blank, *best], strict=False) if label != before]
+        return "".join(names.get(label, "") for label in kept if label != self.blank).replace(BOUNDARY, "")
+
+    def misfit(self, words: Sequence[str]) -> float:
+        """How much less likely `words` are than the likeliest labels, in nats per character; inf if impossible.
+
+        The CTC likelihood sums over all alignments, so a good transcript can get a little below zero.
+        """
+        text = BOUNDARY.join(words)
+        known = sum(character in self.dictionary for character in text)
+        if not known:
+            return 0.0
+        # Models differ in whether a boundary follows the last word.
+        likely = max(self._log_likelihood(text), self._log_likelihood(text + BOUNDARY))
+        return (float(self.log_probs.amax(-1).sum()) - likely) / known
+
+    def _log_likelihood(self, text: str) -> float:
+        import torch
+
+        labels = torch.tensor([self.dictionary[c] for c in text if c in self.dictionary])
+        sizes = torch.tensor([len(self.log_probs)]), torch.tensor([len(labels)])
+        loss = torch.nn.functional.ctc_loss(
+            self.log_probs[:, None], labels[None], *sizes, blank=self.blank, reduction="sum"
+        )
+        return -float(loss)
+
+
+@dataclass(frozen=True)
+class Aligner:
+    """A CTC model and its labels, ready for ``whisperx.align``."""
+
+    model: Any
+    dictionary: dict[str, int]
+    device: str
+
+    @classmethod
+    def load(cls, folder: Path, language: str) -> Aligner | None:
+        """Load an aligner fitted by this project, or a Hugging Face ``Wav2Vec2ForCTC`` folder.
+
+        Returns:
+            None for the placeholder that stands for "there was too little speech to fit one".
+        """
+        prepare()
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if config.get("model_type") == UNFITTED:
+            return None
+        import torch
+
+        from spiritlm_core.align.ctc import MODEL_TYPE, load_aligner
+
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        if config.get("model_type") == MODEL_TYPE:
+            fitted = load_aligner(folder).to(device)
+            return cls(fitted, fitted.dictionary, device)
+        import whisperx
+
+        with contextlib.redirect_stdout(sys.stderr):
+            model, about = whisperx.load_align_model(language, device, model_name=str(folder), model_cache_only=True)
+        return cls(model.eval(), about["dictionary"], device)
+
+    def hear(self, waveform: np.ndarray) -> Heard:
+        """Run the model on float32[T] at 16 kHz."""
+        import torch
+
+        length = max(len(waveform), 2 * _FRAME)
+        padded = np.pad(waveform, (0, length - len(waveform) + -length % _FRAME)).astype(np.float32, copy=False)
+        with torch.inference_mode():
+            logits = self.model(torch.from_numpy(padded)[None].to(self.device)).logits[0].float().cpu()
+        return Heard(logits, len(padded) / SAMPLE_RATE, self.dictionary)
+
+    def align(self, heard: Heard, words: Sequence[str]) -> list[Span | None]:
+        """Times of `words` (lower case, no white space inside).
+
+        Returns:
+            One entry per word; None for a word most of whose characters the model does not know.
+
+        Raises:
+            Rejection: The words do not fit into the audio.
+        """
+        from whisperx import alignment
+
+        # A boundary after the last word as well, or its end would be the start of its last letter.
+        text = " ".join(words) + (BOUNDARY if BOUNDARY in self.dictionary else "")
+        segment: Any = {"text": text, "start": 0.0, "end": heard.duration}
+        about = {"language": "any", "dictionary": self.dictionary, "type": "huggingface"}
+        samples = np.zeros(round(heard.duration * SAMPLE_RATE), np.float32)  # only its length is looked at
+        with _one_sentence(alignment):
+            # whisperx wants a model; it gets the emission that is known already
+            answer = alignment.align(
+                [segment], lambda _: SimpleNamespace(logits=heard.logits[None]), about, samples, "cpu"
+            )
+        found = answer["word_segments"]
+        if len(found) != len(words):
+            raise Rejection("the transcript does not fit the audio: no alignment exists")
+        return [self._span(word, entry) for word, entry in zip(words, found, strict=True)]
+
+    def _span(self, word: str, entry: Any) -> Span | None:
+        known = sum(character in self.dictionary for character in word)
+        if 2 * known < len(word) or "start" not in entry or "end" not in entry:
+            return None
+        return Span(float(entry["start"]), float(entry["end"]), float(entry.get("score", 0.0)))
+
+
+@contextlib.contextmanager
+def _one_sentence(alignment: Any) -> Iterator[None]:
+    """Put a splitter that knows one sentence in the place of NLTK's, whose data would be downloaded.
+
+    Word times do not depend on sentences. Only the name inside ``whisperx.alignment`` changes, for one call.
+    """
+    before, log_level = alignment.nltk_load, alignment.logger.level
+    alignment.nltk_load = lambda *_: SimpleNamespace(span_tokenize=lambda text: [(0, len(text))])
+    alignment.logger.setLevel("CRITICAL")  # what it warns about becomes a rejected row
+    try:
+        yield
+    finally:
+        alignment.nltk_load = before
+        alignment.logger.setLevel(log_level)
+
+
+class Transcriber:
+    """Speech recognition of one segment at a time with a faster-whisper model, without voice activity detection."""
+
+    def __init__(self, folder: Path) -> None:
+        prepare()
+        import torch
+        import whisperx
+
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        with contextlib.redirect_stdout(sys.stderr):  # it prints
+            self._pipeline = whisperx.load_model(
+                str(folder),
+                device,
+                compute_type="float16" if device == "cuda" else "int8",
+                vad_model=_whole_segment(),
+                local_files_only=True,
+                threads=1,
+            )
+
+    def transcribe(self, waveform: np.ndarray, language: str) -> tuple[str, float]:
+        """The text of float32[T] at 16 kHz and its mean log probability per token.
+
+        Raises:
+            Rejection: The model does not know the language.
+        """
+        multilingual = bool(self._pipeline.model.model.is_multilingual)
+        if not multilingual and language != "en":
+            raise Rejection(f"the speech recogniser knows English only, this is {language!r}")
+        answer: Any = self._pipeline.transcribe(waveform, batch_size=1, language=language, task="transcribe")
+        texts = [_NOISE.sub(" ", part["text"]) for part in answer["segments"]]
+        confidence = float(np.mean([part["avg_logprob"] for part in answer["segments"]]))
+        return " ".join(" ".join(texts).split()), confidence
+
+
+def _whole_segment() -> Any:
+    """A voice activity "model" that finds the whole segment: the ingest stage has looked already."""
+    from whisperx.vads import Vad
+
+    class WholeSegment(Vad):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__(vad_onset=0.5)
+
+        @staticmethod
+        def preprocess_audio(audio: np.ndarray) -> np.ndarray:
+            return audio
+
+        def __call__(self, audio: dict[str, Any]) -> list[dict[str, Any]]:
+            duration = len(audio["waveform"]) / audio["sample_rate"]
+            edges = np.linspace(0.0, duration, max(1, int(np.ceil(duration / _LONGEST))) + 1)
+            return [{"start": float(a), "end": float(b), "segments": []} for a, b in pairwise(edges)]
+
+        @staticmethod
+        def merge_chunks(segments: Any, *_: Any, **__: Any) -> Any:
+            return segments
+
+    return WholeSegment()

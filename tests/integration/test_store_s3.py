@@ -1,0 +1,217 @@
+"""The store and the lake on a real S3 server."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from spiritlm_core.errors import LakeError
+from spiritlm_core.lake.care import collect_garbage, resolve_ref, verify
+from spiritlm_core.lake.lake import Lake, shard_path
+from spiritlm_core.lake.lease import hold, live_leases
+from spiritlm_core.lake.plan import StageCall, plan_artifact, plan_table
+from spiritlm_core.lake.run import run_artifact
+from spiritlm_core.lake.store import open_store, read_uri
+from tests.lake.stages import DoubleConfig, SumConfig
+from tests.lake.test_lake import execute, no_progress, numbers_plan
+
+pytestmark = pytest.mark.integration
+
+OPERATIONS = {
+    "walk": lambda store: list(store.walk()),
+    "read": lambda store: store.read("a"),
+    "open": lambda store: store.open("a"),
+    "exists": lambda store: store.exists("a"),
+    "modified": lambda store: store.modified("a"),
+    "write": lambda store: store.write("a", b"1"),
+    "create": lambda store: store.create("a", b"1"),
+    "delete": lambda store: store.delete("a"),
+}
+
+
+@pytest.fixture
+def store(seaweedfs):
+    return open_store(f"{seaweedfs.uri}/lake")
+
+
+# --- the store ------------------------------------------------------------------------------------------------
+
+
+def test_write_read_walk_delete(store):
+    assert list(store.walk()) == []
+    store.write("b/two", b"22")
+    store.write("a/one", b"1")
+    assert [(entry.path, entry.size) for entry in store.walk()] == [("a/one", 1), ("b/two", 2)]
+    assert [entry.path for entry in store.walk("b")] == ["b/two"]
+    assert list(store.walk("b/tw")) == []
+    before = {entry.path: entry.version for entry in store.walk()}
+    store.write("a/one", b"changed")
+    assert store.read("a/one") == b"changed"
+    after = {entry.path: entry.version for entry in store.walk()}
+    assert (before["a/one"] == after["a/one"], before["b/two"] == after["b/two"]) == (False, True)
+    store.delete("a/one")
+    store.delete("a/one")
+    assert (store.exists("a/one"), store.exists("b/two"), store.exists("b")) == (False, True, False)
+
+
+def test_what_is_missing_is_not_found(store):
+    for name in ("read", "open", "modified"):
+        with pytest.raises(FileNotFoundError):
+            OPERATIONS[name](store)
+
+
+@pytest.mark.parametrize("name", ["What? é #1/100%.txt", "a+b c/=&.bin", "x" * 200])
+def test_any_name_is_a_name(seaweedfs, name):
+    """A key is no URL: these letters have no meaning in it."""
+    root = f"{seaweedfs.uri}/q? #{name[:3]}%20"
+    store = open_store(root)
+    store.write(name, b"here")
+    assert [entry.path for entry in store.walk()] == [name]
+    assert read_uri(store.child(name)) == b"here"
+    assert pickle.loads(pickle.dumps(store)).read(name) == b"here"
+    assert next(iter(open_store(seaweedfs.uri).walk())).path == f"{root.removeprefix(seaweedfs.uri + '/')}/{name}"
+
+
+def test_prefixes_that_begin_alike_are_apart(seaweedfs):
+    near, far = (open_store(f"{seaweedfs.uri}/{name}") for name in ("lake", "lake2"))
+    far.write("x", b"1")
+    assert list(near.walk()) == []
+    near.write("ab/x", b"1")
+    assert list(near.walk("a")) == []
+
+
+def test_folder_markers_are_no_objects(store, seaweedfs):
+    store.write("a/one", b"1")
+    for key in ("lake/", "lake/a/", "lake/empty/"):
+        seaweedfs.server.files().call_s3("put_object", Bucket=seaweedfs.name, Key=key, Body=b"")
+    assert [entry.path for entry in store.walk()] == ["a/one"]
+
+
+def test_create_has_one_winner(store):
+    for attempt in range(5):
+        with ThreadPoolExecutor(8) as pool:
+            won = list(pool.map(lambda i, path: store.create(path, str(i).encode()), range(8), [f"race/{attempt}"] * 8))
+        assert sum(won) == 1
+        assert store.read(f"race/{attempt}") == str(won.index(True)).encode()
+    assert store.create("race/0", b"late") is False
+
+
+def test_the_condition_of_create_is_the_servers(store, monkeypatch):
+    """Without the look before the write, the write itself must be refused."""
+    store.write("a", b"first")
+    answers = iter([False, True])
+    monkeypatch.setattr(type(store), "exists", lambda self, path: next(answers))
+    assert store.create("a", b"second") is False
+    assert store.read("a") == b"first"
+
+
+def test_a_big_object_goes_up_in_parts_and_appears_whole(store):
+    """s3fs cuts at 50 MB; the condition of `create` has to hold for parts, too."""
+    block = os.urandom(1 << 20)
+    data = b"".join(bytes([i]) + block for i in range(105))
+    assert store.create("big", data) is True
+    assert store.read("big") == data
+    assert "-" in next(iter(store.walk())).version, "the ETag of an upload in parts has a dash"
+    with store.open("big") as stream:
+        stream.seek(60 << 20)
+        assert stream.read(100) == data[60 << 20 :][:100]
+
+
+# --- the lake -------------------------------------------------------------------------------------------------
+
+
+def build(lake):
+    """Two tables and an artifact; the fingerprints of all."""
+    numbers, _ = execute(lake, numbers_plan((1, 2), (3, -4), (5, 6)))
+    doubled, _ = execute(lake, plan_table(StageCall.of("tests.lake.stages:Double", DoubleConfig(), {}), [numbers]))
+    plan = plan_artifact(StageCall.of("tests.lake.stages:Sum", SumConfig(), {}), {"numbers": numbers})
+    artifact, _ = run_artifact(lake, plan, no_progress)
+    lake.write_ref("r", "sum", "artifact", artifact.key, artifact.identity)
+    return numbers, doubled, artifact
+
+
+@pytest.fixture
+def lake(seaweedfs, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return Lake(f"{seaweedfs.uri}/lake")
+
+
+def test_a_lake_on_s3_holds_what_a_local_one_holds(lake, tmp_path):
+    numbers, doubled, artifact = build(lake)
+    here = build(Lake(tmp_path / "lake"))
+    assert (numbers.fingerprint, doubled.fingerprint) == (here[0].fingerprint, here[1].fingerprint)
+    assert (artifact.key, artifact.summary) == (here[2].key, here[2].summary)
+    assert lake.view(doubled).read().equals(Lake(tmp_path / "lake").view(here[1]).read())
+    assert lake.shard_keys("doubled") == set(doubled.keys)
+    folder = lake.artifact_folder(artifact)
+    assert (folder / "sub/sum.txt").read_text() == "17"
+    assert folder.is_relative_to(tmp_path / "cache")
+    assert {ref.name: resolve_ref(lake, ref) for ref in lake.refs()} == {
+        "numbers": numbers,
+        "doubled": doubled,
+        "sum": artifact,
+    }
+
+
+def test_the_second_run_computes_nothing(lake):
+    build(lake)
+    before = {entry.path: entry.version for entry in lake.store.walk()}
+    numbers, computed = execute(lake, numbers_plan((1, 2), (3, -4), (5, 6)))
+    assert computed == [False, False, False]
+    plan = plan_artifact(StageCall.of("tests.lake.stages:Sum", SumConfig(), {}), {"numbers": numbers})
+    assert run_artifact(lake, plan, no_progress)[1] is False
+    assert {entry.path: entry.version for entry in lake.store.walk()} == before
+
+
+def test_verify_and_garbage_collection(lake):
+    old, *_ = build(lake)
+    assert list(verify(lake)) == []
+    execute(lake, numbers_plan((1, 2), (7, 8)))
+    dry = collect_garbage(lake, dry_run=True)
+    assert {path for path in dry.paths if path.startswith("tables/numbers")} == {
+        shard_path("numbers", key) for key in old.keys[1:]
+    }
+    with hold(lake.store, "run", "r"):
+        assert [lease.recipe for lease in live_leases(lake.store)] == ["r"]
+        with pytest.raises(LakeError, match="a run .* works on"):
+            collect_garbage(lake)
+    assert collect_garbage(lake).paths == dry.paths
+    assert collect_garbage(lake).paths == []
+    assert list(verify(lake)) == []
+    key = next(iter(lake.shard_keys("doubled")))
+    lake.store.write(shard_path("doubled", key), b"not parquet")
+    assert [problem.path for problem in verify(lake)] == [shard_path("doubled", key)]
+
+
+# --- errors ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_a_missing_bucket_is_said(seaweedfs, name):
+    with pytest.raises(LakeError, match="s3://no-such-bucket-here/lake.*AWS_ENDPOINT_URL.*bucket exists"):
+        OPERATIONS[name](open_store("s3://no-such-bucket-here/lake"))
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_wrong_credentials_are_said(seaweedfs, monkeypatch, name):
+    """Above all `exists`: "no access" taken for "not there" would compute everything again."""
+    open_store(seaweedfs.uri).write("a", b"1")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    with pytest.raises(LakeError, match="access denied.*AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY"):
+        OPERATIONS[name](open_store(seaweedfs.uri))
+
+
+def test_no_credentials_are_said(seaweedfs, monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    with pytest.raises(LakeError, match=r"AWS_ACCESS_KEY_ID"):
+        open_store(seaweedfs.uri).exists("a")
+
+
+def test_a_server_that_is_gone_is_said(seaweedfs, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    with pytest.raises(LakeError, match=r"127\.0\.0\.1:1.*AWS_ENDPOINT_URL"):
+        Lake(seaweedfs.uri).has_shard("numbers", "0" * 64)

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from spiritlm_core.errors import ModelReferenceError, SpiritLMError
+from spiritlm_core.lm.config import LmConfig
+from spiritlm_core.lm.model import build_model, count_parameters, padded_rows, rope_base_of
+from spiritlm_core.tokens.vocabulary import Vocabulary
+from tests.lm.conftest import TINY
+
+VOCABULARY = Vocabulary(100, hubert=20, pitch=4, style=3, bos=1, eos=2)
+IDS = torch.tensor([[1, 5, 17, 99, 42, 3, 8]])
+
+
+def base_model(rows: int, *, tied: bool) -> LlamaForCausalLM:
+    torch.manual_seed(1)
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=rows,
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=64,
+            tie_word_embeddings=tied,
+        )
+    ).eval()
+
+
+def logits(model: torch.nn.Module) -> torch.Tensor:
+    with torch.inference_mode():
+        return model.eval()(input_ids=IDS).logits
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("rows", [100, 128])  # exactly its tokenizer's size, or padded already
+@pytest.mark.parametrize("init", ["random", "mean"])
+def test_warm_start_leaves_text_logits_as_they_were(tmp_path: Path, rows: int, tied: bool, init: str) -> None:
+    base = base_model(rows, tied=tied)
+    base.save_pretrained(tmp_path)
+    config = LmConfig(base="file:///x", rope_base=None, new_token_init=init, vocabulary_multiple=64)
+    model = build_model(config, VOCABULARY, context_length=256, base=tmp_path)
+    assert model.get_input_embeddings().weight.shape[0] == padded_rows(VOCABULARY, 64) == 192
+    assert model.get_output_embeddings().weight.shape[0] == model.config.vocab_size == 192
+    torch.testing.assert_close(logits(model)[..., :100], logits(base)[..., :100], rtol=0, atol=1e-6)
+    assert model.config.max_position_embeddings == 256
+    assert model.config.eos_token_id == 2
+    new = model.get_input_embeddings().weight[100:].detach()
+    text = model.get_input_embeddings().weight[:100].detach()
+    if init == "mean":
+        torch.testing.assert_close(new[3], text.mean(dim=0))
+    else:
+        assert 0.5 < float(new.std() / text.std()) < 2
+        assert not torch.equal(new[0], new[1])
+
+
+def test_rope_base_changes_and_survives_saving(tmp_path: Path) -> None:
+    base_model(128, tied=True).save_pretrained(tmp_path / "base")
+    config = LmConfig(base="file:///x", rope_base=100_000)
+    model = build_model(config, VOCABULARY, context_length=128, base=tmp_path / "base")
+    frequencies = model.model.rotary_emb.inv_freq
+    torch.testing.assert_close(frequencies, 100_000.0 ** -(torch.arange(0, 8, 2) / 8))
+    model.save_pretrained(tmp_path / "saved")
+    again = LlamaForCausalLM.from_pretrained(tmp_path / "saved")
+    assert rope_base_of(again.config) == 100_000
+    torch.testing.assert_close(logits(again), logits(model))
+    untouched = build_model(
+        config.model_copy(update={"rope_base": None}), VOCABULARY, context_length=64, base=tmp_path / "base"
+    )
+    assert not torch.allclose(logits(untouched), logits(model))
+
+
+def test_fresh_llama_has_the_shape_asked_for_and_is_reproducible() -> None:
+    config = LmConfig(architecture=TINY, vocabulary_multiple=64, seed=3)
+    models = [build_model(config, VOCABULARY, context_length=64) for _ in range(2)]
+    assert models[0].config.num_key_value_heads == 1
+    assert models[0].config.vocab_size == 192
+    assert torch.equal(logits(models[0]), logits(models[1]))
+    other = build_model(config.model_copy(update={"seed": 4}), VOCABULARY, context_length=64)
+    assert not torch.equal(logits(models[0]), logits(other))
+    assert count_parameters(other) == sum(p.numel() for p in set(other.parameters()))
+
+
+def test_unusable_bases_are_clear_errors(tmp_path: Path) -> None:
+    config = LmConfig(base="file:///x")
+    with pytest.raises(ModelReferenceError, match="neither"):
+        build_model(config, VOCABULARY, context_length=64, base=tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelReferenceError, match="cannot be loaded"):
+        build_model(config, VOCABULARY, context_length=64, base=tmp_path / "empty")
+    base_model(64, tied=True).save_pretrained(tmp_path / "small")
+    with pytest.raises(SpiritLMError, match="64 embedding rows"):
+        build_model(config, VOCABULARY, context_length=64, base=tmp_path / "small")
+
+
+def test_gguf_file_gives_the_model_it_was_made_from(tmp_path: Path) -> None:
+    base = base_model(128, tied=True)
+    path = tmp_path / "tiny.gguf"
+    write_gguf(base, path)
+    model = build_model(LmConfig(base="file:///x", rope_base=None), VOCABULARY, context_length=64, base=path)
+    torch.testing.assert_close(logits(model)[..., :100], logits(base)[..., :100], rtol=1e-4, atol=1e-5)
+
+
+def test_a_base_with_missing_weights_is_an_error_not_a_random_model(tmp_path: Path) -> None:
+    model = base_model(128, tied=True)
+    weights = {name: value for name, value in model.state_dict().items() if "layers.1.mlp" not in name}
+    model.save_pretrained(tmp_path, state_dict=weights)
+    with pytest.raises(ModelReferenceError, match="lacks the weights.*layers.1.mlp"):
+        build_model(LmConfig(base="file:///x"), VOCABULARY, context_length=64, base=tmp_path)
+
+
+def write_gguf(model: LlamaForCausalLM, path: Path) -> None:
+    """The file that llama.cpp's converter would write, in float32."""
+    import gguf
+
+    config, writer = model.config, gguf.GGUFWriter(str(path), "llama")
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_rope_dimension_count(config.hidden_size // config.num_attention_heads)
+    writer.add_rope_freq_base(float(rope_base_of(config) or 0))
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_vocab_size(config.vocab_size)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
+    for name, value in model.state_dict().items():
+        if name == "lm_head.weight":
+            continue
+        array = value.numpy()
+        for part, heads in (("q_proj", config.num_attention_heads), ("k_proj", config.num_key_value_heads)):
+            if part in name:  # llama.cpp interleaves the two halves that RoPE rotates together
+                array = array.reshape(heads, 2, -1, array.shape[1]).swapaxes(1, 2).reshape(array.shape)
+        writer.add_tensor(names.get_name(name, try_suffixes=(".weight",)), np.ascontiguousarray(array))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()

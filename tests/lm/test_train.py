@@ -1,0 +1,262 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+import yaml
+
+from spiritlm_core.lm.checkpoint import read_state
+from spiritlm_core.lm.config import LmCompute, OptimizerConfig
+from spiritlm_core.lm.errors import CheckpointError, TokenRangeError, TrainingError
+from spiritlm_core.lm.job import Job
+from spiritlm_core.lm.optimizer import learning_rate
+from spiritlm_core.lm.train import train
+from spiritlm_core.tokens.config import SequencesConfig
+from tests.lm.conftest import tiny_config
+
+Told = list[tuple[float, str]]
+
+
+def run(job: Job) -> tuple[dict[str, Any], Told]:
+    told: Told = []
+    return train(job, lambda fraction, message: told.append((fraction, message))), told
+
+
+def losses(folder: Path) -> list[tuple[int, float, float]]:
+    """What must be the same bit for bit: step, loss, gradient norm."""
+    table = pq.read_table(folder / "metrics.parquet")
+    return [tuple(row.values()) for row in table.select(["step", "loss", "gradient_norm"]).to_pylist()]
+
+
+def started(job: Job, parquet: Path, *, ranks: int = 1) -> subprocess.Popen[bytes]:
+    """The same job in a process of its own, through the command line."""
+    arguments = {
+        "lm": job.config.lm.model_dump(mode="json"),
+        "tokens": job.config.tokens.model_dump(mode="json"),
+        "compute": job.compute.model_dump(mode="json"),
+        "sequences": [str(parquet)],
+        "tokenizer": str(job.tokenizer),
+        "work": str(job.work),
+        "out": str(job.out),
+    }
+    job.work.mkdir(parents=True, exist_ok=True)
+    file = job.work.parent / "job.yaml"
+    file.write_text(yaml.safe_dump(arguments))
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, *launcher, "-m", "spiritlm_core.lm", str(file)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
+    until = time.monotonic() + 120
+    while not path.exists():
+        assert process.poll() is None, process.communicate()[1].decode()
+        assert time.monotonic() < until, f"{path} did not appear"
+        time.sleep(0.01)
+
+
+def test_loss_falls_and_the_run_is_reported(job: Job) -> None:
+    summary, told = run(replace(job, config=tiny_config(steps=40)))
+    found = [loss for _, loss, _ in losses(job.out)]
+    assert sum(found[-5:]) < 0.8 * sum(found[:5])
+    assert summary["steps"] == len(found) == 40
+    assert told[-1][0] == 1.0
+    assert "step 40/40" in told[-1][1]
+    rows = pq.read_table(job.out / "metrics.parquet").to_pylist()
+    assert all(row["tokens_per_second"] > 0 and row["gradient_norm"] > 0 for row in rows)
+    streams = [
+        [row[f"loss_{name}"] for row in rows if row[f"loss_{name}"]] for name in ("text", "speech", "interleaved")
+    ]
+    assert all(len(values) > 5 for values in streams)
+
+
+def test_killed_and_resumed_run_equals_an_undisturbed_one_bit_for_bit(job: Job, parquet: Path) -> None:
+    """SIGKILL between checkpoints, more than one epoch, random state and optimiser included."""
+    long = replace(job, config=tiny_config(steps=80))
+    undisturbed = replace(long, work=job.work.parent / "other", out=job.work.parent / "expected")
+    run(undisturbed)
+    process = started(long, parquet)
+    wait_for(job.work / "checkpoints" / "step-00000012" / "state.json", process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not job.out.exists()
+    state = read_state(max((job.work / "checkpoints").glob("step-*/state.json")).parent)
+    assert 12 <= state.step < 80
+    run(long)
+    assert losses(job.out) == losses(undisturbed.out)
+    epochs = max(
+        cursor[0] for cursor in read_state(job.work / "checkpoints" / "step-00000080").data["streams"].values()
+    )
+    assert epochs >= 1
+    assert_same_weights(job.out, undisturbed.out)
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    from safetensors.torch import load_file
+
+    weights, expected = (load_file(folder / "model.safetensors") for folder in (one, other))
+    assert weights.keys() == expected.keys()
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+
+
+def test_sigterm_saves_before_leaving(job: Job) -> None:
+    rare = job.compute.model_copy(update={"checkpoint_every": 1000, "log_every": 1})
+    before = signal.getsignal(signal.SIGTERM)
+
+    def terminate(fraction: float, message: str) -> None:
+        if message.startswith("step 3/"):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(TrainingError, match="asked to stop; step 4 is saved in .*step-00000004"):
+        train(replace(job, compute=rare), terminate)
+    assert signal.getsignal(signal.SIGTERM) == before
+    run(job)
+    undisturbed = replace(job, work=job.work.parent / "other", out=job.work.parent / "expected")
+    run(undisturbed)
+    assert losses(job.out) == losses(undisturbed.out)
+
+
+def test_divergence_stops_with_the_last_good_checkpoint_intact(job: Job) -> None:
+    run(job)
+    good = job.work / "checkpoints" / "step-00000012"
+    wild = OptimizerConfig(learning_rate=1.0, schedule="constant", warmup_steps=0, clip_norm=1e38)
+    longer = replace(job, config=tiny_config(steps=200, optimizer=wild))
+    with pytest.raises(TrainingError, match="diverged.*last good checkpoint is .*step-0"), poisoned_after(20):
+        run(longer)
+    state = read_state(longer.work / "checkpoints" / "step-00000020")
+    assert good.exists() or state.step == 20
+    saved = torch.load(next((longer.work / "checkpoints" / "step-00000020").glob("random-0.pt")), weights_only=True)
+    assert set(saved) >= {"cpu"}
+    assert all(row["loss"] == row["loss"] for row in state.rows)
+
+
+class poisoned_after:  # noqa: N801 - reads as a sentence
+    """Makes the forward pass give NaN after so many calls, as an overflow does."""
+
+    def __init__(self, step: int) -> None:
+        self.left = step - 12
+
+    def __enter__(self) -> None:
+        import spiritlm_core.lm.train as module
+
+        self.module, self.real = module, module.token_losses
+
+        def losses_or_nan(*arguments: Any) -> torch.Tensor:
+            self.left -= 1
+            return self.real(*arguments) * (float("nan") if self.left < 0 else 1.0)
+
+        module.token_losses = losses_or_nan
+
+    def __exit__(self, *_: object) -> None:
+        self.module.token_losses = self.real
+
+
+def test_an_explicit_checkpoint_that_cannot_be_loaded_is_an_error(job: Job) -> None:
+    with pytest.raises(CheckpointError, match="nowhere.*not a complete checkpoint"):
+        run(replace(job, resume_from=job.work / "nowhere"))
+    run(job)
+    good = job.work / "checkpoints" / "step-00000012"
+    other = replace(job, work=job.work.parent / "other", resume_from=good)
+    wider = tiny_config().lm.architecture.model_copy(update={"hidden_size": 64})
+    with pytest.raises(CheckpointError, match="cannot be loaded into this model"):
+        run(replace(other, config=tiny_config(architecture=wider)))
+    for shard in good.glob("*.distcp"):
+        shard.write_bytes(shard.read_bytes()[:100])
+    with pytest.raises(CheckpointError, match="cannot be loaded"):
+        run(other)
+
+
+def test_another_vocabulary_is_refused(job: Job) -> None:
+    run(job)
+    config = tiny_config()
+    sizes = SequencesConfig(hubert=61, pitch=8, style=3)  # as many ids, with other meanings
+    changed = config.model_copy(update={"tokens": config.tokens.model_copy(update={"sequences": sizes})})
+    with pytest.raises(CheckpointError, match="vocabulary"):
+        run(replace(job, config=changed))
+
+
+def test_ids_beyond_the_vocabulary_are_refused(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    import spiritlm_core.lm.train as module
+
+    def spoilt(*arguments: Any, **options: Any) -> Any:
+        for pack, state in real(*arguments, **options):
+            pack.input_ids[3] = 9999
+            yield pack, state
+
+    real = module.training_batches
+    monkeypatch.setattr(module, "training_batches", spoilt)
+    with pytest.raises(TokenRangeError, match="token id 9999"):
+        run(job)
+
+
+def test_old_checkpoints_go_and_half_written_ones_do_not_count(job: Job) -> None:
+    run(job)
+    folder = job.work / "checkpoints"
+    assert sorted(path.name for path in folder.iterdir()) == ["step-00000008", "step-00000012"]
+    (folder / "step-00000012" / "state.json").unlink()
+    (folder / "step-00000099").mkdir()
+    undisturbed = losses(job.out)
+    again = replace(job, out=job.out.parent / "again")
+    run(again)
+    assert losses(again.out) == undisturbed
+
+
+def test_two_ranks_learn_what_one_does(job: Job, parquet: Path) -> None:
+    """FSDP over two processes: same sequences in every step, loss over all tokens, so the same curve up to rounding."""
+    run(job)
+    two = replace(job, work=job.work.parent / "work2", out=job.out.parent / "out2")
+    process = started(two, parquet, ranks=2)
+    out, told = process.communicate(timeout=200)
+    assert process.returncode == 0, told.decode()[-3000:]
+    assert json.loads(out.decode().splitlines()[-1])["steps"] == 12
+    one, both = losses(job.out), losses(two.out)
+    assert [row[0] for row in both] == [row[0] for row in one]
+    torch.testing.assert_close(
+        torch.tensor([row[1:] for row in both]), torch.tensor([row[1:] for row in one]), rtol=2e-3, atol=2e-4
+    )
+    assert json.loads((two.out / "config.json").read_text())["architectures"] == ["LlamaForCausalLM"]
+    # a checkpoint of two ranks goes on with one
+    shorter = replace(two, out=job.out.parent / "out3", resume_from=two.work / "checkpoints" / "step-00000008")
+    run(replace(shorter, work=job.work.parent / "work3"))
+    torch.testing.assert_close(losses(shorter.out)[-1][1], both[-1][1], rtol=2e-3, atol=2e-4)
+
+
+def test_accumulation_does_not_change_the_step(job: Job) -> None:
+    run(job)
+    small = replace(job, work=job.work.parent / "w1", out=job.out.parent / "o1", compute=LmCompute(micro_batch=1))
+    run(small)
+    torch.testing.assert_close(torch.tensor(losses(small.out)), torch.tensor(losses(job.out)), rtol=2e-3, atol=2e-4)
+
+
+def test_activation_checkpointing_and_bf16_run(job: Job) -> None:
+    config = tiny_config(steps=3, activation_checkpointing=True, precision="bf16")
+    run(replace(job, config=config))
+    assert len(losses(job.out)) == 3
+    record = json.loads((job.out / "config.json").read_text())
+    assert record["architectures"] == ["LlamaForCausalLM"]
+    assert (record.get("dtype") or record.get("torch_dtype")) == "bfloat16"
+
+
+def test_schedules() -> None:
+    peak = 1e-2
+    constant = OptimizerConfig(learning_rate=peak, schedule="constant", warmup_steps=10)
+    assert learning_rate(constant, 0, 100) == pytest.approx(peak / 10)
+    assert learning_rate(constant, 9, 100) == learning_rate(constant, 99, 100) == pytest.approx(peak)
+    cosine = constant.model_copy(update={"schedule": "cosine", "final_share": 0.1})
+    values = [learning_rate(cosine, step, 100) for step in range(10, 101)]
+    assert values == sorted(values, reverse=True)
+    assert (values[0], values[-1]) == (pytest.approx(peak), pytest.approx(0.1 * peak))
+    wsd = constant.model_copy(update={"schedule": "wsd", "final_share": 0.0, "decay_share": 0.2})
+    assert learning_rate(wsd, 79, 100) == pytest.approx(peak)
+    assert learning_rate(wsd, 90, 100) == pytest.approx(peak / 2)

@@ -1,0 +1,101 @@
+"""The hub's own client against a small server that speaks its protocol."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from spiritlm_core.models.hub import wanted
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+FILES = {
+    "config.json": b"{}",
+    "model.safetensors": b"weights",
+    "pytorch_model.bin": b"pickle",
+    "tf_model.h5": b"other",
+    "README.md": b"card",
+    "sub/vocab.txt": b"vocab",
+}
+
+
+class Hub(BaseHTTPRequestHandler):
+    asked: list[str] = []
+
+    def do_HEAD(self):
+        self.answer(body=False)
+
+    def do_GET(self):
+        self.answer(body=True)
+
+    def answer(self, *, body):
+        Hub.asked.append(self.path)
+        path = self.path.partition("?")[0]
+        if path.startswith("/api/models/org/name"):
+            info = {"id": "org/name", "sha": COMMIT, "siblings": [{"rfilename": name} for name in FILES]}
+            return self.send(200, json.dumps(info).encode(), body=body)
+        name = path.removeprefix(f"/org/name/resolve/{COMMIT}/")
+        if name in FILES:
+            return self.send(200, FILES[name], body=body, headers={"X-Repo-Commit": COMMIT, "ETag": f'"{name}-1"'})
+        return self.send(404, b"{}", body=body, headers={"X-Error-Code": "RepoNotFound"})
+
+    def send(self, code, data, *, body, headers=None):
+        self.send_response(code)
+        for key, value in {"Content-Length": str(len(data)), **(headers or {})}.items():
+            self.send_header(key, value)
+        self.end_headers()
+        if body:
+            self.wfile.write(data)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def hub():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+
+
+def resolved(reference, endpoint, home):
+    code = (
+        "import sys; from spiritlm_core.models.reference import resolve; from pathlib import Path\n"
+        "found = resolve(sys.argv[1], Path(sys.argv[2]))\n"
+        "print(found.digest); print(*sorted(p.name for p in found.path.rglob('*') if p.is_file()))"
+    )
+    environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_TELEMETRY": "1"}
+    environment.pop("HF_HUB_OFFLINE", None)
+    return subprocess.run(
+        [sys.executable, "-c", code, reference, str(home / "cache")],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=Path(__file__).parents[2],
+    )
+
+
+def test_a_snapshot_is_fetched_and_used_again_without_the_hub(hub, tmp_path):
+    endpoint = f"http://127.0.0.1:{hub.server_port}"
+    first = resolved("hf://org/name", endpoint, tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.split()[1:] == ["config.json", "model.safetensors", "vocab.txt"]
+    assert not any("pytorch_model" in path for path in Hub.asked)
+    absent = resolved("hf://org/absent", endpoint, tmp_path)
+    assert "no such repository" in absent.stderr.splitlines()[-1]
+    hub.shutdown()
+    hub.server_close()
+    again = resolved("hf://org/name", endpoint, tmp_path)
+    assert again.stdout == first.stdout, again.stderr
+    other = resolved("hf://org/other", endpoint, tmp_path)
+    assert "cannot be reached and no copy is cached" in other.stderr
+
+
+def test_pickles_are_taken_only_where_there_is_nothing_better():
+    assert wanted(["pytorch_model.bin", "config.json", "flax_model.msgpack"]) == ["config.json", "pytorch_model.bin"]
+    assert wanted(["model.safetensors", "pytorch_model.bin.index.json", "a.bin"]) == ["model.safetensors"]

@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+import copy
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spiritlm_core.errors import LakeError, SpiritLMError
+from spiritlm_core.lake.schema import EXAMPLES, SEQUENCES, UNITS, WORDS, Row, table_of
+from spiritlm_core.lake.view import TableView
+from spiritlm_core.tokens.config import SequencesConfig, TokensConfig, UniformLaw
+from spiritlm_core.tokens.corpus import STREAMS
+from spiritlm_core.tokens.documents import documents
+from spiritlm_core.tokens.hf import vocabulary_for
+from spiritlm_core.tokens.layout import slots, switches
+from spiritlm_core.tokens.speech import Streams, merge_streams
+from spiritlm_core.tokens.stage import ExamplesStage, SequencesStage
+from spiritlm_core.tokens.text import TextTokenizer
+from tests.tokens.tokenizers_for_tests import transcripts
+
+SIZES = SequencesConfig(hubert=60, pitch=9, style=5)
+CONFIG = TokensConfig(
+    sequences=SIZES,
+    context_length=256,
+    text_span=UniformLaw(minimum=1, maximum=6),
+    speech_span=UniformLaw(minimum=1, maximum=4),
+)
+
+
+def timed(text: str, rng: np.random.Generator, seconds: float) -> list[Row]:
+    words = text.split()
+    starts = np.sort(rng.random(len(words))) * seconds
+    ends = np.append(starts[1:], seconds)
+    return [
+        {"word": w, "start": s, "end": e, "score": 0.5, "interpolated": False}
+        for w, s, e in zip(words, starts.tolist(), ends.tolist(), strict=True)
+    ]
+
+
+def rows(texts: list[str], seed: int = 0) -> tuple[list[Row], list[Row], list[Row]]:
+    """Audio, words and units rows of some texts with random times and units."""
+    rng = np.random.default_rng(seed)
+    audio, words, units = [], [], []
+    for i, text in enumerate(texts):
+        seconds = 0.3 * len(text.split()) + 1
+        key: Row = {"utterance_id": f"u{i}"}
+        split = "held_out" if i % 5 == 4 else "train"
+        meta = {"start": 10.0 * (i % 4), "duration": seconds, "speaker": "s", "language": "en", "split": split}
+        audio.append({**key, "recording_id": f"r{i // 4}", **meta})
+        words.append({**key, "words": timed(text, rng, seconds), "text": text, "text_origin": "given"})
+        streams = {
+            name: rng.integers(0, size, int(seconds * rate))
+            for name, size, rate in (("hubert", 60, 25), ("pitch", 9, 12.5), ("style", 5, 1))
+        }
+        units.append({**key, **streams})
+    return audio, words, units
+
+
+def tables(audio: list[Row], words: list[Row], units: list[Row]) -> list[pa.Table]:
+    names = list(SequencesStage.inputs[0].columns or ())
+    schema = pa.schema([SEQUENCES.field(name) for name in names])
+    return [table_of(audio, schema), table_of(words, WORDS), table_of(units, UNITS)]
+
+
+def run(folder: Path, *parts: list[Row], config: SequencesConfig = SIZES) -> list[Row]:
+    stage = SequencesStage(config, {"tokenizer": folder})
+    stage.setup()
+    found = stage.process(*tables(*parts))
+    assert found.schema == SEQUENCES
+    return found.to_pylist()
+
+
+def test_every_token_of_every_row_belongs_to_one_word(folders: dict[str, Path]) -> None:
+    texts = transcripts()[:200]
+    parts = rows(texts)
+    text = TextTokenizer.load(folders["llama3"])
+    vocabulary = vocabulary_for(text, SIZES)
+    for row, words, units in zip(run(folders["llama3"], *parts), parts[1], parts[2], strict=True):
+        assert row["reject_stage"] is None
+        assert row["text_ids"] == text.encode("".join(f" {word}" for word in words["text"].split()))
+        merged = merge_streams(Streams(units["hubert"], units["pitch"], units["style"]))
+        assert row["speech_ids"] == merged.ids(vocabulary).tolist()
+        assert row["words"] == words["text"].split()
+        starts = [word["start"] for word in words["words"]]
+        for i in range(len(starts)):  # start times lie in the word's slot, silence belongs to the earlier word
+            times = merged.times[row["speech_offsets"][i] : row["speech_offsets"][i + 1]]
+            assert i == 0 or (times >= starts[i]).all()
+            assert i == len(starts) - 1 or (times < starts[i + 1]).all()
+
+
+def test_base_has_phonetic_units_only(folders: dict[str, Path]) -> None:
+    base = SequencesConfig(hubert=60, pitch=0, style=0)
+    (row,) = run(folders["gpt2"], *rows(["one two three"]), config=base)
+    vocabulary = vocabulary_for(folders["gpt2"], base)
+    assert max(row["speech_ids"]) < vocabulary.size == vocabulary.text_size + 62
+
+
+def test_rows_with_too_few_timed_words_keep_their_speech(folders: dict[str, Path]) -> None:
+    audio, words, units = rows(["one two three", "four five six", "seven", "eight nine"])
+    words[0]["words"][1]["interpolated"] = True  # a third: allowed
+    for word in words[1]["words"][:2]:
+        word["interpolated"] = True
+    words[2].update(words=[], text=None)
+    words[3].update(words=None, text=None)
+    found = run(folders["gpt2"], audio, words, units)
+    assert [row["speech_only"] for row in found] == [False, True, True, True]
+    for row in found[1:]:
+        count = len(row["speech_ids"])
+        assert count > 0
+        assert (row["words"], row["text_ids"], row["text_offsets"]) == ([""], [], [0, 0])
+        assert (row["speech_offsets"], row["can_switch"]) == ([0, count], [True])
+
+
+def test_rejected_rows_travel_on_and_bad_ones_are_rejected(folders: dict[str, Path]) -> None:
+    audio, words, units = rows(["one two"] * 5)
+    words[1] = {"utterance_id": "u1", "reject_stage": "words", "reject_reason": "no alignment"}
+    audio[2].update(reject_stage="audio", reject_reason="empty file")
+    units[2] = {"utterance_id": "u2", "reject_stage": "audio", "reject_reason": "empty file"}
+    units[3].update(hubert=[], pitch=[], style=[])
+    words[4]["words"][0]["word"] = "\ud800".encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+    found = run(folders["gpt2"], audio, words, units)
+    reasons = [(row["reject_stage"], row["reject_reason"]) for row in found]
+    assert reasons[1:3] == [("words", "no alignment"), ("audio", "empty file")]
+    assert reasons[3][0] == "sequences"
+    assert "no speech units" in reasons[3][1]
+    assert (reasons[0], reasons[4]) == ((None, None), (None, None))
+    assert all(row["text_ids"] is None for row in found[1:4])
+    assert [row["recording_id"] for row in found] == [row["recording_id"] for row in audio]
+
+
+def test_wrong_sizes_and_unaligned_tables_stop_the_run(folders: dict[str, Path]) -> None:
+    parts = rows(["one two"])
+    with pytest.raises(SpiritLMError, match=r"tokens\.sequences"):
+        run(folders["gpt2"], *parts, config=SequencesConfig(hubert=10, pitch=9, style=5))
+    other = copy.deepcopy(parts[2])
+    other[0]["utterance_id"] = "another"
+    with pytest.raises(LakeError, match="same rows"):
+        run(folders["gpt2"], parts[0], parts[1], other)
+
+
+@given(st.lists(st.floats(0, 9), min_size=1, max_size=12), st.lists(st.floats(0, 10), max_size=60))
+def test_slots_cover_all_tokens(starts: list[float], times: list[float]) -> None:
+    starts, times = sorted(starts), sorted(times)
+    offsets = slots(starts, np.array(times)).tolist()
+    assert offsets[0] == 0
+    assert offsets[-1] == len(times)
+    assert offsets == sorted(offsets)
+    owners = np.repeat(np.arange(len(starts)), np.diff(offsets)).tolist()
+    assert owners == [max([i for i, start in enumerate(starts) if start <= time], default=0) for time in times]
+
+
+def test_words_out_of_order_lose_no_token() -> None:
+    assert slots([1.0, 0.5, None, 2.0], np.array([0.0, 0.7, 1.5, 2.5])).tolist() == [0, 2, 2, 3, 4]
+
+
+COUNTS = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), st.booleans()), min_size=1, max_size=25)
+
+
+@given(COUNTS)
+def test_between_switches_there_is_text_and_speech(counts: list[tuple[int, int, bool]]) -> None:
+    text, speech, allowed = (np.array(column) for column in zip(*counts, strict=True))
+    found = switches(text, speech, allowed)
+    assert found[0]
+    assert not (found[1:] & ~allowed[1:]).any()
+    starts = np.flatnonzero(found)
+    if text.sum() and speech.sum():
+        assert np.add.reduceat(text, starts).all()
+        assert np.add.reduceat(speech, starts).all()
+    if text.all() and speech.all():
+        assert (found[1:] == allowed[1:]).all()
+
+
+@settings(deadline=None, max_examples=5)
+@given(seed=st.integers(0, 1000))
+def test_examples_hold_every_document_once(folders: dict[str, Path], seed: int) -> None:
+    audio, words, units = rows(transcripts()[:40], seed)
+    words[7] = {"utterance_id": "u7", "reject_stage": "words", "reject_reason": "no alignment"}
+    models = {"tokenizer": folders["gpt2"]}
+    sequences = SequencesStage(SIZES, models).process(*tables(audio, words, units))
+    stage = ExamplesStage(CONFIG, models)
+    stage.setup()
+    found = stage.process(sequences)
+    assert found.schema == EXAMPLES
+    vocabulary = vocabulary_for(folders["gpt2"], SIZES)
+    for split in ("train", "held_out"):
+        wanted = [
+            (stream, document.key, document.ids.tolist())
+            for stream in STREAMS
+            for document in documents(
+                TableView.of(sequences), vocabulary, CONFIG, stream=stream, split=split, seed=0, epoch=0
+            )
+        ]
+        got = []
+        for row in found.to_pylist():
+            if row["split"] == split and row["reject_stage"] is None:
+                assert len(row["input_ids"]) <= CONFIG.context_length
+                o = row["segment_offsets"]
+                pieces = [row["input_ids"][a:b] for a, b in itertools.pairwise(o)]
+                got += list(zip(row["segment_streams"], row["segment_ids"], pieces, strict=True))
+        assert sorted(got) == sorted(wanted)
+    ids = found["example_id"].to_pylist()
+    assert len(set(ids)) == len(ids)
+    assert [(r["example_id"], r["reject_reason"]) for r in found.to_pylist() if r["reject_stage"]] == [
+        ("u7", "no alignment")
+    ]
+
+
+def test_importing_the_stages_loads_no_heavy_package() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, spiritlm_core.tokens.stage, spiritlm_core.tokens.fit, spiritlm_core.tokens.mix; "
+        "sys.exit(bool({'torch', 'transformers', 'tokenizers', 'sentencepiece', 'ray', 'prefect'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,126 @@
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from spiritlm_core.audio.codec import decode_flac
+from spiritlm_core.errors import ModelReferenceError, RecipeError
+from spiritlm_core.lake.schema import UNITS
+from spiritlm_core.units.extractor import UnitExtractor
+from spiritlm_core.units.stage import UnitsStage
+from spiritlm_core.units.types import CHUNK, Units, hubert_count, pitch_count, style_count
+from tests.units.conftest import CONFIG
+from tests.units.synthetic import row, speech, table
+
+LENGTHS = (0, 100, 1279, 1280, 1919, 1920, 15_999, 16_000, 20_111)
+
+
+@pytest.fixture(scope="module")
+def extractor(models: dict[str, Path]) -> UnitExtractor:
+    return UnitExtractor(models, CONFIG)
+
+
+def equal(one: Units, other: Units) -> bool:
+    return all(np.array_equal(getattr(one, s), getattr(other, s)) for s in ("hubert", "pitch", "style"))
+
+
+def test_counts_and_ranges(extractor: UnitExtractor) -> None:
+    for length, units in zip(LENGTHS, extractor.encode([speech(3, 2.0)[:n] for n in LENGTHS]), strict=True):
+        assert units.pitch is not None
+        assert units.style is not None
+        assert len(units.hubert) == hubert_count(length)
+        assert len(units.pitch) == pitch_count(length)
+        assert len(units.style) == style_count(length)
+        assert (units.hubert.dtype, units.pitch.dtype, units.style.dtype) == (np.int16, np.int8, np.int8)
+        assert all((s >= 0).all() for s in (units.hubert, units.pitch, units.style))
+        assert (units.hubert < 20).all()
+        assert (units.pitch < 16).all()
+        assert (units.style < 4).all()
+
+
+@pytest.mark.parametrize("batch_frames", [0, 400])
+def test_batch_equals_one_at_a_time(
+    extractor: UnitExtractor, batch_frames: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips = [speech(i, 0.4 + 0.11 * i) for i in range(5)]
+    alone = [extractor.encode([clip])[0] for clip in clips]
+    monkeypatch.setattr(extractor.hubert, "batch_frames", batch_frames)
+    assert all(map(equal, extractor.encode(clips), alone))
+    assert all(map(equal, extractor.encode(clips[::-1]), alone[::-1]))
+
+
+def test_long_audio_is_encoded_in_pieces(models: dict[str, Path]) -> None:
+    base = UnitExtractor({role: models[role] for role in ("hubert", "quantizer")})
+    waveform = np.tile(speech(0, 25.0), 5)[: CHUNK + 30_000]
+    whole, first, second = base.encode([waveform, waveform[:CHUNK], waveform[CHUNK:]])
+    assert np.array_equal(whole.hubert, np.concatenate([first.hubert, second.hubert]))
+    assert len(whole.hubert) == 2499 + hubert_count(30_000)
+    assert len(base.encode([waveform[: CHUNK + 1000]])[0].hubert) == 2499
+
+
+def test_units_tell_sounds_apart(extractor: UnitExtractor, audio: pa.Table, summaries: dict[str, dict]) -> None:
+    assert summaries["quantizer"]["units_used"] == 20
+    assert summaries["quantizer"]["perplexity"] > 10
+    clip = decode_flac(audio["audio"][11].as_py())
+    (units,) = extractor.encode([clip])
+    assert len(np.unique(units.hubert)) > 5
+
+
+def test_silence_has_units(extractor: UnitExtractor) -> None:
+    (units,) = extractor.encode([np.zeros(20_000, np.float32)])
+    assert units.pitch is not None
+    assert (len(units.hubert), len(units.pitch)) == (hubert_count(20_000), pitch_count(20_000))
+    assert len(np.unique(units.pitch[2:-2])) == 1
+
+
+def stage_on(models: dict[str, Path], *roles: str) -> UnitsStage:
+    stage = UnitsStage(CONFIG, {role: models[role] for role in roles})
+    stage.setup()
+    return stage
+
+
+def columns(audio: pa.Table) -> pa.Table:
+    return audio.select(list(UnitsStage.inputs[0].columns or ()))
+
+
+def test_every_row_stays_a_row(models: dict[str, Path], audio: pa.Table) -> None:
+    upstream = {**row("up", speech(1, 1.0)), "audio": None, "reject_stage": "audio", "reject_reason": "noise"}
+    broken = {**row("broken", speech(2, 1.0)), "audio": b"fLaC and then nothing"}
+    rows = audio.to_pylist()[:2]
+    stage = stage_on(models, "hubert", "quantizer", "pitch", "style")
+    out = stage.process(columns(table(rows[0], upstream, broken, rows[1])))
+    assert out.schema == UNITS
+    assert out["utterance_id"].to_pylist() == [rows[0]["utterance_id"], "up", "broken", rows[1]["utterance_id"]]
+    assert out["reject_stage"].to_pylist() == [None, "audio", "units", None]
+    assert out["reject_reason"][1].as_py() == "noise"
+    assert out["reject_reason"][2].as_py()
+    for stream in ("hubert", "pitch", "style"):
+        assert [units is None for units in out[stream].to_pylist()] == [False, True, True, False]
+    assert stage.process(columns(table(rows[1])))["hubert"][0] == out["hubert"][3]
+
+
+def test_base_has_phonetic_units_only(models: dict[str, Path], audio: pa.Table) -> None:
+    out = stage_on(models, "hubert", "quantizer").process(columns(audio))
+    assert out["pitch"].null_count == out["style"].null_count == len(audio)
+    assert out["hubert"].null_count == 0
+
+
+def test_machine_errors_are_not_rejections(
+    models: dict[str, Path], audio: pa.Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    stage = stage_on(models, "hubert", "quantizer")
+    monkeypatch.setattr(stage._extractor, "encode", fail)
+    with pytest.raises(MemoryError):
+        stage.process(columns(audio))
+
+
+def test_models_that_do_not_fit_are_refused(models: dict[str, Path]) -> None:
+    with pytest.raises(ModelReferenceError, match="quantizer"):
+        UnitExtractor({"hubert": models["hubert"]})
+    larger = CONFIG.model_copy(update={"quantizer": CONFIG.quantizer.model_copy(update={"units": 30})})
+    with pytest.raises(RecipeError, match=r"quantizer\.units is 30, but the model at hand has 20"):
+        UnitExtractor(models, larger)
