@@ -49,9 +49,12 @@ def _hubert(recipe: Recipe) -> Models:
     return {"hubert": recipe.units.hubert.model or "hubert"}
 
 
+def _asr(recipe: Recipe) -> Models:
+    return {"asr": recipe.align.asr} if recipe.align.asr else {}
+
+
 def _align_models(recipe: Recipe) -> Models:
-    models = {"asr": recipe.align.asr} if recipe.align.asr else {}
-    return {**models, "aligner": recipe.align.aligner or "aligner"}
+    return {**_asr(recipe), "aligner": recipe.align.aligner or "aligner"}
 
 
 def _base(recipe: Recipe) -> Models:
@@ -76,6 +79,7 @@ STAGES: tuple[StageSpec, ...] = (
         "artifact",
         "spiritlm_core.align.fit:AlignerFit",
         config=lambda recipe: recipe.align.fit,
+        models=_asr,
         wanted=lambda recipe: recipe.align.aligner is None,
         pinned=True,
         about="alignment model fitted on the corpus",
@@ -84,7 +88,7 @@ STAGES: tuple[StageSpec, ...] = (
         "words",
         "table",
         "spiritlm_core.align.stage:WordsStage",
-        config=lambda recipe: recipe.align,
+        config=lambda recipe: recipe.align.words,
         models=_align_models,
         about="words and their times (WhisperX)",
     ),

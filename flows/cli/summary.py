@@ -7,15 +7,18 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.table import Table
 
-COLUMNS = ("stage", "rows in", "rows out", "rejected", "hours", "shards", "computed", "reused", "seconds")
+COLUMNS = ("stage", "in", "out", "rejected", "hours", "shards", "computed", "reused", "seconds")
 
 
 def print_summary(result: dict[str, Any], out: TextIO) -> None:
     """Print the summary of a run."""
     console = Console(file=out, highlight=False)
     console.print(stage_table(result["stages"]))
-    for sample in result.get("samples", []):
-        _print_sample(console, sample)
+    if result.get("samples"):
+        from spiritlm_core.evaluate.samples import lines
+
+        for line in lines(result["samples"]):
+            console.print(line, markup=False, soft_wrap=True)
     if "report" in result:
         console.print(f"report:          {result['report']}", soft_wrap=True)
     if "model" in result:
@@ -41,14 +44,3 @@ def _cells(report: dict[str, Any]) -> list[str]:
     rows = [str(report[key]) for key in ("rows_in", "rows_out", "rejected")]
     hours = f"{report['hours']:.2f}" if report["hours"] else ""
     return [*rows, hours, *shards, seconds]
-
-
-def _print_sample(console: Console, sample: dict[str, Any]) -> None:
-    console.rule(str(sample.get("task", sample.get("kind", "sample"))), align="left")
-    for key in ("prompt", "output", "generated", "answer", "reference"):
-        if key in sample:
-            console.print(f"{key:>10}: {_short(str(sample[key]))}", markup=False, soft_wrap=True)
-
-
-def _short(text: str, limit: int = 300) -> str:
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -35,7 +35,7 @@ class CTCShape:
         channels: Width of the hidden layers.
         layers: Number of residual convolution blocks.
         mels: Mel bands of the front end.
-        shift: Constant time bias of the spikes in seconds (late is positive), removed at the input.
+        shift: Constant delay of the spikes in seconds, removed in whole frames.
     """
 
     language: str
@@ -76,8 +76,10 @@ class LogMel(nn.Module):
         steps = padded.unfold(-1, _WINDOW, _HOP)
         steps = steps - steps.mean(-1, keepdim=True)
         power = torch.fft.rfft(steps * self.window, _FFT).abs().square()
-        # The floor is relative to digital full scale: -90 dB, below the noise of 16-bit recordings.
-        mel = torch.log(power @ self.bank + 1e-6)
+        energy = power @ self.bank
+        # The floor is 50 dB below the loudest band of the utterance: the level of the recording and of its
+        # noise, even digital silence, then make no difference.
+        mel = torch.log(energy + 1e-5 * energy.amax((1, 2), keepdim=True) + 1e-10)
         mean, std = mel.mean(1, keepdim=True), mel.std((1, 2), keepdim=True, correction=0)
         return ((mel - mean) / (std + 1e-3)).reshape(mel.shape[0], frames, -1)
 
@@ -126,8 +128,10 @@ class CTCAligner(nn.Module):
         Returns:
             Logits at 50 frames a second.
         """
-        late = round(self.shape.shift * SAMPLE_RATE)
-        return Emission(self.emit(self.front_end(nn.functional.pad(waveform, (-late, late)))))
+        late = round(self.shape.shift * FRAME_RATE)
+        features = self.front_end(waveform)
+        features = torch.cat([features, features[:, -1:].expand(-1, late, -1)], dim=1)
+        return Emission(self.emit(features)[:, late:])
 
     def emit(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits of features (batch, frames, 2 * mels); `mask` (batch, frames) marks what is no padding."""

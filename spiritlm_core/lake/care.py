@@ -150,7 +150,7 @@ def _drop_local_copies(lake: Lake, sweep: Sweep) -> None:
             name, key = PurePosixPath(path).parts[1], PurePosixPath(path).stem
             shutil.rmtree(root / "cache" / "artifacts" / name / key, ignore_errors=True)
     for work in root.glob("work/*/*"):
-        if work.is_dir() and lake.store.exists(manifest_path(work.parent.name, work.name)):
+        if work.is_dir() and lake.store.exists(manifest_path(work.parent.name, work.stem)):
             shutil.rmtree(work, ignore_errors=True)
 
 

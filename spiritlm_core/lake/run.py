@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -100,19 +99,22 @@ def commit_build(lake: Lake, plan: ArtifactPlan, stage: ArtifactStage, build: Bu
     with build_lock(work):
         if found := lake.read_artifact(plan.name, plan.key):
             return found, False
-        began = time.monotonic()
+        began, out = time.monotonic(), work.with_suffix(".out")
         work.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f"spiritlm-{plan.name}-") as out:
-            summary = build(Path(out), work)
-            artifact = lake.commit_artifact(
-                stage,
-                Path(out),
-                key=plan.key,
-                identity=plan.call.identity,
-                models=plan.call.digests,
-                inputs={table: snapshot.fingerprint for table, snapshot in plan.inputs.items()},
-                summary=summary,
-                seconds=time.monotonic() - began,
-            )
+        # Beside `work`, not in /tmp: training workers on other machines write to it through the same shared storage.
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir()
+        summary = build(out, work)
+        artifact = lake.commit_artifact(
+            stage,
+            out,
+            key=plan.key,
+            identity=plan.call.identity,
+            models=plan.call.digests,
+            inputs={table: snapshot.fingerprint for table, snapshot in plan.inputs.items()},
+            summary=summary,
+            seconds=time.monotonic() - began,
+        )
+        shutil.rmtree(out, ignore_errors=True)
         shutil.rmtree(work, ignore_errors=True)
     return artifact, True

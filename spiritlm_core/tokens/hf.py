@@ -70,6 +70,8 @@ def write_config(out: Path, values: dict[str, Any]) -> None:
     A class such as LlamaTokenizer rebuilds the pipeline from the vocabulary in some versions, with a prefix space.
     """
     kept = {key: values[key] for key in _KEPT if key in values}
+    if isinstance(kept.get("extra_special_tokens"), list):  # written by transformers 5, unreadable to 4
+        kept["additional_special_tokens"] = kept.pop("extra_special_tokens")
     fixed = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
     write_json(out / "tokenizer_config.json", {**kept, **fixed})
 

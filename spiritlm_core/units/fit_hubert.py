@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -31,6 +32,15 @@ if TYPE_CHECKING:
 
 _CHECKPOINT_EVERY = 50
 _FRAMES_CLUSTERED = 100_000
+_PREPROCESSOR = {
+    "feature_extractor_type": "Wav2Vec2FeatureExtractor",
+    "do_normalize": False,
+    "feature_size": 1,
+    "padding_side": "right",
+    "padding_value": 0.0,
+    "return_attention_mask": True,
+    "sampling_rate": 16_000,
+}
 Labels = list[NDArray[np.int64]]
 Waveforms = list[NDArray[np.float32]]
 
@@ -165,7 +175,7 @@ class _Fit:
         logits = model.train()(waveforms, masked)
         loss = hubert_loss(logits, labels, masked, self.config.masked_weight)
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         return [loss.item(), (logits.argmax(-1) == labels)[masked].float().mean().item()]
@@ -188,7 +198,5 @@ def _metrics(history: list[list[float]]) -> dict[str, Any]:
 
 
 def _save(model: MaskedPrediction, out: Path) -> None:
-    from transformers import Wav2Vec2FeatureExtractor
-
-    model.hubert.to("cpu").save_pretrained(out)
-    Wav2Vec2FeatureExtractor(do_normalize=False, return_attention_mask=True).save_pretrained(out)
+    model.cpu().hubert.save_pretrained(out)
+    (out / "preprocessor_config.json").write_text(json.dumps(_PREPROCESSOR, indent=2, sort_keys=True) + "\n")

@@ -116,6 +116,8 @@ class _Fit:
 
     def _step(self, step: int) -> float:
         """One update from randomness that depends on (seed, step) alone."""
+        import torch
+
         rng = np.random.default_rng([self.config.seed, step])
         batch = self._crops(rng)
         for group in self.optimizer.param_groups:
@@ -130,7 +132,7 @@ class _Fit:
         loss = self._loss(self.coder.decode(straight_through), batch)
         loss = loss + self.config.commitment * ((embedded - quantized) ** 2).mean()
         self.optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         self.optimizer.step()
         self._move_codes(flat, units.flatten())
         self._restart_codes(flat, rng)
@@ -154,7 +156,8 @@ class _Fit:
         weight = voiced + _UNVOICED_WEIGHT * (1 - voiced)
         f0 = (weight * (output[:, 0] - target[:, 0]) ** 2).sum() / weight.sum()
         voicing = binary_cross_entropy_with_logits(output[:, 1], voiced)
-        return _F0_WEIGHT * f0 + _VOICING_WEIGHT * voicing
+        loss: torch.Tensor = _F0_WEIGHT * f0 + _VOICING_WEIGHT * voicing
+        return loss
 
     def _move_codes(self, embedded: torch.Tensor, units: torch.Tensor) -> None:
         """Moving averages of what each code was chosen for (arXiv 1711.00937, eq. 6-8)."""

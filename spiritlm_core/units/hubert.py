@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import HubertConfig, HubertModel
-from transformers.utils import logging
+from transformers.utils import logging as transformers_logging
 
 from spiritlm_core.errors import ModelReferenceError
 from spiritlm_core.units.config import FRAME, on_grid
@@ -36,7 +37,8 @@ class HubertFeatures:
 
     def __init__(self, model: HubertModel, layers: Sequence[int], *, normalize: bool = False) -> None:
         """`normalize`: bring each waveform to zero mean and unit variance first, as the model's preprocessor says."""
-        self.model = model.eval()
+        self.model = model
+        self.model.train(False)
         self.layers = tuple(sorted(set(layers)))
         self._normalize = normalize
         self._pool = FRAME // prod(model.config.conv_stride)
@@ -62,9 +64,9 @@ class HubertFeatures:
     def __call__(self, waveforms: Sequence[Waveform]) -> list[Features]:
         """Features of each waveform of at least 1280 samples, in the order given.
 
-        A padded batch holds at most `batch_frames` frames; 0, the default on a CPU where batches gain nothing,
-        is one clip at a time. Padding is masked, so the neighbours of a clip reach no further than the last bits of
-        floating-point rounding.
+        A padded batch holds at most `batch_frames` frames; 0, the default on a CPU, is one clip at a time,
+        and then results are the same to the last bit whatever the neighbours. In a padded batch padding is masked, so
+        that neighbours reach no further than the rounding of floating-point numbers.
         """
         results: dict[int, Features] = {}
         for batch in _batches([len(waveform) for waveform in waveforms], self.batch_frames):
@@ -105,7 +107,8 @@ class HubertFeatures:
         return samples
 
     def _project(self, waveforms: torch.Tensor) -> torch.Tensor:
-        return self.model.feature_projection(self.model.feature_extractor(waveforms).transpose(1, 2))
+        frames: torch.Tensor = self.model.feature_projection(self.model.feature_extractor(waveforms).transpose(1, 2))
+        return frames
 
     @contextmanager
     def _record(self) -> Iterator[dict[int, torch.Tensor]]:
@@ -176,9 +179,9 @@ def _batches(lengths: Sequence[int], batch_frames: int) -> Iterator[list[int]]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silence the report about the blocks left out on purpose."""
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity(logging.ERROR)
     try:
         yield
     finally:
-        logging.set_verbosity(before)
+        transformers_logging.set_verbosity(before)

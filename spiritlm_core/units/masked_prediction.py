@@ -92,25 +92,28 @@ def hubert_config(config: HubertConfig) -> HubertModelConfig:
 
     Layer norm in the convolutions keeps a clip independent of what it is batched or joined with.
     """
-    return HubertModelConfig(
-        hidden_size=config.hidden_size,
-        num_hidden_layers=config.layers,
-        num_attention_heads=config.heads,
-        intermediate_size=4 * config.hidden_size,
-        conv_dim=config.conv_channels,
-        conv_kernel=config.conv_kernels,
-        conv_stride=config.conv_strides,
-        num_feat_extract_layers=len(config.conv_channels),
-        feat_extract_norm="layer",
-        do_stable_layer_norm=True,
-        num_conv_pos_embeddings=config.position_kernel,
-        num_conv_pos_embedding_groups=np.gcd(config.hidden_size, 16).item(),
-        mask_time_prob=config.mask_prob,
-        mask_time_length=config.mask_length,
-        **dict.fromkeys(
-            ("layerdrop", "hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout"), 0.0
-        ),
-    )
+    settings = {
+        "hidden_size": config.hidden_size,
+        "num_hidden_layers": config.layers,
+        "num_attention_heads": config.heads,
+        "intermediate_size": 4 * config.hidden_size,
+        "conv_dim": config.conv_channels,
+        "conv_kernel": config.conv_kernels,
+        "conv_stride": config.conv_strides,
+        "num_feat_extract_layers": len(config.conv_channels),
+        "feat_extract_norm": "layer",
+        "do_stable_layer_norm": True,
+        "num_conv_pos_embeddings": config.position_kernel,
+        "num_conv_pos_embedding_groups": np.gcd(config.hidden_size, 16).item(),
+        "mask_time_prob": config.mask_prob,
+        "mask_time_length": config.mask_length,
+        "layerdrop": 0.0,
+        "hidden_dropout": 0.0,
+        "attention_dropout": 0.0,
+        "activation_dropout": 0.0,
+        "feat_proj_dropout": 0.0,
+    }
+    return HubertModelConfig.from_dict(settings)
 
 
 def gabor_filters(channels: int, kernel: int) -> torch.Tensor:

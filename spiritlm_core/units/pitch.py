@@ -51,7 +51,8 @@ class Residual(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Shape is kept: float32[B, width, F]."""
-        return x + self.layers(x)
+        y: torch.Tensor = x + self.layers(x)
+        return y
 
 
 class PitchCoder(nn.Module):
@@ -75,7 +76,8 @@ class PitchCoder(nn.Module):
 
     def embed(self, contours: torch.Tensor) -> torch.Tensor:
         """Encoder output, float32[B, M, embedding]."""
-        return self.encoder(contours).transpose(1, 2)
+        embedded: torch.Tensor = self.encoder(contours).transpose(1, 2)
+        return embedded
 
     def nearest(self, embedded: torch.Tensor) -> torch.Tensor:
         """Index of the nearest code by squared distance, int64[...]; the first one on a tie."""
@@ -84,7 +86,8 @@ class PitchCoder(nn.Module):
 
     def decode(self, embedded: torch.Tensor) -> torch.Tensor:
         """Octaves and voicing logits, float32[B, 2, 16 M], from float32[B, M, embedding]."""
-        return self.decoder(embedded.transpose(1, 2))
+        decoded: torch.Tensor = self.decoder(embedded.transpose(1, 2))
+        return decoded
 
     @torch.inference_mode()
     def encode(self, contours: NDArray[np.float32]) -> NDArray[np.int8]:

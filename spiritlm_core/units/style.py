@@ -96,7 +96,8 @@ class StyleModel:
     def project(self, vectors: Frames, speaker: str | None) -> Frames:
         """Vectors without the speaker's mean, float32[K, 9 + C]; what is missing counts as average."""
         mean = self.means[self.speakers.get(speaker or "", 0)]
-        return np.nan_to_num(vectors - mean, nan=0.0) @ self.projection
+        projected: Frames = np.nan_to_num(vectors - mean, nan=0.0) @ self.projection
+        return projected
 
     def encode(self, vectors: Frames, speaker: str | None = None) -> NDArray[np.int8]:
         """Units int8[K]; a speaker who was not in the train split gets the mean over everybody."""

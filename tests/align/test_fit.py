@@ -145,10 +145,10 @@ def test_the_shift_moves_what_the_model_hears(tmp_path):
     torch.manual_seed(0)
     model = CTCAligner(CTCShape("en", ("<pad>", "|", "a"), 16, 2, 16)).eval()
     waveform = torch.randn(1, 16_000)
-    late = CTCAligner(CTCShape("en", ("<pad>", "|", "a"), 16, 2, 16, shift=0.04)).eval()
+    late = CTCAligner(CTCShape("en", ("<pad>", "|", "a"), 16, 2, 16, shift=0.041)).eval()
     late.load_state_dict(model.state_dict())
-    ahead = torch.nn.functional.pad(waveform, (-640, 640))
-    assert torch.equal(late(waveform).logits, model(ahead).logits)
+    assert late(waveform).logits.shape == model(waveform).logits.shape
+    assert torch.allclose(late(waveform).logits[:, :30], model(waveform).logits[:, 2:32], atol=1e-5)
     save_aligner(late, tmp_path)
     assert load_aligner(tmp_path).shape == late.shape
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')

@@ -128,7 +128,7 @@ def test_the_transcript_of_a_long_recording_is_placed(fitted, speech):
     placed = [found[f"long-{i}"] for i in range(len(speech))]
     assert sum(placed, []) == rows[0]["recording_text"].split()
     wrong = sum(abs(len(words) - len(text.split())) for words, (text, _) in zip(placed, speech, strict=True))
-    assert wrong <= 4
+    assert wrong <= 10
 
 
 class Scripted:

@@ -91,7 +91,7 @@ def test_folder_markers_are_no_objects(store, seaweedfs):
 
 
 def test_create_has_one_winner(store):
-    for attempt in range(5):
+    for attempt in range(3):
         with ThreadPoolExecutor(8) as pool:
             won = list(pool.map(lambda i, path: store.create(path, str(i).encode()), range(8), [f"race/{attempt}"] * 8))
         assert sum(won) == 1
@@ -189,19 +189,20 @@ def test_verify_and_garbage_collection(lake):
 # --- errors ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
-def test_a_missing_bucket_is_said(seaweedfs, name):
-    with pytest.raises(LakeError, match="s3://no-such-bucket-here/lake.*AWS_ENDPOINT_URL.*bucket exists"):
-        OPERATIONS[name](open_store("s3://no-such-bucket-here/lake"))
+def test_a_missing_bucket_is_said(seaweedfs):
+    store = open_store("s3://no-such-bucket-here/lake")
+    for operation in OPERATIONS.values():
+        with pytest.raises(LakeError, match="s3://no-such-bucket-here/lake.*AWS_ENDPOINT_URL.*bucket exists"):
+            operation(store)
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
-def test_wrong_credentials_are_said(seaweedfs, monkeypatch, name):
+def test_wrong_credentials_are_said(seaweedfs, monkeypatch):
     """Above all `exists`: "no access" taken for "not there" would compute everything again."""
     open_store(seaweedfs.uri).write("a", b"1")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-    with pytest.raises(LakeError, match="access denied.*AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY"):
-        OPERATIONS[name](open_store(seaweedfs.uri))
+    for operation in OPERATIONS.values():
+        with pytest.raises(LakeError, match="access denied.*AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY"):
+            operation(open_store(seaweedfs.uri))
 
 
 def test_no_credentials_are_said(seaweedfs, monkeypatch):

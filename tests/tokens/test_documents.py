@@ -131,11 +131,17 @@ def test_a_word_longer_than_the_context_is_cut() -> None:
 
 
 def test_the_pieces_of_a_long_word_stay_in_one_modality() -> None:
-    text, speech = np.arange(8), np.repeat(np.arange(8), 100)  # word i is text token 10 + i, or 100 times speech token i
+    text, speech = (
+        np.arange(8),
+        np.repeat(np.arange(8), 100),
+    )  # word i is text token 10 + i, or 100 times speech token i
     row = {
         **segment(np.random.default_rng(0), "r", 0, 8, straddle=0, empty=0),
-        **{"text_ids": text + 10, "text_offsets": np.arange(9), "can_switch": [True] * 8},
-        **{"speech_ids": speech + VOCABULARY.speech_marker + 1, "speech_offsets": np.arange(9) * 100},
+        "text_ids": text + 10,
+        "text_offsets": np.arange(9),
+        "can_switch": [True] * 8,
+        "speech_ids": speech + VOCABULARY.speech_marker + 1,
+        "speech_offsets": np.arange(9) * 100,
     }
     for epoch in range(20):
         found = made([row], "interleaved", LONG.model_copy(update={"context_length": 60}), epoch)

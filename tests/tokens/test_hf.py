@@ -67,6 +67,19 @@ def test_chat_templates_and_special_tokens_stay(folders: dict[str, Path], tmp_pa
     assert (ids[0], ids[-1]) == (1, full.eos_token_id)
 
 
+def test_a_config_written_by_transformers_5_is_readable_to_4(folders: dict[str, Path], tmp_path: Path) -> None:
+    source = tmp_path / "five"
+    shutil.copytree(folders["gpt2"], source)
+    config = json.loads((source / "tokenizer_config.json").read_text())
+    config.update(tokenizer_class="TokenizersBackend", extra_special_tokens=["<|im_start|>"])
+    (source / "tokenizer_config.json").write_text(json.dumps(config))
+    save_tokenizer(source, vocabulary_for(source, SequencesConfig()), tmp_path / "out")
+    saved = json.loads((tmp_path / "out/tokenizer_config.json").read_text())
+    assert "extra_special_tokens" not in saved
+    assert saved["additional_special_tokens"] == ["<|im_start|>"]
+    assert saved["tokenizer_class"] == "PreTrainedTokenizerFast"
+
+
 def test_a_vocabulary_of_another_tokenizer_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(SpiritLMError, match="but the vocabulary is for 32000"):
         save_tokenizer(folders["gpt2"], Vocabulary(32000), tmp_path)

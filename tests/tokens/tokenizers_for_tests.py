@@ -99,7 +99,7 @@ def llama_2(out: Path) -> Path | None:
     slow = out / "slow"
     slow.mkdir(parents=True)
     shutil.copyfile(model, slow / "tokenizer.model")
-    names = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    names = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "add_bos_token": True}
     (slow / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "LlamaTokenizer", **names}))
     take(slow, out)
     return out

@@ -19,7 +19,7 @@ from tests.units.conftest import CONFIG
 from tests.units.synthetic import row, speech, table
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
@@ -28,7 +28,7 @@ def fit(
 ) -> dict[str, np.ndarray]:
     def progress(fraction: float, message: str) -> None:
         if fraction >= kill_at:
-            raise Killed(message)
+            raise KilledError(message)
 
     out = folder / "out"
     out.mkdir(parents=True, exist_ok=True)
@@ -45,7 +45,7 @@ def test_killed_fit_resumes_to_the_same_weights(
 ) -> None:
     monkeypatch.setattr(fit_hubert, "_CHECKPOINT_EVERY", 4)
     for kill_at in (0.2, 0.7):
-        with pytest.raises(Killed):
+        with pytest.raises(KilledError):
             fit(audio, tmp_path, kill_at=kill_at)
     assert same(fit(audio, tmp_path), load_file(models["hubert"] / "model.safetensors"))
 

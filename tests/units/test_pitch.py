@@ -19,7 +19,7 @@ from tests.units.synthetic import row, table, vowel
 SAMPLES = 24_000
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
@@ -92,10 +92,10 @@ def test_killed_fit_resumes_to_the_same_codes(
 
     def kill(fraction: float, message: str) -> None:
         if fraction > 0.7:
-            raise Killed(message)
+            raise KilledError(message)
 
     stage, tables = PitchFit(CONFIG.pitch, {}), {"audio": TableView.of(audio)}
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         stage.build(tables, tmp_path, tmp_path / "work", kill)
     stage.build(tables, tmp_path, tmp_path / "work", lambda *_: None)
     whole = PitchCoder.load(models["pitch"]).state_dict()

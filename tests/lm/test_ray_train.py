@@ -1,0 +1,118 @@
+"""The stage under Ray Train: the same model as in one process, whoever is killed on the way."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from spiritlm_core.lm.config import LmCompute
+from spiritlm_core.lm.errors import TrainingError
+from spiritlm_core.lm.job import Job
+from tests.lm.conftest import tiny_config
+from tests.lm.test_train import assert_same_weights, losses, run
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+
+STEPS = 120
+START_RAY = "import ray; ray.init('local', num_cpus=2, include_dashboard=False, log_to_driver=False)\n"
+
+
+@pytest.fixture(scope="module")
+def ray_runtime() -> Iterator[None]:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    ray = pytest.importorskip("ray")
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def long(job: Job) -> Job:
+    job.work.mkdir(parents=True, exist_ok=True)
+    return replace(
+        job, config=tiny_config(steps=STEPS), compute=LmCompute(cpus_per_worker=1, checkpoint_every=4, log_every=2)
+    )
+
+
+def trained(job: Job, progress: object = None) -> dict[str, object]:
+    from tasks.train import run_model_stage
+
+    told = progress or (lambda _fraction, _message: None)
+    models, tables = {"tokenizer": job.tokenizer}, {"sequences": job.sequences}
+    return run_model_stage(job.config, job.compute, models, tables, job.out, job.work, told)  # type: ignore[arg-type]
+
+
+def expected(job: Job) -> Path:
+    other = replace(job, work=job.work.parent / "undisturbed", out=job.out.parent / "expected")
+    run(other)
+    return other.out
+
+
+def kill_worker() -> bool:
+    """SIGKILL to the training worker of the Ray that this process started, if it is there."""
+    import psutil
+
+    for process in psutil.Process().children(recursive=True):
+        if "RayTrainWorker" in " ".join(process.cmdline()):
+            process.kill()
+            return True
+    return False
+
+
+def test_killed_worker_is_replaced_and_the_result_is_the_same(long: Job, ray_runtime: None) -> None:
+    killed: list[str] = []
+
+    def progress(_fraction: float, message: str) -> None:
+        if message.startswith("step") and not killed and kill_worker():
+            killed.append(message)
+
+    summary = trained(long, progress)
+    assert killed
+    assert f"step {STEPS}/" not in killed[0], "training was over before the worker was killed"
+    assert summary["steps"] == STEPS
+    undisturbed = expected(long)
+    assert losses(long.out) == losses(undisturbed)
+    assert_same_weights(long.out, undisturbed)
+
+
+def test_killed_driver_goes_on_under_the_same_name(long: Job, ray_runtime: None) -> None:
+    (long.work.parent / "job.pickle").write_bytes(pickle.dumps(long))
+    code = START_RAY + (
+        "import pickle, sys; from pathlib import Path; from tests.lm.test_ray_train import trained\n"
+        f"trained(pickle.loads(Path({str(long.work.parent / 'job.pickle')!r}).read_bytes()))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    driver = subprocess.Popen([sys.executable, "-c", code], env=environment, start_new_session=True)
+    until = time.monotonic() + 300
+    while not list(long.work.glob("checkpoints/step-*/state.json")):
+        assert driver.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    os.killpg(driver.pid, signal.SIGKILL)
+    driver.wait()
+    assert not long.out.exists()
+    trained(long)
+    assert losses(long.out) == losses(expected(long))
+
+
+def test_what_the_caller_can_act_on_is_not_tried_again(long: Job, ray_runtime: None) -> None:
+    half = long.work / "checkpoints" / "step-00000004"
+    half.mkdir(parents=True)
+    (half / "state.json").write_text('{"vocabulary": "of another model", "step": 4}')
+    began = time.monotonic()
+    with pytest.raises(TrainingError, match="trained with vocabulary of another"):
+        trained(long)
+    assert time.monotonic() - began < 300
+    greedy = replace(long, compute=LmCompute(workers=64))
+    with pytest.raises(TrainingError, match="do not fit"):
+        trained(greedy)
