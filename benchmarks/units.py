@@ -1,11 +1,11 @@
 """Fit every unit model on the English prompts, extract all units, and judge them against phones.
 
     apt-get download asterisk-core-sounds-en-g722 asterisk-core-sounds-en && for p in *.deb; do dpkg -x $p PROMPTS; done
-    python benchmarks/units.py PROMPTS [--work DIR] [--json FILE]
+    python benchmarks/units.py PROMPTS [--work DIR] [--json FILE] [--phonetic] [--hubert '{"masked_weight": 1.0}']
 
 Phone labels are a forced alignment of the transcripts by pocketsphinx (its bundled GMM model), which is itself
 not exact; purity and PNMI follow HuBERT (arXiv 2106.07447, §V.B) and are compared with k-means on MFCC frames
-of the same clips. All figures of the judgement are over every clip with a usable alignment, train rows included.
+of the same train clips. The judgement is over every clip with a usable alignment, train rows included.
 """
 
 from __future__ import annotations
@@ -75,19 +75,20 @@ def prompts(root: Path) -> tuple[pa.Table, dict[str, str]]:
     return table_of(rows, AUDIO), texts
 
 
-def fit(audio: TableView, work: Path) -> dict[str, Path]:
+def fit(audio: TableView, work: Path, hubert: HubertConfig, *, phonetic: bool) -> dict[str, Path]:
     from spiritlm_core.units.fit_hubert import HubertFit
     from spiritlm_core.units.fit_pitch import PitchFit
     from spiritlm_core.units.fit_quantizer import QuantizerFit
     from spiritlm_core.units.fit_style import StyleFit
 
     models: dict[str, Path] = {}
-    for stage, config in (
-        (HubertFit, QUICKSTART.hubert),
+    stages = [
+        (HubertFit, hubert),
         (QuantizerFit, QUICKSTART.quantizer),
         (PitchFit, QUICKSTART.pitch),
         (StyleFit, QUICKSTART.style),
-    ):
+    ]
+    for stage, config in stages[: 2 if phonetic else 4]:
         out = work / stage.name
         out.mkdir(parents=True, exist_ok=True)
         with timed(stage.name):
@@ -182,7 +183,8 @@ def mfcc_units(audio: pa.Table) -> dict[str, np.ndarray]:
     frames = {
         n: mfcc_25hz(torch.from_numpy(decode_flac(a))) for n, a in zip(names, audio["audio"].to_pylist(), strict=True)
     }
-    kmeans = fit_kmeans(np.concatenate(list(frames.values())), QUICKSTART.quantizer.units, seed=0)
+    train = [n for n, split in zip(names, audio["split"].to_pylist(), strict=True) if split == "train"]
+    kmeans = fit_kmeans(np.concatenate([frames[n] for n in train]), QUICKSTART.quantizer.units, seed=0)
     return {name: kmeans.assign(clip) for name, clip in frames.items()}
 
 
@@ -191,10 +193,14 @@ def main() -> None:
     parser.add_argument("prompts", type=Path)
     parser.add_argument("--work", type=Path, default=Path(tempfile.mkdtemp(prefix="units-")))
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--phonetic", action="store_true", help="HuBERT and its quantizer only")
+    parser.add_argument("--hubert", type=json.loads, default={}, help="fields of HubertConfig to change, as JSON")
     arguments = parser.parse_args()
     audio, texts = prompts(arguments.prompts)
     report["audio_minutes"] = round(sum(audio["duration"].to_pylist()) / 60, 2)
-    models = fit(TableView.of(audio), arguments.work)
+    report["hubert_changes"] = arguments.hubert
+    config = HubertConfig.model_validate({**QUICKSTART.hubert.model_dump(), **arguments.hubert})
+    models = fit(TableView.of(audio), arguments.work, config, phonetic=arguments.phonetic)
     units = extract(audio, models)
     pq.write_table(units, arguments.work / "units.parquet")
     streams = {s: [np.array(u) for u in units[s].to_pylist() if u is not None] for s in ("hubert", "pitch", "style")}

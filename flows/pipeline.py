@@ -6,7 +6,10 @@ computed again, so `train` after `corpus` only trains.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import inspect
+import os
+from collections.abc import Callable
+from typing import Annotated, Any, ParamSpec, TypeVar, get_type_hints
 
 from prefect import flow
 from pydantic import Field
@@ -23,6 +26,9 @@ from tasks.progress import Console
 from tasks.run import Run
 from tasks.stages import run_stage
 
+DEFAULT_LAKE = os.environ.get("SPIRITLM_LAKE", "lake")
+"""The same variable as that of the command line; of the worker, when a deployment names no lake."""
+
 RecipeOrName = Annotated[
     str | Recipe, Field(description="Name of a recipe that comes with the package, path of a file, or a whole recipe.")
 ]
@@ -32,11 +38,23 @@ Overrides = Annotated[list[str], Field(description="Settings to change, each KEY
 Until = Annotated[str | None, Field(description="Last stage to run; null runs all.")]
 Refit = Annotated[bool, Field(description="Fit unit models, aligner and tokenizer anew on the corpus as it is now.")]
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def described(function: Callable[P, R]) -> Callable[P, R]:
+    """Add the parameters' descriptions to the docstring: Prefect's form takes them from there and nowhere else."""
+    hints = get_type_hints(function, include_extras=True)
+    lines = [f"    {name}: {hint.__metadata__[0].description}" for name, hint in hints.items() if name != "return"]
+    function.__doc__ = "\n".join([inspect.getdoc(function) or "", "", "Args:", *lines])
+    return function
+
 
 @flow(name="pipeline", log_prints=False)
+@described
 def pipeline(
     recipe: RecipeOrName = "quickstart",
-    lake: LakeUri = "lake",
+    lake: LakeUri = DEFAULT_LAKE,
     sources: Sources = [],  # noqa: B006 - Prefect shows it as the form's default; never changed
     overrides: Overrides = [],  # noqa: B006
     until: Until = None,
@@ -47,9 +65,10 @@ def pipeline(
 
 
 @flow(name="corpus", log_prints=False)
+@described
 def corpus(
     recipe: RecipeOrName = "quickstart",
-    lake: LakeUri = "lake",
+    lake: LakeUri = DEFAULT_LAKE,
     sources: Sources = [],  # noqa: B006
     overrides: Overrides = [],  # noqa: B006
     refit: Refit = False,
@@ -59,9 +78,10 @@ def corpus(
 
 
 @flow(name="train", log_prints=False)
+@described
 def train(
     recipe: RecipeOrName = "quickstart",
-    lake: LakeUri = "lake",
+    lake: LakeUri = DEFAULT_LAKE,
     sources: Sources = [],  # noqa: B006
     overrides: Overrides = [],  # noqa: B006
 ) -> dict[str, Any]:
@@ -70,9 +90,10 @@ def train(
 
 
 @flow(name="evaluate", log_prints=False)
+@described
 def evaluate(
     recipe: RecipeOrName = "quickstart",
-    lake: LakeUri = "lake",
+    lake: LakeUri = DEFAULT_LAKE,
     sources: Sources = [],  # noqa: B006
     overrides: Overrides = [],  # noqa: B006
 ) -> dict[str, Any]:

@@ -96,11 +96,13 @@ def _mono_16k(waveform: ArrayLike, sample_rate: int) -> np.ndarray:
     from scipy.signal import resample_poly
 
     divisor = int(np.gcd(SAMPLE_RATE, sample_rate))
-    return resample_poly(mono, SAMPLE_RATE // divisor, sample_rate // divisor).astype(np.float32)
+    resampled = resample_poly(mono, SAMPLE_RATE // divisor, sample_rate // divisor)
+    return np.asarray(resampled, dtype=np.float32)
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelReferenceError(f"{path}: not the configuration of a speech tokenizer: {error}") from error
+    return values

@@ -7,6 +7,7 @@ that keeps failing stops the run with the error of its last attempt. What is fin
 from __future__ import annotations
 
 import os
+import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -50,20 +51,30 @@ class _Running:
 
 
 def start_ray(settings: FanOutSettings) -> None:
-    """Start a private local Ray, or join the cluster that is configured. No-op if Ray runs already."""
+    """Start a private local Ray, or join the cluster that is configured. No-op if Ray runs already.
+
+    Raises SpiritLMError if the cluster cannot be joined.
+    """
     os.environ.update({key: os.environ.get(key, value) for key, value in QUIET.items()})  # workers inherit them
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     address = settings.address or os.environ.get("RAY_ADDRESS")
-    if address is None:
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # nobody else can reach a private runtime
+    if address is None and "RAY_AUTH_MODE" not in os.environ:
+        # A private runtime listens on every interface all the same; without the token nobody gets in.
+        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
     import ray
 
     if not ray.is_initialized():
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
         local: dict[str, Any] = {"include_dashboard": False} if address is None else {}
-        ray.init(address=address or "local", **local, **quiet)
+        try:
+            ray.init(address=address or "local", **local, **quiet)
+        except ConnectionError as error:
+            raise SpiritLMError(
+                f"cannot join the Ray cluster at {address} ({error}); is it up, is this machine one of its nodes, "
+                "and are RAY_AUTH_MODE and RAY_AUTH_TOKEN those of the cluster?"
+            ) from error
 
 
 class FanOut:

@@ -44,6 +44,9 @@ def run_model_stage(
     Raises:
         TrainingError: training diverged or cannot be resumed, or workers kept dying.
     """
+    if not os.environ.get("RAY_ADDRESS"):  # a private runtime on this machine: nothing can preempt it
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+        os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
     for stale in (_PROGRESS, _SUMMARY, _ERROR):
         (work / stale).unlink(missing_ok=True)
     progress(0.0, f"starting {compute.workers} training worker{'s' * (compute.workers > 1)}")
@@ -60,7 +63,8 @@ def _trainer(job: Job) -> Any:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig
 
-    have, compute = ray.cluster_resources(), job.compute
+    have: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    compute = job.compute
     gpu = have.get("GPU", 0) >= compute.workers if compute.use_gpu is None else compute.use_gpu
     cpus = compute.cpus_per_worker or max(1, int(have.get("CPU", 1) - 1) // compute.workers)
     if have.get("CPU", 1) < cpus * compute.workers:
@@ -94,7 +98,9 @@ def _trainer_class() -> Any:
 
     idle = {"DatasetsCallback", *(() if os.environ.get("RAY_ADDRESS") else ("PlacementGroupCleanerCallback",))}
 
-    class LeanTorchTrainer(TorchTrainer):
+    base: Any = TorchTrainer
+
+    class LeanTorchTrainer(base):  # type: ignore[misc]
         def _create_default_callbacks(self) -> list[Any]:
             callbacks = super()._create_default_callbacks()
             return [callback for callback in callbacks if type(callback).__name__ not in idle]
@@ -170,6 +176,7 @@ def _write(path: Path, record: dict[str, Any]) -> None:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
+    return record

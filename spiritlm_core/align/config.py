@@ -31,7 +31,8 @@ class AlignerFitConfig(FrozenConfig):
     batch_seconds: float = Field(30.0, gt=0, description="Speech in a training step.")
     learning_rate: float = Field(3e-3, gt=0, description="Peak of the learning rate.")
     ctc_weight: float = Field(1.0, ge=0, description="Weight of the CTC loss of utterances without a teacher.")
-    mask_share: float = Field(0.2, ge=0, lt=1, description="Widest share of the mel bands hidden in training.")
+    mask_share: float = Field(0.35, ge=0, lt=1, description="Widest share of the mel bands hidden in training.")
+    dropout: float = Field(0.2, ge=0, lt=1, description="Dropout in training.")
     channels: int = Field(128, ge=8, le=1024, description="Width of the network.")
     layers: int = Field(6, ge=1, le=48, description="Convolution blocks of the network.")
     mels: int = Field(64, ge=16, le=128, description="Mel bands of the front end.")
@@ -51,10 +52,10 @@ class WordsConfig(FrozenConfig):
         "speech", description="A segment nobody can transcribe: keep it as speech without words, or reject it."
     )
     max_misfit: float = Field(
-        3.5,
+        4.0,
         gt=0,
         description="Reject a transcript that is this much less likely than what the aligner hears, in nats per "
-        "character; 0.2 is usual, 4 to 7 is a wrong transcript.",
+        "character; 0.5 is usual, 3 to 10 a wrong transcript.",
     )
     min_confidence: float = Field(
         -1.0, description="Reject a recognised text with a lower mean log probability per token."

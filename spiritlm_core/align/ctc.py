@@ -15,13 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from spiritlm_core.align.targets import FRAME_RATE
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.lake.schema import SAMPLE_RATE
 
 MODEL_TYPE = "spiritlm-ctc-aligner"
-FRAME_RATE = 50
 FRAME = SAMPLE_RATE // FRAME_RATE
-BLANK, BOUNDARY = "<pad>", "|"  # the names that whisperx.align looks for
 _WINDOW, _HOP, _FFT = 400, 160, 512
 
 

@@ -14,6 +14,7 @@ from spiritlm_core.align.config import AlignerFitConfig
 from spiritlm_core.align.corpus import Utterance
 from spiritlm_core.align.targets import characters_of, labels_of, spikes_of
 from spiritlm_core.align.teacher import Taught
+from spiritlm_core.align.whisperx import UNFITTED, prepare
 from spiritlm_core.errors import Rejection, SpiritLMError
 from spiritlm_core.lake.stage import ArtifactStage, Progress, Resources, TableInput
 from spiritlm_core.lake.view import TableView
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from spiritlm_core.align.training import Item
 
 _TAUGHT_SHARE = 0.25  # of the work: the teacher comes first, then the training
-_FOR_DELAY = 60  # utterances
+_FOR_DELAY = 160  # utterances; the delays of single ones lie 100 ms apart
+_SHORT = 6.0  # seconds
 
 
 class AlignerFit(ArtifactStage):
@@ -60,6 +62,7 @@ class AlignerFit(ArtifactStage):
             _write_placeholder(out, language)
             return {**summary, "fitted": False}
         taught = self._taught(utterances, language, work, progress)
+        prepare()
         with _threads():
             summary |= self._fit(utterances, taught, language, out, work, progress)
         return {**summary, "taught_utterances": sum(times is not None for times in taught), "fitted": True}
@@ -136,7 +139,9 @@ class AlignerFit(ArtifactStage):
         settings = self.settings
         characters = characters_of([utterance.words for utterance in utterances], settings.rarest)
         torch.manual_seed(settings.seed)
-        model = CTCAligner(CTCShape(language, characters, settings.channels, settings.layers, settings.mels))
+        model = CTCAligner(
+            CTCShape(language, characters, settings.channels, settings.layers, settings.mels), settings.dropout
+        )
         items = _items(model, utterances, taught)
 
         def report(done: float, message: str) -> None:
@@ -171,7 +176,8 @@ def _measured_delay(model: CTCAligner, utterances: Sequence[Utterance]) -> float
     from spiritlm_core.align.bias import delay
     from spiritlm_core.align.whisperx import Aligner
 
-    chosen = sorted(utterances, key=lambda u: (len(u.waveform), u.key))[:: max(1, len(utterances) // _FOR_DELAY)]
+    short = [utterance for utterance in utterances if len(utterance.waveform) <= _SHORT * 16_000]
+    chosen = short[:: max(1, len(short) // _FOR_DELAY)]
     return delay(Aligner(model, model.dictionary, "cpu"), ((u.waveform, u.words) for u in chosen))
 
 
@@ -197,8 +203,6 @@ def _transcript(recogniser: Any, utterance: Utterance, language: str) -> str:
 
 
 def _write_placeholder(out: Path, language: str) -> None:
-    from spiritlm_core.align.whisperx import UNFITTED
-
     _write(out / "config.json", {"model_type": UNFITTED, "language": language})
 
 

@@ -148,7 +148,8 @@ class WordsStage(TableStage):
             members.sort(key=lambda index: (rows[index]["start"], index))
             words = words_of(str(first["recording_text"]), _language(first))
             readings = [self._reading(rows[index]) for index in members]
-            placed.update(zip(members, place(words, readings), strict=True))
+            durations = [float(rows[index]["duration"]) for index in members]  # type: ignore[arg-type]
+            placed.update(zip(members, place(words, readings, durations), strict=True))
         return placed
 
     def _reading(self, row: Row) -> str:
@@ -161,13 +162,13 @@ class WordsStage(TableStage):
             return ""
 
     def _heard_text(self, row: Row) -> str:
-        """The reading of a segment; without an aligner a blank of its length, so that time decides."""
+        """The reading of a segment; nothing without a model, so that time alone decides."""
         language, waveform = _language(row), _waveform(row)
         if self._transcriber is not None:
             text, _ = self._transcriber.transcribe(waveform, language)
             return "".join(part for word in words_of(text, language) for part in word.spoken)
         aligner = self._aligner(language)
-        return aligner.hear(waveform).reading() if aligner else "\0" * round(15 * len(waveform) / 16_000)
+        return aligner.hear(waveform).reading() if aligner else ""
 
 
 def _language(row: Row) -> str:

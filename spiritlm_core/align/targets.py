@@ -9,8 +9,9 @@ import numpy as np
 
 from spiritlm_core.align.teacher import Taught
 
-BLANK, BOUNDARY = "<pad>", "|"
+BLANK, BOUNDARY = "<pad>", "|"  # the names that whisperx.align looks for
 FRAME_RATE = 50
+"""Frames of the aligner per second."""
 
 
 def characters_of(utterances: Iterable[Sequence[str]], least: int) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,11 +19,12 @@ from typing import Any
 import numpy as np
 
 from spiritlm_core.align.interpolate import Span
+from spiritlm_core.align.targets import BOUNDARY
 from spiritlm_core.errors import Rejection
 from spiritlm_core.lake.schema import SAMPLE_RATE
 
-BLANK, BOUNDARY = ("<pad>", "[pad]"), "|"
 UNFITTED = "unfitted"
+_BLANKS = ("<pad>", "[pad]")
 _FRAME = 320  # samples per emission of every model used here
 _LONGEST = 30.0  # seconds that Whisper hears at once
 _NOISE = re.compile(r"\([^)]*\)|\[[^\]]*\]|♪[^♪]*♪?")
@@ -46,7 +48,7 @@ class Heard:
         self.logits = logits
         self.duration = duration
         self.dictionary = dictionary
-        self.blank = next((dictionary[name] for name in BLANK if name in dictionary), 0)
+        self.blank = next((dictionary[name] for name in _BLANKS if name in dictionary), 0)
 
     @cached_property
     def log_probs(self) -> Any:
@@ -185,7 +187,8 @@ class Transcriber:
         import whisperx
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        with contextlib.redirect_stdout(sys.stderr):  # it prints
+        with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about decoders that are not used: it gets arrays
             self._pipeline = whisperx.load_model(
                 str(folder),
                 device,

@@ -15,12 +15,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-import torch.distributed.checkpoint as dcp
-from torch import nn
-from torch.distributed.checkpoint import CheckpointException
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 
 from spiritlm_core.lm.errors import CheckpointError
+from spiritlm_core.lm.model import CausalLM
 from spiritlm_core.lm.parallel import World
 
 _STATE = "state.json"
@@ -54,14 +55,14 @@ class Checkpoints:
     def _complete(self) -> list[Path]:
         return sorted(state.parent for state in self.folder.glob(f"step-*/{_STATE}"))
 
-    def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, state: RunState) -> Path:
+    def save(self, model: CausalLM, optimizer: torch.optim.Optimizer, state: RunState) -> Path:
         """Write a checkpoint; every rank must call this. Older ones beyond `keep` are deleted afterwards."""
         path = self.folder / f"step-{state.step:08d}"
         if self.world.first:
             shutil.rmtree(path, ignore_errors=True)  # a killed attempt may have left half of it
             path.mkdir(parents=True)
         self.world.barrier()
-        dcp.save(_tensors(model, optimizer), checkpoint_id=str(path))
+        save(_tensors(model, optimizer), checkpoint_id=str(path))
         torch.save(_random_state(), path / f"random-{self.world.rank}.pt")
         self.world.barrier()
         if self.world.first:
@@ -80,7 +81,7 @@ class Checkpoints:
             (old / _STATE).unlink()  # first the mark, so that a kill leaves no half checkpoint that counts
             shutil.rmtree(old, ignore_errors=True)
 
-    def restore(self, path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, vocabulary: str) -> RunState:
+    def restore(self, path: Path, model: CausalLM, optimizer: torch.optim.Optimizer, vocabulary: str) -> RunState:
         """Load `path` into model, optimiser and random state; returns the rest.
 
         Raises:
@@ -93,7 +94,7 @@ class Checkpoints:
             )
         tensors = _tensors(model, optimizer)
         try:
-            dcp.load(tensors, checkpoint_id=str(path))
+            load(tensors, checkpoint_id=str(path))
         except (Exception, CheckpointException) as error:  # the latter is a bare BaseException
             raise CheckpointError(f"{path}: cannot be loaded into this model: {_last_line(error)}") from error
         set_state_dict(model, optimizer, model_state_dict=tensors["model"], optim_state_dict=tensors["optimizer"])
@@ -118,7 +119,7 @@ def read_state(path: Path) -> RunState:
         raise CheckpointError(f"{path}: not a complete checkpoint: {error}") from error
 
 
-def _tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+def _tensors(model: CausalLM, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     weights, moments = get_state_dict(model, optimizer)
     return {"model": weights, "optimizer": moments}
 

@@ -19,11 +19,11 @@ Precision = Literal["auto", "bf16", "fp32"]
 class ArchitectureConfig(FrozenConfig):
     """Shape of a fresh Llama; a warm start takes these from its base model instead."""
 
-    hidden_size: int = Field(192, ge=8, description="Width of the residual stream")
+    hidden_size: int = Field(128, ge=8, description="Width of the residual stream")
     layers: int = Field(4, ge=1, description="Number of transformer blocks")
     heads: int = Field(4, ge=1, description="Attention heads; must divide hidden_size")
     kv_heads: int = Field(4, ge=1, description="Key and value heads (grouped-query attention); must divide heads")
-    ffn_size: int = Field(512, ge=8, description="Inner width of the SwiGLU feed-forward layer")
+    ffn_size: int = Field(384, ge=8, description="Inner width of the SwiGLU feed-forward layer")
     tied_embeddings: bool = Field(True, description="Share the input embedding with the output layer")
 
     @model_validator(mode="after")
@@ -38,7 +38,7 @@ class ArchitectureConfig(FrozenConfig):
 class OptimizerConfig(FrozenConfig):
     """AdamW (arXiv 1711.05101) and its learning-rate schedule."""
 
-    learning_rate: float = Field(3e-3, gt=0, le=1, description="Peak learning rate")
+    learning_rate: float = Field(4e-3, gt=0, le=1, description="Peak learning rate")
     schedule: Literal["constant", "cosine", "wsd"] = Field(
         "cosine", description="After the warm-up: constant, cosine decay, or warm-up/stable/decay"
     )
@@ -62,15 +62,15 @@ class LmConfig(FrozenConfig):
     )
     architecture: ArchitectureConfig = Field(ArchitectureConfig(), description="Shape of a fresh Llama (base: null)")
     rope_base: float | None = Field(
-        10_000.0, gt=0, description="Base of the rotary position embedding; null keeps that of the base model"
+        None, gt=0, description="Base of the rotary position embedding; null keeps the base model's, 10000 if fresh"
     )
     vocabulary_multiple: int = Field(64, ge=1, description="Embedding rows are padded to a multiple of this")
     new_token_init: Literal["random", "mean"] = Field(
         "random", description="Rows of new tokens: normal with the model's spread, or the mean of the text rows"
     )
     optimizer: OptimizerConfig = Field(OptimizerConfig(), description="Optimiser and learning-rate schedule")
-    tokens_per_step: int = Field(8192, ge=1, description="Tokens of one optimiser step, over all workers")
-    steps: int = Field(300, ge=1, description="Number of optimiser steps")
+    tokens_per_step: int = Field(2048, ge=1, description="Tokens of one optimiser step, over all workers")
+    steps: int = Field(400, ge=1, description="Number of optimiser steps")
     precision: Precision = Field("auto", description="auto: bf16 arithmetic on a GPU, fp32 on a CPU; weights stay fp32")
     activation_checkpointing: bool = Field(False, description="Recompute activations in the backward pass")
     seed: int = Field(0, ge=0, description="Seed of the initial weights and of the data order")
@@ -103,8 +103,8 @@ class LmCompute(FrozenConfig):
     workers: int = Field(1, ge=1, description="Training processes (one GPU each, or one group of CPU cores)")
     use_gpu: bool | None = Field(None, description="null: use a GPU when there is one")
     cpus_per_worker: int | None = Field(None, ge=1, description="CPU cores of one worker; null shares the machine's")
-    micro_batch: int = Field(8, ge=1, description="Packed sequences in one forward pass of one worker")
-    checkpoint_every: int = Field(50, ge=1, description="Steps between two checkpoints")
+    micro_batch: int = Field(4, ge=1, description="Packed sequences in one forward pass of one worker")
+    checkpoint_every: int = Field(100, ge=1, description="Steps between two checkpoints")
     keep_checkpoints: int = Field(2, ge=1, description="How many of the last checkpoints are kept")
     log_every: int = Field(10, ge=1, description="Steps between two rows of metrics and two progress reports")
     compile: bool = Field(False, description="torch.compile the transformer blocks")

@@ -64,7 +64,7 @@ class Batch:
     def split(self, size: int) -> Iterator[Batch]:
         """Micro-batches of at most `size` sequences."""
         tensors = (self.input_ids, self.document_ids, self.targets, self.streams)
-        for parts in zip(*(tensor.split(size) for tensor in tensors), strict=True):
+        for parts in zip(*(torch.split(tensor, size) for tensor in tensors), strict=True):
             yield Batch(*parts)
 
     def to(self, device: torch.device) -> Batch:
@@ -84,7 +84,8 @@ class Batch:
 def _stream_codes(packed: Packed) -> np.ndarray:
     """int64[length]: the stream of each token; -1 for padding."""
     codes = np.array([*(STREAMS.index(stream) for stream in packed.streams), -1], dtype=np.int64)
-    return codes[packed.document_ids]  # padding has document id -1, the last entry
+    found: np.ndarray = codes[packed.document_ids]  # padding has document id -1, the last entry
+    return found
 
 
 def position_ids(document_ids: torch.Tensor) -> torch.Tensor:

@@ -10,18 +10,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
 from spiritlm_core.lm.config import ModelConfig
-from spiritlm_core.lm.model import padded_rows
+from spiritlm_core.lm.model import CausalLM, padded_rows
 from spiritlm_core.lm.parallel import World
 from spiritlm_core.tokens.hf import save_tokenizer
 from spiritlm_core.tokens.vocabulary import Vocabulary
 
 
 def export_model(
-    model: nn.Module,
+    model: CausalLM,
     vocabulary: Vocabulary,
     tokenizer: Path,
     out: Path,
@@ -35,7 +34,9 @@ def export_model(
     It holds the weights (safetensors, bfloat16 if that was the arithmetic), the configurations, the full tokenizer,
     ``vocabulary.json``, ``training.json`` (what was trained, and how) and ``metrics.parquet`` (one row per step).
     """
-    weights = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    weights: dict[str, Any] = get_model_state_dict(
+        model, options=StateDictOptions(full_state_dict=True, cpu_offload=True)
+    )
     if world.first:
         out.mkdir(parents=True, exist_ok=True)
         _save_weights(model, weights, torch.bfloat16 if world.bf16 else torch.float32, out)
@@ -53,12 +54,12 @@ def export_model(
     world.barrier()
 
 
-def _save_weights(model: nn.Module, weights: dict[str, torch.Tensor], dtype: torch.dtype, out: Path) -> None:
+def _save_weights(model: CausalLM, weights: dict[str, torch.Tensor], dtype: torch.dtype, out: Path) -> None:
     """Save through a model without FSDP and compilation, whose tensors are these weights."""
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
-        plain = AutoModelForCausalLM.from_config(model.config)
+        plain: CausalLM = AutoModelForCausalLM.from_config(model.config)  # type: ignore[no-untyped-call]
     plain.load_state_dict({name: value.to(dtype) for name, value in weights.items()}, assign=True)
     plain.tie_weights()
     plain.generation_config = model.generation_config

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
 
 from spiritlm_core.errors import SpiritLMError
+from spiritlm_core.lm.model import CausalLM
 from spiritlm_core.lm.prompts import Modality
 from spiritlm_core.tokens.vocabulary import Vocabulary
 
@@ -31,7 +31,7 @@ class Sampling:
 
 @torch.inference_mode()
 def generate(
-    model: nn.Module,
+    model: CausalLM,
     vocabulary: Vocabulary,
     prompts: Sequence[Sequence[int]],
     *,
@@ -87,7 +87,7 @@ def allowed_ids(vocabulary: Vocabulary, modality: Modality, rows: int, ends: Seq
 class _Batch:
     """Prompts continued together: padded on the left, positions and mask such that padding changes nothing."""
 
-    def __init__(self, model: nn.Module, prompts: Sequence[Sequence[int]], draws: Sequence[torch.Generator]) -> None:
+    def __init__(self, model: CausalLM, prompts: Sequence[Sequence[int]], draws: Sequence[torch.Generator]) -> None:
         self.model, self.draws = model, draws
         self.room = [_context(model) - len(prompt) for prompt in prompts]
         self.device = next(model.parameters()).device
@@ -137,15 +137,15 @@ def _generator(seed: int, index: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
 
 
-def _rows(model: nn.Module) -> int:
+def _rows(model: CausalLM) -> int:
     return int(model.get_output_embeddings().weight.shape[0])
 
 
-def _context(model: nn.Module) -> int:
+def _context(model: CausalLM) -> int:
     return int(model.config.max_position_embeddings)
 
 
-def _check_prompts(model: nn.Module, vocabulary: Vocabulary, prompts: Sequence[Sequence[int]]) -> None:
+def _check_prompts(model: CausalLM, vocabulary: Vocabulary, prompts: Sequence[Sequence[int]]) -> None:
     for index, prompt in enumerate(prompts):
         if not prompt:
             raise SpiritLMError(f"prompt {index} is empty: it needs at least one token")

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 
-from spiritlm_core.lm.model import count_parameters
+from spiritlm_core.lm.model import CausalLM, count_parameters
 from spiritlm_core.tokens.corpus import STREAMS
 
 _PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "4090": 165e12}
@@ -33,10 +32,10 @@ class StepLosses:
         return {f"loss_{stream}": total / count if count else None for stream, total, count in pairs}
 
 
-def flops_per_token(model: nn.Module, length: int) -> float:
+def flops_per_token(model: CausalLM, length: int) -> float:
     """Arithmetic of one trained token: 6 per weight and 12·layers·width·length for attention (arXiv 2204.02311, B)."""
     config = model.config
-    return 6 * count_parameters(model) + 12 * config.num_hidden_layers * config.hidden_size * length
+    return float(6 * count_parameters(model) + 12 * config.num_hidden_layers * config.hidden_size * length)
 
 
 def peak_flops(device: torch.device) -> float | None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
 from spiritlm_core.lm.config import LmConfig
 from spiritlm_core.tokens.vocabulary import Vocabulary
+
+CausalLM: TypeAlias = Any
+"""A transformers model for causal language modelling; their types do not describe what it can do."""
 
 
 def padded_rows(vocabulary: Vocabulary, multiple: int) -> int:
@@ -26,7 +29,7 @@ def build_model(
     context_length: int,
     base: Path | None = None,
     attention: str = "sdpa",
-) -> PreTrainedModel:
+) -> CausalLM:
     """The model before its first step, in float32 on the CPU; the same for the same config on any machine.
 
     Args:
@@ -53,9 +56,10 @@ def build_model(
     return model
 
 
-def _fresh_llama(config: LmConfig, vocabulary: Vocabulary, context_length: int, attention: str) -> PreTrainedModel:
+def _fresh_llama(config: LmConfig, vocabulary: Vocabulary, context_length: int, attention: str) -> CausalLM:
     shape = config.architecture
-    llama = LlamaConfig(
+    make: Any = LlamaConfig
+    llama = make(
         vocab_size=padded_rows(vocabulary, config.vocabulary_multiple),
         hidden_size=shape.hidden_size,
         intermediate_size=shape.ffn_size,
@@ -65,12 +69,12 @@ def _fresh_llama(config: LmConfig, vocabulary: Vocabulary, context_length: int, 
         max_position_embeddings=context_length,
         tie_word_embeddings=shape.tied_embeddings,
         attn_implementation=attention,
-        **({} if config.rope_base is None else {"rope_theta": config.rope_base}),
+        rope_theta=config.rope_base or 10_000.0,
     )
-    return LlamaForCausalLM(llama)
+    return LlamaForCausalLM(llama)  # type: ignore[no-untyped-call]
 
 
-def load_pretrained(path: Path, attention: str = "sdpa") -> PreTrainedModel:
+def load_pretrained(path: Path, attention: str = "sdpa") -> CausalLM:
     """Load a causal LM in float32 from a Hugging Face folder or a ``.gguf`` file, without a network.
 
     Raises:
@@ -84,18 +88,19 @@ def load_pretrained(path: Path, attention: str = "sdpa") -> PreTrainedModel:
     elif not path.is_dir():
         raise ModelReferenceError(f"{path}: neither a Hugging Face model folder nor a .gguf file")
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder, trust_remote_code=False, output_loading_info=True, **options
         )
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise ModelReferenceError(f"{path}: cannot be loaded as a causal language model: {error}") from error
+    model, info = loaded
     tied = set(model._tied_weights_keys or ()) if model.config.tie_word_embeddings else set()  # noqa: SLF001
     if missing := sorted(set(info["missing_keys"]) - tied):
         raise ModelReferenceError(f"{path}: lacks the weights {missing[:5]} of a {type(model).__name__}")
     return model
 
 
-def extend_vocabulary(model: PreTrainedModel, vocabulary: Vocabulary, *, multiple: int, init: str) -> None:
+def extend_vocabulary(model: CausalLM, vocabulary: Vocabulary, *, multiple: int, init: str) -> None:
     """Give the model one embedding and one output row for each token that follows the text tokens.
 
     Rows of text tokens stay as they are, so the logits of text before training do too. Rows behind the last
@@ -127,7 +132,7 @@ def _init_rows(table: nn.Parameter, first: int, init: str) -> None:
         new.normal_(0.0, float(trained.std(dim=0).mean()))
 
 
-def _extend_context(model: PreTrainedModel, context_length: int, rope_base: float | None) -> None:
+def _extend_context(model: CausalLM, context_length: int, rope_base: float | None) -> None:
     """Raise the number of positions if needed, and change the RoPE base (the paper: 10k → 100k for 4k positions)."""
     config = model.config
     config.max_position_embeddings = max(context_length, config.max_position_embeddings)
@@ -141,13 +146,13 @@ def _extend_context(model: PreTrainedModel, context_length: int, rope_base: floa
     inner.rotary_emb = type(rotary)(config=config)
 
 
-def rope_base_of(config: PretrainedConfig) -> float | None:
+def rope_base_of(config: Any) -> float | None:
     """Base of the rotary embedding; transformers 5 keeps it in ``rope_parameters``, 4 in ``rope_theta``."""
     parameters = getattr(config, "rope_parameters", None)
     return parameters.get("rope_theta") if parameters else getattr(config, "rope_theta", None)
 
 
-def _set_rope_base(config: PretrainedConfig, base: float) -> None:
+def _set_rope_base(config: Any, base: float) -> None:
     if getattr(config, "rope_parameters", None):
         config.rope_parameters = {**config.rope_parameters, "rope_theta": base}
     else:

@@ -14,6 +14,7 @@ from torch import nn
 
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.lm.config import LmCompute, Precision
+from spiritlm_core.lm.model import CausalLM
 
 
 @dataclass(frozen=True)
@@ -45,18 +46,18 @@ class World:
         """Whether this is the rank that writes files and reports."""
         return self.rank == 0
 
-    def place(self, model: nn.Module, *, checkpoint_activations: bool, compile_blocks: bool) -> nn.Module:
+    def place(self, model: CausalLM, *, checkpoint_activations: bool, compile_blocks: bool) -> CausalLM:
         """Put the model on this rank's device, sharded over the ranks (FSDP2) if there are several."""
         if checkpoint_activations:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         if compile_blocks:
             for block in _blocks(model):
-                block.compile()
+                block.compile()  # type: ignore[no-untyped-call]
         if self.size == 1:
             return model.to(self.device)
         return self._shard(model)
 
-    def _shard(self, model: nn.Module) -> nn.Module:
+    def _shard(self, model: CausalLM) -> CausalLM:
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
@@ -90,7 +91,7 @@ class World:
             dist.barrier()
 
 
-def _blocks(model: nn.Module) -> nn.ModuleList:
+def _blocks(model: CausalLM) -> nn.ModuleList:
     """The transformer blocks of a Hugging Face causal LM."""
     lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
     return max(lists, key=len)

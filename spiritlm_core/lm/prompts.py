@@ -26,7 +26,7 @@ def prompt_ids(parts: Iterable[Part], vocabulary: Vocabulary, modality: Modality
         ids.extend(tokens)
         last = kind
     if modality not in ("any", last):
-        ids.append(marker(modality, vocabulary))
+        ids.append(marker("text" if modality == "text" else "speech", vocabulary))
     return ids
 
 

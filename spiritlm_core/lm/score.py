@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
 
 from spiritlm_core.lm.data import IGNORED, Batch
+from spiritlm_core.lm.model import CausalLM
 from spiritlm_core.lm.train import token_losses
 from spiritlm_core.tokens.corpus import STREAMS
 from spiritlm_core.tokens.pack import Packed
@@ -36,7 +36,7 @@ class Loss:
 
 @torch.inference_mode()
 def stream_losses(
-    model: nn.Module, packed: Iterable[Packed], vocabulary: Vocabulary, batch_size: int = 8
+    model: CausalLM, packed: Iterable[Packed], vocabulary: Vocabulary, batch_size: int = 8
 ) -> dict[str, Loss]:
     """Losses per stream (``text`` …) and per kind of target within it (``interleaved/speech`` …).
 

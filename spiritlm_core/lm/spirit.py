@@ -15,9 +15,8 @@ from spiritlm_core.tokens.text import TextTokenizer
 from spiritlm_core.tokens.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
     from spiritlm_core.lm.generate import Sampling
+    from spiritlm_core.lm.model import CausalLM
     from spiritlm_core.tokens.speech import UnitStreams
 
 Content = tuple[Kind, "str | UnitStreams"]
@@ -47,7 +46,7 @@ class SpiritLM:
         >>> model.generate([("text", "the number you have dialed")], "speech")  # doctest: +SKIP
     """
 
-    def __init__(self, model: PreTrainedModel, text: TextTokenizer, vocabulary: Vocabulary) -> None:
+    def __init__(self, model: CausalLM, text: TextTokenizer, vocabulary: Vocabulary) -> None:
         self.model, self.text, self.vocabulary = model, text, vocabulary
 
     @classmethod

@@ -24,7 +24,7 @@ from spiritlm_core.lm.errors import TrainingError
 from spiritlm_core.lm.export import export_model
 from spiritlm_core.lm.job import Job
 from spiritlm_core.lm.metrics import StepLosses, flops_per_token, peak_flops, speed
-from spiritlm_core.lm.model import build_model, count_parameters
+from spiritlm_core.lm.model import CausalLM, build_model, count_parameters
 from spiritlm_core.lm.optimizer import build_optimizer, clip_gradients, learning_rate, set_learning_rate
 from spiritlm_core.lm.parallel import World
 from spiritlm_core.tokens.corpus import STREAMS
@@ -40,7 +40,7 @@ class Run:
     job: Job
     world: World
     vocabulary: Vocabulary
-    model: nn.Module
+    model: CausalLM
     optimizer: torch.optim.Optimizer
     checkpoints: Checkpoints
     state: RunState
@@ -72,7 +72,7 @@ def _start(job: Job) -> Run:
     lm, compute = job.config.lm, job.compute
     world = World.current(compute, lm.precision)
     vocabulary = vocabulary_for(job.tokenizer, job.config.tokens.sequences)
-    model = build_model(
+    model: CausalLM = build_model(
         lm,
         vocabulary,
         context_length=job.config.tokens.context_length,
@@ -153,7 +153,7 @@ def _backward(run: Run, batch: Batch, predicted: int) -> torch.Tensor:
             run.model.set_requires_gradient_sync(index == len(parts) - 1)
         with run.world.arithmetic():
             nats = token_losses(run.model, part, run.job.compute.attention)
-        (nats.sum() / predicted).backward()
+        torch.autograd.backward(nats.sum() / predicted)
         sums += stream_sums(nats.detach(), part.streams)
     return run.world.sum(sums)
 
@@ -169,7 +169,7 @@ def _record(run: Run, step: Step, losses: StepLosses, tokens: int, seconds: floa
     state.rows.append(row | {"seconds": seconds} | speed(tokens, seconds, flops, peak, run.world.size))
 
 
-def token_losses(model: nn.Module, batch: Batch, attention: str = "sdpa") -> torch.Tensor:
+def token_losses(model: CausalLM, batch: Batch, attention: str = "sdpa") -> torch.Tensor:
     """float32[sequences, length]: negative log-likelihood of each target in nats, 0 where there is none."""
     logits = model(**model_inputs(batch, attention), use_cache=False).logits
     flat = nn.functional.cross_entropy(

@@ -12,7 +12,8 @@ from spiritlm_core.errors import ModelReferenceError
 from spiritlm_core.models.content import write_atomically
 from spiritlm_core.models.syntax import Parsed
 
-_UNUSED = ("*.h5", "*.msgpack", "*.onnx", "*.ot", "*.tflite", "*.pth", "*.gguf", "original/*", "onnx/*", "*.md", ".*")
+_UNUSED = ("*.h5", "*.msgpack", "*.onnx", "*.ot", "*.tflite", "*.pth", "original/*", "onnx/*", "*.md", ".*")
+_WEIGHTS = ((".safetensors",), (".bin", ".pt"), (".gguf",))  # the first that a repository has is taken
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -48,11 +49,12 @@ def _ask(parsed: Parsed) -> dict[str, Any]:
 
 
 def wanted(files: list[str]) -> list[str]:
-    """The files that are worth downloading: no weights of other frameworks, no pickles beside safetensors."""
+    """The files worth downloading: of weights in several formats the best one, nothing of other frameworks."""
     kept = [name for name in files if not any(fnmatch(name, pattern) for pattern in _UNUSED)]
-    if any(name.endswith(".safetensors") for name in kept):
-        kept = [name for name in kept if not fnmatch(name, "*.bin*") and not name.endswith(".pt")]
-    return sorted(kept)
+    formats = [[name for name in kept if name.endswith(ends)] for ends in _WEIGHTS]
+    best = next((weights for weights in formats if weights), [])
+    worse = {name for weights in formats for name in weights} - set(best)
+    return sorted(name for name in kept if name not in worse and name.removesuffix(".index.json") not in worse)
 
 
 def _fetch(repository: str, seen: dict[str, Any]) -> Path:

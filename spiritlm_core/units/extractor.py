@@ -15,7 +15,7 @@ from spiritlm_core.units.fit_quantizer import QUANTIZER_FILE
 from spiritlm_core.units.hubert import Features, HubertFeatures
 from spiritlm_core.units.kmeans import KMeans
 from spiritlm_core.units.pitch import PitchCoder, contour
-from spiritlm_core.units.style import StyleModel, second_vectors
+from spiritlm_core.units.style import PROSODY, StyleModel, second_vectors
 from spiritlm_core.units.training import pick_device
 from spiritlm_core.units.types import Units, chunks
 
@@ -48,8 +48,9 @@ class UnitExtractor:
         self.style = StyleModel.load(models["style"]) if "style" in models else None
         layers = [self.layer] + ([self.style.layer] if self.style else [])
         self.hubert = HubertFeatures.load(models["hubert"], layers, self.device)
+        self._check_widths()
         if config is not None:
-            self._check(config)
+            self._check_sizes(config)
 
     def encode(self, batch: Sequence[Waveform], speakers: Sequence[str | None] | None = None) -> list[Units]:
         """Units of each waveform.
@@ -90,7 +91,16 @@ class UnitExtractor:
         style = joined([part.style for part in parts]) if self.style is not None else None
         return Units(hubert, pitch, style)
 
-    def _check(self, config: UnitsConfig) -> None:
+    def _check_widths(self) -> None:
+        have = self.hubert.model.config.hidden_size
+        wants = {"quantizer": self.quantizer.centres.shape[1]}
+        if self.style is not None:
+            wants["style model"] = (self.style.means.shape[1] - len(PROSODY)) // 2
+        for name, want in wants.items():
+            if have != want:
+                raise ModelReferenceError(f"the {name} wants {want} features a frame, but this HuBERT gives {have}")
+
+    def _check_sizes(self, config: UnitsConfig) -> None:
         found = {"quantizer.units": (len(self.quantizer.centres), config.quantizer.units)}
         if self.pitch is not None:
             found["pitch.codes"] = (self.pitch.config.codes, config.pitch.codes)
@@ -101,6 +111,3 @@ class UnitExtractor:
                 raise RecipeError(
                     f"units.{name} is {want}, but the model at hand has {have}: refit it or change the recipe"
                 )
-        if (width := self.hubert.model.config.hidden_size) != self.quantizer.centres.shape[1]:
-            size = self.quantizer.centres.shape[1]
-            raise ModelReferenceError(f"the quantizer wants {size} features a frame, but this HuBERT gives {width}")

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +14,7 @@ spans = st.one_of(st.none(), st.builds(Span, times, times, st.floats(0, 1)))
 def test_words_are_in_order_and_inside(words, duration):
     filled = fill([span for span, _ in words], [length for _, length in words], duration)
     assert len(filled) == len(words)
-    for before, after in zip(filled, filled[1:], strict=False):
+    for before, after in pairwise(filled):
         assert before.start <= after.start
         assert before.end <= after.start
     for word, (span, _) in zip(filled, words, strict=True):
@@ -39,22 +41,22 @@ def edges(filled):
 
 def test_untimed_words_share_the_gap_by_length():
     filled = fill([Span(0, 1, 0.9), None, None, Span(4, 5, 0.8)], [3, 1, 2, 3], 6)
-    assert [(0, 1), (1, 2), (2, 4), (4, 5)] == edges(filled)
+    assert edges(filled) == [(0, 1), (1, 2), (2, 4), (4, 5)]
     assert [w.interpolated for w in filled] == [False, True, True, False]
 
 
 def test_without_a_gap_the_word_before_shares_its_time():
     filled = fill([Span(0, 1, 0.9), None, Span(1, 2, 0.8)], [5, 5, 5], 2)
-    assert [(0, 0.5), (0.5, 1), (1, 2)] == edges(filled)
+    assert edges(filled) == [(0, 0.5), (0.5, 1), (1, 2)]
 
 
 def test_at_the_start_the_word_after_shares_its_time():
     filled = fill([None, Span(0, 1, 0.9), Span(1, 2, 0.8)], [5, 5, 5], 2)
-    assert [(0, 0.5), (0.5, 1), (1, 2)] == edges(filled)
+    assert edges(filled) == [(0, 0.5), (0.5, 1), (1, 2)]
 
 
 def test_nothing_timed_at_all_is_split_by_length():
-    assert [(0, 0.5), (0.5, 2)] == edges(fill([None, None], [1, 3], 2))
+    assert edges(fill([None, None], [1, 3], 2)) == [(0, 0.5), (0.5, 2)]
 
 
 def test_a_gap_of_two_frames_is_no_pause_but_a_longer_one_is():

@@ -1,3 +1,4 @@
+from itertools import chain
 from types import SimpleNamespace
 
 import numpy as np
@@ -126,7 +127,7 @@ def test_the_transcript_of_a_long_recording_is_placed(fitted, speech):
     answers = stage(WordsConfig(mode="given", max_misfit=20.0), aligner=fitted[0]).process(table(shuffled)).to_pylist()
     found = {answer["utterance_id"]: [w["word"] for w in answer["words"]] for answer in answers}
     placed = [found[f"long-{i}"] for i in range(len(speech))]
-    assert sum(placed, []) == rows[0]["recording_text"].split()
+    assert list(chain.from_iterable(placed)) == rows[0]["recording_text"].split()
     wrong = sum(abs(len(words) - len(text.split())) for words, (text, _) in zip(placed, speech, strict=True))
     assert wrong <= 10
 

@@ -85,6 +85,7 @@ def test_killed_worker_is_replaced_and_the_result_is_the_same(long: Job, ray_run
     assert_same_weights(long.out, undisturbed)
 
 
+@pytest.mark.slow
 def test_killed_driver_goes_on_under_the_same_name(long: Job, ray_runtime: None) -> None:
     (long.work.parent / "job.pickle").write_bytes(pickle.dumps(long))
     code = START_RAY + (

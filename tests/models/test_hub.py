@@ -7,6 +7,7 @@ import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -24,7 +25,7 @@ FILES = {
 
 
 class Hub(BaseHTTPRequestHandler):
-    asked: list[str] = []
+    asked: ClassVar[list[str]] = []
 
     def do_HEAD(self):
         self.answer(body=False)
@@ -72,7 +73,8 @@ def resolved(reference, endpoint, home):
     environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_TELEMETRY": "1"}
     environment.pop("HF_HUB_OFFLINE", None)
     return subprocess.run(
-        [sys.executable, "-c", code, reference, str(home / "cache")],
+        check=False,
+        args=[sys.executable, "-c", code, reference, str(home / "cache")],
         capture_output=True,
         text=True,
         env=environment,
@@ -96,6 +98,9 @@ def test_a_snapshot_is_fetched_and_used_again_without_the_hub(hub, tmp_path):
     assert "cannot be reached and no copy is cached" in other.stderr
 
 
-def test_pickles_are_taken_only_where_there_is_nothing_better():
+def test_one_format_of_weights_is_taken():
     assert wanted(["pytorch_model.bin", "config.json", "flax_model.msgpack"]) == ["config.json", "pytorch_model.bin"]
-    assert wanted(["model.safetensors", "pytorch_model.bin.index.json", "a.bin"]) == ["model.safetensors"]
+    assert wanted(["model.safetensors", "pytorch_model.bin", "a.gguf"]) == ["model.safetensors"]
+    several = ["a.safetensors", "model.safetensors.index.json", "b.bin", "b.bin.index.json"]
+    assert wanted(several) == ["a.safetensors", "model.safetensors.index.json"]
+    assert wanted(["a.gguf", "README.md"]) == ["a.gguf"]

@@ -8,10 +8,12 @@ from spiritlm_core.audio.codec import decode_flac
 from spiritlm_core.errors import ModelReferenceError, RecipeError
 from spiritlm_core.lake.schema import UNITS
 from spiritlm_core.units.extractor import UnitExtractor
+from spiritlm_core.units.kmeans import KMeans
 from spiritlm_core.units.stage import UnitsStage
 from spiritlm_core.units.types import CHUNK, Units, hubert_count, pitch_count, style_count
 from tests.units.conftest import CONFIG
 from tests.units.synthetic import row, speech, table
+from tests.units.test_hubert import small
 
 LENGTHS = (0, 100, 1279, 1280, 1919, 1920, 15_999, 16_000, 20_111)
 
@@ -124,3 +126,18 @@ def test_models_that_do_not_fit_are_refused(models: dict[str, Path]) -> None:
     larger = CONFIG.model_copy(update={"quantizer": CONFIG.quantizer.model_copy(update={"units": 30})})
     with pytest.raises(RecipeError, match=r"quantizer\.units is 30, but the model at hand has 20"):
         UnitExtractor(models, larger)
+
+
+@pytest.mark.parametrize(
+    ("roles", "message"), [(("quantizer",), "quantizer wants 32"), (("style",), "style model wants 32")]
+)
+def test_models_of_another_hubert_are_refused(
+    models: dict[str, Path], roles: tuple[str, ...], message: str, tmp_path: Path
+) -> None:
+    small(tmp_path / "hubert", hidden_size=48)
+    kmeans = KMeans.load(models["quantizer"] / "kmeans.safetensors")
+    wide = KMeans(np.zeros((20, 48), np.float32), np.zeros(48, np.float32), np.ones(48, np.float32), kmeans.facts)
+    wide.save(tmp_path / "kmeans.safetensors")
+    mixed = {"hubert": tmp_path / "hubert", "quantizer": tmp_path} | {role: models[role]}
+    with pytest.raises(ModelReferenceError, match=message):
+        UnitExtractor(mixed)
