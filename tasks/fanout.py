@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -50,8 +51,8 @@ class _Running:
     since: float = field(default_factory=time.monotonic)
 
 
-def start_ray(settings: FanOutSettings) -> None:
-    """Start a private local Ray, or join the cluster that is configured. No-op if Ray runs already.
+def start_ray(settings: FanOutSettings) -> bool:
+    """Start a private local Ray, or join the cluster that is configured; False if Ray runs already.
 
     Raises SpiritLMError if the cluster cannot be joined.
     """
@@ -61,20 +62,31 @@ def start_ray(settings: FanOutSettings) -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     address = settings.address or os.environ.get("RAY_ADDRESS")
     if address is None and "RAY_AUTH_MODE" not in os.environ:
-        # A private runtime listens on every interface all the same; without the token nobody gets in.
-        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
+        os.environ.update(_private_access())
     import ray
 
-    if not ray.is_initialized():
-        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
-        local: dict[str, Any] = {"include_dashboard": False} if address is None else {}
-        try:
-            ray.init(address=address or "local", **local, **quiet)
-        except ConnectionError as error:
-            raise SpiritLMError(
-                f"cannot join the Ray cluster at {address} ({error}); is it up, is this machine one of its nodes, "
-                "and are RAY_AUTH_MODE and RAY_AUTH_TOKEN those of the cluster?"
-            ) from error
+    if ray.is_initialized():
+        return False
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
+    local: dict[str, Any] = {"include_dashboard": False} if address is None else {}
+    try:
+        ray.init(address=address or "local", **local, **quiet)
+    except ConnectionError as error:
+        raise SpiritLMError(
+            f"cannot join the Ray cluster at {address} ({error}); is it up, is this machine one of its nodes, "
+            "and are RAY_AUTH_MODE and RAY_AUTH_TOKEN those of the cluster?"
+        ) from error
+    return True
+
+
+def _private_access() -> dict[str, str]:
+    """A token of our own: a private runtime, too, listens on every interface, and would run anybody's code.
+
+    Ray reads the mode when it is imported; a program that did that before us has chosen for itself.
+    """
+    if "ray" in sys.modules:
+        return {"RAY_AUTH_MODE": "disabled"}
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 
 class FanOut:
@@ -95,10 +107,7 @@ class FanOut:
 
     def start(self) -> None:
         """Start Ray if it does not run yet."""
-        import ray
-
-        if not ray.is_initialized():
-            start_ray(self.settings)
+        if start_ray(self.settings):
             self._started_here = True
 
     def close(self) -> None:

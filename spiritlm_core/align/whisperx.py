@@ -25,6 +25,7 @@ from spiritlm_core.lake.schema import SAMPLE_RATE
 
 UNFITTED = "unfitted"
 _BLANKS = ("<pad>", "[pad]")
+_END = "\x03"  # end of text; no transcript has it
 _FRAME = 320  # samples per emission of every model used here
 _LONGEST = 30.0  # seconds that Whisper hears at once
 _NOISE = re.compile(r"\([^)]*\)|\[[^\]]*\]|♪[^♪]*♪?")
@@ -140,26 +141,37 @@ class Aligner:
         """
         from whisperx import alignment
 
-        # A boundary after the last word as well, or its end would be the start of its last letter.
-        text = " ".join(words) + (BOUNDARY if BOUNDARY in self.dictionary else "")
-        segment: Any = {"text": text, "start": 0.0, "end": heard.duration}
-        about = {"language": "any", "dictionary": self.dictionary, "type": "huggingface"}
-        samples = np.zeros(round(heard.duration * SAMPLE_RATE), np.float32)  # only its length is looked at
+        logits, dictionary = _with_end(heard.logits, self.dictionary)
+        duration = heard.duration * len(logits) / len(heard.logits)
+        segment: Any = {"text": " ".join([*words, _END]), "start": 0.0, "end": duration}
+        about = {"language": "any", "dictionary": dictionary, "type": "huggingface"}
+        samples = np.zeros(round(duration * SAMPLE_RATE), np.float32)  # only its length is looked at
         with _one_sentence(alignment):
             # whisperx wants a model; it gets the emission that is known already
-            answer = alignment.align(
-                [segment], lambda _: SimpleNamespace(logits=heard.logits[None]), about, samples, "cpu"
-            )
+            answer = alignment.align([segment], lambda _: SimpleNamespace(logits=logits[None]), about, samples, "cpu")
         found = answer["word_segments"]
-        if len(found) != len(words):
+        if len(found) != len(words) + 1:
             raise Rejection("the transcript does not fit the audio: no alignment exists")
-        return [self._span(word, entry) for word, entry in zip(words, found, strict=True)]
+        return [self._span(word, entry) for word, entry in zip(words, found, strict=False)]
 
     def _span(self, word: str, entry: Any) -> Span | None:
         known = sum(character in self.dictionary for character in word)
         if 2 * known < len(word) or "start" not in entry or "end" not in entry:
             return None
         return Span(float(entry["start"]), float(entry["end"]), float(entry.get("score", 0.0)))
+
+
+def _with_end(logits: Any, dictionary: dict[str, int]) -> tuple[Any, dict[str, int]]:
+    """Add a label for the end of the text, heard in one more frame at the end and nowhere else.
+
+    WhisperX lets an alignment end anywhere and forgets what is said afterwards; a text that must end with this
+    label has to account for the whole segment.
+    """
+    import torch
+
+    longer = torch.nn.functional.pad(logits, (0, 1, 0, 1), value=-1e4)
+    longer[-1, -1] = 1e4
+    return longer, {**dictionary, _END: logits.shape[1]}
 
 
 @contextlib.contextmanager

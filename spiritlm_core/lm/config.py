@@ -70,7 +70,7 @@ class LmConfig(FrozenConfig):
     )
     optimizer: OptimizerConfig = Field(OptimizerConfig(), description="Optimiser and learning-rate schedule")
     tokens_per_step: int = Field(2048, ge=1, description="Tokens of one optimiser step, over all workers")
-    steps: int = Field(400, ge=1, description="Number of optimiser steps")
+    steps: int = Field(300, ge=1, description="Number of optimiser steps")
     precision: Precision = Field("auto", description="auto: bf16 arithmetic on a GPU, fp32 on a CPU; weights stay fp32")
     activation_checkpointing: bool = Field(False, description="Recompute activations in the backward pass")
     seed: int = Field(0, ge=0, description="Seed of the initial weights and of the data order")

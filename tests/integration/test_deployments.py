@@ -81,12 +81,15 @@ def test_every_deployment_is_registered(deployed):
         assert item["description"], name
 
 
-def test_registering_again_changes_nothing(deployed):
+def test_registering_again_restores_what_the_file_says(deployed):
     before = deployments(deployed)
+    schedule = before["corpus/nightly"]["schedules"][0]["id"]
+    assert prefect(deployed, "deployment", "schedule", "resume", "corpus/nightly", schedule).returncode == 0
+    assert deployments(deployed)["corpus/nightly"]["schedules"][0]["active"] is True
     assert prefect(deployed, "deploy", "--all").returncode == 0
     after = deployments(deployed)
     assert {name: item["id"] for name, item in after.items()} == {name: item["id"] for name, item in before.items()}
-    assert [len(item["schedules"]) for item in after.values()] == [len(item["schedules"]) for item in before.values()]
+    assert [item["active"] for item in after["corpus/nightly"]["schedules"]] == [False]
 
 
 def test_the_nightly_schedule_is_paused(deployed):

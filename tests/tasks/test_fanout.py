@@ -19,11 +19,11 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture(scope="module")
 def ray_runtime():
-    import ray
-
     from tasks.fanout import start_ray
 
     start_ray(FanOutSettings())
+    import ray  # not before: it reads the settings that `start_ray` makes
+
     yield
     ray.shutdown()
 
