@@ -221,7 +221,7 @@ class FanOut:
 
         if self.settings.workers:
             return self.settings.workers
-        have = ray.cluster_resources()
+        have = ray.cluster_resources()  # type: ignore[no-untyped-call]
         by_cpu = have.get("CPU", 1) // resources.num_cpus if resources.num_cpus else float("inf")
         by_gpu = have.get("GPU", 0) // resources.num_gpus if resources.num_gpus else float("inf")
         return max(1, int(min(by_cpu, by_gpu)))

@@ -35,7 +35,7 @@ class HubertConfig(FrozenConfig):
 
     Fitting follows Hsu et al. 2021, arXiv 2106.07447: masked prediction of k-means labels, first of MFCC
     frames, then, once per further entry of `clusters` and `steps`, of features of the model fitted so far.
-    The default convolutions need a tenth of the work of the usual eight (`PAPER_CONVOLUTIONS`) and start as a
+    The default convolutions need a hundredth of the work of the paper's eight (`PAPER_CONVOLUTIONS`) and start as a
     mel filter bank, which lets half an hour of speech and one minute of CPU go a long way.
     """
 

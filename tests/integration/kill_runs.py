@@ -86,10 +86,10 @@ def main() -> int:
         longest = time.monotonic() - began
         outcome = kill_and_rerun(source, root / "killed", root / "home", given.kills, longest, given.seed, given.more)
     same = runs.fingerprints(outcome.result) == runs.fingerprints(expected)
-    print(f"undisturbed run: {longest:.0f} s; runs killed: {outcome.kills} of {given.kills}")  # noqa: T201
-    print(f"final fingerprints equal: {same}")  # noqa: T201
-    print(f"finished objects written again: {len(outcome.rewritten)}, lost: {len(outcome.lost)}")  # noqa: T201
-    print(f"computed beyond what was missing in the last run: {outcome.recomputed}")  # noqa: T201
+    print(f"undisturbed run: {longest:.0f} s; runs killed: {outcome.kills} of {given.kills}")
+    print(f"final fingerprints equal: {same}")
+    print(f"finished objects written again: {len(outcome.rewritten)}, lost: {len(outcome.lost)}")
+    print(f"computed beyond what was missing in the last run: {outcome.recomputed}")
     return 0 if same and not outcome.rewritten and not outcome.lost and not outcome.recomputed else 1
 
 

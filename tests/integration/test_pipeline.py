@@ -8,6 +8,7 @@ import shutil
 import pytest
 
 from tests.integration import runs
+from tests.integration.bad_folder import BAD, bad_folder
 from tests.integration.kill_runs import kill_and_rerun
 from tests.integration.speech import prompts
 
@@ -102,6 +103,31 @@ def test_kills_do_not_show(place, speech, first):
     assert outcome.kills >= 2
     assert runs.fingerprints(outcome.result) == runs.fingerprints(first)
     assert (outcome.rewritten, outcome.lost, outcome.recomputed) == ([], [], 0)
+
+
+def test_a_bad_folder_loses_nothing(place, speech, first):
+    folder = bad_folder(speech, place / "bad")
+    lake = place / "lake"  # its models are pinned, so only rows are computed
+    stages = runs.run(folder, lake, "--until", "sequences", home=place / "home")["stages"]
+    rows = [
+        json.loads(line)
+        for line in runs.spiritlm(
+            "lake", "show", "audio", "--limit", 0, "--json", "--lake", lake, home=place / "home"
+        ).splitlines()
+    ]
+    for name, reason in BAD.items():
+        found = [row for row in rows if name.rpartition(".")[0] in row["source_uri"].rpartition("/")[2]]
+        assert len(found) == 1, (name, found)
+        assert found[0]["reject_stage"] == "audio"
+        assert reason in found[0]["reject_reason"]
+    for name in ("studio", "old", "caf"):
+        assert any(name in row["source_uri"].rpartition("/")[2] for row in rows)
+    assert sum("long.wav" in row["source_uri"] for row in rows) > 5
+    audio = stages["audio"]
+    assert audio["rows_in"] == len(rows) == audio["rows_out"] + audio["rejected"]
+    assert stages["words"]["rows_in"] == stages["units"]["rows_in"] == audio["rows_out"]
+    assert stages["sequences"]["rows_in"] == stages["words"]["rows_out"]
+    assert stages["aligner"]["fingerprint"] == first["stages"]["aligner"]["fingerprint"]
 
 
 def test_two_runs_at_once_agree(place, speech, first):
