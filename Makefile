@@ -1,11 +1,12 @@
 # make run    set up, then run the quickstart on real speech
-# make test   set up, then run the tests           make check   set up, then lint and type-check
+# make test   set up, then run the tests; `make test-slow` those that take minutes each
+# make check  set up, then lint and type-check
 VENV   := .venv
 PYTHON := $(VENV)/bin/python
 LAKE   ?= lake
 RECIPE ?= quickstart
 
-.PHONY: setup run test test-all check ui lock clean
+.PHONY: setup run test test-slow check ui lock clean
 
 setup: $(VENV)/.ready
 
@@ -23,8 +24,9 @@ run: setup
 test: setup
 	$(PYTHON) -m pytest
 
-test-all: setup
-	$(PYTHON) -m pytest -m "slow or not slow"
+# Whole pipelines, deployments on a real server, killed runs: what `make test` leaves out for its ten minutes.
+test-slow: setup
+	$(PYTHON) -m pytest -m slow
 
 check: setup
 	$(VENV)/bin/ruff check .

@@ -16,7 +16,7 @@ from tests.audio.synthetic import voice
 from tests.integration.processes import Program, running, tail
 from tests.integration.servers import REPOSITORY, PrefectServer
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
 POOL = "spiritlm"
 DEPLOYMENTS = {"pipeline/quickstart", "corpus/nightly", "train/train", "evaluate/evaluate"}
 

@@ -12,7 +12,7 @@ from tests.integration.bad_folder import BAD, bad_folder
 from tests.integration.kill_runs import kill_and_rerun
 from tests.integration.speech import prompts
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
