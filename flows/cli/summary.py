@@ -12,7 +12,7 @@ COLUMNS = ("stage", "in", "out", "rejected", "hours", "shards", "computed", "reu
 
 def print_summary(result: dict[str, Any], out: TextIO) -> None:
     """Print the summary of a run."""
-    console = Console(file=out, highlight=False)
+    console = Console(file=out, highlight=False, width=None if out.isatty() else 110)
     console.print(stage_table(result["stages"]))
     if result.get("samples"):
         from spiritlm_core.evaluate.samples import lines
