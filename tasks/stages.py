@@ -34,19 +34,18 @@ class Assignment:
         self.computed = 0
 
 
-def store_key(context: TaskRunContext, parameters: dict[str, Any]) -> str | None:
-    """The cache key: the plan's fingerprint on its lake, or None while the lake lacks anything of it."""
+def store_key(context: TaskRunContext, parameters: dict[str, Any]) -> str:
+    """The cache key: the plan's fingerprint on its lake."""
     del context
     work: Assignment = parameters["work"]
-    if not work.plan.is_complete(work.run.lake):
-        return None
     return f"spiritlm-{digest([work.run.lake.uri, work.plan.name, work.plan.fingerprint])}"
 
 
 def run_stage(run: Run, plan: Plan, about: str) -> StageReport:
     """Run one stage as a Prefect task, or take it from the cache; returns the account."""
     work, began = Assignment(run, plan, about), time.monotonic()
-    stage_task(plan.name)(work)
+    # The lake is the truth: what it lacks is computed, whatever Prefect remembers.
+    stage_task(plan.name).with_options(refresh_cache=not plan.is_complete(run.lake))(work)
     if isinstance(plan, TablePlan):
         snapshot = run.lake.read_snapshot(plan.name, plan.fingerprint)
         report = run.finish_table(plan, snapshot, work.computed, began)

@@ -69,6 +69,7 @@ def kill_worker() -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_killed_worker_is_replaced_and_the_result_is_the_same(long: Job, ray_runtime: None) -> None:
     killed: list[str] = []
 
