@@ -100,11 +100,6 @@ class FanOut:
         self._builder: Any = None
         self._started_here = False
 
-    @property
-    def started(self) -> bool:
-        """Whether Ray was needed so far."""
-        return self._started_here
-
     def start(self) -> None:
         """Start Ray if it does not run yet."""
         if start_ray(self.settings):

@@ -15,8 +15,6 @@ from tasks.worker import Worker
 class InlineFanOut:
     """Same interface as :class:`tasks.fanout.FanOut`; an error stops at its first attempt, with its traceback."""
 
-    started = False
-
     def __init__(self, uri: str, threads: int) -> None:
         """`uri` is the lake."""
         self.worker = Worker(uri, threads)

@@ -8,12 +8,12 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from spiritlm_core.errors import LakeError
 from spiritlm_core.lake.artifact import Artifact, blob_path, manifest_path
 from spiritlm_core.lake.lake import Lake, shard_path, snapshot_path
-from spiritlm_core.lake.lease import hold, live_leases
+from spiritlm_core.lake.lease import hold
 from spiritlm_core.lake.shard import check_footer, read_footer, read_rows
 from spiritlm_core.lake.snapshot import Ref, Snapshot
 from spiritlm_core.lake.store import LocalStore
@@ -154,11 +154,6 @@ def _drop_local_copies(lake: Lake, sweep: Sweep) -> None:
             shutil.rmtree(work, ignore_errors=True)
 
 
-def is_busy(lake: Lake) -> bool:
-    """Whether a run or a garbage collection works on the lake now."""
-    return bool(live_leases(lake.store))
-
-
 def describe_size(count: float) -> str:
     """Bytes for people: ``12.3 MB``."""
     for unit in ("B", "kB", "MB", "GB"):
@@ -166,15 +161,3 @@ def describe_size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} TB"
-
-
-def lake_exists(lake: Lake) -> bool:
-    """Whether anything was ever written there."""
-    return (
-        next(iter(lake.store.walk("refs")), None) is not None or next(iter(lake.store.walk("tables")), None) is not None
-    )
-
-
-def local_root(lake: Lake) -> Path | None:
-    """The folder of a local lake, else None."""
-    return lake.store.root if isinstance(lake.store, LocalStore) else None
