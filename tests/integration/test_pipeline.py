@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import urllib.request
 
 import pytest
 
@@ -74,6 +75,37 @@ def test_status_and_lake_commands(place, first):
     shown = runs.spiritlm("lake", "show", "words", "--limit", 2, "--json", "--lake", lake, home=home).splitlines()
     assert len(shown) == 2
     assert json.loads(shown[0])["words"]
+
+
+def test_the_ui_shows_the_run(place, first):
+    process = runs.start("ui", "--no-browser", "--seconds", 120, home=place / "home", PYTHONUNBUFFERED="1")
+    try:
+        address = process.stdout.readline().split()[2]
+        assert address.startswith("http://127.0.0.1:")
+        with urllib.request.urlopen(address) as page:
+            assert b"<title>Prefect" in page.read()
+        states = {run["state_name"] for run in _ask(address, "flow_runs")}
+        tasks = {run["name"] for run in _ask(address, "task_runs")}
+        artifacts = {(found["key"], found["type"]) for found in _ask(address, "artifacts")}
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+    assert "Completed" in states
+    assert set(first["stages"]) <= tasks
+    assert {
+        ("progress-units", "progress"),
+        ("stage-units", "table"),
+        ("stages", "table"),
+        ("training", "image"),
+    } <= artifacts
+
+
+def _ask(address, what):
+    request = urllib.request.Request(
+        f"{address}/api/{what}/filter", data=b"{}", headers={"Content-Type": "application/json"}, method="POST"
+    )
+    with urllib.request.urlopen(request) as answer:
+        return json.loads(answer.read())
 
 
 def test_one_new_recording_costs_one_shard_per_table(place, speech, first):
