@@ -48,7 +48,7 @@ BAD = {
     "noise.wav": "no speech",
     "truncated.flac": "",
     "link.wav": "link",
-    "gone.txt": "not found",
+    "gone.txt": "no recording",
 }
 """Name of each item that cannot be used, and a word of its reason."""
 
