@@ -50,16 +50,20 @@ def _run(
     """Check everything that can be wrong before a server is started; then run the flow."""
     from flows.recipes import find_recipe
     from flows.stages import wanted_stages
+    from spiritlm_core.audio.config import parse_source
     from tasks.prefect_server import api
 
+    began = time.monotonic()
     wanted_stages(find_recipe(recipe, overrides), until)
+    for source in sources:
+        parse_source(source)
     with api():
-        from flows.pipeline import load, pipeline
+        from flows.pipeline import pipeline
 
-        load(recipe, sources, overrides)
+        ready = time.monotonic()
         state = pipeline(recipe, lake, sources, overrides, until, refit, return_state=True)
         result: dict[str, Any] = state.result()
-    return result
+    return {**result, "startup_seconds": round(ready - began, 1)}
 
 
 @contextmanager

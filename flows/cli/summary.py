@@ -23,7 +23,9 @@ def print_summary(result: dict[str, Any], out: TextIO) -> None:
         console.print(f"report:          {result['report']}", soft_wrap=True)
     if "model" in result:
         console.print(f"published model: {result['model']}", soft_wrap=True)
-    console.print(f"done in {result['seconds']:.0f} s")
+    stages = sum(stage["seconds"] for stage in result["stages"].values())
+    before = f"{result['startup_seconds']:.0f} s until Prefect was there"
+    console.print(f"done in {result['seconds']:.0f} s: {before}, {stages:.0f} s stages")
 
 
 def stage_table(stages: dict[str, dict[str, Any]]) -> Table:
