@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import pytest
+
+from flows.recipes import FOLDER, find_recipe, recipe_names
+from flows.stages import ALIASES, STAGES, wanted_stages
+from spiritlm_core.errors import RecipeError
+from spiritlm_core.lake.fingerprint import canonical_json, config_json
+from spiritlm_core.lake.plan import load_class
+from spiritlm_core.recipe import load_recipe
+
+SMALL = """\
+name: mine
+sources:
+  - {kind: folder, path: clips}
+lm:
+  steps: 5
+  optimizer:
+    learning_rate: 0.001
+"""
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_the_recipes_are_valid_and_fingerprintable(name):
+    recipe = find_recipe(name)
+    assert recipe.name == name
+    assert recipe.description
+    for stage in wanted_stages(recipe):
+        assert canonical_json(config_json(stage.config(recipe)))
+
+
+def test_there_are_the_four_recipes():
+    assert recipe_names() == ["base", "expressive", "quickstart", "smollm2"]
+
+
+def test_paper_settings():
+    for name, pitch in (("base", 0), ("expressive", 64)):
+        recipe = find_recipe(name)
+        assert recipe.lm.optimizer.learning_rate == 3e-5
+        assert recipe.lm.optimizer.schedule == "constant"
+        assert recipe.tokens.context_length == 4096
+        assert recipe.lm.tokens_per_step == 2**20
+        assert recipe.lm.rope_base == 100_000
+        shares = recipe.tokens.shares
+        assert shares.text == shares.speech == shares.interleaved
+        assert recipe.token_settings.sequences.pitch == pitch
+
+
+def test_base_has_no_pitch_and_style_stages():
+    names = [stage.name for stage in wanted_stages(find_recipe("quickstart", ["variant=base"]))]
+    assert {"pitch", "style"}.isdisjoint(names)
+    assert "hubert" in names
+    assert "hubert" not in [stage.name for stage in wanted_stages(find_recipe("base"))]
+
+
+def test_every_stage_declares_what_its_class_is():
+    for spec in STAGES:
+        stage = load_class(spec.cls)
+        assert stage.name == spec.name
+        assert isinstance(stage.version, int)
+
+
+def test_until_takes_names_and_aliases():
+    recipe = find_recipe("quickstart")
+    assert wanted_stages(recipe, "words")[-1].name == "words"
+    for alias, name in ALIASES.items():
+        assert wanted_stages(recipe, alias)[-1].name == name
+    with pytest.raises(RecipeError, match=r"no stage 'wordz'.*its stages are audio, aligner, words"):
+        wanted_stages(recipe, "wordz")
+
+
+def test_a_missing_recipe_says_what_there_is(tmp_path):
+    with pytest.raises(RecipeError, match="there are base, expressive, quickstart, smollm2"):
+        find_recipe("nosuch")
+    with pytest.raises(RecipeError, match="there is no recipe file"):
+        find_recipe(str(tmp_path / "none.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("steps: 5", "stepz: 5"), r"mine.yaml, line 5: lm.stepz: unknown key"),
+        (("steps: 5", "steps: many"), r"mine.yaml, line 5: lm.steps: .*integer.* \(got 'many'\)"),
+        (("0.001", "-1"), r"mine.yaml, line 7: lm.optimizer.learning_rate: .*greater than 0"),
+        (("path: clips", "pathh: clips"), r"mine.yaml, line 3: sources.0.folder.pathh: unknown key"),
+        (("kind: folder", "kind: tape"), r"mine.yaml, line 3: sources.0: .*tape"),
+        (("name: mine", "name: a/b"), r"mine.yaml, line 1: name: .*pattern"),
+        (("  steps: 5", "  steps: 5\n  steps: 6"), r"line 6: lm.steps is given twice"),
+        (("name: mine\n", ""), r"mine.yaml: name: is required"),
+        (("lm:", "lm: ["), r"mine.yaml is not YAML"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_line(change, message):
+    assert change[0] in SMALL
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(SMALL.replace(*change), "mine.yaml")
+
+
+def test_overrides():
+    recipe = load_recipe(SMALL, "mine.yaml", ["lm.steps=7", "units.pitch.codes=16", "sources.0.path=other"])
+    assert (recipe.lm.steps, recipe.units.pitch.codes, recipe.sources[0].path) == (7, 16, "other")
+    assert load_recipe(SMALL, "x", ["align.aligner=hf://a/b"]).align.aligner == "hf://a/b"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("lm.steps", "write KEY=VALUE"),
+        ("=3", "write KEY=VALUE"),
+        ("lm.stepz=3", "--set lm.stepz=3: lm.stepz: unknown key"),
+        ("lm.steps=x", "--set lm.steps=x: lm.steps: .*integer"),
+        ("name.x=1", "'x' cannot be set"),
+        ("lm.steps.x.y=1", "'x' cannot be reached"),
+        ("lm.steps=[", "not YAML"),
+    ],
+)
+def test_wrong_overrides_are_named(override, message):
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(SMALL, "mine.yaml", [override])
+
+
+def test_recipes_are_packaged():
+    assert (FOLDER / "quickstart.yaml").is_file()
