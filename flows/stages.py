@@ -10,9 +10,7 @@ from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import RecipeError
 from spiritlm_core.lm.config import ModelConfig
 from spiritlm_core.recipe import Recipe
-
-LINEAGE = "lineage:"
-"""A model role that is given what the run knows about where its inputs come from."""
+from tasks.run import LINEAGE
 
 Models = Mapping[str, str]
 

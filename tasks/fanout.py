@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from spiritlm_core.cores import core_count
 from spiritlm_core.errors import ShardFailedError, SpiritLMError
 from spiritlm_core.lake.artifact import Artifact
 from spiritlm_core.lake.plan import ArtifactPlan, ShardJob, StageCall
@@ -196,7 +197,7 @@ class FanOut:
 
     def _builder_for(self, resources: Resources) -> Any:
         """On a private runtime the idle pool stays up beside the builder: its imports are worth keeping."""
-        threads = len(os.sched_getaffinity(0))
+        threads = core_count()
         if self._builder is None or resources.num_gpus:
             self._stop_builder()
             if not self._private:

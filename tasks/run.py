@@ -26,6 +26,9 @@ from tasks.inline import InlineFanOut
 from tasks.progress import Console
 from tasks.recordings import plan_recordings
 
+LINEAGE = "lineage:"
+"""A model role that is given what the run knows about where its inputs come from."""
+
 
 @dataclass
 class StageReport:
@@ -101,7 +104,7 @@ class Run:
         return {role: self._source(where) for role, where in models.items()}
 
     def _source(self, where: str) -> ModelSource:
-        if where == "lineage:":
+        if where == LINEAGE:
             return ModelSource.of_json(self.lineage())
         if "://" in where:
             return ModelSource.of_reference(where)

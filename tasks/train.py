@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from spiritlm_core.cores import core_count
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.lake.stage import Progress
 from spiritlm_core.lake.view import TableView
@@ -165,7 +166,7 @@ def _worker(arguments: dict[str, Any]) -> None:
 
 def _threads(compute: LmCompute, on_this_machine: int) -> int:
     """Ray allows a worker the threads it reserved; a worker alone on its machine may take every core."""
-    return compute.cpus_per_worker or max(1, len(os.sched_getaffinity(0)) // on_this_machine)
+    return compute.cpus_per_worker or max(1, core_count() // on_this_machine)
 
 
 def _write(path: Path, record: dict[str, Any]) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,6 +13,7 @@ from spiritlm_core.align.corpus import Utterance
 from spiritlm_core.align.targets import characters_of, labels_of, spikes_of
 from spiritlm_core.align.teacher import Taught
 from spiritlm_core.align.whisperx import UNFITTED, prepare
+from spiritlm_core.cores import all_cores, core_count
 from spiritlm_core.errors import Rejection, SpiritLMError
 from spiritlm_core.lake.stage import ArtifactStage, Progress, Resources, TableInput
 from spiritlm_core.lake.view import TableView
@@ -63,7 +62,7 @@ class AlignerFit(ArtifactStage):
             return {**summary, "fitted": False}
         taught = self._taught(utterances, language, work, progress)
         prepare()
-        with _threads():
+        with all_cores():
             summary |= self._fit(utterances, taught, language, out, work, progress)
         return {**summary, "taught_utterances": sum(times is not None for times in taught), "fitted": True}
 
@@ -109,7 +108,7 @@ class AlignerFit(ArtifactStage):
             def report(done: float) -> None:
                 progress(_TAUGHT_SHARE * done, f"pocketsphinx aligns {len(asked)} utterances")
 
-            answers = teacher.teach([(u.waveform, u.words) for u in asked], _cpus(), report)
+            answers = teacher.teach([(u.waveform, u.words) for u in asked], core_count(), report)
             _write(note, {u.key: _plain(times) for u, times in zip(asked, answers, strict=True)})
         known = json.loads(note.read_text(encoding="utf-8"))
         return [_taught_again(known.get(utterance.key)) for utterance in utterances]
@@ -218,20 +217,3 @@ def _write(path: Path, content: Any) -> None:
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
     partial.replace(path)
-
-
-def _cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextmanager
-def _threads() -> Iterator[None]:
-    """Let torch use every core while fitting."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(_cpus())
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

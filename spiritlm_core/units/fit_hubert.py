@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from spiritlm_core.cores import all_cores
 from spiritlm_core.errors import RecipeError
 from spiritlm_core.lake.stage import ArtifactStage, Progress, Resources
 from spiritlm_core.lake.view import TableView
@@ -17,7 +18,6 @@ from spiritlm_core.units.config import HubertConfig
 from spiritlm_core.units.training import (
     FIT_INPUT,
     Checkpoint,
-    all_cores,
     learning_rate_scale,
     perplexity,
     pick_device,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spiritlm_core.cores import all_cores
 from spiritlm_core.lake.stage import ArtifactStage, Progress
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.units.config import PitchConfig
@@ -16,7 +17,6 @@ from spiritlm_core.units.training import (
     FIT_INPUT,
     Checkpoint,
     Clip,
-    all_cores,
     learning_rate_scale,
     perplexity,
     pick_device,

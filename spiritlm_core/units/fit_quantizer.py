@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from spiritlm_core.cores import all_cores
 from spiritlm_core.lake.stage import ArtifactStage, Progress
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.units.config import QuantizerConfig
-from spiritlm_core.units.training import FIT_INPUT, all_cores, perplexity, pick_device, train_clips
+from spiritlm_core.units.training import FIT_INPUT, perplexity, pick_device, train_clips
 from spiritlm_core.units.types import chunks
 
 QUANTIZER_FILE = "kmeans.safetensors"

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,19 +57,6 @@ def _choose(audio: TableView, max_seconds: float, seed: int) -> list[str]:
     order = sorted(usable, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
     before = np.cumsum([0.0, *(usable[name] for name in order)])[:-1]
     return [name for name, start in zip(order, before, strict=True) if start < max_seconds]
-
-
-@contextmanager
-def all_cores() -> Iterator[None]:
-    """Let torch use every core this process may run on; a Ray worker is started with one thread."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def learning_rate_scale(step: int, steps: int, warmup: float = 0.1) -> float:

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from spiritlm_core.cores import all_cores
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.units.training import Checkpoint, all_cores, learning_rate_scale, perplexity, train_clips
+from spiritlm_core.units.training import Checkpoint, learning_rate_scale, perplexity, train_clips
 from tests.units.synthetic import row, table
 
 

@@ -7,7 +7,6 @@ Packages are fetched with ``apt-get download`` and unpacked with ``dpkg -x``; ne
 from __future__ import annotations
 
 import gzip
-import os
 import re
 import shutil
 import subprocess
@@ -19,6 +18,7 @@ from spiritlm_core.audio.config import PromptsSource
 from spiritlm_core.audio.files import File
 from spiritlm_core.audio.sources.draft import Draft, clean, missing
 from spiritlm_core.errors import SourceError
+from spiritlm_core.lake.lake import cache_folder
 
 _NOT_SPEECH = re.compile(r"\[[^\]]*\]|\([^)]*\)|<[^>]*>")
 _TIMEOUT = 300
@@ -48,11 +48,6 @@ def prompt_path(uri: str) -> Path:
     """The local file of ``prompts://LANG/ID``, fetched when it is not there."""
     language, _, name = uri.removeprefix("prompts://").partition("/")
     return _sounds(fetch(language)) / f"{name}.g722"
-
-
-def cache_folder() -> Path:
-    """Where fetched packages are kept: ``$XDG_CACHE_HOME/spiritlm`` or ``~/.cache/spiritlm``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spiritlm"
 
 
 def fetch(language: str) -> Path:
