@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, ParamSpec, TypeVar, get_type_hints
 
 from prefect import flow
 from pydantic import Field
 
 from flows.recipes import find_recipe
-from flows.stages import StageSpec, wanted_stages
+from flows.stages import StageSpec, stages_for, wanted_stages
 from spiritlm_core.errors import RecipeError
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.lease import hold
@@ -37,6 +37,9 @@ Sources = Annotated[list[str], Field(description="Recordings instead of the reci
 Overrides = Annotated[list[str], Field(description="Settings to change, each KEY=VALUE, for example lm.steps=100.")]
 Until = Annotated[str | None, Field(description="Last stage to run; null runs all.")]
 Refit = Annotated[bool, Field(description="Fit unit models, aligner and tokenizer anew on the corpus as it is now.")]
+
+UNIT_MODELS = ("speech_tokenizer",)
+"""The stage that holds all unit models; those it is made from come along."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -101,6 +104,31 @@ def evaluate(
     return run_recipe(load(recipe, sources, overrides), Lake(lake), until="evaluation")
 
 
+@flow(name="fit_units", log_prints=False)
+@described
+def fit_units(
+    recipe: RecipeOrName = "units",
+    lake: LakeUri = DEFAULT_LAKE,
+    sources: Sources = [],  # noqa: B006
+    overrides: Overrides = [],  # noqa: B006
+    refit: Refit = False,
+) -> dict[str, Any]:
+    """From recordings to a speech tokenizer: the models of the speech units in one folder, and nothing else."""
+    return run_recipe(load(recipe, sources, overrides), Lake(lake), only=UNIT_MODELS, refit=refit)
+
+
+@flow(name="evaluate_units", log_prints=False)
+@described
+def evaluate_units(
+    recipe: RecipeOrName = "units",
+    lake: LakeUri = DEFAULT_LAKE,
+    sources: Sources = [],  # noqa: B006
+    overrides: Overrides = [],  # noqa: B006
+) -> dict[str, Any]:
+    """The speech units of a recipe judged on held-out speech, and the unit models if they are still missing."""
+    return run_recipe(load(recipe, sources, overrides), Lake(lake), only=("unit_evaluation",))
+
+
 def load(recipe: str | Recipe, sources: list[str], overrides: list[str]) -> Recipe:
     """The recipe to run, with `sources` in place of its own. Raises RecipeError or SourceError."""
     from spiritlm_core.audio.config import parse_source
@@ -116,9 +144,15 @@ def load(recipe: str | Recipe, sources: list[str], overrides: list[str]) -> Reci
     return loaded
 
 
-def run_recipe(recipe: Recipe, lake: Lake, *, until: str | None = None, refit: bool = False) -> dict[str, Any]:
-    """Run the stages of `recipe` in order, inside a flow. Raises SpiritLMError."""
-    stages = wanted_stages(recipe, until)
+def run_recipe(
+    recipe: Recipe, lake: Lake, *, until: str | None = None, only: Sequence[str] = (), refit: bool = False
+) -> dict[str, Any]:
+    """Run the stages of `recipe` in order, up to `until`, or `only` those named and what they need, inside a flow.
+
+    Raises:
+        SpiritLMError: a stage failed.
+    """
+    stages = stages_for(recipe, only) if only else wanted_stages(recipe, until)
     run = Run(recipe, lake, Console(), refit=refit)
     with hold(lake.store, "run", recipe.name):
         try:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import RecipeError
+from spiritlm_core.lake.plan import load_class
 from spiritlm_core.lm.config import ModelConfig
 from spiritlm_core.recipe import Recipe
 from tasks.run import LINEAGE
@@ -20,7 +21,8 @@ class StageSpec:
     """One stage of the pipeline.
 
     `models` maps a role to the name of an earlier stage, to a model reference (it has ``://``), or to
-    `LINEAGE`. A `pinned` artifact is built once per recipe and kept when the corpus grows.
+    `LINEAGE`. A `pinned` artifact is built once per recipe and kept when the corpus grows. A stage `on_request` is no
+    part of the road from recordings to a model: it runs where it is asked for by name.
     """
 
     name: str
@@ -30,6 +32,7 @@ class StageSpec:
     models: Callable[[Recipe], Models] = field(default=lambda _: {})
     wanted: Callable[[Recipe], bool] = field(default=lambda _: True)
     pinned: bool = False
+    on_request: bool = False
     about: str = ""
 
 
@@ -45,6 +48,11 @@ def _unit_models(recipe: Recipe) -> Models:
 
 def _hubert(recipe: Recipe) -> Models:
     return {"hubert": recipe.units.hubert.model or "hubert"}
+
+
+def _judged(recipe: Recipe) -> Models:
+    given = recipe.unit_evaluation.models
+    return {**_unit_models(recipe), **{f"candidate.{name}": model for name, model in given.items()}}
 
 
 def _asr(recipe: Recipe) -> Models:
@@ -128,6 +136,24 @@ STAGES: tuple[StageSpec, ...] = (
         about="k-means over one-second style features",
     ),
     StageSpec(
+        "speech_tokenizer",
+        "artifact",
+        "spiritlm_core.units.folder:SpeechTokenizerStage",
+        config=lambda recipe: recipe.units,
+        models=_unit_models,
+        on_request=True,
+        about="the unit models in one folder",
+    ),
+    StageSpec(
+        "unit_evaluation",
+        "artifact",
+        "spiritlm_core.evaluate.units.stage:UnitEvaluationStage",
+        config=lambda recipe: recipe.unit_evaluation.model_copy(update={"models": {}}),  # they are roles
+        models=_judged,
+        on_request=True,
+        about="speech units judged on held-out speech",
+    ),
+    StageSpec(
         "units",
         "table",
         "spiritlm_core.units.stage:UnitsStage",
@@ -197,7 +223,7 @@ ALIASES = {"ingest": "audio", "align": "words", "corpus": "examples", "train": "
 
 def wanted_stages(recipe: Recipe, until: str | None = None) -> list[StageSpec]:
     """The stages that `recipe` runs, up to and including `until`. Raises RecipeError for an unknown stage."""
-    stages = [stage for stage in STAGES if stage.wanted(recipe)]
+    stages = [stage for stage in STAGES if stage.wanted(recipe) and not stage.on_request]
     if until is None:
         return stages
     name = ALIASES.get(until, until)
@@ -205,3 +231,28 @@ def wanted_stages(recipe: Recipe, until: str | None = None) -> list[StageSpec]:
     if name not in names:
         raise RecipeError(f"there is no stage {until!r} in recipe {recipe.name!r}; its stages are {', '.join(names)}")
     return stages[: names.index(name) + 1]
+
+
+def stages_for(recipe: Recipe, names: Iterable[str]) -> list[StageSpec]:
+    """The stages called `names` and all they are made from, in the order of the pipeline, and nothing else.
+
+    A name that the variant of `recipe` has no use for, such as ``style`` in Base, is left out.
+
+    Raises:
+        RecipeError: there is no such stage at all.
+    """
+    known = {stage.name: stage for stage in STAGES}
+    if unknown := sorted(set(names := list(names)) - set(known)):
+        raise RecipeError(f"there is no stage {unknown[0]!r}; there are {', '.join(known)}")
+    needed: set[str] = set()
+    waiting = [known[name] for name in names if known[name].wanted(recipe)]
+    while waiting:
+        stage = waiting.pop()
+        needed.add(stage.name)
+        waiting += [known[name] for name in _made_from(stage, recipe) if name in known and name not in needed]
+    return [stage for stage in STAGES if stage.name in needed]
+
+
+def _made_from(stage: StageSpec, recipe: Recipe) -> set[str]:
+    """What `stage` reads: names of tables and artifacts, and whatever else is said in their place."""
+    return {*(item.table for item in load_class(stage.cls).inputs), *stage.models(recipe).values()}

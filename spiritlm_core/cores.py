@@ -1,4 +1,4 @@
-"""The CPU cores of this process, and torch on all of them."""
+"""The CPU cores and the process group of this process."""
 
 from __future__ import annotations
 
@@ -12,14 +12,38 @@ def core_count() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def core_share() -> int:
+    """The cores of this process, shared fairly with the ranks of its process group on the same machine."""
+    return max(1, core_count() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
 @contextmanager
 def all_cores() -> Iterator[None]:
-    """Let torch use every core this process may run on; a Ray worker is started with one thread."""
+    """Let torch use every core that is this process's share; a Ray worker is started with one thread."""
     import torch
 
     before = torch.get_num_threads()
-    torch.set_num_threads(core_count())
+    torch.set_num_threads(core_share())
     try:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def process_group() -> Iterator[None]:
+    """Join the process group that ``torchrun`` describes in the environment; nothing for one process."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield
+        return
+    import torch
+    import torch.distributed as dist
+
+    gpu = torch.cuda.is_available()
+    if gpu:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if gpu else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()

@@ -14,9 +14,10 @@ from spiritlm_core.audio.config import AudioConfig, ShardingConfig, SourceConfig
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import RecipeError
 from spiritlm_core.evaluate.config import EvaluateConfig, PublishConfig
+from spiritlm_core.evaluate.units.config import UnitEvaluationConfig
 from spiritlm_core.lm.config import LmCompute, LmConfig, ModelConfig
 from spiritlm_core.tokens.config import TokensConfig
-from spiritlm_core.units.config import UnitsConfig
+from spiritlm_core.units.config import UnitsCompute, UnitsConfig
 
 
 class ComputeConfig(FrozenConfig):
@@ -29,6 +30,7 @@ class ComputeConfig(FrozenConfig):
     workers: int | None = Field(None, ge=1, description="Workers of a table stage; null takes what the CPUs allow.")
     shard_timeout_seconds: float = Field(3600.0, gt=0, description="A shard that takes longer is tried again.")
     attempts: int = Field(3, ge=1, description="How often a shard is tried before the run stops.")
+    units: UnitsCompute = Field(UnitsCompute(), description="Processes that fit the unit models.")
     training: LmCompute = Field(LmCompute(), description="Workers, batch and checkpoints of the training.")
 
 
@@ -54,6 +56,9 @@ class Recipe(FrozenConfig):
     tokens: TokensConfig = Field(TokensConfig(), description="Tokenizer, vocabulary and interleaving.")
     lm: LmConfig = Field(LmConfig(), description="The language model and its training.")
     evaluate: EvaluateConfig = Field(EvaluateConfig(), description="Held-out evaluation.")
+    unit_evaluation: UnitEvaluationConfig = Field(
+        UnitEvaluationConfig(), description="Judging the speech units, for `spiritlm evaluate units`."
+    )
     publish: PublishConfig = Field(PublishConfig(), description="Model card of the published folder.")
     compute: ComputeConfig = Field(ComputeConfig(), description="Workers, attempts, cluster.")
 
@@ -61,10 +66,10 @@ class Recipe(FrozenConfig):
     def _consistent(self) -> Self:
         ModelConfig(lm=self.lm, tokens=self.tokens)
         largest = self.tokens.sequences.hubert
-        if self.units.quantizer.units > largest:
+        if self.units.quantizer.size > largest:
             raise ValueError(
                 f"units.quantizer.units {self.units.quantizer.units} is more than the {largest} [Hu] tokens "
-                "of tokens.sequences.hubert"
+                "of tokens.sequences.hubert (with kind: linear, there is one more for the blank)"
             )
         return self
 

@@ -1,17 +1,19 @@
-"""Waveforms to speech tokens with one call, from the ``speech_tokenizer/`` folder of a published model."""
+"""Speech to tokens with one call: from a published model, an imported or an official checkpoint folder."""
 
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from spiritlm_core.errors import ModelReferenceError, SpiritLMError
-from spiritlm_core.lake.schema import SAMPLE_RATE
+from spiritlm_core.audio.waveform import Audio, as_waveform
+from spiritlm_core.errors import ModelReferenceError
+from spiritlm_core.released.layout import ROOT_VARIABLE, Released, Variant, checked_variant, default_root
 from spiritlm_core.tokens.speech import Streams, UnitStreams, from_string, merge_streams, to_string
 
 if TYPE_CHECKING:
@@ -20,84 +22,156 @@ if TYPE_CHECKING:
 
 ROLES = ("hubert", "quantizer", "pitch", "style")
 
+STYLES = (71, 68, 98)
+"""Style units of which one is taken for a string that has pitch but no style (neutral ones of the released model)."""
+
 
 class SpeechTokenizer:
     """Turns speech into units and into strings such as ``[St81][Pi13][Hu78]``.
 
     Example:
         >>> tokenizer = SpeechTokenizer.from_pretrained("published")  # doctest: +SKIP
-        >>> tokenizer.to_string(tokenizer.encode(waveform, 16_000))  # doctest: +SKIP
+        >>> tokenizer.to_string(tokenizer.encode("speech.flac"))  # doctest: +SKIP
     """
 
     def __init__(self, extractor: UnitExtractor) -> None:
         self._extractor = extractor
 
+    @property
+    def variant(self) -> Variant:
+        """``expressive`` with pitch and style, else ``base``."""
+        return "base" if self._extractor.pitch is None else "expressive"
+
     @classmethod
-    def from_pretrained(cls, folder: str | Path, device: str | None = None) -> Self:
-        """Load a published model's folder, or the ``speech_tokenizer/`` in it.
+    def from_pretrained(
+        cls, root: str | Path | None = None, variant: str | None = None, device: str | None = None
+    ) -> Self:
+        """Load a speech tokenizer.
 
         Args:
-            folder: holds ``hubert/``, ``quantizer/`` and, for Expressive models, ``pitch/`` and ``style/``.
+            root: a published model, the ``speech_tokenizer/`` in it, a folder written by
+                ``spiritlm import-checkpoints``, or the released checkpoints themselves (or their
+                ``speech_tokenizer/``), which are converted once into the cache folder; by default
+                ``$SPIRITLM_CHECKPOINTS_DIR``, else ``checkpoints``.
+            variant: ``base`` or ``expressive``; expressive where its models are there, else base.
             device: where to compute; a GPU if there is one.
 
         Raises:
-            ModelReferenceError: a model is missing or cannot be loaded.
+            ModelReferenceError: a model is missing, damaged or cannot be loaded.
         """
         from spiritlm_core.units.config import UnitsConfig
         from spiritlm_core.units.extractor import UnitExtractor
 
-        root = Path(folder)
-        root = root / "speech_tokenizer" if (root / "speech_tokenizer").is_dir() else root
-        models = {role: root / role for role in ROLES if (root / role).exists()}
-        units = _read(root / "config.json").get("units")
+        folder = _folder(Path(root) if root is not None else default_root(), variant)
+        units = _read(folder / "config.json").get("units")
         config = UnitsConfig.model_validate(units) if units else None
-        return cls(UnitExtractor(models, config, device=device))
+        return cls(UnitExtractor(_models(folder, variant), config, device=device))
 
-    def encode(self, waveform: ArrayLike, sample_rate: int, speaker: str | None = None) -> Units:
-        """Units of one waveform; see :meth:`encode_batch`."""
-        (units,) = self.encode_batch([waveform], sample_rate, [speaker])
+    def encode(
+        self,
+        audio: Audio,
+        sample_rate: int | None = None,
+        *,
+        channel: int | None = None,
+        speaker: str | None = None,
+    ) -> Units:
+        """Units of one recording; see :meth:`encode_batch`."""
+        (units,) = self.encode_batch([audio], sample_rate, channel=channel, speakers=[speaker])
         return units
 
     def encode_batch(
-        self, waveforms: Sequence[ArrayLike], sample_rate: int, speakers: Sequence[str | None] | None = None
+        self,
+        audios: Sequence[Audio],
+        sample_rate: int | None = None,
+        *,
+        channel: int | None = None,
+        speakers: Sequence[str | None] | None = None,
     ) -> list[Units]:
-        """Units of several waveforms; the result for one does not depend on the others.
+        """Units of several recordings; the result for one does not depend on the others.
 
         Args:
-            waveforms: float[T] mono or float[channels, T] (averaged), in [-1, 1].
-            sample_rate: in hertz; resampled to 16 kHz if need be.
-            speakers: who speaks, where known; style is relative to the speaker's own average.
+            audios: paths, bytes of files, or samples in [-1, 1] (arrays or tensors): float[T] or float[channels, T].
+                Less than 1280 samples at 16 kHz have empty streams.
+            sample_rate: of samples, in hertz; 16 000 if not given. Files say their own.
+            channel: which of two channels to take; both are averaged if not given.
+            speakers: who speaks, where known; the style of models of this project is relative to the speaker's own.
 
         Raises:
-            SpiritLMError: a waveform is not float[T] or float[channels, T], or has no finite values.
+            SpiritLMError: a recording cannot be read, or is no mono or stereo audio with finite values.
         """
-        return self._extractor.encode([_mono_16k(wave, sample_rate) for wave in waveforms], speakers)
+        return self._extractor.encode([as_waveform(audio, sample_rate, channel) for audio in audios], speakers)
+
+    def to_string(
+        self,
+        units: UnitStreams,
+        *,
+        collapse_hubert: bool = True,
+        collapse_pitch: bool = True,
+        collapse_style: bool = False,
+    ) -> str:
+        """Units as speech tokens, streams merged by time; a base tokenizer has no tokens for pitch and style.
+
+        Args:
+            units: as :meth:`encode` gives them, not collapsed.
+            collapse_hubert: runs of equal HuBERT units become one token.
+            collapse_pitch: the same for pitch.
+            collapse_style: the same for style.
+        """
+        shown = Streams(np.asarray(units.hubert), None, None) if self.variant == "base" else units
+        return to_string(merge_streams(shown, (collapse_style, collapse_pitch, collapse_hubert)))
+
+    def to_string_batch(self, batch: Sequence[UnitStreams], **options: bool) -> list[str]:
+        """:meth:`to_string` of each, with the same options."""
+        return [self.to_string(units, **options) for units in batch]
 
     @staticmethod
-    def to_string(units: UnitStreams) -> str:
-        """Units as speech tokens: runs collapsed, streams merged by time."""
-        return to_string(merge_streams(units))
+    def from_string(string: str, *, duplicate_pitch: bool = False, seed: int = 0) -> Streams:
+        """Speech tokens back to streams, one entry per HuBERT token; what is no speech token is skipped.
 
-    @staticmethod
-    def from_string(string: str) -> Streams:
-        """Speech tokens back to streams, one entry per HuBERT token."""
-        return from_string(string)
+        Args:
+            string: tokens of either variant.
+            duplicate_pitch: a pitch token that directly follows another one makes an entry of its own.
+            seed: decides the style (71, 68 or 98) of a string that has pitch but no style tokens.
+        """
+        streams = from_string(string, duplicate_pitch=duplicate_pitch)
+        if streams.pitch is None or streams.style is not None:
+            return streams
+        style = random.Random(seed).choice(STYLES)  # noqa: S311 - the released code draws from this generator
+        return replace(streams, style=np.full(len(streams.hubert), style, np.int16))
+
+    @classmethod
+    def from_string_batch(
+        cls, strings: Sequence[str], *, duplicate_pitch: bool = False, seed: int = 0
+    ) -> list[Streams]:
+        """:meth:`from_string` of each, with the same options and the same seed."""
+        return [cls.from_string(string, duplicate_pitch=duplicate_pitch, seed=seed) for string in strings]
 
 
-def _mono_16k(waveform: ArrayLike, sample_rate: int) -> np.ndarray:
-    samples = np.asarray(waveform)
-    if not np.issubdtype(samples.dtype, np.floating) or samples.ndim not in (1, 2):
-        raise SpiritLMError(f"a waveform is float[T] or float[channels, T], not {samples.dtype}{list(samples.shape)}")
-    if not np.isfinite(samples).all():
-        raise SpiritLMError("the waveform holds values that are not finite")
-    mono = samples.astype(np.float32) if samples.ndim == 1 else samples.astype(np.float32).mean(axis=0)
-    if sample_rate == SAMPLE_RATE:
-        return mono
-    from scipy.signal import resample_poly
+def _folder(root: Path, variant: str | None) -> Path:
+    """The folder in our layout; released checkpoints are converted into the cache, once per content."""
+    if not root.is_dir():
+        raise ModelReferenceError(f"{root} is not a folder: name a speech tokenizer's, or set {ROOT_VARIABLE}")
+    released = Released.find(root)
+    if released is None:
+        return root / "speech_tokenizer" if (root / "speech_tokenizer").is_dir() else root
+    from spiritlm_core.lake.lake import cache_folder
+    from spiritlm_core.released.convert import import_checkpoints
+    from spiritlm_core.released.layout import digest_of, digests
 
-    divisor = int(np.gcd(SAMPLE_RATE, sample_rate))
-    resampled = resample_poly(mono, SAMPLE_RATE // divisor, sample_rate // divisor)
-    return np.asarray(resampled, dtype=np.float32)
+    chosen = released.variant(variant)
+    name = digest_of(chosen, digests(released.files(chosen)))[:16]
+    return import_checkpoints(root, cache_folder() / "released" / f"{chosen}-{name}", chosen, force=True).folder
+
+
+def _models(folder: Path, variant: str | None) -> dict[str, Path]:
+    """Role → folder of the models that a variant needs."""
+    have = {role: folder / role for role in ROLES if (folder / role).exists()}
+    if variant is None:
+        return have
+    wanted = ROLES[:2] if checked_variant(variant) == "base" else ROLES
+    if missing := [role for role in wanted if role not in have]:
+        raise ModelReferenceError(f"{folder} has no {' and no '.join(missing)} model, which {variant} units need")
+    return {role: have[role] for role in wanted}
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spiritlm_core.errors import LakeError
 from spiritlm_core.lake.artifact import Artifact, blob_path
 from spiritlm_core.lake.lake import Lake
 from tasks.artifacts import image, markdown
@@ -27,7 +28,27 @@ def deliver(run: Run) -> dict[str, Any]:
         _show(run, evaluation, found)
     if (published := _artifact(run, "published")) is not None:
         found["model"] = _put_folder(run.lake, published, f"outputs/{run.recipe.name}/model")
+    if (tokenizer := _artifact(run, "speech_tokenizer")) is not None:
+        found["speech_tokenizer"] = _put_folder(run.lake, tokenizer, f"outputs/{run.recipe.name}/speech_tokenizer")
+    if (judged := _artifact(run, "unit_evaluation")) is not None:
+        found["units"] = _put(run.lake, judged, f"outputs/{run.recipe.name}/units.html", "units.html")
+        markdown("units", _read(run.lake, judged, "units.md").decode(), f"Speech units of {run.recipe.name}")
     return found
+
+
+def copy_speech_tokenizer(lake: Lake, key: str, folder: Path) -> None:
+    """Put the speech tokenizer with this key at `folder`, whole or not at all.
+
+    Raises:
+        SpeechTokenizerError: something else is there.
+        LakeError: the lake does not have it.
+    """
+    from spiritlm_core.units.folder import SpeechTokenizerStage, put_speech_tokenizer
+
+    artifact = lake.read_artifact(SpeechTokenizerStage.name, key)
+    if artifact is None:
+        raise LakeError(f"{lake.uri} has no speech tokenizer {key[:12]}")
+    put_speech_tokenizer(lake.artifact_folder(artifact), folder)
 
 
 def _artifact(run: Run, name: str) -> Artifact | None:

@@ -29,6 +29,9 @@ from tasks.recordings import plan_recordings
 LINEAGE = "lineage:"
 """A model role that is given what the run knows about where its inputs come from."""
 
+NOT_IN_LINEAGE = {"compute", "sharding", "sources", "description", "unit_evaluation"}
+"""Parts of a recipe that do not shape its model."""
+
 
 @dataclass
 class StageReport:
@@ -115,7 +118,7 @@ class Run:
         return {
             "recipe": self.recipe.name,
             "variant": self.recipe.variant,
-            "settings": self.recipe.model_dump(mode="json", exclude={"compute", "sharding", "sources", "description"}),
+            "settings": self.recipe.model_dump(mode="json", exclude=NOT_IN_LINEAGE),
             "tables": {name: snapshot.fingerprint for name, snapshot in self.snapshots.items()},
             "artifacts": dict(self.artifacts),
         }

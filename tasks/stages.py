@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from datetime import timedelta
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from prefect import Task, task
@@ -15,11 +16,17 @@ from spiritlm_core.lake.fingerprint import digest
 from spiritlm_core.lake.plan import ArtifactPlan, TablePlan, load_class
 from spiritlm_core.lake.run import commit_build, shard_entry
 from spiritlm_core.lake.snapshot import ShardEntry, Snapshot
-from spiritlm_core.lake.stage import Progress
+from spiritlm_core.lake.stage import ArtifactStage, Progress
+from spiritlm_core.lake.view import TableView
+from spiritlm_core.lm.config import ModelConfig
+from spiritlm_core.lm.job import Job
+from spiritlm_core.recipe import ComputeConfig
+from spiritlm_core.units.job import FitJob
 from tasks.artifacts import ProgressArtifact, stage_table
 from tasks.run import Run, StageReport
 
 Plan = TablePlan | ArtifactPlan
+UNIT_FITS = ("hubert", "quantizer", "pitch", "style")
 Reference = dict[str, str]
 
 
@@ -100,31 +107,50 @@ def _compute_table(work: Assignment, plan: TablePlan, progress: Progress) -> Non
 def _build_artifact(work: Assignment, plan: ArtifactPlan, progress: Progress) -> None:
     if plan.is_complete(work.run.lake):
         return
-    special: dict[str, Callable[[Run, ArtifactPlan, Progress], bool]] = {"model": _train}
-    if plan.name in special and work.run.recipe.compute.executor == "ray":
-        work.computed = int(special[plan.name](work.run, plan, progress))
+    if _has_own_workers(plan.name, work.run.recipe.compute):
+        work.computed = int(_train(work.run, plan, progress))
         return
     resources = load_class(plan.call.cls).resources
     work.computed = int(work.run.fan_out.run_artifact(plan, resources, progress)[1])
 
 
+def _has_own_workers(name: str, compute: ComputeConfig) -> bool:
+    if compute.executor == "inline":
+        return False
+    return name == "model" or (name in UNIT_FITS and compute.units.own_workers)
+
+
 def _train(run: Run, plan: ArtifactPlan, progress: Progress) -> bool:
     """Training has workers of its own: Ray Train starts them once the others have given up their cores."""
     from tasks.fanout import FanOut
-    from tasks.train import run_model_stage
+    from tasks.train import run_workers
 
     if isinstance(run.fan_out, FanOut):
         run.fan_out.start()
     run.fan_out.release()
     stage = plan.call.create(run.lake)
     tables = {table: run.lake.view(snapshot) for table, snapshot in plan.inputs.items()}
-    compute = run.recipe.compute.training
-    return commit_build(
-        run.lake,
-        plan,
-        stage,
-        lambda out, work: run_model_stage(stage.config, compute, stage.models, tables, out, work, progress),
-    )[1]
+
+    def build(out: Path, work: Path) -> dict[str, Any]:
+        return run_workers(_job(plan, stage, run.recipe.compute, tables, out, work), progress)
+
+    return commit_build(run.lake, plan, stage, build)[1]
+
+
+def _job(
+    plan: ArtifactPlan,
+    stage: ArtifactStage,
+    compute: ComputeConfig,
+    tables: Mapping[str, TableView],
+    out: Path,
+    work: Path,
+) -> Job | FitJob:
+    """The build of a stage as a job that other processes can run; only HuBERT knows how to share its work."""
+    if isinstance(stage.config, ModelConfig):
+        return Job.of_stage(stage.config, compute.training, stage.models, tables, out, work)
+    workers = compute.units.workers if plan.name == "hubert" else 1
+    processes = compute.units.model_copy(update={"workers": workers})
+    return FitJob(plan.call.cls, stage.config, stage.models, tables, work, out, processes)
 
 
 def describe(report: StageReport) -> str:

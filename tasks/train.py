@@ -1,7 +1,7 @@
-"""The stage ``model`` under Ray Train: worker processes that run :func:`spiritlm_core.lm.train.train`.
+"""Training under Ray Train: worker processes that run a job together, for the language model and the unit models.
 
 The checkpoints in `work` are the truth. Ray Train starts the processes, joins them to one process group and starts
-dead ones again; the loop then finds its last checkpoint, as it does when the driver itself was killed.
+dead ones again; the job then finds its last checkpoint, as it does when the driver itself was killed.
 Ray must be initialised; see ``tasks.fanout``.
 """
 
@@ -12,9 +12,9 @@ import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from spiritlm_core.cores import core_count
+from spiritlm_core.cores import core_share
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.lake.stage import Progress
 from spiritlm_core.lake.view import TableView
@@ -26,6 +26,41 @@ POLL_SECONDS = 1.0
 _PROGRESS, _SUMMARY, _ERROR = "progress.json", "summary.json", "error.json"
 
 
+class Processes(Protocol):
+    """How many processes a job has, and what each gets; `LmCompute` and `UnitsCompute` say so."""
+
+    @property
+    def workers(self) -> int:
+        """Number of processes."""
+
+    @property
+    def use_gpu(self) -> bool | None:
+        """Whether each has a GPU; None: if there are enough."""
+
+    @property
+    def cpus_per_worker(self) -> int | None:
+        """CPU cores of each; None: a fair share."""
+
+    @property
+    def retries(self) -> int:
+        """How often dead ones are replaced."""
+
+
+class Trainable(Protocol):
+    """A job that several processes run together. Picklable, and light: it is built where torch is never loaded."""
+
+    @property
+    def work(self) -> Path:
+        """Where checkpoints go; shared by all processes."""
+
+    @property
+    def compute(self) -> Processes:
+        """The processes."""
+
+    def run(self, progress: Progress) -> dict[str, Any]:
+        """Do this process's share, from the last checkpoint on; returns the summary."""
+
+
 def run_model_stage(
     config: ModelConfig,
     compute: LmCompute,
@@ -35,31 +70,39 @@ def run_model_stage(
     work: Path,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Train the model in Ray Train workers and write its folder to `out`; resumes from the checkpoints in `work`.
+    """Train the language model and write its folder to `out`; see :func:`run_workers`."""
+    return run_workers(Job.of_stage(config, compute, models, tables, out, work), progress)
 
-    On several machines `work` and `out` must lie on storage that all of them share.
+
+def run_workers(job: Trainable, progress: Progress) -> dict[str, Any]:
+    """Run `job` in Ray Train workers; resumes from the checkpoints in its work folder.
+
+    On several machines the folders of the job must lie on storage that all of them share.
 
     Returns:
-        The summary of :func:`spiritlm_core.lm.train.train`.
+        The summary of the first worker.
 
     Raises:
-        TrainingError: training diverged or cannot be resumed, or workers kept dying.
+        TrainingError: the job says what is wrong, or workers kept dying.
     """
+    work, workers = job.work, job.compute.workers
     if not os.environ.get("RAY_ADDRESS"):  # a private runtime on this machine: nothing can preempt it
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
     for stale in (_PROGRESS, _SUMMARY, _ERROR):
         (work / stale).unlink(missing_ok=True)
-    progress(0.0, f"starting {compute.workers} training worker{'s' * (compute.workers > 1)}")
-    _follow(_trainer(Job.of_stage(config, compute, models, tables, out, work)), work, progress)
+    progress(0.0, f"starting {workers} training worker{'s' * (workers > 1)}")
+    failure = _follow(_trainer(job), work, progress)
     if error := _read(work / _ERROR):
         raise TrainingError(error["message"])
+    if failure is not None:
+        raise TrainingError(f"the training workers failed: {_reason(failure)}") from failure
     if (summary := _read(work / _SUMMARY)) is None:
         raise TrainingError(f"Ray Train ended without a summary in {work}: is it on storage that all machines share?")
     return summary
 
 
-def _trainer(job: Job) -> Any:
+def _trainer(job: Trainable) -> Any:
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig
@@ -68,11 +111,10 @@ def _trainer(job: Job) -> Any:
     compute = job.compute
     gpu = have.get("GPU", 0) >= compute.workers if compute.use_gpu is None else compute.use_gpu
     cpus = compute.cpus_per_worker or max(1, int(have.get("CPU", 1) - 1) // compute.workers)
-    if have.get("CPU", 1) < cpus * compute.workers:
-        raise TrainingError(
-            f"{compute.workers} workers of {cpus} CPUs do not fit on {have.get('CPU', 1):.0f} CPUs: "
-            "lower compute.training.workers"
-        )
+    _check_room(have, {"CPU": cpus, "GPU": int(gpu)}, compute.workers)
+    # Ray leaves GPUs visible to workers that have not reserved one, and torch would take them.
+    hidden = {"env_vars": {"CUDA_VISIBLE_DEVICES": ""}} if have.get("GPU") and not gpu else None
+    environment: dict[str, Any] = {"worker_runtime_env": hidden} if hidden else {}
     return _trainer_class()(
         _worker,
         train_loop_config={"job": job},
@@ -84,8 +126,19 @@ def _trainer(job: Job) -> Any:
             name=job.work.name,
             storage_path=str((job.work / "ray").absolute()),
             failure_config=FailureConfig(max_failures=compute.retries),
+            **environment,
         ),
     )
+
+
+def _check_room(have: Mapping[str, float], each: Mapping[str, int], workers: int) -> None:
+    """Ray would wait for ever for what no machine has."""
+    for kind, count in each.items():
+        if have.get(kind, 0) < count * workers:
+            raise TrainingError(
+                f"{workers} workers of {count} {kind}s do not fit on {have.get(kind, 0):.0f} {kind}s: lower the "
+                "recipe's `compute.training` or `compute.units`"
+            )
 
 
 def _trainer_class() -> Any:
@@ -109,14 +162,14 @@ def _trainer_class() -> Any:
     return LeanTorchTrainer
 
 
-def _follow(trainer: Any, work: Path, progress: Progress) -> None:
+def _follow(trainer: Any, work: Path, progress: Progress) -> BaseException | None:
     """Run `trainer` in a thread and pass on, from the caller's own thread, what rank 0 writes down."""
     failed: list[BaseException] = []
 
     def fit() -> None:
         try:
             trainer.fit()
-        except Exception as error:  # noqa: BLE001 - raised below
+        except Exception as error:  # noqa: BLE001 - returned below
             failed.append(error)
 
     thread = threading.Thread(target=fit, name="ray-train", daemon=True)
@@ -128,8 +181,7 @@ def _follow(trainer: Any, work: Path, progress: Progress) -> None:
         if latest and latest != seen:
             progress(latest["fraction"], latest["message"])
             seen = latest
-    if failed:
-        raise TrainingError(f"the training workers failed: {_reason(failed[0])}") from failed[0]
+    return failed[0] if failed else None
 
 
 def _reason(error: BaseException) -> str:
@@ -139,34 +191,34 @@ def _reason(error: BaseException) -> str:
 
 
 def _worker(arguments: dict[str, Any]) -> None:
-    """One training process. What the caller can act on is handed over as a file: Ray would try it again."""
+    """One process. What the caller can act on is handed over as a file: Ray would try it again.
+
+    Where others wait for this process it fails nevertheless, so that Ray ends them; tried again, they find the file.
+    Progress is a file, too: Ray's own reports would need all ranks to report equally often.
+    """
     import ray.train
     import torch
 
-    from spiritlm_core.lm.train import train
-
-    job: Job = arguments["job"]
+    job: Trainable = arguments["job"]
+    if (job.work / _ERROR).exists():
+        return
     context = ray.train.get_context()
     first = context.get_world_rank() == 0
-    torch.set_num_threads(_threads(job.compute, context.get_local_world_size()))
+    torch.set_num_threads(job.compute.cpus_per_worker or core_share())  # Ray allows the cores that it reserved
 
     def report(fraction: float, message: str) -> None:
         if first:
             _write(job.work / _PROGRESS, {"fraction": fraction, "message": message})
-        ray.train.report({"fraction": fraction})
 
     try:
-        summary = train(job, report)
+        summary = job.run(report)
     except SpiritLMError as error:
         _write(job.work / _ERROR, {"message": str(error)})
+        if context.get_world_size() > 1:
+            raise
         return
     if first:
         _write(job.work / _SUMMARY, summary)
-
-
-def _threads(compute: LmCompute, on_this_machine: int) -> int:
-    """Ray allows a worker the threads it reserved; a worker alone on its machine may take every core."""
-    return compute.cpus_per_worker or max(1, core_count() // on_this_machine)
 
 
 def _write(path: Path, record: dict[str, Any]) -> None:

@@ -48,12 +48,16 @@ def _root(
 
 
 def _register() -> None:
-    from flows.cli import lake, recipes, run, status, ui
+    from flows.cli import evaluate, fit, import_checkpoints, lake, recipes, run, status, tokenize, ui
 
     run.register(app)
     recipes.register(app)
     status.register(app)
     ui.register(app)
+    import_checkpoints.register(app)
+    tokenize.register(app)
+    app.add_typer(fit.app, name="fit")
+    app.add_typer(evaluate.app, name="evaluate")
     app.add_typer(lake.app, name="lake")
 
 

@@ -27,4 +27,8 @@ SourceOption = Annotated[
         "ljspeech:PATH, manifest:FILE, lhotse:PATH. May be repeated.",
     ),
 ]
+VariantOption = Annotated[
+    str | None,
+    typer.Option("--variant", metavar="base|expressive", help="Expressive where its models are there, else base."),
+]
 DEFAULT_LAKE = "lake"

@@ -33,7 +33,7 @@ def run(
 ) -> None:
     """Run RECIPE: compute what the lake does not hold yet. A run that was killed goes on where it was."""
     began = time.monotonic()
-    with _stdout_for_results() as out:
+    with stdout_for_results() as out:
         result = _run(recipe, lake, set_ or [], source or [], until=until, refit=refit)
         result["seconds"] = round(time.monotonic() - began, 1)
         if as_json:
@@ -67,7 +67,7 @@ def _run(
 
 
 @contextmanager
-def _stdout_for_results() -> Iterator[TextIO]:
+def stdout_for_results() -> Iterator[TextIO]:
     """Standard output for the result alone: whatever a library prints meanwhile goes to standard error."""
     sys.stdout.flush()
     saved = os.dup(1)

@@ -12,19 +12,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
 from spiritlm_core.errors import SpiritLMError, is_machine_error
 from spiritlm_core.evaluate.config import PublishConfig
-from spiritlm_core.lake.schema import SAMPLE_RATE
 from spiritlm_core.lake.stage import ArtifactStage, Progress, TableInput
 from spiritlm_core.lake.view import TableView
+from spiritlm_core.units.folder import ROLES, copy_model, try_speech_tokenizer, write_speech_tokenizer
 
 if TYPE_CHECKING:
     from spiritlm_core.tokens.vocabulary import Vocabulary
 
-SPEECH_MODELS = ("hubert", "quantizer", "pitch", "style", "vocoder")
-RATES_HZ = {"hubert": 25.0, "pitch": 12.5, "style": 1.0}
 _FIGURES = ("metrics.json", "statistics.json", "samples.json", "report.html")
 
 
@@ -59,35 +55,21 @@ class PublishStage(ArtifactStage):
         from spiritlm_core.tokens.hf import load_vocabulary
 
         progress(0.0, "copying the model")
-        _copy(self.models["model"], out)
+        copy_model(self.models["model"], out)
         vocabulary = load_vocabulary(out)
-        self._speech_tokenizer(out / "speech_tokenizer", vocabulary)
+        sizes = {"hubert": vocabulary.hubert, "pitch": vocabulary.pitch, "style": vocabulary.style}
+        if with_speech := not self.models.keys().isdisjoint(ROLES):
+            write_speech_tokenizer(out / "speech_tokenizer", self.models, sizes)
         _suppress_padding(out, vocabulary)
         self._figures(out)
         progress(0.4, "loading the folder back")
         verify(out, vocabulary)
-        if (out / "speech_tokenizer").is_dir():
-            verify_speech_tokenizer(out, vocabulary)
+        if with_speech:
+            try_speech_tokenizer(out / "speech_tokenizer", sizes)
         progress(0.9, "writing the lineage")
         files = self._lineage(out)
         weights = {name: entry["sha256"] for name, entry in files.items() if name.endswith(".safetensors")}
         return {"files": len(files) + 1, "bytes": sum(entry["size"] for entry in files.values()), "weights": weights}
-
-    def _speech_tokenizer(self, folder: Path, vocabulary: Vocabulary) -> None:
-        present = [role for role in SPEECH_MODELS if role in self.models]
-        if not present:
-            return
-        folder.mkdir()
-        for role in present:
-            _copy(self.models[role], folder / role)
-        sizes = {"hubert": vocabulary.hubert, "pitch": vocabulary.pitch, "style": vocabulary.style}
-        record = {
-            "format": 1,
-            "sample_rate": SAMPLE_RATE,
-            "models": present,
-            "streams": {name: {"classes": size, "hertz": RATES_HZ[name]} for name, size in sizes.items() if size},
-        }
-        _write_json(folder / "config.json", record)
 
     def _figures(self, out: Path) -> None:
         from spiritlm_core.evaluate.card import model_card
@@ -130,27 +112,6 @@ def verify(folder: Path, vocabulary: Vocabulary) -> None:
     _check_forward(model, vocabulary)
 
 
-def verify_speech_tokenizer(folder: Path, vocabulary: Vocabulary) -> None:
-    """Load the speech tokenizer, encode two seconds of noise, and check that the vocabulary has all its units.
-
-    Raises:
-        PublishError: a unit, or a whole stream, is not in the vocabulary, or a stream of the vocabulary is missing.
-        SpiritLMError: a model cannot be loaded.
-    """
-    from spiritlm_core.speech_tokenizer import SpeechTokenizer
-
-    noise = np.random.default_rng(0).normal(0, 0.1, 2 * SAMPLE_RATE).astype(np.float32)
-    units = SpeechTokenizer.from_pretrained(folder).encode(noise, SAMPLE_RATE)
-    for name in RATES_HZ:
-        size, stream = getattr(vocabulary, name), getattr(units, name)
-        if (stream is None) != (size == 0):
-            raise PublishError(f"the speech tokenizer and the vocabulary do not both have {name} units")
-        if stream is not None and (len(stream) == 0 or stream.max() >= size):
-            raise PublishError(
-                f"the speech tokenizer gives {name} units up to {stream.max(initial=-1)}, not below {size}"
-            )
-
-
 def _suppress_padding(folder: Path, vocabulary: Vocabulary) -> None:
     """Keep plain ``generate`` away from the rows that only pad the embedding; they have no token."""
     rows = _read_json(folder / "config.json").get("vocab_size", 0)
@@ -184,14 +145,6 @@ def _check_forward(model: Any, vocabulary: Vocabulary) -> None:
         logits = model(input_ids=torch.tensor([[vocabulary.speech_marker, vocabulary.hubert_id(0)]])).logits
     if not bool(torch.isfinite(logits).all()):
         raise PublishError("the model's logits are not finite: its training diverged")
-
-
-def _copy(source: Path, target: Path) -> None:
-    if source.is_dir():
-        shutil.copytree(source, target, dirs_exist_ok=True, copy_function=shutil.copyfile)
-    else:
-        target.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target / source.name)
 
 
 def _digest(path: Path) -> dict[str, Any]:

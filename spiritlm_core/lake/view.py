@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 Loader = Callable[[Sequence[str] | None], pa.Table]
 
@@ -21,6 +23,12 @@ class TableView:
     def of(cls, *tables: pa.Table) -> TableView:
         """A view over tables in memory (tests, notebooks)."""
         return cls(tuple(_InMemory(table) for table in tables), sum(table.num_rows for table in tables))
+
+    @classmethod
+    def of_files(cls, paths: Sequence[Path]) -> TableView:
+        """A view over Parquet files. Raises OSError or pyarrow.ArrowException."""
+        rows = sum(pq.read_metadata(path).num_rows for path in paths)
+        return cls(tuple(_InFile(path) for path in paths), rows)
 
     def __len__(self) -> int:
         """Number of shards."""
@@ -42,3 +50,11 @@ class _InMemory:
 
     def __call__(self, columns: Sequence[str] | None) -> pa.Table:
         return self.table if columns is None else self.table.select(list(columns))
+
+
+@dataclass(frozen=True)
+class _InFile:
+    path: Path
+
+    def __call__(self, columns: Sequence[str] | None) -> pa.Table:
+        return pq.read_table(self.path, columns=None if columns is None else list(columns))

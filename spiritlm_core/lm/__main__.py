@@ -20,15 +20,14 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import yaml
 from pydantic import Field, ValidationError
 
 from spiritlm_core.config import FrozenConfig
+from spiritlm_core.cores import process_group
 from spiritlm_core.errors import RecipeError, SpiritLMError
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.lm.config import LmCompute, LmConfig, ModelConfig
@@ -50,18 +49,6 @@ class Arguments(FrozenConfig):
     resume_from: Path | None = Field(None, description="Checkpoint to start from")
 
 
-class ParquetFile:
-    """Loads one file of a table, as a :class:`TableView` wants it."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.rows = pq.read_metadata(path).num_rows
-
-    def __call__(self, columns: Sequence[str] | None) -> pa.Table:
-        """The rows, all columns or those named."""
-        return pq.read_table(self.path, columns=None if columns is None else list(columns))
-
-
 def read_job(path: Path) -> Job:
     """Read a YAML or JSON file of :class:`Arguments`.
 
@@ -70,11 +57,10 @@ def read_job(path: Path) -> Job:
     """
     try:
         given = Arguments.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-        files = tuple(ParquetFile(file) for file in given.sequences)
+        view = TableView.of_files(given.sequences)
         config = ModelConfig(lm=given.lm, tokens=given.tokens)
     except (OSError, ValidationError, yaml.YAMLError, pa.ArrowException) as error:
         raise RecipeError(f"{path}: {error}") from error
-    view = TableView(files, sum(file.rows for file in files))
     return Job(config, given.compute, view, given.tokenizer, given.base, given.work, given.out, given.resume_from)
 
 
@@ -96,7 +82,6 @@ def main() -> int:
 
 
 def _train(job: Job, *, first: bool) -> dict[str, object]:
-    from spiritlm_core.lm.parallel import process_group
     from spiritlm_core.lm.train import train
 
     def report(fraction: float, message: str) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
+from spiritlm_core.lake.stage import Progress
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.lm.config import LmCompute, ModelConfig
 
@@ -56,3 +57,13 @@ class Job:
             work=work,
             out=out,
         )
+
+    def run(self, progress: Progress) -> dict[str, Any]:
+        """Train in this process, one of the ranks of its process group if there is one; returns the summary.
+
+        Raises:
+            TrainingError: training diverged or cannot be resumed.
+        """
+        from spiritlm_core.lm.train import train
+
+        return train(self, progress)

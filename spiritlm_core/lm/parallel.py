@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -95,19 +93,3 @@ def _blocks(model: CausalLM) -> nn.ModuleList:
     """The transformer blocks of a Hugging Face causal LM."""
     lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
     return max(lists, key=len)
-
-
-@contextlib.contextmanager
-def process_group() -> Iterator[None]:
-    """Join the process group that ``torchrun`` describes in the environment; nothing for one process."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield
-        return
-    gpu = torch.cuda.is_available()
-    if gpu:
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if gpu else "gloo")
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()

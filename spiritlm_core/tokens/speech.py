@@ -21,7 +21,7 @@ STYLE, PITCH, HUBERT = range(3)
 RATES = (1.0, 12.5, 24.99)
 """Units per second of style, pitch and HuBERT, as used for merging."""
 
-_TOKEN = re.compile(r"\[(Hu|Pi|St)(\d+)\]")
+_TOKEN = re.compile(r"\[(Hu|Pi|St)([0-9]{1,4})\]")
 
 
 class UnitStreams(Protocol):
@@ -83,23 +83,29 @@ class Merged:
         return vocabulary.speech_ids(self.kinds, self.units)
 
 
-def merge_streams(units: UnitStreams) -> Merged:
+COLLAPSED = (False, True, True)
+"""Whether runs of equal style, pitch and HuBERT units collapse."""
+
+
+def merge_streams(units: UnitStreams, collapse: tuple[bool, bool, bool] = COLLAPSED) -> Merged:
     """Collapse and merge the streams of one segment.
 
     Args:
         units: The raw streams; pitch and style may be None.
+        collapse: Whether runs of equal style, pitch and HuBERT units become one token.
     """
-    streams = [_stream(kind, getattr(units, name)) for kind, name in enumerate(("style", "pitch", "hubert"))]
+    names = ("style", "pitch", "hubert")
+    streams = [_stream(kind, getattr(units, name), collapse[kind]) for kind, name in enumerate(names)]
     kinds, values, times = (np.concatenate(parts) for parts in zip(*streams, strict=True))
     order = np.argsort(times, kind="stable")
     return Merged(kinds[order], values[order], times[order])
 
 
-def _stream(kind: int, units: ArrayLike | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _stream(kind: int, units: ArrayLike | None, collapse: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Kinds, units and start times of one stream; the first token of a run keeps its time."""
     values = np.asarray([] if units is None else units, dtype=np.int16)
     keep = np.ones(len(values), dtype=bool)
-    if kind != STYLE:
+    if collapse:
         keep[1:] = values[1:] != values[:-1]
     places = np.flatnonzero(keep)
     return np.full(len(places), kind, np.int8), values[places], places / RATES[kind]
@@ -110,22 +116,38 @@ def to_string(merged: Merged) -> str:
     return "".join([f"[{PREFIXES[k]}{u}]" for k, u in zip(merged.kinds.tolist(), merged.units.tolist(), strict=True)])
 
 
-def from_string(string: str) -> Streams:
+def from_string(string: str, *, duplicate_pitch: bool = False) -> Streams:
     """Read speech tokens back; everything else in `string` is skipped.
 
     Each HuBERT token makes one entry with the latest pitch and style. Entries before the first pitch or style
     take the first one that follows.
+
+    Args:
+        string: Tokens such as ``[St81][Pi13][Hu78]``.
+        duplicate_pitch: A pitch token with no HuBERT token between it and the one before makes an entry, too: the
+            HuBERT unit before it (or else the first one) once more, with the new pitch.
     """
     kinds_units = [(PREFIXES.index(name), int(unit)) for name, unit in _TOKEN.findall(string)]
     kinds = np.array([kind for kind, _ in kinds_units], dtype=np.int8)
     units = np.array([unit for _, unit in kinds_units], dtype=np.int16)
     places = np.flatnonzero(kinds == HUBERT)
-    return Streams(units[places], _latest(kinds, units, PITCH, places), _latest(kinds, units, STYLE, places))
+    if duplicate_pitch and len(places):
+        places = np.sort(np.concatenate([places, _repeated_pitch(kinds)]))
+    hubert = _latest(kinds, units, HUBERT, places)
+    pitch, style = _latest(kinds, units, PITCH, places), _latest(kinds, units, STYLE, places)
+    return Streams(units[:0] if hubert is None else hubert, pitch, style)
+
+
+def _repeated_pitch(kinds: np.ndarray) -> np.ndarray:
+    """Places of the pitch tokens that follow a pitch token, style tokens not counted."""
+    others = np.flatnonzero(kinds != STYLE)
+    pitch = kinds[others] == PITCH
+    return others[1:][pitch[1:] & pitch[:-1]]
 
 
 def _latest(kinds: np.ndarray, units: np.ndarray, kind: int, places: np.ndarray) -> np.ndarray | None:
-    """The last unit of `kind` in front of each of `places`."""
+    """The last unit of `kind` at or in front of each of `places`."""
     at = np.flatnonzero(kinds == kind)
     if not len(at):
         return None
-    return units[at[np.maximum(np.searchsorted(at, places) - 1, 0)]]
+    return units[at[np.maximum(np.searchsorted(at, places, side="right") - 1, 0)]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import Annotated, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -30,17 +30,39 @@ Seed = Annotated[int, Field(ge=0, lt=2**32, description="Seed of every random ch
 Size = Annotated[int, Field(ge=1)]
 
 
+class PerturbConfig(FrozenConfig):
+    """How crops are changed before HuBERT hears them, while their labels stay those of the clean recording.
+
+    What differs between voices, rooms and microphones then says nothing about the label, and the features come to
+    carry less of it (Qian et al. 2022, arXiv 2204.09224; Chen et al. 2021, arXiv 2110.13900). The changes cost a
+    hundredth of a training step.
+    """
+
+    speed: float = Field(
+        default=1.13, ge=1, le=1.5, description="Most times faster or slower; pitch and formants go along."
+    )
+    colour: float = Field(
+        default=3.0, ge=0, le=12, description="Deviation of the gain at eight frequencies from 0 to 8 kHz, in dB."
+    )
+    noise: float = Field(default=0.3, ge=0, le=1, description="Share of crops with noise or another voice mixed in.")
+    snr: tuple[float, float] = Field(default=(0.0, 20.0), description="Least and greatest distance of noise, in dB.")
+
+
 class HubertConfig(FrozenConfig):
     """Where HuBERT comes from: a `model` reference, or fitted on the corpus with the other fields.
 
     Fitting follows Hsu et al. 2021, arXiv 2106.07447: masked prediction of k-means labels, first of MFCC
     frames, then, once per further entry of `clusters` and `steps`, of features of the model fitted so far.
-    The default convolutions need a hundredth of the work of the paper's eight (`PAPER_CONVOLUTIONS`) and start as a
-    mel filter bank, which lets half an hour of speech and one minute of CPU go a long way.
+    `size` chooses the defaults of all other fields (`SIZES`); those written here are the ones of ``tiny``. Its
+    convolutions need a hundredth of the work of the paper's eight (`PAPER_CONVOLUTIONS`) and start as a mel filter
+    bank, which lets an hour of speech and some minutes of CPU go a long way.
     """
 
     model: str | None = Field(
         default=None, description="hf://org/name@revision or file://… of a HubertModel folder; empty: fit one."
+    )
+    size: Literal["tiny", "small", "base"] = Field(
+        default="tiny", description="Defaults of the other fields; tiny: minutes of CPU, base: the paper's 95M."
     )
     conv_channels: tuple[Size, ...] = Field(default=(256, 192, 192), description="Channels of each convolution.")
     conv_kernels: tuple[Size, ...] = Field(default=(240, 7, 1), description="Kernel of each convolution, in samples.")
@@ -49,12 +71,20 @@ class HubertConfig(FrozenConfig):
     layers: int = Field(default=4, ge=1, le=48, description="Transformer blocks.")
     heads: int = Field(default=4, ge=1, le=32, description="Attention heads.")
     position_kernel: int = Field(default=31, ge=1, le=255, description="Frames seen by the position convolution.")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="Share of activations dropped in training.")
     clusters: tuple[Annotated[int, Field(ge=2, le=4096)], ...] = Field(
-        default=(100,), min_length=1, description="Clusters of the labels of each iteration."
+        default=(100, 200), min_length=1, description="Clusters of the labels of each iteration."
     )
-    steps: tuple[Size, ...] = Field(default=(400,), min_length=1, description="Optimizer steps of each iteration.")
-    cluster_layer: int = Field(default=3, ge=1, description="Layer clustered for the second and later iterations.")
-    batch_crops: int = Field(default=4, ge=1, description="Crops per optimizer step.")
+    steps: tuple[Size, ...] = Field(
+        default=(2000, 2000), min_length=1, description="Optimizer steps of each iteration."
+    )
+    normalize_labels: bool = Field(
+        default=True, description="Take the mean of the clip from its frames before they are clustered into labels."
+    )
+    cluster_layer: int | None = Field(
+        default=None, ge=1, description="Layer clustered for later iterations; empty: three quarters up."
+    )
+    batch_crops: int = Field(default=4, ge=1, description="Crops per optimizer step, over all processes.")
     crop_frames: int = Field(default=100, ge=20, le=3000, description="Length of a crop, in 40 ms frames.")
     learning_rate: float = Field(default=2e-3, gt=0, le=0.1, description="Peak learning rate of AdamW.")
     mask_prob: float = Field(default=0.08, gt=0, le=1, description="Share of frames that start a masked span.")
@@ -62,8 +92,23 @@ class HubertConfig(FrozenConfig):
     masked_weight: float = Field(
         default=0.5, gt=0, le=1, description="Alpha of the loss: weight of masked frames; the rest goes to the others."
     )
+    perturb: PerturbConfig | None = Field(
+        default=PerturbConfig(), description="Changes of what HuBERT hears; null: none, as in the paper."
+    )
     max_minutes: Minutes = 600.0
     seed: Seed = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sized(cls, data: Any) -> Any:
+        """Put the defaults of `size` below what is given."""
+        size = data.get("size") if isinstance(data, dict) else None
+        return {**SIZES[size], **data} if isinstance(size, str) and size in SIZES else data
+
+    @property
+    def teacher_layer(self) -> int:
+        """The layer that is clustered for the second and later iterations, counted from 1."""
+        return self.cluster_layer or max(1, round(0.75 * self.layers))
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -77,14 +122,47 @@ class HubertConfig(FrozenConfig):
             raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of heads {self.heads}")
         if len(self.clusters) != len(self.steps):
             raise ValueError("clusters and steps must have one entry per iteration each")
-        if self.cluster_layer > self.layers:
+        if self.teacher_layer > self.layers:
             raise ValueError(f"cluster_layer {self.cluster_layer} is above the last of {self.layers} layers")
         return self
 
 
-class QuantizerConfig(FrozenConfig):
-    """K-means over the frames of one HuBERT layer; the index of the nearest centre is the unit."""
+class AugmentConfig(FrozenConfig):
+    """How copies of recordings are changed; each of the four changes with the same probability."""
 
+    probability: float = Field(default=0.5, gt=0, le=1, description="How likely each change is, by itself.")
+    tempo: float = Field(default=1.15, ge=1, le=1.5, description="Most times faster, or slower, at the same pitch.")
+    semitones: float = Field(default=3.0, ge=0, le=12, description="Most semitones up or down at the same tempo.")
+    reverberation: float = Field(default=0.5, gt=0, le=3, description="Longest time to fall by 60 dB, in seconds.")
+    snr: tuple[float, float] = Field(default=(0.0, 20.0), description="Least and greatest distance of noise, in dB.")
+
+
+class LinearConfig(FrozenConfig):
+    """The noise-robust quantizer (Gat et al. 2022, arXiv 2209.15483), taught by k-means on clean speech."""
+
+    iterations: int = Field(default=1, ge=1, le=10, description="From the second on, the last student is the teacher.")
+    steps: int = Field(default=1000, ge=1, description="Optimizer steps of each iteration.")
+    batch_crops: int = Field(default=16, ge=1, description="Crops per optimizer step.")
+    crop_frames: int = Field(default=100, ge=10, le=2500, description="Longest crop, in 40 ms frames.")
+    learning_rate: float = Field(default=2e-3, gt=0, le=0.1, description="Peak learning rate of AdamW.")
+    warm_up: float = Field(
+        default=0.3,
+        ge=0,
+        le=1,
+        description="Share of the steps on units frame by frame, before CTC; paper: 0.",
+    )
+    augment: AugmentConfig = AugmentConfig()
+
+
+class QuantizerConfig(FrozenConfig):
+    """K-means over the frames of one HuBERT layer; the index of the nearest centre is the unit.
+
+    With ``kind: linear``, a small network learns to give the same units for changed recordings as k-means gives for the
+    originals; it has a class more, the blank.
+    """
+
+    kind: Literal["kmeans", "linear"] = Field(default="kmeans", description="linear: robust against noise and rooms.")
+    linear: LinearConfig = Field(default=LinearConfig(), description="The fit of ``kind: linear``.")
     units: int = Field(default=500, ge=2, le=501, description="Number of HuBERT units (500 or 501 in the paper).")
     layer: int | None = Field(default=None, ge=1, description="HuBERT layer, counted from 1; empty: the last one.")
     normalize: bool = Field(default=False, description="Bring every feature to zero mean and unit variance first.")
@@ -92,6 +170,17 @@ class QuantizerConfig(FrozenConfig):
     restarts: int = Field(default=3, ge=1, le=20, description="k-means++ starts, of which the best is kept.")
     iterations: int = Field(default=100, ge=1, description="Most passes of mini-batch k-means over the frames.")
     seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _room_for_blank(self) -> Self:
+        if self.size > 501:
+            raise ValueError("units must be at most 500 where kind is linear: the blank is one more")
+        return self
+
+    @property
+    def size(self) -> int:
+        """Number of units that can come out, the blank included."""
+        return self.units + (self.kind == "linear")
 
 
 class PitchConfig(FrozenConfig):
@@ -132,6 +221,33 @@ class UnitsConfig(FrozenConfig):
     quantizer: QuantizerConfig = QuantizerConfig()
     pitch: PitchConfig = PitchConfig()
     style: StyleConfig = StyleConfig()
+    precision: Literal["exact", "bf16", "int8"] = Field(
+        default="exact",
+        description="Of the matrix products of extraction; bf16 and int8 are faster and change units.",
+    )
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Number of units of each stream."""
+        return {"hubert": self.quantizer.size, "pitch": self.pitch.codes, "style": self.style.clusters}
+
+
+class UnitsCompute(FrozenConfig):
+    """How the unit models are fitted. Up to rounding, nothing here changes what is learned."""
+
+    workers: int = Field(
+        default=1, ge=1, description="Processes that fit HuBERT together (one GPU each, or one group of CPU cores)."
+    )
+    use_gpu: bool | None = Field(
+        default=None, description="true: every fit gets GPUs of the Ray cluster; false: none; null: one where there is."
+    )
+    cpus_per_worker: int | None = Field(default=None, ge=1, description="CPU cores of one; null shares the machine's.")
+    retries: int = Field(default=3, ge=0, description="How often dead processes are replaced before the run stops.")
+
+    @property
+    def own_workers(self) -> bool:
+        """Whether Ray Train starts processes for the fits; else they run in the worker that every artifact has."""
+        return self.workers > 1 or self.use_gpu is not None
 
 
 PAPER_CONVOLUTIONS: dict[str, tuple[int, ...]] = {
@@ -140,3 +256,33 @@ PAPER_CONVOLUTIONS: dict[str, tuple[int, ...]] = {
     "conv_strides": (5, 2, 2, 2, 2, 2, 2, 2),
 }
 """The 25 Hz front end of Spirit LM, as keyword arguments of :class:`HubertConfig`."""
+
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {},
+    "small": {
+        "conv_channels": (512, 256, 256),
+        "hidden_size": 256,
+        "layers": 6,
+        "steps": (5000, 5000),
+        "clusters": (100, 500),
+        "batch_crops": 8,
+        "crop_frames": 150,
+        "learning_rate": 1.5e-3,
+    },
+    "base": {
+        **PAPER_CONVOLUTIONS,
+        "hidden_size": 768,
+        "layers": 12,
+        "heads": 12,
+        "position_kernel": 128,
+        "dropout": 0.1,
+        "steps": (25_000, 50_000),
+        "clusters": (100, 500),
+        "batch_crops": 32,
+        "crop_frames": 390,
+        "learning_rate": 5e-4,
+        "masked_weight": 1.0,
+        "max_minutes": 60_000.0,
+    },
+}
+"""Defaults of :class:`HubertConfig` by `size`: ``base`` is the paper's with layer norm in the convolutions."""

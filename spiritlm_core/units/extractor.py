@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from spiritlm_core.errors import ModelReferenceError, RecipeError
 from spiritlm_core.units.config import UnitsConfig
-from spiritlm_core.units.f0 import melody
-from spiritlm_core.units.fit_quantizer import QUANTIZER_FILE
-from spiritlm_core.units.hubert import Features, HubertFeatures
-from spiritlm_core.units.kmeans import KMeans
-from spiritlm_core.units.pitch import PitchCoder, contour
+from spiritlm_core.units.f0 import Melody, melodies
+from spiritlm_core.units.hubert import HubertFeatures
+from spiritlm_core.units.pitch import PitchCoder
+from spiritlm_core.units.precision import Precision
+from spiritlm_core.units.quantizer import classifier, load_quantizer
 from spiritlm_core.units.style import PROSODY, StyleModel, second_vectors
+from spiritlm_core.units.style_classifier import StyleClassifier, load_style
 from spiritlm_core.units.training import pick_device
 from spiritlm_core.units.types import Units, chunks
 
@@ -26,7 +28,12 @@ class UnitExtractor:
     """Encodes waveforms. Base models give HuBERT units only, Expressive ones all three streams."""
 
     def __init__(
-        self, models: Mapping[str, Path], config: UnitsConfig | None = None, *, device: str | None = None
+        self,
+        models: Mapping[str, Path],
+        config: UnitsConfig | None = None,
+        *,
+        device: str | None = None,
+        precision: Precision | None = None,
     ) -> None:
         """Load the models.
 
@@ -34,6 +41,7 @@ class UnitExtractor:
             models: Role → local folder: ``hubert`` and ``quantizer``, for Expressive ``pitch`` and ``style`` too.
             config: If given, the models must be of the sizes it says.
             device: Where to compute; ``cuda`` if there is one, else ``cpu``.
+            precision: Of the matrix products; that of `config`, else exact.
 
         Raises:
             ModelReferenceError: A model is missing, damaged, or not made for this HuBERT.
@@ -42,12 +50,14 @@ class UnitExtractor:
         if missing := {"hubert", "quantizer"} - set(models):
             raise ModelReferenceError(f"speech units need the models {sorted(missing)}")
         self.device = device or pick_device()
-        self.quantizer = KMeans.load(models["quantizer"] / QUANTIZER_FILE)
-        self.layer = int(self.quantizer.facts["layer"])
+        self.precision = precision or (config.precision if config else "exact")
+        self.quantizer = load_quantizer(models["quantizer"])
+        self.layer = self.quantizer.layer
+        self._classes = classifier(self.quantizer, self.device)
         self.pitch = PitchCoder.load(models["pitch"], self.device) if "pitch" in models else None
-        self.style = StyleModel.load(models["style"]) if "style" in models else None
-        layers = [self.layer] + ([self.style.layer] if self.style else [])
-        self.hubert = HubertFeatures.load(models["hubert"], layers, self.device)
+        self.style = load_style(models["style"], self.device, self.precision) if "style" in models else None
+        layers = [self.layer] + ([self.style.layer] if isinstance(self.style, StyleModel) else [])
+        self.hubert = HubertFeatures.load(models["hubert"], layers, self.device, self.precision)
         self._check_widths()
         if config is not None:
             self._check_sizes(config)
@@ -63,24 +73,51 @@ class UnitExtractor:
             speakers: Who speaks, where known; style is relative to the speaker's own average.
         """
         names = speakers if speakers is not None else [None] * len(batch)
-        pieces = [(index, piece) for index, waveform in enumerate(batch) for piece in chunks(waveform)]
-        features = self.hubert([piece for _, piece in pieces])
+        owners = [index for index, waveform in enumerate(batch) for _ in chunks(waveform)]
+        pieces = [piece for waveform in batch for piece in chunks(waveform)]
         parts: list[list[Units]] = [[] for _ in batch]
-        for (index, piece), frames in zip(pieces, features, strict=True):
-            parts[index].append(self._piece(piece, frames, names[index]))
+        for owner, units in zip(owners, self._pieces(pieces, [names[owner] for owner in owners]), strict=True):
+            parts[owner].append(units)
         return [self._join(units) for units in parts]
 
-    def _piece(self, piece: Waveform, features: Features, speaker: str | None) -> Units:
-        hubert = self.quantizer.assign(features[self.layer]).astype(np.int16)
-        if self.pitch is None and self.style is None:
-            return Units(hubert)
-        track = melody(piece, self.device)
-        pitch = style = None
-        if self.pitch is not None:
-            pitch = self.pitch.encode(contour(track, len(piece), normalize=self.pitch.config.normalize))
-        if self.style is not None:
-            style = self.style.encode(second_vectors(piece, features[self.style.layer], track), speaker)
-        return Units(hubert, pitch, style)
+    def _pieces(self, pieces: list[Waveform], speakers: list[str | None]) -> Iterator[Units]:
+        """Units of pieces of at most 100 s; every normalisation, and what a blank becomes, is within the piece."""
+        if not pieces:
+            return
+        features = self.hubert.tensors(pieces)
+        hubert = self._quantize([clip[self.layer] for clip in features])
+        tracks: list[Melody | None] = [None] * len(pieces)
+        if self.pitch is not None or isinstance(self.style, StyleModel):
+            tracks = [*melodies(pieces, self.device, self.precision)]
+        pitch = [self._pitch(piece, track) for piece, track in zip(pieces, tracks, strict=True)]
+        style = self._style(pieces, features, tracks, speakers)
+        yield from map(Units, hubert, pitch, style)
+
+    def _quantize(self, frames: list[torch.Tensor]) -> list[NDArray[np.int16]]:
+        """HuBERT units: classes of all pieces at once, blanks piece by piece."""
+        classes = self._classes(torch.cat(frames)).cpu().numpy()
+        ends = np.cumsum([len(piece) for piece in frames])[:-1]
+        return [self.quantizer.resolve(piece).astype(np.int16) for piece in np.split(classes, ends)]
+
+    def _pitch(self, piece: Waveform, track: Melody | None) -> NDArray[np.int8] | None:
+        if self.pitch is None or track is None:
+            return None
+        return self.pitch.encode(self.pitch.contour(track, len(piece)))
+
+    def _style(
+        self,
+        pieces: list[Waveform],
+        features: list[dict[int, torch.Tensor]],
+        tracks: list[Melody | None],
+        speakers: list[str | None],
+    ) -> list[NDArray[np.int8]] | list[None]:
+        if self.style is None:
+            return [None] * len(pieces)
+        if isinstance(self.style, StyleClassifier):
+            return self.style.encode(pieces)
+        layers = [clip[self.style.layer].cpu().numpy() for clip in features]
+        vectors = [second_vectors(p, frames, t) for p, frames, t in zip(pieces, layers, tracks, strict=True) if t]
+        return [self.style.encode(vector, name) for vector, name in zip(vectors, speakers, strict=True)]
 
     def _join(self, parts: list[Units]) -> Units:
         def joined(streams: list[NDArray[np.int8] | None]) -> NDArray[np.int8]:
@@ -92,20 +129,20 @@ class UnitExtractor:
         return Units(hubert, pitch, style)
 
     def _check_widths(self) -> None:
-        have = self.hubert.model.config.hidden_size
-        wants = {"quantizer": self.quantizer.centres.shape[1]}
-        if self.style is not None:
+        have = self.hubert.width
+        wants = {"quantizer": self.quantizer.width}
+        if isinstance(self.style, StyleModel):
             wants["style model"] = (self.style.means.shape[1] - len(PROSODY)) // 2
         for name, want in wants.items():
             if have != want:
                 raise ModelReferenceError(f"the {name} wants {want} features a frame, but this HuBERT gives {have}")
 
     def _check_sizes(self, config: UnitsConfig) -> None:
-        found = {"quantizer.units": (len(self.quantizer.centres), config.quantizer.units)}
+        found = {"quantizer.units": (self.quantizer.size, config.quantizer.size)}
         if self.pitch is not None:
             found["pitch.codes"] = (self.pitch.config.codes, config.pitch.codes)
         if self.style is not None:
-            found["style.clusters"] = (len(self.style.kmeans.centres), config.style.clusters)
+            found["style.clusters"] = (self.style.size, config.style.clusters)
         for name, (have, want) in found.items():
             if have != want:
                 raise RecipeError(

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import io
-from contextlib import redirect_stdout
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spiritlm_core.lake.schema import SAMPLE_RATE
+if TYPE_CHECKING:
+    from spiritlm_core.units.fcpe import Fcpe
+    from spiritlm_core.units.precision import Precision
 
 THRESHOLD = 0.05
 """Confidence above which a frame may be voiced; the value of the released Spirit LM."""
@@ -31,23 +32,34 @@ class Melody:
     voiced: NDArray[np.bool_]  # [F]
 
     def stretched(self, samples: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """F0 and voicing at 200 Hz, ``samples // 80 + 1`` frames, each the frame at ``i * F // count``."""
+        """F0 and voicing at 200 Hz, ``samples // 80 + 1`` frames, each the frame at ``floor(i * F / count)``.
+
+        In float32, as ``torch.nn.functional.interpolate`` does it: towards the end of 100 s that is sometimes
+        one frame off, and the released Spirit LM is so, too.
+        """
         count = samples // 80 + 1
-        index = np.arange(count) * len(self.f0) // count
+        step = np.float32(len(self.f0)) / np.float32(count)
+        index = np.minimum(np.arange(count, dtype=np.float32) * step, len(self.f0) - 1).astype(np.int64)
         return self.f0[index], self.voiced[index]
 
 
 def melody(waveform: NDArray[np.float32], device: str = "cpu") -> Melody:
-    """Track F0 of float32[T]; one piece at a time, because FCPE normalises over the time of all it is given.
+    """Track F0 of one piece float32[T]; see :func:`melodies`."""
+    (found,) = melodies([waveform], device)
+    return found
+
+
+def melodies(
+    waveforms: Sequence[NDArray[np.float32]], device: str = "cpu", precision: Precision = "exact"
+) -> list[Melody]:
+    """Track F0 of pieces float32[T], each by itself: FCPE normalises over the time of a piece.
 
     A piece without any voiced frame (digital silence, noise) is a melody of zeros.
     """
-    import torch
+    return [_melody(track) for track in _model(device, precision)(waveforms, THRESHOLD)]
 
-    with torch.inference_mode():
-        batch = torch.from_numpy(waveform)[None, :, None]
-        f0 = _model(device)(batch, SAMPLE_RATE, decoder_mode="local_argmax", threshold=THRESHOLD)
-    track = f0[0, :, 0].float().cpu().numpy()
+
+def _melody(track: NDArray[np.float32]) -> Melody:
     voiced = track >= LOWEST
     return Melody(fill(track, voiced), voiced)
 
@@ -61,9 +73,7 @@ def fill(f0: NDArray[np.float32], voiced: NDArray[np.bool_]) -> NDArray[np.float
 
 
 @cache
-def _model(device: str) -> Any:
-    """The bundled model; it reports on standard output, which belongs to our caller."""
-    with redirect_stdout(io.StringIO()):
-        import torchfcpe
+def _model(device: str, precision: Precision) -> Fcpe:
+    from spiritlm_core.units.fcpe import Fcpe
 
-        return torchfcpe.spawn_bundled_infer_model(device).eval()
+    return Fcpe(device, precision)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from spiritlm_core.cores import all_cores
 from spiritlm_core.lake.stage import ArtifactStage, Progress
 from spiritlm_core.lake.view import TableView
+from spiritlm_core.units.architecture import PitchArchitecture
 from spiritlm_core.units.config import PitchConfig
 from spiritlm_core.units.training import (
     FIT_INPUT,
@@ -42,7 +43,7 @@ class PitchFit(ArtifactStage):
     """Fits the VQ-VAE of F0 and voicing; the artifact is ``config.json`` and ``model.safetensors``."""
 
     name = "pitch"
-    version = 1
+    version = 2
     inputs = (FIT_INPUT,)
     config: PitchConfig
 
@@ -87,7 +88,7 @@ class _Fit:
         self.config = config
         self.contours = contours
         self.tape = np.concatenate(contours, axis=1)
-        self.coder: PitchCoder = PitchCoder(config).to(pick_device())
+        self.coder: PitchCoder = PitchCoder(PitchArchitecture.fitted(config)).to(pick_device())
         self.optimizer = torch.optim.AdamW(self.coder.parameters(), config.learning_rate, weight_decay=1e-4)
         self.counts = torch.zeros(config.codes, device=self.coder.codebook.device)
         self.sums = torch.zeros_like(self.coder.codebook)

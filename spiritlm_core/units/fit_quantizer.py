@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spiritlm_core.cores import all_cores
 from spiritlm_core.lake.stage import ArtifactStage, Progress
@@ -15,54 +16,89 @@ from spiritlm_core.units.config import QuantizerConfig
 from spiritlm_core.units.training import FIT_INPUT, perplexity, pick_device, train_clips
 from spiritlm_core.units.types import chunks
 
+if TYPE_CHECKING:
+    from spiritlm_core.units.kmeans import Frames, KMeans
+
 QUANTIZER_FILE = "kmeans.safetensors"
+_SHARE_OF_KMEANS = 0.6
+_SHARE_BEFORE_LINEAR = 0.3
 
 
 class QuantizerFit(ArtifactStage):
-    """K-means over frames of one layer of the HuBERT in role ``hubert``; the artifact is ``kmeans.safetensors``."""
+    """K-means over frames of one layer of the HuBERT in role ``hubert``, and perhaps the network that it teaches.
+
+    The artifact is ``kmeans.safetensors``, or ``linear.safetensors`` where the configuration's kind is ``linear``.
+    """
 
     name = "quantizer"
     version = 1
     inputs = (FIT_INPUT,)
     config: QuantizerConfig
 
-    def build(self, tables: Mapping[str, TableView], out: Path, work: Path, progress: Progress) -> dict[str, Any]:  # noqa: ARG002
-        """Extract features of train speech and cluster them; short enough to start over when killed."""
-        from spiritlm_core.units.hubert import last_layer
-        from spiritlm_core.units.kmeans import fit_kmeans
+    def build(self, tables: Mapping[str, TableView], out: Path, work: Path, progress: Progress) -> dict[str, Any]:
+        """Extract features of train speech and cluster them: short enough to start over when killed. Then teach."""
+        from spiritlm_core.units.hubert import HubertFeatures, last_layer
 
         config = self.config
         layer = config.layer or last_layer(self.models["hubert"])
         clips = train_clips(tables["audio"], config.max_minutes, config.seed)
+        pieces = [piece for clip in clips for piece in chunks(clip.waveform)]
         with all_cores():
-            features = _features(self.models["hubert"], layer, [p for clip in clips for p in chunks(clip.waveform)])
-            frames = np.concatenate(features)
-            progress(0.6, f"clustering {len(frames)} frames")
-            kmeans = fit_kmeans(
-                frames,
-                config.units,
-                seed=config.seed,
-                restarts=config.restarts,
-                iterations=config.iterations,
-                normalize=config.normalize,
-                facts={"layer": layer},
-            )
-        kmeans.save(out / QUANTIZER_FILE)
-        units = [kmeans.assign(clip) for clip in features]
-        every = np.concatenate(units)
-        repeats = np.concatenate([clip[1:] == clip[:-1] for clip in units])
-        return {
-            "layer": layer,
-            "frames": len(frames),
-            "units_used": len(np.unique(every)),
-            "perplexity": round(perplexity(every, config.units), 1),
-            "distortion": round(kmeans.distortion(frames) / float(frames.var(axis=0).sum()), 4),
-            "repeats": round(float(repeats.mean()), 4),
-        }
+            hubert = HubertFeatures.load(self.models["hubert"], [layer], pick_device())
+
+            def encode(waveforms: Sequence[NDArray[np.float32]]) -> list[Frames]:
+                return [found[layer] for found in hubert(waveforms)]
+
+            features = encode(pieces)
+            kmeans, summary = _cluster(config, layer, features, progress)
+            if config.kind == "kmeans":
+                kmeans.save(out / QUANTIZER_FILE)
+                return summary
+
+            from spiritlm_core.units.fit_linear import Speech, fit_linear
+            from spiritlm_core.units.linear import LINEAR_FILE
+
+            def report(fraction: float, message: str) -> None:
+                progress(_SHARE_BEFORE_LINEAR + (1 - _SHARE_BEFORE_LINEAR) * fraction, message)
+
+            linear, found = fit_linear(kmeans, Speech(pieces, features, encode), config, work, report)
+        linear.save(out / LINEAR_FILE)
+        units = [linear.assign(frames) for frames in features]
+        return {**summary, **_use(units, config.size), "kind": "linear", **found}
 
 
-def _features(folder: Path, layer: int, pieces: list[np.ndarray]) -> list[np.ndarray]:
-    from spiritlm_core.units.hubert import HubertFeatures
+def _cluster(
+    config: QuantizerConfig, layer: int, features: Sequence[Frames], progress: Progress
+) -> tuple[KMeans, dict[str, Any]]:
+    from spiritlm_core.units.kmeans import fit_kmeans
 
-    hubert = HubertFeatures.load(folder, [layer], pick_device())
-    return [features[layer] for features in hubert(pieces)]
+    frames = np.concatenate(features)
+    share = _SHARE_OF_KMEANS if config.kind == "kmeans" else _SHARE_BEFORE_LINEAR / 2
+    progress(share, f"clustering {len(frames)} frames")
+    kmeans = fit_kmeans(
+        frames,
+        config.units,
+        seed=config.seed,
+        restarts=config.restarts,
+        iterations=config.iterations,
+        normalize=config.normalize,
+        facts={"layer": layer},
+    )
+    summary = {
+        "layer": layer,
+        "frames": len(frames),
+        **_use([kmeans.assign(clip) for clip in features], config.units),
+        "distortion": round(kmeans.distortion(frames) / float(frames.var(axis=0).sum()), 4),
+    }
+    return kmeans, summary
+
+
+def _use(units: Sequence[NDArray[np.int64]], size: int) -> dict[str, Any]:
+    """How many units are in use, how evenly, and the share of frames that repeat the one before."""
+    every = np.concatenate(units)
+    repeats = np.concatenate([clip[1:] == clip[:-1] for clip in units])
+    return {
+        "units_used": len(np.unique(every)),
+        "perplexity": round(perplexity(every, size), 1),
+        "repeats": round(float(repeats.mean()), 4),
+    }

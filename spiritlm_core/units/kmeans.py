@@ -1,9 +1,10 @@
-"""K-means: fitting with scikit-learn, storage as safetensors, assignment with numpy."""
+"""K-means: fitting with scikit-learn or torch, storage as safetensors, assignment with numpy."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,37 @@ class KMeans:
     scale: Frames  # [D]
     facts: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def layer(self) -> int:
+        """HuBERT layer, counted from 1, whose features are clustered."""
+        return int(self.facts["layer"])
+
+    @property
+    def size(self) -> int:
+        """Number of units."""
+        return len(self.centres)
+
+    @property
+    def width(self) -> int:
+        """Features of a frame."""
+        return int(self.centres.shape[1])
+
     def assign(self, frames: Frames) -> NDArray[np.int64]:
         """Index of the nearest centre for each row of float32[N, D]; the first one on a tie."""
         half_norms = (self.centres**2).sum(axis=1) / 2
         blocks = [(frames[i : i + _BLOCK] - self.mean) / self.scale for i in range(0, len(frames), _BLOCK)]
         indices = [np.argmax(block @ self.centres.T - half_norms, axis=1) for block in blocks]
         return np.concatenate([np.zeros(0, np.int64), *indices])
+
+    def affine_maps(self) -> list[tuple[Frames, Frames]]:
+        """One map whose greatest output is the nearest centre: ``x c - |c|^2 / 2`` for shifted and scaled ``x``."""
+        weight = self.centres.astype(np.float64) / self.scale
+        bias = -(self.centres.astype(np.float64) ** 2).sum(axis=1) / 2 - weight @ self.mean
+        return [(weight.astype(np.float32), bias.astype(np.float32))]
+
+    def resolve(self, classes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Classes are units."""
+        return classes
 
     def distortion(self, frames: Frames) -> float:
         """Mean squared distance of normalised frames to their centre."""
@@ -73,18 +99,27 @@ def fit_kmeans(
     iterations: int = 100,
     normalize: bool = False,
     facts: dict[str, Any] | None = None,
+    device: str = "cpu",
 ) -> KMeans:
-    """Mini-batch k-means from k-means++ starts (Sculley 2010; Arthur & Vassilvitskii 2007) on float32[N, D].
+    """K-means from k-means++ starts (Arthur & Vassilvitskii 2007) on float32[N, D].
+
+    On a CPU in mini-batches with scikit-learn (Sculley 2010), on a GPU over all frames with torch.
 
     Raises:
         RecipeError: There are fewer frames than clusters.
     """
-    from sklearn.cluster import MiniBatchKMeans
-
     if len(frames) < clusters:
         raise RecipeError(f"{clusters} clusters want at least as many frames, but the train split has {len(frames)}")
     mean = frames.mean(axis=0) if normalize else np.zeros(frames.shape[1], np.float32)
     scale = frames.std(axis=0) + 1e-5 if normalize else np.ones(frames.shape[1], np.float32)
+    fit = _mini_batches if device == "cpu" else partial(_whole_batches, device=device)
+    centres = fit((frames - mean) / scale, clusters, seed, restarts, iterations)
+    return KMeans(centres, mean.astype(np.float32), scale.astype(np.float32), facts or {})
+
+
+def _mini_batches(frames: Frames, clusters: int, seed: int, restarts: int, iterations: int) -> Frames:
+    from sklearn.cluster import MiniBatchKMeans
+
     model = MiniBatchKMeans(
         clusters,
         random_state=seed,
@@ -93,6 +128,11 @@ def fit_kmeans(
         max_iter=iterations,
         reassignment_ratio=0.01,
     )
-    model.fit((frames - mean) / scale)
-    centres = model.cluster_centers_.astype(np.float32)
-    return KMeans(centres, mean.astype(np.float32), scale.astype(np.float32), facts or {})
+    centres: Frames = model.fit(frames).cluster_centers_.astype(np.float32)
+    return centres
+
+
+def _whole_batches(frames: Frames, clusters: int, seed: int, restarts: int, iterations: int, device: str) -> Frames:
+    from spiritlm_core.units.lloyd import lloyd
+
+    return lloyd(frames, clusters, seed=seed, restarts=restarts, iterations=iterations, device=device)

@@ -15,18 +15,26 @@ from transformers import HubertConfig as HubertModelConfig
 from transformers import HubertModel
 
 from spiritlm_core.lake.schema import SAMPLE_RATE
-from spiritlm_core.units.config import FRAME, RECEPTIVE_FIELD, HubertConfig
+from spiritlm_core.units.config import FRAME, RECEPTIVE_FIELD, HubertConfig, PerturbConfig
 from spiritlm_core.units.mfcc import PREEMPHASIS, mel_centres
+from spiritlm_core.units.perturb import colour, draw_speed, gain, mix, noise, play, source_length
+
+Wave = NDArray[np.float32]
 
 _CODE_SIZE = 256
 _TEMPERATURE = 0.1
 _SHORTEST_WINDOW = 80
 _FILTER_GAIN = 3.0
+_VOICES = 0.5
+"""Share of mixed crops that get another voice rather than noise."""
 
 
 @dataclass(frozen=True)
 class Tape:
-    """Clips joined end to end on the 25 Hz grid, so that every crop is full and needs no padding."""
+    """Clips joined end to end on the 25 Hz grid, so that every crop is full and needs no padding.
+
+    All of it is kept in memory, 115 MB for an hour, on every rank.
+    """
 
     samples: NDArray[np.int16]  # [640 N + 80]
     labels: NDArray[np.int64]  # [N]
@@ -37,12 +45,40 @@ class Tape:
         pieces = [_to_int16(wave[: FRAME * len(units)]) for wave, units in zip(waveforms, labels, strict=True)]
         return cls(np.concatenate([*pieces, np.zeros(RECEPTIVE_FIELD - FRAME, np.int16)]), np.concatenate(labels))
 
-    def crops(self, count: int, frames: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """Random crops: waveforms float32[count, 640 frames + 80] and labels int64[count, frames]."""
-        starts = rng.integers(0, max(1, len(self.labels) - frames + 1), count)
-        waves = [self.samples[FRAME * s : FRAME * (s + frames) + RECEPTIVE_FIELD - FRAME] for s in starts]
-        labels = [self.labels[s : s + frames] for s in starts]
-        return torch.from_numpy(np.stack(waves)).float() / 32768, torch.from_numpy(np.stack(labels))
+    def crop(
+        self, frames: int, rng: np.random.Generator, perturb: PerturbConfig | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """One random crop: waveform float32[640 frames + 80] and labels int64[frames].
+
+        A perturbed waveform keeps the labels of the clean one, each at the unit that now sees its middle.
+        """
+        speed = draw_speed(perturb, rng)
+        samples = FRAME * frames + RECEPTIVE_FIELD - FRAME
+        start = self._start(source_length(samples, speed), rng)
+        waveform = play(self._read(FRAME * start, source_length(samples, speed)), speed, samples)
+        middle = (FRAME * np.arange(frames) + RECEPTIVE_FIELD / 2) * speed
+        nearest = start + np.round((middle - RECEPTIVE_FIELD / 2) / FRAME).astype(np.int64)
+        labels = self.labels[np.clip(nearest, 0, len(self.labels) - 1)]
+        return self._disturb(waveform, perturb, rng) if perturb else waveform, labels
+
+    def _disturb(self, waveform: Wave, perturb: PerturbConfig, rng: np.random.Generator) -> Wave:
+        """Another microphone, sometimes noise or, as often, another voice, another distance."""
+        waveform = colour(waveform, perturb.colour, rng)
+        if rng.random() < perturb.noise:
+            voice, snr = rng.random() < _VOICES, rng.uniform(*perturb.snr)
+            count = len(waveform)
+            other = self._read(FRAME * self._start(count, rng), count) if voice else noise(count, rng)
+            waveform = mix(waveform, other, snr)
+        return gain(waveform, rng)
+
+    def _start(self, samples: int, rng: np.random.Generator) -> int:
+        """A random frame that `samples` follow."""
+        return int(rng.integers(0, max(1, (len(self.samples) - samples) // FRAME + 1)))
+
+    def _read(self, start: int, count: int) -> Wave:
+        """`count` samples from `start`, zeros where the tape is shorter."""
+        samples = self.samples[start : start + count]
+        return np.pad(samples, (0, count - len(samples))).astype(np.float32) / np.float32(32768)
 
 
 class MaskedPrediction(nn.Module):
@@ -68,11 +104,26 @@ class MaskedPrediction(nn.Module):
         return unit(self.projection(output), dim=-1) @ unit(self.codes, dim=-1).T / _TEMPERATURE
 
 
-def hubert_loss(logits: torch.Tensor, labels: torch.Tensor, masked: torch.Tensor, alpha: float) -> torch.Tensor:
-    """``alpha L_m + (1 - alpha) L_u``: mean cross-entropy of masked and of unmasked frames (§II.B)."""
+def hubert_loss(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    masked: torch.Tensor,
+    alpha: float,
+    counts: tuple[int, int] | None = None,
+) -> torch.Tensor:
+    """``alpha L_m + (1 - alpha) L_u``: mean cross-entropy of masked and of unmasked frames (§II.B).
+
+    Args:
+        logits: float32[B, N, clusters].
+        labels: int64[B, N].
+        masked: bool[B, N].
+        alpha: weight of the masked frames.
+        counts: masked and unmasked frames to divide by, where this is a share of a larger batch.
+    """
     frames = cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels)
-    parts = [frames[where].mean() if bool(where.any()) else frames.new_zeros(()) for where in (masked, ~masked)]
-    return alpha * parts[0] + (1 - alpha) * parts[1]
+    hidden, seen = counts or (int(masked.sum()), int((~masked).sum()))
+    masked_loss, other_loss = frames[masked].sum() / max(1, hidden), frames[~masked].sum() / max(1, seen)
+    return alpha * masked_loss + (1 - alpha) * other_loss
 
 
 def draw_masks(shape: tuple[int, int], prob: float, length: int, rng: np.random.Generator) -> torch.Tensor:
@@ -88,7 +139,7 @@ def draw_masks(shape: tuple[int, int], prob: float, length: int, rng: np.random.
 
 
 def hubert_config(config: HubertConfig) -> HubertModelConfig:
-    """The transformers configuration: layer norm in front of each block and in the convolutions, no dropout.
+    """The transformers configuration: layer norm in front of each block and in the convolutions, no layer drop.
 
     Layer norm in the convolutions keeps a clip independent of what it is batched or joined with.
     """
@@ -108,8 +159,8 @@ def hubert_config(config: HubertConfig) -> HubertModelConfig:
         "mask_time_prob": config.mask_prob,
         "mask_time_length": config.mask_length,
         "layerdrop": 0.0,
-        "hidden_dropout": 0.0,
-        "attention_dropout": 0.0,
+        "hidden_dropout": config.dropout,
+        "attention_dropout": config.dropout,
         "activation_dropout": 0.0,
         "feat_proj_dropout": 0.0,
     }

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 from itertools import pairwise
+from math import sqrt
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,67 +19,91 @@ from numpy.typing import NDArray
 from torch import nn
 
 from spiritlm_core.errors import ModelReferenceError
-from spiritlm_core.units.config import PitchConfig
+from spiritlm_core.units.architecture import PITCH_HOP, PitchArchitecture, PitchBlocks
 from spiritlm_core.units.f0 import Melody
 
-HOP = 16
+HOP = PITCH_HOP
 """Frames of 5 ms in one code."""
 
 _REFERENCE = 200.0
-_STAGES = 4
 
 
-def contour(melody: Melody, samples: int, *, normalize: bool) -> NDArray[np.float32]:
+def contour(
+    melody: Melody,
+    samples: int,
+    *,
+    normalize: bool,
+    scale: Literal["octaves", "hertz"] = "octaves",
+    interpolated: bool = True,
+    trimmed: bool = True,
+) -> NDArray[np.float32]:
     """Input of the VQ-VAE, float32[2, 16 M] at 200 Hz, ``M = (samples // 80 + 1) // 16``.
 
-    Channel 0 is F0 in octaves, above the mean of the voiced frames of this piece (`normalize`) or above 200 Hz;
-    channel 1 is 1 where voiced. Without a voiced frame both are zero.
+    Channel 0 is F0, channel 1 is 1 where voiced. Without a voiced frame both are zero.
+
+    Args:
+        melody: F0 of the piece.
+        samples: Length of the piece.
+        normalize: Subtract the mean over the voiced frames of this piece.
+        scale: F0 in octaves above 200 Hz, or in hertz.
+        interpolated: F0 where unvoiced is interpolated; otherwise zero, before and after normalisation.
+        trimmed: Cut off the up to 15 frames after the last unit; otherwise that unit's convolutions see them.
     """
     f0, voiced = melody.stretched(samples)
-    octaves = np.zeros(len(f0), np.float32)
+    level = np.zeros(len(f0), np.float32)
     if voiced.any():
-        octaves = np.log2(f0 / _REFERENCE)
-        octaves -= octaves[voiced].mean() if normalize else 0.0
-    return np.stack([octaves, voiced]).astype(np.float32)[:, : len(f0) // HOP * HOP]
+        level = np.log2(f0 / _REFERENCE) if scale == "octaves" else f0.copy()
+        level -= level[voiced].mean() if normalize else 0.0
+        level = level if interpolated else np.where(voiced, level, 0.0)
+    return np.stack([level, voiced]).astype(np.float32)[:, : len(f0) // HOP * HOP if trimmed else None]
 
 
 class Residual(nn.Module):
-    """``x + conv1(relu(conv3(relu(x))))`` with dilation."""
+    """``x + scale * conv1(relu(conv3(relu(x))))`` with dilation."""
 
-    def __init__(self, width: int, dilation: int) -> None:
+    def __init__(self, width: int, inner: int, dilation: int, scale: float) -> None:
         super().__init__()
-        wide = nn.Conv1d(width, width, 3, padding=dilation, dilation=dilation)
-        self.layers = nn.Sequential(nn.ReLU(), wide, nn.ReLU(), nn.Conv1d(width, width, 1))
+        self.scale = scale
+        wide = nn.Conv1d(width, inner, 3, padding=dilation, dilation=dilation)
+        self.layers = nn.Sequential(nn.ReLU(), wide, nn.ReLU(), nn.Conv1d(inner, width, 1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Shape is kept: float32[B, width, F]."""
-        y: torch.Tensor = x + self.layers(x)
+        y: torch.Tensor = x + self.scale * self.layers(x)
         return y
 
 
 class PitchCoder(nn.Module):
-    """VQ-VAE from float32[B, 2, 16 M] to int64[B, M] and back."""
+    """VQ-VAE from float32[B, 2, 16 M] (or up to 15 frames more) to int64[B, M] and back."""
 
     codebook: torch.Tensor
 
-    def __init__(self, config: PitchConfig) -> None:
+    def __init__(self, config: PitchArchitecture) -> None:
         super().__init__()
         self.config = config
-        channels = [2] + [config.width] * _STAGES
-        down = [nn.Sequential(nn.Conv1d(a, b, 4, 2, 1), *_residuals(config)) for a, b in pairwise(channels)]
-        self.encoder = nn.Sequential(*down, nn.Conv1d(config.width, config.embedding, 3, padding=1))
-        up = [
-            nn.Sequential(*_residuals(config), nn.ConvTranspose1d(config.width, config.width, 4, 2, 1))
-            for _ in range(_STAGES)
-        ]
-        start = nn.Conv1d(config.embedding, config.width, 3, padding=1)
-        self.decoder = nn.Sequential(start, *up, nn.Conv1d(config.width, 2, 3, padding=1))
+        self.encoder = _encoder(config.encoder, config.embedding * (2 if config.folded else 1))
+        self.decoder = _decoder(config.decoder, config.embedding, config.tail or config.decoder.width)
         self.register_buffer("codebook", torch.zeros(config.codes, config.embedding))
+
+    def contour(self, melody: Melody, samples: int) -> NDArray[np.float32]:
+        """The input of this model, float32[2, F], for the F0 of a piece of so many samples."""
+        config = self.config
+        return contour(
+            melody,
+            samples,
+            normalize=config.relative,
+            scale=config.scale,
+            interpolated=config.interpolated,
+            trimmed=config.trimmed,
+        )
 
     def embed(self, contours: torch.Tensor) -> torch.Tensor:
         """Encoder output, float32[B, M, embedding]."""
         embedded: torch.Tensor = self.encoder(contours).transpose(1, 2)
-        return embedded
+        if not self.config.folded:
+            return embedded
+        first, second = embedded.chunk(2, dim=-1)
+        return first + second
 
     def nearest(self, embedded: torch.Tensor) -> torch.Tensor:
         """Index of the nearest code by squared distance, int64[...]; the first one on a tie."""
@@ -85,21 +111,24 @@ class PitchCoder(nn.Module):
         return scores.argmax(dim=-1)
 
     def decode(self, embedded: torch.Tensor) -> torch.Tensor:
-        """Octaves and voicing logits, float32[B, 2, 16 M], from float32[B, M, embedding]."""
+        """F0 in the model's scale and voicing logits, float32[B, 2, 16 M], from float32[B, M, embedding]."""
         decoded: torch.Tensor = self.decoder(embedded.transpose(1, 2))
         return decoded
 
     @torch.inference_mode()
     def encode(self, contours: NDArray[np.float32]) -> NDArray[np.int8]:
-        """Units int8[M] of one contour float32[2, 16 M]."""
-        if contours.shape[1] == 0:
+        """Units int8[M] of one contour float32[2, 16 M], or up to 15 frames longer."""
+        if contours.shape[1] < HOP:
             return np.zeros(0, np.int8)
         units = self.nearest(self.embed(torch.from_numpy(contours)[None].to(self.codebook.device)))
         return units[0].cpu().numpy().astype(np.int8)
 
     @torch.inference_mode()
     def reconstruct(self, units: NDArray[np.int8]) -> NDArray[np.float32]:
-        """Octaves and voicing probability, float32[2, 16 M], from units int8[M]."""
+        """F0 in the model's scale and voicing, float32[2, 16 M], from units int8[M].
+
+        Voicing is a probability in models of this project; a released model was fitted on other losses.
+        """
         index = torch.from_numpy(units.astype(np.int64)).to(self.codebook.device)
         octaves, voicing = self.decode(self.codebook[index][None])[0]
         return torch.stack([octaves, voicing.sigmoid()]).cpu().numpy()
@@ -121,7 +150,7 @@ class PitchCoder(nn.Module):
         from safetensors.torch import load_file
 
         try:
-            coder = cls(PitchConfig.model_validate(json.loads((folder / "config.json").read_text())))
+            coder = cls(PitchArchitecture.model_validate(json.loads((folder / "config.json").read_text())))
             coder.load_state_dict(load_file(folder / _WEIGHTS))
         except (OSError, ValueError, RuntimeError) as error:
             raise ModelReferenceError(f"{folder} is not a pitch model of this project: {error}") from error
@@ -131,5 +160,32 @@ class PitchCoder(nn.Module):
 _WEIGHTS = "model.safetensors"
 
 
-def _residuals(config: PitchConfig) -> list[Residual]:
-    return [Residual(config.width, 3**i) for i in range(config.depth)]
+def _encoder(blocks: PitchBlocks, channels: int) -> nn.Sequential:
+    """Each stage is a strided convolution and residual blocks; then one convolution to `channels`."""
+    widths = [2] + [blocks.width] * len(blocks.strides)
+    stages = [
+        nn.Sequential(nn.Conv1d(a, b, *_window(stride)), *_residuals(blocks))
+        for (a, b), stride in zip(pairwise(widths), blocks.strides, strict=True)
+    ]
+    return nn.Sequential(*stages, nn.Conv1d(blocks.width, channels, 3, padding=1))
+
+
+def _decoder(blocks: PitchBlocks, channels: int, tail: int) -> nn.Sequential:
+    """The encoder backwards, from `channels`; the last stage ends in `tail`, one more convolution in F0 and voicing."""
+    widths = [blocks.width] * (len(blocks.strides) - 1) + [tail]
+    stages = [
+        nn.Sequential(*_residuals(blocks), nn.ConvTranspose1d(blocks.width, width, *_window(stride)))
+        for width, stride in zip(widths, reversed(blocks.strides), strict=True)
+    ]
+    start = nn.Conv1d(channels, blocks.width, 3, padding=1)
+    return nn.Sequential(start, *stages, nn.Conv1d(tail, 2, 3, padding=1))
+
+
+def _window(stride: int) -> tuple[int, int, int]:
+    """Kernel, stride and padding that divide a length by `stride` exactly."""
+    return 2 * stride + stride % 2, stride, stride // 2 + stride % 2
+
+
+def _residuals(blocks: PitchBlocks) -> list[Residual]:
+    inner, scale = int(blocks.expansion * blocks.width), 1 / sqrt(max(1, blocks.depth)) if blocks.scaled else 1.0
+    return [Residual(blocks.width, inner, dilation, scale) for dilation in blocks.dilations]

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias, TypeVar, cast
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from spiritlm_core.errors import is_machine_error
 from spiritlm_core.lake.schema import UNITS, Row, is_rejected, rejected, table_of
@@ -15,14 +20,19 @@ if TYPE_CHECKING:
     from spiritlm_core.units.extractor import UnitExtractor
     from spiritlm_core.units.types import Units
 
-_COLUMNS = ("utterance_id", "speaker", "audio", "reject_stage", "reject_reason")
+_COLUMNS = ("utterance_id", "speaker", "duration", "audio", "reject_stage", "reject_reason")
+_GROUP_SECONDS = 600.0
+
+Waveform = NDArray[np.float32]
+Outcome: TypeAlias = "Units | Exception"
+Result = TypeVar("Result")
 
 
 class UnitsStage(TableStage):
     """HuBERT units, and with models in the roles ``pitch`` and ``style`` (Expressive) these streams too."""
 
     name = "units"
-    version = 1
+    version = 2
     inputs = (TableInput("audio", _COLUMNS),)
     schema = UNITS
     resources = Resources(num_cpus=1.0)
@@ -36,30 +46,71 @@ class UnitsStage(TableStage):
         self._extractor = UnitExtractor(self.models, self.config)
 
     def process(self, *tables: pa.Table) -> pa.Table:
-        """One output row per audio row; a clip that cannot be encoded becomes a rejected row."""
+        """One output row per audio row; a clip that cannot be encoded becomes a rejected row.
+
+        Clips are encoded in groups of like length, and the next group is decoded meanwhile.
+        """
         sources: list[Row] = tables[0].to_pylist()
-        outcomes = iter(self._attempt([source for source in sources if not is_rejected(source)]))
-        return table_of([_row(source, None if is_rejected(source) else next(outcomes)) for source in sources], UNITS)
+        outcomes: dict[int, Outcome] = {}
+        groups = grouped([_seconds(source) for source in sources], _GROUP_SECONDS)
+        with ThreadPoolExecutor(1, thread_name_prefix="decode") as pool:
+            decoded = [pool.submit(self._decode, [sources[i] for i in group]) for group in groups[:1]]
+            for number, group in enumerate(groups):
+                decoded += [
+                    pool.submit(self._decode, [sources[i] for i in ahead]) for ahead in groups[number + 1 :][:1]
+                ]
+                speakers = [cast("str | None", sources[i]["speaker"]) for i in group]
+                outcomes.update(zip(group, self._encode(decoded.pop(0).result(), speakers), strict=True))
+        return table_of([_row(source, outcomes.get(i)) for i, source in enumerate(sources)], UNITS)
 
-    def _attempt(self, sources: list[Row]) -> list[Units | Exception]:
-        """Units of each row, or the error that row causes: after an error in a batch, each row is tried alone."""
-        try:
-            return [*self._encode(sources)]
-        except Exception as error:
-            if is_machine_error(error):
-                raise
-            if len(sources) == 1:
-                return [error]
-        return [outcome for source in sources for outcome in self._attempt([source])]
-
-    def _encode(self, sources: list[Row]) -> list[Units]:
+    def _decode(self, sources: list[Row]) -> list[Waveform | Exception]:
         from spiritlm_core.audio.codec import decode_flac
 
-        waveforms = [decode_flac(cast("bytes", source["audio"])) for source in sources]
-        return self._extractor.encode(waveforms, [cast("str | None", source["speaker"]) for source in sources])
+        return [_attempt(partial(decode_flac, cast("bytes", source["audio"]))) for source in sources]
+
+    def _encode(self, clips: list[Waveform | Exception], speakers: list[str | None]) -> list[Outcome]:
+        """Units of each clip, or the error it causes: after an error in a batch, each clip is tried alone."""
+        good = [i for i, clip in enumerate(clips) if not isinstance(clip, Exception)]
+        waveforms, names = [cast("Waveform", clips[i]) for i in good], [speakers[i] for i in good]
+        together = _attempt(partial(self._extractor.encode, waveforms, names))
+        if isinstance(together, Exception):
+            pairs = zip(waveforms, names, strict=True)
+            alone = [_attempt(partial(self._extractor.encode, [wave], [name])) for wave, name in pairs]
+            outcomes: list[Outcome] = [units if isinstance(units, Exception) else units[0] for units in alone]
+        else:
+            outcomes = [*together]
+        found = dict(zip(good, outcomes, strict=True))
+        return [found[i] if i in found else cast("Exception", clip) for i, clip in enumerate(clips)]
 
 
-def _row(source: Row, outcome: Units | Exception | None) -> Row:
+def grouped(seconds: list[float | None], most: float) -> list[list[int]]:
+    """Indices of clips, shortest first, in groups of at most `most` seconds; what is None stays out."""
+    groups: list[list[int]] = []
+    held = most
+    for length, index in sorted((length, index) for index, length in enumerate(seconds) if length is not None):
+        if held + length > most:
+            groups.append([])
+            held = 0.0
+        groups[-1].append(index)
+        held += length
+    return groups
+
+
+def _seconds(source: Row) -> float | None:
+    return None if is_rejected(source) else cast("float", source["duration"])
+
+
+def _attempt(call: Callable[[], Result]) -> Result | Exception:
+    """The result or the error of `call`; errors of the machine are raised."""
+    try:
+        return call()
+    except Exception as error:
+        if is_machine_error(error):
+            raise
+        return error
+
+
+def _row(source: Row, outcome: Outcome | None) -> Row:
     row = {name: source[name] for name in ("utterance_id", "reject_stage", "reject_reason")}
     if outcome is None:
         return row

@@ -93,6 +93,11 @@ class StyleModel:
     projection: Frames  # [9 + 2 D, 9 + C]
     kmeans: KMeans
 
+    @property
+    def size(self) -> int:
+        """Number of style units."""
+        return len(self.kmeans.centres)
+
     def project(self, vectors: Frames, speaker: str | None) -> Frames:
         """Vectors without the speaker's mean, float32[K, 9 + C]; what is missing counts as average."""
         mean = self.means[self.speakers.get(speaker or "", 0)]

@@ -94,14 +94,14 @@ def test_wrong_prompts_and_folders_are_clear_errors(published: Path, tmp_path: P
 
 
 def test_waveforms_of_any_shape_and_rate_become_16_khz_mono() -> None:
-    from spiritlm_core.speech_tokenizer import _mono_16k
+    from spiritlm_core.audio.waveform import as_waveform
 
     tone = np.sin(2 * np.pi * 440 * np.arange(8000) / 8000).astype(np.float32)
-    mono = _mono_16k(np.stack([tone, tone]), 8000)
+    mono = as_waveform(np.stack([tone, tone]), 8000)
     assert mono.shape == (16_000,)
     assert mono.dtype == np.float32
     expected = np.sin(2 * np.pi * 440 * np.arange(16_000) / 16_000)
     assert np.abs(mono - expected)[200:-200].max() < 0.02
     for wrong in (np.zeros(10, np.int16), np.zeros((1, 2, 3)), np.array([0.0, np.nan])):
         with pytest.raises(SpiritLMError, match="waveform"):
-            _mono_16k(wrong, 16_000)
+            as_waveform(wrong, 16_000)

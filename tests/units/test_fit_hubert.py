@@ -1,19 +1,25 @@
+import json
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 from transformers import AutoModel, HubertModel
 
+from spiritlm_core.cores import core_count
 from spiritlm_core.errors import RecipeError, SpiritLMError
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.units import fit_hubert
+from spiritlm_core.units import pretrain
+from spiritlm_core.units.config import HubertConfig, PerturbConfig
 from spiritlm_core.units.fit_hubert import HubertFit
 from spiritlm_core.units.masked_prediction import Tape, draw_masks, gabor_filters, hubert_loss
+from spiritlm_core.units.mfcc import label_frames, mfcc_25hz
 from spiritlm_core.units.types import hubert_count
 from tests.units.conftest import CONFIG
 from tests.units.synthetic import row, speech, table
@@ -43,7 +49,7 @@ def same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
 def test_killed_fit_resumes_to_the_same_weights(
     audio: pa.Table, models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fit_hubert, "_CHECKPOINT_EVERY", 4)
+    monkeypatch.setattr(pretrain, "CHECKPOINT_EVERY", 4)
     for kill_at in (0.2, 0.7):
         with pytest.raises(KilledError):
             fit(audio, tmp_path, kill_at=kill_at)
@@ -75,12 +81,13 @@ def test_artifact_is_an_ordinary_hugging_face_model(models: dict[str, Path]) -> 
         "config.json",
         "model.safetensors",
         "preprocessor_config.json",
+        "iterations",
     }
 
 
 def test_loss_falls(audio: pa.Table, summaries: dict[str, dict], tmp_path: Path) -> None:
     assert [i["steps"] for i in summaries["hubert"]["iterations"]] == list(CONFIG.hubert.steps)
-    config = CONFIG.hubert.model_copy(update={"steps": (60,), "clusters": (8,)})
+    config = CONFIG.hubert.model_copy(update={"steps": (60,), "clusters": (8,), "perturb": None})
     out = tmp_path / "out"
     built = HubertFit(config, {}).build({"audio": TableView.of(audio)}, out, tmp_path, lambda *_: None)
     (iteration,) = built["iterations"]
@@ -123,9 +130,11 @@ def test_loss_weighs_masked_and_other_frames() -> None:
 def test_tape_keeps_samples_beside_their_labels() -> None:
     clips = [np.full(n, value, np.float32) for n, value in ((2000, 0.25), (1280, 0.5), (5000, -0.125))]
     labels = [np.full(hubert_count(len(clip)), int(clip[0] * 8)) for clip in clips]
-    waves, crops = Tape.of(clips, labels).crops(50, 3, np.random.default_rng(0))
-    assert waves.shape == (50, 3 * 640 + 80)
-    assert torch.equal((waves[:, :1920].reshape(50, 3, 640) * 8).int(), crops[..., None].int().expand(-1, -1, 640))
+    tape = Tape.of(clips, labels)
+    for seed in range(50):
+        wave, crop = tape.crop(3, np.random.default_rng(seed))
+        assert wave.shape == (3 * 640 + 80,)
+        assert (wave[:1920].reshape(3, 640) * 8 == crop[:, None]).all()
 
 
 def test_gabor_filters_peak_at_rising_frequencies() -> None:
@@ -134,3 +143,107 @@ def test_gabor_filters_peak_at_rising_frequencies() -> None:
     assert (np.diff(peaks) > 0).all()
     assert 40 < peaks[0] < 250
     assert 6000 < peaks[-1] < 7600
+
+
+def test_models_of_earlier_iterations_are_kept(models: dict[str, Path]) -> None:
+    kept = models["hubert"] / "iterations"
+    assert [folder.name for folder in kept.iterdir()] == ["1"]
+    first, last = HubertModel.from_pretrained(kept / "1"), HubertModel.from_pretrained(models["hubert"])
+    assert (kept / "1" / "preprocessor_config.json").exists()
+    assert not torch.equal(first.feature_projection.projection.weight, last.feature_projection.projection.weight)
+
+
+def _rank(rank: int, audio: pa.Table, folder: Path, config: HubertConfig) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    out = folder / "out"
+    out.mkdir(exist_ok=True)
+    found = HubertFit(config, {}).build({"audio": TableView.of(audio)}, out, folder / "work", lambda *_: None)
+    (folder / f"summary-{rank}.json").write_text(json.dumps(found))
+    dist.destroy_process_group()
+
+
+def test_two_processes_learn_what_one_does(
+    audio: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    config = CONFIG.hubert.model_copy(update={"steps": (6, 3), "batch_crops": 3})
+    with monkeypatch.context() as ranks:
+        ranks.setenv("LOCAL_WORLD_SIZE", str(core_count()))  # one thread each
+        mp.spawn(_rank, (audio, tmp_path, config), nprocs=2)
+    alone = tmp_path / "alone" / "out"
+    summary = HubertFit(config, {}).build({"audio": TableView.of(audio)}, alone, tmp_path / "alone", lambda *_: None)
+    together = [json.loads((tmp_path / f"summary-{rank}.json").read_text()) for rank in range(2)]
+    assert together[0] == together[1]
+    for one, two in zip(summary["iterations"], together[0]["iterations"], strict=True):
+        assert one["loss_last"] == pytest.approx(two["loss_last"], abs=0.01)
+    features = [_hidden(folder / "iterations" / "1") for folder in (alone, tmp_path / "out")]
+    torch.testing.assert_close(*features, atol=0.02, rtol=0.02)
+
+
+def _hidden(folder: Path) -> torch.Tensor:
+    with torch.inference_mode():
+        output = HubertModel.from_pretrained(folder)(torch.from_numpy(speech(0, 1.0))[None])
+    return output.last_hidden_state
+
+
+def test_more_processes_than_crops_are_refused(audio: pa.Table, tmp_path: Path) -> None:
+    from spiritlm_core.units.ranks import Ranks
+
+    tape = Tape.of([speech(0, 4.0)], [np.zeros(99, np.int64)])
+    fit_of_three = pretrain.Pretraining(CONFIG.hubert, 0, tape, tmp_path / "state.pt", Ranks(0, 3))
+    with pytest.raises(RecipeError, match="batch_crops is 2, too few for 3"):
+        fit_of_three.run(torch.nn.Linear(1, 1), lambda *_: None)
+
+
+@given(st.integers(0, 99), st.floats(1.0, 1.5))
+@settings(max_examples=30, deadline=None)
+def test_perturbed_crops_keep_the_labels_of_what_is_heard(seed: int, speed: float) -> None:
+    values = np.arange(1, 201)
+    tape = Tape.of([np.repeat(values / 256, 640).astype(np.float32)], [values])
+    only_speed = PerturbConfig(speed=speed, colour=0, noise=0)
+    wave, labels = tape.crop(60, np.random.default_rng(seed), only_speed)
+    assert wave.shape == (60 * 640 + 80,)
+    middles = wave[640 * np.arange(60) + 360]
+    heard = 256 * middles * (labels[0] / (256 * middles[0]))  # the gain is one number
+    assert np.abs(heard - labels).max() <= 1.01 + 0.03 * labels.max()
+    assert np.unique(labels).size > 30
+
+
+def test_perturbation_depends_on_its_generator_alone() -> None:
+    tape = Tape.of([speech(1, 20.0)], [np.arange(499)])
+    strong = PerturbConfig(noise=1.0)
+    once, again, other = (tape.crop(100, np.random.default_rng(seed), strong) for seed in (1, 1, 2))
+    assert np.array_equal(once[0], again[0])
+    assert np.array_equal(once[1], again[1])
+    assert not np.array_equal(once[0], other[0])
+    assert once[0].dtype == np.float32
+    assert np.isfinite(once[0]).all()
+
+
+def test_label_frames_lose_the_mean_of_the_clip() -> None:
+    wave = torch.from_numpy(speech(3, 2.0))
+    frames = label_frames(wave, normalize=True)
+    np.testing.assert_allclose(frames.mean(axis=0), 0, atol=1e-4)
+    np.testing.assert_allclose(frames + mfcc_25hz(wave).mean(axis=0), mfcc_25hz(wave), atol=1e-4)
+    np.testing.assert_array_equal(label_frames(wave, normalize=False), mfcc_25hz(wave))
+
+
+@pytest.mark.parametrize(("size", "parameters"), [("tiny", 2.3e6), ("small", 6e6), ("base", 95e6)])
+def test_sizes(size: str, parameters: float) -> None:
+    from spiritlm_core.units.masked_prediction import hubert_config
+
+    config = HubertConfig.model_validate({"size": size})
+    with torch.device("meta"):
+        model = HubertModel(hubert_config(config))
+    assert sum(p.numel() for p in model.parameters()) == pytest.approx(parameters, rel=0.12)
+    wider = HubertConfig.model_validate({"size": size, "hidden_size": 1536})
+    assert wider.hidden_size == 1536
+    assert wider.layers == config.layers
+    assert HubertConfig.model_validate(config.model_dump()) == config
+
+
+def test_unknown_size_and_bad_layer_are_refused() -> None:
+    with pytest.raises(ValueError, match="'tiny', 'small' or 'base'"):
+        HubertConfig.model_validate({"size": "huge"})
+    with pytest.raises(ValueError, match="cluster_layer 5 is above the last of 4"):
+        HubertConfig(cluster_layer=5)

@@ -9,7 +9,8 @@ from transformers import HubertModel, Wav2Vec2Config, Wav2Vec2Model
 
 from spiritlm_core.errors import ModelReferenceError
 from spiritlm_core.units.config import PAPER_CONVOLUTIONS
-from spiritlm_core.units.hubert import HubertFeatures, _batches, last_layer
+from spiritlm_core.units.encoder import batches
+from spiritlm_core.units.hubert import HubertFeatures, last_layer
 from spiritlm_core.units.types import hubert_count
 from tests.units.synthetic import speech
 
@@ -48,10 +49,10 @@ KINDS = {
 def test_batches_with_padding_equal_one_at_a_time(tmp_path: Path, changes: dict[str, object]) -> None:
     hubert = HubertFeatures.load(small(tmp_path, **changes), [1, 3])
     clips = [speech(i, 2.0)[:length] for i, length in enumerate(LENGTHS)]
-    alone = hubert(clips)
-    hubert.batch_frames = 1000
-    assert len(list(_batches(LENGTHS, hubert.batch_frames))) < len(clips)
-    for length, one, other in zip(LENGTHS, alone, hubert(clips), strict=True):
+    alone = [hubert([clip])[0] for clip in clips]
+    together = hubert(clips)
+    assert len(list(batches([len(clip[1]) for clip in alone], hubert.encoder.batch_frames))) < len(clips)
+    for length, one, other in zip(LENGTHS, alone, together, strict=True):
         assert one[1].shape == one[3].shape == (hubert_count(length), 32)
         np.testing.assert_allclose(one[3], other[3], atol=2e-5)
         np.testing.assert_allclose(one[1], other[1], atol=2e-5)
@@ -72,7 +73,7 @@ def test_layers_are_those_of_transformers(tmp_path: Path, stable: bool) -> None:
 def test_blocks_above_the_layer_are_not_loaded(tmp_path: Path) -> None:
     folder = small(tmp_path)
     assert last_layer(folder) == 3
-    assert len(HubertFeatures.load(folder, [2]).model.encoder.layers) == 2
+    assert len(HubertFeatures.load(folder, [2]).encoder._encoder.layers) == 2
 
 
 def test_fifty_hertz_frames_are_averaged_in_pairs(tmp_path: Path) -> None:

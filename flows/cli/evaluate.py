@@ -1,0 +1,113 @@
+"""``spiritlm evaluate``: parts of the pipeline judged on their own."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from flows.cli.options import DEFAULT_LAKE, JsonOption, LakeOption, RecipeArgument, SetOption, SourceOption
+
+app = typer.Typer(help="Judge parts of the pipeline on held-out recordings.", no_args_is_help=True)
+
+
+@app.callback()
+def _root() -> None:
+    """Keeps ``units`` a subcommand while it is the only one."""
+
+
+@app.command("units")
+def units(
+    recipe: RecipeArgument = "quickstart",
+    lake: LakeOption = DEFAULT_LAKE,
+    set_: SetOption = None,
+    source: SourceOption = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            metavar="NAME=FOLDER",
+            help="One more speech tokenizer to compare: a folder, hf://… or file://…. May be repeated.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Also put units.json, units.md and units.html here.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare the speech units of RECIPE with MFCC, its HuBERT iterations and given tokenizers, on held-out speech.
+
+    Fits the unit models first where the lake lacks them. Transcripts are needed for phones only; without them the
+    columns that do not need phones are still there.
+    """
+    from flows.cli.run import stdout_for_results
+
+    began = time.monotonic()
+    overrides = [*(set_ or []), *map(_override, model or [])]
+    with stdout_for_results() as stream:
+        result = _evaluate(recipe, lake, overrides, source or [])
+        folder = _artifact(lake, result)
+        report = json.loads((folder / "units.json").read_text(encoding="utf-8"))
+        if out is not None:
+            _copy(folder, out)
+        result["seconds"] = round(time.monotonic() - began, 1)
+        if as_json:
+            print(json.dumps({**result, "report": report}, allow_nan=False), file=stream)
+        else:
+            from spiritlm_core.evaluate.units.table import plain
+
+            print(plain(report), file=stream)
+            print(f"report: {result['units']}", file=stream)
+
+
+def _override(model: str) -> str:
+    """``NAME=FOLDER`` as a setting of the recipe. Raises RecipeError."""
+    from spiritlm_core.errors import RecipeError
+
+    name, equals, where = (part.strip() for part in model.partition("="))
+    if not (name and equals and where) or "." in name:
+        raise RecipeError(f"--model {model!r}: write NAME=FOLDER, for example --model ours=published/speech_tokenizer")
+    reference = where if "://" in where else Path(where).absolute().as_uri()
+    return f"unit_evaluation.models.{name}={json.dumps(reference)}"
+
+
+def _evaluate(recipe: str, lake: str, overrides: list[str], sources: list[str]) -> dict[str, Any]:
+    """Check everything that can be wrong before a server is started; then run the flow."""
+    from flows.recipes import find_recipe
+    from spiritlm_core.audio.config import parse_source
+    from spiritlm_core.models.reference import resolve
+    from tasks.prefect_server import api
+
+    for reference in find_recipe(recipe, overrides).unit_evaluation.models.values():
+        resolve(reference)
+    for source in sources:
+        parse_source(source)
+    with api():
+        from flows.pipeline import evaluate_units
+
+        state = evaluate_units(recipe, lake, sources, overrides, return_state=True)
+        result: dict[str, Any] = state.result()
+    return result
+
+
+def _artifact(lake: str, result: dict[str, Any]) -> Path:
+    """The evaluation's files on this machine."""
+    from spiritlm_core.errors import LakeError
+    from spiritlm_core.lake.lake import Lake
+
+    opened, key = Lake(lake), result["stages"]["unit_evaluation"]["fingerprint"]
+    artifact = opened.read_artifact("unit_evaluation", key)
+    if artifact is None:
+        raise LakeError(f"{opened.uri} has no evaluation {key[:12]} any more; run again")
+    return opened.artifact_folder(artifact)
+
+
+def _copy(folder: Path, out: Path) -> None:
+    import shutil
+
+    out.mkdir(parents=True, exist_ok=True)
+    for path in sorted(folder.glob("units.*")):
+        shutil.copyfile(path, out / path.name)

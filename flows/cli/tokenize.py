@@ -1,0 +1,67 @@
+"""``spiritlm tokenize``: speech tokens of audio files."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli.options import VariantOption
+
+if TYPE_CHECKING:
+    from spiritlm_core.speech_tokenizer import SpeechTokenizer
+    from spiritlm_core.units.types import Units
+
+STREAMS = ("hubert", "pitch", "style")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command("tokenize")(tokenize)
+
+
+def tokenize(
+    audio: Annotated[list[str], typer.Argument(metavar="AUDIO…", help="Audio files; - for one on standard input.")],
+    checkpoints: Annotated[
+        Path | None,
+        typer.Option(metavar="ROOT", envvar="SPIRITLM_CHECKPOINTS_DIR", help="The released checkpoints."),
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Instead: a published, fitted or imported model's folder.")
+    ] = None,
+    variant: VariantOption = None,
+    units: Annotated[bool, typer.Option("--units", help="Print the streams as they are, one column each.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per file.")] = False,
+    device: Annotated[str | None, typer.Option(help="Where to compute; a GPU if there is one.")] = None,
+) -> None:
+    """Print a line per file: its path, a tab, and its speech tokens such as [St81][Pi13][Hu78].
+
+    A file that cannot be read is named on standard error; the others are still done, and the exit status is 1.
+    """
+    from spiritlm_core.errors import SpiritLMError
+    from spiritlm_core.speech_tokenizer import SpeechTokenizer
+
+    tokenizer = SpeechTokenizer.from_pretrained(model or checkpoints, variant, device)
+    failed = 0
+    for name in audio:
+        try:
+            found = tokenizer.encode(sys.stdin.buffer.read() if name == "-" else name)
+        except SpiritLMError as error:
+            failed += 1
+            typer.echo(f"spiritlm: {error if name in str(error) else f'{name}: {error}'}", err=True)
+            continue
+        typer.echo(_line(tokenizer, name, found, raw=units, as_json=as_json))
+    raise typer.Exit(1 if failed else 0)
+
+
+def _line(tokenizer: SpeechTokenizer, name: str, units: Units, *, raw: bool, as_json: bool) -> str:
+    streams = {stream: getattr(units, stream) for stream in STREAMS}
+    if as_json:
+        lists = {stream: None if found is None else found.tolist() for stream, found in streams.items()}
+        return json.dumps({"file": name, **lists, "string": tokenizer.to_string(units)})
+    if raw:
+        return "\t".join([name, *(" ".join(map(str, found)) for found in streams.values() if found is not None)])
+    return f"{name}\t{tokenizer.to_string(units)}"

@@ -1,0 +1,1 @@
+"""Judging speech tokenizers on held-out speech, without training a language model."""

@@ -1,0 +1,170 @@
+"""ABX: can minimal pairs of triphones be told apart?
+
+Schatz et al. 2013 ("Evaluating speech features with the minimal-pair ABX task"), with the categories of the ZeroSpeech
+challenges (Nguyen et al. 2020, arXiv 2011.11588): triphones that differ in the middle phone alone, such as "bag" and
+"beg". A and X are occurrences of one, B of the other; an error is d(X, B) < d(X, A), half an error a tie. Within
+speakers all three come from one speaker; across speakers X comes from another one than A and B. Chance is 0.5.
+
+A cell is one ordered pair of phones in one context with fixed speakers; its error is the mean over all its triples.
+Cells are averaged over contexts (and speakers of X), then over speakers of A and B, then over pairs of phones.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import permutations, product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spiritlm_core.evaluate.units.clips import Clip
+from spiritlm_core.evaluate.units.dtw import FrameDistance, pair_distances
+from spiritlm_core.evaluate.units.labels import SILENCE, Labels, unit_centres
+
+Context = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Token:
+    """One occurrence of a triphone: frames ``start <= t < end`` at 25 Hz of one clip."""
+
+    phone: str
+    context: Context
+    speaker: str
+    clip: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Indices of tokens: `a` and `b` of one speaker, `x` of the same phone as `a`; `x` is `a` within speakers."""
+
+    phones: tuple[str, str]
+    speaker: str
+    a: tuple[int, ...]
+    b: tuple[int, ...]
+    x: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Task:
+    """The tokens and cells of a test; the same for every tokenizer."""
+
+    tokens: tuple[Token, ...]
+    cells: Mapping[str, tuple[Cell, ...]]  # "within" and "across"
+
+
+def make_task(clips: Sequence[Clip], labels: Labels, *, most_cells: int, most_tokens: int, seed: int) -> Task:
+    """Draw tokens and cells.
+
+    Args:
+        clips: Held-out clips; those without labels or speaker take no part.
+        labels: Their phones.
+        most_cells: Cells kept, drawn from `seed`, within and across speakers each.
+        most_tokens: Occurrences of a triphone kept for each speaker.
+        seed: Seed of the drawing.
+    """
+    rng = np.random.default_rng(seed)
+    tokens = _thinned([token for clip in clips for token in _tokens(clip, labels)], most_tokens, rng)
+    groups: dict[Context, dict[str, dict[str, list[int]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    for index, token in enumerate(tokens):
+        groups[token.context][token.phone][token.speaker].append(index)
+    cells = {"within": list(_within(groups)), "across": list(_across(groups))}
+    return Task(tuple(tokens), {name: _drawn(found, most_cells, rng) for name, found in cells.items()})
+
+
+def _drawn(cells: list[Cell], most: int, rng: np.random.Generator) -> tuple[Cell, ...]:
+    if len(cells) <= most:
+        return tuple(cells)
+    return tuple(cells[i] for i in sorted(rng.choice(len(cells), most, replace=False)))
+
+
+def _tokens(clip: Clip, labels: Labels) -> Iterator[Token]:
+    """Triphones of a clip without silence that cover at least one frame."""
+    phones = labels.phones.get(clip.key, [])
+    centres = unit_centres(len(clip.waveform))
+    for before, middle, after in zip(phones, phones[1:], phones[2:], strict=False):
+        start, end = np.searchsorted(centres, [before.start, after.end])
+        if SILENCE not in (before.name, middle.name, after.name) and clip.speaker and end > start:
+            context = (before.name, after.name)
+            yield Token(middle.name, context, clip.speaker, clip.key, int(start), int(end))
+
+
+def _thinned(tokens: list[Token], most: int, rng: np.random.Generator) -> list[Token]:
+    """At most `most` tokens of each triphone and speaker."""
+    kept: dict[tuple[Context, str, str], list[Token]] = defaultdict(list)
+    for i in rng.permutation(len(tokens)):
+        same = kept[tokens[i].context, tokens[i].phone, tokens[i].speaker]
+        if len(same) < most:
+            same.append(tokens[i])
+    found = [token for same in kept.values() for token in same]
+    return sorted(found, key=lambda token: (token.clip, token.start, token.end))
+
+
+def _within(groups: Mapping[Context, Mapping[str, Mapping[str, list[int]]]]) -> Iterator[Cell]:
+    for phones in groups.values():
+        for first, second in permutations(sorted(phones), 2):
+            for speaker in sorted(phones[first].keys() & phones[second].keys()):
+                a = tuple(phones[first][speaker])
+                if len(a) > 1:
+                    yield Cell((first, second), speaker, a, tuple(phones[second][speaker]), a)
+
+
+def _across(groups: Mapping[Context, Mapping[str, Mapping[str, list[int]]]]) -> Iterator[Cell]:
+    for phones in groups.values():
+        for first, second in permutations(sorted(phones), 2):
+            for speaker in sorted(phones[first].keys() & phones[second].keys()):
+                a, b = tuple(phones[first][speaker]), tuple(phones[second][speaker])
+                for other in sorted(phones[first].keys() - {speaker}):
+                    yield Cell((first, second), speaker, a, b, tuple(phones[first][other]))
+
+
+def error_rates(task: Task, frames: Mapping[str, NDArray[Any]], distance: FrameDistance) -> dict[str, float | None]:
+    """ABX error within and across speakers, 0 to 1; None where there is no cell.
+
+    Args:
+        task: What to compare.
+        frames: Utterance id → units int[N], or features float[N, D], at 25 Hz.
+        distance: Distance between frames.
+    """
+    sequences = [frames[token.clip][token.start : token.end] for token in task.tokens]
+    cells = [cell for group in task.cells.values() for cell in group]
+    wanted = sorted({pair for cell in cells for pair in _pairs(cell)})
+    if not wanted:
+        return dict.fromkeys(task.cells)
+    pairs = np.array(wanted)
+    found = dict(zip(wanted, pair_distances(sequences, pairs, distance).tolist(), strict=True))
+    return {name: _average(group, found) for name, group in task.cells.items()}
+
+
+def _pairs(cell: Cell) -> Iterator[tuple[int, int]]:
+    """Pairs (smaller index first) whose distances a cell needs."""
+    for x in cell.x:
+        yield from ((min(x, other), max(x, other)) for other in (*cell.a, *cell.b) if other != x)
+
+
+def _average(cells: Sequence[Cell], distances: Mapping[tuple[int, int], float]) -> float | None:
+    """Mean over contexts, then speakers, then pairs of phones."""
+    if not cells:
+        return None
+    errors: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for cell in cells:
+        errors[cell.phones][cell.speaker].append(_error(cell, distances))
+    by_pair = [np.mean([np.mean(found) for found in speakers.values()]) for speakers in errors.values()]
+    return float(np.mean(by_pair))
+
+
+def _error(cell: Cell, distances: Mapping[tuple[int, int], float]) -> float:
+    def of(first: int, second: int) -> float:
+        return distances[min(first, second), max(first, second)]
+
+    found = [_verdict(of(x, a), of(x, b)) for x, a, b in product(cell.x, cell.a, cell.b) if x != a]
+    return float(np.mean(found))
+
+
+def _verdict(same: float, other: float) -> float:
+    return 0.5 if same == other else float(other < same)

@@ -1,0 +1,185 @@
+"""The tokenizers that are compared: MFCC, each HuBERT iteration, the recipe's own, and any given ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spiritlm_core.errors import ModelReferenceError
+from spiritlm_core.evaluate.units.config import OWN, UnitEvaluationConfig
+from spiritlm_core.units.types import Units, chunks
+
+if TYPE_CHECKING:
+    from spiritlm_core.units.extractor import UnitExtractor
+    from spiritlm_core.units.hubert import HubertFeatures
+    from spiritlm_core.units.pitch import PitchCoder
+
+Waveform = NDArray[np.float32]
+Frames = NDArray[np.float32]
+Featurizer = Callable[[Sequence[Waveform]], list[Frames]]
+Train = Callable[[], Sequence[Waveform]]
+ROLES = ("hubert", "quantizer", "pitch", "style")
+GIVEN = "candidate."
+"""Before the name of a given tokenizer, in the roles of the stage."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A tokenizer to judge.
+
+    Attributes:
+        name: In the table.
+        about: What it is made of.
+        sizes: Units of each of its streams.
+        encode: From waveforms float32[T] and their speakers to units.
+        features: From waveforms to what the HuBERT units were made from, float32[N, D] at 25 Hz.
+        pitch: Its pitch model, if it has one.
+    """
+
+    name: str
+    about: str
+    sizes: Mapping[str, int]
+    encode: Callable[[Sequence[Waveform], Sequence[str | None]], list[Units]]
+    features: Featurizer
+    pitch: PitchCoder | None = None
+
+
+def candidates(
+    models: Mapping[str, Path], config: UnitEvaluationConfig, train: Train
+) -> Iterator[tuple[str, Callable[[], Candidate]]]:
+    """Names of the tokenizers with functions that load or fit them; one after the other, so that few are in memory.
+
+    Args:
+        models: Roles hubert and quantizer, pitch and style for Expressive, and ``candidate.NAME`` for each given one.
+        config: Seed of the k-means.
+        train: Gives the train speech for the k-means.
+    """
+    size, layer = _size_and_layer(models["quantizer"])
+    yield "mfcc", partial(_mfcc, size, train, config.seed)
+    for name, folder in _iterations(models["hubert"]):
+        yield name, partial(_iteration, name, folder, layer, size, train, config.seed)
+    yield OWN, partial(_tokenizer, OWN, {role: models[role] for role in ROLES if role in models})
+    for role in sorted(models):
+        if role.startswith(GIVEN):
+            name = role.removeprefix(GIVEN)
+            yield name, partial(_given, name, models[role])
+
+
+def _size_and_layer(folder: Path) -> tuple[int, int]:
+    from spiritlm_core.units.quantizer import load_quantizer
+
+    quantizer = load_quantizer(folder)
+    return quantizer.size, quantizer.layer
+
+
+def _iterations(hubert: Path) -> Iterator[tuple[str, Path]]:
+    """The earlier iterations that a fitted HuBERT keeps in ``iterations/N``, and the last one."""
+    earlier = sorted(
+        (int(path.name), path) for path in hubert.glob("iterations/*") if path.is_dir() and path.name.isdigit()
+    )
+    for number, path in earlier:
+        yield f"iteration {number}", path
+    yield f"iteration {earlier[-1][0] + 1}" if earlier else "hubert k-means", hubert
+
+
+def _mfcc(size: int, train: Train, seed: int) -> Candidate:
+    """K-means on MFCC frames: the labels of HuBERT's first iteration, and what HuBERT has to beat."""
+    import torch
+
+    from spiritlm_core.units.mfcc import mfcc_25hz
+
+    def features(waveforms: Sequence[Waveform]) -> list[Frames]:
+        return [_whole([mfcc_25hz(torch.from_numpy(piece)) for piece in chunks(w)]) for w in waveforms]
+
+    return _clustered("mfcc", f"{size} k-means clusters of MFCC frames", features, size, train, seed)
+
+
+def _iteration(name: str, hubert: Path, layer: int, size: int, train: Train, seed: int) -> Candidate:
+    """K-means on one layer of a HuBERT, alike for every iteration; its last layer if it has fewer than `layer`."""
+    from spiritlm_core.units.hubert import last_layer
+
+    used = min(layer, last_layer(hubert))
+    about = f"{size} k-means clusters of HuBERT layer {used}"
+    return _clustered(name, about, _hubert_features(hubert, used), size, train, seed)
+
+
+def _clustered(name: str, about: str, features: Featurizer, size: int, train: Train, seed: int) -> Candidate:
+    from spiritlm_core.units.kmeans import fit_kmeans
+
+    kmeans = fit_kmeans(np.concatenate(features(train())), size, seed=seed)
+
+    def encode(waveforms: Sequence[Waveform], speakers: Sequence[str | None]) -> list[Units]:
+        del speakers
+        return [Units(kmeans.assign(frames).astype(np.int16)) for frames in features(waveforms)]
+
+    return Candidate(name, about, {"hubert": size}, encode, features)
+
+
+def _hubert_features(folder: Path, layer: int) -> Featurizer:
+    @cache
+    def hubert() -> HubertFeatures:
+        from spiritlm_core.units.hubert import HubertFeatures
+        from spiritlm_core.units.training import pick_device
+
+        return HubertFeatures.load(folder, [layer], pick_device())
+
+    def features(waveforms: Sequence[Waveform]) -> list[Frames]:
+        pieces = [(i, piece) for i, waveform in enumerate(waveforms) for piece in chunks(waveform)]
+        found: list[list[Frames]] = [[] for _ in waveforms]
+        for (i, _), layers in zip(pieces, hubert()([piece for _, piece in pieces]), strict=True):
+            found[i].append(layers[layer])
+        return [_whole(parts) for parts in found]
+
+    return features
+
+
+def _whole(parts: list[Frames]) -> Frames:
+    """Pieces end to end; a clip too short for a unit has no frame."""
+    return np.concatenate(parts) if parts else np.zeros((0, 1), np.float32)
+
+
+def roles_in(folder: Path) -> dict[str, Path]:
+    """The models in a speech tokenizer folder, or in the ``speech_tokenizer`` of a published model.
+
+    Raises:
+        ModelReferenceError: It is neither.
+    """
+    root = folder / "speech_tokenizer" if (folder / "speech_tokenizer").is_dir() else folder
+    found = {role: root / role for role in ROLES if (root / role).exists()}
+    if missing := sorted({"hubert", "quantizer"} - set(found)):
+        raise ModelReferenceError(f"{folder} is not a speech tokenizer folder: it has no {' and no '.join(missing)}")
+    return found
+
+
+def _given(name: str, folder: Path) -> Candidate:
+    return _tokenizer(name, roles_in(folder))
+
+
+def _tokenizer(name: str, models: Mapping[str, Path]) -> Candidate:
+    from spiritlm_core.units.extractor import UnitExtractor
+
+    extractor = UnitExtractor(models)
+    layer = extractor.quantizer.layer
+    return Candidate(
+        name,
+        f"{', '.join(role for role in ROLES if role in models)}; HuBERT layer {layer}",
+        _sizes(extractor),
+        extractor.encode,
+        _hubert_features(models["hubert"], layer),
+        extractor.pitch,
+    )
+
+
+def _sizes(extractor: UnitExtractor) -> dict[str, int]:
+    sizes = {"hubert": extractor.quantizer.size}
+    if extractor.pitch is not None:
+        sizes["pitch"] = extractor.pitch.config.codes
+    if extractor.style is not None:
+        sizes["style"] = extractor.style.size
+    return sizes

@@ -1,0 +1,51 @@
+"""Settings of the evaluation of speech units."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from spiritlm_core.config import FrozenConfig
+
+OWN = "recipe"
+"""Name of the recipe's own tokenizer among the candidates."""
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _-]{0,63}$")]
+
+
+class UnitEvaluationConfig(FrozenConfig):
+    """On how much speech, and how, speech tokenizers are compared."""
+
+    models: dict[Name, str] = Field(
+        default={}, description="More tokenizers to compare: name → file://… or hf://… of a speech tokenizer folder."
+    )
+    max_minutes: float = Field(default=30.0, gt=0, description="Most held-out speech that is scored, in minutes.")
+    train_minutes: float = Field(
+        default=60.0, gt=0, description="Most train speech for the k-means fitted here (MFCC, HuBERT iterations)."
+    )
+    robustness_minutes: float = Field(
+        default=5.0, gt=0, description="Most held-out speech that is changed and encoded again, once per condition."
+    )
+    snrs: tuple[float, ...] = Field(default=(20.0, 10.0), description="White noise: signal-to-noise ratios in dB.")
+    speeds: tuple[Annotated[float, Field(ge=0.5, le=2.0)], ...] = Field(
+        default=(0.9, 1.1), description="Speeds of playing; pitch changes with them."
+    )
+    abx_cells: int = Field(
+        default=4000,
+        ge=1,
+        description="Most ABX cells (phone pair in context) within and across speakers each.",
+    )
+    abx_tokens: int = Field(default=10, ge=2, description="Most occurrences of a triphone by a speaker in a cell.")
+    probe_seconds: float = Field(
+        default=3.0, ge=1, le=30, description="Length of the pieces whose speaker the probe is asked for."
+    )
+    probe_folds: int = Field(default=5, ge=2, le=20, description="Folds of the speaker probe's cross-validation.")
+    bootstrap_samples: int = Field(default=1000, ge=100, description="Resamples behind each confidence interval.")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="Seed of every random choice.")
+
+    @model_validator(mode="after")
+    def _own_name_is_taken(self) -> Self:
+        if OWN in self.models or "mfcc" in self.models:
+            raise ValueError(f"{OWN!r} and 'mfcc' are candidates already: give the model another name")
+        return self

@@ -1,0 +1,155 @@
+"""Phone labels of speech: a forced alignment of its transcript by pocketsphinx.
+
+The package (BSD licence) carries a GMM-HMM acoustic model and a pronunciation dictionary of US English, so nothing is
+downloaded. Its boundaries have errors of their own, the same for every tokenizer that is judged by them.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spiritlm_core.audio.codec import to_int16
+from spiritlm_core.evaluate.units.clips import Clip
+from spiritlm_core.units.config import FRAME, RECEPTIVE_FIELD
+from spiritlm_core.units.types import CHUNK, hubert_count
+
+SILENCE = "SIL"
+RATE = 100
+"""Label frames per second."""
+
+_NO_PATH = "not aligned"
+_SHORTEST = 0.2  # seconds; the decoder wants a few frames
+
+
+@dataclass(frozen=True)
+class Phone:
+    """One phone: its name, without stress, and the 10 ms frames ``start <= t < end``."""
+
+    name: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Phones of the clips that could be aligned, by utterance id, and why the others could not."""
+
+    phones: dict[str, list[Phone]] = field(default_factory=dict)
+    skipped: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def why_none(self) -> str | None:
+        """The most frequent reason when no clip at all has labels."""
+        if self.phones:
+            return None
+        return max(self.skipped, key=lambda reason: self.skipped[reason]) if self.skipped else "no clips"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Counts as JSON values."""
+        names = {phone.name for phones in self.phones.values() for phone in phones}
+        return {"clips": len(self.phones), "classes": len(names), "skipped": self.skipped, "missing": self.why_none}
+
+
+def align_phones(clips: Sequence[Clip]) -> Labels:
+    """Align every clip whose transcript can be pronounced; the others are counted by reason."""
+    labels, skipped = {}, Counter[str]()
+    decoder = _decoder() if clips else None
+    for clip in clips:
+        found = _unfit(clip) or _phones(decoder, clip)
+        if isinstance(found, str):
+            skipped[found] += 1
+        else:
+            labels[clip.key] = found
+    return Labels(labels, dict(sorted(skipped.items())))
+
+
+def _decoder() -> Any:
+    """Without the search for the best path through the word lattice, whose times the second pass often cannot keep.
+
+    Each clip is normalised by itself (``cmn=batch``), so that its labels do not depend on the clips before it.
+    """
+    import pocketsphinx
+
+    return pocketsphinx.Decoder(lm=None, bestpath=False, cmn="batch", loglevel="FATAL")
+
+
+def _unfit(clip: Clip) -> str | None:
+    """Why a clip cannot be aligned, as far as can be told without a decoder."""
+    if clip.language and not clip.language.lower().startswith("en"):
+        return f"no pronunciation dictionary for language {clip.language}"
+    if not (clip.text or "").strip():
+        return "no transcript"
+    if not words_of(clip.text or ""):
+        return "transcript with digits or symbols"
+    return "too short" if clip.seconds < _SHORTEST else None
+
+
+def words_of(text: str) -> list[str]:
+    """Lower-case words of an English transcript; none if it holds a digit, a letter beyond a-z or a spoken symbol."""
+    plain = unicodedata.normalize("NFKC", text).replace("\u2019", "'").lower()
+    if re.search(r"[^a-z'\s.,;:!?\"()\-\u2013\u2014\u2018\u201c\u201d\u2026]", plain):
+        return []
+    return [word for word in (raw.strip("'") for raw in re.sub(r"[^a-z']", " ", plain).split()) if word]
+
+
+def _phones(decoder: Any, clip: Clip) -> list[Phone] | str:
+    """Phones of a clip, or why there are none: two passes, words and then the phones within them."""
+    words = words_of(clip.text or "")
+    if not all(decoder.lookup_word(word) for word in words):
+        return "word not in the dictionary"
+    samples = to_int16(clip.waveform)
+    try:
+        decoder.set_align_text(" ".join(words))
+        _decode(decoder, samples)
+        if decoder.hyp() is None:
+            return _NO_PATH
+        decoder.set_alignment()
+        _decode(decoder, samples)
+        alignment = decoder.get_alignment()
+    except RuntimeError:  # the decoder's way to say that the text does not fit the audio
+        return _NO_PATH
+    if alignment is None:
+        return _NO_PATH
+    return [Phone(_class(p.name), p.start, p.start + p.duration) for word in alignment for p in word]
+
+
+def _class(name: str) -> str:
+    """Noises, which pocketsphinx writes ``+NSN+``, count as silence."""
+    return SILENCE if name.startswith("+") else name
+
+
+def _decode(decoder: Any, samples: NDArray[np.int16]) -> None:
+    decoder.start_utt()
+    decoder.process_raw(samples.tobytes(), full_utt=True)
+    decoder.end_utt()
+
+
+def unit_centres(samples: int) -> NDArray[np.float64]:
+    """Centre of what each HuBERT unit of a waveform sees, in label frames, float64[N]."""
+    starts = range(0, max(samples, 1), CHUNK)
+    counts = [hubert_count(min(CHUNK, samples - start)) for start in starts]
+    begins = [start + FRAME * np.arange(count) for start, count in zip(starts, counts, strict=True)]
+    return (np.concatenate(begins) + RECEPTIVE_FIELD / 2) * RATE / 16_000
+
+
+def phones_of_units(phones: Sequence[Phone], samples: int, classes: dict[str, int]) -> NDArray[np.int64]:
+    """Class of the phone at the centre of each unit, int64[N]; -1 where there is none."""
+    centres = unit_centres(samples)
+    found = np.full(len(centres), -1, np.int64)
+    for phone in phones:
+        found[(centres >= phone.start) & (centres < phone.end)] = classes[phone.name]
+    return found
+
+
+def classes_of(labels: Labels) -> dict[str, int]:
+    """Phone names numbered in alphabetical order."""
+    names = sorted({phone.name for phones in labels.phones.values() for phone in phones})
+    return {name: index for index, name in enumerate(names)}

@@ -1,0 +1,167 @@
+"""All figures of one tokenizer on the held-out clips."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spiritlm_core.evaluate.units.abx import Task, error_rates, make_task
+from spiritlm_core.evaluate.units.candidates import Candidate
+from spiritlm_core.evaluate.units.clips import Clip, head
+from spiritlm_core.evaluate.units.config import UnitEvaluationConfig
+from spiritlm_core.evaluate.units.dtw import angular, unequal
+from spiritlm_core.evaluate.units.information import agreement, interval
+from spiritlm_core.evaluate.units.labels import Labels, classes_of, phones_of_units
+from spiritlm_core.evaluate.units.pitch import f0_figures, tracks
+from spiritlm_core.evaluate.units.probe import histograms, speaker_probe, windows
+from spiritlm_core.evaluate.units.robustness import changes, robustness
+from spiritlm_core.evaluate.units.streams import stream_figures
+from spiritlm_core.units.f0 import Melody
+from spiritlm_core.units.types import Units
+
+DRAWS = "draws"
+"""Key of the PNMI of the bootstrap resamples in a result; for comparing tokenizers, not for reading."""
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """The clips with everything about them that no tokenizer has a part in."""
+
+    clips: Sequence[Clip]
+    labels: Labels
+    config: UnitEvaluationConfig
+
+    @cached_property
+    def phones(self) -> dict[str, NDArray[np.int64]]:
+        """Phone class of each 25 Hz frame, by utterance id, of the clips that have labels."""
+        classes, labelled = classes_of(self.labels), self.labels.phones
+        return {
+            clip.key: phones_of_units(labelled[clip.key], len(clip.waveform), classes)
+            for clip in self.clips
+            if clip.key in labelled
+        }
+
+    @cached_property
+    def abx(self) -> Task:
+        """Minimal pairs of triphones."""
+        config = self.config
+        return make_task(
+            self.clips, self.labels, most_cells=config.abx_cells, most_tokens=config.abx_tokens, seed=config.seed
+        )
+
+    @cached_property
+    def changed(self) -> list[Clip]:
+        """The clips that are changed and encoded again."""
+        seconds = {clip.key: clip.seconds for clip in self.clips}
+        chosen = set(head([clip.key for clip in self.clips], seconds, self.config.robustness_minutes * 60))
+        return [clip for clip in self.clips if clip.key in chosen]
+
+    @cached_property
+    def melodies(self) -> list[tuple[Melody, int]]:
+        """F0 of every piece."""
+        from spiritlm_core.units.training import pick_device
+
+        return tracks((clip.waveform for clip in self.clips), pick_device())
+
+
+def measure(candidate: Candidate, data: HeldOut) -> dict[str, Any]:
+    """Every figure of a tokenizer, JSON values; what cannot be had is ``{"missing": why}``."""
+    config = data.config
+    waveforms, speakers = [clip.waveform for clip in data.clips], [clip.speaker for clip in data.clips]
+    keys = [clip.key for clip in data.clips]
+    units = dict(zip(keys, candidate.encode(waveforms, speakers), strict=True))
+    streams = {name: [getattr(units[key], name) for key in keys] for name in candidate.sizes}
+    seconds = sum(clip.seconds for clip in data.clips)
+    figures = {name: stream_figures(name, streams[name], size, seconds) for name, size in candidate.sizes.items()}
+    conditions = changes(config.snrs, config.speeds, config.seed)
+    return {
+        "name": candidate.name,
+        "about": candidate.about,
+        "units_per_second": round(sum(figure["units_per_second"] for figure in figures.values()), 4),
+        "bitrate": round(sum(figure["bitrate"] for figure in figures.values()), 4),
+        "streams": figures,
+        "phones": _phones(units, data),
+        "abx": _abx(candidate, units, data),
+        "pitch": f0_figures(candidate.pitch, data.melodies) if candidate.pitch else {"missing": "no pitch units"},
+        "robustness": robustness(candidate.encode, data.changed, units, conditions),
+        "speaker": _speaker(units, candidate.sizes, data),
+    }
+
+
+def _phones(units: Mapping[str, Units], data: HeldOut) -> dict[str, Any]:
+    if data.labels.why_none or not any((phones >= 0).any() for phones in data.phones.values()):
+        return {"missing": data.labels.why_none or "no labelled frame"}
+    keys, config = list(data.phones), data.config
+    found = agreement(
+        [units[key].hubert for key in keys],
+        [data.phones[key] for key in keys],
+        samples=config.bootstrap_samples,
+        seed=config.seed,
+    )
+    return {**found.to_dict(), DRAWS: found.draws.tolist()}
+
+
+def _abx(candidate: Candidate, units: Mapping[str, Units], data: HeldOut) -> dict[str, Any]:
+    """Error rates on units (0 if equal, else 1) and on the features below them (angle)."""
+    if data.labels.why_none or not any(data.abx.cells.values()):
+        return {"missing": data.labels.why_none or "no minimal pair of triphones"}
+    clips = [clip for clip in data.clips if clip.key in data.phones]
+    features = candidate.features([clip.waveform for clip in clips])
+    vectors = {clip.key: _unit_length(frames) for clip, frames in zip(clips, features, strict=True)}
+    found = {
+        "units": error_rates(data.abx, {key: units[key].hubert for key in data.phones}, unequal),
+        "features": error_rates(data.abx, vectors, angular),
+    }
+    cells = {name: len(cells) for name, cells in data.abx.cells.items()}
+    return {"cells": cells, **{name: _rounded(rates) for name, rates in found.items()}}
+
+
+def _unit_length(frames: NDArray[np.float32]) -> NDArray[np.float32]:
+    norms = np.linalg.norm(frames, axis=1, keepdims=True)
+    return np.asarray(frames / np.maximum(norms, np.finfo(np.float32).tiny), np.float32)
+
+
+def _rounded(rates: Mapping[str, float | None]) -> dict[str, float | None]:
+    return {name: None if rate is None else round(rate, 5) for name, rate in rates.items()}
+
+
+def _speaker(units: Mapping[str, Units], sizes: Mapping[str, int], data: HeldOut) -> dict[str, Any]:
+    """The probe on each stream, and on all of them together where there are several."""
+    config, pieces = data.config, []
+    for clip in data.clips:
+        streams = {name: getattr(units[clip.key], name) for name in sizes}
+        pieces += [(clip, window) for window in windows(streams, config.probe_seconds)]
+    features = {name: histograms([window[name] for _, window in pieces], size) for name, size in sizes.items()}
+    if len(features) > 1:
+        features["all"] = np.concatenate(list(features.values()), axis=1)
+    speakers, keys = [clip.speaker for clip, _ in pieces], [clip.key for clip, _ in pieces]
+    return {
+        name: speaker_probe(values, speakers, keys, folds=config.probe_folds, seed=config.seed)
+        for name, values in features.items()
+    }
+
+
+def differences(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """PNMI of each later tokenizer minus that of each earlier one, with intervals over the same resamples."""
+    measured = [result for result in results if DRAWS in result["phones"]]
+    return [_difference(first, second) for first, second in combinations(measured, 2)]
+
+
+def _difference(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    gain = second["phones"]["pnmi"] - first["phones"]["pnmi"]
+    low, high = interval(gain, np.array(second["phones"][DRAWS]) - np.array(first["phones"][DRAWS]))
+    figures = {"pnmi": gain, "pnmi_low": low, "pnmi_high": high}
+    named = {name: round(value, 5) for name, value in figures.items()}
+    return {"of": second["name"], "over": first["name"], **named, "verdict": _verdict(low, high)}
+
+
+def _verdict(low: float, high: float) -> str:
+    if low > 0:
+        return "better"
+    return "worse" if high < 0 else "no difference shown"

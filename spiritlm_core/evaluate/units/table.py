@@ -1,0 +1,161 @@
+"""The comparison as a table: one row per tokenizer, in Markdown, on a terminal and as a page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+MISSING = "n/a"
+Result = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: heading, what it shows in a few words, and the text of a cell (None where there is no figure)."""
+
+    heading: str
+    about: str
+    cell: Callable[[Result], str | None]
+
+
+def _at(result: Any, *path: str) -> Any:
+    for key in path:
+        result = result.get(key) if isinstance(result, Mapping) else None
+    return result
+
+
+def _number(*path: str, digits: int = 0, scale: float = 1.0) -> Callable[[Result], str | None]:
+    def cell(result: Result) -> str | None:
+        value = _at(result, *path)
+        return None if value is None else f"{scale * value:.{digits}f}"
+
+    return cell
+
+
+def _interval(result: Result) -> str | None:
+    low, high = _at(result, "phones", "pnmi_low"), _at(result, "phones", "pnmi_high")
+    return None if low is None else f"{low:.3f}-{high:.3f}"
+
+
+def _codebook(result: Result) -> str | None:
+    figures = result["streams"]["hubert"]
+    return f"{figures['used']}/{figures['size']}"
+
+
+def _speaker(result: Result) -> str | None:
+    probe = result["speaker"].get("all") or result["speaker"]["hubert"]
+    return f"{100 * probe['accuracy']:.0f} ({100 * probe['chance']:.0f})" if "accuracy" in probe else None
+
+
+def _edits(conditions: Sequence[str]) -> Callable[[Result], str | None]:
+    def cell(result: Result) -> str | None:
+        found = [_at(result, "robustness", condition, "hubert") for condition in conditions]
+        known = [value for value in found if value is not None]
+        return f"{sum(known) / len(known):.2f}" if known else None
+
+    return cell
+
+
+def columns(settings: Mapping[str, Any]) -> list[Column]:
+    """The columns for a configuration, `UnitEvaluationConfig` as JSON values."""
+    snr = min(settings["snrs"], default=None)
+    speeds = [f"speed {speed:g}" for speed in settings["speeds"]]
+    noise = Column(f"UED {snr:g} dB", "unit edits in noise", _edits([f"noise {snr:g} dB"])) if snr is not None else None
+    speed = Column("UED speed", "the same at other speeds, mean", _edits(speeds)) if speeds else None
+    fixed = [
+        Column("used", "HuBERT units that occur, of all", _codebook),
+        Column("perpl.", "their perplexity over frames", _number("streams", "hubert", "perplexity")),
+        Column("PNMI", "phone-normalised mutual information", _number("phones", "pnmi", digits=3)),
+        Column("95 %", "its bootstrap interval over clips", _interval),
+        Column("chance", "PNMI of the same units in other places", _number("phones", "pnmi_chance", digits=3)),
+        Column("phone pur.", "phone purity", _number("phones", "phone_purity", digits=3)),
+        Column("clus. pur.", "cluster purity", _number("phones", "cluster_purity", digits=3)),
+        Column(
+            "ABX w", "ABX error of units within speakers, %", _number("abx", "units", "within", digits=1, scale=100)
+        ),
+        Column("ABX a", "the same across speakers, %", _number("abx", "units", "across", digits=1, scale=100)),
+        Column("units/s", "all streams, runs collapsed", _number("units_per_second", digits=1)),
+        Column("bit/s", "all streams, by unigram entropy", _number("bitrate")),
+        Column("F0 cents", "RMS error of decoded F0", _number("pitch", "f0_rmse_cents")),
+        Column(
+            "voicing %", "frames decoded with wrong voicing", _number("pitch", "voicing_error", digits=1, scale=100)
+        ),
+    ]
+    narrow = Column("UED 8 kHz", "the same after 8 kHz", _edits(["8 kHz"]))
+    speaker = Column("speaker %", "pieces whose speaker a linear probe on all streams tells (chance)", _speaker)
+    return [*fixed, *(column for column in (noise, narrow, speed) if column), speaker]
+
+
+def cells(report: Mapping[str, Any]) -> list[list[str]]:
+    """Headings and one row per tokenizer."""
+    shown = columns(report["settings"])
+    rows = [[result["name"], *(column.cell(result) or MISSING for column in shown)] for result in report["candidates"]]
+    return [["units of", *(column.heading for column in shown)], *rows]
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """The table and the notes below it."""
+    heading, *rows = cells(report)
+    rule = ["---", *["--:"] * (len(heading) - 1)]
+    lines = ["| " + " | ".join(row) + " |" for row in (heading, rule, *rows)]
+    return "\n".join([*lines, "", *notes(report)]) + "\n"
+
+
+def plain(report: Mapping[str, Any]) -> str:
+    """The same for a terminal, columns aligned."""
+    rows = cells(report)
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["  ".join(_aligned(row, widths)).rstrip() for row in rows]
+    return "\n".join([*lines, "", *notes(report)]) + "\n"
+
+
+def _aligned(row: Sequence[str], widths: Sequence[int]) -> list[str]:
+    first, *others = zip(row, widths, strict=True)
+    return [first[0].ljust(first[1]), *(text.rjust(width) for text, width in others)]
+
+
+def notes(report: Mapping[str, Any]) -> list[str]:
+    """On what the figures rest, and what is missing why."""
+    held, labels = report["held_out"], report["labels"]
+    scored = (
+        f"{held['clips']} held-out clips, {held['minutes']:.1f} minutes, {len(held['speakers'])} speakers"
+        f" ({', '.join(held['speakers']) or 'unnamed'}); seed {report['settings']['seed']};"
+        f" train speech: {held['train_minutes']:.1f} minutes, {held['train_speakers']} speakers."
+    )
+    lines = [scored]
+    if also := held["speakers_also_in_train"]:
+        count = f"{len(also)} of {len(held['speakers'])} held-out speakers"
+        lines.append(f"{count} are in the train split, too: set audio.held_out_by=speaker to judge on new voices.")
+    skipped = "".join(f"; {count} clips: {reason}" for reason, count in labels["skipped"].items())
+    if labels["missing"]:
+        lines.append(f"No phone labels, so no purity, PNMI and ABX: {labels['missing']}{skipped}.")
+    else:
+        lines.append(f"Phones of {labels['clips']} clips, {labels['classes']} classes{skipped}.")
+    return [*lines, *map(_gain, report["differences"])]
+
+
+def _gain(difference: Mapping[str, Any]) -> str:
+    low, high = difference["pnmi_low"], difference["pnmi_high"]
+    of, over = difference["of"], difference["over"]
+    return f"PNMI of {of} over {over}: {difference['pnmi']:+.3f} [{low:+.3f}, {high:+.3f}], {difference['verdict']}."
+
+
+def page(report: Mapping[str, Any]) -> str:
+    """One HTML file that needs nothing else."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    loader = FileSystemLoader(Path(__file__).parents[1] / "templates")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
+    heading, *rows = cells(report)
+    drawn: str = environment.get_template("units.html.j2").render(
+        heading=heading,
+        rows=rows,
+        columns=columns(report["settings"]),
+        notes=notes(report),
+        candidates=report["candidates"],
+        settings=report["settings"],
+        missing=MISSING,
+    )
+    return drawn

@@ -1,0 +1,95 @@
+"""Where the released files lie, and which of them a variant needs. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from spiritlm_core.errors import ModelReferenceError
+
+Variant = Literal["base", "expressive"]
+
+ROOT_VARIABLE = "SPIRITLM_CHECKPOINTS_DIR"
+"""Environment variable that names the folder of the released checkpoints."""
+
+_FILES: dict[str, tuple[str, ...]] = {
+    "base": ("hubert_25hz/mhubert_base_25hz.pt", "hubert_25hz/L11_quantizer_500.pt"),
+    "expressive": (
+        "vqvae_f0_quantizer/config.yaml",
+        "vqvae_f0_quantizer/model.pt",
+        "style_encoder_w2v2/config.json",
+        "style_encoder_w2v2/pytorch_model.bin",
+    ),
+}
+_CONVERTER = b"released speech tokenizer 1"
+"""Changes whenever the same files would be converted differently."""
+
+
+@dataclass(frozen=True)
+class Released:
+    """The folder ``speech_tokenizer`` of the released checkpoints."""
+
+    folder: Path
+
+    @classmethod
+    def find(cls, root: Path) -> Released | None:
+        """The folder in (or at) `root`, or None if `root` is something else."""
+        for folder in (root / "speech_tokenizer", root):
+            if (folder / "hubert_25hz").is_dir():
+                return cls(folder)
+        return None
+
+    def variant(self, wanted: str | None) -> Variant:
+        """The variant `wanted`; where none is, expressive if any of its parts is there.
+
+        Raises:
+            ModelReferenceError: There is no such variant.
+        """
+        if wanted is None:
+            parts = {name.split("/")[0] for name in _FILES["expressive"]}
+            return "expressive" if any((self.folder / part).is_dir() for part in parts) else "base"
+        return checked_variant(wanted)
+
+    def files(self, variant: Variant) -> dict[str, Path]:
+        """The files that a variant is made of, by their name below `folder`.
+
+        Raises:
+            ModelReferenceError: One is missing.
+        """
+        names = _FILES["base"] + (_FILES["expressive"] if variant == "expressive" else ())
+        for name in names:
+            if not (self.folder / name).is_file():
+                hint = ", or use the base variant" if name in _FILES["expressive"] else ""
+                raise ModelReferenceError(f"{self.folder / name} is missing: complete the download{hint}")
+        return {name: self.folder / name for name in names}
+
+
+def checked_variant(wanted: str) -> Variant:
+    """`wanted`, if there is such a variant; ModelReferenceError if not."""
+    variants: dict[str, Variant] = {"base": "base", "expressive": "expressive"}
+    if wanted not in variants:
+        raise ModelReferenceError(f"there is no variant {wanted!r}: it is base or expressive")
+    return variants[wanted]
+
+
+def default_root() -> Path:
+    """Where released checkpoints are looked for: ``$SPIRITLM_CHECKPOINTS_DIR``, else ``checkpoints``."""
+    return Path(os.environ.get(ROOT_VARIABLE) or "checkpoints")
+
+
+def digests(files: dict[str, Path]) -> dict[str, str]:
+    """sha256 of each file."""
+    found = {}
+    for name, path in files.items():
+        with path.open("rb") as file:
+            found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
+def digest_of(variant: Variant, files: dict[str, str]) -> str:
+    """One name for a conversion: of what, by which version of the converter."""
+    lines = [_CONVERTER, variant.encode(), *(f"{name} {files[name]}".encode() for name in sorted(files))]
+    return hashlib.sha256(b"\n".join(lines)).hexdigest()

@@ -1,0 +1,54 @@
+"""The processes that fit one model together, as one of them sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Rank of this process and number of processes; whoever started them initialised torch.distributed."""
+
+    rank: int = 0
+    size: int = 1
+
+    @classmethod
+    def current(cls) -> Ranks:
+        """Those of the process group, or one process alone."""
+        ready = dist.is_available() and dist.is_initialized()
+        return cls(dist.get_rank(), dist.get_world_size()) if ready else cls()
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that clusters, writes files and reports."""
+        return self.rank == 0
+
+    def barrier(self) -> None:
+        """Wait for all."""
+        if self.size > 1:
+            dist.barrier()
+
+    def sum_gradients(self, parameters: Iterable[torch.nn.Parameter], values: torch.Tensor) -> torch.Tensor:
+        """Replace every gradient by the sum over all processes, in one message; so is the float32[N] `values` returned.
+
+        A sum, since each process divides its share of the loss by the frames of all.
+        """
+        if self.size == 1:
+            return values
+        gradients = [p.grad if p.grad is not None else _zero_gradient(p) for p in parameters if p.requires_grad]
+        message = torch.cat([values, *(gradient.flatten() for gradient in gradients)])
+        dist.all_reduce(message)
+        values, *summed = torch.split(message, [len(values), *(gradient.numel() for gradient in gradients)])
+        for gradient, part in zip(gradients, summed, strict=True):
+            gradient.copy_(part.view_as(gradient))
+        return values
+
+
+def _zero_gradient(parameter: torch.nn.Parameter) -> torch.Tensor:
+    """A gradient for a parameter that took no part."""
+    parameter.grad = torch.zeros_like(parameter)
+    return parameter.grad
