@@ -1,218 +1,264 @@
-"""Fit every unit model on the English prompts, extract all units, and judge them against phones.
+"""Speed of unit extraction, from Parquet shards of FLAC to Parquet shards of units.
 
-    apt-get download asterisk-core-sounds-en-g722 asterisk-core-sounds-en && for p in *.deb; do dpkg -x $p PROMPTS; done
-    python benchmarks/units.py PROMPTS [--work DIR] [--json FILE] [--phonetic] [--hubert '{"masked_weight": 1.0}']
+    python benchmarks/units.py AUDIO… [--tokenizer FOLDER] [--minutes 10] [--json FILE]
 
-Phone labels are a forced alignment of the transcripts by pocketsphinx (its bundled GMM model), which is itself
-not exact; purity and PNMI follow HuBERT (arXiv 2106.07447, §V.B) and are compared with k-means on MFCC frames
-of the same train clips. The judgement is over every clip with a usable alignment, train rows included.
+AUDIO are files or folders of speech. Without --tokenizer the models have the official sizes and random weights;
+FOLDER is any speech tokenizer folder (`spiritlm import-checkpoints`, `spiritlm fit units`).
+
+Baseline: the same weights through `transformers` and `torchfcpe` as they come, one clip at a time, float32, all cores.
+Product: the stage `units` in as many single-threaded processes as there are cores, as `spiritlm run` does it, or in
+one process on a GPU. Both read, decode, encode and write the same shards; models are loaded and warm before the clock
+starts. Roofline: the work of the matrix products over the speed of a large float32 matrix product in this same run.
 """
 
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
+import multiprocessing
 import os
-import re
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from spiritlm_core.audio.codec import decode_flac, encode_flac, read_waveform
-from spiritlm_core.lake.schema import AUDIO, SAMPLE_RATE, table_of
-from spiritlm_core.lake.view import TableView
-from spiritlm_core.units.config import HubertConfig, PitchConfig, QuantizerConfig, StyleConfig, UnitsConfig
+from spiritlm_core.audio.codec import decode_flac, encode_flac
+from spiritlm_core.audio.waveform import as_waveform
+from spiritlm_core.lake.schema import AUDIO, SAMPLE_RATE, UNITS, table_of
+from spiritlm_core.units.config import UnitsConfig
 
-QUICKSTART = UnitsConfig(
-    hubert=HubertConfig(),
-    quantizer=QuantizerConfig(units=100),
-    pitch=PitchConfig(max_minutes=5),
-    style=StyleConfig(clusters=20, max_minutes=5),
-)
-Labels = dict[str, list[tuple[str, int, int]]]
-report: dict[str, Any] = {"seconds": {}}
+STREAMS = {"base": ("hubert",), "expressive": ("hubert", "pitch", "style")}
+ROLES = {"base": ("hubert", "quantizer"), "expressive": ("hubert", "quantizer", "pitch", "style")}
+HELP = "exact, bf16, int8; force-fp32, force-bf16 and force-bf16x3 do so even where this machine is slow at it"
+Seconds = dict[str, float]
 
 
-@contextmanager
-def timed(name: str) -> Iterator[None]:
-    wall, before = time.perf_counter(), os.times()
-    yield
-    after = os.times()
-    cpu = after.user + after.system - before.user - before.system
-    report["seconds"][name] = {"wall": round(time.perf_counter() - wall, 1), "cpu": round(cpu, 1)}
-    print(f"{name:12} {report['seconds'][name]}")
+def write_shards(paths: Iterable[Path], minutes: float, folder: Path, shards: int) -> list[Path]:
+    """Audio shards of about equal length; clips in the order found, dealt in turn."""
+    rows, total = [], 0.0
+    for path in paths:
+        if total < minutes * 60:
+            waveform = as_waveform(path)[: 100 * SAMPLE_RATE]
+            duration = len(waveform) / SAMPLE_RATE
+            names = dict.fromkeys(("utterance_id", "recording_id", "source_uri"), path.stem)
+            rows.append({**names, "duration": duration, "audio": encode_flac(waveform)})
+            total += duration
+    parts = [folder / f"audio-{i}.parquet" for i in range(shards)]
+    for i, part in enumerate(parts):
+        pq.write_table(table_of(rows[i::shards], AUDIO), part, compression="zstd")
+    return parts
 
 
-def prompts(root: Path) -> tuple[pa.Table, dict[str, str]]:
-    """The audio table of all prompts (every tenth held out) and their transcripts."""
-    (folder,) = root.glob("usr/share/asterisk/sounds/en_US_*")
-    (listing,) = root.glob("usr/share/doc/asterisk-core-sounds-en/core-sounds-en.txt.gz")
-    lines = gzip.decompress(listing.read_bytes()).decode().splitlines()
-    texts = dict(line.split(": ", 1) for line in lines if ": " in line and not line.startswith(";"))
-    rows = []
-    for number, path in enumerate(sorted(folder.rglob("*.g722"))):
-        waveform = read_waveform(path.read_bytes(), path.name)[0].mean(axis=0)
-        name = path.relative_to(folder).with_suffix("").as_posix()
-        rows.append(
-            {
-                "utterance_id": name,
-                "recording_id": name,
-                "duration": len(waveform) / SAMPLE_RATE,
-                "speaker": "Allison",
-                "split": "held_out" if number % 10 == 0 else "train",
-                "audio": encode_flac(waveform),
-                "source_uri": path.as_uri(),
-            }
-        )
-    return table_of(rows, AUDIO), texts
+def clips_of(paths: Iterable[Path]) -> Iterator[Path]:
+    for path in paths:
+        yield from sorted(p for p in path.rglob("*") if p.is_file() and p.suffix != ".txt") if path.is_dir() else [path]
 
 
-def fit(audio: TableView, work: Path, hubert: HubertConfig, *, phonetic: bool) -> dict[str, Path]:
-    from spiritlm_core.units.fit_hubert import HubertFit
-    from spiritlm_core.units.fit_pitch import PitchFit
-    from spiritlm_core.units.fit_quantizer import QuantizerFit
-    from spiritlm_core.units.fit_style import StyleFit
+def baseline(shards: list[Path], folder: Path, variant: str, out: Path) -> tuple[Seconds, float]:
+    """One clip at a time through the libraries as they come; (seconds by part, wall seconds)."""
+    from plain_units import PlainExtractor
 
-    models: dict[str, Path] = {}
-    stages = [
-        (HubertFit, hubert),
-        (QuantizerFit, QUICKSTART.quantizer),
-        (PitchFit, QUICKSTART.pitch),
-        (StyleFit, QUICKSTART.style),
-    ]
-    for stage, config in stages[: 2 if phonetic else 4]:
-        out = work / stage.name
-        out.mkdir(parents=True, exist_ok=True)
-        with timed(stage.name):
-            built = stage(config, models).build({"audio": audio}, out, work / "work", lambda *_: None)
-        report[stage.name] = built
-        print(json.dumps(built))
-        models[stage.name] = out
-    return models
+    extractor = PlainExtractor(folder, expressive=variant == "expressive")
+    extractor.encode(np.zeros(SAMPLE_RATE, np.float32))
+    seconds: Seconds = dict.fromkeys(("decode", "hubert", "quantize", "pitch", "style", "write"), 0.0)
+    began = time.perf_counter()
+    for shard in shards:
+        rows = []
+        table = pq.read_table(shard, columns=["utterance_id", "audio"])
+        for name, flac in zip(table["utterance_id"].to_pylist(), table["audio"].to_pylist(), strict=True):
+            waveform = timed(seconds, "decode", decode_flac)(flac)
+            rows.append({"utterance_id": name, **extractor.encode(waveform, seconds)})
+        timed(seconds, "write", write)(table_of(rows, UNITS), out / f"plain-{variant}-{shard.name}")
+    return seconds, time.perf_counter() - began
 
 
-def extract(audio: pa.Table, models: dict[str, Path]) -> pa.Table:
+def write(table: pa.Table, path: Path) -> None:
+    pq.write_table(table, path, compression="zstd")
+
+
+def timed(seconds: Seconds, part: str, call: Callable[..., Any]) -> Callable[..., Any]:
+    def run(*arguments: Any, **options: Any) -> Any:
+        began = time.perf_counter()
+        try:
+            return call(*arguments, **options)
+        finally:
+            seconds[part] = seconds.get(part, 0.0) + time.perf_counter() - began
+
+    return run
+
+
+class Worker:
+    """The stage in one process; class-wide because a process pool starts functions, not objects."""
+
+    stage: Any
+    seconds: Seconds
+
+    @classmethod
+    def start(cls, folder: Path, variant: str, precision: str, threads: int, warm_up: Path) -> None:
+        """Load the models, use them once, and put clocks around their parts."""
+        import torch
+
+        from spiritlm_core.units import encoder, fcpe
+        from spiritlm_core.units import extractor as extraction
+        from spiritlm_core.units.stage import UnitsStage
+
+        torch.set_num_threads(threads)
+        cls.seconds = {}
+        if precision.startswith("force-"):
+            for module in (encoder, fcpe):
+                module.kind_of = lambda *_: precision.removeprefix("force-")
+        cls.stage = UnitsStage(UnitsConfig(), {role: folder / role for role in ROLES[variant]})
+        extractor: Any = extraction.UnitExtractor(cls.stage.models, precision=cast("Any", precision))
+        cls.stage._extractor = extractor
+        cls._run(warm_up)
+        parts = {"decode": (cls.stage, "_decode"), "hubert": (extractor.hubert, "tensors")}
+        parts |= {"quantize": (extractor, "_quantize"), "style": (extractor, "_style")}
+        for part, (owner, name) in [
+            *parts.items(),
+            ("pitch", (extractor, "_pitch")),
+            ("pitch", (extraction, "melodies")),
+        ]:
+            setattr(owner, name, timed(cls.seconds, part, getattr(owner, name)))
+
+    @classmethod
+    def _run(cls, shard: Path) -> pa.Table:
+        return cls.stage.process(pq.read_table(shard, columns=list(cls.stage.inputs[0].columns)))
+
+    @classmethod
+    def process(cls, shard: Path, out: Path) -> Seconds:
+        """Encode one shard; seconds by part."""
+        cls.seconds.clear()
+        timed(cls.seconds, "write", write)(cls._run(shard), out)
+        return dict(cls.seconds)
+
+    @classmethod
+    def ready(cls) -> None:
+        """Keep this process busy for a moment, so that every process of the pool gets one of these and starts."""
+        time.sleep(0.5)
+
+
+def product(
+    shards: list[Path], folder: Path, variant: str, precision: str, workers: int, threads: int, out: Path
+) -> tuple[Seconds, float]:
+    """The stage in `workers` processes; (seconds by part, summed over processes, and wall seconds)."""
+    context = multiprocessing.get_context("spawn")
+    warm_up = out / "warm-up.parquet"
+    pq.write_table(pq.read_table(shards[0]).slice(0, 2), warm_up)
+    start = (folder, variant, precision, threads, warm_up)
+    with ProcessPoolExecutor(workers, context, Worker.start, start) as pool:
+        for ready in [pool.submit(Worker.ready) for _ in range(workers)]:
+            ready.result()
+        began = time.perf_counter()
+        jobs = [pool.submit(Worker.process, s, out / f"{precision}-{variant}-{s.name}") for s in shards]
+        parts = [job.result() for job in jobs]
+        wall = time.perf_counter() - began
+    return {part: sum(seconds.get(part, 0.0) for seconds in parts) for part in parts[0]}, wall
+
+
+def agreement(shards: list[Path], out: Path, variant: str, precision: str) -> dict[str, float]:
+    """Share of equal units, stream by stream."""
+    same: dict[str, float] = {}
+    for stream in STREAMS[variant]:
+        pairs = [
+            (np.concatenate(read[stream].to_pylist()))
+            for prefix in ("plain", precision)
+            for read in [pa.concat_tables(pq.read_table(out / f"{prefix}-{variant}-{s.name}") for s in shards)]
+        ]
+        same[stream] = round(float((pairs[0] == pairs[1]).mean()), 5)
+    return same
+
+
+def gemm_speed(dtype: str, cores: int) -> float:
+    """GFLOP/s of ``[2048, 768] x [768, 3072]`` on all cores."""
     import torch
 
-    from spiritlm_core.units.stage import UnitsStage
-
-    torch.set_num_threads(1)
-    stage = UnitsStage(QUICKSTART, models)
-    stage.setup()
-    with timed("units"):
-        return stage.process(audio.select(list(UnitsStage.inputs[0].columns or ())))
-
-
-def phones(audio: pa.Table, texts: dict[str, str]) -> Labels:
-    """(phone, start, frames) in 10 ms frames of each clip whose words are all in pocketsphinx's dictionary."""
-    import pocketsphinx
-
-    decoder, labels = pocketsphinx.Decoder(lm=None, loglevel="FATAL"), {}
-    for name, flac in zip(audio["utterance_id"].to_pylist(), audio["audio"].to_pylist(), strict=True):
-        words = re.sub(r"[^a-z' ]", " ", texts.get(name, "").lower()).split()
-        samples = (decode_flac(flac) * 32767).astype(np.int16)
-        if len(samples) < SAMPLE_RATE or "[" in texts.get(name, "[") or not all(map(decoder.lookup_word, words)):
-            continue
-        if (alignment := _align(decoder, " ".join(words), samples)) is not None:
-            labels[name] = [(p.name, p.start, p.duration) for word in alignment for p in word]
-    return labels
-
-
-def _align(decoder: Any, text: str, samples: np.ndarray) -> Any:
-    """Two passes, words then phones; None where the decoder finds no path."""
-    try:
-        decoder.set_align_text(text)
-        _decode(decoder, samples)
-        if decoder.hyp() is None:
-            return None
-        decoder.set_alignment()
-        _decode(decoder, samples)
-        return decoder.get_alignment()
-    except RuntimeError:
-        return None
-
-
-def _decode(decoder: Any, samples: np.ndarray) -> None:
-    decoder.start_utt()
-    decoder.process_raw(samples.tobytes(), full_utt=True)
-    decoder.end_utt()
-
-
-def judge(units: dict[str, np.ndarray], labels: Labels) -> dict[str, float]:
-    """Purity, PNMI (mutual information over the entropy of the phones), perplexity, share of repeats."""
-    pairs = [pair for name in labels for pair in _pairs(units[name], labels[name])]
-    _, rows = np.unique([unit for unit, _ in pairs], return_inverse=True)
-    _, columns = np.unique([phone for _, phone in pairs], return_inverse=True)
-    joint = np.zeros((rows.max() + 1, columns.max() + 1))
-    np.add.at(joint, (rows, columns), 1 / len(pairs))
-    unit, phone = joint.sum(axis=1), joint.sum(axis=0)
-    information = (joint[joint > 0] * np.log(joint[joint > 0] / np.outer(unit, phone)[joint > 0])).sum()
-    repeats = np.concatenate([clip[1:] == clip[:-1] for clip in units.values()]).mean()
-    return {
-        "frames": len(pairs),
-        "purity": round(float(joint.max(axis=1).sum()), 3),
-        "pnmi": round(float(information / -(phone * np.log(phone)).sum()), 3),
-        "perplexity": round(float(np.exp(-(unit * np.log(unit)).sum())), 1),
-        "repeats": round(float(repeats), 3),
-    }
-
-
-def _pairs(units: np.ndarray, labels: list[tuple[str, int, int]]) -> Iterator[tuple[int, str]]:
-    """Units with the phone at the centre of what they see."""
-    centres = (640 * np.arange(len(units)) + 360) / 160
-    for phone, start, frames in labels:
-        for unit in units[(centres >= start) & (centres < start + frames)]:
-            yield int(unit), phone
-
-
-def mfcc_units(audio: pa.Table) -> dict[str, np.ndarray]:
-    import torch
-
-    from spiritlm_core.units.kmeans import fit_kmeans
-    from spiritlm_core.units.mfcc import mfcc_25hz
-
-    names = audio["utterance_id"].to_pylist()
-    frames = {
-        n: mfcc_25hz(torch.from_numpy(decode_flac(a))) for n, a in zip(names, audio["audio"].to_pylist(), strict=True)
-    }
-    train = [n for n, split in zip(names, audio["split"].to_pylist(), strict=True) if split == "train"]
-    kmeans = fit_kmeans(np.concatenate([frames[n] for n in train]), QUICKSTART.quantizer.units, seed=0)
-    return {name: kmeans.assign(clip) for name, clip in frames.items()}
+    kind = getattr(torch, dtype)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.set_num_threads(cores)
+    x, weight = (torch.randn(n, 768, device=device).to(kind) for n in (2048, 3072))
+    rates = []
+    for _ in range(8):
+        began = time.perf_counter()
+        for _ in range(10):
+            result = torch.nn.functional.linear(x, weight)
+        float(result[0, 0])  # waits for a GPU
+        rates.append(10 * 2 * 2048 * 768 * 3072 / (time.perf_counter() - began) / 1e9)
+    return float(np.median(rates))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("prompts", type=Path)
-    parser.add_argument("--work", type=Path, default=Path(tempfile.mkdtemp(prefix="units-")))
+    parser.add_argument("audio", type=Path, nargs="+")
+    parser.add_argument("--tokenizer", type=Path, help="speech tokenizer folder; else official sizes, random weights")
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--precision", nargs="+", default=["exact", "bf16", "int8"], help=HELP)
+    parser.add_argument("--variant", nargs="+", default=["base", "expressive"], choices=list(STREAMS))
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--phonetic", action="store_true", help="HuBERT and its quantizer only")
-    parser.add_argument("--hubert", type=json.loads, default={}, help="fields of HubertConfig to change, as JSON")
-    arguments = parser.parse_args()
-    audio, texts = prompts(arguments.prompts)
-    report["audio_minutes"] = round(sum(audio["duration"].to_pylist()) / 60, 2)
-    report["hubert_changes"] = arguments.hubert
-    config = HubertConfig.model_validate({**QUICKSTART.hubert.model_dump(), **arguments.hubert})
-    models = fit(TableView.of(audio), arguments.work, config, phonetic=arguments.phonetic)
-    units = extract(audio, models)
-    pq.write_table(units, arguments.work / "units.parquet")
-    streams = {s: [np.array(u) for u in units[s].to_pylist() if u is not None] for s in ("hubert", "pitch", "style")}
-    report["units"] = {s: {"clips": len(u), "units": sum(map(len, u))} for s, u in streams.items()}
-    with timed("phones"):
-        labels = phones(audio, texts)
-    names = units["utterance_id"].to_pylist()
-    report["hubert_units"] = judge(dict(zip(names, map(np.array, units["hubert"].to_pylist()), strict=True)), labels)
-    report["mfcc_units"] = judge(mfcc_units(audio), labels)
-    print(json.dumps({name: report[name] for name in ("units", "hubert_units", "mfcc_units")}, indent=2))
+    report = run(parser.parse_args())
+    print(json.dumps(report, indent=2))
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    import official_size
+    import torch
+    from plain_units import gflop_per_second
+
+    gpu = torch.cuda.is_available()
+    cores = len(os.sched_getaffinity(0))
+    workers, threads = (1, cores) if gpu else (cores, 1)
+    with tempfile.TemporaryDirectory(prefix="units-") as name:
+        work = Path(name)
+        shards = write_shards(clips_of(arguments.audio), arguments.minutes, work, 4 * workers)
+        tables = [pq.read_table(shard, columns=["duration", "audio"]) for shard in shards]
+        seconds = sum(sum(table["duration"].to_pylist()) for table in tables)
+        folder = arguments.tokenizer or work / "tokenizer"
+        if arguments.tokenizer is None:
+            official_size.write(folder, [decode_flac(flac) for flac in tables[0]["audio"].to_pylist()[:20]])
+        gemm = {dtype: round(gemm_speed(dtype, cores)) for dtype in ("float32", "bfloat16")}
+        report: dict[str, Any] = {
+            "device": torch.cuda.get_device_name() if gpu else f"{cores} CPU cores",
+            "audio_seconds": round(seconds, 1),
+            "clips": sum(map(len, tables)),
+            "gemm_gflops": gemm,
+        }
+        print(f"{report['clips']} clips, {seconds / 60:.1f} minutes; matrix products {gemm} GFLOP/s", flush=True)
+        for variant in arguments.variant:
+            torch.set_num_threads(cores)
+            parts, wall = baseline(shards, folder, variant, work)
+            work_per_second = gflop_per_second(folder, expressive=variant == "expressive")
+            limit = gemm["float32"] / work_per_second
+            rows = {"plain": line(seconds, wall, parts, wall, limit)}
+            show(variant, "plain", rows["plain"])
+            for precision in arguments.precision:
+                parts, wall_product = product(shards, folder, variant, precision, workers, threads, work)
+                rows[precision] = line(seconds, wall_product, parts, wall, limit)
+                rows[precision]["same_units"] = agreement(shards, work, variant, precision)
+                show(variant, precision, rows[precision])
+            report[variant] = {"gflop_per_audio_second": round(work_per_second, 2), "rows": rows}
     if arguments.json:
         arguments.json.write_text(json.dumps(report, indent=2) + "\n")
+    return report
+
+
+def line(seconds: float, wall: float, parts: Seconds, plain: float, limit: float) -> dict[str, Any]:
+    speed = seconds / wall
+    share = {part: round(used / sum(parts.values()), 3) for part, used in parts.items()}
+    return {
+        "audio_seconds_per_second": round(speed, 2),
+        "over_plain": round(plain / wall, 2),
+        "of_fp32_roofline": round(speed / limit, 3),
+        "time_shares": share,
+    }
+
+
+def show(variant: str, name: str, row: dict[str, Any]) -> None:
+    print(f"{variant:10} {name:6} {json.dumps(row)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,9 +17,10 @@ from spiritlm_core.lake.stage import ArtifactStage, Progress, Resources
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.units.config import HubertConfig
 from spiritlm_core.units.training import FIT_INPUT, perplexity, pick_device, train_clips
-from spiritlm_core.units.types import SHORTEST
+from spiritlm_core.units.types import SHORTEST, hubert_count
 
 if TYPE_CHECKING:
+    from spiritlm_core.units.kmeans import KMeans
     from spiritlm_core.units.masked_prediction import MaskedPrediction
     from spiritlm_core.units.ranks import Ranks
 
@@ -94,54 +94,48 @@ class _Fit:
         return {"train_seconds": round(seconds, 1), "parameters": parameters, "iterations": summaries}
 
     def _labels(self, iteration: int, model: MaskedPrediction | None) -> Labels:
-        """K-means labels of the clips, int64[N] each, made by the first process and kept in `work`."""
+        """K-means labels of the clips, int64[N] each, kept in `work`; each process labels its share."""
         path = self.work / f"labels-{iteration}.npz"
-        if self.ranks.first and not path.exists():
-            self.progress(self._fraction(iteration, 0), f"iteration {iteration + 1}: clustering frames")
-            labels = self._cluster(self._mfcc() if model is None else self._layer(model), iteration)
-            self.work.mkdir(parents=True, exist_ok=True)
-            np.savez(path.with_suffix(".tmp.npz"), *labels)
-            path.with_suffix(".tmp.npz").replace(path)
         self.ranks.barrier()
+        if not path.exists():
+            kmeans = self._codebook(iteration, model)
+            own = self.waveforms[self.ranks.rank :: self.ranks.size]
+            labels = self.ranks.gather([kmeans.assign(frames) for frames in self._features(own, model)])
+            if self.ranks.first:
+                np.savez(path.with_suffix(".tmp.npz"), *labels)
+                path.with_suffix(".tmp.npz").replace(path)
+            self.ranks.barrier()
         with np.load(path) as stored:
             return [stored[f"arr_{i}"] for i in range(len(self.waveforms))]
 
-    def _mfcc(self) -> Iterator[Frames]:
-        import torch
-
-        from spiritlm_core.units.mfcc import label_frames
-
-        for waveform in self.waveforms:
-            yield label_frames(torch.from_numpy(waveform), normalize=self.config.normalize_labels)
-
-    def _layer(self, model: MaskedPrediction) -> Iterator[Frames]:
-        from spiritlm_core.units.hubert import HubertFeatures
-
-        layer = self.config.teacher_layer
-        hubert = HubertFeatures(model.hubert, [layer])
-        for start in range(0, len(self.waveforms), _CLIPS_AT_ONCE):
-            for features in hubert(self.waveforms[start : start + _CLIPS_AT_ONCE]):
-                frames = features[layer]
-                yield frames - frames.mean(axis=0, keepdims=True) if self.config.normalize_labels else frames
-
-    def _cluster(self, features: Iterator[Frames], iteration: int) -> Labels:
-        """Clusters of the first frames, label of each frame; no more than the first ones are ever kept in memory.
+    def _codebook(self, iteration: int, model: MaskedPrediction | None) -> KMeans:
+        """Clusters of the first frames, found by the first process.
 
         The clips come in an order that is random (see `train_clips`), so the first ones are a fair sample.
         """
-        from spiritlm_core.units.kmeans import fit_kmeans
+        from spiritlm_core.units.kmeans import KMeans, fit_kmeans
 
-        first: list[Frames] = []
-        while sum(map(len, first)) < _FRAMES_CLUSTERED and (clip := next(features, None)) is not None:
-            first.append(clip)
-        kmeans = fit_kmeans(
-            np.concatenate(first),
-            self.config.clusters[iteration],
-            seed=self.config.seed,
-            normalize=iteration > 0,
-            device=self.device,
-        )
-        return [kmeans.assign(clip) for clip in chain(first, features)]
+        path = self.work / f"kmeans-{iteration}.safetensors"
+        if self.ranks.first:
+            self.progress(self._fraction(iteration, 0), f"iteration {iteration + 1}: clustering frames")
+            ends = np.cumsum([hubert_count(len(waveform)) for waveform in self.waveforms])
+            clips = 1 + int(np.searchsorted(ends, _FRAMES_CLUSTERED))
+            kmeans = fit_kmeans(
+                np.concatenate(list(self._features(self.waveforms[:clips], model))),
+                self.config.clusters[iteration],
+                seed=self.config.seed,
+                normalize=model is not None,
+                device=self.device,
+            )
+            self.work.mkdir(parents=True, exist_ok=True)
+            kmeans.save(path)
+        self.ranks.barrier()
+        return KMeans.load(path)
+
+    def _features(self, waveforms: Waveforms, model: MaskedPrediction | None) -> Iterator[Frames]:
+        """What is clustered of each clip, float32[N, D]: MFCC, or a layer of the model fitted so far."""
+        for frames in _mfcc(waveforms) if model is None else _layer(waveforms, model, self.config.teacher_layer):
+            yield frames - frames.mean(axis=0, keepdims=True) if self.config.normalize_labels else frames
 
     def _train(
         self, iteration: int, labels: Labels, previous: MaskedPrediction | None
@@ -178,6 +172,24 @@ class _Fit:
     def _fraction(self, iteration: int, done: float) -> float:
         before = sum(self.config.steps[:iteration])
         return (before + done * self.config.steps[iteration]) / sum(self.config.steps)
+
+
+def _mfcc(waveforms: Waveforms) -> Iterator[Frames]:
+    import torch
+
+    from spiritlm_core.units.mfcc import mfcc_25hz
+
+    for waveform in waveforms:
+        yield mfcc_25hz(torch.from_numpy(waveform))
+
+
+def _layer(waveforms: Waveforms, model: MaskedPrediction, layer: int) -> Iterator[Frames]:
+    from spiritlm_core.units.hubert import HubertFeatures
+
+    hubert = HubertFeatures(model.hubert, [layer])
+    for start in range(0, len(waveforms), _CLIPS_AT_ONCE):
+        for features in hubert(waveforms[start : start + _CLIPS_AT_ONCE]):
+            yield features[layer]
 
 
 def _save(model: MaskedPrediction, out: Path) -> None:

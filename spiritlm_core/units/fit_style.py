@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spiritlm_core.cores import all_cores
 from spiritlm_core.lake.stage import ArtifactStage, Progress
@@ -18,15 +19,17 @@ from spiritlm_core.units.types import chunks
 if TYPE_CHECKING:
     from spiritlm_core.units.hubert import HubertFeatures
     from spiritlm_core.units.kmeans import Frames
+    from spiritlm_core.units.style import StyleModel
 
 _F0_SHARE = 0.9
+_FOLDS = 3
 
 
 class StyleFit(ArtifactStage):
     """K-means over one vector per second, on a low layer of the HuBERT in role ``hubert`` and on prosody."""
 
     name = "style"
-    version = 1
+    version = 2
     inputs = (FIT_INPUT,)
     config: StyleConfig
 
@@ -38,6 +41,7 @@ class StyleFit(ArtifactStage):
         config = self.config
         clips = train_clips(tables["audio"], config.max_minutes, config.seed)
         pieces = [(piece, clip.speaker) for clip in clips for piece in chunks(clip.waveform)]
+        clip_of_piece = [clip.utterance_id for clip in clips for _ in chunks(clip.waveform)]
         with all_cores():
             hubert = HubertFeatures.load(self.models["hubert"], [config.layer], pick_device())
             vectors = _vectors(hubert, [piece for piece, _ in pieces], config.layer, progress)
@@ -51,13 +55,43 @@ class StyleFit(ArtifactStage):
                 seed=config.seed,
             )
         model.save(out)
-        units = np.concatenate([model.encode(v, speaker) for v, (_, speaker) in zip(vectors, pieces, strict=True)])
+        names = [speaker for _, speaker in pieces]
+        units = np.concatenate([model.encode(v, speaker) for v, speaker in zip(vectors, names, strict=True)])
         return {
             "seconds": len(units),
             "speakers": len(model.speakers),
             "units_used": len(np.unique(units)),
             "perplexity": round(perplexity(units, config.clusters), 1),
+            "speaker_probe": _leakage(model, vectors, names, clip_of_piece, config.seed),
         }
+
+
+def _leakage(
+    model: StyleModel, vectors: Sequence[Frames], speakers: Sequence[str | None], clips: Sequence[str], seed: int
+) -> dict[str, Any]:
+    """How often a linear probe names the speaker of a piece: before and after the speaker's mean is removed.
+
+    `vectors` is the mean over a piece, `units` the histogram of its style units; ``as_unknown`` treats everybody as if
+    the model did not know them, as it will be with new speakers.
+    """
+    from spiritlm_core.evaluate.units.probe import histograms, speaker_probe
+
+    kinds = {
+        "vectors_before": [model.flat(v - model.means[0]) for v in vectors],
+        "vectors_after": [model.project(v, s) for v, s in zip(vectors, speakers, strict=True)],
+    }
+    features = {name: np.stack([v.mean(axis=0) for v in found]) for name, found in kinds.items()}
+    encoded: dict[str, list[NDArray[Any]]] = {
+        "units_before": [model.kmeans.assign(v) for v in kinds["vectors_before"]],
+        "units_after": [model.encode(v, s) for v, s in zip(vectors, speakers, strict=True)],
+        "units_as_unknown": [model.encode(v) for v in vectors],
+    }
+    features |= {name: histograms(units, model.size) for name, units in encoded.items()}
+    found = {name: speaker_probe(f, speakers, clips, folds=_FOLDS, seed=seed) for name, f in features.items()}
+    some = next(iter(found.values()))
+    if "accuracy" not in some:
+        return some
+    return {**{name: probe["accuracy"] for name, probe in found.items()}, "chance": some["chance"]}
 
 
 def _vectors(hubert: HubertFeatures, pieces: list[np.ndarray], layer: int, progress: Progress) -> list[Frames]:

@@ -75,13 +75,3 @@ def mfcc_25hz(waveform: torch.Tensor) -> np.ndarray:
     index = 4 * np.arange(count)[:, None] + np.arange(3)
     stacked: np.ndarray = frames[index].reshape(count, frames.shape[1] * 3)
     return stacked
-
-
-def label_frames(waveform: torch.Tensor, *, normalize: bool) -> np.ndarray:
-    """What the first labels of HuBERT are clusters of: :func:`mfcc_25hz`, float32[N, 117].
-
-    `normalize` subtracts the mean of the clip (cepstral mean normalisation, Atal 1974), which is mostly microphone and
-    voice. Baselines that call themselves MFCC k-means do not have it.
-    """
-    frames = mfcc_25hz(waveform)
-    return frames - frames.mean(axis=0, keepdims=True) if normalize and len(frames) else frames

@@ -6,6 +6,7 @@ from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.fft import irfft, rfft
 
 from spiritlm_core.units.config import PerturbConfig
 
@@ -37,14 +38,14 @@ def play(source: Waveform, speed: float, samples: int) -> Waveform:
 
 def colour(waveform: Waveform, deviation: float, rng: np.random.Generator) -> Waveform:
     """Random gain over frequency, linear in decibels between eight points from 0 to 8 kHz."""
-    spectrum = np.fft.rfft(waveform)
-    found: Waveform = np.fft.irfft(spectrum * _curve(len(spectrum), deviation, rng), len(waveform)).astype(np.float32)
+    spectrum = rfft(waveform)
+    found: Waveform = irfft(spectrum * _curve(len(spectrum), deviation, rng), len(waveform))
     return found
 
 
 def noise(samples: int, rng: np.random.Generator) -> Waveform:
     """Stationary noise of a random spectrum, float32[samples]."""
-    return colour(rng.normal(size=samples).astype(np.float32), 8.0, rng)
+    return colour(rng.standard_normal(samples, np.float32), 8.0, rng)
 
 
 def mix(waveform: Waveform, other: Waveform, snr: float) -> Waveform:
@@ -58,9 +59,9 @@ def gain(waveform: Waveform, rng: np.random.Generator) -> Waveform:
     return waveform * np.float32(10 ** (rng.uniform(-_GAIN, _GAIN) / 20))
 
 
-def _curve(bins: int, deviation: float, rng: np.random.Generator) -> NDArray[np.float64]:
+def _curve(bins: int, deviation: float, rng: np.random.Generator) -> NDArray[np.float32]:
     decibels = np.interp(np.linspace(0, _POINTS - 1, bins), np.arange(_POINTS), rng.normal(0, deviation, _POINTS))
-    return np.asarray(10 ** (decibels / 20))
+    return np.asarray(10 ** (decibels / 20), np.float32)
 
 
 def _rms(waveform: Waveform) -> float:

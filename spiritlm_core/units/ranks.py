@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,14 @@ class Ranks:
         """Wait for all."""
         if self.size > 1:
             dist.barrier()
+
+    def gather(self, share: list[Item]) -> list[Item]:
+        """All items, where process `rank` has the items ``rank, rank + size, …`` of them, on every process."""
+        if self.size == 1:
+            return share
+        shares: list[list[Item]] = [[]] * self.size
+        dist.all_gather_object(shares, share)
+        return [shares[i % self.size][i // self.size] for i in range(sum(map(len, shares)))]
 
     def sum_gradients(self, parameters: Iterable[torch.nn.Parameter], values: torch.Tensor) -> torch.Tensor:
         """Replace every gradient by the sum over all processes, in one message; so is the float32[N] `values` returned.

@@ -2,7 +2,8 @@
 
 Spirit LM (arXiv 2402.05755, §3.1) clusters pooled 1 Hz features of a speech-style encoder. Here the second is
 described by prosody (energy, spectral tilt, voicing, F0, rate of change) and by a low HuBERT layer, which holds
-voice quality and channel rather than phones, pooled to mean and deviation. The mean of the speaker is removed.
+voice quality and channel rather than phones, pooled to mean and deviation. The mean of the speaker is removed; that
+of a speaker who was not there when the model was fitted is estimated from the piece at hand.
 """
 
 from __future__ import annotations
@@ -36,6 +37,9 @@ PROSODY = (
 """Prosodic features of a second, in the order of the vector's head."""
 
 _REFERENCE = 200.0
+
+_PRIOR_SECONDS = 2.0
+"""How many seconds of a piece the mean over everybody is worth in the estimate of an unknown speaker's mean."""
 
 
 def second_vectors(waveform: NDArray[np.float32], layer: Frames, melody: Melody) -> Frames:
@@ -100,12 +104,19 @@ class StyleModel:
 
     def project(self, vectors: Frames, speaker: str | None) -> Frames:
         """Vectors without the speaker's mean, float32[K, 9 + C]; what is missing counts as average."""
-        mean = self.means[self.speakers.get(speaker or "", 0)]
-        projected: Frames = np.nan_to_num(vectors - mean, nan=0.0) @ self.projection
+        return self.flat(vectors - self._mean_of(vectors, speaker))
+
+    def flat(self, centred: Frames) -> Frames:
+        """Centred vectors float32[K, 9 + 2 D] in the space of the clusters, float32[K, 9 + C]."""
+        projected: Frames = np.nan_to_num(centred, nan=0.0) @ self.projection
         return projected
 
+    def _mean_of(self, vectors: Frames, speaker: str | None) -> Frames:
+        row = self.speakers.get(speaker or "", 0)
+        return self.means[row] if row else estimated_mean(vectors, self.means[0])
+
     def encode(self, vectors: Frames, speaker: str | None = None) -> NDArray[np.int8]:
-        """Units int8[K]; a speaker who was not in the train split gets the mean over everybody."""
+        """Units int8[K]; the mean of a speaker who was not in the train split is estimated from `vectors`."""
         return self.kmeans.assign(self.project(vectors, speaker)).astype(np.int8)
 
     def save(self, folder: Path) -> None:
@@ -151,11 +162,23 @@ def fit_style(
     everybody = _mean(np.concatenate(vectors), np.zeros(vectors[0].shape[1], np.float32))
     means = np.stack([everybody, *(_mean(rows[name], everybody) for name in names)])
     index = {name: i + 1 for i, name in enumerate(names)}
-    centred = np.concatenate([v - means[index.get(s or "", 0)] for v, s in zip(vectors, speakers, strict=True)])
+    centred = np.concatenate(
+        [v - (means[index[s]] if s else estimated_mean(v, everybody)) for v, s in zip(vectors, speakers, strict=True)]
+    )
     projection = _projection(np.nan_to_num(centred, nan=0.0), components)
     points = np.nan_to_num(centred, nan=0.0) @ projection
     kmeans = fit_kmeans(points, clusters, seed=seed, restarts=restarts, facts={"layer": layer})
     return StyleModel(layer, index, means, projection, kmeans)
+
+
+def estimated_mean(vectors: Frames, everybody: Frames) -> Frames:
+    """The likely mean float32[9 + 2 D] of whoever speaks a piece float32[K, 9 + 2 D]: its own, drawn to everybody's.
+
+    The usual posterior mean, with a prior that is worth `_PRIOR_SECONDS`: a second alone says little about the speaker.
+    """
+    own, count = _mean(vectors, everybody), len(vectors)
+    mean: Frames = ((count * own + _PRIOR_SECONDS * everybody) / (count + _PRIOR_SECONDS)).astype(np.float32)
+    return mean
 
 
 def _mean(vectors: Frames, otherwise: Frames) -> Frames:

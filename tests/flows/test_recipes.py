@@ -29,8 +29,8 @@ def test_the_recipes_are_valid_and_fingerprintable(name):
         assert canonical_json(config_json(stage.config(recipe)))
 
 
-def test_there_are_the_four_recipes():
-    assert recipe_names() == ["base", "expressive", "quickstart", "smollm2"]
+def test_there_are_the_recipes():
+    assert recipe_names() == ["base", "expressive", "quickstart", "smollm2", "units"]
 
 
 def test_paper_settings():
@@ -70,7 +70,7 @@ def test_until_takes_names_and_aliases():
 
 
 def test_a_missing_recipe_says_what_there_is(tmp_path):
-    with pytest.raises(RecipeError, match="there are base, expressive, quickstart, smollm2"):
+    with pytest.raises(RecipeError, match="there are base, expressive, quickstart, smollm2, units"):
         find_recipe("nosuch")
     with pytest.raises(RecipeError, match="there is no recipe file"):
         find_recipe(str(tmp_path / "none.yaml"))

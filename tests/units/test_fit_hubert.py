@@ -1,4 +1,6 @@
 import json
+import multiprocessing
+import os
 from pathlib import Path
 
 import numpy as np
@@ -6,20 +8,19 @@ import pyarrow as pa
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 from transformers import AutoModel, HubertModel
 
-from spiritlm_core.cores import core_count
 from spiritlm_core.errors import RecipeError, SpiritLMError
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.units import pretrain
+from spiritlm_core.units import fit_hubert, pretrain
 from spiritlm_core.units.config import HubertConfig, PerturbConfig
 from spiritlm_core.units.fit_hubert import HubertFit
-from spiritlm_core.units.masked_prediction import Tape, draw_masks, gabor_filters, hubert_loss
-from spiritlm_core.units.mfcc import label_frames, mfcc_25hz
+from spiritlm_core.units.masked_prediction import MaskedPrediction, Tape, draw_masks, gabor_filters, hubert_loss
+from spiritlm_core.units.mfcc import mfcc_25hz
+from spiritlm_core.units.ranks import Ranks
 from spiritlm_core.units.types import hubert_count
 from tests.units.conftest import CONFIG
 from tests.units.synthetic import row, speech, table
@@ -162,14 +163,18 @@ def _rank(rank: int, audio: pa.Table, folder: Path, config: HubertConfig) -> Non
     dist.destroy_process_group()
 
 
-def test_two_processes_learn_what_one_does(
-    audio: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_processes_learn_what_one_does(audio: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     config = CONFIG.hubert.model_copy(update={"steps": (6, 3), "batch_crops": 3})
     with monkeypatch.context() as ranks:
-        ranks.setenv("LOCAL_WORLD_SIZE", str(core_count()))  # one thread each
-        mp.spawn(_rank, (audio, tmp_path, config), nprocs=2)
+        ranks.setenv("LOCAL_WORLD_SIZE", str(os.cpu_count()))  # one thread each
+        spawned = multiprocessing.get_context("spawn")
+        processes = [spawned.Process(target=_rank, args=(rank, audio, tmp_path, config)) for rank in range(2)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(120)
+        assert [process.exitcode for process in processes] == [0, 0]
     alone = tmp_path / "alone" / "out"
     summary = HubertFit(config, {}).build({"audio": TableView.of(audio)}, alone, tmp_path / "alone", lambda *_: None)
     together = [json.loads((tmp_path / f"summary-{rank}.json").read_text()) for rank in range(2)]
@@ -183,16 +188,15 @@ def test_two_processes_learn_what_one_does(
 def _hidden(folder: Path) -> torch.Tensor:
     with torch.inference_mode():
         output = HubertModel.from_pretrained(folder)(torch.from_numpy(speech(0, 1.0))[None])
-    return output.last_hidden_state
+    hidden: torch.Tensor = output.last_hidden_state
+    return hidden
 
 
 def test_more_processes_than_crops_are_refused(audio: pa.Table, tmp_path: Path) -> None:
-    from spiritlm_core.units.ranks import Ranks
-
     tape = Tape.of([speech(0, 4.0)], [np.zeros(99, np.int64)])
     fit_of_three = pretrain.Pretraining(CONFIG.hubert, 0, tape, tmp_path / "state.pt", Ranks(0, 3))
     with pytest.raises(RecipeError, match="batch_crops is 2, too few for 3"):
-        fit_of_three.run(torch.nn.Linear(1, 1), lambda *_: None)
+        fit_of_three.run(MaskedPrediction(CONFIG.hubert, 8), lambda *_: None)
 
 
 @given(st.integers(0, 99), st.floats(1.0, 1.5))
@@ -220,12 +224,14 @@ def test_perturbation_depends_on_its_generator_alone() -> None:
     assert np.isfinite(once[0]).all()
 
 
-def test_label_frames_lose_the_mean_of_the_clip() -> None:
-    wave = torch.from_numpy(speech(3, 2.0))
-    frames = label_frames(wave, normalize=True)
-    np.testing.assert_allclose(frames.mean(axis=0), 0, atol=1e-4)
-    np.testing.assert_allclose(frames + mfcc_25hz(wave).mean(axis=0), mfcc_25hz(wave), atol=1e-4)
-    np.testing.assert_array_equal(label_frames(wave, normalize=False), mfcc_25hz(wave))
+def test_labels_do_not_hear_the_mean_of_the_clip(tmp_path: Path) -> None:
+    wave = speech(3, 2.0)
+    for normalize in (True, False):
+        config = CONFIG.hubert.model_copy(update={"normalize_labels": normalize})
+        fitted = fit_hubert._Fit(config, [wave], tmp_path, lambda *_: None, Ranks(), "cpu")
+        (frames,) = fitted._features([wave], None)
+        expected = mfcc_25hz(torch.from_numpy(wave))
+        np.testing.assert_allclose(frames, expected - normalize * expected.mean(axis=0), atol=1e-4)
 
 
 @pytest.mark.parametrize(("size", "parameters"), [("tiny", 2.3e6), ("small", 6e6), ("base", 95e6)])

@@ -5,7 +5,7 @@ import pytest
 
 from spiritlm_core.errors import ModelReferenceError
 from spiritlm_core.units.f0 import Melody
-from spiritlm_core.units.style import PROSODY, StyleModel, fit_style, second_vectors
+from spiritlm_core.units.style import PROSODY, StyleModel, estimated_mean, fit_style, second_vectors
 from spiritlm_core.units.types import hubert_count, style_count
 from tests.units.synthetic import vowel
 
@@ -55,7 +55,20 @@ def test_speaker_mean_is_removed() -> None:
     assert np.isfinite(moved.project(far[0], "a")).all()
     unknown = moved.project(far[1], "nobody")
     np.testing.assert_array_equal(unknown, moved.project(far[1], None))
-    assert np.abs(unknown - moved.project(far[1], "b")).max() > 1
+
+
+def test_an_unknown_speaker_is_estimated_from_the_piece() -> None:
+    """Of ten seconds two twelfths of the distance to everybody are left, of one second two thirds."""
+    everybody, piece = np.zeros(3, np.float32), np.full((10, 3), 6.0, np.float32)
+    piece[0, 2] = np.nan
+    assert estimated_mean(piece, everybody) == pytest.approx(5.0)
+    assert estimated_mean(piece[1:2], everybody) == pytest.approx(2.0)
+    unvoiced = np.full((1, 3), np.nan, np.float32)
+    assert estimated_mean(unvoiced, everybody + 1) == pytest.approx(1.0)
+    model, clips = fitted(0.0)
+    moved = [np.abs(model.project(clips[1] + offset, None)).mean() for offset in (0.0, 8.0)]
+    known = np.abs(model.flat(clips[1] + 8.0 - model.means[0])).mean()
+    assert moved[1] < 0.5 * known
 
 
 def test_save_and_load(tmp_path: Path) -> None:

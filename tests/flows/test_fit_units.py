@@ -1,0 +1,90 @@
+"""`spiritlm fit units`: which stages it takes, and what it refuses before anything is started."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flows.pipeline import UNIT_MODELS, fit_units
+from flows.recipes import find_recipe
+from flows.stages import STAGES, stages_for, wanted_stages
+from spiritlm_core.errors import RecipeError
+
+
+def names(recipe: str, *overrides: str, of: tuple[str, ...] = UNIT_MODELS) -> list[str]:
+    return [stage.name for stage in stages_for(find_recipe(recipe, list(overrides)), of)]
+
+
+def test_unit_models_need_recordings_only():
+    assert names("units") == ["audio", "hubert", "quantizer", "pitch", "style", "speech_tokenizer"]
+    assert names("units", "variant=base") == ["audio", "hubert", "quantizer", "speech_tokenizer"]
+
+
+def test_a_given_hubert_is_not_fitted():
+    assert names("expressive") == ["audio", "quantizer", "pitch", "style", "speech_tokenizer"]
+
+
+def test_the_parts_of_a_recipe():
+    assert names("quickstart", of=("pitch",)) == ["audio", "pitch"]
+    assert names("quickstart", of=("tokenizer", "pitch")) == ["audio", "aligner", "words", "pitch", "tokenizer"]
+    assert names("quickstart", "variant=base", of=("style",)) == []
+    with pytest.raises(RecipeError, match=r"no stage 'hubrt'; there are audio, "):
+        names("quickstart", of=("hubrt",))
+
+
+def test_every_stage_needs_only_stages_before_it():
+    recipe = find_recipe("quickstart")
+    order = [stage.name for stage in STAGES]
+    for stage in STAGES:
+        needed = [found.name for found in stages_for(recipe, [stage.name])]
+        assert needed[-1] == stage.name
+        assert needed == sorted(needed, key=order.index)
+    whole = [stage.name for stage in wanted_stages(recipe)]
+    assert names("quickstart", of=("published",)) == [name for name in whole if name != "examples"]
+
+
+def test_a_stage_on_request_is_no_part_of_a_run():
+    recipe = find_recipe("quickstart")
+    assert "speech_tokenizer" not in [stage.name for stage in wanted_stages(recipe)]
+    with pytest.raises(RecipeError, match="no stage 'speech_tokenizer'"):
+        wanted_stages(recipe, "speech_tokenizer")
+
+
+def test_the_flow_has_a_form():
+    assert set(fit_units.parameters.properties) == {"recipe", "lake", "sources", "overrides", "refit"}
+    assert all(field.get("description") for field in fit_units.parameters.properties.values())
+
+
+def spiritlm(*arguments: object) -> subprocess.CompletedProcess[str]:
+    code = "from flows.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("no-such-recipe",), "there is no recipe 'no-such-recipe'"),
+        (("quickstart", "--set", "units.pitch.codez=3"), "--set units.pitch.codez=3: units.pitch.codez: unknown key"),
+        (("quickstart", "--set", "compute.units.workers=0"), "compute.units.workers"),
+        (("quickstart", "--source", "tape:x"), "'tape' is not one of"),
+    ],
+)
+def test_what_is_wrong_is_said_at_once(arguments, message, tmp_path):
+    done = spiritlm("fit", "units", *arguments, "--lake", tmp_path / "lake")
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "lake").exists()
+
+
+def test_a_folder_with_something_else_is_left_alone(tmp_path: Path):
+    (tmp_path / "notes.txt").write_text("mine")
+    done = spiritlm("fit", "units", "quickstart", "--lake", tmp_path / "lake", "--out", tmp_path)
+    assert done.returncode == 1
+    assert "is no speech tokenizer" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spiritlm_core import SpeechTokenizer
+from spiritlm_core.errors import ModelReferenceError
+from spiritlm_core.units.folder import (
+    SpeechTokenizerError,
+    SpeechTokenizerStage,
+    check_target,
+    put_speech_tokenizer,
+    try_speech_tokenizer,
+    write_speech_tokenizer,
+)
+from tests.units import synthetic
+from tests.units.conftest import CONFIG
+
+
+@pytest.fixture(scope="module")
+def folder(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("speech_tokenizer")
+    summary = SpeechTokenizerStage(CONFIG, models).build({}, out, out, lambda *_: None)
+    assert summary["streams"] == {"hubert": 20, "pitch": 16, "style": 4}
+    return out
+
+
+def test_it_gives_what_the_models_give(folder: Path, models: dict[str, Path]) -> None:
+    from spiritlm_core.units.extractor import UnitExtractor
+
+    speech = synthetic.speech(3, 2.5)
+    units = SpeechTokenizer.from_pretrained(folder).encode(speech, 16_000)
+    (expected,) = UnitExtractor(models).encode([speech])
+    for stream in ("hubert", "pitch", "style"):
+        np.testing.assert_array_equal(getattr(units, stream), getattr(expected, stream))
+
+
+def test_the_layout(folder: Path) -> None:
+    record = json.loads((folder / "config.json").read_text())
+    assert record["models"] == ["hubert", "quantizer", "pitch", "style"]
+    assert record["streams"]["style"] == {"classes": 4, "hertz": 1.0}
+    assert {path.name for path in folder.iterdir()} == {"config.json", *record["models"]}
+    assert not (folder / "hubert" / "iterations").exists()
+
+
+def test_base_has_two_models(models: dict[str, Path], tmp_path: Path) -> None:
+    base = {role: models[role] for role in ("hubert", "quantizer")}
+    SpeechTokenizerStage(CONFIG, base).build({}, tmp_path, tmp_path, lambda *_: None)
+    units = SpeechTokenizer.from_pretrained(tmp_path).encode(synthetic.speech(0, 1.0), 16_000)
+    assert len(units.hubert) == 24
+    assert units.pitch is None
+    assert units.style is None
+
+
+def test_what_does_not_work_is_refused(models: dict[str, Path], tmp_path: Path) -> None:
+    write_speech_tokenizer(tmp_path, models, {"hubert": 20, "pitch": 16, "style": 4})
+    for sizes, message in (
+        ({"hubert": 20, "pitch": 16}, "unwanted style"),
+        ({"hubert": 1, "pitch": 16, "style": 4}, "hubert units up to .* not below 1"),
+    ):
+        with pytest.raises(SpeechTokenizerError, match=message):
+            try_speech_tokenizer(tmp_path, sizes)
+    (tmp_path / "quantizer" / "kmeans.safetensors").unlink()
+    with pytest.raises(ModelReferenceError, match="kmeans"):
+        try_speech_tokenizer(tmp_path, {"hubert": 20})
+
+
+def test_putting_replaces_the_old_one_and_nothing_else(folder: Path, tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "tokenizer"
+    put_speech_tokenizer(folder, target)
+    (target / "left-over").touch()
+    put_speech_tokenizer(folder, target)
+    names = {path.relative_to(folder) for path in folder.rglob("*")}
+    assert {path.relative_to(target) for path in target.rglob("*")} == names
+    assert [path.name for path in target.parent.iterdir()] == ["tokenizer"]
+    precious = tmp_path / "thesis"
+    precious.mkdir()
+    check_target(precious)  # an empty folder may be used
+    (precious / "config.json").write_text('{"model_type": "llama"}')
+    for place in (precious, precious / "config.json"):
+        with pytest.raises(SpeechTokenizerError, match="is no speech tokenizer"):
+            put_speech_tokenizer(folder, place)
+    assert (precious / "config.json").read_text() == '{"model_type": "llama"}'
