@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from math import prod
 from pathlib import Path
@@ -19,7 +20,7 @@ from spiritlm_core.units.config import FRAME, RECEPTIVE_FIELD
 LAYER = 11
 """Block, counted from 1, whose output is quantized; the last one where there are fewer."""
 
-_LEFTOVERS = ("mask_emb", "label_embs_concat", "final_proj.weight", "final_proj.bias")
+_LEFTOVERS = {"mask_emb", "label_embs_concat", "final_proj.weight", "final_proj.bias"}
 _PREPROCESSOR = {"do_normalize": False, "feature_size": 1, "padding_value": 0.0, "sampling_rate": 16_000}
 
 # Hugging Face name → name in the file; the first pattern that is found is replaced
@@ -162,7 +163,11 @@ def _take(
     width = config.encoder_embed_dim
     projected = parse_convolutions(config.conv_feature_layers)[-1].channels != width
     expected = {released: shape for released, shape in names.values() if projected or "post_extract" not in released}
-    found = take(weights, expected, path, leftovers=_LEFTOVERS)
+    # The released loader drops whatever it does not know, and pre-training leaves more behind than is known for sure.
+    others = set(weights) - set(expected)
+    if unknown := sorted(str(name) for name in others - _LEFTOVERS):
+        logging.getLogger(__name__).warning("%s: tensors of no use for encoding are left out: %s", path, unknown[:5])
+    found = take(weights, expected, path, leftovers=others)
     if not projected:
         found |= {"post_extract_proj.weight": torch.eye(width), "post_extract_proj.bias": torch.zeros(width)}
     return {name: found[released] for name, (released, _) in names.items()}

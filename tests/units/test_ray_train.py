@@ -53,10 +53,11 @@ def run(job: FitJob, progress: Callable[[float, str], None] = lambda *_: None) -
 
 def test_two_workers_fit_one_hubert(ray_runtime: None, job: Callable[..., FitJob]) -> None:
     messages: list[str] = []
-    summary = run(job("two", (12, 6)), lambda _, message: messages.append(message))
+    together = job("together", (12, 6))
+    summary = run(together, lambda _, message: messages.append(message))
     assert [iteration["steps"] for iteration in summary["iterations"]] == [12, 6]
     assert any("iteration" in message for message in messages)
-    two = weights(job("other", (12, 6)).out.parent / "two-out")
+    two = weights(together.out)
     alone = job("alone", (12, 6))
     alone.run(lambda *_: None)
     one = weights(alone.out)
