@@ -49,7 +49,7 @@ def test_chunks_lose_at_most_a_tail_too_short_for_a_unit(samples: int) -> None:
         ({"conv_kernels": (240, 7)}, "one entry per convolution"),
         ({"conv_kernels": (400, 7, 1)}, "720"),
         ({"hidden_size": 33}, "multiple of heads"),
-        ({"clusters": (10, 10)}, "one entry per iteration"),
+        ({"clusters": (10, 10, 10)}, "one entry per iteration"),
         ({"cluster_layer": 9}, "above the last"),
         ({"colour": 1}, "colour"),
     ],
