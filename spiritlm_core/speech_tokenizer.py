@@ -18,6 +18,7 @@ from spiritlm_core.tokens.speech import Streams, UnitStreams, from_string, merge
 
 if TYPE_CHECKING:
     from spiritlm_core.units.extractor import UnitExtractor
+    from spiritlm_core.units.precision import Precision
     from spiritlm_core.units.types import Units
 
 ROLES = ("hubert", "quantizer", "pitch", "style")
@@ -44,7 +45,11 @@ class SpeechTokenizer:
 
     @classmethod
     def from_pretrained(
-        cls, root: str | Path | None = None, variant: str | None = None, device: str | None = None
+        cls,
+        root: str | Path | None = None,
+        variant: str | None = None,
+        device: str | None = None,
+        precision: Precision | None = None,
     ) -> Self:
         """Load a speech tokenizer.
 
@@ -55,9 +60,11 @@ class SpeechTokenizer:
                 ``$SPIRITLM_CHECKPOINTS_DIR``, else ``checkpoints``.
             variant: ``base`` or ``expressive``; expressive where its models are there, else base.
             device: where to compute; a GPU if there is one.
+            precision: ``exact``, or ``bf16`` or ``int8``, which change some units; that of the recipe, else exact.
 
         Raises:
             ModelReferenceError: a model is missing, damaged or cannot be loaded.
+            RecipeError: the machine has no such precision.
         """
         from spiritlm_core.units.config import UnitsConfig
         from spiritlm_core.units.extractor import UnitExtractor
@@ -65,7 +72,7 @@ class SpeechTokenizer:
         folder = _folder(Path(root) if root is not None else default_root(), variant)
         units = _read(folder / "config.json").get("units")
         config = UnitsConfig.model_validate(units) if units else None
-        return cls(UnitExtractor(_models(folder, variant), config, device=device))
+        return cls(UnitExtractor(_models(folder, variant), config, device=device, precision=precision))
 
     def encode(
         self,

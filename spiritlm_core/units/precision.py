@@ -54,7 +54,8 @@ def has_amx() -> bool:
 
 
 def _has_int8() -> bool:
-    return "x86" in torch.backends.quantized.supported_engines and hasattr(torch.ops.quantized, "linear_dynamic")
+    engines = getattr(getattr(torch.backends, "quantized", None), "supported_engines", ())
+    return "x86" in engines and hasattr(torch.ops.quantized, "linear_dynamic")
 
 
 @cache

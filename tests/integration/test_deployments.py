@@ -18,7 +18,14 @@ from tests.integration.servers import REPOSITORY, PrefectServer
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
 POOL = "spiritlm"
-DEPLOYMENTS = {"pipeline/quickstart", "corpus/nightly", "fit_units/units", "train/train", "evaluate/evaluate"}
+DEPLOYMENTS = {
+    "pipeline/quickstart",
+    "corpus/nightly",
+    "fit_units/units",
+    "evaluate_units/judge-units",
+    "train/train",
+    "evaluate/evaluate",
+}
 
 
 def prefect(server: PrefectServer, *arguments: str, **options) -> subprocess.CompletedProcess[str]:
