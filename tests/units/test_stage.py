@@ -1,15 +1,18 @@
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from spiritlm_core.audio.codec import decode_flac
 from spiritlm_core.errors import ModelReferenceError, RecipeError
 from spiritlm_core.lake.schema import UNITS
 from spiritlm_core.units.extractor import UnitExtractor
 from spiritlm_core.units.kmeans import KMeans
-from spiritlm_core.units.stage import UnitsStage
+from spiritlm_core.units.stage import UnitsStage, grouped
 from spiritlm_core.units.types import CHUNK, Units, hubert_count, pitch_count, style_count
 from tests.units.conftest import CONFIG
 from tests.units.synthetic import row, speech, table
@@ -137,3 +140,22 @@ def test_models_of_another_hubert_are_refused(models: dict[str, Path], role: str
     mixed = {"hubert": tmp_path / "hubert", "quantizer": tmp_path} | {role: models[role]}
     with pytest.raises(ModelReferenceError, match=message):
         UnitExtractor(mixed)
+
+
+@given(st.lists(st.none() | st.floats(0.1, 900), max_size=40), st.floats(1, 1000))
+def test_groups_hold_each_clip_once_shortest_first(seconds: list[float | None], most: float) -> None:
+    groups = grouped(seconds, most)
+    order = [i for group in groups for i in group]
+    assert sorted(order) == [i for i, length in enumerate(seconds) if length is not None]
+    lengths = [cast("float", seconds[i]) for i in order]
+    assert lengths == sorted(lengths)
+    assert all(len(group) == 1 or sum(lengths[order.index(i)] for i in group) <= most for group in groups)
+
+
+def test_rows_keep_their_order_over_many_groups(
+    models: dict[str, Path], audio: pa.Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = stage_on(models, "hubert", "quantizer")
+    whole = stage.process(columns(audio))
+    monkeypatch.setattr("spiritlm_core.units.stage._GROUP_SECONDS", 1.0)
+    assert stage.process(columns(audio)) == whole
