@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
 
@@ -11,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
+from transformers.utils import logging as transformers_logging
 
 from spiritlm_core.units.front_end import FrontEnd
 from spiritlm_core.units.precision import Precision, affine, convert_linears, kind_of
@@ -128,6 +131,17 @@ def _plain(convolution: nn.Conv1d) -> nn.Conv1d:
     plain = nn.Conv1d(*sizes, padding=convolution.padding[0], groups=convolution.groups)
     plain.weight.data, plain.bias = weight, convolution.bias
     return plain.requires_grad_(requires_grad=False)
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Silence transformers' report about weights: blocks left out on purpose, missing ones that are an error here."""
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(before)
 
 
 def batches(frames: Sequence[int], limit: int) -> Iterator[list[int]]:

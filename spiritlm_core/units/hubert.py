@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -14,11 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import HubertConfig, HubertModel
-from transformers.utils import logging as transformers_logging
 
 from spiritlm_core.errors import ModelReferenceError
 from spiritlm_core.units.config import FRAME, on_grid
-from spiritlm_core.units.encoder import SpeechEncoder, Waveform
+from spiritlm_core.units.encoder import SpeechEncoder, Waveform, quiet_loading
 from spiritlm_core.units.precision import Precision
 from spiritlm_core.units.types import hubert_count
 
@@ -52,7 +49,7 @@ class HubertFeatures:
             ModelReferenceError: Not a HuBERT, not at 16 kHz, no 25 Hz grid, too few layers, or weights missing.
         """
         config = _read_config(folder, max(layers))
-        with _quiet():
+        with quiet_loading():
             model, found = HubertModel.from_pretrained(
                 folder, config=config, local_files_only=True, output_loading_info=True
             )
@@ -111,14 +108,3 @@ def _preprocessor(folder: Path) -> dict[str, Any]:
     if settings.get("sampling_rate", 16_000) != 16_000:
         raise ModelReferenceError(f"{folder} wants {settings['sampling_rate']} Hz, the lake holds 16000 Hz")
     return settings
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the report about the blocks left out on purpose."""
-    before = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity(logging.ERROR)
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(before)

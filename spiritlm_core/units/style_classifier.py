@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from math import prod
 from pathlib import Path
 
@@ -13,10 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import Wav2Vec2Config, Wav2Vec2ForSequenceClassification
-from transformers.utils import logging as transformers_logging
 
 from spiritlm_core.errors import ModelReferenceError
-from spiritlm_core.units.encoder import SpeechEncoder
+from spiritlm_core.units.encoder import SpeechEncoder, quiet_loading
 from spiritlm_core.units.precision import Precision
 from spiritlm_core.units.style import StyleModel
 
@@ -71,7 +68,7 @@ class StyleClassifier:
         try:
             config = Wav2Vec2Config.from_pretrained(folder, local_files_only=True)
             _check(folder, config)
-            with _quiet():
+            with quiet_loading():
                 model, found = Wav2Vec2ForSequenceClassification.from_pretrained(
                     folder, config=config, local_files_only=True, use_safetensors=True, output_loading_info=True
                 )
@@ -92,17 +89,6 @@ def load_style(folder: Path, device: str = "cpu", precision: Precision = "exact"
     if (folder / "config.json").exists() and not (folder / "style.json").exists():
         return StyleClassifier.load(folder, device, precision)
     return StyleModel.load(folder)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the report about missing weights, which are an error here."""
-    before = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity(logging.ERROR)
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(before)
 
 
 def _check(folder: Path, config: Wav2Vec2Config) -> None:
