@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -44,7 +45,9 @@ def read_archive(path: Path) -> dict[str, Any]:
     stored = _stored(path)
     try:
         # mapped storages are slices of the file, so a storage that claims to be longer than the file is an error
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=stored)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch finds odd about a pickle is an error right below
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=stored)
     except pickle.UnpicklingError as error:
         found = _GLOBAL.search(str(error))
         what = f"objects of {found[1]}" if found else "objects other than tensors and plain values"
