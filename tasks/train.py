@@ -17,10 +17,7 @@ from typing import Any, Protocol
 from spiritlm_core.cores import core_share
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.lake.stage import Progress
-from spiritlm_core.lake.view import TableView
-from spiritlm_core.lm.config import LmCompute, ModelConfig
 from spiritlm_core.lm.errors import TrainingError
-from spiritlm_core.lm.job import Job
 
 POLL_SECONDS = 1.0
 _PROGRESS, _SUMMARY, _ERROR = "progress.json", "summary.json", "error.json"
@@ -59,19 +56,6 @@ class Trainable(Protocol):
 
     def run(self, progress: Progress) -> dict[str, Any]:
         """Do this process's share, from the last checkpoint on; returns the summary."""
-
-
-def run_model_stage(
-    config: ModelConfig,
-    compute: LmCompute,
-    models: Mapping[str, Path],
-    tables: Mapping[str, TableView],
-    out: Path,
-    work: Path,
-    progress: Progress,
-) -> dict[str, Any]:
-    """Train the language model and write its folder to `out`; see :func:`run_workers`."""
-    return run_workers(Job.of_stage(config, compute, models, tables, out, work), progress)
 
 
 def run_workers(job: Trainable, progress: Progress) -> dict[str, Any]:

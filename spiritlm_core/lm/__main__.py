@@ -15,10 +15,6 @@ The file holds the same arguments as the stage; one process needs no ``torchrun`
 
 from __future__ import annotations
 
-import argparse
-import json
-import logging
-import os
 import sys
 from pathlib import Path
 
@@ -27,9 +23,9 @@ import yaml
 from pydantic import Field, ValidationError
 
 from spiritlm_core.config import FrozenConfig
-from spiritlm_core.cores import process_group
-from spiritlm_core.errors import RecipeError, SpiritLMError
+from spiritlm_core.errors import RecipeError
 from spiritlm_core.lake.view import TableView
+from spiritlm_core.launch import main
 from spiritlm_core.lm.config import LmCompute, LmConfig, ModelConfig
 from spiritlm_core.lm.job import Job
 from spiritlm_core.tokens.config import TokensConfig
@@ -64,33 +60,5 @@ def read_job(path: Path) -> Job:
     return Job(config, given.compute, view, given.tokenizer, given.base, given.work, given.out, given.resume_from)
 
 
-def main() -> int:
-    """Train; the summary goes to standard output as JSON, progress to standard error."""
-    parser = argparse.ArgumentParser(prog="python -m spiritlm_core.lm", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("file", type=Path, help="YAML or JSON file with the arguments")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
-    first = os.environ.get("RANK", "0") == "0"
-    try:
-        job = read_job(parser.parse_args().file)
-        summary = _train(job, first=first)
-    except SpiritLMError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    if first:
-        sys.stdout.write(json.dumps(summary) + "\n")
-    return 0
-
-
-def _train(job: Job, *, first: bool) -> dict[str, object]:
-    from spiritlm_core.lm.train import train
-
-    def report(fraction: float, message: str) -> None:
-        if first:
-            logging.getLogger(__name__).info("%3.0f %% %s", 100 * fraction, message)
-
-    with process_group():
-        return train(job, report)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("spiritlm_core.lm", __doc__ or "", read_job))

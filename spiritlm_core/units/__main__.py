@@ -12,10 +12,6 @@ The file holds what the stage is given; one process needs no ``torchrun``::
 
 from __future__ import annotations
 
-import argparse
-import json
-import logging
-import os
 import sys
 from pathlib import Path
 from typing import Any, Literal
@@ -25,9 +21,9 @@ import yaml
 from pydantic import Field, ValidationError
 
 from spiritlm_core.config import FrozenConfig
-from spiritlm_core.cores import process_group
-from spiritlm_core.errors import RecipeError, SpiritLMError
+from spiritlm_core.errors import RecipeError
 from spiritlm_core.lake.view import TableView
+from spiritlm_core.launch import main
 from spiritlm_core.units.config import HubertConfig, PitchConfig, QuantizerConfig, StyleConfig
 from spiritlm_core.units.job import FitJob
 
@@ -65,34 +61,5 @@ def read_job(path: Path) -> FitJob:
         raise RecipeError(f"{path}: {error}") from error
 
 
-def main() -> int:
-    """Fit; the summary goes to standard output as JSON, progress to standard error."""
-    parser = argparse.ArgumentParser(
-        prog="python -m spiritlm_core.units", description=(__doc__ or "").partition("\n")[0]
-    )
-    parser.add_argument("file", type=Path, help="YAML or JSON file with the arguments")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
-    first = os.environ.get("RANK", "0") == "0"
-    try:
-        summary = _fit(read_job(parser.parse_args().file), first=first)
-    except SpiritLMError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    if first:
-        sys.stdout.write(json.dumps(summary) + "\n")
-    return 0
-
-
-def _fit(job: FitJob, *, first: bool) -> dict[str, Any]:
-    def report(fraction: float, message: str) -> None:
-        if first:
-            logging.getLogger(__name__).info("%3.0f %% %s", 100 * fraction, message)
-
-    for folder in (job.work, job.out):
-        folder.mkdir(parents=True, exist_ok=True)
-    with process_group():
-        return job.run(report)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("spiritlm_core.units", __doc__ or "", read_job))

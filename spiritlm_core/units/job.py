@@ -45,6 +45,8 @@ class FitJob:
         Raises:
             SpiritLMError: the fit cannot be done.
         """
+        for folder in (self.work, self.out):
+            folder.mkdir(parents=True, exist_ok=True)
         stage = load_class(self.stage)(self.config, self.models)
         summary: dict[str, Any] = stage.build(self.tables, self.out, self.work, progress)
         return summary

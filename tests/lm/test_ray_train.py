@@ -45,11 +45,9 @@ def long(job: Job) -> Job:
 
 
 def trained(job: Job, progress: object = None) -> dict[str, object]:
-    from tasks.train import run_model_stage
+    from tasks.train import run_workers
 
-    told = progress or (lambda _fraction, _message: None)
-    models, tables = {"tokenizer": job.tokenizer}, {"sequences": job.sequences}
-    return run_model_stage(job.config, job.compute, models, tables, job.out, job.work, told)  # type: ignore[arg-type]
+    return run_workers(job, progress or (lambda _fraction, _message: None))  # type: ignore[arg-type]
 
 
 def expected(job: Job) -> Path:

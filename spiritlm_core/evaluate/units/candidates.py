@@ -106,7 +106,7 @@ def _iteration(name: str, hubert: Path, layer: int, size: int, train: Train, see
 
     used = min(layer, last_layer(hubert))
     about = f"{size} k-means clusters of HuBERT layer {used}"
-    return _clustered(name, about, _hubert_features(hubert, used), size, train, seed)
+    return _clustered(name, about, _hubert_features(cache(partial(_hubert, hubert, used)), used), size, train, seed)
 
 
 def _clustered(name: str, about: str, features: Featurizer, size: int, train: Train, seed: int) -> Candidate:
@@ -121,14 +121,14 @@ def _clustered(name: str, about: str, features: Featurizer, size: int, train: Tr
     return Candidate(name, about, {"hubert": size}, encode, features)
 
 
-def _hubert_features(folder: Path, layer: int) -> Featurizer:
-    @cache
-    def hubert() -> HubertFeatures:
-        from spiritlm_core.units.hubert import HubertFeatures
-        from spiritlm_core.units.training import pick_device
+def _hubert(folder: Path, layer: int) -> HubertFeatures:
+    from spiritlm_core.units.hubert import HubertFeatures
+    from spiritlm_core.units.training import pick_device
 
-        return HubertFeatures.load(folder, [layer], pick_device())
+    return HubertFeatures.load(folder, [layer], pick_device())
 
+
+def _hubert_features(hubert: Callable[[], HubertFeatures], layer: int) -> Featurizer:
     def features(waveforms: Sequence[Waveform]) -> list[Frames]:
         pieces = [(i, piece) for i, waveform in enumerate(waveforms) for piece in chunks(waveform)]
         found: list[list[Frames]] = [[] for _ in waveforms]
@@ -171,7 +171,7 @@ def _tokenizer(name: str, models: Mapping[str, Path]) -> Candidate:
         f"{', '.join(role for role in ROLES if role in models)}; HuBERT layer {layer}",
         _sizes(extractor),
         extractor.encode,
-        _hubert_features(models["hubert"], layer),
+        _hubert_features(lambda: extractor.hubert, layer),
         extractor.pitch,
     )
 
