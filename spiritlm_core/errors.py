@@ -48,6 +48,10 @@ class LakeError(SpiritLMError):
     """The lake holds something unexpected, or cannot be reached."""
 
 
+class NothingToTrainOnError(SpiritLMError):
+    """No row of the corpus is in a stream that training draws from."""
+
+
 class ShardFailedError(SpiritLMError):
     """A shard kept failing; the run stops and can be started again."""
 

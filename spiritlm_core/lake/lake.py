@@ -46,6 +46,10 @@ class ShardLoader:
         """The shard's rows, or only `columns` of them."""
         return Lake(self.uri).read_shard(self.table, self.key, columns)
 
+    def digest(self) -> str:
+        """The key says what the shard holds."""
+        return self.key
+
 
 class Lake:
     """The tables and artifacts below one URI."""

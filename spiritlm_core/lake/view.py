@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-Loader = Callable[[Sequence[str] | None], pa.Table]
+from spiritlm_core.errors import LakeError
+
+
+class Loader(Protocol):
+    """Reads one shard."""
+
+    def __call__(self, columns: Sequence[str] | None) -> pa.Table:
+        """The shard's rows, or only `columns` of them."""
+
+    def digest(self) -> str:
+        """Names the shard's content: its key in a lake, else a sha256."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +51,10 @@ class TableView:
         for load in self.loaders:
             yield load(columns)
 
+    def digests(self) -> list[str]:
+        """Names of the content of all shards, sorted; reads whole files where they carry no key of a lake."""
+        return sorted(load.digest() for load in self.loaders)
+
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """All rows in one table; for small columns only."""
         return pa.concat_tables(list(self.shards(columns)))
@@ -51,6 +67,12 @@ class _InMemory:
     def __call__(self, columns: Sequence[str] | None) -> pa.Table:
         return self.table if columns is None else self.table.select(list(columns))
 
+    def digest(self) -> str:
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, self.table.schema) as stream:
+            stream.write_table(self.table)
+        return hashlib.sha256(sink.getvalue()).hexdigest()
+
 
 @dataclass(frozen=True)
 class _InFile:
@@ -58,3 +80,13 @@ class _InFile:
 
     def __call__(self, columns: Sequence[str] | None) -> pa.Table:
         return pq.read_table(self.path, columns=None if columns is None else list(columns))
+
+    def digest(self) -> str:
+        from spiritlm_core.lake.shard import read_footer
+
+        with self.path.open("rb") as stream:
+            try:
+                return read_footer(stream, str(self.path)).key
+            except LakeError:  # a table that another program wrote
+                stream.seek(0)
+                return hashlib.file_digest(stream, "sha256").hexdigest()

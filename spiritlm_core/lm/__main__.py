@@ -6,6 +6,7 @@ The file holds the same arguments as the stage; one process needs no ``torchrun`
     tokens: {context_length: 1024}    # TokensConfig
     compute: {micro_batch: 8}         # LmCompute
     sequences: [part-0.parquet]       # files of the table `sequences`
+    text: []                          # files of the table `text`, if there are texts
     tokenizer: tokenizer/             # folder of the text tokenizer
     base: null                        # folder or .gguf file of the base model
     work: work/                       # checkpoints; run again to go on from the last one
@@ -28,6 +29,7 @@ from spiritlm_core.lake.view import TableView
 from spiritlm_core.launch import main
 from spiritlm_core.lm.config import LmCompute, LmConfig, ModelConfig
 from spiritlm_core.lm.job import Job
+from spiritlm_core.lm.source import CorpusSource
 from spiritlm_core.tokens.config import TokensConfig
 
 
@@ -38,6 +40,7 @@ class Arguments(FrozenConfig):
     tokens: TokensConfig = Field(TokensConfig(), description="Vocabulary, interleaving and mixing")
     compute: LmCompute = Field(LmCompute(), description="How training runs")
     sequences: tuple[Path, ...] = Field(min_length=1, description="Parquet files of the table `sequences`")
+    text: tuple[Path, ...] = Field((), description="Parquet files of the table `text`")
     tokenizer: Path = Field(description="Folder of the text tokenizer")
     base: Path | None = Field(None, description="Folder or .gguf file of the base model")
     work: Path = Field(description="Checkpoints")
@@ -53,11 +56,12 @@ def read_job(path: Path) -> Job:
     """
     try:
         given = Arguments.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-        view = TableView.of_files(given.sequences)
+        text = TableView.of_files(given.text) if given.text else None
+        source = CorpusSource(TableView.of_files(given.sequences), given.tokens, text)
         config = ModelConfig(lm=given.lm, tokens=given.tokens)
     except (OSError, ValidationError, yaml.YAMLError, pa.ArrowException) as error:
         raise RecipeError(f"{path}: {error}") from error
-    return Job(config, given.compute, view, given.tokenizer, given.base, given.work, given.out, given.resume_from)
+    return Job(config, given.compute, source, given.tokenizer, given.base, given.work, given.out, given.resume_from)
 
 
 if __name__ == "__main__":

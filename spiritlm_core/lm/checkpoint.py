@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,10 +19,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.distributed.checkpoint.state_dict import (
+    get_model_state_dict,
+    get_state_dict,
+    set_model_state_dict,
+    set_state_dict,
+)
 from torch.distributed.checkpoint.state_dict_loader import load
-from torch.distributed.checkpoint.state_dict_saver import save
+from torch.distributed.checkpoint.state_dict_saver import async_save, save
 
+from spiritlm_core.lm.config import LmCompute
 from spiritlm_core.lm.errors import CheckpointError
 from spiritlm_core.lm.model import CausalLM
 from spiritlm_core.lm.parallel import World
@@ -32,76 +41,168 @@ class RunState:
     """What a run must remember besides tensors."""
 
     vocabulary: str  # Vocabulary.fingerprint()
+    corpus: str  # Source.fingerprint()
     step: int = 0
     tokens: int = 0  # tokens trained on
     seconds: float = 0.0
     data: dict[str, Any] | None = None  # position in the stream of packed sequences
+    best_step: int | None = None  # the step with the lowest held-out loss
+    best_loss: float | None = None
     rows: list[dict[str, Any]] = field(default_factory=list)  # metrics
 
 
 class Checkpoints:
-    """The checkpoints of one run, below one folder; keeps the last few."""
+    """The checkpoints of one run, below one folder; keeps the last few and the best."""
 
-    def __init__(self, folder: Path, world: World, keep: int) -> None:
+    def __init__(self, folder: Path, world: World, compute: LmCompute) -> None:
+        """Every rank must call this."""
         self.folder = folder
         self.world = world
-        self.keep = keep
+        self.keep = compute.keep_checkpoints
+        wanted = compute.async_checkpoints
+        self._asynchronous = world.device.type == "cuda" if wanted is None else wanted
+        # collectives of the writing thread must not meet those of the training loop
+        self._group = world.cpu_group() if self._asynchronous else None
+        self._writing: tuple[Path, Future[Any]] | None = None
 
     def latest(self) -> Path | None:
         """The complete checkpoint with the highest step, if any."""
         complete = self._complete()
         return complete[-1] if complete else None
 
+    def at(self, step: int) -> Path:
+        """Where the checkpoint of `step` lies."""
+        return self.folder / f"step-{step:08d}"
+
     def _complete(self) -> list[Path]:
         return sorted(state.parent for state in self.folder.glob(f"step-*/{_STATE}"))
 
-    def save(self, model: CausalLM, optimizer: torch.optim.Optimizer, state: RunState) -> Path:
-        """Write a checkpoint; every rank must call this. Older ones beyond `keep` are deleted afterwards."""
-        path = self.folder / f"step-{state.step:08d}"
+    def save(self, lm: CausalLM, optimizer: torch.optim.Optimizer, state: RunState) -> Path:
+        """Write a checkpoint; every rank must call this. Older ones beyond `keep` are deleted afterwards.
+
+        With asynchronous checkpoints the tensors are copied at once and written while training goes on.
+
+        Raises:
+            CheckpointError: it cannot be written, or the one before could not; earlier ones are as they were.
+        """
+        self.finish()
+        path = self.at(state.step)
+        with self._failing(path):
+            self._prepare(path, state)
+            tensors, record = _tensors(lm, optimizer), _record(state)
+            if not self._asynchronous:
+                save(tensors, checkpoint_id=str(path))
+                self._mark(path, record)
+            else:
+                future = async_save(tensors, checkpoint_id=str(path), process_group=self._group)
+                self._writing = path, _then(future, lambda: self._mark(path, record))
+        return path
+
+    def finish(self) -> None:
+        """Wait for a checkpoint that is being written. Raises CheckpointError if that failed."""
+        if self._writing is None:
+            return
+        (path, future), self._writing = self._writing, None
+        with self._failing(path):
+            future.result()
+
+    @contextmanager
+    def _failing(self, path: Path) -> Iterator[None]:
+        try:
+            yield
+        except (Exception, CheckpointException) as error:  # the latter is a bare BaseException
+            shutil.rmtree(path, ignore_errors=True)  # on a full disk, half of it is in the way
+            raise CheckpointError(
+                f"{path}: the checkpoint cannot be written: {_last_line(error)}. Free some space there, or name another "
+                f"folder, and start again; the last good checkpoint is {self.latest() or 'not written yet'}"
+            ) from error
+
+    def _prepare(self, path: Path, state: RunState) -> None:
+        """All but the tensors and the mark."""
         if self.world.first:
             shutil.rmtree(path, ignore_errors=True)  # a killed attempt may have left half of it
             path.mkdir(parents=True)
         self.world.barrier()
-        save(_tensors(model, optimizer), checkpoint_id=str(path))
         torch.save(_random_state(), path / f"random-{self.world.rank}.pt")
+        if self.world.first and state.rows:
+            pq.write_table(pa.Table.from_pylist(state.rows), path / "metrics.parquet")
         self.world.barrier()
-        if self.world.first:
-            self._complete_with(path, state)
-        return path
 
-    def _complete_with(self, path: Path, state: RunState) -> None:
-        record = asdict(state)
-        rows = record.pop("rows")
-        if rows:
-            pq.write_table(pa.Table.from_pylist(rows), path / "metrics.parquet")
+    def _mark(self, path: Path, record: dict[str, Any]) -> None:
+        """Declare a checkpoint complete, and delete those that are no longer kept."""
+        if not self.world.first:
+            return
         part = path / f"{_STATE}.part"
         part.write_text(json.dumps(record, indent=1), encoding="utf-8")
         part.replace(path / _STATE)
+        best = None if record["best_step"] is None else self.at(record["best_step"])
         for old in self._complete()[: -self.keep]:
-            (old / _STATE).unlink()  # first the mark, so that a kill leaves no half checkpoint that counts
-            shutil.rmtree(old, ignore_errors=True)
+            if old != best:
+                (old / _STATE).unlink()  # first the mark, so that a kill leaves no half checkpoint that counts
+                shutil.rmtree(old, ignore_errors=True)
 
-    def restore(self, path: Path, model: CausalLM, optimizer: torch.optim.Optimizer, vocabulary: str) -> RunState:
+    def restore(self, path: Path, lm: CausalLM, optimizer: torch.optim.Optimizer, expected: RunState) -> RunState:
         """Load `path` into model, optimiser and random state; returns the rest.
 
         Raises:
-            CheckpointError: incomplete or damaged, for another model shape, or for another vocabulary.
+            CheckpointError: incomplete or damaged, for another model shape, another vocabulary or another corpus.
         """
         state = read_state(path)
-        if state.vocabulary != vocabulary:
-            raise CheckpointError(
-                f"{path}: was trained with vocabulary {state.vocabulary[:12]}, this run has {vocabulary[:12]}"
-            )
-        tensors = _tensors(model, optimizer)
+        _check(path, state, expected)
+        tensors = _tensors(lm, optimizer)
         try:
             load(tensors, checkpoint_id=str(path))
         except (Exception, CheckpointException) as error:  # the latter is a bare BaseException
             raise CheckpointError(f"{path}: cannot be loaded into this model: {_last_line(error)}") from error
-        set_state_dict(model, optimizer, model_state_dict=tensors["model"], optim_state_dict=tensors["optimizer"])
+        set_state_dict(lm, optimizer, model_state_dict=tensors["model"], optim_state_dict=tensors["optimizer"])
         random = path / f"random-{self.world.rank}.pt"
         if random.exists():  # absent when the number of ranks has grown
             _set_random_state(torch.load(random, weights_only=True))
         return state
+
+    def restore_weights(self, path: Path, lm: CausalLM) -> None:
+        """Load the weights of `path` alone. Raises CheckpointError."""
+        weights = {"model": get_model_state_dict(lm)}
+        try:
+            load(weights, checkpoint_id=str(path))
+        except (Exception, CheckpointException) as error:
+            raise CheckpointError(f"{path}: cannot be loaded into this model: {_last_line(error)}") from error
+        set_model_state_dict(lm, weights["model"])
+
+
+def _check(path: Path, state: RunState, expected: RunState) -> None:
+    if state.vocabulary != expected.vocabulary:
+        raise CheckpointError(
+            f"{path}: was trained with vocabulary {state.vocabulary[:12]}, this run has {expected.vocabulary[:12]}"
+        )
+    if state.corpus != expected.corpus:
+        raise CheckpointError(
+            f"{path}: its place in the data is one in corpus {state.corpus[:12]}, this run reads {expected.corpus[:12]}. "
+            "To train its weights on other data, publish that model and name its folder in lm.base"
+        )
+
+
+def _record(state: RunState) -> dict[str, Any]:
+    record = asdict(state)
+    del record["rows"]
+    return record
+
+
+def _then(future: Any, work: Callable[[], None]) -> Future[Any]:
+    """A future that is done when `work` is, which runs behind `future` in its thread."""
+    done: Future[Any] = Future()
+
+    def finish(finished: Any) -> None:
+        try:
+            finished.result()
+            work()
+        except BaseException as error:  # noqa: BLE001 - handed to who waits
+            done.set_exception(error)
+        else:
+            done.set_result(None)
+
+    getattr(future, "upload_completion", future).add_done_callback(finish)
+    return done
 
 
 def read_state(path: Path) -> RunState:

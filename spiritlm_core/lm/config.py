@@ -52,6 +52,21 @@ class OptimizerConfig(FrozenConfig):
     clip_norm: float = Field(1.0, gt=0, description="The global gradient norm is clipped to this value")
 
 
+class LoraConfig(FrozenConfig):
+    """Low-rank adapters (arXiv 2106.09685) in place of training all weights."""
+
+    rank: int = Field(16, ge=1, le=1024, description="Rank of the adapters")
+    alpha: float = Field(32.0, gt=0, description="Adapters are scaled by alpha / rank")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout in front of the adapters")
+    targets: tuple[str, ...] | Literal["all-linear"] = Field(
+        "all-linear", description="Names of the layers with adapters, such as q_proj; all-linear: those of the blocks"
+    )
+    train_embeddings: bool = Field(False, description="Train input embedding and output layer as well, in full")
+    export: Literal["merged", "adapter"] = Field(
+        "merged", description="merged: an ordinary model; adapter: the adapters alone, as peft writes them"
+    )
+
+
 class LmConfig(FrozenConfig):
     """The language model: where it starts from, and how it is trained."""
 
@@ -72,7 +87,15 @@ class LmConfig(FrozenConfig):
     tokens_per_step: int = Field(2048, ge=1, description="Tokens of one optimiser step, over all workers")
     steps: int = Field(300, ge=1, description="Number of optimiser steps")
     precision: Precision = Field("auto", description="auto: bf16 arithmetic on a GPU, fp32 on a CPU; weights stay fp32")
-    activation_checkpointing: bool = Field(False, description="Recompute activations in the backward pass")
+    lora: LoraConfig | None = Field(None, description="Train low-rank adapters instead of all weights")
+    new_tokens_first: int = Field(
+        0, ge=0, description="Steps at the beginning in which only the rows of new tokens are trained"
+    )
+    validate_every: int = Field(100, ge=1, description="Steps between two looks at held-out sequences")
+    validation_sequences: int = Field(16, ge=0, description="Held-out sequences looked at; 0: none")
+    export: Literal["last", "best"] = Field(
+        "last", description="The model that is written: that of the last step, or of the lowest held-out loss"
+    )
     seed: int = Field(0, ge=0, description="Seed of the initial weights and of the data order")
 
 
@@ -107,8 +130,16 @@ class LmCompute(FrozenConfig):
     checkpoint_every: int = Field(100, ge=1, description="Steps between two checkpoints")
     keep_checkpoints: int = Field(2, ge=1, description="How many of the last checkpoints are kept")
     log_every: int = Field(10, ge=1, description="Steps between two rows of metrics and two progress reports")
-    compile: bool = Field(False, description="torch.compile the transformer blocks")
-    attention: Literal["sdpa", "flash_attention_2"] = Field(
-        "sdpa", description="sdpa runs everywhere; flash_attention_2 needs a GPU and the flash-attn package"
+    compile: bool = Field(False, description="torch.compile the transformer blocks; needs a C++ compiler on a CPU")
+    attention: Literal["documents", "sdpa", "flash_attention_2"] = Field(
+        "documents",
+        description="documents: no work across documents, everywhere; sdpa: a mask; flash_attention_2: that package",
+    )
+    activation_checkpointing: Literal["none", "selective", "full"] = Field(
+        "none",
+        description="Activations computed again in the backward pass: none, all but matrix products and attention, all",
+    )
+    async_checkpoints: bool | None = Field(
+        None, description="Write checkpoints while training goes on; null: on GPUs, where it costs no computing time"
     )
     retries: int = Field(3, ge=0, description="How often dead workers are replaced before the run stops")

@@ -4,37 +4,47 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Self
 
 import numpy as np
 import torch
 
+from spiritlm_core.lm.attention import Documents
 from spiritlm_core.lm.errors import TokenRangeError
 from spiritlm_core.tokens.corpus import STREAMS
-from spiritlm_core.tokens.pack import Packed
+from spiritlm_core.tokens.pack import PADDING, Packed
 
 IGNORED = -100
-"""Target of a position without a next token in its document."""
+"""Target of a position without a next token in its document, or whose next token the loss does not count."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Packed sequences as arrays, all of shape [sequences, length].
+    """Packed sequences of one forward pass. P positions predict a token that the loss counts.
 
     Attributes:
-        input_ids: int64 token ids.
-        document_ids: int64, equal within a document; padding has an id of its own.
-        targets: int64, the next token of the same document, else `IGNORED`.
-        streams: int64, index into `STREAMS`; -1 for padding.
+        input_ids: int64[sequences, length].
+        document_ids: int64[sequences, length], different in every document of the batch; padding is a document, too.
+        position_ids: int64[sequences, length], from 0 in each document.
+        predicting: int64[P], the positions in the flattened batch.
+        answers: int64[P], the tokens that they predict.
+        streams: int64[P], their streams, as indices into `STREAMS`.
+        tokens: tokens without padding.
+        documents: bounds of the documents in the flattened batch.
     """
 
     input_ids: torch.Tensor
     document_ids: torch.Tensor
-    targets: torch.Tensor
+    position_ids: torch.Tensor
+    predicting: torch.Tensor
+    answers: torch.Tensor
     streams: torch.Tensor
+    tokens: int
+    documents: Documents
 
     @classmethod
     def of(cls, packed: Sequence[Packed], vocabulary_size: int) -> Batch:
@@ -44,41 +54,71 @@ class Batch:
             TokenRangeError: an id is negative or not below `vocabulary_size`.
         """
         ids = np.stack([item.input_ids for item in packed]).astype(np.int64)
-        documents = np.stack([item.document_ids for item in packed]).astype(np.int64)
-        if ids.min() < 0 or ids.max() >= vocabulary_size:
-            wrong = int(ids.max() if ids.max() >= vocabulary_size else ids.min())
-            raise TokenRangeError(
-                f"token id {wrong} in the training sequences, but the vocabulary has ids 0 to {vocabulary_size - 1}: "
-                "the sequences were made with another tokenizer or vocabulary"
-            )
-        streams = np.stack([_stream_codes(item) for item in packed])
-        targets = np.full_like(ids, IGNORED)
-        same = (documents[:, 1:] == documents[:, :-1]) & (streams[:, :-1] >= 0)
-        targets[:, :-1][same] = ids[:, 1:][same]
-        return cls(*(torch.from_numpy(array) for array in (ids, documents, targets, streams)))
+        _check_range(ids, vocabulary_size)
+        documents = _document_ids(packed)
+        targets = _targets(ids, documents, packed).ravel()
+        predicting = np.flatnonzero(targets != IGNORED)
+        streams = np.stack([_stream_codes(item) for item in packed]).ravel()
+        arrays = (ids, documents, _positions(documents), predicting, targets[predicting], streams[predicting])
+        tokens = int((streams >= 0).sum())
+        return cls(*(torch.from_numpy(array) for array in arrays), tokens, Documents.of(documents.ravel()))
 
     def __len__(self) -> int:
         """Number of sequences."""
         return self.input_ids.shape[0]
 
-    def split(self, size: int) -> Iterator[Batch]:
-        """Micro-batches of at most `size` sequences."""
-        tensors = (self.input_ids, self.document_ids, self.targets, self.streams)
-        for parts in zip(*(torch.split(tensor, size) for tensor in tensors), strict=True):
-            yield Batch(*parts)
-
     def to(self, device: torch.device) -> Batch:
         """The batch on `device`."""
         if device.type == "cpu":
             return self
-        tensors = (self.input_ids, self.document_ids, self.targets, self.streams)
-        return Batch(*(tensor.to(device, non_blocking=True) for tensor in tensors))
+        names = ("input_ids", "document_ids", "position_ids", "predicting", "answers", "streams")
+        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in names}
+        return replace(self, **moved, documents=self.documents.to(device))
 
     def counts(self) -> torch.Tensor:
         """int64[len(STREAMS) + 1]: predicted tokens of each stream, then all tokens but padding."""
-        predicted = self.targets != IGNORED
-        streams = [((self.streams == code) & predicted).sum() for code in range(len(STREAMS))]
-        return torch.stack([*streams, (self.streams >= 0).sum()])
+        streams = [int((self.streams == code).sum()) for code in range(len(STREAMS))]
+        return torch.tensor([*streams, self.tokens])
+
+    def mask(self) -> torch.Tensor:
+        """bool[sequences, 1, length, length]: True where a query may look, at itself and earlier in its document."""
+        ids = self.document_ids
+        same = ids[:, None, :, None] == ids[:, None, None, :]
+        return same & torch.ones(same.shape[-2:], dtype=torch.bool, device=same.device).tril()
+
+
+def _check_range(ids: np.ndarray, size: int) -> None:
+    if ids.min() < 0 or ids.max() >= size:
+        wrong = int(ids.max() if ids.max() >= size else ids.min())
+        raise TokenRangeError(
+            f"token id {wrong} in the training sequences, but the vocabulary has ids 0 to {size - 1}: "
+            "the sequences were made with another tokenizer or vocabulary"
+        )
+
+
+def _document_ids(packed: Sequence[Packed]) -> np.ndarray:
+    """int64[sequences, length], no id twice; padding has the first of each sequence."""
+    ids = np.stack([item.document_ids for item in packed]).astype(np.int64)
+    return ids - PADDING + np.arange(len(packed))[:, None] * (ids.shape[1] + 1)
+
+
+def _targets(ids: np.ndarray, documents: np.ndarray, packed: Sequence[Packed]) -> np.ndarray:
+    """int64[sequences, length]: the next token of the same document, where the loss counts it."""
+    counted = documents[:, 1:] == documents[:, :-1]
+    for row, item in enumerate(packed):
+        counted[row] &= item.document_ids[1:] != PADDING
+        if item.predicted is not None:
+            counted[row] &= item.predicted[1:]
+    targets = np.full_like(ids, IGNORED)
+    targets[:, :-1][counted] = ids[:, 1:][counted]
+    return targets
+
+
+def _positions(documents: np.ndarray) -> np.ndarray:
+    """Positions that start from 0 in each document."""
+    places = np.broadcast_to(np.arange(documents.shape[1]), documents.shape)
+    starts = np.diff(documents, axis=1, prepend=-1) != 0
+    return places - np.maximum.accumulate(np.where(starts, places, 0), axis=1)
 
 
 def _stream_codes(packed: Packed) -> np.ndarray:
@@ -88,50 +128,36 @@ def _stream_codes(packed: Packed) -> np.ndarray:
     return found
 
 
-def position_ids(document_ids: torch.Tensor) -> torch.Tensor:
-    """Positions that start from 0 in each document, int64[sequences, length]."""
-    places = torch.arange(document_ids.shape[1], device=document_ids.device).expand_as(document_ids)
-    starts = torch.ones_like(document_ids, dtype=torch.bool)
-    starts[:, 1:] = document_ids[:, 1:] != document_ids[:, :-1]
-    return places - torch.where(starts, places, 0).cummax(dim=1).values
-
-
-def causal_document_mask(document_ids: torch.Tensor) -> torch.Tensor:
-    """bool[sequences, 1, length, length]: True where a query may look, at itself and earlier tokens of its document."""
-    same = document_ids[:, None, :, None] == document_ids[:, None, None, :]
-    return same & torch.ones(same.shape[-2:], dtype=torch.bool, device=same.device).tril()
-
-
-def model_inputs(batch: Batch, attention: str) -> dict[str, Any]:
-    """Arguments of the model's forward pass, with no attention across documents.
-
-    ``sdpa`` gets a block-diagonal causal mask. ``flash_attention_2`` gets all sequences laid out in one row, from
-    whose positions transformers derives the document bounds of the variable-length kernel; no mask is ever built.
-    """
-    positions = position_ids(batch.document_ids)
-    if attention == "flash_attention_2":
-        return {"input_ids": batch.input_ids.reshape(1, -1), "position_ids": positions.reshape(1, -1)}
-    mask = causal_document_mask(batch.document_ids)
-    return {"input_ids": batch.input_ids, "position_ids": positions, "attention_mask": mask}
-
-
 @dataclass(frozen=True)
 class Step:
     """The data of one optimiser step.
 
     Attributes:
-        batch: this rank's part.
+        parts: this rank's share, in micro-batches.
         state: where the stream of packed sequences stands after this step, the same place on every rank; JSON-able.
     """
 
-    batch: Batch
+    parts: tuple[Batch, ...]
     state: dict[str, Any]
 
+    def counts(self) -> torch.Tensor:
+        """As :meth:`Batch.counts`."""
+        return torch.stack([part.counts() for part in self.parts]).sum(dim=0)
 
-def steps(source: Iterator[tuple[Packed, dict[str, Any]]], vocabulary_size: int, sequences: int) -> Iterator[Step]:
-    """Group a stream of packed sequences into steps of so many `sequences`."""
+
+def steps(
+    source: Iterator[tuple[Packed, dict[str, Any]]], vocabulary_size: int, sequences: int, micro_batch: int
+) -> Iterator[Step]:
+    """Group a stream of packed sequences into steps of so many `sequences`, a `micro_batch` in one forward pass."""
     while taken := list(islice(source, sequences)):
-        yield Step(Batch.of([packed for packed, _ in taken], vocabulary_size), taken[-1][1])
+        yield Step(tuple(batches([item for item, _ in taken], vocabulary_size, micro_batch)), taken[-1][1])
+
+
+def batches(packed: Iterable[Packed], vocabulary_size: int, size: int) -> Iterator[Batch]:
+    """Batches of at most `size` sequences."""
+    source = iter(packed)
+    while taken := list(islice(source, size)):
+        yield Batch.of(taken, vocabulary_size)
 
 
 class Prefetch(Iterator[Step]):
@@ -141,6 +167,7 @@ class Prefetch(Iterator[Step]):
         self._source = source
         self._queue: queue.Queue[Step | BaseException] = queue.Queue(ahead)
         self._closed = threading.Event()
+        self.waited = 0.0  # seconds, for the last step
         self._thread = threading.Thread(target=self._run, name="prefetch", daemon=True)
         self._thread.start()
 
@@ -164,7 +191,9 @@ class Prefetch(Iterator[Step]):
 
     def __next__(self) -> Step:
         """The next step, waiting for it if need be."""
+        begun = time.monotonic()
         item = self._queue.get()
+        self.waited = time.monotonic() - begun
         if isinstance(item, BaseException):
             raise item
         return item

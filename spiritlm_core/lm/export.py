@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,46 +12,59 @@ import pyarrow.parquet as pq
 import torch
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
-from spiritlm_core.lm.config import ModelConfig
-from spiritlm_core.lm.model import CausalLM, padded_rows
-from spiritlm_core.lm.parallel import World
-from spiritlm_core.tokens.hf import save_tokenizer
+from spiritlm_core.lm.lora import merged, save_adapters
+from spiritlm_core.lm.model import CausalLM
+from spiritlm_core.lm.run import Run
+from spiritlm_core.tokens.hf import TOKENIZER_FILES, VOCABULARY_FILE, copy_files, save_tokenizer
 from spiritlm_core.tokens.vocabulary import Vocabulary
 
 
-def export_model(
-    model: CausalLM,
-    vocabulary: Vocabulary,
-    tokenizer: Path,
-    out: Path,
-    *,
-    world: World,
-    rows: Sequence[dict[str, Any]],
-    config: ModelConfig,
-) -> None:
+def export_model(run: Run) -> None:
     """Write a folder that ``AutoModelForCausalLM`` and ``AutoTokenizer`` load. Every rank must call this.
 
     It holds the weights (safetensors, bfloat16 if that was the arithmetic), the configurations, the full tokenizer,
-    ``vocabulary.json``, ``training.json`` (what was trained, and how) and ``metrics.parquet`` (one row per step).
+    ``vocabulary.json``, ``training.json`` (what was trained, and how), ``metrics.parquet`` (one row per step) and
+    ``tensorboard/``. With LoRA and ``export: adapter``, adapters of peft are in place of the weights.
     """
+    lm, out = run.job.config.lm, run.job.out
     weights: dict[str, Any] = get_model_state_dict(
-        model, options=StateDictOptions(full_state_dict=True, cpu_offload=True)
+        run.lm, options=StateDictOptions(full_state_dict=True, cpu_offload=True)
     )
-    if world.first:
+    if run.world.first:
         out.mkdir(parents=True, exist_ok=True)
-        _save_weights(model, weights, torch.bfloat16 if world.bf16 else torch.float32, out)
-        save_tokenizer(tokenizer, vocabulary, out)
-        record = {
-            "config": config.model_dump(mode="json"),
-            "vocabulary": vocabulary.fingerprint(),
-            "vocabulary_size": vocabulary.size,
-            "embedding_rows": padded_rows(vocabulary, config.lm.vocabulary_multiple),
-            "steps": config.lm.steps,
-            "tokens": rows[-1]["tokens"],
-        }
-        (out / "training.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
-        pq.write_table(pa.Table.from_pylist(list(rows)), out / "metrics.parquet")
-    world.barrier()
+        dtype = torch.bfloat16 if run.world.bf16 else torch.float32
+        if lm.lora is not None and lm.lora.export == "adapter":
+            save_adapters(run.lm, weights, lm, dtype, out)
+        else:
+            _save_weights(run.lm, merged(run.lm, weights), dtype, out)
+        _save_tokenizer(run.job.tokenizer, run.vocabulary, out)
+        _save_record(run, out)
+    run.world.barrier()
+
+
+def _save_tokenizer(folder: Path, vocabulary: Vocabulary, out: Path) -> None:
+    """The full tokenizer: as it is in a model's folder, extended by the speech tokens otherwise."""
+    if (folder / VOCABULARY_FILE).is_file():
+        copy_files((*TOKENIZER_FILES, VOCABULARY_FILE), folder, out)
+    else:
+        save_tokenizer(folder, vocabulary, out)
+
+
+def _save_record(run: Run, out: Path) -> None:
+    config, rows = run.job.config, run.state.rows
+    record = {
+        "config": config.model_dump(mode="json"),
+        "vocabulary": run.vocabulary.fingerprint(),
+        "vocabulary_size": run.vocabulary.size,
+        "embedding_rows": run.lm.get_input_embeddings().weight.shape[0],
+        "steps": config.lm.steps,
+        "tokens": rows[-1]["tokens"],
+    }
+    (out / "training.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+    pq.write_table(pa.Table.from_pylist(rows), out / "metrics.parquet")
+    board = run.job.work / "tensorboard"
+    if board.is_dir():
+        shutil.copytree(board, out / "tensorboard", dirs_exist_ok=True)
 
 
 def _save_weights(model: CausalLM, weights: dict[str, torch.Tensor], dtype: torch.dtype, out: Path) -> None:

@@ -10,6 +10,11 @@ from typing import Any, Self
 from spiritlm_core.lake.stage import Progress
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.lm.config import LmCompute, ModelConfig
+from spiritlm_core.lm.source import CorpusSource, Source
+
+
+STOP = "stop"
+"""A file of this name in the work folder asks the run to save and stop."""
 
 
 @dataclass(frozen=True)
@@ -19,8 +24,8 @@ class Job:
     Attributes:
         config: what is trained, and on which mix of sequences.
         compute: how it runs.
-        sequences: the table of sequences.
-        tokenizer: folder of the text tokenizer.
+        source: where training sequences come from.
+        tokenizer: folder of the text tokenizer, or of a model with its ``vocabulary.json``.
         base: local folder or ``.gguf`` file of the base model, None for a fresh Llama.
         work: checkpoints go here; shared by all ranks.
         out: the finished model goes here.
@@ -29,7 +34,7 @@ class Job:
 
     config: ModelConfig
     compute: LmCompute
-    sequences: TableView
+    source: Source
     tokenizer: Path
     base: Path | None
     work: Path
@@ -46,12 +51,12 @@ class Job:
         out: Path,
         work: Path,
     ) -> Self:
-        """The job of the stage ``model``: roles ``tokenizer`` and perhaps ``base``, table ``sequences``."""
+        """The job of the stage ``model``: roles ``tokenizer`` and perhaps ``base``, tables ``sequences`` and perhaps ``text``."""
         base = models.get("base")
         return cls(
             config=config,
             compute=compute,
-            sequences=tables["sequences"],
+            source=CorpusSource(tables["sequences"], config.tokens, tables.get("text")),
             tokenizer=Path(models["tokenizer"]),
             base=None if base is None else Path(base),
             work=work,

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
 from spiritlm_core.lm.config import LmConfig
+from spiritlm_core.tokens.hf import VOCABULARY_FILE, load_vocabulary
 from spiritlm_core.tokens.vocabulary import Vocabulary
 
 CausalLM: TypeAlias = Any
@@ -48,12 +49,31 @@ def build_model(
         model = _fresh_llama(config, vocabulary, context_length, attention)
     else:
         model = load_pretrained(base, attention)
-        extend_vocabulary(model, vocabulary, multiple=config.vocabulary_multiple, init=config.new_token_init)
+        if not _speaks(base, vocabulary):
+            extend_vocabulary(model, vocabulary, multiple=config.vocabulary_multiple, init=config.new_token_init)
         _extend_context(model, context_length, config.rope_base)
     for settings in (model.config, model.generation_config):
         settings.bos_token_id, settings.eos_token_id = vocabulary.bos, vocabulary.eos
         settings.pad_token_id = vocabulary.eos  # generate() wants one; padding is masked, so any id will do
     return model
+
+
+def _speaks(base: Path, vocabulary: Vocabulary) -> bool:
+    """Whether a base model has been trained with this vocabulary already.
+
+    Raises:
+        SpiritLMError: with another one that has speech tokens, too.
+    """
+    if not (base / VOCABULARY_FILE).is_file():
+        return False
+    have = load_vocabulary(base)
+    if have.fingerprint() != vocabulary.fingerprint():
+        raise SpiritLMError(
+            f"{base} knows {have.hubert} [Hu], {have.pitch} [Pi] and {have.style} [St] tokens behind {have.text_size} text "
+            f"tokens, the sequences {vocabulary.hubert}, {vocabulary.pitch} and {vocabulary.style} behind "
+            f"{vocabulary.text_size}: use its own tokenizer and sizes of tokens.sequences"
+        )
+    return True
 
 
 def _fresh_llama(config: LmConfig, vocabulary: Vocabulary, context_length: int, attention: str) -> CausalLM:
@@ -74,14 +94,14 @@ def _fresh_llama(config: LmConfig, vocabulary: Vocabulary, context_length: int, 
     return LlamaForCausalLM(llama)  # type: ignore[no-untyped-call]
 
 
-def load_pretrained(path: Path, attention: str = "sdpa") -> CausalLM:
-    """Load a causal LM in float32 from a Hugging Face folder or a ``.gguf`` file, without a network.
+def load_pretrained(path: Path, attention: str = "sdpa", dtype: torch.dtype = torch.float32) -> CausalLM:
+    """Load a causal LM, in float32 unless told otherwise, from a Hugging Face folder or a ``.gguf`` file, offline.
 
     Raises:
         ModelReferenceError: there is no such file or folder, transformers cannot load it, or weights are missing
             (transformers would draw them at random and go on).
     """
-    options: dict[str, Any] = {"attn_implementation": attention, "local_files_only": True, "dtype": torch.float32}
+    options: dict[str, Any] = {"attn_implementation": attention, "local_files_only": True, "dtype": dtype}
     folder = path
     if path.is_file() and path.suffix == ".gguf":
         folder, options["gguf_file"] = path.parent, path.name

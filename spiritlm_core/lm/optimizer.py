@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,7 +12,7 @@ from spiritlm_core.lm.config import OptimizerConfig
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """AdamW (decoupled weight decay, arXiv 1711.05101); gains and biases are not decayed."""
+    """Fused AdamW (decoupled weight decay, arXiv 1711.05101); gains and biases are not decayed."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
@@ -22,6 +23,7 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Ad
         lr=config.learning_rate,
         betas=(config.beta1, config.beta2),
         eps=config.epsilon,
+        fused=True,
     )
 
 
@@ -48,6 +50,39 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
     """Use `value` for the next step of every parameter group."""
     for group in optimizer.param_groups:
         group["lr"] = value
+
+
+def keep_new_rows(lm: Any, first: int, optimizer: torch.optim.Optimizer) -> None:
+    """Leave gradients to the embedding rows from `first` on alone, and switch weight decay off.
+
+    What has no gradient is not updated, and what has a zero gradient and no past neither: all other weights stay as they
+    are, bit for bit.
+    """
+    tables = {id(layer.weight): layer.weight for layer in (lm.get_input_embeddings(), lm.get_output_embeddings())}
+    for parameter in lm.parameters():
+        if id(parameter) not in tables:
+            parameter.grad = None
+    for table in tables.values():
+        if table.grad is not None:
+            table.grad.mul_(_from_row(first, table))
+    for group in optimizer.param_groups:
+        group["weight_decay"] = 0.0
+
+
+def _from_row(first: int, table: torch.Tensor) -> torch.Tensor:
+    """float[rows, 1], 1 from row `first` on; shared out to the ranks as `table` is."""
+    rows = (torch.arange(table.shape[0], device=table.device) >= first).to(table.dtype)[:, None]
+    mesh = getattr(table, "device_mesh", None)
+    if mesh is None:
+        return rows
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(rows, mesh, table.placements)  # type: ignore[attr-defined]
+
+
+def set_weight_decay(optimizer: torch.optim.Optimizer, value: float) -> None:
+    """Use `value` for the group of matrices, which comes first."""
+    optimizer.param_groups[0]["weight_decay"] = value
 
 
 def clip_gradients(model: nn.Module, limit: float) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -13,6 +14,7 @@ from torch import nn
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.lm.config import LmCompute, Precision
 from spiritlm_core.lm.model import CausalLM
+from spiritlm_core.lm.objective import Objective
 
 
 @dataclass(frozen=True)
@@ -44,32 +46,32 @@ class World:
         """Whether this is the rank that writes files and reports."""
         return self.rank == 0
 
-    def place(self, model: CausalLM, *, checkpoint_activations: bool, compile_blocks: bool) -> CausalLM:
+    def place(self, objective: Objective, compute: LmCompute) -> Objective:
         """Put the model on this rank's device, sharded over the ranks (FSDP2) if there are several."""
-        if checkpoint_activations:
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        if compile_blocks:
-            for block in _blocks(model):
+        if compute.activation_checkpointing != "none":
+            recompute_activations(objective.lm, selective=compute.activation_checkpointing == "selective")
+        if compute.compile:
+            for block in blocks(objective.lm):
                 block.compile()  # type: ignore[no-untyped-call]
         if self.size == 1:
-            return model.to(self.device)
-        return self._shard(model)
+            return objective.to(self.device)
+        return self._shard(objective)
 
-    def _shard(self, model: CausalLM) -> CausalLM:
+    def _shard(self, objective: Objective) -> Objective:
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
         mesh = init_device_mesh(self.device.type, (self.size,))
         dtype = torch.bfloat16 if self.bf16 else None
         policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
-        for block in _blocks(model):
+        for block in blocks(objective.lm):
             fully_shard(block, mesh=mesh, mp_policy=policy)
-        fully_shard(model, mesh=mesh, mp_policy=policy)
-        for module in model.modules():
+        fully_shard(objective, mesh=mesh, mp_policy=policy)
+        for module in objective.modules():
             if isinstance(module, FSDPModule):  # gradients summed, not averaged: the loss is already a mean over all
                 module.set_force_sum_reduction_for_comms(True)  # ranks' tokens; and gloo would sum them anyway
                 module.set_gradient_divide_factor(1.0)
-        return model
+        return objective
 
     def arithmetic(self) -> AbstractContextManager[object]:
         """The context of a forward pass: bfloat16 products if asked for, float32 weights in any case."""
@@ -83,13 +85,41 @@ class World:
             dist.all_reduce(values)
         return values
 
+    def cpu_group(self) -> dist.ProcessGroup | None:
+        """A group of all ranks for collectives on the CPU that another thread starts; every rank must call this."""
+        return dist.new_group(backend="gloo") if self.size > 1 else None
+
     def barrier(self) -> None:
         """Wait for all ranks."""
         if self.size > 1:
             dist.barrier()
 
 
-def _blocks(model: CausalLM) -> nn.ModuleList:
+def blocks(model: CausalLM) -> nn.ModuleList:
     """The transformer blocks of a Hugging Face causal LM."""
     lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
     return max(lists, key=len)
+
+
+def recompute_activations(model: CausalLM, *, selective: bool) -> None:
+    """Keep only the inputs of each block for the backward pass; `selective` also what is expensive to compute.
+
+    Selective checkpointing keeps the results of matrix products and of attention, and computes the cheap operations
+    between them again (arXiv 2205.05198, section 5).
+    """
+    options: dict[str, Any] = {"use_reentrant": False}
+    if selective:
+        options["context_fn"] = _keep_expensive
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
+
+
+def _keep_expensive() -> Any:
+    from torch.utils.checkpoint import create_selective_checkpoint_contexts
+
+    return create_selective_checkpoint_contexts([op.default for op in _expensive() if op is not None])
+
+
+def _expensive() -> list[Any]:
+    kernels = ("flash_attention", "flash_attention_for_cpu", "efficient_attention", "cudnn_attention")
+    attention = [getattr(torch.ops.aten, f"_scaled_dot_product_{kernel}", None) for kernel in kernels]
+    return [torch.ops.aten.mm, torch.ops.aten.addmm, *attention]

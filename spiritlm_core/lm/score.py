@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from spiritlm_core.lm.data import IGNORED, Batch
+from spiritlm_core.lm.data import batches
 from spiritlm_core.lm.model import CausalLM
-from spiritlm_core.lm.train import token_losses
+from spiritlm_core.lm.objective import Objective
 from spiritlm_core.tokens.corpus import STREAMS
 from spiritlm_core.tokens.pack import Packed
 from spiritlm_core.tokens.vocabulary import Vocabulary
@@ -51,28 +51,14 @@ def stream_losses(
     Raises:
         TokenRangeError: an id is not in `vocabulary`.
     """
-    model.eval()
+    objective = Objective(model, "sdpa").eval()
     device = next(model.parameters()).device
     nats, codes, speech = [], [], []
-    for batch in _batches(packed, vocabulary.size, batch_size):
-        moved = batch.to(device)
-        losses = token_losses(model, moved).cpu()
-        predicted = batch.targets != IGNORED
-        nats.append(losses[predicted].double().numpy())
-        codes.append(batch.streams[predicted].numpy())
-        speech.append(vocabulary.is_speech(batch.targets[predicted].numpy()))
+    for batch in batches(packed, vocabulary.size, batch_size):
+        nats.append(objective(batch.to(device))[1].double().cpu().numpy())
+        codes.append(batch.streams.numpy())
+        speech.append(vocabulary.is_speech(batch.answers.numpy()))
     return _by_stream(*(np.concatenate(parts) if parts else np.empty(0) for parts in (nats, codes, speech)))
-
-
-def _batches(packed: Iterable[Packed], size: int, count: int) -> Iterable[Batch]:
-    held: list[Packed] = []
-    for item in packed:
-        held.append(item)
-        if len(held) == count:
-            yield Batch.of(held, size)
-            held = []
-    if held:
-        yield Batch.of(held, size)
 
 
 def _by_stream(nats: np.ndarray, codes: np.ndarray, speech: np.ndarray) -> dict[str, Loss]:

@@ -23,12 +23,14 @@ class Packed:
         document_ids: int32[length], 0, 1, … for each token's document; `PADDING` for the zeros.
         streams: Stream of each document.
         keys: recording_id of each document.
+        predicted: bool[length], the tokens that the loss counts; None for all of them.
     """
 
     input_ids: np.ndarray
     document_ids: np.ndarray
     streams: tuple[str, ...]
     keys: tuple[str, ...]
+    predicted: np.ndarray | None = None
 
     @property
     def tokens(self) -> int:

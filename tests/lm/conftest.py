@@ -11,6 +11,7 @@ import pytest
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.lm.config import ArchitectureConfig, LmCompute, LmConfig, ModelConfig, OptimizerConfig
 from spiritlm_core.lm.job import Job
+from spiritlm_core.lm.source import CorpusSource
 from spiritlm_core.tokens.config import TokensConfig
 from tests.lm import corpora
 
@@ -50,9 +51,11 @@ def parquet(table: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def job(table: pa.Table, tokenizer: Path, tmp_path: Path) -> Job:
+def job(parquet: Path, tokenizer: Path, tmp_path: Path) -> Job:
     compute = LmCompute(micro_batch=2, checkpoint_every=4, log_every=4)
-    return Job(tiny_config(), compute, TableView.of(table), tokenizer, None, tmp_path / "work", tmp_path / "out")
+    config = tiny_config()
+    source = CorpusSource(TableView.of_files([parquet]), config.tokens)
+    return Job(config, compute, source, tokenizer, None, tmp_path / "work", tmp_path / "out")
 
 
 @pytest.fixture(scope="session")

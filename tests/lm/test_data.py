@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spiritlm_core.lm.config import LmConfig
-from spiritlm_core.lm.data import IGNORED, Batch, Prefetch, Step, model_inputs, position_ids, steps
+from spiritlm_core.lm.data import Batch, Prefetch, Step, steps
 from spiritlm_core.lm.errors import TokenRangeError
 from spiritlm_core.lm.model import build_model
-from spiritlm_core.lm.train import token_losses
+from spiritlm_core.lm.objective import Objective
 from spiritlm_core.tokens.corpus import STREAMS
 from spiritlm_core.tokens.documents import Document
 from spiritlm_core.tokens.pack import Packed, packed
@@ -31,25 +33,49 @@ lengths = st.lists(st.integers(1, 20), min_size=1, max_size=8).filter(lambda val
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.lists(lengths, min_size=1, max_size=3), st.sampled_from(["sdpa", "flash_attention_2"]))
+@given(st.lists(lengths, min_size=1, max_size=3), st.sampled_from(["documents", "sdpa", "flash_attention_2"]))
 def test_packed_losses_equal_those_of_documents_alone(rows: list[list[int]], layout: str) -> None:
-    """Both ways of keeping attention within a document, against no packing at all."""
-    model = MODEL.eval()
+    """All ways of keeping attention within a document, against no packing at all."""
     packs = [pack_of(row) for row in rows]
-    batch = Batch.of(packs, VOCABULARY.size)
+    objective = Objective(build_model(CONFIG, VOCABULARY, context_length=LENGTH), layout).eval()
     with torch.inference_mode():
-        together = token_losses(model, batch, layout)
-        for row, pack in enumerate(packs):
-            for number in range(len(pack.streams)):
-                ids = torch.from_numpy(pack.input_ids[pack.document_ids == number]).long()[None]
-                scores = model(input_ids=ids, use_cache=False).logits
-                alone = torch.nn.functional.cross_entropy(scores[0, :-1], ids[0, 1:], reduction="none")
-                here = together[row][torch.from_numpy(pack.document_ids == number)]
-                torch.testing.assert_close(here[:-1], alone, rtol=1e-4, atol=1e-5)
-                assert here[-1] == 0
+        _, nats = objective(Batch.of(packs, VOCABULARY.size))
+        torch.testing.assert_close(nats, torch.cat([alone(ids) for ids in documents_of(packs)]), rtol=1e-5, atol=1e-5)
 
 
-MODEL = build_model(LmConfig(architecture=TINY), VOCABULARY, context_length=LENGTH)
+def documents_of(packs: list[Packed]) -> list[torch.Tensor]:
+    return [
+        torch.from_numpy(pack.input_ids[pack.document_ids == number]).long()
+        for pack in packs
+        for number in range(len(pack.streams))
+    ]
+
+
+def alone(ids: torch.Tensor) -> torch.Tensor:
+    """Negative log-likelihoods of a document's tokens, by transformers' own forward pass."""
+    logits = MODEL(input_ids=ids[None], use_cache=False).logits
+    return torch.nn.functional.cross_entropy(logits[0, :-1], ids[1:], reduction="none")
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.lists(lengths, min_size=1, max_size=3))
+def test_gradients_of_packed_sequences_equal_those_of_documents_alone(rows: list[list[int]]) -> None:
+    packs = [pack_of(row) for row in rows]
+    model = build_model(CONFIG, VOCABULARY, context_length=LENGTH)
+    loss, nats = Objective(model)(Batch.of(packs, VOCABULARY.size), 0.25)
+    loss.backward()
+    MODEL.zero_grad()
+    expected = 0.25 * sum(alone(ids).sum() for ids in documents_of(packs))
+    torch.testing.assert_close(loss.detach(), torch.as_tensor(expected).detach())
+    torch.testing.assert_close(loss.detach(), 0.25 * nats.sum())
+    if nats.numel():
+        expected.backward()  # type: ignore[union-attr]
+        for (name, have), want in zip(model.named_parameters(), MODEL.parameters(), strict=True):
+            torch.testing.assert_close(have.grad, want.grad, rtol=1e-4, atol=1e-6, msg=name)
+
+
+CONFIG = LmConfig(architecture=TINY)
+MODEL = build_model(CONFIG, VOCABULARY, context_length=LENGTH)
 
 
 @given(lengths)
@@ -57,12 +83,12 @@ MODEL = build_model(LmConfig(architecture=TINY), VOCABULARY, context_length=LENG
 def test_targets_stay_in_their_document_and_positions_restart(row: list[int]) -> None:
     pack = pack_of(row)
     batch = Batch.of([pack], VOCABULARY.size)
-    predicted = batch.targets[0] != IGNORED
-    assert int(predicted.sum()) == sum(row) - len(row) == int(batch.counts()[:-1].sum())
+    where = batch.predicting.numpy()
+    assert len(where) == sum(row) - len(row) == int(batch.counts()[:-1].sum())
     assert int(batch.counts()[-1]) == sum(row)
-    where = np.flatnonzero(predicted.numpy())
-    assert (batch.targets[0].numpy()[where] == pack.input_ids[where + 1]).all()
-    positions = position_ids(batch.document_ids)[0].numpy()
+    assert (batch.answers.numpy() == pack.input_ids[where + 1]).all()
+    assert (pack.document_ids[where] == pack.document_ids[where + 1]).all()
+    positions = batch.position_ids[0].numpy()
     expected = [place for length in [*row, LENGTH - sum(row)] for place in range(length)]
     assert positions.tolist() == expected
 
@@ -76,11 +102,24 @@ def test_out_of_range_ids_are_a_clear_error() -> None:
             Batch.of([Packed(ids, pack.document_ids, pack.streams, pack.keys)], VOCABULARY.size)
 
 
-def test_flash_layout_has_one_row_and_no_mask() -> None:
-    batch = Batch.of([pack_of([5, 9]), pack_of([7])], VOCABULARY.size)
-    inputs = model_inputs(batch, "flash_attention_2")
-    assert inputs["input_ids"].shape == inputs["position_ids"].shape == (1, 2 * LENGTH)
-    assert "attention_mask" not in inputs
+@given(lengths, st.data())
+@settings(max_examples=30, deadline=None)
+def test_the_loss_counts_the_tokens_it_is_told_to(row: list[int], data: st.DataObject) -> None:
+    pack = pack_of(row)
+    chosen = np.array(data.draw(st.lists(st.booleans(), min_size=LENGTH, max_size=LENGTH)))
+    every, some = (
+        Batch.of([replace(pack, predicted=predicted)], VOCABULARY.size) for predicted in (None, chosen)
+    )
+    kept = chosen[every.predicting.numpy() + 1]
+    assert some.predicting.tolist() == every.predicting[torch.from_numpy(kept)].tolist()
+    assert some.tokens == every.tokens
+
+
+@given(lengths)
+@settings(max_examples=30, deadline=None)
+def test_pairs_are_those_that_the_mask_shows(row: list[int]) -> None:
+    batch = Batch.of([pack_of(row), pack_of([3])], VOCABULARY.size)
+    assert batch.documents.pairs == int(batch.mask().sum())
 
 
 def test_prefetch_keeps_order_hands_over_errors_and_stops() -> None:
@@ -89,7 +128,7 @@ def test_prefetch_keeps_order_hands_over_errors_and_stops() -> None:
             yield pack_of([number + 1]), {"at": number}
         raise ValueError("the disk is gone")
 
-    with Prefetch(steps(source(), VOCABULARY.size, 2), ahead=1) as data:  # type: ignore[arg-type]
+    with Prefetch(steps(source(), VOCABULARY.size, 2, 1), ahead=1) as data:  # type: ignore[arg-type]
         found: list[Step] = [next(data) for _ in range(3)]
         assert [step.state["at"] for step in found] == [1, 3, 5]
         with pytest.raises(ValueError, match="the disk is gone"):

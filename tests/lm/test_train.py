@@ -17,8 +17,10 @@ import yaml
 
 from spiritlm_core.lm.checkpoint import read_state
 from spiritlm_core.lm.config import LmCompute, OptimizerConfig
+from spiritlm_core.lm.data import Batch
 from spiritlm_core.lm.errors import CheckpointError, TokenRangeError, TrainingError
 from spiritlm_core.lm.job import Job
+from spiritlm_core.lm.objective import Objective
 from spiritlm_core.lm.optimizer import learning_rate
 from spiritlm_core.lm.train import train
 from spiritlm_core.tokens.config import SequencesConfig
@@ -148,18 +150,17 @@ class poisoned_after:  # noqa: N801 - reads as a sentence
         self.left = step - 12
 
     def __enter__(self) -> None:
-        import spiritlm_core.lm.train as module
+        self.real = Objective.forward
 
-        self.module, self.real = module, module.token_losses
+        def loss_or_nan(objective: Objective, batch: Batch, scale: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
+            self.left -= objective.training
+            loss, nats = self.real(objective, batch, scale)
+            return (loss, nats) if self.left >= 0 else (loss * float("nan"), nats * float("nan"))
 
-        def losses_or_nan(*arguments: Any) -> torch.Tensor:
-            self.left -= 1
-            return self.real(*arguments) * (float("nan") if self.left < 0 else 1.0)
-
-        module.token_losses = losses_or_nan
+        Objective.forward = loss_or_nan  # type: ignore[method-assign]
 
     def __exit__(self, *_: object) -> None:
-        self.module.token_losses = self.real
+        Objective.forward = self.real  # type: ignore[method-assign]
 
 
 def test_an_explicit_checkpoint_that_cannot_be_loaded_is_an_error(job: Job) -> None:
@@ -187,7 +188,7 @@ def test_another_vocabulary_is_refused(job: Job) -> None:
 
 
 def test_ids_beyond_the_vocabulary_are_refused(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    import spiritlm_core.lm.train as module
+    import spiritlm_core.lm.source as module
 
     def spoilt(*arguments: Any, **options: Any) -> Any:
         for pack, state in real(*arguments, **options):
@@ -240,8 +241,10 @@ def test_accumulation_does_not_change_the_step(job: Job) -> None:
 
 
 def test_activation_checkpointing_and_bf16_run(job: Job) -> None:
-    config = tiny_config(steps=3, activation_checkpointing=True, precision="bf16")
-    run(replace(job, config=config))
+    config = tiny_config(steps=3, precision="bf16")
+    for kind in ("selective", "full"):
+        compute = job.compute.model_copy(update={"activation_checkpointing": kind})
+        run(replace(job, config=config, compute=compute, work=job.work.parent / kind))
     assert len(losses(job.out)) == 3
     record = json.loads((job.out / "config.json").read_text())
     assert record["architectures"] == ["LlamaForCausalLM"]

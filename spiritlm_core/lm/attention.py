@@ -1,0 +1,244 @@
+"""Causal attention within documents that lie end to end in one row: no mask, no work across documents.
+
+Registered with transformers as `DOCUMENTS`, for any model whose layers hand keyword arguments on to the attention.
+On the CPU, documents of like length are padded on the right and share one call: a causal query never sees what
+lies to its right, so padding needs no mask. On a GPU a variable-length kernel does the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from inspect import signature
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+DOCUMENTS = "spiritlm_documents"
+_ALIKE = 0.75  # documents that share a call are at least this long, as a share of the longest
+
+
+@dataclass(frozen=True)
+class Documents:
+    """Where documents lie in a row of N tokens; made once for all layers.
+
+    Attributes:
+        offsets: int32[D + 1], the first token of each document, then N.
+        longest: tokens of the longest document.
+        groups: (documents, length) of each group that shares a call. Empty on a GPU.
+        gather: int64[G], token of each slot of all groups, one after the other; N in slots that pad.
+        scatter: int64[N], slot of each token.
+        cached: the mask of flex attention, once it is made.
+    """
+
+    offsets: torch.Tensor
+    longest: int
+    groups: tuple[tuple[int, int], ...]
+    gather: torch.Tensor
+    scatter: torch.Tensor
+    cached: list[Any] = field(default_factory=list, compare=False)
+
+    @classmethod
+    def of(cls, document_ids: np.ndarray) -> Documents:
+        """From int[N] ids that change where a document begins."""
+        starts = np.flatnonzero(np.diff(document_ids, prepend=document_ids[0] - 1))
+        offsets = np.append(starts, len(document_ids))
+        lengths = np.diff(offsets)
+        gather, groups = [], []
+        for members in _alike(lengths):
+            size = int(lengths[members].max())
+            slots = np.arange(size)
+            gather.append(np.where(slots < lengths[members, None], starts[members, None] + slots, len(document_ids)))
+            groups.append((len(members), size))
+        flat = np.concatenate([part.ravel() for part in gather])
+        used = flat < len(document_ids)
+        scatter = np.empty(len(document_ids), np.int64)
+        scatter[flat[used]] = np.flatnonzero(used)
+        tensors = (torch.from_numpy(array) for array in (flat.astype(np.int64), scatter))
+        return cls(torch.from_numpy(offsets.astype(np.int32)), int(lengths.max()), tuple(groups), *tensors)
+
+    def to(self, device: torch.device) -> Documents:
+        """The bounds on `device`; a GPU needs no groups."""
+        if device.type == "cpu":
+            return self
+        none = self.gather[:0]
+        return Documents(self.offsets.to(device, non_blocking=True), self.longest, (), none, none)
+
+    @property
+    def pairs(self) -> int:
+        """Pairs of a query and a key that it sees."""
+        lengths = self.offsets.diff().long()
+        return int((lengths * (lengths + 1) // 2).sum())
+
+
+def _alike(lengths: np.ndarray) -> list[np.ndarray]:
+    """Groups of documents, longest first, of at least `_ALIKE` the length of the longest of their group."""
+    order = np.argsort(-lengths, kind="stable")
+    cuts, first = [], 0
+    for at, length in enumerate(lengths[order].tolist()):
+        if length < _ALIKE * lengths[order[first]] and lengths[order[first]] > 16:
+            cuts.append(at)
+            first = at
+    return np.split(order, cuts)
+
+
+class _Take(torch.autograd.Function):
+    """Rows of `x` [n, …] in another order, zeros where the index is n; `back` is the inverse order.
+
+    No row is taken twice, so that the gradient is taken the same way back, without a sum.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, index: torch.Tensor, back: torch.Tensor) -> torch.Tensor:  # noqa: D102
+        ctx.save_for_backward(index, back)
+        return _rows(x, index)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:  # noqa: D102
+        _, back = ctx.saved_tensors
+        return _rows(gradient, back), None, None
+
+
+def _rows(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    outside = index >= len(x)
+    taken = x.index_select(0, index.clamp(max=len(x) - 1))
+    return taken.masked_fill_(outside.view(-1, *[1] * (x.ndim - 1)), 0) if bool(outside.any()) else taken
+
+
+def documents_attention(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,  # noqa: ARG001 - part of the interface; the documents say it all
+    scaling: float | None = None,
+    dropout: float = 0.0,  # noqa: ARG001
+    *,
+    documents: Documents,
+    sliding_window: int | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """The attention function of transformers' interface.
+
+    Args:
+        module: the attention layer.
+        query: float[1, heads, N, width]; `key` and `value` perhaps with fewer heads.
+        key: as `query`.
+        value: as `query`.
+        attention_mask: ignored.
+        scaling: of the scores; by default width^-0.5.
+        dropout: ignored; the models trained here have none.
+        documents: bounds of the documents in the N tokens.
+        sliding_window: keys a query sees, if fewer than all before it.
+
+    Returns:
+        float[1, N, heads, width].
+
+    Raises:
+        NotImplementedError: a sliding window is shorter than a document.
+    """
+    if sliding_window is not None and sliding_window < documents.longest:
+        raise NotImplementedError(
+            f"{type(module).__name__} slides a window of {sliding_window} tokens over documents of up to "
+            f"{documents.longest}: set compute.training.attention to sdpa"
+        )
+    rows = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]
+    attend = _on_gpu if query.is_cuda else _on_cpu
+    return attend(*rows, scaling, documents)[None], None
+
+
+def _on_cpu(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None, documents: Documents
+) -> torch.Tensor:
+    """float[N, heads, width] each, to float[N, heads, width]."""
+    whole = len(documents.groups) == 1 and documents.groups[0][0] == 1
+    gather, scatter = documents.gather, documents.scatter
+    slots = [x if whole else _Take.apply(x, gather, scatter) for x in (query, key, value)]
+    sizes = [members * length for members, length in documents.groups]
+    parts = zip(*(torch.split(x, sizes) for x in slots), strict=True)
+    found = [
+        _causal(*(x.unflatten(0, shape).transpose(1, 2) for x in part), scaling).transpose(1, 2).flatten(0, 1)
+        for part, shape in zip(parts, documents.groups, strict=True)
+    ]
+    return found[0] if whole else _Take.apply(torch.cat(found), scatter, gather)  # type: ignore[no-any-return]
+
+
+def _causal(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None) -> torch.Tensor:
+    grouped = key.shape[1] != query.shape[1]
+    return nn.functional.scaled_dot_product_attention(
+        query, key, value, is_causal=True, scale=scaling, enable_gqa=grouped
+    )
+
+
+def _on_gpu(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None, documents: Documents
+) -> torch.Tensor:
+    """The variable-length kernel that torch has from 2.10 on, for half precision; flex attention otherwise."""
+    kernel = _varlen_kernel()
+    if kernel is None or query.dtype == torch.float32:
+        return _flex(query, key, value, scaling, documents)
+    copies = query.shape[1] // key.shape[1]
+    key, value = (x.repeat_interleave(copies, dim=1) if copies > 1 else x for x in (key, value))
+    offsets, longest = documents.offsets, documents.longest
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    scaled = query * (scale * query.shape[-1] ** 0.5)  # the first version of the kernel has a fixed scale
+    return kernel(scaled, key.contiguous(), value.contiguous(), offsets, offsets, longest, longest)
+
+
+@cache
+def _varlen_kernel() -> Callable[..., torch.Tensor] | None:
+    """``varlen_attn``, told to be causal: a flag in torch 2.10, a window later."""
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return None
+    causal: dict[str, Any] = (
+        {"is_causal": True} if "is_causal" in signature(varlen_attn).parameters else {"window_size": (-1, 0)}
+    )
+    return lambda *arguments: varlen_attn(*arguments, **causal)
+
+
+def _flex(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None, documents: Documents
+) -> torch.Tensor:
+    rows = [x.transpose(0, 1)[None] for x in (query, key, value)]
+    mask = _block_mask(documents)
+    found = _flex_attention(query.is_cuda)(
+        *rows, block_mask=mask, scale=scaling, enable_gqa=len(key[0]) != len(query[0])
+    )
+    return found[0].transpose(0, 1)
+
+
+@cache
+def _flex_attention(compiled: bool) -> Any:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention, dynamic=False) if compiled else flex_attention
+
+
+def _block_mask(documents: Documents) -> Any:
+    """The mask of flex attention; all layers of a pass share one."""
+    if documents.cached:
+        return documents.cached[0]
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    offsets = documents.offsets
+    count = int(offsets[-1])
+    owner = torch.searchsorted(offsets, torch.arange(count, device=offsets.device, dtype=torch.int32), right=True)
+
+    def visible(_b: Any, _h: Any, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+        return (q >= k) & (owner[q] == owner[k])
+
+    documents.cached.append(create_block_mask(visible, None, None, count, count, device=str(offsets.device)))
+    return documents.cached[0]
+
+
+def register() -> str:
+    """Make `DOCUMENTS` known to transformers; returns it."""
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(DOCUMENTS, documents_attention)
+    return DOCUMENTS

@@ -1,0 +1,97 @@
+"""Where training sequences come from: the corpus, or the examples of a fine-tuning task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Protocol
+
+from spiritlm_core.lake.fingerprint import config_json, digest
+from spiritlm_core.lake.view import TableView
+from spiritlm_core.tokens.config import TokensConfig
+from spiritlm_core.tokens.mix import NothingToTrainOnError, training_batches
+from spiritlm_core.tokens.pack import Packed
+from spiritlm_core.tokens.vocabulary import Vocabulary
+
+
+class Source(Protocol):
+    """An endless stream of packed sequences. Picklable, and light: it is built where torch is never loaded."""
+
+    def batches(
+        self,
+        vocabulary: Vocabulary,
+        *,
+        seed: int,
+        start_state: Mapping[str, Any] | None,
+        rank: int,
+        world_size: int,
+    ) -> Iterator[tuple[Packed, dict[str, Any]]]:
+        """Sequences ``rank``, ``rank + world_size``, … of the one global order.
+
+        Each comes with the JSON-able state that goes on behind it; the states of all ranks mean the same place, and
+        serve any number of ranks. None starts from the beginning.
+        """
+
+    def held_out(self, vocabulary: Vocabulary, *, count: int, seed: int) -> list[Packed]:
+        """At most `count` packed sequences that training never sees, always the same; none if there are none."""
+
+    def fingerprint(self) -> str:
+        """Names the content: states are positions in a source with the same fingerprint, and in no other."""
+
+
+@dataclass(frozen=True)
+class CorpusSource:
+    """The mixture of text, speech and interleaved documents.
+
+    Attributes:
+        sequences: the table of sequences.
+        tokens: interleaving, packing and mixing.
+        text: the table of text documents, if there is one.
+    """
+
+    sequences: TableView
+    tokens: TokensConfig
+    text: TableView | None = None
+
+    def batches(
+        self,
+        vocabulary: Vocabulary,
+        *,
+        seed: int,
+        start_state: Mapping[str, Any] | None,
+        rank: int,
+        world_size: int,
+    ) -> Iterator[tuple[Packed, dict[str, Any]]]:
+        """See :class:`Source`.
+
+        Raises:
+            LakeError: the tables were made for another vocabulary.
+            SpiritLMError: there is nothing to train on.
+        """
+        yield from training_batches(
+            self.sequences,
+            vocabulary,
+            self.tokens,
+            seed=seed,
+            start_state=start_state,
+            rank=rank,
+            world_size=world_size,
+            text=self.text,
+        )
+
+    def held_out(self, vocabulary: Vocabulary, *, count: int, seed: int) -> list[Packed]:
+        """See :class:`Source`: streams mixed as in training; few recordings come again with other spans."""
+        if not count:
+            return []
+        few = self.tokens.model_copy(update={"window": min(self.tokens.window, count)})
+        stream = training_batches(self.sequences, vocabulary, few, seed=seed, split="held_out", text=self.text)
+        try:
+            return [packed for packed, _ in islice(stream, count)]
+        except NothingToTrainOnError:
+            return []
+
+    def fingerprint(self) -> str:
+        """See :class:`Source`: shards and settings."""
+        texts = [] if self.text is None else self.text.digests()
+        return digest([self.sequences.digests(), texts, config_json(self.tokens)])
