@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -54,6 +56,10 @@ class Trainable(Protocol):
     def compute(self) -> Processes:
         """The processes."""
 
+    @property
+    def stop_file(self) -> Path | None:
+        """A file that, once it exists, makes the job save and stop; None if it cannot."""
+
     def run(self, progress: Progress) -> dict[str, Any]:
         """Do this process's share, from the last checkpoint on; returns the summary."""
 
@@ -76,7 +82,8 @@ def run_workers(job: Trainable, progress: Progress) -> dict[str, Any]:
     for stale in (_PROGRESS, _SUMMARY, _ERROR):
         (work / stale).unlink(missing_ok=True)
     progress(0.0, f"starting {workers} training worker{'s' * (workers > 1)}")
-    failure = _follow(_trainer(job), work, progress)
+    with _sigterm_asks(job.stop_file):
+        failure = _follow(_trainer(job), work, progress)
     if error := _read(work / _ERROR):
         raise TrainingError(error["message"])
     if failure is not None:
@@ -144,6 +151,19 @@ def _trainer_class() -> Any:
             return [callback for callback in callbacks if type(callback).__name__ not in idle]
 
     return LeanTorchTrainer
+
+
+@contextmanager
+def _sigterm_asks(stop_file: Path | None) -> Iterator[None]:
+    """Let SIGTERM to this process (preemption, ``kill``) ask the workers to save: no signal reaches their loops."""
+    if stop_file is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: stop_file.touch())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _follow(trainer: Any, work: Path, progress: Progress) -> BaseException | None:

@@ -13,10 +13,6 @@ from spiritlm_core.lm.config import LmCompute, ModelConfig
 from spiritlm_core.lm.source import CorpusSource, Source
 
 
-STOP = "stop"
-"""A file of this name in the work folder asks the run to save and stop."""
-
-
 @dataclass(frozen=True)
 class Job:
     """Everything a training process needs.
@@ -62,6 +58,11 @@ class Job:
             work=work,
             out=out,
         )
+
+    @property
+    def stop_file(self) -> Path:
+        """A file that, once it exists, asks the run to save and stop."""
+        return self.work / "stop"
 
     def run(self, progress: Progress) -> dict[str, Any]:
         """Train in this process, one of the ranks of its process group if there is one; returns the summary.

@@ -16,7 +16,7 @@ from spiritlm_core.lake.stage import Progress
 from spiritlm_core.lm.data import Prefetch
 from spiritlm_core.lm.errors import TrainingError
 from spiritlm_core.lm.export import export_model
-from spiritlm_core.lm.job import STOP, Job
+from spiritlm_core.lm.job import Job
 from spiritlm_core.lm.metrics import Metrics
 from spiritlm_core.lm.model import count_parameters
 from spiritlm_core.lm.optimizer import learning_rate
@@ -40,7 +40,7 @@ def train(job: Job, progress: Progress) -> dict[str, Any]:
         CheckpointError: a checkpoint is there but cannot be loaded, or one cannot be written.
     """
     run = start(job)
-    with _Stop(job.work / STOP) as stop, Metrics(run) as metrics:
+    with _Stop(job.stop_file) as stop, Metrics(run) as metrics:
         _loop(run, stop, metrics, progress)
     if job.config.lm.export == "best" and run.state.best_step is not None:
         run.checkpoints.restore_weights(run.checkpoints.at(run.state.best_step), run.lm)

@@ -36,6 +36,10 @@ class FitJob:
     out: Path
     compute: UnitsCompute = field(default_factory=UnitsCompute)
 
+    @property
+    def stop_file(self) -> None:
+        """Fits keep their last checkpoint and need not be asked."""
+
     def run(self, progress: Progress) -> dict[str, Any]:
         """Fit in this process, one of the ranks of its process group if there is one; resumes from `work`.
 

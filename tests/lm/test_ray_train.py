@@ -14,16 +14,17 @@ from pathlib import Path
 
 import pytest
 
+from spiritlm_core.lm.checkpoint import read_state
 from spiritlm_core.lm.config import LmCompute
 from spiritlm_core.lm.errors import TrainingError
 from spiritlm_core.lm.job import Job
 from tests.lm.conftest import tiny_config
-from tests.lm.test_train import assert_same_weights, losses, run
+from tests.lm.test_train import assert_same_weights, losses, run, started
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 STEPS = 120
-START_RAY = "import ray; ray.init('local', num_cpus=2, include_dashboard=False, log_to_driver=False)\n"
+START_RAY = "import ray; ray.init('local', num_cpus=3, include_dashboard=False, log_to_driver=False)\n"
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def ray_runtime() -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     ray = pytest.importorskip("ray")
-    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=3, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
 
@@ -84,31 +85,64 @@ def test_killed_worker_is_replaced_and_the_result_is_the_same(long: Job, ray_run
     assert_same_weights(long.out, undisturbed)
 
 
-@pytest.mark.slow
-def test_killed_driver_goes_on_under_the_same_name(long: Job, ray_runtime: None) -> None:
+def driver_of(long: Job) -> subprocess.Popen[bytes]:
+    """A process of its own that starts Ray and trains."""
     (long.work.parent / "job.pickle").write_bytes(pickle.dumps(long))
     code = START_RAY + (
         "import pickle, sys; from pathlib import Path; from tests.lm.test_ray_train import trained\n"
         f"trained(pickle.loads(Path({str(long.work.parent / 'job.pickle')!r}).read_bytes()))\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    driver = subprocess.Popen([sys.executable, "-c", code], env=environment, start_new_session=True)
+    driver = subprocess.Popen(
+        [sys.executable, "-c", code], env=environment, start_new_session=True, stderr=subprocess.PIPE
+    )
     until = time.monotonic() + 300
     while not list(long.work.glob("checkpoints/step-*/state.json")):
         assert driver.poll() is None
         assert time.monotonic() < until
         time.sleep(0.05)
+    return driver
+
+
+@pytest.mark.slow
+def test_killed_driver_goes_on_under_the_same_name(long: Job, ray_runtime: None) -> None:
+    driver = driver_of(long)
     os.killpg(driver.pid, signal.SIGKILL)
-    driver.wait()
+    driver.communicate()
     assert not long.out.exists()
     trained(long)
     assert losses(long.out) == losses(expected(long))
 
 
+@pytest.mark.slow
+def test_sigterm_to_the_driver_saves_the_step_that_the_worker_is_at(long: Job) -> None:
+    rarely = replace(long, compute=long.compute.model_copy(update={"checkpoint_every": 1000}))
+    rarely = replace(rarely, config=tiny_config(steps=100_000, validate_every=5))  # the first one is soon saved as best
+    driver = driver_of(rarely)
+    driver.terminate()
+    _, told = driver.communicate(timeout=200)
+    assert driver.returncode == 1
+    assert b"asked to stop; step" in told
+    saved = read_state(max((rarely.work / "checkpoints").glob("step-*/state.json")).parent)
+    assert f"step {saved.step} is saved".encode() in told
+
+
+@pytest.mark.slow
+def test_two_workers_lose_the_same_under_ray_and_under_torchrun(long: Job, parquet: Path, ray_runtime: None) -> None:
+    two = replace(long, config=tiny_config(steps=12), compute=long.compute.model_copy(update={"workers": 2}))
+    trained(two)
+    other = replace(two, work=two.work.parent / "torchrun", out=two.out.parent / "other")
+    process = started(other, parquet, ranks=2)
+    _, told = process.communicate(timeout=200)
+    assert process.returncode == 0, told.decode()[-2000:]
+    assert losses(two.out) == losses(other.out)
+    assert_same_weights(two.out, other.out)
+
+
 def test_what_the_caller_can_act_on_is_not_tried_again(long: Job, ray_runtime: None) -> None:
     half = long.work / "checkpoints" / "step-00000004"
     half.mkdir(parents=True)
-    (half / "state.json").write_text('{"vocabulary": "of another model", "step": 4}')
+    (half / "state.json").write_text('{"vocabulary": "of another model", "corpus": "", "step": 4}')
     began = time.monotonic()
     with pytest.raises(TrainingError, match="trained with vocabulary of another"):
         trained(long)

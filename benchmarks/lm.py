@@ -1,0 +1,310 @@
+"""Training speed and memory: the project's loop against the Trainer of transformers, same model, same sequences.
+
+    python benchmarks/lm.py [--shape tiny 135m] [--length 4096] [--documents 300 0] [--steps 6] [--json FILE]
+
+Weights and tokens are random. ``--documents N`` packs documents of N tokens on average into each sequence, 0 makes one
+document of it. The Trainer sees the same sequences and predicts the same tokens; it looks across documents, as packed
+data usually is used with it, which for it is the fastest way. Each run has a process of its own, with the same threads
+and the same batch; the first steps are left out. On a GPU both run in bf16.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+VOCABULARY = {"text_size": 32_000, "hubert": 501, "pitch": 64, "style": 100, "bos": 1, "eos": 2}
+SHAPES: dict[str, dict[str, Any]] = {
+    "tiny": {"hidden_size": 256, "layers": 4, "heads": 4, "kv_heads": 4, "ffn_size": 768},
+    "135m": {"hidden_size": 576, "layers": 30, "heads": 9, "kv_heads": 3, "ffn_size": 1536},
+    "1.3b": {"hidden_size": 2048, "layers": 24, "heads": 16, "kv_heads": 16, "ffn_size": 5504, "tied_embeddings": False},
+    "7b": {"hidden_size": 4096, "layers": 32, "heads": 32, "kv_heads": 32, "ffn_size": 11008, "tied_embeddings": False},
+}
+WARMUP = 2  # steps left out
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One run."""
+
+    shape: str
+    length: int
+    documents: int
+    steps: int
+    sequences: int  # in a step
+    micro_batch: int
+    attention: str = "documents"
+    checkpointing: str = "none"
+    compile: bool = False
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Random documents in sequences without padding; a `Source`."""
+
+    setting: Setting
+
+    def packed(self, index: int) -> Any:
+        from spiritlm_core.tokens.pack import Packed
+
+        rng = np.random.default_rng([7, index])
+        length, mean = self.setting.length, self.setting.documents
+        lengths: list[int] = []
+        while mean and sum(lengths) < length:
+            lengths.append(max(2, int(rng.lognormal(np.log(mean) - 0.18, 0.6))))
+        bounds = np.minimum(np.cumsum(lengths or [length]), length)
+        documents = np.searchsorted(bounds, np.arange(length), side="right").astype(np.int32)
+        ids = rng.integers(3, 32_667, length).astype(np.int32)
+        streams = tuple(("text", "speech", "interleaved")[i % 3] for i in range(documents[-1] + 1))
+        return Packed(ids, documents, streams, tuple(map(str, range(len(streams)))))
+
+    def batches(self, vocabulary: Any, *, rank: int, world_size: int, **_: Any) -> Iterator[tuple[Any, dict[str, Any]]]:
+        del vocabulary
+        while True:
+            for index in range(rank, self.setting.steps * self.setting.sequences, world_size):
+                yield self.packed(index), {}
+
+    def held_out(self, *_: Any, **__: Any) -> list[Any]:
+        return []
+
+    def fingerprint(self) -> str:
+        return "benchmark"
+
+
+def lm_config(setting: Setting) -> Any:
+    from spiritlm_core.lm.config import ArchitectureConfig, LmConfig, OptimizerConfig
+
+    return LmConfig(
+        architecture=ArchitectureConfig(**SHAPES[setting.shape]),
+        optimizer=OptimizerConfig(learning_rate=1e-4, schedule="constant", warmup_steps=0),
+        tokens_per_step=setting.sequences * setting.length,
+        steps=setting.steps,
+    )
+
+
+def ours(setting: Setting) -> dict[str, Any]:
+    """Run the training loop itself."""
+    from spiritlm_core.lm.config import LmCompute, ModelConfig
+    from spiritlm_core.lm.job import Job
+    from spiritlm_core.lm.metrics import Metrics
+    from spiritlm_core.lm.run import start
+    from spiritlm_core.lm.train import _loop, _Stop
+    from spiritlm_core.tokens.config import TokensConfig
+
+    compute = LmCompute(
+        micro_batch=setting.micro_batch,
+        checkpoint_every=10**9,
+        attention=setting.attention,
+        activation_checkpointing=setting.checkpointing,
+        compile=setting.compile,
+    )
+    config = ModelConfig(lm=lm_config(setting), tokens=TokensConfig(context_length=setting.length))
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        job = Job(config, compute, Sequences(setting), vocabulary_folder(work), None, work / "w", work / "o")
+        run = start(job)
+        run.checkpoints.save = lambda *_: work  # type: ignore[method-assign,assignment]
+        before = peak_memory()
+        with Metrics(run) as metrics:
+            _loop(run, _Stop(work / "stop"), metrics, lambda *_: None)
+        rows = run.state.rows
+        model = metrics._model
+    pairs = statistics.mean(pairs_of(setting))
+    return {
+        "losses": [row["loss"] for row in rows],
+        "seconds": statistics.median([row["seconds"] for row in rows[WARMUP:]]),
+        "waiting": statistics.mean([row["data_wait"] for row in rows[WARMUP:]]),
+        "flops": model.of_step(setting.sequences * setting.length, int(pairs * setting.sequences)),
+        "memory": peak_memory(),
+        "memory_before": before,
+    }
+
+
+def trainer(setting: Setting) -> dict[str, Any]:
+    """The Trainer of transformers on the same model and sequences."""
+    import torch
+    from torch.utils.data import Dataset
+    from transformers import Trainer, TrainerCallback, TrainingArguments
+
+    from spiritlm_core.lm.model import build_model
+    from spiritlm_core.tokens.vocabulary import Vocabulary
+
+    source = Sequences(setting)
+
+    class Rows(Dataset):  # type: ignore[type-arg]
+        def __len__(self) -> int:
+            return setting.steps * setting.sequences
+
+        def __getitem__(self, index: int) -> dict[str, Any]:
+            packed = source.packed(index)
+            labels = packed.input_ids.astype(np.int64)
+            labels[np.flatnonzero(np.diff(packed.document_ids, prepend=-1))] = -100  # never predict a first token
+            return {"input_ids": torch.from_numpy(packed.input_ids.astype(np.int64)), "labels": torch.from_numpy(labels)}
+
+    class Clock(TrainerCallback):
+        def __init__(self) -> None:
+            self.times = [time.monotonic()]
+            self.losses: list[float] = []
+
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            self.times.append(time.monotonic())
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, float] | None = None, **_: Any) -> None:
+            if logs and "loss" in logs:
+                self.losses.append(logs["loss"])
+
+    model = build_model(lm_config(setting), Vocabulary(**VOCABULARY), context_length=setting.length)
+    if setting.checkpointing != "none":
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    before, clock = peak_memory(), Clock()
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            output_dir=folder,
+            max_steps=setting.steps,
+            per_device_train_batch_size=setting.micro_batch,
+            gradient_accumulation_steps=setting.sequences // setting.micro_batch,
+            learning_rate=1e-4,
+            lr_scheduler_type="constant",
+            adam_beta2=0.95,
+            weight_decay=0.1,
+            max_grad_norm=1.0,
+            bf16=torch.cuda.is_available(),
+            torch_compile=setting.compile,
+            save_strategy="no",
+            report_to=[],
+            logging_steps=1,
+            disable_tqdm=True,
+            dataloader_num_workers=0,
+        )
+        loop = Trainer(model=model, args=arguments, train_dataset=Rows(), callbacks=[clock])
+        loop._get_train_sampler = lambda *_: torch.utils.data.SequentialSampler(Rows())  # type: ignore[method-assign,assignment]
+        loop.train()
+    seconds = np.diff(clock.times)[WARMUP:]
+    return {"losses": clock.losses, "seconds": float(np.median(seconds)), "memory": peak_memory(), "memory_before": before}
+
+
+def pairs_of(setting: Setting) -> list[int]:
+    """Pairs that attention must look at, of a few sequences."""
+    from spiritlm_core.lm.attention import Documents
+
+    return [Documents.of(Sequences(setting).packed(i).document_ids).pairs for i in range(setting.sequences)]
+
+
+def peak_memory() -> int:
+    import torch
+
+    from spiritlm_core.lm.metrics import memory
+
+    return memory(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def vocabulary_folder(folder: Path) -> Path:
+    """What `start` reads the vocabulary from."""
+    from spiritlm_core.tokens.vocabulary import Vocabulary
+
+    vocabulary = Vocabulary(**VOCABULARY)
+    values = {**vocabulary.to_dict(), "fingerprint": vocabulary.fingerprint()}
+    (folder / "vocabulary.json").write_text(json.dumps(values), encoding="utf-8")
+    return folder
+
+
+def matrix_speed() -> float:
+    """FLOP/s of a large matrix product, float32 on a CPU and bf16 on a GPU."""
+    import torch
+
+    gpu = torch.cuda.is_available()
+    size, dtype = (8192, torch.bfloat16) if gpu else (2048, torch.float32)
+    a = torch.randn(size, size, device="cuda" if gpu else "cpu", dtype=dtype)
+    times = []
+    for _ in range(6):
+        begun = time.perf_counter()
+        a @ a
+        if gpu:
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - begun)
+    return 2 * size**3 / min(times)
+
+
+def measured(kind: str, setting: Setting) -> dict[str, Any]:
+    """One run in a process of its own."""
+    command = [sys.executable, __file__, "--run", kind, json.dumps(asdict(setting))]
+    environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+    if done.returncode:
+        return {"error": (done.stderr.decode().strip().splitlines() or [f"exit status {done.returncode}"])[-1]}
+    found: dict[str, Any] = json.loads(done.stdout.decode().strip().splitlines()[-1])
+    return found
+
+
+def compare(setting: Setting, speed: float) -> dict[str, Any]:
+    results = {kind: measured(kind, setting) for kind in ("trainer", "ours")}
+    tokens = setting.sequences * setting.length
+    in_flight = setting.micro_batch * setting.length
+    print(f"\n{setting.shape}, {setting.length} tokens a sequence, {describe(setting)}, {tokens} tokens a step")
+    for kind, result in results.items():
+        if "error" in result:
+            print(f"  {kind:<8} {result['error']}")
+            continue
+        used = (result["memory"] - result["memory_before"]) / in_flight
+        print(
+            f"  {kind:<8} {tokens / result['seconds']:>9,.0f} tokens/s   peak {result['memory'] / 2**30:.2f} GiB, "
+            f"{used / 1024:,.0f} KiB a token of a micro-batch   first losses "
+            + " ".join(f"{loss:.4f}" for loss in result["losses"][:2])
+        )
+    if not any("error" in result for result in results.values()):
+        ratio = results["trainer"]["seconds"] / results["ours"]["seconds"]
+        flops = results["ours"]["flops"] / results["ours"]["seconds"]
+        print(f"  {ratio:.2f} times the Trainer; {flops / speed:.0%} of the speed of a large matrix product (MFU)")
+        results["ratio"], results["mfu"] = {"value": ratio}, {"value": flops / speed}
+    return {"setting": asdict(setting), **results}
+
+
+def describe(setting: Setting) -> str:
+    return f"documents of {setting.documents} tokens" if setting.documents else "one document a sequence"
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--run"]:
+        setting = Setting(**json.loads(sys.argv[3]))
+        print(json.dumps({"ours": ours, "trainer": trainer}[sys.argv[2]](setting)))
+        return
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", nargs="+", choices=list(SHAPES), default=["tiny"])
+    parser.add_argument("--length", type=int, default=4096)
+    parser.add_argument("--documents", nargs="+", type=int, default=[300, 0])
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--sequences", type=int, default=2, help="in a step")
+    parser.add_argument("--micro-batch", type=int, default=1)
+    parser.add_argument("--attention", default="documents")
+    parser.add_argument("--checkpointing", choices=["none", "selective", "full"], default="none")
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    speed = matrix_speed()
+    print(f"a large matrix product runs at {speed / 1e9:,.0f} GFLOP/s")
+    found = []
+    for shape in given.shape:
+        for documents in given.documents:
+            setting = Setting(
+                shape, given.length, documents, given.steps, given.sequences, given.micro_batch,
+                given.attention, given.checkpointing, given.compile,
+            )  # fmt: skip
+            found.append(compare(setting, speed))
+    if given.json:
+        given.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
