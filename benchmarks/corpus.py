@@ -22,7 +22,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pyarrow as pa
 
-from spiritlm_core.lake.schema import SEQUENCES, UNITS, WORDS, Row, table_of
+from spiritlm_core.config import FrozenConfig
+from spiritlm_core.lake.schema import DOCUMENTS, SEQUENCES, UNITS, WORDS, Row, table_of
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.tokens import sentencepiece_bpe
 from spiritlm_core.tokens.config import TokenizerConfig, TokensConfig
@@ -30,11 +31,13 @@ from spiritlm_core.tokens.corpus import STREAMS, Corpus
 from spiritlm_core.tokens.documents import Planner, documents
 from spiritlm_core.tokens.hf import save_tokenizer, vocabulary_for
 from spiritlm_core.tokens.mix import Mixture
-from spiritlm_core.tokens.pack import pack, packed
+from spiritlm_core.tokens.pack import pack
 from spiritlm_core.tokens.stage import SequencesStage
+from spiritlm_core.tokens.text_stage import TextStage
 from spiritlm_core.tokens.vocabulary import Vocabulary
 
 WORDS_PER_SECOND = 2.7
+DOCUMENTS_INPUT = pa.schema([DOCUMENTS.field(name) for name in TextStage.inputs[0].columns or ()])
 
 
 def random_texts(count: int, words: int, rng: np.random.Generator) -> list[str]:
@@ -107,10 +110,27 @@ def cpu_of(work: Callable[[], Corpus]) -> tuple[Corpus, float]:
     return corpus, time.process_time() - start
 
 
-def mixture(view: TableView, vocabulary: Vocabulary, config: TokensConfig, wanted: int) -> tuple[int, float, float]:
+def text_table(folder: Path, texts: list[str]) -> TableView:
+    """The table `text` of documents of ten lines each."""
+    groups = [texts[i : i + 10] for i in range(0, len(texts), 10)]
+    rows: list[Row] = [
+        {"document_id": f"d{i:07}", "split": "train", "text": "\n".join(group)} for i, group in enumerate(groups)
+    ]
+    stage = TextStage(FrozenConfig(), {"tokenizer": folder})
+    stage.setup()
+    documents = table_of(rows, DOCUMENTS_INPUT)
+    start = time.process_time()
+    table = stage.process(documents)
+    seconds = time.process_time() - start
+    report("stage text", sum(map(len, table["text_ids"].to_pylist())), seconds)
+    return TableView.of(table)
+
+
+def mixture(
+    view: TableView, vocabulary: Vocabulary, config: TokensConfig, wanted: int, text: TableView | None = None
+) -> tuple[int, float, float]:
     """The whole training stream: tokens, CPU seconds, share of padding."""
-    corpus = Corpus.of(view, "train", vocabulary, config.context_length)
-    mixed = Mixture.at(Planner(corpus, vocabulary, config, 0), config, 0, {})
+    mixed = Mixture.of(view, vocabulary, config, seed=0, text=text)
     slots = 0
 
     def work() -> int:
@@ -118,7 +138,7 @@ def mixture(view: TableView, vocabulary: Vocabulary, config: TokensConfig, wante
         made = 0
         while made < wanted:
             for plans in mixed.next_window():
-                made += packed([mixed.planner.document(plan) for plan in plans], config.context_length).tokens
+                made += mixed.packed(plans).tokens
                 slots += config.context_length
         return made
 
@@ -182,6 +202,8 @@ def measure(texts: list[str], segments: int, title: str) -> None:
         report("interleave and pack", tokens, seconds)
         tokens, spent, padding = mixture(view, vocabulary, config, tokens)
         report(f"mix of {', '.join(STREAMS)}", tokens, spent, f", {100 * padding:.1f} % padding")
+        tokens, spent, padding = mixture(view, vocabulary, config, tokens, text_table(folder, texts))
+        report("the same, with text documents", tokens, spent, f", {100 * padding:.1f} % padding")
         report("naive: string per word, tokenizer call", *naive(view, vocabulary, config, full, 3000))
 
 

@@ -169,6 +169,8 @@ def _run(run: Run, spec: StageSpec) -> None:
     config, models = spec.config(run.recipe), spec.models(run.recipe)
     if spec.name == "audio":
         run_stage(run, run.plan_recordings(spec.cls, config), spec.about)
+    elif spec.name == "documents":
+        run_stage(run, run.plan_documents(spec.cls, config), spec.about)
     elif spec.kind == "table":
         run_stage(run, run.plan_table(spec.cls, config, models), spec.about)
     else:

@@ -40,6 +40,10 @@ def _expressive(recipe: Recipe) -> bool:
     return recipe.variant == "expressive"
 
 
+def _with_texts(recipe: Recipe) -> bool:
+    return bool(recipe.texts)
+
+
 def _unit_models(recipe: Recipe) -> Models:
     hubert = recipe.units.hubert.model
     models = {"hubert": hubert or "hubert", "quantizer": "quantizer"}
@@ -162,6 +166,14 @@ STAGES: tuple[StageSpec, ...] = (
         about="HuBERT, pitch and style units",
     ),
     StageSpec(
+        "documents",
+        "table",
+        "spiritlm_core.tokens.text_stage:DocumentsStage",
+        config=lambda _: FrozenConfig(),
+        wanted=_with_texts,
+        about="text documents, read and checked",
+    ),
+    StageSpec(
         "tokenizer",
         "artifact",
         "spiritlm_core.tokens.fit:TokenizerFit",
@@ -177,6 +189,15 @@ STAGES: tuple[StageSpec, ...] = (
         config=lambda recipe: recipe.token_settings.sequences,
         models=lambda _: {"tokenizer": "tokenizer"},
         about="text and speech tokens of every word",
+    ),
+    StageSpec(
+        "text",
+        "table",
+        "spiritlm_core.tokens.text_stage:TextStage",
+        config=lambda _: FrozenConfig(),
+        models=lambda _: {"tokenizer": "tokenizer"},
+        wanted=_with_texts,
+        about="tokens of the text documents",
     ),
     StageSpec(
         "examples",
@@ -249,7 +270,8 @@ def stages_for(recipe: Recipe, names: Iterable[str]) -> list[StageSpec]:
     while waiting:
         stage = waiting.pop()
         needed.add(stage.name)
-        waiting += [known[name] for name in _made_from(stage, recipe) if name in known and name not in needed]
+        sources = [known[name] for name in _made_from(stage, recipe) if name in known and name not in needed]
+        waiting += [source for source in sources if source.wanted(recipe)]
     return [stage for stage in STAGES if stage.name in needed]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -16,8 +16,10 @@ from spiritlm_core.errors import RecipeError
 from spiritlm_core.evaluate.config import EvaluateConfig, PublishConfig
 from spiritlm_core.evaluate.units.config import UnitEvaluationConfig
 from spiritlm_core.lm.config import LmCompute, LmConfig, ModelConfig
-from spiritlm_core.tokens.config import TokensConfig
+from spiritlm_core.tokens.config import TextSource, TokensConfig
 from spiritlm_core.units.config import UnitsCompute, UnitsConfig
+
+C = TypeVar("C", bound=FrozenConfig)
 
 
 class ComputeConfig(FrozenConfig):
@@ -49,6 +51,7 @@ class Recipe(FrozenConfig):
     )
     language: str = Field("en", min_length=2, max_length=12, description="Language of recordings that name none.")
     sources: tuple[SourceConfig, ...] = Field(min_length=1, description="Where the recordings come from.")
+    texts: tuple[TextSource, ...] = Field((), description="Text documents besides the recordings, for the text stream.")
     audio: AudioConfig = Field(AudioConfig(), description="Checking, segmenting and splitting recordings.")
     sharding: ShardingConfig = Field(ShardingConfig(), description="How many recordings share a shard.")
     align: AlignConfig = Field(AlignConfig(), description="Words and their times.")
@@ -85,9 +88,15 @@ class Recipe(FrozenConfig):
 
 
 def load_recipe(text: str, name: str, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe from YAML.
+    """Read a recipe from YAML; see :func:`load_config`."""
+    return load_config(Recipe, text, name, overrides)
+
+
+def load_config(model: type[C], text: str, name: str, overrides: Sequence[str] = ()) -> C:
+    """Read a configuration from YAML.
 
     Args:
+        model: its class.
         text: the YAML.
         name: the file's name, for messages.
         overrides: ``a.b=value`` assignments, applied in order; values are YAML.
@@ -107,22 +116,27 @@ def load_recipe(text: str, name: str, overrides: Sequence[str] = ()) -> Recipe:
     for override in overrides:
         _apply(body, override)
     try:
-        return Recipe.model_validate(body)
+        return model.model_validate(body)
     except ValidationError as error:
         raise RecipeError(_explain(error, name, lines, overrides)) from None
 
 
 def load_recipe_file(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe file; see :func:`load_recipe`."""
+    """Read a recipe file; see :func:`load_config`."""
+    if not path.exists():
+        raise RecipeError(f"there is no recipe file {path}; `spiritlm recipes` lists those that come with the package")
+    return load_config_file(Recipe, path, "recipe", overrides)
+
+
+def load_config_file(model: type[C], path: Path, kind: str, overrides: Sequence[str] = ()) -> C:
+    """Read a file of some `kind`, such as "recipe"; see :func:`load_config`."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise RecipeError(
-            f"there is no recipe file {path}; `spiritlm recipes` lists those that come with the package"
-        ) from None
+        raise RecipeError(f"there is no {kind} file {path}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} cannot be read: {error}") from error
-    return load_recipe(text, str(path), overrides)
+    return load_config(model, text, str(path), overrides)
 
 
 def _index(node: Any, path: tuple[str, ...], lines: dict[tuple[str, ...], int], name: str) -> None:

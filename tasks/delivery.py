@@ -27,9 +27,9 @@ def deliver(run: Run) -> dict[str, Any]:
         found["samples"] = json.loads(_read(run.lake, evaluation, "samples.json"))
         _show(run, evaluation, found)
     if (published := _artifact(run, "published")) is not None:
-        found["model"] = _put_folder(run.lake, published, f"outputs/{run.recipe.name}/model")
+        found["model"] = put_folder(run.lake, published, f"outputs/{run.recipe.name}/model")
     if (tokenizer := _artifact(run, "speech_tokenizer")) is not None:
-        found["speech_tokenizer"] = _put_folder(run.lake, tokenizer, f"outputs/{run.recipe.name}/speech_tokenizer")
+        found["speech_tokenizer"] = put_folder(run.lake, tokenizer, f"outputs/{run.recipe.name}/speech_tokenizer")
     if (judged := _artifact(run, "unit_evaluation")) is not None:
         found["units"] = _put(run.lake, judged, f"outputs/{run.recipe.name}/units.html", "units.html")
         markdown("units", _read(run.lake, judged, "units.md").decode(), f"Speech units of {run.recipe.name}")
@@ -66,7 +66,7 @@ def _put(lake: Lake, artifact: Artifact, path: str, name: str) -> str:
     return lake.store.child(path)
 
 
-def _put_folder(lake: Lake, artifact: Artifact, folder: str) -> str:
+def put_folder(lake: Lake, artifact: Artifact, folder: str) -> str:
     """Copy an artifact's files; a marker with its key makes the second time free."""
     marker = f"{folder}/.artifact"
     if not lake.store.exists(marker) or lake.store.read(marker).decode() != artifact.key:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from spiritlm_core.errors import SourceError
@@ -13,6 +14,7 @@ from spiritlm_core.recipe import Recipe
 
 if TYPE_CHECKING:
     from spiritlm_core.audio.item import Item
+    from spiritlm_core.audio.statcache import StatCache
 
 
 def plan_recordings(lake: Lake, recipe: Recipe, call: StageCall) -> TablePlan:
@@ -27,7 +29,7 @@ def plan_recordings(lake: Lake, recipe: Recipe, call: StageCall) -> TablePlan:
     if not items:
         shown = ", ".join(getattr(source, "path", source.kind) for source in recipe.sources)
         raise SourceError(f"no recordings found in {shown}; give a folder of audio with --source PATH")
-    groups = group_items(items, _kept(lake, recipe.name, call.identity), recipe.sharding)
+    groups = group_items(items, kept_groups(lake, recipe.name, call), recipe.sharding)
     jobs = [
         inline_job(call.identity, [item.key for item in group], items_table(group), _about(group)) for group in groups
     ]
@@ -44,25 +46,32 @@ def _about(group: Sequence[Item]) -> str:
 def _list(lake: Lake, recipe: Recipe) -> list[Item]:
     """List the sources; the content hashes of files that did not change come from the lake's cache."""
     from spiritlm_core.audio.sources import collect
+
+    said = digest([source.model_dump(mode="json") for source in recipe.sources])
+    with stat_cache(lake, f"cache/sources/{said[:32]}.json") as cache:
+        return collect(recipe.sources, recipe.language, cache)
+
+
+@contextmanager
+def stat_cache(lake: Lake, path: str) -> Iterator[StatCache]:
+    """The cache that the lake keeps at `path`, written back if it changed."""
     from spiritlm_core.audio.statcache import StatCache
 
-    path = f"cache/sources/{digest([source.model_dump(mode='json') for source in recipe.sources])[:32]}.json"
     try:
         known = lake.store.read(path)
     except FileNotFoundError:
         known = b""
     cache = StatCache.from_bytes(known)
-    items = collect(recipe.sources, recipe.language, cache)
+    yield cache
     if (now := cache.to_bytes()) != known:
         lake.store.write(path, now)
-    return items
 
 
-def _kept(lake: Lake, recipe: str, identity: str) -> list[frozenset[str]]:
+def kept_groups(lake: Lake, recipe: str, call: StageCall) -> list[frozenset[str]]:
     """The members of the shards made by the same stage: this recipe's first, else any other recipe's."""
-    refs = [ref for ref in lake.refs() if ref.name == "audio" and ref.identity == identity]
+    refs = [ref for ref in lake.refs() if ref.name == call.name and ref.identity == call.identity]
     refs.sort(key=lambda ref: (ref.recipe != recipe, ref.recipe))
     for ref in refs:
-        snapshot = lake.read_snapshot("audio", ref.target)
+        snapshot = lake.read_snapshot(call.name, ref.target)
         return [frozenset(shard.members) for shard in snapshot.shards]
     return []

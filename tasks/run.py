@@ -25,11 +25,12 @@ from tasks.fanout import FanOut, FanOutSettings
 from tasks.inline import InlineFanOut
 from tasks.progress import Console
 from tasks.recordings import plan_recordings
+from tasks.texts import plan_documents
 
 LINEAGE = "lineage:"
 """A model role that is given what the run knows about where its inputs come from."""
 
-NOT_IN_LINEAGE = {"compute", "sharding", "sources", "description", "unit_evaluation"}
+NOT_IN_LINEAGE = {"compute", "sharding", "sources", "texts", "description", "unit_evaluation"}
 """Parts of a recipe that do not shape its model."""
 
 
@@ -81,16 +82,24 @@ class Run:
         call = StageCall.of(cls, config, {})
         return plan_recordings(self.lake, self.recipe, call)
 
+    def plan_documents(self, cls: str, config: FrozenConfig) -> TablePlan:
+        """The plan of the `documents` table: the texts that are there now, in shards that exist where possible."""
+        return plan_documents(self.lake, self.recipe, StageCall.of(cls, config, {}))
+
     def plan_table(self, cls: str, config: FrozenConfig, models: Mapping[str, str]) -> TablePlan:
         """The plan of a table made from earlier tables."""
-        inputs = [self._snapshot(item.table) for item in load_class(cls).inputs]
-        return plan_table(StageCall.of(cls, config, self._sources(models)), inputs)
+        call = StageCall.of(cls, config, self.sources(models))
+        return plan_table(call, list(self._inputs(cls).values()), separate=load_class(cls).separate)
 
     def plan_artifact(self, cls: str, config: FrozenConfig, models: Mapping[str, str], *, pinned: bool) -> ArtifactPlan:
         """The plan of an artifact; a pinned one stays what it is until its configuration or its models change."""
-        call = StageCall.of(cls, config, self._sources(models))
-        inputs = {item.table: self._snapshot(item.table) for item in load_class(cls).inputs}
-        return plan_artifact(call, inputs, self._pin(call) if pinned and not self.refit else None)
+        call = StageCall.of(cls, config, self.sources(models))
+        return plan_artifact(call, self._inputs(cls), self._pin(call) if pinned and not self.refit else None)
+
+    def _inputs(self, cls: str) -> dict[str, Snapshot]:
+        """The tables that a stage reads, without the optional ones that this recipe does not make."""
+        wanted = [item.table for item in load_class(cls).inputs if not item.optional or item.table in self.snapshots]
+        return {table: self._snapshot(table) for table in wanted}
 
     def _pin(self, call: StageCall) -> str | None:
         ref = self.lake.read_ref(self.recipe.name, call.name)
@@ -103,7 +112,8 @@ class Run:
             raise LakeError(f"table {table!r} is needed before it is made; the order of the stages is wrong")
         return self.snapshots[table]
 
-    def _sources(self, models: Mapping[str, str]) -> dict[str, ModelSource]:
+    def sources(self, models: Mapping[str, str]) -> dict[str, ModelSource]:
+        """Roles to models: names of artifacts of this run, model references, or `LINEAGE`."""
         return {role: self._source(where) for role, where in models.items()}
 
     def _source(self, where: str) -> ModelSource:

@@ -12,6 +12,7 @@ from typing import Any
 from prefect import Task, task
 from prefect.context import TaskRunContext
 
+from spiritlm_core.finetune.train_stage import FinetuneStage
 from spiritlm_core.lake.fingerprint import digest
 from spiritlm_core.lake.plan import ArtifactPlan, TablePlan, load_class
 from spiritlm_core.lake.run import commit_build, shard_entry
@@ -26,6 +27,7 @@ from tasks.artifacts import ProgressArtifact, stage_table
 from tasks.run import Run, StageReport
 
 Plan = TablePlan | ArtifactPlan
+TRAININGS = ("model", FinetuneStage.name)
 UNIT_FITS = ("hubert", "quantizer", "pitch", "style")
 Reference = dict[str, str]
 
@@ -117,7 +119,7 @@ def _build_artifact(work: Assignment, plan: ArtifactPlan, progress: Progress) ->
 def _has_own_workers(name: str, compute: ComputeConfig) -> bool:
     if compute.executor == "inline":
         return False
-    return name == "model" or (name in UNIT_FITS and compute.units.own_workers)
+    return name in TRAININGS or (name in UNIT_FITS and compute.units.own_workers)
 
 
 def _train(run: Run, plan: ArtifactPlan, progress: Progress) -> bool:
@@ -146,6 +148,8 @@ def _job(
     work: Path,
 ) -> Job | FitJob:
     """The build of a stage as a job that other processes can run; only HuBERT knows how to share its work."""
+    if isinstance(stage, FinetuneStage):
+        return stage.job(compute.training, tables, out, work)
     if isinstance(stage.config, ModelConfig):
         return Job.of_stage(stage.config, compute.training, stage.models, tables, out, work)
     workers = compute.units.workers if plan.name == "hubert" else 1

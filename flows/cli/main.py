@@ -48,7 +48,21 @@ def _root(
 
 
 def _register() -> None:
-    from flows.cli import evaluate, fit, import_checkpoints, lake, recipes, run, status, tokenize, ui
+    from flows.cli import (
+        corpus,
+        evaluate,
+        fewshot,
+        finetune,
+        fit,
+        generate,
+        import_checkpoints,
+        lake,
+        recipes,
+        run,
+        status,
+        tokenize,
+        ui,
+    )
 
     run.register(app)
     recipes.register(app)
@@ -56,6 +70,10 @@ def _register() -> None:
     ui.register(app)
     import_checkpoints.register(app)
     tokenize.register(app)
+    generate.register(app)
+    finetune.register(app)
+    fewshot.register(app)
+    app.add_typer(corpus.app, name="corpus")
     app.add_typer(fit.app, name="fit")
     app.add_typer(evaluate.app, name="evaluate")
     app.add_typer(lake.app, name="lake")

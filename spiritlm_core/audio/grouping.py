@@ -6,12 +6,47 @@ A shard's key is made from its members, so an incremental run is cheap exactly i
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Protocol, TypeVar
 
 from spiritlm_core.audio.config import ShardingConfig
-from spiritlm_core.audio.item import Item, in_order
 
 
-def group_items(items: Sequence[Item], kept: Sequence[frozenset[str]], config: ShardingConfig) -> list[list[Item]]:
+class Member(Protocol):
+    """What can share a shard with others: a recording, a piece of a text file."""
+
+    @property
+    def key(self) -> str:
+        """Identifies it."""
+
+    @property
+    def name(self) -> str:
+        """Printable path within its source."""
+
+    @property
+    def source_uri(self) -> str:
+        """Where it lies."""
+
+    @property
+    def sha256(self) -> str | None:
+        """Of its content."""
+
+    @property
+    def start(self) -> float | None:
+        """Where it begins in its file; only the order counts."""
+
+    @property
+    def end(self) -> float | None:
+        """Where it ends."""
+
+    @property
+    def cost(self) -> int:
+        """Bytes to work through."""
+
+
+M = TypeVar("M", bound=Member)
+
+
+def group_items(items: Sequence[M], kept: Sequence[frozenset[str]], config: ShardingConfig) -> list[list[M]]:
     """Group items into shards: the shards of the previous snapshot, then the new items.
 
     A previous shard whose members are all still there stays as it is; one that lost members goes on with
@@ -35,9 +70,9 @@ def group_items(items: Sequence[Item], kept: Sequence[frozenset[str]], config: S
     return [group for group in groups if group]
 
 
-def _pack(items: Iterable[Item], config: ShardingConfig) -> list[list[Item]]:
+def _pack(items: Iterable[M], config: ShardingConfig) -> list[list[M]]:
     """Fill groups one after the other, up to the bounds; an item greater than a shard gets one of its own."""
-    groups: list[list[Item]] = []
+    groups: list[list[M]] = []
     room = 0
     for item in items:
         if not groups or len(groups[-1]) == config.shard_items or item.cost > room:
@@ -48,5 +83,10 @@ def _pack(items: Iterable[Item], config: ShardingConfig) -> list[list[Item]]:
     return groups
 
 
-def _by_content(items: Iterable[Item]) -> list[Item]:
+def in_order(items: Iterable[M]) -> list[M]:
+    """Sorted by name and place: the one order that does not depend on how a folder was listed."""
+    return sorted(items, key=lambda item: (item.name, item.start or 0.0, item.end or 0.0, item.key, item.source_uri))
+
+
+def _by_content(items: Iterable[M]) -> list[M]:
     return sorted(items, key=lambda item: (item.sha256 or "", item.start or 0.0, item.end or 0.0, item.key))

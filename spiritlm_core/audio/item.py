@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from spiritlm_core.audio.grouping import in_order
 from spiritlm_core.lake.schema import table_of
 
 RECORDINGS = pa.schema(
@@ -84,11 +85,6 @@ def make_item(
     return Item(
         key, recording_id, name, source_uri, language, sha256, size, start, end, channel, speaker, text, error
     )  # fmt: skip
-
-
-def in_order(items: Iterable[Item]) -> list[Item]:
-    """Sorted by name and place: the one order that does not depend on how a folder was listed."""
-    return sorted(items, key=lambda item: (item.name, item.start or 0.0, item.end or 0.0, item.key, item.source_uri))
 
 
 def reject_duplicates(items: Iterable[Item]) -> list[Item]:

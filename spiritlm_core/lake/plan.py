@@ -187,12 +187,13 @@ def inline_job(identity: str, members: Sequence[str], rows: pa.Table, about: str
     return ShardJob(shard_key(identity, keys), members=keys, inline=rows, about=about)
 
 
-def plan_table(call: StageCall, inputs: Sequence[Snapshot]) -> TablePlan:
-    """One job per aligned set of input shards."""
+def plan_table(call: StageCall, inputs: Sequence[Snapshot], *, separate: bool = False) -> TablePlan:
+    """One job per aligned set of input shards; `separate` makes it one job per shard of any of them."""
     identity, jobs = call.identity, []
-    for parts in zip(*(snapshot.shards for snapshot in inputs), strict=True):
-        parents = tuple((s.table, part.key) for s, part in zip(inputs, parts, strict=True))
-        jobs.append(ShardJob(shard_key(identity, [key for _, key in parents]), parents))
+    for group in [[snapshot] for snapshot in inputs] if separate else [inputs]:
+        for parts in zip(*(snapshot.shards for snapshot in group), strict=True):
+            parents = tuple((s.table, part.key) for s, part in zip(group, parts, strict=True))
+            jobs.append(ShardJob(shard_key(identity, [key for _, key in parents]), parents))
     return TablePlan(call, tuple(jobs), {"inputs": {s.table: s.fingerprint for s in inputs}, "models": call.digests})
 
 

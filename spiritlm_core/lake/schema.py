@@ -86,6 +86,27 @@ SEQUENCES = pa.schema(
     ]
 )
 
+DOCUMENTS = pa.schema(
+    [
+        pa.field("document_id", pa.string(), nullable=False),  # from content and position
+        pa.field("split", pa.string()),  # "train" or "held_out"
+        pa.field("text", pa.string()),
+        pa.field("source_uri", pa.string(), nullable=False),
+        pa.field("source_place", pa.int64()),  # line or row of the document in its file, from 1
+        *_REJECT,
+    ]
+)
+
+TEXT = pa.schema(
+    [
+        pa.field("document_id", pa.string(), nullable=False),
+        pa.field("split", pa.string()),
+        pa.field("text", pa.string()),  # as it was tokenised: one space in front of each word
+        pa.field("text_ids", pa.list_(pa.int32())),
+        *_REJECT,
+    ]
+)
+
 EXAMPLES = pa.schema(
     [
         pa.field("example_id", pa.string(), nullable=False),
@@ -93,7 +114,7 @@ EXAMPLES = pa.schema(
         pa.field("input_ids", pa.list_(pa.int32())),
         pa.field("segment_offsets", pa.list_(pa.int32())),  # document i is input_ids[o[i]:o[i+1]]
         pa.field("segment_streams", pa.list_(pa.string())),  # "text", "speech" or "interleaved", one per document
-        pa.field("segment_ids", pa.list_(pa.string())),  # recording_id of each document
+        pa.field("segment_ids", pa.list_(pa.string())),  # recording_id or document_id of each document
         *_REJECT,
     ]
 )
@@ -103,6 +124,8 @@ TABLES: dict[str, pa.Schema] = {
     "words": WORDS,
     "units": UNITS,
     "sequences": SEQUENCES,
+    "documents": DOCUMENTS,
+    "text": TEXT,
     "examples": EXAMPLES,
 }
 

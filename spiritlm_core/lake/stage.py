@@ -29,10 +29,14 @@ class Resources:
 
 @dataclass(frozen=True)
 class TableInput:
-    """A table that a stage reads; ``columns=None`` reads all of them."""
+    """A table that a stage reads; ``columns=None`` reads all of them.
+
+    An `optional` one is left out by recipes that do not make it.
+    """
 
     table: str
     columns: tuple[str, ...] | None = None
+    optional: bool = False
 
 
 class Progress(Protocol):
@@ -54,6 +58,7 @@ class TableStage(ABC):
     inputs: ClassVar[tuple[TableInput, ...]]
     schema: ClassVar[pa.Schema]
     aligned: ClassVar[bool] = True  # one output row for every row of the first input
+    separate: ClassVar[bool] = False  # takes one shard of any of its inputs instead of one of each
     resources: ClassVar[Resources] = Resources()
 
     def __init__(self, config: FrozenConfig, models: Mapping[str, Path]) -> None:

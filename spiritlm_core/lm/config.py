@@ -81,7 +81,7 @@ class LmConfig(FrozenConfig):
     )
     vocabulary_multiple: int = Field(64, ge=1, description="Embedding rows are padded to a multiple of this")
     new_token_init: Literal["random", "mean"] = Field(
-        "random", description="Rows of new tokens: normal with the model's spread, or the mean of the text rows"
+        "random", description="Rows of new tokens: drawn around the mean of the text rows, or that mean itself"
     )
     optimizer: OptimizerConfig = Field(OptimizerConfig(), description="Optimiser and learning-rate schedule")
     tokens_per_step: int = Field(2048, ge=1, description="Tokens of one optimiser step, over all workers")

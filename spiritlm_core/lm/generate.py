@@ -2,139 +2,199 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import inspect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, TypedDict, Unpack
 
-import numpy as np
 import torch
 
 from spiritlm_core.errors import SpiritLMError
+from spiritlm_core.lm.constraints import ModalityLogitsProcessor
 from spiritlm_core.lm.model import CausalLM
 from spiritlm_core.lm.prompts import Modality
+from spiritlm_core.lm.sampling import GREEDY, Sampling, choose, draws
 from spiritlm_core.tokens.vocabulary import Vocabulary
 
+Finish = Literal["eos", "stop", "length"]
 
-@dataclass(frozen=True)
-class Sampling:
-    """How the next token is chosen.
-
-    Attributes:
-        temperature: 0 takes the most likely token; else logits are divided by it.
-        top_p: nucleus sampling (arXiv 1904.09751): the smallest set of likely tokens with this probability.
-        seed: seed of the draws; each prompt has its own stream, whatever shares its batch.
-    """
-
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int = 0
+__all__ = ["Continuation", "Finish", "Options", "Sampling", "Step", "continuations", "generate", "stream"]
 
 
-@torch.inference_mode()
+class Step(NamedTuple):
+    """One new token of one prompt; `token` is None, and `finish` says why, when there are no more."""
+
+    prompt: int
+    token: int | None
+    finish: Finish | None
+
+
+@dataclass
+class Continuation:
+    """The new ids of a prompt, without the one that ended it, and what that was: EOS, a stop id, or the length."""
+
+    ids: list[int] = field(default_factory=list)
+    finish: Finish = "length"
+
+
+class Options(TypedDict, total=False):
+    """The options of :func:`stream`."""
+
+    modality: Modality
+    max_new_tokens: int
+    sampling: Sampling
+    stop_ids: Sequence[int]
+    force: bool
+    batch_size: int
+
+
 def generate(
+    model: CausalLM, vocabulary: Vocabulary, prompts: Sequence[Sequence[int]], **options: Unpack[Options]
+) -> list[list[int]]:
+    """The new ids of each prompt, without the id that ended it; options and errors as for :func:`stream`."""
+    return [continuation.ids for continuation in continuations(model, vocabulary, prompts, **options)]
+
+
+def continuations(
+    model: CausalLM, vocabulary: Vocabulary, prompts: Sequence[Sequence[int]], **options: Unpack[Options]
+) -> list[Continuation]:
+    """Continue each prompt; options and errors as for :func:`stream`."""
+    found = [Continuation() for _ in prompts]
+    for prompt, token, finish in stream(model, vocabulary, prompts, **options):
+        if token is not None:
+            found[prompt].ids.append(token)
+        if finish is not None:
+            found[prompt].finish = finish
+    return found
+
+
+def stream(
     model: CausalLM,
     vocabulary: Vocabulary,
     prompts: Sequence[Sequence[int]],
     *,
     modality: Modality = "any",
     max_new_tokens: int = 200,
-    sampling: Sampling = Sampling(),
+    sampling: Sampling = GREEDY,
     stop_ids: Sequence[int] = (),
+    force: bool = True,
     batch_size: int = 16,
-) -> list[list[int]]:
-    """Continue each prompt.
+) -> Iterator[Step]:
+    """Continue each prompt, token by token.
+
+    Prompts of similar length share a batch, padded on the left; a prompt that is finished leaves it. The result for a
+    prompt does not depend on the others, but for the rounding of matrix products of different sizes.
 
     Args:
         model: causal LM, in evaluation mode or not; it is put into it.
         vocabulary: tells which ids belong to which modality.
         prompts: token ids, at least one each.
         modality: ``text`` samples text tokens alone, ``speech`` speech tokens alone, ``any`` both and the markers;
-            EOS always, and rows that pad the embedding never.
+            EOS always, BOS and rows that pad the embedding never.
         max_new_tokens: most tokens to add; fewer where the context of the model ends.
         sampling: greedy or random choice.
         stop_ids: further ids that end a continuation, such as ``[Speech]`` after text; allowed in any modality.
+        force: False lets the model leave the modality.
         batch_size: prompts continued at once.
 
-    Returns:
-        The new ids of each prompt, without the id that ended it.
+    Yields:
+        The tokens in the order in which they are sampled, prompts side by side, and one end for each prompt.
 
     Raises:
         SpiritLMError: a prompt is empty, holds ids outside the vocabulary, or is longer than the context.
     """
+    if batch_size < 1 or max_new_tokens < 0:
+        raise SpiritLMError(f"batch_size {batch_size} must be ≥ 1, and max_new_tokens {max_new_tokens} ≥ 0")
+    _check_prompts(model, vocabulary, prompts, stop_ids)
     model.eval()
-    _check_prompts(model, vocabulary, prompts)
-    ends = {*stop_ids, *(() if vocabulary.eos is None else (vocabulary.eos,))}
-    allowed = allowed_ids(vocabulary, modality, _rows(model), tuple(ends))
-    new: list[list[int]] = []
-    for first in range(0, len(prompts), batch_size):
-        draws = [_generator(sampling.seed, first + i) for i in range(len(prompts[first : first + batch_size]))]
-        batch = _Batch(model, prompts[first : first + batch_size], draws)
-        new += batch.run(allowed, ends, max_new_tokens, sampling)
-    return new
-
-
-def allowed_ids(vocabulary: Vocabulary, modality: Modality, rows: int, ends: Sequence[int] = ()) -> torch.Tensor:
-    """bool[rows]: what may be sampled. Rows from ``vocabulary.size`` on are padding and never allowed, BOS neither."""
-    ids = np.arange(rows)
-    text, speech = ids < vocabulary.text_size, vocabulary.is_speech(ids)
-    known = ids < vocabulary.size
-    allowed = {"text": text, "speech": speech, "any": known}[modality].copy()
-    if vocabulary.bos is not None:
-        allowed[vocabulary.bos] = False
-    allowed[list(ends)] = True
-    return torch.from_numpy(allowed & known)
+    constraint = ModalityLogitsProcessor.of(vocabulary, modality, _rows(model), stop_ids, force=force)
+    ends: dict[int, Finish] = dict.fromkeys(stop_ids, "stop")
+    if vocabulary.eos is not None:
+        ends[vocabulary.eos] = "eos"
+    uniform = torch.from_numpy(draws(prompts, max_new_tokens if sampling.temperature else 0, sampling.seed))
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    for first in range(0, len(order), batch_size):
+        members = order[first : first + batch_size]
+        batch = _Batch(model, [prompts[i] for i in members], members, max_new_tokens)
+        yield from batch.run(constraint, ends, sampling, uniform)
 
 
 class _Batch:
     """Prompts continued together: padded on the left, positions and mask such that padding changes nothing."""
 
-    def __init__(self, model: CausalLM, prompts: Sequence[Sequence[int]], draws: Sequence[torch.Generator]) -> None:
-        self.model, self.draws = model, draws
-        self.room = [_context(model) - len(prompt) for prompt in prompts]
-        self.device = next(model.parameters()).device
-        longest = max(len(prompt) for prompt in prompts)
-        self.ids = torch.tensor([[0] * (longest - len(p)) + list(p) for p in prompts], device=self.device)
-        self.mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=self.device)
+    def __init__(
+        self, model: CausalLM, prompts: Sequence[Sequence[int]], names: Sequence[int], max_new_tokens: int
+    ) -> None:
+        self.model, self.names = model, list(names)
+        self.room = [min(max_new_tokens, _context(model) - len(prompt)) for prompt in prompts]
+        device, longest = next(model.parameters()).device, max(len(prompt) for prompt in prompts)
+        self.feed = torch.tensor([[0] * (longest - len(p)) + list(p) for p in prompts], device=device)
+        self.mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=device)
+        self.positions = (self.mask.cumsum(dim=1) - 1).clamp(min=0)
+        self.cache = None
+        self.options = {"logits_to_keep": 1} if _keeps_logits(model) else {}
 
-    def run(self, allowed: torch.Tensor, ends: set[int], most: int, sampling: Sampling) -> list[list[int]]:
-        new: list[list[int]] = [[] for _ in self.draws]
-        going = [min(most, room) > 0 for room in self.room]
-        banned = ~allowed.to(self.device)
-        feed, mask, cache = self.ids, self.mask, None
-        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-        while any(going):
-            output = self.model(
-                input_ids=feed, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
-            )
-            cache = output.past_key_values
-            logits = output.logits[:, -1].float().masked_fill(banned, -torch.inf)
-            chosen = [_choose(row, sampling, draw) for row, draw in zip(logits, self.draws, strict=True)]
-            for i, token in enumerate(chosen):
-                going[i] = going[i] and token not in ends
-                if going[i]:
-                    new[i].append(token)
-                    going[i] = len(new[i]) < min(most, self.room[i])
-            feed = torch.tensor(chosen, device=self.device)[:, None]
-            mask = torch.cat([mask, torch.ones_like(feed)], dim=1)
-            positions = positions[:, -1:] + 1
-        return new
+    def run(
+        self,
+        constraint: ModalityLogitsProcessor,
+        ends: dict[int, Finish],
+        sampling: Sampling,
+        uniform: torch.Tensor,
+    ) -> Iterator[Step]:
+        """Steps until every prompt is finished; `uniform` is float64[all prompts, steps]."""
+        step = 0
+        yield from self._leave([("length" if room <= 0 else None) for room in self.room])
+        while self.names:
+            draw = uniform[self.names, step] if sampling.temperature else torch.empty(0)
+            tokens = choose(constraint(self.feed, self._logits()), sampling, draw.to(self.feed.device))
+            step += 1
+            finished: list[Finish | None] = []
+            for name, room, token in zip(self.names, self.room, tokens.tolist(), strict=True):
+                if token not in ends:
+                    yield Step(name, token, None)
+                finished.append(ends.get(token) or ("length" if step >= room else None))
+            self._append(tokens)
+            yield from self._leave(finished)
+
+    @torch.inference_mode()
+    def _logits(self) -> torch.Tensor:
+        """float32[batch, rows] of the next token; the cache then holds all that was fed."""
+        output = self.model(
+            input_ids=self.feed,
+            attention_mask=self.mask,
+            position_ids=self.positions,
+            past_key_values=self.cache,
+            use_cache=True,
+            **self.options,
+        )
+        self.cache = output.past_key_values
+        logits: torch.Tensor = output.logits[:, -1].float()
+        return logits
+
+    def _append(self, tokens: torch.Tensor) -> None:
+        self.feed = tokens[:, None]
+        self.mask = torch.cat([self.mask, torch.ones_like(self.feed)], dim=1)
+        self.positions = self.positions[:, -1:] + 1
+
+    def _leave(self, finished: Sequence[Finish | None]) -> Iterator[Step]:
+        """Say which prompts are finished, and go on without them."""
+        kept = [i for i, reason in enumerate(finished) if reason is None]
+        for name, reason in zip(self.names, finished, strict=True):
+            if reason is not None:
+                yield Step(name, None, reason)
+        if len(kept) == len(self.names):
+            return
+        self.names, self.room = [self.names[i] for i in kept], [self.room[i] for i in kept]
+        rows = torch.tensor(kept, dtype=torch.long, device=self.feed.device)
+        self.feed, self.mask, self.positions = self.feed[rows], self.mask[rows], self.positions[rows]
+        if self.cache is not None and kept:
+            with torch.inference_mode():
+                self.cache.batch_select_indices(rows)
 
 
-def _choose(logits: torch.Tensor, sampling: Sampling, draw: torch.Generator) -> int:
-    """One token from float32[rows] logits."""
-    if sampling.temperature == 0:
-        return int(logits.argmax())
-    probabilities = torch.softmax(logits.cpu() / sampling.temperature, dim=-1)
-    if sampling.top_p < 1:
-        ordered, order = probabilities.sort(descending=True, stable=True)
-        before = ordered.cumsum(dim=-1) - ordered
-        probabilities[order[before >= sampling.top_p]] = 0  # the most likely token always stays
-    return int(torch.multinomial(probabilities, 1, generator=draw))
-
-
-def _generator(seed: int, index: int) -> torch.Generator:
-    """A stream of its own for each prompt; SeedSequence keeps neighbours unrelated."""
-    state = np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0]
-    return torch.Generator().manual_seed(int(state >> np.uint64(1)))
+def _keeps_logits(model: CausalLM) -> bool:
+    """Whether the model can leave out the logits of the prompt, which nobody needs."""
+    return "logits_to_keep" in inspect.signature(model.forward).parameters
 
 
 def _rows(model: CausalLM) -> int:
@@ -145,11 +205,17 @@ def _context(model: CausalLM) -> int:
     return int(model.config.max_position_embeddings)
 
 
-def _check_prompts(model: CausalLM, vocabulary: Vocabulary, prompts: Sequence[Sequence[int]]) -> None:
+def _check_prompts(
+    model: CausalLM, vocabulary: Vocabulary, prompts: Sequence[Sequence[int]], stop_ids: Sequence[int]
+) -> None:
+    if any(not 0 <= i < vocabulary.size for i in stop_ids):
+        raise SpiritLMError(f"stop_ids {list(stop_ids)} are not all in the vocabulary of {vocabulary.size} tokens")
     for index, prompt in enumerate(prompts):
         if not prompt:
             raise SpiritLMError(f"prompt {index} is empty: it needs at least one token")
         if len(prompt) >= _context(model):
-            raise SpiritLMError(f"prompt {index} has {len(prompt)} tokens, the model's context is {_context(model)}")
+            raise SpiritLMError(
+                f"prompt {index} has {len(prompt)} tokens, the model's context is {_context(model)}: shorten it"
+            )
         if min(prompt) < 0 or max(prompt) >= vocabulary.size:
             raise SpiritLMError(f"prompt {index} has ids outside the vocabulary of {vocabulary.size} tokens")

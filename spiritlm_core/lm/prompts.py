@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from spiritlm_core.tokens.vocabulary import Vocabulary
+from spiritlm_core.tokens.vocabulary import SPEECH_MARKER, TEXT_MARKER, Vocabulary
 
 Kind = Literal["text", "speech"]
 Modality = Literal["text", "speech", "any"]
 Part = tuple[Kind, Sequence[int]]
 """A stretch of one modality: its kind and its token ids."""
+_MARKERS = {"text": TEXT_MARKER, "speech": SPEECH_MARKER}
 
 
 def prompt_ids(parts: Iterable[Part], vocabulary: Vocabulary, modality: Modality = "any") -> list[int]:
@@ -28,6 +29,23 @@ def prompt_ids(parts: Iterable[Part], vocabulary: Vocabulary, modality: Modality
     if modality not in ("any", last):
         ids.append(marker("text" if modality == "text" else "speech", vocabulary))
     return ids
+
+
+def prompt_string(parts: Iterable[tuple[Kind, str]], modality: Modality = "any") -> str:
+    """The prompt of the released models: as :func:`prompt_ids`, but as one string, which is then tokenized.
+
+    Args:
+        parts: kind, and text as it is or speech tokens such as ``[St3][Pi1][Hu7]``.
+        modality: of the answer.
+    """
+    pieces: list[str] = []
+    last: str | None = None
+    for kind, content in parts:
+        pieces += [content] if kind == last else [_MARKERS[kind], content]
+        last = kind
+    if modality not in ("any", last):
+        pieces.append(_MARKERS[modality])
+    return "".join(pieces)
 
 
 def few_shot(

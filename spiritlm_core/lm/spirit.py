@@ -1,119 +1,215 @@
-"""A published model with one call: text and speech in, text and speech tokens out."""
+"""A model with one call: text and speech in, text and speech tokens out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 
-from spiritlm_core.errors import SpiritLMError
-from spiritlm_core.lm.prompts import Kind, Modality, Part, parts_of, prompt_ids
-from spiritlm_core.tokens.hf import load_vocabulary
-from spiritlm_core.tokens.speech import merge_streams, to_string
-from spiritlm_core.tokens.text import TextTokenizer
-from spiritlm_core.tokens.vocabulary import Vocabulary
+from spiritlm_core.errors import ModelReferenceError, SpiritLMError
+from spiritlm_core.lm.content import Answer, Content, Input, Prompt, Segment, Speech, Text, contents
+from spiritlm_core.lm.prompts import Kind, Modality
+from spiritlm_core.tokens.speech import Streams, merge_streams, to_string
 
 if TYPE_CHECKING:
-    from spiritlm_core.lm.generate import Sampling
+    import torch
+
+    from spiritlm_core.lm.formats import PromptFormat
+    from spiritlm_core.lm.generate import Options
     from spiritlm_core.lm.model import CausalLM
+    from spiritlm_core.speech_tokenizer import SpeechTokenizer
     from spiritlm_core.tokens.speech import UnitStreams
+    from spiritlm_core.tokens.vocabulary import Vocabulary
 
-Content = tuple[Kind, "str | UnitStreams"]
-"""A part of a prompt: ``("text", "hello")``, ``("speech", "[St3][Pi1][Hu7]")`` or ``("speech", units)``."""
+MODALITIES: dict[str, Modality] = {"text": "text", "speech": "speech", "any": "any"}
 
 
-@dataclass(frozen=True)
-class Output:
-    """A part of an answer.
+class Generation(TypedDict, total=False):
+    """Options of generation.
 
     Attributes:
-        kind: ``text`` or ``speech``.
-        content: the words, or speech tokens such as ``[St3][Pi1][Hu7]``.
-        ids: int ids of its tokens.
+        max_new_tokens: most tokens in the answer (200); fewer where the model's context ends.
+        temperature: 0, the default, takes the most likely token; else logits are divided by it.
+        top_p: nucleus sampling: the smallest set of likely tokens with this probability (1).
+        top_k: only this many of the likely tokens (0: all).
+        seed: of the draws (0). They depend on it and on the prompt, not on what shares a batch.
+        shots: solved examples, pairs of what is asked and what is answered, in front of the prompt. The answer then
+            also ends where the model turns to the next question.
+        stop: further tokens that end an answer, such as ``"[Speech]"``.
+        force: False lets the answer leave the modality asked for (True).
     """
 
-    kind: Kind
-    content: str
-    ids: tuple[int, ...]
+    max_new_tokens: int
+    temperature: float
+    top_p: float
+    top_k: int
+    seed: int
+    shots: Sequence[tuple[Input, Input]]
+    stop: Sequence[str]
+    force: bool
 
 
 class SpiritLM:
-    """A language model over text and speech units, from a published folder.
+    """A language model over text and speech units.
+
+    Attributes:
+        model: a causal LM of transformers.
+        layout: how its prompts are written.
 
     Example:
         >>> model = SpiritLM.from_pretrained("published")  # doctest: +SKIP
-        >>> model.generate([("text", "the number you have dialed")], "speech")  # doctest: +SKIP
+        >>> model.generate(["the number you have dialed"], "speech")  # doctest: +SKIP
+        >>> model.generate([Path("question.flac")], "text", max_new_tokens=50).text  # doctest: +SKIP
     """
 
-    def __init__(self, model: CausalLM, text: TextTokenizer, vocabulary: Vocabulary) -> None:
-        self.model, self.text, self.vocabulary = model, text, vocabulary
+    def __init__(
+        self, model: CausalLM, layout: PromptFormat, speech_tokenizer: SpeechTokenizer | Path | None = None
+    ) -> None:
+        """A `speech_tokenizer` that is a folder is loaded when the first recording comes."""
+        self.model, self.layout, self._speech_tokenizer = model, layout, speech_tokenizer
 
     @classmethod
-    def from_pretrained(cls, path: str | Path, device: str | None = None) -> Self:
-        """Load a folder written by ``publish`` or by training.
+    def from_pretrained(
+        cls,
+        path: str | Path,
+        device: str | None = None,
+        dtype: torch.dtype | str | None = None,
+        variant: str | None = None,
+        speech_tokenizer: SpeechTokenizer | str | Path | None = None,
+    ) -> Self:
+        """Load a model.
 
         Args:
-            path: local folder.
+            path: a folder written by ``publish`` or by training; the folder of a released model
+                (``…/spiritlm_model/spirit-lm-base-7b``), or the root of the released checkpoints.
             device: where the model runs; a GPU if there is one.
+            dtype: of the weights, such as ``"bfloat16"``; by default that for released models, else float32.
+            variant: ``base`` or ``expressive``, of the root of the released checkpoints; expressive where it is there.
+            speech_tokenizer: for recordings in prompts, loaded or its folder; by default the one beside the model.
 
         Raises:
             ModelReferenceError: `path` is no such folder, or its parts cannot be loaded.
         """
-        import torch
+        from spiritlm_core.lm.loading import load
 
-        from spiritlm_core.lm.model import load_pretrained
+        model, layout, beside = load(Path(path), device, dtype, variant)
+        given = Path(speech_tokenizer) if isinstance(speech_tokenizer, str) else speech_tokenizer
+        return cls(model, layout, given or beside)
 
-        folder = Path(path)
-        vocabulary = load_vocabulary(folder)
-        model = load_pretrained(folder)
-        where = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(model.to(where).eval(), TextTokenizer.load(folder), vocabulary)
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The layout of the ids."""
+        return self.layout.vocabulary
+
+    @property
+    def speech_tokenizer(self) -> SpeechTokenizer:
+        """Turns recordings into units; loaded on first use.
+
+        Raises:
+            ModelReferenceError: there is none beside the model and none was given, or it cannot be loaded.
+        """
+        if self._speech_tokenizer is None:
+            raise ModelReferenceError(
+                "recordings in a prompt need a speech tokenizer, and there is none beside the model: "
+                "pass speech_tokenizer=…, or give units or speech tokens"
+            )
+        if isinstance(self._speech_tokenizer, Path):
+            from spiritlm_core.speech_tokenizer import SpeechTokenizer
+
+            variant = None if self.vocabulary.pitch else "base"
+            device = str(next(self.model.parameters()).device)
+            self._speech_tokenizer = SpeechTokenizer.from_pretrained(self._speech_tokenizer, variant, device)
+        return self._speech_tokenizer
 
     def generate(
         self,
-        prompt: Iterable[Content],
-        output_modality: Modality = "any",
+        inputs: Input | Iterable[Input] = (),
+        output: str = "any",
         *,
-        max_new_tokens: int = 200,
-        sampling: Sampling | None = None,
-    ) -> list[Output]:
+        prompt: str | None = None,
+        **options: Unpack[Generation],
+    ) -> Answer:
         """Continue a prompt.
 
         Args:
-            prompt: parts in order; a marker is put wherever the modality changes.
-            output_modality: ``text`` and ``speech`` answer in that modality alone, ``any`` in both.
-            max_new_tokens: most tokens in the answer.
-            sampling: greedy if None.
+            inputs: text and speech in any order: str is text, a Path, bytes or samples are a recording; `Text`,
+                `Speech` and pairs ``("text", …)``, ``("speech", …)`` say it outright. A marker is put wherever the
+                modality changes.
+            output: ``text`` and ``speech`` answer in that modality alone, ``any`` in both.
+            prompt: a whole prompt as a string instead of `inputs`, used as it is.
+            options: see :class:`Generation`.
 
         Returns:
-            The answer, one entry for each stretch of one modality; empty if the model ends at once.
+            The answer, a sequence of one segment for each stretch of one modality; empty if the model ends at once.
 
         Raises:
-            SpiritLMError: a part is not text or speech, or the prompt is longer than the model's context.
+            SpiritLMError: a part is neither text nor speech, cannot be read, or the prompt is longer than the context.
         """
-        from spiritlm_core.lm.generate import Sampling, generate
+        (answer,) = self.generate_batch([inputs if prompt is None else Prompt(prompt)], output, **options)
+        return answer
 
-        ids = prompt_ids([self._part(*content) for content in prompt], self.vocabulary, output_modality)
-        if not ids:
+    def generate_batch(
+        self,
+        batch: Sequence[Input | Iterable[Input]],
+        output: str = "any",
+        *,
+        batch_size: int = 16,
+        **options: Unpack[Generation],
+    ) -> list[Answer]:
+        """Continue several prompts, `batch_size` at once; as :meth:`generate` of each.
+
+        Each entry of `batch` is what `generate` takes as inputs, or a `Prompt`.
+        """
+        from spiritlm_core.lm.generate import continuations
+
+        modality = _modality(output)
+        prompts = self.prompt_ids(batch, modality, options.get("shots", ()))
+        settings: Options = {**self._settings(modality, options), "batch_size": batch_size}
+        found = continuations(self.model, self.vocabulary, prompts, **settings)
+        return [
+            Answer(tuple(self.layout.read(prompt, new.ids, modality)), tuple(prompt), tuple(new.ids), new.finish)
+            for prompt, new in zip(prompts, found, strict=True)
+        ]
+
+    def generate_stream(
+        self,
+        inputs: Input | Iterable[Input] = (),
+        output: str = "any",
+        *,
+        prompt: str | None = None,
+        **options: Unpack[Generation],
+    ) -> Iterator[Segment]:
+        """As :meth:`generate`, but token by token: a `TextSegment` or `SpeechSegment` for what is new.
+
+        Text comes as soon as its characters are complete; its white space is left as it is.
+        """
+        from spiritlm_core.lm.generate import stream
+        from spiritlm_core.lm.streaming import pieces
+
+        modality = _modality(output)
+        given = inputs if prompt is None else Prompt(prompt)
+        prompts = self.prompt_ids([given], modality, options.get("shots", ()))
+        steps = stream(self.model, self.vocabulary, prompts, **self._settings(modality, options))
+        yield from pieces(self.layout, (step.token for step in steps if step.token is not None))
+
+    def prompt_ids(
+        self,
+        batch: Sequence[Input | Iterable[Input]],
+        output: str = "any",
+        shots: Sequence[tuple[Input, Input]] = (),
+    ) -> list[list[int]]:
+        """What the model is given for each entry of `batch`: token ids, see :meth:`generate`."""
+        modality = _modality(output)
+        examples = [part for shot in shots for side in shot for part in contents(side)]
+        parts = [examples, *([] if isinstance(given, Prompt) else contents(given) for given in batch)]
+        shown, *asked = self._strings(parts)
+        prompts = [
+            self.layout.encode(given.string) if isinstance(given, Prompt) else self.layout.prompt(shown + own, modality)
+            for given, own in zip(batch, asked, strict=True)
+        ]
+        if not all(prompts):
             raise SpiritLMError("the prompt is empty and this model has no BOS token to start from")
-        (new,) = generate(
-            self.model,
-            self.vocabulary,
-            [ids],
-            modality=output_modality,
-            max_new_tokens=max_new_tokens,
-            sampling=sampling or Sampling(),
-        )
-        return [Output(kind, self.decode(part), tuple(part)) for kind, part in parts_of(new, self.vocabulary)]
-
-    def _part(self, kind: str, content: str | UnitStreams) -> Part:
-        if kind == "text" and isinstance(content, str):
-            return "text", [i for i in self.text.encode_words(content).ids.tolist() if i < self.vocabulary.text_size]
-        if kind == "speech":
-            string = content if isinstance(content, str) else to_string(merge_streams(content))
-            return "speech", self.speech_ids(string)
-        raise SpiritLMError(f"a prompt part is ('text', str) or ('speech', token string or units), not {kind!r}")
+        return prompts
 
     def speech_ids(self, string: str) -> list[int]:
         """Ids of speech tokens such as ``[St3][Pi1][Hu7]``.
@@ -121,17 +217,51 @@ class SpiritLM:
         Raises:
             SpiritLMError: something in `string` is no speech token of this model.
         """
-        known = {token: self.vocabulary.text_size + i for i, token in enumerate(self.vocabulary.tokens) if i > 1}
-        tokens = [f"{token}]" for token in string.replace("\n", "").split("]")]
-        if tokens.pop() != "]":
-            raise SpiritLMError("a string of speech tokens ends with ']'")
-        if unknown := [token for token in tokens if token not in known]:
-            raise SpiritLMError(f"{unknown[0]!r} is not a speech token of this model")
-        return [known[token] for token in tokens]
+        return self.layout.speech_ids(string)
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """Text or speech tokens of `ids`, as one string."""
-        first = self.vocabulary.text_size
-        if all(i < first for i in ids):
-            return self.text.decode(ids).strip()
-        return "".join(self.vocabulary.tokens[i - first] for i in ids)
+    def _strings(self, batch: Sequence[Sequence[Content]]) -> list[list[tuple[Kind, str]]]:
+        """Texts and speech tokens; all recordings are encoded together."""
+        from spiritlm_core.audio.waveform import as_waveform
+
+        given = [part for parts in batch for part in parts if isinstance(part, Speech)]
+        spoken = [as_waveform(part.audio, part.sample_rate) for part in given if part.audio is not None]
+        units = iter(self.speech_tokenizer.encode_batch(spoken) if spoken else ())
+
+        def string(part: Content) -> str:
+            if isinstance(part, Text):
+                return part.text
+            if part.tokens is not None:
+                return part.tokens
+            return self._string(part.units if part.units is not None else next(units))
+
+        return [[(part.kind, string(part)) for part in parts] for parts in batch]
+
+    def _string(self, units: UnitStreams) -> str:
+        """Speech tokens of units; streams that the model has no tokens for are left out."""
+        known = self.vocabulary
+        pitch, style = units.pitch if known.pitch else None, units.style if known.style else None
+        return to_string(merge_streams(Streams(units.hubert, pitch, style)))  # type: ignore[arg-type]
+
+    def _settings(self, modality: Modality, options: Generation) -> Options:
+        from spiritlm_core.lm.generate import Sampling
+
+        names = ("temperature", "top_p", "top_k", "seed")
+        sampling: dict[str, Any] = {name: options[name] for name in names if name in options}  # type: ignore[literal-required]
+        stop = set(options.get("stop", ()))
+        if options.get("shots"):
+            stop |= {"[Speech]"} if modality == "text" else {"[Text]"} if modality == "speech" else set()
+        if unknown := sorted(stop - set(self.layout.added)):
+            raise SpiritLMError(f"stop: {unknown[0]!r} is no marker or speech token of this model")
+        return {
+            "modality": modality,
+            "max_new_tokens": options.get("max_new_tokens", 200),
+            "sampling": Sampling(**sampling),
+            "stop_ids": sorted(self.layout.added[token] for token in stop),
+            "force": options.get("force", True),
+        }
+
+
+def _modality(output: str) -> Modality:
+    if output.lower() not in MODALITIES:
+        raise SpiritLMError(f"output is text, speech or any, not {output!r}")
+    return MODALITIES[output.lower()]

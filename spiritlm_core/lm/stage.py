@@ -13,14 +13,14 @@ from spiritlm_core.lm.job import Job
 
 
 class ModelStage(ArtifactStage):
-    """Trains on the train split of ``sequences``; the artifact is a Hugging Face folder.
+    """Trains on the train split of ``sequences`` and ``text``; the artifact is a Hugging Face folder.
 
     Model roles: ``tokenizer`` (folder of the text tokenizer) and, for a warm start, ``base`` (folder or ``.gguf``).
     """
 
     name: ClassVar[str] = "model"
     version: ClassVar[int] = 1
-    inputs: ClassVar[tuple[TableInput, ...]] = (TableInput("sequences"),)
+    inputs: ClassVar[tuple[TableInput, ...]] = (TableInput("sequences"), TableInput("text", optional=True))
     resources: ClassVar[Resources] = Resources(num_cpus=1)
 
     config: ModelConfig

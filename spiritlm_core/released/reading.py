@@ -112,14 +112,16 @@ def take(
     path: Path,
     *,
     leftovers: Collection[str] = (),
+    dtype: torch.dtype = torch.float32,
 ) -> Tensors:
-    """The tensors that the configuration implies, float32 and contiguous.
+    """The tensors that the configuration implies, contiguous.
 
     Args:
         weights: What the file holds.
         expected: Name → shape.
         path: The file, for messages.
         leftovers: Names that may be there as well and are dropped.
+        dtype: To convert to.
 
     Raises:
         CheckpointError: A tensor is missing, unexpected, of another shape or type, or holds NaN or infinity.
@@ -132,7 +134,7 @@ def take(
     for name, shape in expected.items():
         _check(weights[name], shape, f"{path}: tensor {name}")
     _check_size([weights[name] for name in expected], path)
-    return {name: _finite(weights[name], f"{path}: tensor {name}") for name in expected}
+    return {name: _finite(weights[name], f"{path}: tensor {name}", dtype) for name in expected}
 
 
 def _check(tensor: Any, shape: tuple[int, ...], where: str) -> None:
@@ -156,10 +158,10 @@ def _check_size(tensors: list[torch.Tensor], path: Path) -> None:
         raise CheckpointError(f"{path} claims {claimed} bytes of weights, but the file has only {there}")
 
 
-def _finite(tensor: torch.Tensor, where: str) -> torch.Tensor:
+def _finite(tensor: torch.Tensor, where: str, dtype: torch.dtype) -> torch.Tensor:
     if not bool(torch.isfinite(tensor).all()):
         raise CheckpointError(f"{where} holds NaN or infinity: the file is damaged, download it again")
-    return tensor.detach().to(torch.float32, copy=True).contiguous()
+    return tensor.detach().to(dtype, copy=True).contiguous()
 
 
 def shapes(build: Callable[[], nn.Module]) -> dict[str, tuple[int, ...]]:

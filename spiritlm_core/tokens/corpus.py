@@ -97,7 +97,7 @@ class Corpus:
             LakeError: the table was made for another vocabulary, or its offsets do not match its ids.
         """
         parts = [_Part.of(shard.filter(pc.equal(shard["split"], split))) for shard in view.shards(_COLUMNS)]
-        part = _Part.join(parts or [_Part.of(_SCHEMA.empty_table())]).sorted().split(context_length - _OVERHEAD)
+        part = _Part.join(parts or [_Part.of(_SCHEMA.empty_table())]).sorted().split(context_length)
         for ids in (part.text_ids, part.speech_ids):
             if len(ids) and (ids.min() < 0 or ids.max() >= vocabulary.size):
                 raise LakeError(
@@ -193,9 +193,10 @@ class _Part:
             self.speech_ids[_gather(self.speech_counts, words)],
         )
 
-    def split(self, limit: int) -> Self:
-        """Cut words of more than `limit` tokens into pieces without a switch between them."""
-        pieces = np.maximum(1, -(-np.maximum(self.text_counts, self.speech_counts) // limit))
+    def split(self, context_length: int) -> Self:
+        """Cut words that do not fit into the context into pieces without a switch between them."""
+        limit = context_length - _OVERHEAD
+        pieces = pieces_of(self.text_counts, self.speech_counts, context_length)
         if (pieces == 1).all():
             return self
         first = _offsets(pieces)[:-1]
@@ -206,6 +207,12 @@ class _Part:
         switch = np.repeat(self.can_switch, pieces) & (nth == 0)
         fields = (self.keys, self.good, self.speech_only, words, switch, *cut, self.text_ids, self.speech_ids)
         return type(self)(*fields)
+
+
+def pieces_of(text_counts: np.ndarray, speech_counts: np.ndarray, context_length: int) -> np.ndarray:
+    """Into how many pieces a word of so many tokens is cut, int64[W]; nearly always one."""
+    found: np.ndarray = np.maximum(1, -(-np.maximum(text_counts, speech_counts) // (context_length - _OVERHEAD)))
+    return found
 
 
 def _flat(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:

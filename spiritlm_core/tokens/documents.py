@@ -69,6 +69,11 @@ class Planner:
         self._bos, self._eos = (np.array([i] * (i is not None), np.int32) for i in (vocabulary.bos, vocabulary.eos))
         self._capacity = config.context_length - len(self._bos) - len(self._eos)
 
+    def size(self, stream: str) -> int:
+        """Tokens of one epoch of the text or speech stream, without markers, BOS and EOS."""
+        runs, offsets = self.corpus.runs(stream), self._tokens[stream == "speech"].offsets
+        return int((offsets[runs.last] - offsets[runs.first]).sum())
+
     def keys(self, stream: str, epoch: int) -> np.ndarray:
         """A random key of each run, uint64[R], new in every epoch."""
         return combine(self.corpus.runs(stream).keys, key_of(self._seed, stream, epoch))

@@ -6,6 +6,7 @@ import hashlib
 import heapq
 import json
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,6 +28,7 @@ class TokenizerFit(ArtifactStage):
     inputs: ClassVar[tuple[TableInput, ...]] = (
         TableInput("audio", ("utterance_id", "split")),
         TableInput("words", ("utterance_id", "text", "reject_stage")),
+        TableInput("documents", ("document_id", "split", "text", "reject_stage"), optional=True),
     )
 
     def __init__(self, config: TokenizerConfig, models: Mapping[str, Path]) -> None:
@@ -58,8 +60,9 @@ class TokenizerFit(ArtifactStage):
 
 
 def chosen_lines(tables: Mapping[str, TableView], config: TokenizerConfig) -> list[str]:
-    """At most `max_lines` transcripts of the train split, the same in the same order whatever the shards."""
-    ranked = ((_rank(config.seed, utterance), text) for utterance, text in _train_texts(tables))
+    """At most `max_lines` transcripts and lines of text of the train split, the same ones whatever the shards."""
+    lines = chain(_train_texts(tables), _document_lines(tables["documents"]) if "documents" in tables else ())
+    ranked = ((_rank(config.seed, name), text) for name, text in lines)
     return [text for _, text in heapq.nsmallest(config.max_lines, ranked)]
 
 
@@ -78,6 +81,16 @@ def _train_texts(tables: Mapping[str, TableView]) -> Iterator[tuple[str, str]]:
             words = (row["text"] or "").split()
             if words and row["reject_stage"] is None and row["utterance_id"] in train:
                 yield row["utterance_id"], "".join([f" {word}" for word in words])
+
+
+def _document_lines(documents: TableView) -> Iterator[tuple[str, str]]:
+    """A name and the text, with one space in front of each word, of each line of the train documents."""
+    for shard in documents.shards(("document_id", "split", "text", "reject_stage")):
+        for row in shard.to_pylist():
+            if row["split"] == "train" and row["reject_stage"] is None:
+                for number, line in enumerate(row["text"].splitlines()):
+                    if words := line.split():
+                        yield f"{row['document_id']}/{number}", "".join([f" {word}" for word in words])
 
 
 def take(base: Path, out: Path) -> None:

@@ -7,26 +7,41 @@ is allowed. Their lengths in words follow one law for text and one for speech (a
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
 from spiritlm_core.tokens.config import FixedLaw, PoissonLaw, SpanLaw
-from spiritlm_core.tokens.counter import uniforms
+from spiritlm_core.tokens.counter import uniform, uniforms
 
-Quantiles = Callable[[np.ndarray], np.ndarray]
-"""Uniform draws, float64[N], to span lengths in words, int64[N]."""
+_FEW = 10  # draws that are made one by one
+
+
+@dataclass(frozen=True)
+class Quantiles:
+    """The inverse distribution function of a span law, twice: most recordings need few draws, some need thousands.
+
+    Attributes:
+        one: A uniform draw to a span length in words.
+        many: The same, float64[N] to int64[N].
+    """
+
+    one: Callable[[float], int]
+    many: Callable[[np.ndarray], np.ndarray]
 
 
 def quantiles(law: SpanLaw) -> Quantiles:
     """The inverse distribution function of a span law."""
     if isinstance(law, FixedLaw):
-        return lambda u: np.full(len(u), law.words, dtype=np.int64)
+        return Quantiles(lambda _: law.words, lambda u: np.full(len(u), law.words, dtype=np.int64))
     if isinstance(law, PoissonLaw):
         below = _poisson_cdf(law.mean - 1)
-        return lambda u: 1 + np.searchsorted(below, u, side="right")
-    width = law.maximum - law.minimum + 1
-    return lambda u: law.minimum + (u * width).astype(np.int64)
+        listed = below.tolist()
+        return Quantiles(lambda u: 1 + bisect_right(listed, u), lambda u: 1 + np.searchsorted(below, u, side="right"))
+    first, width = law.minimum, law.maximum - law.minimum + 1
+    return Quantiles(lambda u: first + int(u * width), lambda u: first + (u * width).astype(np.int64))
 
 
 def _poisson_cdf(mean: float) -> np.ndarray:
@@ -51,44 +66,35 @@ def spans(can_switch: np.ndarray, text: Quantiles, speech: Quantiles, key: int) 
     Returns:
         The first word of each span, from 0 on, and whether the first span is speech. They alternate.
     """
-    draws = uniforms(key, 0, 10)
-    side, place = draws[:2].tolist()
-    speech_first = side < 0.5
-    laws = (speech, text) if speech_first else (text, speech)
-    starts = _starts(can_switch, _lengths(*laws, key, draws))
-    if len(starts) == 1 and len(can_switch) > 1:
-        allowed = np.flatnonzero(can_switch[1:]) + 1
-        starts += allowed[[int(place * len(allowed))]].tolist() if len(allowed) else []
+    speech_first = uniform(key, 0) < 0.5
+    first, second = (speech, text) if speech_first else (text, speech)
+    allowed = can_switch.tolist()
+    starts = _starts(allowed, _lengths(first, second, key))
+    if len(starts) == 1 and len(allowed) > 1:
+        places = [place for place in range(1, len(allowed)) if allowed[place]]
+        starts += places[(i := int(uniform(key, 1) * len(places))) : i + 1]
     return starts, speech_first
 
 
-def _lengths(first: Quantiles, second: Quantiles, key: int, draws: np.ndarray) -> Iterator[int]:
-    """Endless span lengths, `first` and `second` in turn; `draws` are the first few of `key`, two already used."""
-    u, drawn = draws[2:], len(draws)
+def _lengths(first: Quantiles, second: Quantiles, key: int) -> Iterator[int]:
+    """Endless span lengths, `first` and `second` in turn, from the draws behind the first two of `key`."""
+    drawn = 2
+    while drawn < _FEW:
+        yield first.one(uniform(key, drawn))
+        yield second.one(uniform(key, drawn + 1))
+        drawn += 2
     while True:
-        for pair in zip(first(u[0::2]).tolist(), second(u[1::2]).tolist(), strict=True):
-            yield from pair
         u = uniforms(key, drawn, drawn * 4)
+        for pair in zip(first.many(u[0::2]).tolist(), second.many(u[1::2]).tolist(), strict=True):
+            yield from pair
         drawn += len(u)
 
 
-def _starts(can_switch: np.ndarray, lengths: Iterator[int]) -> list[int]:
+def _starts(allowed: list[bool], lengths: Iterator[int]) -> list[int]:
     """Lay spans end to end; one that would end where no switch is allowed goes on to where it is."""
-    words = len(can_switch)
-    landing = None if can_switch.all() else _next_allowed(can_switch)
+    words, allowed = len(allowed), [*allowed, True]
     starts, at = [0], next(lengths)
-    while at < words:
-        if landing:
-            at = landing[at]
-            if at == words:
-                break
+    while at < words and (at := allowed.index(True, at)) < words:
         starts.append(at)
         at += next(lengths)
     return starts
-
-
-def _next_allowed(can_switch: np.ndarray) -> list[int]:
-    """For each word the first place, from it on, where a switch is allowed; W if there is none."""
-    words = len(can_switch)
-    places = np.where(can_switch, np.arange(words), words)
-    return np.minimum.accumulate(places[::-1])[::-1].tolist()

@@ -1,5 +1,7 @@
 """The endless stream of packed training sequences: three streams mixed by token share, epoch after epoch.
 
+The text stream has two sources, transcripts and text documents, each with epochs of its own.
+
 There is one global order of sequences. It is a pure function of the rows, the configuration and the seed, so
 ranks, loader processes and restarts all see the same one. It is made window by window: documents for a few hundred
 sequences are drawn, packed and shuffled together. A position in it is then the position in front of a window
@@ -10,20 +12,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 
-from spiritlm_core.errors import SpiritLMError
+from spiritlm_core.errors import NothingToTrainOnError
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.tokens.config import TokensConfig
 from spiritlm_core.tokens.corpus import STREAMS, Corpus
 from spiritlm_core.tokens.counter import combine, key_of
-from spiritlm_core.tokens.documents import Plan, Planner
+from spiritlm_core.tokens.documents import Document, Plan, Planner
 from spiritlm_core.tokens.pack import Packed, fit, packed
+from spiritlm_core.tokens.texts import DOCUMENTS, TextPlanner, Texts
 from spiritlm_core.tokens.vocabulary import Vocabulary
 
 State = dict[str, Any]
+
+
+class _Plans(Protocol):
+    """What draws documents need: :class:`Planner` or :class:`TextPlanner`."""
+
+    def keys(self, stream: str, epoch: int) -> np.ndarray: ...
+
+    def plans(self, stream: str, run: int, key: int) -> list[Plan]: ...
 
 
 @dataclass
@@ -41,7 +52,7 @@ class _Cursor:
 class _Stream:
     """Draws the runs of one stream in a new random order in every epoch."""
 
-    def __init__(self, planner: Planner, stream: str, cursor: _Cursor) -> None:
+    def __init__(self, planner: _Plans, stream: str, cursor: _Cursor) -> None:
         self.cursor = cursor
         self._planner, self._stream = planner, stream
         self._begin_epoch()
@@ -50,6 +61,11 @@ class _Stream:
         self._keys = self._planner.keys(self._stream, self.cursor.epoch)
         # the order depends on what the runs are, not on where they stand; the spans' draws are another salt away
         self._order = np.argsort(combine(self._keys, 1), kind="stable")
+
+    def has_shown(self, epochs: int) -> bool:
+        """Whether every document was handed out so many times."""
+        cursor = self.cursor
+        return cursor.epoch + (cursor.position == len(self._order)) >= epochs
 
     def draw(self) -> list[Plan]:
         """The documents of the next run."""
@@ -69,36 +85,83 @@ class Mixture:
     """The global order of sequences from some position on.
 
     Attributes:
-        planner: Plans the documents.
+        planner: Plans the documents of the recordings.
         config: Context length, window, shares.
         seed: Of the order.
-        streams: The streams with a share and with documents.
+        texts: Plans the text documents, if there are any.
+        streams: The streams with a share and with documents; `DOCUMENTS` is one of them.
+        shares: Their weights.
         window: Number of the next window.
     """
 
     planner: Planner
     config: TokensConfig
     seed: int
+    texts: TextPlanner | None = None
     streams: dict[str, _Stream] = field(default_factory=dict)
+    shares: dict[str, float] = field(default_factory=dict)
     window: int = 0
 
     @classmethod
-    def at(cls, planner: Planner, config: TokensConfig, seed: int, state: Mapping[str, Any]) -> Self:
+    def at(
+        cls,
+        planner: Planner,
+        config: TokensConfig,
+        seed: int,
+        state: Mapping[str, Any],
+        texts: TextPlanner | None = None,
+    ) -> Self:
         """The mixture in front of the window that `state` names; an empty state is the beginning.
 
         Raises:
-            SpiritLMError: no stream with a share has documents.
+            NothingToTrainOnError: no stream with a share has documents.
         """
-        mixture = cls(planner, config, seed, window=state.get("window", 0))
-        for stream in STREAMS:
-            if getattr(config.shares, stream) > 0 and _has_documents(planner, stream):
-                cursor = _Cursor(*state.get("streams", {}).get(stream, ()))
-                mixture.streams[stream] = _Stream(planner, stream, cursor)
+        mixture = cls(planner, config, seed, texts, window=state.get("window", 0))
+        for name, share in _shares(planner, texts, config).items():
+            source = texts if name == DOCUMENTS and texts else planner
+            if share > 0 and _has_documents(source, name):
+                cursor = _Cursor(*state.get("streams", {}).get(name, ()))
+                mixture.streams[name], mixture.shares[name] = _Stream(source, name, cursor), share
         if not mixture.streams:
-            raise SpiritLMError(
-                "there is nothing to train on: no usable row of `sequences` is in a stream with a share"
+            raise NothingToTrainOnError(
+                "there is nothing to train on: no usable row of `sequences` or `text` is in a stream with a share"
             )
         return mixture
+
+    @classmethod
+    def of(
+        cls,
+        view: TableView,
+        vocabulary: Vocabulary,
+        config: TokensConfig,
+        *,
+        seed: int,
+        state: Mapping[str, Any] | None = None,
+        split: str = "train",
+        text: TableView | None = None,
+    ) -> Self:
+        """The mixture of a `sequences` table and, if given, a `text` table; see :func:`training_batches`.
+
+        Raises:
+            LakeError: a table and the vocabulary do not match.
+            NothingToTrainOnError: there is nothing to train on.
+        """
+        corpus = Corpus.of(view, split, vocabulary, config.context_length)
+        texts = None if text is None else TextPlanner(Texts.of(text, split, vocabulary), vocabulary, config, seed)
+        return cls.at(Planner(corpus, vocabulary, config, seed), config, seed, state or {}, texts)
+
+    def document(self, plan: Plan) -> Document:
+        """The document that a plan stands for, with its ids."""
+        source = self.texts if self.texts and plan.stream == DOCUMENTS else self.planner
+        return source.document(plan)
+
+    def packed(self, plans: list[Plan]) -> Packed:
+        """One training sequence of the documents of one row of :meth:`next_window`."""
+        return packed([self.document(plan) for plan in plans], self.config.context_length)
+
+    def has_shown(self, epochs: int) -> bool:
+        """Whether every document of every stream was drawn so many times."""
+        return all(stream.has_shown(epochs) for stream in self.streams.values())
 
     def state(self) -> State:
         """Position in front of the next window, JSON-able."""
@@ -109,7 +172,7 @@ class Mixture:
         """The documents of each sequence of the next window, shuffled."""
         plans, tokens = [], 0
         while tokens < self.config.window * self.config.context_length:
-            drawn = self.streams[self._behind()].draw()
+            drawn = self.draw()
             plans += drawn
             tokens += sum(plan.length for plan in drawn)
         rows = fit([plan.length for plan in plans], self.config.context_length)
@@ -119,12 +182,24 @@ class Mixture:
         self.window += 1
         return [[plans[i] for i in rows[row]] for row in order.tolist()]
 
-    def _behind(self) -> str:
-        """The stream whose token count lags most behind its share."""
-        return min(self.streams, key=lambda name: self.streams[name].cursor.tokens / getattr(self.config.shares, name))
+    def draw(self) -> list[Plan]:
+        """The documents of the next recording or text, of the stream whose token count lags most behind its share."""
+        behind = min(self.streams, key=lambda name: self.streams[name].cursor.tokens / self.shares[name])
+        return self.streams[behind].draw()
 
 
-def _has_documents(planner: Planner, stream: str) -> bool:
+def _shares(planner: Planner, texts: TextPlanner | None, config: TokensConfig) -> dict[str, float]:
+    """The weight of each stream, that of the text stream divided between transcripts and documents."""
+    shares: dict[str, float] = {stream: getattr(config.shares, stream) for stream in STREAMS}
+    if texts is None or not texts.size:
+        return shares
+    transcripts, part = planner.size("text"), config.shares.documents
+    if part is None or not transcripts:
+        part = texts.size / (texts.size + transcripts)
+    return {**shares, "text": shares["text"] * (1 - part), DOCUMENTS: shares["text"] * part}
+
+
+def _has_documents(planner: _Plans, stream: str) -> bool:
     keys = planner.keys(stream, 0).tolist()
     return any(planner.plans(stream, run, key) for run, key in enumerate(keys))
 
@@ -139,6 +214,7 @@ def training_batches(
     rank: int = 0,
     world_size: int = 1,
     split: str = "train",
+    text: TableView | None = None,
 ) -> Iterator[tuple[Packed, State]]:
     """Packed training sequences without end, each with the state that goes on behind it.
 
@@ -151,24 +227,22 @@ def training_batches(
         rank: Yields sequences ``rank``, ``rank + world_size``, … of the global order,
         world_size: of so many ranks. The states of all ranks mean the same place, and serve any number of ranks.
         split: "train" or "held_out".
+        text: A `text` table, whose documents join the text stream.
 
     Raises:
-        LakeError: the table and the vocabulary do not match.
-        SpiritLMError: there is nothing to train on.
+        LakeError: a table and the vocabulary do not match.
+        NothingToTrainOnError: there is nothing to train on.
         ValueError: `rank` is not below `world_size`.
     """
     if not 0 <= rank < world_size:
         raise ValueError(f"rank {rank} of {world_size}")
-    corpus = Corpus.of(view, split, vocabulary, config.context_length)
-    planner = Planner(corpus, vocabulary, config, seed)
-    mixture = Mixture.at(planner, config, seed, start_state or {})
+    mixture = Mixture.of(view, vocabulary, config, seed=seed, state=start_state, split=split, text=text)
     ahead = int((start_state or {}).get("row", 0)) + rank  # sequences to skip from the start of the window
     while True:
         before = mixture.state()
         rows = mixture.next_window()
         for row in range(ahead, len(rows), world_size):
-            sequence = packed([planner.document(plan) for plan in rows[row]], config.context_length)
-            yield sequence, {**before, "row": row - rank + world_size}
+            yield mixture.packed(rows[row]), {**before, "row": row - rank + world_size}
         ahead = _carry(ahead, len(rows), world_size)
 
 

@@ -17,12 +17,13 @@ from spiritlm_core.lake.stage import TableInput, TableStage
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.tokens.config import SequencesConfig, TokensConfig
 from spiritlm_core.tokens.corpus import STREAMS, Corpus
-from spiritlm_core.tokens.documents import corpus_documents
+from spiritlm_core.tokens.documents import Document, corpus_documents
 from spiritlm_core.tokens.hf import vocabulary_for
 from spiritlm_core.tokens.layout import speech_only, word_by_word
 from spiritlm_core.tokens.pack import fit
 from spiritlm_core.tokens.speech import Streams, merge_streams
 from spiritlm_core.tokens.text import TextTokenizer
+from spiritlm_core.tokens.texts import text_documents
 from spiritlm_core.tokens.vocabulary import Vocabulary
 
 _COPIED = ("utterance_id", "recording_id", "start", "duration", "speaker", "language", "split")
@@ -103,14 +104,15 @@ def _unit_rows(units: pa.Table) -> Iterator[Row]:
 class ExamplesStage(TableStage):
     """The documents of epoch 0 of one shard, packed. Models: ``"tokenizer"``, as for `sequences`.
 
-    For inspection and for other trainers: every document of all three streams once, not mixed by share. A rejected
-    row stays one, with its utterance_id as example_id.
+    For a look: every document of all three streams once, not mixed by share. A shard is one of `sequences` or one
+    of `text`. A rejected row stays one, with its utterance_id or document_id as example_id.
     """
 
     name: ClassVar[str] = "examples"
     version: ClassVar[int] = 1
-    inputs: ClassVar[tuple[TableInput, ...]] = (TableInput("sequences"),)
+    inputs: ClassVar[tuple[TableInput, ...]] = (TableInput("sequences"), TableInput("text", optional=True))
     aligned: ClassVar[bool] = False
+    separate: ClassVar[bool] = True
     schema: ClassVar[pa.Schema] = EXAMPLES
 
     def __init__(self, config: TokensConfig, models: Mapping[str, Path]) -> None:
@@ -127,18 +129,24 @@ class ExamplesStage(TableStage):
 
     def process(self, *tables: pa.Table) -> pa.Table:
         """Packed rows of train, then of held_out, then the rejected rows."""
-        (sequences,) = tables
-        splits = sorted({split for split in sequences["split"].to_pylist() if split}, reverse=True)
-        rows = [row for split in splits for row in self._examples(sequences, split)]
-        return table_of([*rows, *_rejected_rows(sequences)], EXAMPLES)
+        (rows,) = tables
+        splits = sorted({split for split in rows["split"].to_pylist() if split}, reverse=True)
+        found = [row for split in splits for row in self._examples(rows, split)]
+        return table_of([*found, *_rejected_rows(rows)], EXAMPLES)
 
-    def _examples(self, sequences: pa.Table, split: str) -> Iterator[Row]:
-        corpus = Corpus.of(TableView.of(sequences), split, self._vocabulary, self.settings.context_length)
-        found = [
-            document
+    def _documents(self, rows: pa.Table, split: str) -> list[Document]:
+        view = TableView.of(rows)
+        if "document_id" in rows.column_names:
+            return list(text_documents(view, self._vocabulary, self.settings, split=split))
+        corpus = Corpus.of(view, split, self._vocabulary, self.settings.context_length)
+        streams = (
+            corpus_documents(corpus, self._vocabulary, self.settings, stream=stream, seed=0, epoch=0)
             for stream in STREAMS
-            for document in corpus_documents(corpus, self._vocabulary, self.settings, stream=stream, seed=0, epoch=0)
-        ]
+        )
+        return [document for stream in streams for document in stream]
+
+    def _examples(self, rows: pa.Table, split: str) -> Iterator[Row]:
+        found = self._documents(rows, split)
         for members in fit([len(document.ids) for document in found], self.settings.context_length):
             packed = [found[i] for i in members]
             ids = np.concatenate([document.ids for document in packed])
@@ -154,8 +162,8 @@ class ExamplesStage(TableStage):
             }
 
 
-def _rejected_rows(sequences: pa.Table) -> Iterator[Row]:
-    columns = ("utterance_id", "split", "reject_stage", "reject_reason")
-    for row in sequences.select(columns).to_pylist():
+def _rejected_rows(rows: pa.Table) -> Iterator[Row]:
+    key = "document_id" if "document_id" in rows.column_names else "utterance_id"
+    for row in rows.select([key, "split", "reject_stage", "reject_reason"]).to_pylist():
         if is_rejected(row):
-            yield {"example_id": row.pop("utterance_id"), **row}
+            yield {"example_id": row.pop(key), **row}

@@ -39,6 +39,8 @@ def test_every_stage_needs_only_stages_before_it():
     recipe = find_recipe("quickstart")
     order = [stage.name for stage in STAGES]
     for stage in STAGES:
+        if not stage.wanted(recipe):
+            continue
         needed = [found.name for found in stages_for(recipe, [stage.name])]
         assert needed[-1] == stage.name
         assert needed == sorted(needed, key=order.index)

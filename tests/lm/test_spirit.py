@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 
@@ -9,11 +10,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from spiritlm_core import SpiritLM
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
 from spiritlm_core.lake.view import TableView
+from spiritlm_core.lm.content import Prompt, Speech, SpeechSegment, Text, TextSegment
 from spiritlm_core.lm.score import stream_losses
+from spiritlm_core.lm.spirit import Generation
+from spiritlm_core.lm.streaming import pieces
 from spiritlm_core.tokens.documents import documents
 from spiritlm_core.tokens.hf import load_vocabulary
 from spiritlm_core.tokens.pack import pack
@@ -64,17 +69,105 @@ def test_losses_per_stream_agree_with_the_mean_and_beat_chance(published: Path, 
 
 def test_generation_in_each_modality(published: Path) -> None:
     spirit = SpiritLM.from_pretrained(published)
-    (speech,) = spirit.generate([("text", "press one")], "speech", max_new_tokens=15)
-    assert speech.kind == "speech"
-    assert len(speech.ids) <= 15
-    assert spirit.speech_ids(speech.content) == list(speech.ids)
+    answer = spirit.generate(["press one"], "speech", max_new_tokens=15)
+    (speech,) = answer
+    assert isinstance(speech, SpeechSegment)
+    assert (speech.kind, answer.finish) == ("speech", "length")
+    assert len(answer.ids) == 15
+    assert spirit.speech_ids(speech.tokens) == list(answer.ids)
+    assert speech.units.hubert.tolist() == [int(unit) for unit in re.findall(r"\[Hu(\d+)", speech.tokens)]
     units = Units(np.array([1, 1, 2, 7]), np.array([3, 4]), np.array([2]))
     spoken = spirit.generate([("speech", units)], "text", max_new_tokens=8)
     same = spirit.generate([("speech", "[St2][Pi3][Hu1][Pi4][Hu2][Hu7]")], "text", max_new_tokens=8)
     assert spoken == same
     assert {part.kind for part in same} <= {"text"}
-    mixed = spirit.generate([("text", "press"), ("speech", speech.content)], max_new_tokens=30)
-    assert sum(len(part.ids) for part in mixed) <= 30
+    mixed = spirit.generate([("text", "press"), speech], max_new_tokens=30)
+    assert len(mixed.ids) <= 30
+    assert json.loads(json.dumps(mixed.to_dict()))["new_tokens"] == len(mixed.ids)
+
+
+def test_every_way_to_write_a_prompt(published: Path) -> None:
+    spirit = SpiritLM.from_pretrained(published)
+    vocabulary = spirit.vocabulary
+    tokens = "[St2][Pi3][Hu1]"
+    forms = [
+        ["press one", Speech(tokens=tokens)],
+        (Text("press one"), SpeechSegment(tokens)),
+        [("TEXT", "press one"), ("Speech", tokens)],
+        iter([TextSegment("press one"), ("speech", Units(np.array([1, 1]), np.array([3]), np.array([2])))]),
+        Prompt(f"[Text] press one[Speech]{tokens}[Text]"),
+    ]
+    ids = spirit.prompt_ids(forms, "text")
+    assert all(other == ids[0] for other in ids)
+    start = [] if vocabulary.bos is None else [vocabulary.bos]
+    words = spirit.layout.encode(" press one")[len(start) :]
+    speech = spirit.speech_ids(tokens)
+    marked = [*start, vocabulary.text_marker, *words, vocabulary.speech_marker, *speech, vocabulary.text_marker]
+    assert ids[0] == marked
+    assert (
+        spirit.prompt_ids(["press one", ("text", "press one"), Text("press one")])
+        == [marked[: len(start) + 1 + len(words)]] * 3
+    )
+    shots = [("press", Speech(tokens="[Hu5]"))]
+    (shown,) = spirit.prompt_ids([["press one"]], "speech", shots)
+    (written,) = spirit.prompt_ids([["press", ("speech", "[Hu5]"), "press one"]], "speech")
+    assert shown == written
+
+
+def test_a_batch_is_each_prompt_alone(published: Path) -> None:
+    spirit = SpiritLM.from_pretrained(published)
+    batch = ["press one", ["for sales", Speech(tokens="[Hu1][Hu2]")], Prompt("[Speech][Hu3]")]
+    options: Generation = {"max_new_tokens": 25, "temperature": 0.8, "top_p": 0.9, "seed": 3}
+    together = spirit.generate_batch(batch, "any", **options)
+    assert together == [spirit.generate(part, "any", **options) for part in batch]
+    assert together == spirit.generate_batch(batch, "any", batch_size=1, **options)
+    assert together[0] != spirit.generate(batch[0], "any", **{**options, "seed": 4})
+
+
+def test_an_answer_that_goes_on_with_the_speech_of_the_prompt(published: Path) -> None:
+    spirit = SpiritLM.from_pretrained(published)
+    prompt = ["press", Speech(tokens="[Hu4][Hu1][Hu2]")]
+    (segment,) = spirit.generate(prompt, "speech", max_new_tokens=5)
+    assert segment.continues == "[Hu4][Hu1][Hu2]"
+    (fresh,) = spirit.generate("press", "speech", max_new_tokens=5)
+    assert fresh.continues == ""
+
+
+def test_streaming_gives_the_same_answer(published: Path) -> None:
+    spirit = SpiritLM.from_pretrained(published)
+    segments = 0
+    for seed in range(12):
+        options: Generation = {"max_new_tokens": 40, "temperature": 3.0, "seed": seed}
+        answer = spirit.generate("press one", "any", **options)
+        streamed = list(spirit.generate_stream("press one", "any", **options))
+        assert "".join(p.tokens for p in streamed if p.kind == "speech") == answer.tokens
+        text = "".join(p.text for p in streamed if p.kind == "text")
+        assert text.replace(" ", "") == answer.text.replace(" ", "") or "\ufffd" in answer.text
+        segments = max(segments, len(answer))
+    assert segments > 2
+    written = "[Text] press é漢🙂 one[Speech][St2][Pi3][Hu1][Text] zwölf🙂"
+    shown = list(pieces(spirit.layout, spirit.layout.encode(written)))
+    assert "".join(p.content for p in shown) == " press é漢🙂 one[St2][Pi3][Hu1] zwölf🙂"
+    assert not any("\ufffd" in p.content for p in shown)
+
+
+def test_shots_and_stops_end_an_answer(published: Path) -> None:
+    spirit = SpiritLM.from_pretrained(published)
+    shots = [(Speech(tokens="[Hu5]"), "press one")]
+    found = spirit.generate_batch(
+        [Speech(tokens="[Hu1]")] * 60, "text", shots=shots, temperature=20.0, max_new_tokens=60
+    )
+    assert {answer.finish for answer in found} & {"stop"}
+    assert all(spirit.vocabulary.speech_marker not in answer.ids for answer in found)
+    with pytest.raises(SpiritLMError, match="hello"):
+        spirit.generate("x", stop=["hello"])
+
+
+def test_dtype_and_variant_of_our_folders(published: Path) -> None:
+    assert SpiritLM.from_pretrained(published, "cpu").model.dtype == torch.float32
+    assert SpiritLM.from_pretrained(published, "cpu", "bfloat16", "expressive").model.dtype == torch.bfloat16
+    with pytest.raises(ModelReferenceError, match="is not base"):
+        SpiritLM.from_pretrained(published, "cpu", variant="base")
 
 
 def test_wrong_prompts_and_folders_are_clear_errors(published: Path, tmp_path: Path) -> None:
@@ -82,8 +175,17 @@ def test_wrong_prompts_and_folders_are_clear_errors(published: Path, tmp_path: P
     for wrong in ("[Hu60]", "[Hu1", "hello", "[Text]"):
         with pytest.raises(SpiritLMError):
             spirit.generate([("speech", wrong)], "text")
-    with pytest.raises(SpiritLMError, match="prompt part"):
-        spirit.generate([("video", "x")], "text")  # type: ignore[list-item]
+    for part in (("video", "x"), 5, ("text", 5), None):
+        with pytest.raises(SpiritLMError, match="prompt part"):
+            spirit.generate([part], "text")
+    with pytest.raises(SpiritLMError, match="output"):
+        spirit.generate("x", "video")
+    with pytest.raises(SpiritLMError, match="one of audio"):
+        Speech()
+    with pytest.raises(SpiritLMError, match="speech tokenizer"):
+        spirit.generate(np.zeros(16_000, np.float32), "text")
+    with pytest.raises(SpiritLMError, match="context"):
+        spirit.generate("press " * 500, "text")
     with pytest.raises(SpiritLMError):
         SpiritLM.from_pretrained(tmp_path)
     damaged = tmp_path / "damaged"

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import islice, pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,9 +9,13 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from scipy import stats
 
-from spiritlm_core.tokens.config import FixedLaw, PoissonLaw, SpanLaw, TokensConfig, UniformLaw
-from spiritlm_core.tokens.counter import combine, key_of, mix, uniforms
+from spiritlm_core.lake.schema import Row
+from spiritlm_core.lake.view import TableView
+from spiritlm_core.tokens.config import FixedLaw, PoissonLaw, SharesConfig, SpanLaw, TokensConfig, UniformLaw
+from spiritlm_core.tokens.counter import combine, key_of, mix, uniform, uniforms
 from spiritlm_core.tokens.interleave import quantiles, spans
+from spiritlm_core.tokens.mix import training_batches
+from tests.tokens.corpora import VOCABULARY, read_spans, segment, table
 
 LAWS = st.one_of(
     st.builds(lambda low, more: UniformLaw(minimum=low, maximum=low + more), st.integers(1, 9), st.integers(0, 9)),
@@ -83,6 +89,12 @@ def test_spans_cover_the_run_and_start_where_allowed(
     assert spans(can_switch, quantiles(text), quantiles(speech), key) == (starts, speech_first)
 
 
+@given(LAWS, st.lists(st.floats(0, 1, exclude_max=True), min_size=1))
+def test_lengths_are_the_same_drawn_one_by_one(law: SpanLaw, draws: list[float]) -> None:
+    drawn = quantiles(law)
+    assert [drawn.one(u) for u in draws] == drawn.many(np.array(draws)).tolist()
+
+
 def test_a_short_run_shows_both_modalities_at_any_place() -> None:
     law = quantiles(UniformLaw(minimum=10, maximum=30))
     cuts = {spans(np.ones(5, bool), law, law, key_of(i))[0][1] for i in range(100)}
@@ -96,6 +108,7 @@ def test_draws_are_even_and_never_change() -> None:
     assert u.min() >= 0
     assert u.max() < 1
     assert uniforms(key_of("a", 1), 500, 20).tolist() == u[500:520].tolist()
+    assert [uniform(key_of("a", 1), i) for i in range(2000)] == u[:2000].tolist()
     # SplitMix64 seeded with 1234567, as published with the reference implementation
     stream = [6457827717110365317, 3203168211198807973, 9817491932198370423]
     counts = np.arange(1, 4, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
@@ -116,3 +129,48 @@ def test_bad_laws_name_the_field() -> None:
         TokensConfig.model_validate({"text_span": {"kind": "poisson", "mean": 0.5}})
     with pytest.raises(ValidationError, match="at least one stream"):
         TokensConfig.model_validate({"shares": {"text": 0, "speech": 0, "interleaved": 0}})
+
+
+@pytest.mark.parametrize(
+    ("text", "speech"),
+    [
+        (UniformLaw(minimum=10, maximum=30), UniformLaw(minimum=5, maximum=15)),
+        (PoissonLaw(mean=6), FixedLaw(words=3)),
+    ],
+)
+def test_training_sequences_have_spans_of_their_laws_behind_one_marker_each(text: SpanLaw, speech: SpanLaw) -> None:
+    """The whole way: rows, mixture, packing. Every word has one text token and two speech tokens."""
+    rng, rows, words = np.random.default_rng(0), [], 60
+    for recording in range(40):
+        for index in range(20):
+            row = segment(rng, f"r{recording:03}", index, words, straddle=0, empty=0)
+            ids = rng.integers(VOCABULARY.speech_marker + 1, VOCABULARY.size, 2 * words)
+            word_ids = rng.integers(3, VOCABULARY.text_size, words)
+            offsets = np.arange(words + 1)
+            laid: Row = {
+                "text_ids": word_ids,
+                "text_offsets": offsets,
+                "speech_ids": ids,
+                "speech_offsets": 2 * offsets,
+            }
+            rows.append({**row, **laid, "can_switch": np.ones(words, bool)})
+    config = TokensConfig(context_length=4096, text_span=text, speech_span=speech, window=16)
+    config = config.model_copy(update={"shares": SharesConfig(text=0, speech=0)})
+    drawn: dict[str, list[int]] = {"text": [], "speech": []}
+    stream = training_batches(TableView.of(table(rows)), VOCABULARY, config, seed=5)
+    for packed, _ in islice(stream, 60):
+        for i in range(len(packed.streams)):
+            spans_of = read_spans(packed.input_ids[packed.document_ids == i])
+            kinds = [kind for kind, _ in spans_of]
+            assert all(one != other for one, other in pairwise(kinds)), "a marker without a switch"
+            for kind, ids_of in spans_of[1:-1]:  # the first and the last may be cut
+                assert kind == "text" or len(ids_of) % 2 == 0, "a word was split"
+                drawn[kind].append(len(ids_of) // (1 + (kind == "speech")))
+    for kind, law in (("text", text), ("speech", speech)):
+        lengths = np.array(drawn[kind])
+        assert len(lengths) > 1500
+        assert pvalue(lengths, law) > 0.001
+        if isinstance(law, UniformLaw):
+            assert (lengths.min(), lengths.max()) == (law.minimum, law.maximum)
+            mean, spread = (law.minimum + law.maximum) / 2, (law.maximum - law.minimum + 1) / 12**0.5
+            assert abs(lengths.mean() - mean) < 4 * spread / len(lengths) ** 0.5

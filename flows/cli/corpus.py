@@ -1,0 +1,132 @@
+"""``spiritlm corpus``: look at the training sequences of a finished corpus, and write them for other trainers."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from flows.cli.options import DEFAULT_LAKE, JsonOption, LakeOption, RecipeArgument, SetOption
+
+if TYPE_CHECKING:
+    from spiritlm_core.recipe import Recipe
+    from spiritlm_core.tokens.export import Counts
+    from spiritlm_core.tokens.finished import FinishedCorpus
+
+app = typer.Typer(help="Look at the training sequences, or write them for other trainers.", no_args_is_help=True)
+
+SplitOption = Annotated[Literal["train", "held_out"], typer.Option("--split", help="Which part of the corpus.")]
+SeedOption = Annotated[int | None, typer.Option("--seed", min=0, help="Of order and spans; lm.seed of the recipe.")]
+
+_STYLES: dict[str, dict[str, Any]] = {
+    "head": {"bold": True},
+    "marker": {"fg": "yellow", "bold": True},
+    "word": {"fg": "green"},
+    "speech": {"fg": "cyan"},
+    "note": {"dim": True},
+}
+
+
+@app.command("preview")
+def preview(
+    recipe: RecipeArgument = "quickstart",
+    lake: LakeOption = DEFAULT_LAKE,
+    set_: SetOption = None,
+    stream: Annotated[Literal["text", "speech", "interleaved"], typer.Option(help="Which documents.")] = "interleaved",
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many documents.")] = 3,
+    split: SplitOption = "train",
+    epoch: Annotated[int, typer.Option(min=0, help="Spans are drawn anew in every epoch.")] = 0,
+    seed: SeedOption = None,
+    width: Annotated[
+        int | None, typer.Option(min=0, help="Columns; 0 shows every token. The terminal's, else 120.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per document.")] = False,
+) -> None:
+    """Print documents of RECIPE's corpus as training sees them: markers, words, and the speech tokens of each word."""
+    from spiritlm_core.tokens.preview import lines, previews
+
+    found, corpus = _open(recipe, lake, set_)
+    seed = found.lm.seed if seed is None else seed
+    columns = width if width is not None else shutil.get_terminal_size((120, 24)).columns
+    for number, document in enumerate(
+        previews(corpus, stream=stream, count=count, split=split, seed=seed, epoch=epoch), 1
+    ):
+        if as_json:
+            typer.echo(json.dumps(document.to_dict(), ensure_ascii=False))
+            continue
+        for line in lines(document, number, columns, _paint):
+            typer.echo(line)
+        typer.echo("")
+
+
+@app.command("export")
+def export(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="A new or empty folder.")],
+    recipe: RecipeArgument = "quickstart",
+    lake: LakeOption = DEFAULT_LAKE,
+    set_: SetOption = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Until every document was shown so often; whole windows. Default 1.")
+    ] = None,
+    tokens: Annotated[int | None, typer.Option(min=1, help="Instead: so many tokens, padding not counted.")] = None,
+    shard_tokens: Annotated[int, typer.Option(min=1, help="Positions of one Parquet file.")] = 2**27,
+    split: SplitOption = "train",
+    seed: SeedOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an older export in DIR.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the packed sequences of RECIPE, in the order of training, as Parquet with the tokenizer beside it.
+
+    The folder appears when it is complete; `README.md` in it says what the columns are and how to load it.
+    """
+    from spiritlm_core.errors import SpiritLMError
+    from spiritlm_core.tokens.export import check_target
+    from spiritlm_core.tokens.export import export as write
+
+    if epochs is not None and tokens is not None:
+        raise SpiritLMError("--epochs and --tokens exclude each other: give one of them")
+    check_target(out, force=force)
+    found, corpus = _open(recipe, lake, set_)
+    meta = write(
+        corpus,
+        out,
+        seed=found.lm.seed if seed is None else seed,
+        split=split,
+        epochs=None if tokens else epochs or 1,
+        tokens=tokens,
+        shard_tokens=shard_tokens,
+        force=force,
+        progress=_progress,
+    )
+    if sys.stderr.isatty():
+        typer.echo("", err=True)
+    if as_json:
+        typer.echo(json.dumps({"out": str(out), **meta}, ensure_ascii=False))
+        return
+    streams = ", ".join(f"{n:,} {name}" for name, n in meta["tokens_by_stream"].items())
+    typer.echo(f"{out}: {meta['sequences']:,} sequences of {meta['context_length']} in {meta['files']} files")
+    typer.echo(f"{meta['tokens']:,} tokens ({streams}), {100 * meta['padding']:.1f} % padding")
+
+
+def _open(recipe: str, lake: str, overrides: list[str] | None) -> tuple[Recipe, FinishedCorpus]:
+    from flows.recipes import find_recipe
+    from spiritlm_core.lake.lake import Lake
+    from spiritlm_core.tokens.finished import FinishedCorpus
+
+    found = find_recipe(recipe, overrides or [])
+    return found, FinishedCorpus.open(Lake(lake), found, recipe)
+
+
+def _progress(counts: Counts) -> None:
+    if sys.stderr.isatty():
+        typer.echo(f"\r{counts.sequences:,} sequences, {counts.tokens:,} tokens", err=True, nl=False)
+
+
+def _paint(text: str, kind: str) -> str:
+    """Colours; `typer.echo` takes them away where standard output is no terminal."""
+    return text if "NO_COLOR" in os.environ else typer.style(text, **_STYLES[kind])

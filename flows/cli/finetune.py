@@ -1,0 +1,104 @@
+"""``spiritlm finetune``: a published model trained further for one task, on a data set of the user's."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Any, TextIO
+
+import typer
+
+from flows.cli.options import DEFAULT_LAKE, JsonOption, LakeOption, SetOption
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command("finetune")(finetune)
+
+
+def finetune(
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE",
+            help="asr, tts, classification, speech-to-speech, instruction, or path of a .yaml file.",
+        ),
+    ],
+    data: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The data set: a .parquet or .jsonl file, or a folder of them.")
+    ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="The model to start from: a published folder, hf://…, or lake://RECIPE."),
+    ] = None,
+    set_: SetOption = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Also put the model here: a new or empty folder.")
+    ] = None,
+    lake: LakeOption = DEFAULT_LAKE,
+    as_json: JsonOption = False,
+) -> None:
+    """Fine-tune a published model: all its weights, or adapters (--set 'lm.lora={rank: 16}').
+
+    The loss counts answers alone. A run that was killed goes on where it was; what the lake has is not computed again.
+    """
+    from flows.cli.run import stdout_for_results
+
+    began = time.monotonic()
+    with stdout_for_results() as stream:
+        result = _run(recipe, data, base, set_ or [], out, lake)
+        result["seconds"] = round(time.monotonic() - began, 1)
+        if as_json:
+            print(json.dumps(result, allow_nan=False), file=stream)
+        else:
+            _print(result, stream)
+
+
+def _run(
+    recipe: str, data: str | None, base: str | None, overrides: list[str], out: Path | None, lake: str
+) -> dict[str, Any]:
+    """Check what can be wrong before a server is started; then run the flow."""
+    import shutil
+
+    from flows.recipes.finetune import find_finetune_recipe
+    from spiritlm_core.errors import SpiritLMError
+    from spiritlm_core.finetune.template import find_template
+    from spiritlm_core.lake.lake import Lake
+    from tasks.prefect_server import api
+
+    began = time.monotonic()
+    find_template(find_finetune_recipe(recipe, overrides).template)
+    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise SpiritLMError(f"--out {out}: is there already, and not empty; name a new folder")
+    with api():
+        from flows.finetune import finetune as run_flow
+
+        ready = time.monotonic()
+        state = run_flow(recipe, lake, data, base, overrides, return_state=True)
+        result: dict[str, Any] = state.result()
+    if out is not None:
+        store = Lake(lake)
+        artifact = store.read_artifact("finetune_published", result["stages"]["finetune_published"]["fingerprint"])
+        if artifact is not None:
+            shutil.copytree(store.artifact_folder(artifact), out, dirs_exist_ok=True, copy_function=shutil.copyfile)
+            result["model"] = str(out)
+    return {**result, "startup_seconds": round(ready - began, 1)}
+
+
+def _print(result: dict[str, Any], stream: TextIO) -> None:
+    """The stages, then the held-out figures before and after."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from flows.cli.summary import stage_table
+
+    console = Console(file=stream, highlight=False, width=None if stream.isatty() else 110)
+    console.print(stage_table(result["stages"]))
+    metrics = result["metrics"]
+    table = Table(f"{metrics['held_out']} held-out examples", "before", "after")
+    for name, after in metrics["after"].items():
+        table.add_row(name, *("" if value is None else f"{value:g}" for value in (metrics["before"].get(name), after)))
+    console.print(table)
+    for line in (f"model: {result['model']}", f"done in {result['seconds']:.0f} s"):
+        console.print(line, soft_wrap=True)

@@ -1,0 +1,207 @@
+"""``spiritlm generate``: continue text and speech with a model."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from flows.cli.options import JsonOption, VariantOption
+
+if TYPE_CHECKING:
+    from spiritlm_core.lm.content import Content
+
+EXPLICIT = ("text", "audio", "speech")
+_SEPARATOR = "\x00"  # cannot be in an argument of a shell command
+_TOKENS = re.compile(r"(\[(Hu|Pi|St)[0-9]+\]\s*)+")
+_RECORDING = re.compile(r"\.(wav|flac|mp3|ogg|opus|m4a|aac|aiff?|wma|webm|mp4)", re.IGNORECASE)
+
+
+class InOrder(TyperCommand):
+    """Turns ``--text X`` and its like into parts, so that they keep their places among the others."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Rewrite, then parse as ever."""
+        return super().parse_args(ctx, list(_in_order(args)))
+
+
+def _in_order(args: list[str]) -> Iterator[str]:
+    waiting = iter(args)
+    for arg in waiting:
+        name, equals, value = arg.removeprefix("--").partition("=")
+        if arg == "--" or not arg.startswith("--") or name not in EXPLICIT:
+            yield arg
+        elif equals or (value := next(waiting, _SEPARATOR)) != _SEPARATOR:
+            yield f"{name}{_SEPARATOR}{value}"
+        else:
+            yield arg  # without a value: the parser says so
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command("generate", cls=InOrder)(generate)
+
+
+def generate(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Folder of a model, ours or a released one.")],
+    parts: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[PART]…", help="Text, or files with speech, in order; - reads standard input."),
+    ] = None,
+    text: Annotated[list[str] | None, typer.Option(help="A part that is text, whatever it looks like.")] = None,
+    audio: Annotated[list[str] | None, typer.Option(metavar="FILE", help="A part that is a recording.")] = None,
+    speech: Annotated[list[str] | None, typer.Option(metavar="TOKENS", help="A part like [St3][Pi1][Hu7].")] = None,
+    output: Annotated[str, typer.Option(metavar="text|speech|any", help="What to answer in.")] = "any",
+    max_new_tokens: Annotated[int, typer.Option(min=0, help="Most tokens of the answer.")] = 200,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the most likely token.")] = 0.0,
+    top_p: Annotated[float, typer.Option(min=0.0, max=1.0, help="Nucleus sampling.")] = 1.0,
+    top_k: Annotated[int, typer.Option(min=0, help="Sample among so many tokens; 0 among all.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
+    shots: Annotated[
+        Path | None, typer.Option(metavar="FILE", help='Solved examples, one {"audio"|"speech": …, "text": …} a line.')
+    ] = None,
+    prompt: Annotated[str | None, typer.Option(metavar="STRING", help="A whole prompt, used as it is.")] = None,
+    force: Annotated[bool, typer.Option("--force/--no-force", help="Keep the answer in its modality.")] = True,
+    variant: VariantOption = None,
+    speech_tokenizer: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="For recordings, if none lies beside the model.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="Where to compute; a GPU if there is one.")] = None,
+    dtype: Annotated[str | None, typer.Option(metavar="float32|bfloat16|float16", help="Of the weights.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the answer of MODEL to the PARTs: a line of text or of speech tokens for each stretch of one modality.
+
+    A PART that names a file is a recording, one like [Hu7][Hu9] is speech, all else is text.
+    """
+    del text, audio, speech  # they have become parts, see InOrder
+    from spiritlm_core.errors import SpiritLMError
+    from spiritlm_core.lm.spirit import SpiritLM
+
+    inputs = [_part(part) for part in parts or ()]
+    if prompt is not None and (inputs or shots):
+        raise SpiritLMError("--prompt is a whole prompt: give it, or parts and --shots, but not both")
+    solved = _shots(shots, output) if shots else []
+    spirit = SpiritLM.from_pretrained(model, device, dtype, variant, speech_tokenizer)
+    answer = spirit.generate(
+        inputs,
+        output,
+        prompt=prompt,
+        shots=solved,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        top_k=top_k,
+        seed=seed,
+        force=force,
+    )
+    if as_json:
+        typer.echo(json.dumps(answer.to_dict(), ensure_ascii=False))
+    else:
+        for segment in answer:
+            typer.echo(segment.content)
+
+
+def _part(part: str) -> Content:
+    from spiritlm_core.errors import SpiritLMError
+    from spiritlm_core.lm.content import Speech, Text
+
+    kind, marked, value = part.partition(_SEPARATOR)
+    if marked:
+        return _explicit(kind, value)
+    if part == "-":
+        return _guess(sys.stdin.buffer.read())
+    if _TOKENS.fullmatch(part):
+        return Speech(tokens=part)
+    if _is_file(part):
+        return Speech(audio=Path(part))
+    if _RECORDING.fullmatch(Path(part).suffix):
+        raise SpiritLMError(f"{part}: no such file (say --text if it is text)")
+    return Text(part)
+
+
+def _explicit(kind: str, value: str) -> Content:
+    from spiritlm_core.errors import SpiritLMError
+    from spiritlm_core.lm.content import Speech, Text
+
+    if kind == "audio":
+        if value != "-" and not _is_file(value):
+            raise SpiritLMError(f"--audio {value}: no such file")
+        return Speech(audio=sys.stdin.buffer.read() if value == "-" else Path(value))
+    string = _decoded(sys.stdin.buffer.read()) if value == "-" else value
+    if string is None:
+        raise SpiritLMError(f"--{kind} -: standard input is not UTF-8 text")
+    return Text(string.removesuffix("\n")) if kind == "text" else Speech(tokens=string)
+
+
+def _guess(data: bytes) -> Content:
+    """What stands on standard input."""
+    from spiritlm_core.lm.content import Speech, Text
+
+    string = _decoded(data)
+    if string is None:
+        return Speech(audio=data)
+    return Speech(tokens=string) if _TOKENS.fullmatch(string) else Text(string.removesuffix("\n"))
+
+
+def _decoded(data: bytes) -> str | None:
+    """The text, or None for a recording: no text has zero bytes."""
+    try:
+        return None if b"\0" in data else data.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).is_file()
+    except (OSError, ValueError):  # a long text is no file name
+        return False
+
+
+def _shots(path: Path, output: str) -> list[tuple[Any, Any]]:
+    """Pairs of question and answer; a recording's path is relative to the file of the shots."""
+    from spiritlm_core.errors import SpiritLMError
+    from spiritlm_core.lm.content import Text
+
+    if output.lower() not in ("text", "speech"):
+        raise SpiritLMError("--shots needs --output text or --output speech, which says what they answer")
+    pairs: list[tuple[Any, Any]] = []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpiritLMError(f"--shots {path}: cannot be read: {error}") from error
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        spoken, written = _shot(line, path.parent, f"{path}:{number}")
+        pairs.append((spoken, Text(written)) if output.lower() == "text" else (Text(written), spoken))
+    return pairs
+
+
+def _shot(line: str, folder: Path, where: str) -> tuple[Any, str]:
+    from spiritlm_core.errors import SpiritLMError
+    from spiritlm_core.lm.content import Speech
+
+    try:
+        shot = json.loads(line)
+    except ValueError:
+        shot = None
+    if not _is_shot(shot):
+        raise SpiritLMError(f'{where}: a shot is {{"audio": FILE, "text": …}} or {{"speech": TOKENS, "text": …}}')
+    if "speech" in shot:
+        return Speech(tokens=shot["speech"]), shot["text"]
+    if not _is_file(str(folder / shot["audio"])):
+        raise SpiritLMError(f"{where}: there is no file {folder / shot['audio']}")
+    return Speech(audio=folder / shot["audio"]), shot["text"]
+
+
+def _is_shot(shot: Any) -> bool:
+    named = isinstance(shot, dict) and set(shot) in ({"text", "audio"}, {"text", "speech"})
+    return named and all(isinstance(value, str) for value in shot.values())

@@ -1,0 +1,27 @@
+"""Recipes for fine-tuning that come with the package, and finding one by name or path."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from spiritlm_core.errors import RecipeError
+from spiritlm_core.finetune.recipe import FinetuneRecipe
+from spiritlm_core.recipe import load_config_file
+
+FOLDER = Path(__file__).parent
+
+
+def finetune_recipe_names() -> list[str]:
+    """The names of the fine-tuning recipes that come with the package."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def find_finetune_recipe(name: str, overrides: Sequence[str] = ()) -> FinetuneRecipe:
+    """A fine-tuning recipe by name, or by the path of a YAML file. Raises RecipeError."""
+    if name.endswith((".yaml", ".yml")) or "/" in name:
+        return load_config_file(FinetuneRecipe, Path(name).expanduser(), "recipe", overrides)
+    if name not in finetune_recipe_names():
+        known = ", ".join(finetune_recipe_names())
+        raise RecipeError(f"there is no fine-tuning recipe {name!r}; there are {known}, or give a .yaml file")
+    return load_config_file(FinetuneRecipe, FOLDER / f"{name}.yaml", "recipe", overrides)

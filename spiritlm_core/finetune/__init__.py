@@ -1,0 +1,1 @@
+"""Fine-tuning and few-shot prompts on a user's own data: templates, rows, examples, training, metrics."""

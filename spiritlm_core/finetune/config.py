@@ -1,0 +1,86 @@
+"""Configuration of fine-tuning: the data, the examples made of it, training, and what is measured."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from spiritlm_core.config import FrozenConfig
+from spiritlm_core.finetune.template import Metric, Part
+from spiritlm_core.lm.config import LmConfig
+
+
+class SplitConfig(FrozenConfig):
+    """Which rows are kept for evaluation, where the data does not say so."""
+
+    held_out_share: float = Field(0.1, ge=0, lt=1, description="Share of the rows, drawn by a hash of their content.")
+    salt: str = Field("", description="Change it to draw another held-out set.")
+
+
+class DataConfig(FrozenConfig):
+    """A data set: Parquet files or JSON lines with a row per example."""
+
+    path: str = Field(
+        min_length=1, description="A .parquet or .jsonl file, or a folder of them; local or s3://bucket/prefix."
+    )
+    columns: dict[str, str] = Field(
+        {}, description="Field of the template: column of the data; a field not named here is a column of that name."
+    )
+    split_column: str | None = Field(
+        None, description="Column that says train, or one of held_out, validation, valid, dev, test, eval."
+    )
+    split: SplitConfig = Field(SplitConfig(), description="The split where no column says it.")
+
+
+class ContextConfig(FrozenConfig):
+    """Packing of examples."""
+
+    context_length: int = Field(1024, ge=16, le=1_048_576, description="Tokens in a training sequence.")
+    window: int = Field(64, ge=1, le=65_536, description="Sequences that are packed, and then shuffled, together.")
+
+
+class ExamplesConfig(FrozenConfig):
+    """What the examples of a data set are made with, besides the base model."""
+
+    question: tuple[Part, ...] = Field(description="As in the template.")
+    answer: tuple[Part, ...] = Field(description="As in the template.")
+    labels: tuple[str, ...] | None = Field(None, description="As in the template.")
+    context_length: int = Field(ge=16, description="Longer examples are rejected.")
+    split: SplitConfig = Field(SplitConfig(), description="The split where no column says it.")
+
+
+class TuningConfig(FrozenConfig):
+    """What a fine-tuned model depends on, besides its examples and its base model."""
+
+    lm: LmConfig = Field(LmConfig(), description="Training; adapters or all weights.")
+    tokens: ContextConfig = Field(ContextConfig(), description="Packing.")
+
+    @model_validator(mode="after")
+    def _whole_sequences(self) -> Self:
+        if self.lm.tokens_per_step % self.tokens.context_length:
+            raise ValueError(
+                f"lm.tokens_per_step {self.lm.tokens_per_step} is not a multiple of "
+                f"tokens.context_length {self.tokens.context_length}"
+            )
+        if self.lm.base is not None:
+            raise ValueError("lm.base is not for fine-tuning: name the model in `base`")
+        return self
+
+
+class MeasuresConfig(FrozenConfig):
+    """What is measured on the held-out examples, before and after."""
+
+    examples: int = Field(64, ge=0, description="Most held-out examples whose answers are judged; 0: none.")
+    losses: int = Field(1000, ge=1, description="Most held-out examples whose answers are scored.")
+    max_new_tokens: int = Field(200, ge=1, description="Longest answer in tokens.")
+    bootstrap_samples: int = Field(1000, ge=100, description="Resamples behind each confidence interval.")
+    seed: int = Field(0, ge=0, description="Seed of the resampling and of the examples drawn.")
+
+
+class MeasureConfig(FrozenConfig):
+    """Configuration of the stage that measures."""
+
+    metric: Metric = Field(description="As in the template.")
+    labels: tuple[str, ...] | None = Field(None, description="As in the template.")
+    measures: MeasuresConfig = Field(MeasuresConfig(), description="How much is measured.")

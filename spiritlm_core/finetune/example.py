@@ -1,0 +1,143 @@
+"""One solved example: filled in from a row by a template, and as token ids."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from spiritlm_core.errors import ModelReferenceError, Rejection
+from spiritlm_core.finetune.template import Part
+from spiritlm_core.lm.prompts import Kind
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from spiritlm_core.lm.formats import PromptFormat, WordFormat
+    from spiritlm_core.tokens.vocabulary import Vocabulary
+
+Parts = tuple[tuple[Kind, str], ...]
+"""Stretches of text as it is, and of speech as tokens such as ``[St3][Pi1][Hu7]``; neighbours differ in kind."""
+
+_PROSODY = re.compile(r"\[(?:Pi|St)[0-9]+\]")
+
+
+@dataclass(frozen=True)
+class Example:
+    """A question and its answer."""
+
+    question: Parts
+    answer: Parts
+
+    @property
+    def text(self) -> str:
+        """All text of the answer."""
+        return " ".join(content for kind, content in self.answer if kind == "text")
+
+    @property
+    def speech(self) -> str:
+        """All speech tokens of the answer."""
+        return "".join(content for kind, content in self.answer if kind == "speech")
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """An example as token ids.
+
+    Attributes:
+        prompt: from BOS, if the model has one, to the marker that the answer follows; that of an answer whose modality
+            depends on the row belongs to the answer.
+        answer: up to EOS, if the model has one.
+    """
+
+    prompt: list[int]
+    answer: list[int]
+
+
+def fill(
+    question: Sequence[Part],
+    answer: Sequence[Part],
+    texts: Mapping[str, str],
+    speech: Mapping[str, str],
+) -> Example:
+    """Put a row into the parts of a template.
+
+    Args:
+        question: of the template.
+        answer: of the template.
+        texts: field → text.
+        speech: field → speech tokens.
+
+    Raises:
+        Rejection: the row has nothing for a field, or no answer at all.
+    """
+    example = Example(_filled(question, texts, speech), _filled(answer, texts, speech))
+    if not example.answer:
+        raise Rejection("no answer: every part of it is empty")
+    return example
+
+
+def _filled(parts: Sequence[Part], texts: Mapping[str, str], speech: Mapping[str, str]) -> Parts:
+    found: list[tuple[Kind, str]] = []
+    for part in parts:
+        values = speech if part.kind == "speech" else texts
+        if empty := [field for field in part.fields if not values.get(field, "").strip()]:
+            if part.optional:
+                continue
+            raise Rejection(f"nothing in {empty[0]}")
+        found.append((part.kind, values[part.speech] if part.speech else str(part.text).format_map(values)))
+    return joined(found)
+
+
+def joined(parts: Iterable[tuple[Kind, str]]) -> Parts:
+    """The same parts, neighbours of one kind as one: texts with a space between them."""
+    found: list[tuple[Kind, str]] = []
+    for kind, content in parts:
+        if found and found[-1][0] == kind:
+            content = (" " if kind == "text" else "").join((found.pop()[1], content))  # noqa: PLW2901
+        found.append((kind, content))
+    return tuple(found)
+
+
+def known_streams(tokens: str, vocabulary: Vocabulary) -> str:
+    """Speech tokens without those of streams that a Base model does not have."""
+    return tokens if vocabulary.pitch and vocabulary.style else _PROSODY.sub("", tokens)
+
+
+def encode(layout: PromptFormat, example: Example, kind: Kind | None) -> Encoded:
+    """The token ids of an example.
+
+    Args:
+        layout: how the model was taught to write prompts.
+        example: filled in.
+        kind: the modality that every answer of the task begins with, None if that depends on the row.
+
+    Raises:
+        Rejection: a token reaches from the question into the answer.
+        SpiritLMError: a speech token is not in the vocabulary.
+    """
+    prompt = layout.prompt(example.question, kind or "any")
+    whole = layout.prompt(joined([*example.question, *example.answer]), "any")
+    if whole[: len(prompt)] != prompt:
+        raise Rejection("a token of the text tokenizer reaches from the question into the answer")
+    eos = layout.vocabulary.eos
+    return Encoded(prompt, whole[len(prompt) :] + ([] if eos is None else [eos]))
+
+
+def load_layout(base: Path) -> WordFormat:
+    """The prompt format of a model of this project, without its weights.
+
+    Raises:
+        ModelReferenceError: `base` is none.
+    """
+    from spiritlm_core.lm.formats import WordFormat
+    from spiritlm_core.tokens.hf import VOCABULARY_FILE, load_vocabulary
+    from spiritlm_core.tokens.text import TextTokenizer
+
+    if not (base / VOCABULARY_FILE).is_file():
+        raise ModelReferenceError(
+            f"{base} has no {VOCABULARY_FILE}: fine-tuning starts from a model that was trained here; "
+            "to teach speech to a text model, name it as lm.base of a recipe for `spiritlm run`"
+        )
+    return WordFormat(TextTokenizer.load(base), load_vocabulary(base))

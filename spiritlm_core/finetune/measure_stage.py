@@ -1,0 +1,124 @@
+"""The stage ``finetune_measures``: what fine-tuning has changed on the held-out examples."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from spiritlm_core.finetune.config import MeasureConfig
+from spiritlm_core.finetune.metrics import judge
+from spiritlm_core.lake.schema import Row
+from spiritlm_core.lake.stage import ArtifactStage, Progress, Resources, TableInput
+from spiritlm_core.lake.view import TableView
+from spiritlm_core.lm.prompts import Kind
+from spiritlm_core.tokens.counter import key_of
+
+if TYPE_CHECKING:
+    from spiritlm_core.lm.spirit import SpiritLM
+
+ADAPTER = "adapter_config.json"
+
+
+class MeasureStage(ArtifactStage):
+    """Loss and the metric of the task on held-out examples, before and after.
+
+    Model roles: ``base`` and ``finetuned``. The artifact holds ``metrics.json`` and ``answers.jsonl``.
+    """
+
+    name: ClassVar[str] = "finetune_measures"
+    version: ClassVar[int] = 1
+    inputs: ClassVar[tuple[TableInput, ...]] = (TableInput("task_examples"),)
+    resources: ClassVar[Resources] = Resources(num_cpus=1)
+    config: MeasureConfig
+
+    def build(
+        self,
+        tables: Mapping[str, TableView],
+        out: Path,
+        work: Path,  # noqa: ARG002 - nothing here is worth resuming
+        progress: Progress,
+    ) -> dict[str, Any]:
+        """Write the figures; returns them."""
+        held_out, labels = self._examples(tables["task_examples"])
+        found: dict[str, Any] = {"held_out": len(held_out), "metric": self.config.metric, "labels": list(labels)}
+        answers: dict[str, list[str]] = {}
+        asked = held_out[: self.config.measures.examples]
+        for share, when in ((0.0, "before"), (0.5, "after")):
+            progress(share, f"held-out examples {when} fine-tuning")
+            spirit = load_tuned(self.models["base"], self.models["finetuned"] if when == "after" else None)
+            answers[when] = self._answers(spirit, asked, labels)
+            found[when] = {**self._loss(spirit, held_out), **self._figures(asked, answers[when], labels)}
+        (out / "metrics.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        (out / "answers.jsonl").write_text(_lines(asked, answers), encoding="utf-8")
+        return found
+
+    def _examples(self, view: TableView) -> tuple[list[Row], tuple[str, ...]]:
+        """Held-out examples, drawn by the seed, and the labels of the train split if none are given."""
+        rows = [row for shard in view.shards() for row in shard.to_pylist() if row["reject_stage"] is None]
+        held_out = [row for row in rows if row["split"] == "held_out"]
+        held_out.sort(key=lambda row: key_of(self.config.measures.seed, str(row["example_id"])))
+        labels = self.config.labels or tuple(sorted({row["answer_text"] for row in rows if row["split"] == "train"}))
+        return held_out[: self.config.measures.losses], labels if self.config.metric == "accuracy" else ()
+
+    def _loss(self, spirit: SpiritLM, rows: Sequence[Row]) -> dict[str, Any]:
+        """Nats per answer token, over all of them."""
+        from spiritlm_core.finetune.likelihood import answer_nats
+
+        pairs: Any = [(row["prompt_ids"], row["answer_ids"]) for row in rows]
+        tokens = sum(len(answer) for _, answer in pairs)
+        nats = float(answer_nats(spirit.model, spirit.vocabulary, pairs).sum())
+        return {"loss": round(nats / tokens, 6) if tokens else None, "answer_tokens": tokens}
+
+    def _answers(self, spirit: SpiritLM, rows: Sequence[Row], labels: Sequence[str]) -> list[str]:
+        from spiritlm_core.finetune.answers import continue_prompts, label_ids
+        from spiritlm_core.finetune.likelihood import most_likely
+
+        if self.config.metric == "none" or not rows:
+            return []
+        prompts: Any = [row["prompt_ids"] for row in rows]
+        if self.config.metric == "accuracy":
+            ids = [label_ids(spirit.layout, label, ends=True) for label in labels]
+            return [labels[i] for i in most_likely(spirit.model, spirit.vocabulary, prompts, ids)]
+        kind: Kind = "text" if self.config.metric == "wer" else "speech"
+        return continue_prompts(spirit, prompts, kind, self.config.measures.max_new_tokens)
+
+    def _figures(self, rows: Sequence[Row], answers: Sequence[str], labels: Sequence[str]) -> dict[str, Any]:
+        if not answers:
+            return {}
+        name = "answer_speech" if self.config.metric == "unit_error_rate" else "answer_text"
+        references = [str(row[name]) for row in rows]
+        measures = self.config.measures
+        figures = judge(
+            self.config.metric,
+            references,
+            answers,
+            labels=labels,
+            samples=measures.bootstrap_samples,
+            seed=measures.seed,
+        )
+        return {**figures, "judged": len(answers)}
+
+
+def load_tuned(base: Path, tuned: Path | None) -> SpiritLM:
+    """A fine-tuned model, adapters merged into `base`; `base` itself if `tuned` is None."""
+    from spiritlm_core.lm.spirit import SpiritLM
+
+    if tuned is None or not (tuned / ADAPTER).is_file():
+        return SpiritLM.from_pretrained(tuned or base)
+    from peft import PeftModel
+
+    spirit = SpiritLM.from_pretrained(base)
+    adapted: Any = PeftModel.from_pretrained(spirit.model, str(tuned))
+    spirit.model = adapted.merge_and_unload().eval()
+    return spirit
+
+
+def _lines(rows: Sequence[Row], answers: Mapping[str, Sequence[str]]) -> str:
+    lines = []
+    for index, row in enumerate(rows):
+        given = {when: found[index] for when, found in answers.items() if found}
+        right = row["answer_text"] or row["answer_speech"]
+        lines.append(json.dumps({"example_id": row["example_id"], "right": right, **given}, ensure_ascii=False) + "\n")
+    return "".join(lines)

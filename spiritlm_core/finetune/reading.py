@@ -1,0 +1,242 @@
+"""Reading a user's data set, Parquet or JSON lines, row by row; each row is identified by its content."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from spiritlm_core.audio.files import File, list_tree, local_path, local_uri, open_uri, printable, stat_file
+from spiritlm_core.audio.sources.manifest import resolve
+from spiritlm_core.audio.statcache import StatCache, hash_files
+from spiritlm_core.errors import Rejection, SourceError
+from spiritlm_core.finetune.config import DataConfig
+from spiritlm_core.finetune.rows import Recording, TaskRow
+from spiritlm_core.finetune.template import Template
+from spiritlm_core.lake.fingerprint import digest
+from spiritlm_core.tokens.pieces import format_of, open_text
+
+HELD_OUT = ("held_out", "validation", "valid", "val", "dev", "test", "eval")
+_BATCH = 1024
+_UNITS = ("[Hu", "[Pi", "[St")
+
+
+@dataclass
+class _Draft:
+    """A row as it was read; `files` are the recordings whose content is still to be hashed."""
+
+    name: str
+    source_uri: str
+    place: int
+    split: str | None = None
+    texts: dict[str, str] = dataclasses.field(default_factory=dict)
+    recordings: dict[str, Recording] = dataclasses.field(default_factory=dict)
+    files: dict[str, File] = dataclasses.field(default_factory=dict)
+    size: int = 0
+    error: str | None = None
+
+
+def read_rows(config: DataConfig, template: Template, cache: StatCache) -> list[TaskRow]:
+    """Every row of a data set, good or bad; a row that is there twice is bad the second time.
+
+    Args:
+        config: where it lies, and which column is which field.
+        template: its fields.
+        cache: knows the content of recordings that did not change; is updated.
+
+    Raises:
+        SourceError: there is no such file, it cannot be read, or it lacks a column.
+    """
+    if unknown := sorted(set(config.columns) - set(template.fields)):
+        raise SourceError(
+            f"data.columns.{unknown[0]}: template {template.name} has no such field, only {', '.join(template.fields)}"
+        )
+    drafts = [draft for file in _files(config.path) for draft in _drafts(file, config, template)]
+    if not drafts:
+        raise SourceError(f"data {config.path}: there are no rows in it")
+    hashes = hash_files((file for draft in drafts for file in draft.files.values() if not file.error), cache)
+    return _distinct([_finished(draft, hashes) for draft in drafts])
+
+
+def _files(path: str) -> list[File]:
+    local = not path.startswith("s3://")
+    uri = local_uri(local_path(path)) if local else path
+    file = stat_file(uri)
+    if not file.error:
+        if format_of(file.path) not in ("jsonl", "parquet"):
+            raise SourceError(f"data {path}: is no .parquet or .jsonl file")
+        return [file]
+    try:
+        found = list_tree(local_path(uri) if local else path)
+    except SourceError:
+        raise SourceError(f"data {path}: there is no such file or folder") from None
+    if not (files := [file for file in found if format_of(file.path) in ("jsonl", "parquet")]):
+        raise SourceError(f"data {path}: there is no .parquet or .jsonl file in it")
+    return files
+
+
+def _drafts(file: File, config: DataConfig, template: Template) -> Iterator[_Draft]:
+    """The rows of one file. Raises SourceError if a column is missing altogether."""
+    names = {field: config.columns.get(field, field) for field in template.fields}
+    wanted = [*names.values(), *([config.split_column] if config.split_column else [])]
+    read = _parquet if format_of(file.path) == "parquet" else _json_lines
+    seen: set[str] = set()
+    for place, values in read(file, wanted, seen):
+        draft = _Draft(f"{printable(file.path)}:{place}", file.uri, place)
+        try:
+            if isinstance(values, Exception):
+                raise values
+            _take(draft, values, names, config, template)
+        except Rejection as problem:
+            draft.error = str(problem)
+        yield draft
+    if seen:
+        _check_columns(file, names, seen, config, template)
+
+
+def _check_columns(
+    file: File, names: Mapping[str, str], seen: set[str], config: DataConfig, template: Template
+) -> None:
+    there = ", ".join(sorted(seen)) or "nothing"
+    for field, column in names.items():
+        if column not in seen and template.fields[field][1]:
+            raise SourceError(
+                f"{printable(file.path)}: there is no column {column!r} for the field {field!r} of template "
+                f"{template.name}, only {there}: name the right one with data.columns.{field}"
+            )
+    if config.split_column and config.split_column not in seen:
+        raise SourceError(f"{printable(file.path)}: there is no column {config.split_column!r} "
+                          f"(data.split_column), only {there}")  # fmt: skip
+
+
+def _json_lines(file: File, wanted: Sequence[str], seen: set[str]) -> Iterator[tuple[int, dict[str, Any] | Exception]]:
+    del wanted
+    try:
+        with open_text(file.uri, file.path) as stream:
+            for place, line in enumerate(stream, 1):
+                if not line.strip():
+                    continue
+                try:
+                    values = json.loads(line)
+                except ValueError as error:
+                    yield place, Rejection(f"not JSON: {error}")
+                    continue
+                if not isinstance(values, dict):
+                    yield place, Rejection("not a JSON object")
+                    continue
+                seen.update(values)
+                yield place, values
+    except (OSError, EOFError) as error:
+        raise SourceError(f"{printable(file.path)}: cannot be read: {error}") from error
+
+
+def _parquet(file: File, wanted: Sequence[str], seen: set[str]) -> Iterator[tuple[int, dict[str, Any] | Exception]]:
+    from pyarrow import parquet
+
+    try:
+        with open_uri(file.uri) as stream:
+            found = parquet.ParquetFile(stream)
+            seen.update(found.schema_arrow.names)
+            columns = [name for name in dict.fromkeys(wanted) if name in seen]
+            place = 0
+            for batch in found.iter_batches(batch_size=_BATCH, columns=columns) if columns else []:
+                for values in batch.to_pylist():
+                    place += 1
+                    yield place, values
+    except (OSError, pa.ArrowException) as error:
+        raise SourceError(f"{printable(file.path)}: cannot be read as Parquet: {error}") from error
+
+
+def _take(
+    draft: _Draft, values: Mapping[str, Any], names: Mapping[str, str], config: DataConfig, template: Template
+) -> None:
+    draft.split = _said_split(values.get(config.split_column)) if config.split_column else None
+    root = draft.source_uri.rpartition("/")[0]
+    for field, (kind, _) in template.fields.items():
+        value = values.get(names[field])
+        if value is None or value in ("", b""):
+            continue
+        if kind == "text":
+            draft.texts[field] = _text(value, names[field])
+        else:
+            _take_recording(draft, field, value, names[field], root)
+
+
+def _said_split(value: Any) -> str:
+    name = str(value).lower()
+    if name == "train":
+        return "train"
+    if name not in HELD_OUT:
+        raise Rejection(f"split {value!r} is neither train nor one of {', '.join(HELD_OUT)}")
+    return "held_out"
+
+
+def _text(value: Any, column: str) -> str:
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise Rejection(f"{column}: half a surrogate pair, a character that no encoding has") from error
+        return value
+    if isinstance(value, bool | int | float):
+        return json.dumps(value)
+    raise Rejection(f"{column}: holds {type(value).__name__}, not text")
+
+
+def _take_recording(draft: _Draft, field: str, value: Any, column: str, root: str) -> None:
+    """A path, the bytes of a file, a Hugging Face struct of both, or speech tokens."""
+    data = value.get("bytes") if isinstance(value, dict) else value if isinstance(value, bytes) else None
+    path = value.get("path") if isinstance(value, dict) else value
+    if isinstance(data, bytes) and data:
+        draft.recordings[field] = Recording(column=column, sha256=hashlib.sha256(data).hexdigest())
+        draft.size += len(data)
+    elif isinstance(path, str) and path.lstrip().startswith(_UNITS):
+        draft.recordings[field] = Recording(tokens=path)
+    elif isinstance(path, str) and path:
+        file = stat_file(resolve(path, root))
+        draft.recordings[field] = Recording(uri=file.uri)
+        draft.files[field] = file
+        draft.size += file.size
+    else:
+        raise Rejection(f"{column}: holds no path and no bytes of a recording")
+
+
+def _finished(draft: _Draft, hashes: Mapping[str, str | Exception]) -> TaskRow:
+    for field, file in draft.files.items():
+        found = file.error or hashes[file.uri]
+        if file.error or isinstance(found, Exception):
+            draft.error = draft.error or f"{field}: {printable(local_path(file.uri))}: {found}"
+        else:
+            draft.recordings[field] = dataclasses.replace(draft.recordings[field], sha256=str(found))
+    texts, recordings = (json.dumps(found, sort_keys=True) for found in (draft.texts, _plain(draft.recordings)))
+    said = {field: recording.content for field, recording in draft.recordings.items()}
+    key = digest(["task row", draft.texts, said, draft.split])
+    if draft.error:
+        key = digest(["bad task row", draft.name, draft.error])
+    return TaskRow(
+        key, draft.name, draft.source_uri, draft.place, draft.split, texts, recordings, draft.size, draft.error
+    )
+
+
+def _plain(recordings: Mapping[str, Recording]) -> dict[str, dict[str, str]]:
+    return {
+        field: {name: value for name, value in dataclasses.asdict(recording).items() if value is not None}
+        for field, recording in recordings.items()
+    }
+
+
+def _distinct(rows: Iterable[TaskRow]) -> list[TaskRow]:
+    first: dict[str, TaskRow] = {}
+    found = []
+    for row in rows:
+        same = first.setdefault(row.key, row)
+        if same is not row:
+            key = digest(["again", row.key, row.name])
+            row = dataclasses.replace(row, key=key, error=f"the same as {same.name}")  # noqa: PLW2901
+        found.append(row)
+    return found

@@ -1,0 +1,100 @@
+"""A row of a user's data set: its texts, where its recordings are, and to which split it belongs."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from spiritlm_core.finetune.config import SplitConfig
+from spiritlm_core.lake.schema import table_of
+
+TASK_ROWS = pa.schema(
+    [
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("source_uri", pa.string(), nullable=False),
+        pa.field("place", pa.int64()),  # line or row in its file, from 1
+        pa.field("split", pa.string()),  # where a column says it
+        pa.field("texts", pa.string()),  # JSON: field → text
+        pa.field("recordings", pa.string()),  # JSON: field → where the recording is, see `Recording`
+        pa.field("size", pa.int64()),  # bytes of audio
+        pa.field("error", pa.string()),  # why the row cannot be used
+    ]
+)
+"""Input rows of :class:`spiritlm_core.finetune.stage.TaskUnitsStage`."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Where the speech of one field is: in a file, in a column of the data file, or given as speech tokens."""
+
+    uri: str | None = None
+    column: str | None = None
+    tokens: str | None = None
+    sha256: str | None = None
+
+    @property
+    def content(self) -> str:
+        """Identifies what is said."""
+        return str(self.sha256 or self.tokens)
+
+
+@dataclass(frozen=True)
+class TaskRow:
+    """One row; see `TASK_ROWS`. `key` covers all that its example is made from, never a path or a time."""
+
+    key: str
+    name: str
+    source_uri: str
+    place: int
+    split: str | None = None
+    texts: str = "{}"
+    recordings: str = "{}"
+    size: int = 0
+    error: str | None = None
+
+    @property
+    def sha256(self) -> str:
+        """Orders rows by content."""
+        return self.key
+
+    @property
+    def start(self) -> float:
+        """Where it stands in its file."""
+        return float(self.place)
+
+    @property
+    def end(self) -> None:
+        """Rows have no end."""
+
+    @property
+    def cost(self) -> int:
+        """Bytes of audio to work through."""
+        return self.size
+
+    def text_fields(self) -> dict[str, str]:
+        """Field → text."""
+        found: dict[str, str] = json.loads(self.texts)
+        return found
+
+    def recording_fields(self) -> dict[str, Recording]:
+        """Field → where the recording is."""
+        return {field: Recording(**where) for field, where in json.loads(self.recordings).items()}
+
+
+def rows_table(rows: Sequence[TaskRow]) -> pa.Table:
+    """Rows of `TASK_ROWS`, in the order given."""
+    return table_of([dataclasses.asdict(row) for row in rows], TASK_ROWS)
+
+
+def split_of(key: str, said: str | None, config: SplitConfig) -> str:
+    """Either "train" or "held_out": what the data says, else drawn from the row's content alone."""
+    if said is not None:
+        return said
+    drawn = int.from_bytes(hashlib.sha256(f"split\x1f{config.salt}\x1f{key}".encode()).digest()[:8], "big")
+    return "held_out" if drawn < config.held_out_share * 2**64 else "train"

@@ -1,0 +1,155 @@
+"""Training sequences of a fine-tuning task: whole examples packed together, the loss on their answers alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from spiritlm_core.errors import NothingToTrainOnError
+from spiritlm_core.finetune.config import ContextConfig
+from spiritlm_core.lake.fingerprint import config_json, digest
+from spiritlm_core.lake.view import TableView
+from spiritlm_core.tokens.counter import combine, key_of
+from spiritlm_core.tokens.documents import Document
+from spiritlm_core.tokens.pack import Packed, fit, packed
+from spiritlm_core.tokens.vocabulary import Vocabulary
+
+COLUMNS = ("example_id", "split", "prompt_ids", "answer_ids", "answer_kind", "reject_stage")
+
+
+@dataclass(frozen=True)
+class TaskExample:
+    """A solved example; `kind` is the stream that its tokens count for: the modality of the answer."""
+
+    example_id: str
+    prompt: np.ndarray
+    answer: np.ndarray
+    kind: str
+
+    def __len__(self) -> int:
+        """Number of tokens."""
+        return len(self.prompt) + len(self.answer)
+
+    @property
+    def document(self) -> Document:
+        """Question and answer, one after the other."""
+        return Document(np.concatenate([self.prompt, self.answer]), self.kind, self.example_id)
+
+
+def read_examples(view: TableView, split: str) -> list[TaskExample]:
+    """The good rows of a table of examples, by example_id; the order of shards makes no difference."""
+    found = []
+    for shard in view.shards(COLUMNS):
+        wanted = pc.and_(pc.equal(shard["split"], split), pc.is_null(shard["reject_stage"]))
+        for row in shard.filter(wanted).to_pylist():
+            prompt, answer = (np.array(row[name], np.int32) for name in ("prompt_ids", "answer_ids"))
+            found.append(TaskExample(row["example_id"], prompt, answer, row["answer_kind"]))
+    return sorted(found, key=lambda example: example.example_id)
+
+
+def pack_examples(examples: Sequence[TaskExample], length: int) -> Packed:
+    """Examples in one sequence; the loss counts their answers. ValueError if they do not fit."""
+    sequence = packed([example.document for example in examples], length)
+    counted = np.concatenate([np.repeat([False, True], [len(e.prompt), len(e.answer)]) for e in examples])
+    return dataclasses.replace(sequence, predicted=np.pad(counted, (0, length - len(counted))))
+
+
+@dataclass(frozen=True)
+class ExampleSource:
+    """A :class:`spiritlm_core.lm.source.Source` of examples, each whole, in a new order every epoch.
+
+    Attributes:
+        examples: a table `task_examples`.
+        tokens: length of sequences, and how many are packed together.
+    """
+
+    examples: TableView
+    tokens: ContextConfig
+
+    def batches(
+        self,
+        vocabulary: Vocabulary,
+        *,
+        seed: int,
+        start_state: Mapping[str, Any] | None,
+        rank: int,
+        world_size: int,
+    ) -> Iterator[tuple[Packed, dict[str, Any]]]:
+        """See :class:`spiritlm_core.lm.source.Source`; ids are checked where batches are made.
+
+        Raises:
+            NothingToTrainOnError: no example is left to train on.
+        """
+        del vocabulary
+        order = _Order(read_examples(self.examples, "train"), seed)
+        state = dict(start_state or {"epoch": 0, "at": 0, "row": 0})
+        ahead = state["row"] + rank  # sequences to skip from the start of the window
+        place = state["epoch"], state["at"]
+        while True:
+            sequences, behind = order.window(place, self.tokens)
+            for row in range(ahead, len(sequences), world_size):
+                done = {"epoch": place[0], "at": place[1], "row": row - rank + world_size}
+                yield pack_examples(sequences[row], self.tokens.context_length), done
+            ahead = ahead - len(sequences) if ahead >= len(sequences) else (ahead - len(sequences)) % world_size
+            place = behind
+
+    def held_out(self, vocabulary: Vocabulary, *, count: int, seed: int) -> list[Packed]:
+        """See :class:`spiritlm_core.lm.source.Source`: as many whole examples as fit, drawn by `seed`."""
+        del vocabulary
+        examples = read_examples(self.examples, "held_out")
+        if not examples or not count:
+            return []
+        sequences, _ = _Order(examples, seed).window(
+            (0, 0), self.tokens.model_copy(update={"window": count}), once=True
+        )
+        return [pack_examples(members, self.tokens.context_length) for members in sequences[:count]]
+
+    def fingerprint(self) -> str:
+        """See :class:`spiritlm_core.lm.source.Source`: shards and settings."""
+        return digest(["examples", self.examples.digests(), config_json(self.tokens)])
+
+
+Place = tuple[int, int]
+"""Epoch, and examples taken of it."""
+
+
+class _Order:
+    """Examples without end, in a new order every epoch."""
+
+    def __init__(self, examples: list[TaskExample], seed: int) -> None:
+        if not examples:
+            raise NothingToTrainOnError(
+                "no example is in the train split: see the rejected rows of task_units and task_examples"
+            )
+        self._examples, self._seed = examples, seed
+        self._keys = np.array([key_of(example.example_id) for example in examples], np.uint64)
+
+    def _epoch(self, epoch: int) -> np.ndarray:
+        return np.argsort(combine(self._keys, key_of(self._seed, "examples", epoch)), kind="stable")
+
+    def window(
+        self, place: Place, tokens: ContextConfig, *, once: bool = False
+    ) -> tuple[list[list[TaskExample]], Place]:
+        """The sequences of the window that begins at `place`, shuffled, and where the next one begins.
+
+        A window may reach over several epochs of a small task; with `once` it ends with the epoch.
+        """
+        (epoch, at), held, size = place, list[TaskExample](), 0
+        order = self._epoch(epoch)
+        while size < tokens.window * tokens.context_length:
+            if at == len(order):
+                if once:
+                    break
+                epoch, at = epoch + 1, 0
+                order = self._epoch(epoch)
+            held.append(self._examples[order[at]])
+            size, at = size + len(held[-1]), at + 1
+        members = fit([len(example) for example in held], tokens.context_length)
+        rows = np.arange(len(members), dtype=np.uint64)
+        shuffled = np.argsort(combine(rows, key_of(self._seed, "window", *place)), kind="stable")
+        return [[held[i] for i in members[row]] for row in shuffled.tolist()], (epoch, at)

@@ -1,0 +1,158 @@
+"""The table stages of fine-tuning: `task_units` (speech tokens of the rows) and `task_examples` (token ids)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, cast
+
+import pyarrow as pa
+
+from spiritlm_core.config import FrozenConfig
+from spiritlm_core.errors import ModelReferenceError, Rejection
+from spiritlm_core.finetune.config import ExamplesConfig
+from spiritlm_core.finetune.example import encode, fill, known_streams, load_layout
+from spiritlm_core.finetune.rows import TaskRow, split_of
+from spiritlm_core.finetune.speech import Spoken, speak
+from spiritlm_core.finetune.template import first_kind
+from spiritlm_core.lake.schema import Row, is_rejected, rejected, table_of
+from spiritlm_core.lake.stage import Resources, TableInput, TableStage
+
+if TYPE_CHECKING:
+    from spiritlm_core.lm.formats import WordFormat
+    from spiritlm_core.speech_tokenizer import SpeechTokenizer
+
+_REJECT = [pa.field("reject_stage", pa.string()), pa.field("reject_reason", pa.string())]
+_VALUE = pa.struct([pa.field("field", pa.string()), pa.field("value", pa.string())])
+
+TASK_UNITS = pa.schema(
+    [
+        pa.field("example_id", pa.string(), nullable=False),
+        pa.field("source_uri", pa.string(), nullable=False),
+        pa.field("source_place", pa.int64()),  # line or row in its file, from 1
+        pa.field("split", pa.string()),  # where the data says it
+        pa.field("duration", pa.float64()),  # seconds of all recordings
+        pa.field("texts", pa.list_(_VALUE)),
+        pa.field("speech", pa.list_(_VALUE)),  # speech tokens, [St3][Pi1][Hu7]
+        *_REJECT,
+    ]
+)
+
+TASK_EXAMPLES = pa.schema(
+    [
+        pa.field("example_id", pa.string(), nullable=False),
+        pa.field("split", pa.string()),  # "train" or "held_out"
+        pa.field("prompt_ids", pa.list_(pa.int32())),
+        pa.field("answer_ids", pa.list_(pa.int32())),  # EOS included, if the model has one
+        pa.field("answer_kind", pa.string()),  # "text", "speech" or "interleaved"
+        pa.field("answer_text", pa.string()),
+        pa.field("answer_speech", pa.string()),
+        *_REJECT,
+    ]
+)
+
+
+class TaskUnitsStage(TableStage):
+    """``rows`` (rows of :data:`spiritlm_core.finetune.rows.TASK_ROWS`) to ``task_units``.
+
+    Model role: ``speech_tokenizer``, which rows without recordings can do without.
+    """
+
+    name: ClassVar[str] = "task_units"
+    version: ClassVar[int] = 1
+    inputs: ClassVar[tuple[TableInput, ...]] = (TableInput("rows"),)
+    schema: ClassVar[pa.Schema] = TASK_UNITS
+    resources: ClassVar[Resources] = Resources(num_cpus=1.0)
+    config: FrozenConfig
+    _tokenizer: SpeechTokenizer | None = None
+
+    def process(self, *tables: pa.Table) -> pa.Table:
+        """One output row per row of the data; one that cannot be used is rejected.
+
+        Raises:
+            ModelReferenceError: there are recordings and no speech tokenizer.
+        """
+        rows = [TaskRow(**values) for values in tables[0].to_pylist()]
+        return table_of([self._row(*pair) for pair in zip(rows, speak(rows, self._load), strict=True)], TASK_UNITS)
+
+    def _load(self) -> SpeechTokenizer:
+        from spiritlm_core.speech_tokenizer import SpeechTokenizer
+
+        if "speech_tokenizer" not in self.models:
+            raise ModelReferenceError(
+                "the data has recordings, and there is no speech_tokenizer/ beside the base model: "
+                "name one as speech_tokenizer of the recipe, or give speech tokens in place of recordings"
+            )
+        if self._tokenizer is None:
+            self._tokenizer = SpeechTokenizer.from_pretrained(self.models["speech_tokenizer"])
+        return self._tokenizer
+
+    def _row(self, row: TaskRow, spoken: Spoken) -> Row:
+        base: Row = {
+            "example_id": row.key[:20],
+            "source_uri": row.source_uri,
+            "source_place": row.place,
+            "split": row.split,
+        }
+        if spoken.error is not None:
+            return rejected(base, self.name, spoken.error)
+        texts, speech = (_values(found) for found in (row.text_fields(), spoken.tokens))
+        return {**base, "duration": round(spoken.seconds, 6), "texts": texts, "speech": speech}
+
+
+def _values(found: dict[str, str]) -> list[dict[str, str]]:
+    return [{"field": field, "value": value} for field, value in sorted(found.items())]
+
+
+class TaskExamplesStage(TableStage):
+    """``task_units`` to ``task_examples``. Model role: ``base``, whose tokenizer and vocabulary are taken."""
+
+    name: ClassVar[str] = "task_examples"
+    version: ClassVar[int] = 1
+    inputs: ClassVar[tuple[TableInput, ...]] = (TableInput("task_units"),)
+    schema: ClassVar[pa.Schema] = TASK_EXAMPLES
+    config: ExamplesConfig
+    _layout: WordFormat
+
+    def setup(self) -> None:
+        """Load the tokenizer of the base model."""
+        self._layout = load_layout(self.models["base"])
+
+    def process(self, *tables: pa.Table) -> pa.Table:
+        """One example per row, in the same order.
+
+        Raises:
+            SpiritLMError: speech tokens that the base model does not have.
+        """
+        return table_of([self._example(row) for row in tables[0].to_pylist()], TASK_EXAMPLES)
+
+    def _example(self, row: Row) -> Row:
+        identity = str(row["example_id"])
+        base: Row = {name: row[name] for name in ("example_id", "reject_stage", "reject_reason")}
+        base["split"] = split_of(identity, cast("str | None", row["split"]), self.config.split)
+        if is_rejected(row):
+            return base
+        try:
+            return {**base, **self._encoded(row)}
+        except Rejection as problem:
+            return rejected(base, self.name, problem)
+
+    def _encoded(self, row: Row) -> Row:
+        texts, tokens = (_mapping(cast("list[dict[str, str]]", row[name])) for name in ("texts", "speech"))
+        speech = {field: known_streams(value, self._layout.vocabulary) for field, value in tokens.items()}
+        example = fill(self.config.question, self.config.answer, texts, speech)
+        if self.config.labels is not None and example.text not in self.config.labels:
+            raise Rejection(f"answer {example.text!r} is none of the labels {', '.join(self.config.labels)}"[:300])
+        found = encode(self._layout, example, first_kind(self.config.answer))
+        if (length := len(found.prompt) + len(found.answer)) > self.config.context_length:
+            raise Rejection(f"too long: {length} tokens, tokens.context_length is {self.config.context_length}")
+        kinds = {kind for kind, _ in example.answer}
+        return {
+            "prompt_ids": found.prompt,
+            "answer_ids": found.answer,
+            "answer_kind": kinds.pop() if len(kinds) == 1 else "interleaved",
+            "answer_text": example.text,
+            "answer_speech": example.speech,
+        }
+
+
+def _mapping(values: list[dict[str, str]]) -> dict[str, str]:
+    return {item["field"]: item["value"] for item in values}

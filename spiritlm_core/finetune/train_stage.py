@@ -1,0 +1,61 @@
+"""The stage ``finetuned``: trains the base model further on the examples of a task, all weights or adapters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from spiritlm_core.finetune.config import TuningConfig
+from spiritlm_core.finetune.source import ExampleSource
+from spiritlm_core.lake.stage import ArtifactStage, Progress, Resources, TableInput
+from spiritlm_core.lake.view import TableView
+from spiritlm_core.lm.config import LmCompute, ModelConfig
+from spiritlm_core.lm.job import Job
+from spiritlm_core.tokens.config import SequencesConfig, TokensConfig
+from spiritlm_core.tokens.hf import load_vocabulary
+
+
+class FinetuneStage(ArtifactStage):
+    """Trains on the train split of ``task_examples``; the artifact is a Hugging Face folder, or adapters of peft.
+
+    Model role: ``base``, the folder of a model of this project.
+    """
+
+    name: ClassVar[str] = "finetuned"
+    version: ClassVar[int] = 1
+    inputs: ClassVar[tuple[TableInput, ...]] = (TableInput("task_examples"),)
+    resources: ClassVar[Resources] = Resources(num_cpus=1)
+    config: TuningConfig
+
+    def job(self, compute: LmCompute, tables: Mapping[str, TableView], out: Path, work: Path) -> Job:
+        """The training as a job that several processes can run."""
+        base, settings = self.models["base"], self.config.tokens
+        vocabulary = load_vocabulary(base)
+        sizes = SequencesConfig(hubert=vocabulary.hubert, pitch=vocabulary.pitch, style=vocabulary.style)
+        tokens = TokensConfig(context_length=settings.context_length, window=settings.window, sequences=sizes)
+        return Job(
+            config=ModelConfig(lm=self.config.lm, tokens=tokens),
+            compute=compute,
+            source=ExampleSource(tables["task_examples"], settings),
+            tokenizer=base,
+            base=base,
+            work=work,
+            out=out,
+        )
+
+    def build(
+        self,
+        tables: Mapping[str, TableView],
+        out: Path,
+        work: Path,
+        progress: Progress,
+        compute: LmCompute | None = None,
+    ) -> dict[str, Any]:
+        """Train in this process and write the folder; resumes from the checkpoints in `work`.
+
+        Raises:
+            TrainingError: training diverged, or was asked to stop.
+            NothingToTrainOnError: no example is left to train on.
+        """
+        return self.job(compute or LmCompute(), tables, out, work).run(progress)

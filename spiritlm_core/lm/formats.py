@@ -1,0 +1,160 @@
+"""How a model was taught to write prompts: two layouts of the same parts."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import cached_property
+from itertools import takewhile
+from typing import TYPE_CHECKING
+
+from spiritlm_core.errors import SpiritLMError
+from spiritlm_core.lm.content import Segment, SpeechSegment, TextSegment
+from spiritlm_core.lm.prompts import Kind, Modality, Part, parts_of, prompt_ids, prompt_string
+from spiritlm_core.lm.readback import read_back
+from spiritlm_core.tokens.vocabulary import TEXT_MARKER, Vocabulary
+
+if TYPE_CHECKING:
+    from spiritlm_core.released.text_tokenizer import ReleasedTextTokenizer
+    from spiritlm_core.tokens.text import TextTokenizer
+
+_ADDED = re.compile(r"(\[(?:Text|Speech|(?:Hu|Pi|St)[0-9]+)\])")
+
+
+class PromptFormat(ABC):
+    """Prompts to ids and answers back, for one vocabulary."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self.vocabulary = vocabulary
+
+    @abstractmethod
+    def prompt(self, parts: Sequence[tuple[Kind, str]], modality: Modality) -> list[int]:
+        """Ids of text and speech tokens in order, with a marker wherever the modality changes."""
+
+    @abstractmethod
+    def encode(self, string: str) -> list[int]:
+        """Ids of a prompt string that the caller wrote, markers included."""
+
+    @abstractmethod
+    def text(self, ids: Sequence[int]) -> str:
+        """Text of text ids, with the space in front if there is one."""
+
+    @abstractmethod
+    def read(self, prompt: Sequence[int], new: Sequence[int], modality: Modality) -> list[Segment]:
+        """The segments of an answer; empty ones are left out."""
+
+    @cached_property
+    def added(self) -> dict[str, int]:
+        """Markers and speech tokens, and their ids."""
+        return {token: self.vocabulary.text_size + i for i, token in enumerate(self.vocabulary.tokens)}
+
+    def tokens(self, ids: Sequence[int]) -> str:
+        """Speech tokens of speech ids, as a string."""
+        return "".join([self.vocabulary.tokens[i - self.vocabulary.text_size] for i in ids])
+
+    def speech_ids(self, string: str) -> list[int]:
+        """Ids of speech tokens such as ``[St3][Pi1][Hu7]``, white space between them ignored.
+
+        Raises:
+            SpiritLMError: something in `string` is no speech token of this model.
+        """
+        tokens = [f"{token}]" for token in "".join(string.split()).split("]")]
+        if tokens.pop() != "]":
+            raise SpiritLMError("a string of speech tokens ends with ']'")
+        ids = [self.added.get(token, 0) for token in tokens]
+        for token, i in zip(tokens, ids, strict=True):
+            if i <= self.vocabulary.speech_marker:
+                raise SpiritLMError(f"{token!r:.60} is not a speech token of this model")
+        return ids
+
+
+class WordFormat(PromptFormat):
+    """Models of this project: a word brings its space in front, see ``docs/tokens.md``."""
+
+    def __init__(self, text: TextTokenizer, vocabulary: Vocabulary) -> None:
+        super().__init__(vocabulary)
+        self._text = text
+
+    def prompt(self, parts: Sequence[tuple[Kind, str]], modality: Modality) -> list[int]:
+        """BOS if the model has one, then markers, words and speech tokens."""
+        return prompt_ids([self._part(kind, content) for kind, content in parts], self.vocabulary, modality)
+
+    def _part(self, kind: Kind, content: str) -> Part:
+        if kind == "speech":
+            return kind, self.speech_ids(content)
+        words: list[int] = self._text.encode_words(content).ids.tolist()
+        return kind, [i for i in words if i < self.vocabulary.text_size]
+
+    def encode(self, string: str) -> list[int]:
+        """Known tokens are themselves, all else is text exactly as written: no space is added."""
+        ids = [] if self.vocabulary.bos is None else [self.vocabulary.bos]
+        for piece in _ADDED.split(string):
+            known = self.added.get(piece)
+            ids += self._text.encode(piece) if known is None else [known]
+        return ids
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Text of text ids."""
+        return self._text.decode(ids)
+
+    def read(self, prompt: Sequence[int], new: Sequence[int], modality: Modality) -> list[Segment]:
+        """Runs of text and of speech ids, text without white space at its ends."""
+        del modality
+        segments: list[Segment] = []
+        for kind, ids in parts_of(new, self.vocabulary):
+            if kind == "speech":
+                segments.append(SpeechSegment(self.tokens(ids), "" if segments else self._open(prompt, new)))
+            elif text := self.text(ids).strip():
+                segments.append(TextSegment(text))
+        return segments
+
+    def _open(self, prompt: Sequence[int], new: Sequence[int]) -> str:
+        """The speech tokens at the end of the prompt, if the answer goes on with them."""
+        first = self.vocabulary.speech_marker + 1
+        if not new or new[0] < first:
+            return ""
+        return self.tokens(list(takewhile(lambda i: i >= first, reversed(prompt)))[::-1])
+
+
+class StringFormat(PromptFormat):
+    """The released models: the prompt is one string, which a SentencePiece tokenizer takes as a whole."""
+
+    def __init__(self, tokenizer: ReleasedTextTokenizer, vocabulary: Vocabulary) -> None:
+        super().__init__(vocabulary)
+        self._tokenizer = tokenizer
+
+    def prompt(self, parts: Sequence[tuple[Kind, str]], modality: Modality) -> list[int]:
+        """Text verbatim, nothing between the parts but markers."""
+        checked = [(kind, content if kind == "text" else self._known(content)) for kind, content in parts]
+        return self.encode(prompt_string(checked, modality))
+
+    def _known(self, content: str) -> str:
+        return self.tokens(self.speech_ids(content))
+
+    def encode(self, string: str) -> list[int]:
+        """BOS and the ids of the string."""
+        return self._tokenizer.encode(string)
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Text of text ids: behind a marker, where a space in front is kept."""
+        return self._tokenizer.decode([self.vocabulary.text_marker, *ids]).removeprefix(TEXT_MARKER)
+
+    def read(self, prompt: Sequence[int], new: Sequence[int], modality: Modality) -> list[Segment]:
+        """By the rules of the released code; of a speech answer, its speech tokens."""
+        before = self._tokenizer.decode(prompt)
+        continuation = self._tokenizer.decode([*prompt, *new])[len(before) :]
+        parts, continues = read_back(before, continuation, modality)
+        segments: list[Segment] = []
+        for index, (kind, content) in enumerate(parts):
+            opened = continues if not index else ""
+            known = "".join(t for t in _ADDED.findall(content[len(opened) :]) if self.added.get(t, 0) > self._marker)
+            if kind == "speech" and known:
+                segments.append(SpeechSegment(known, opened))
+            elif kind == "text" and content:
+                segments.append(TextSegment(content))
+        return segments
+
+    @property
+    def _marker(self) -> int:
+        return self.vocabulary.speech_marker

@@ -1,0 +1,97 @@
+"""The corpus that a recipe has made in a lake: its tables, tokenizer and vocabulary, for looking at and for export."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from spiritlm_core.errors import LakeError
+from spiritlm_core.lake.fingerprint import config_json, stage_identity
+from spiritlm_core.lake.lake import Lake
+from spiritlm_core.lake.snapshot import Snapshot
+from spiritlm_core.lake.view import TableView
+from spiritlm_core.tokens.config import TokensConfig
+from spiritlm_core.tokens.hf import vocabulary_for
+from spiritlm_core.tokens.mix import Mixture
+from spiritlm_core.tokens.stage import SequencesStage
+from spiritlm_core.tokens.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from spiritlm_core.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class FinishedCorpus:
+    """What training sequences are drawn from.
+
+    Attributes:
+        recipe: Name of the recipe.
+        config: Interleaving, packing and mixing.
+        tokenizer: Folder of the text tokenizer.
+        vocabulary: Layout of all ids.
+        sequences: The table of that name.
+        text: The table of that name, if the recipe has texts.
+        fingerprints: Of the snapshots and of the tokenizer, by name.
+    """
+
+    recipe: str
+    config: TokensConfig
+    tokenizer: Path
+    vocabulary: Vocabulary
+    sequences: TableView
+    text: TableView | None
+    fingerprints: dict[str, str]
+
+    @classmethod
+    def open(cls, lake: Lake, recipe: Recipe, asked: str | None = None) -> Self:
+        """Find the corpus of a recipe.
+
+        Args:
+            lake: Where it was made.
+            recipe: Its name finds the tables, its settings must be those that they were made with.
+            asked: How the user calls the recipe, for messages.
+
+        Raises:
+            LakeError: there is none yet, or it was made with other settings.
+        """
+        how = f"`spiritlm run {asked or recipe.name} --until corpus --lake {lake.uri}` makes it"
+        config = recipe.token_settings
+        sequences = _snapshot(lake, recipe.name, "sequences", how)
+        key = str(sequences.lineage.get("models", {}).get("tokenizer"))
+        settings = config_json(config.sequences)
+        if sequences.identity != stage_identity("sequences", SequencesStage.version, settings, {"tokenizer": key}):
+            raise LakeError(
+                f"the corpus of {recipe.name!r} in {lake.uri} was made with other settings of tokens.sequences: {how}"
+            )
+        text = _snapshot(lake, recipe.name, "text", how) if recipe.texts else None
+        if text and text.lineage.get("models") != {"tokenizer": key}:
+            raise LakeError(f"the texts of {recipe.name!r} in {lake.uri} were made with another tokenizer: {how}")
+        tokenizer = lake.read_artifact("tokenizer", key)
+        if tokenizer is None:
+            raise LakeError(f"tokenizer {key[:12]} is missing from {lake.uri}: {how}")
+        folder = lake.artifact_folder(tokenizer)
+        found = {"sequences": sequences.fingerprint, **({"text": text.fingerprint} if text else {}), "tokenizer": key}
+        view = lake.view(text) if text else None
+        vocabulary = vocabulary_for(folder, config.sequences)
+        return cls(recipe.name, config, folder, vocabulary, lake.view(sequences), view, found)
+
+    def mixture(
+        self, *, seed: int, split: str = "train", epoch: int = 0, shares: dict[str, Any] | None = None
+    ) -> Mixture:
+        """Where training draws from, from the start of an epoch on, perhaps with other `shares`.
+
+        Raises:
+            LakeError: a table and the vocabulary do not match.
+            SpiritLMError: the streams have no documents in this split.
+        """
+        config = self.config.model_validate({**self.config.model_dump(), **({"shares": shares} if shares else {})})
+        state = {"streams": dict.fromkeys(("text", "documents", "speech", "interleaved"), (epoch, 0, 0))}
+        return Mixture.of(self.sequences, self.vocabulary, config, seed=seed, state=state, split=split, text=self.text)
+
+
+def _snapshot(lake: Lake, recipe: str, table: str, how: str) -> Snapshot:
+    ref = lake.read_ref(recipe, table)
+    if ref is None:
+        raise LakeError(f"{lake.uri} has no table `{table}` of recipe {recipe!r} yet: {how}")
+    return lake.read_snapshot(table, ref.target)

@@ -1,0 +1,193 @@
+"""Training documents as people can read them: markers, words, and which word each speech token belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from spiritlm_core.lake.view import TableView
+from spiritlm_core.tokens.corpus import pieces_of
+from spiritlm_core.tokens.documents import Plan
+from spiritlm_core.tokens.finished import FinishedCorpus
+from spiritlm_core.tokens.mix import Mixture
+from spiritlm_core.tokens.text import TextTokenizer
+from spiritlm_core.tokens.texts import DOCUMENTS
+from spiritlm_core.tokens.vocabulary import SPEECH_MARKER, TEXT_MARKER, Vocabulary
+
+_COLUMNS = ("utterance_id", "words", "text_offsets", "speech_offsets")
+Paint = Callable[[str, str], str]
+"""Text and what it is ("head", "marker", "word", "speech", "note") to the text as it is shown."""
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word and its tokens in the modality of its span; "…" goes on with a word that was cut."""
+
+    word: str
+    tokens: str | None
+    ids: list[int]
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stretch of one modality, "text" or "speech". A text document has no words but its text."""
+
+    modality: str
+    text: str
+    words: list[Word]
+    ids: list[int]
+
+
+@dataclass(frozen=True)
+class Preview:
+    """One training document.
+
+    Attributes:
+        stream: "text", "speech" or "interleaved".
+        document: recording_id, or document_id of a text document.
+        utterances: Segments of the recording that it covers.
+        tokens: All ids, markers included.
+        ends: Whether the recording or text ends here; else it was cut at the context length.
+        spans: In order, each behind its marker.
+        ids: The ids as they are trained on.
+    """
+
+    stream: str
+    document: str
+    utterances: list[str]
+    tokens: int
+    ends: bool
+    spans: list[Span]
+    ids: list[int]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
+
+def previews(
+    corpus: FinishedCorpus, *, stream: str, count: int, split: str = "train", seed: int = 0, epoch: int = 0
+) -> Iterator[Preview]:
+    """The first documents of a stream, in the order in which training draws them in that epoch.
+
+    Args:
+        corpus: Where they are drawn from.
+        stream: "text", "speech" or "interleaved".
+        count: At most so many documents.
+        split: "train" or "held_out".
+        seed: As in training, `lm.seed`.
+        epoch: From 0.
+
+    Raises:
+        SpiritLMError: the stream has no documents in this split.
+    """
+    shares = {name: float(name == stream) for name in ("text", "speech", "interleaved")}
+    mixture = corpus.mixture(seed=seed, split=split, epoch=epoch, shares=shares)
+    plans: list[Plan] = []
+    while len(plans) < count and not mixture.has_shown(epoch + 1):
+        plans += mixture.draw()
+    del plans[count:]
+    yield from _Reader(corpus, mixture, plans).read(plans)
+
+
+class _Reader:
+    """Puts the words back to the tokens; the corpus in memory has none."""
+
+    def __init__(self, corpus: FinishedCorpus, mixture: Mixture, plans: Sequence[Plan]) -> None:
+        self._mixture, self._corpus = mixture, mixture.planner.corpus
+        self._vocabulary, self._tokenizer = corpus.vocabulary, TextTokenizer.load(corpus.tokenizer)
+        wanted = {utterance for plan in plans for utterance in self._utterances(plan)}
+        self._words = _words_of(corpus.sequences, wanted, corpus.config.context_length)
+
+    def read(self, plans: Sequence[Plan]) -> Iterator[Preview]:
+        for plan in plans:
+            document = self._mixture.document(plan)
+            spans = self._text(document.ids) if plan.stream == DOCUMENTS else self._spans(plan)
+            ids = document.ids.tolist()
+            yield Preview(document.stream, document.key, self._utterances(plan), len(ids), plan.ends, spans, ids)
+
+    def _utterances(self, plan: Plan) -> list[str]:
+        if plan.stream == DOCUMENTS:
+            return []
+        first, last = np.searchsorted(self._corpus.segments, [plan.bounds[0], plan.bounds[-1] - 1], "right").tolist()
+        return self._corpus.utterances[first - 1 : last]
+
+    def _text(self, ids: np.ndarray) -> list[Span]:
+        body = ids[ids < self._vocabulary.text_size].tolist()
+        ends = {self._vocabulary.bos, self._vocabulary.eos}
+        body = body[body[0] in ends : len(body) - (body[-1] in ends)]
+        return [Span("text", self._tokenizer.decode(body), [], body)]
+
+    def _spans(self, plan: Plan) -> list[Span]:
+        speech, found = plan.speech_first, []
+        for first, last in pairwise(plan.bounds):
+            words = [self._word(place, speech) for place in range(first, last)]
+            ids = [i for word in words for i in word.ids]
+            text = names(ids, self._vocabulary) if speech else self._tokenizer.decode(ids)
+            found.append(Span("speech" if speech else "text", text, words, ids))
+            speech = not speech
+        return found
+
+    def _word(self, place: int, speech: bool) -> Word:
+        segment = int(np.searchsorted(self._corpus.segments, place, "right")) - 1
+        word = self._words[self._corpus.utterances[segment]][place - int(self._corpus.segments[segment])]
+        tokens = self._corpus.speech if speech else self._corpus.text
+        ids = tokens.ids[tokens.offsets[place] : tokens.offsets[place + 1]].tolist()
+        return Word(word, names(ids, self._vocabulary) if speech else None, ids)
+
+
+def _words_of(sequences: TableView, utterances: set[str], context_length: int) -> dict[str, list[str]]:
+    """The words of some rows, one for each word of the corpus: "…" stands for the later pieces of a long one."""
+    found = {}
+    for shard in sequences.shards(_COLUMNS):
+        for row in shard.filter(pc.is_in(shard["utterance_id"], pa.array(sorted(utterances), pa.string()))).to_pylist():
+            text, speech = (np.diff(row[f"{name}_offsets"]) for name in ("text", "speech"))
+            pieces = pieces_of(text, speech, context_length).tolist()
+            pairs = zip(row["words"], pieces, strict=True)
+            found[row["utterance_id"]] = [name for word, n in pairs for name in (word, *["…"] * (n - 1))]
+    return found
+
+
+def names(ids: Sequence[int], vocabulary: Vocabulary) -> str:
+    """Speech tokens such as ``[St3][Hu7]``."""
+    return "".join([vocabulary.tokens[i - vocabulary.text_size] for i in ids])
+
+
+def lines(preview: Preview, number: int, width: int, paint: Paint) -> Iterator[str]:
+    """A preview for a terminal of so many columns; 0 shows every token."""
+    speech, text = (sum(len(s.ids) for s in preview.spans if s.modality == kind) for kind in ("speech", "text"))
+    kind = "recording" if preview.utterances else "document"
+    more = f"{len(preview.spans)} spans, {text} text and {speech} speech tokens, {preview.tokens} in all"
+    end = "" if preview.ends else f"; the {kind} goes on"
+    yield paint(f"{number}. {preview.stream}, {kind} {preview.document}: {more}{end}", "head")
+    for span in preview.spans:
+        marker = SPEECH_MARKER if span.modality == "speech" else TEXT_MARKER
+        if span.modality == "text":
+            yield f"{paint(marker, 'marker')} {paint(_short(span.text.strip(), width - len(marker) - 1), 'word')}"
+            continue
+        yield paint(marker, "marker")
+        yield from _speech(span, width, paint)
+    for utterance in preview.utterances:
+        yield paint(f"  {utterance}", "note")
+
+
+def _speech(span: Span, width: int, paint: Paint) -> Iterator[str]:
+    """One line for each word with its speech tokens and their number."""
+    column = min(max((len(word.word) for word in span.words), default=0), 16)
+    for word in span.words:
+        tokens = _short(word.tokens or "", width - column - 10) if width else word.tokens or ""
+        yield f"  {paint(word.word.ljust(column), 'word')} {len(word.ids):>4}  {paint(tokens, 'speech')}"
+
+
+def _short(text: str, width: int) -> str:
+    """At most `width` columns of a text, cut where a token or a word ends; everything if `width` is not positive."""
+    if width <= 0 or len(text) <= width:
+        return text
+    end = max(text.rfind("]", 0, width - 1) + 1, text.rfind(" ", 0, width - 1))
+    return f"{text[: end if end > 0 else width - 1]}…"

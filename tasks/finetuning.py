@@ -1,0 +1,87 @@
+"""Planning and delivering a fine-tuning: the rows of the data set, the base model, the finished folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spiritlm_core.audio.files import local_uri
+from spiritlm_core.errors import ModelReferenceError
+from spiritlm_core.finetune.publish_stage import SPEECH_TOKENIZER
+from spiritlm_core.finetune.recipe import IN_LAKE, FinetuneRecipe
+from spiritlm_core.lake.fingerprint import digest
+from spiritlm_core.lake.plan import ModelSource, StageCall, TablePlan, inline_job
+from tasks.delivery import put_folder
+from tasks.recordings import kept_groups, stat_cache
+
+if TYPE_CHECKING:
+    from spiritlm_core.finetune.template import Template
+    from spiritlm_core.lake.lake import Lake
+    from tasks.run import Run
+
+PUBLISHED = "published"
+
+
+def plan_rows(lake: Lake, recipe: FinetuneRecipe, template: Template, call: StageCall) -> TablePlan:
+    """One job per group of rows; groups that a shard holds already keep its key.
+
+    Raises:
+        SourceError: the data cannot be read, or lacks a column of the template.
+    """
+    from spiritlm_core.audio.grouping import group_items
+    from spiritlm_core.finetune.reading import read_rows
+    from spiritlm_core.finetune.rows import rows_table
+
+    with stat_cache(lake, f"cache/finetune/{digest(recipe.data.path)[:32]}.json") as cache:
+        rows = read_rows(recipe.data, template, cache)
+    groups = group_items(rows, kept_groups(lake, recipe.name, call), recipe.sharding)
+    jobs = [inline_job(call.identity, [row.key for row in group], rows_table(group), group[0].name) for group in groups]
+    lineage = {"models": call.digests, "data": recipe.data.model_dump(mode="json")}
+    return TablePlan(call, tuple(sorted(jobs, key=lambda job: job.key)), lineage)
+
+
+def base_model(run: Run, base: str) -> str:
+    """The base model as a role of a stage: a model reference, or the name of an artifact that `run` then knows.
+
+    Raises:
+        ModelReferenceError: there is no such model.
+    """
+    if not base.startswith(IN_LAKE):
+        return _reference(base, "base")
+    name = base.removeprefix(IN_LAKE)
+    for stage in (PUBLISHED, "finetune_published"):
+        ref = run.lake.read_ref(name, stage)
+        if ref is not None and run.lake.read_artifact(stage, ref.target) is not None:
+            run.artifacts[stage] = ref.target
+            return stage
+    raise ModelReferenceError(
+        f"base {base}: {run.lake.uri} has no published model of a recipe {name!r}; "
+        f"`spiritlm run {name}` makes one, or name a model's folder with --base"
+    )
+
+
+def speech_tokenizer(run: Run, given: str | None, base: str) -> dict[str, str]:
+    """The role ``speech_tokenizer``: the one that is named, else the one beside the base model, else none."""
+    if given is not None:
+        return {SPEECH_TOKENIZER: _reference(given, SPEECH_TOKENIZER)}
+    source = ModelSource.of_reference(base) if "://" in base else ModelSource(run.artifacts[base], artifact=base)
+    beside = source.local_path(run.lake) / SPEECH_TOKENIZER
+    return {SPEECH_TOKENIZER: local_uri(beside)} if beside.is_dir() else {}
+
+
+def _reference(where: str, name: str) -> str:
+    if "://" in where:
+        return where
+    path = Path(where).expanduser()
+    if not path.is_dir():
+        raise ModelReferenceError(f"{name} {where}: there is no such folder")
+    return local_uri(path)
+
+
+def deliver_tuned(run: Run, stage: str) -> dict[str, Any]:
+    """Copy the finished folder to ``outputs/RECIPE/model`` of the lake; returns its URI and the figures."""
+    artifact = run.lake.read_artifact(stage, run.artifacts[stage])
+    if artifact is None:
+        return {}
+    folder = put_folder(run.lake, artifact, f"outputs/{run.recipe.name}/model")
+    return {"recipe": run.recipe.name, "lake": run.lake.uri, "model": folder, "metrics": artifact.summary["metrics"]}

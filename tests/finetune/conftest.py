@@ -1,0 +1,128 @@
+"""A small model that knows a few units, and tasks over them that can be learnt in seconds."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from spiritlm_core.audio.codec import encode_flac
+from spiritlm_core.audio.statcache import StatCache
+from spiritlm_core.config import FrozenConfig
+from spiritlm_core.finetune.config import ContextConfig, DataConfig, ExamplesConfig, SplitConfig
+from spiritlm_core.finetune.reading import read_rows
+from spiritlm_core.finetune.rows import rows_table
+from spiritlm_core.finetune.stage import TaskExamplesStage, TaskUnitsStage
+from spiritlm_core.finetune.template import Template, find_template
+from spiritlm_core.lake.view import TableView
+from tests.lm.conftest import published, table, tokenizer
+from tests.units.synthetic import vowel
+from tests.units.test_hubert import small
+
+__all__ = ["published", "table", "tokenizer"]
+LABELS = {"low": 0, "middle": 20, "high": 40}
+TOKENS = ContextConfig(context_length=64, window=4)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def spoken(label: str, rng: np.random.Generator, units: int = 8) -> str:
+    """Speech tokens whose phonetic units lie in one of three ranges; a few of them lie anywhere."""
+    found = LABELS[label] + rng.integers(0, 20, units)
+    found = np.where(rng.random(units) < 0.15, rng.integers(0, 60, units), found)
+    return "[St1][Pi2]" + "".join(f"[Hu{unit}]" for unit in found)
+
+
+def labelled(count: int, seed: int = 0) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(seed)
+    labels = [str(rng.choice(list(LABELS))) for _ in range(count)]
+    return [{"audio": spoken(label, rng), "label": label} for label in labels]
+
+
+def write_lines(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def examples_of(
+    data: Path, base: Path, template: Template, share: float = 0.2, length: int = 64, **models: Path
+) -> TableView:
+    """The table of examples, as the two stages make it."""
+    rows = read_rows(DataConfig(path=str(data)), template, StatCache())
+    units = TaskUnitsStage(FrozenConfig(), models).process(rows_table(rows))
+    config = ExamplesConfig(
+        question=template.question,
+        answer=template.answer,
+        labels=template.labels,
+        context_length=length,
+        split=SplitConfig(held_out_share=share),
+    )
+    stage = TaskExamplesStage(config, {"base": base})
+    stage.setup()
+    return TableView.of(stage.process(units))
+
+
+@pytest.fixture(scope="session")
+def classification(published: Path, tmp_path_factory: pytest.TempPathFactory) -> TableView:
+    data = write_lines(tmp_path_factory.mktemp("data") / "data.jsonl", labelled(400))
+    return examples_of(data, published, find_template("classification"))
+
+
+def sound(label: str, seed: int, seconds: float = 0.6) -> np.ndarray:
+    """A vowel, another one for each label, with a pitch and noise of its own."""
+    rng = np.random.default_rng(seed)
+    formants = dict(zip(LABELS, ((700, 1200), (300, 2300), (350, 800)), strict=True))[label]
+    first, last = rng.uniform(110, 220, 2)
+    wave = vowel(seconds, first, last, formants)
+    return (wave + 0.002 * rng.standard_normal(len(wave))).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def speech_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained HuBERT, whose frames still differ from vowel to vowel, and a quantizer for them."""
+    from spiritlm_core.units.fit_quantizer import QUANTIZER_FILE
+    from spiritlm_core.units.folder import write_speech_tokenizer
+    from spiritlm_core.units.hubert import HubertFeatures
+    from spiritlm_core.units.kmeans import KMeans
+
+    hubert, quantizer = tmp_path_factory.mktemp("hubert"), tmp_path_factory.mktemp("quantizer")
+    found = HubertFeatures.load(small(hubert), [1])([sound(label, seed) for label in LABELS for seed in range(4)])
+    frames = np.concatenate([clip[1] for clip in found])
+    mean, scale = frames.mean(axis=0), frames.std(axis=0)
+    centres = ((frames - mean) / scale)[:: len(frames) // 24][:24]
+    KMeans(centres, mean, scale, {"layer": 1}).save(quantizer / QUANTIZER_FILE)
+    folder = tmp_path_factory.mktemp("speech") / "speech_tokenizer"
+    write_speech_tokenizer(folder, {"hubert": hubert, "quantizer": quantizer}, {"hubert": 24})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def base(published: Path, speech_tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with its speech tokenizer beside it."""
+    folder = tmp_path_factory.mktemp("base") / "model"
+    shutil.copytree(published, folder)
+    shutil.copytree(speech_tokenizer, folder / "speech_tokenizer")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """JSON lines that name sound files; one file is missing, one is no sound, one row has no label."""
+    folder = tmp_path_factory.mktemp("recordings")
+    rows = []
+    for number in range(48):
+        label = list(LABELS)[number % 3]
+        (folder / f"{number}.flac").write_bytes(encode_flac(sound(label, 100 + number)))
+        rows.append({"wav": f"{number}.flac", "label": label})
+    (folder / "noise.flac").write_bytes(b"no sound at all")
+    rows += [{"wav": "gone.flac", "label": "low"}, {"wav": "noise.flac", "label": "low"}, {"wav": "0.flac"}]
+    return write_lines(folder / "data.jsonl", rows)

@@ -1,0 +1,142 @@
+"""Few-shot tasks on a user's data: the prompts, the figures, the command."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spiritlm_core.audio.statcache import StatCache
+from spiritlm_core.errors import SourceError
+from spiritlm_core.finetune import fewshot
+from spiritlm_core.finetune.config import DataConfig, SplitConfig
+from spiritlm_core.finetune.fewshot import FewShotConfig, run_few_shot
+from spiritlm_core.finetune.metrics import judge
+from spiritlm_core.finetune.reading import read_rows
+from spiritlm_core.finetune.template import find_template
+from spiritlm_core.lake.view import TableView
+from spiritlm_core.lm.prompts import few_shot
+from spiritlm_core.lm.spirit import SpiritLM
+from tests.finetune.conftest import LABELS, labelled, write_lines
+from tests.finetune.test_training import tune, tuning
+
+SPLIT = SplitConfig(held_out_share=0.3)
+CONFIG = FewShotConfig(shots=2, questions=8, max_new_tokens=12, bootstrap_samples=100)
+NAMES = {"asr": {"text": "label"}, "tts": {"text": "label"}, "classification": {}}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_lines(tmp_path_factory.mktemp("data") / "data.jsonl", labelled(60, seed=3))
+
+
+@pytest.fixture(scope="module")
+def spirit(published: Path) -> SpiritLM:
+    return SpiritLM.from_pretrained(published)
+
+
+def rows_of(data: Path, task: str, **settings: Any) -> list[Any]:
+    config = DataConfig(path=str(data), columns=NAMES.get(task, {}), **settings)
+    return read_rows(config, find_template(task), StatCache())
+
+
+@pytest.mark.parametrize("task", ["asr", "tts", "classification"])
+def test_prompts_are_those_of_the_paper_and_figures_repeat(
+    task: str, data: Path, spirit: SpiritLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    template, rows = find_template(task), rows_of(data, task)
+    asked: list[list[int]] = []
+    monkeypatch.setattr(fewshot._Task, "_compare", lambda _, prompts: asked.extend(prompts) or ["low"] * len(prompts))
+    monkeypatch.setattr(fewshot._Task, "_continue", lambda _, prompts: asked.extend(prompts) or ["low"] * len(prompts))
+    found = run_few_shot(spirit, template, rows, SPLIT, CONFIG)
+    assert found.mean_shots == 2
+    vocabulary, tokenizer = spirit.vocabulary, spirit.layout._text
+    held_out = {row.key: row for row in rows if fewshot.split_of(row.key[:20], row.split, SPLIT) == "held_out"}
+    sides = {}
+    for row in rows:
+        pair = row.recording_fields()["audio"].tokens, next(iter(row.text_fields().values()))
+        ids = spirit.layout.speech_ids(pair[0]), tokenizer.encode_words(pair[1]).ids.tolist()
+        sides[row.key] = ids if task != "tts" else ids[::-1]
+    kind = "speech" if task == "tts" else "text"
+    targets = fewshot._drawn(list(held_out.values()), CONFIG)[:8]
+    train = [row for row in rows if row.key not in held_out]
+    for prompt, target in zip(asked, targets, strict=True):
+        shots = fewshot._shots(target, train, template, CONFIG)
+        assert {shot.key for shot in shots}.isdisjoint(held_out)
+        assert prompt == few_shot([sides[shot.key] for shot in shots], sides[target.key][0], vocabulary, kind)
+
+
+def test_figures_of_every_task(data: Path, spirit: SpiritLM) -> None:
+    wanted = {"asr": {"wer", "cer"}, "tts": {"unit_error_rate"}, "classification": {"accuracy", "chance", "majority"}}
+    for task, names in wanted.items():
+        template, rows = find_template(task), rows_of(data, task)
+        found = [run_few_shot(spirit, template, rows, SPLIT, CONFIG, batch_size=n).to_dict() for n in (3, 8)]
+        assert found[0] == found[1]
+        assert names <= found[0].keys()
+        assert found[0]["questions"] == 8
+
+
+def test_shots_show_labels_evenly(data: Path) -> None:
+    template, rows = find_template("classification"), rows_of(data, "classification")
+    shots = fewshot._shots(rows[0], rows[1:], template, FewShotConfig(shots=6))
+    labels = [fewshot._answer(row, template) for row in shots]
+    assert sorted(labels) == sorted([*LABELS] * 2)
+    assert labels != sorted(labels)
+
+
+def test_a_tuned_model_needs_no_shots(published: Path, classification: TableView, data: Path, tmp_path: Path) -> None:
+    tune(tuning(), published, classification, tmp_path)
+    tuned = SpiritLM.from_pretrained(tmp_path / "out")
+    config = FewShotConfig(shots=0, questions=40, bootstrap_samples=100)
+    found = run_few_shot(tuned, find_template("classification"), rows_of(data, "classification"), SPLIT, config)
+    assert found.figures["accuracy_low"] > 0.5
+    assert found.figures["chance"] == pytest.approx(1 / 3)
+    assert found.mean_shots == 0
+
+
+def test_shots_that_do_not_fit_are_left_out(data: Path, spirit: SpiritLM) -> None:
+    config = CONFIG.model_copy(update={"shots": 12})
+    found = run_few_shot(spirit, find_template("asr"), rows_of(data, "asr"), SPLIT, config)
+    assert 0 < found.mean_shots < 12
+
+
+def test_without_held_out_rows_there_is_nothing_to_ask(data: Path, spirit: SpiritLM) -> None:
+    with pytest.raises(SourceError, match="60 rows are in the train split, 0 are held out"):
+        run_few_shot(spirit, find_template("asr"), rows_of(data, "asr"), SplitConfig(held_out_share=0), CONFIG)
+
+
+def test_metrics_by_hand() -> None:
+    found = judge("wer", ["Press one!", "two"], ["press won", "two"], samples=100)
+    assert found["wer"] == pytest.approx(1 / 3, abs=1e-6)
+    assert found["cer"] == pytest.approx(2 / 12, abs=1e-6)  # one → won
+    assert judge("unit_error_rate", ["[Hu1][Hu2][Pi3][Hu2]"], ["[Hu1][Hu3]"])["unit_error_rate"] == 0.5
+    found = judge("accuracy", ["a", "a", "b", "a"], ["a", "b", "b", "a"], labels=("a", "b"))
+    assert (found["accuracy"], found["chance"], found["majority"]) == (0.75, 0.5, 0.75)
+    assert judge("none", ["a"], ["b"]) == {}
+
+
+def command(*arguments: object) -> subprocess.CompletedProcess[str]:
+    code = "from flows.cli import main; main()"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True,
+                          check=False, env=environment)  # fmt: skip
+
+
+def test_the_command(base: Path, recordings: Path) -> None:
+    asked = ("fewshot", "classification", base, recordings, "--column", "audio=wav", "--shots", 2, "--questions", 5,
+             "--held-out", 0.3, "--json", "--answers")  # fmt: skip
+    done = command(*asked)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["questions"] == 5 == len(found["answers"])
+    assert set(found["rejected"].values()) == {1}
+    assert {answer["given"] for answer in found["answers"]} <= set(LABELS)
+    wrong = command("fewshot", "classification", base, recordings)
+    assert wrong.returncode == 1
+    assert "there is no column 'audio'" in wrong.stderr
+    assert len(wrong.stderr.strip().splitlines()) == 1

@@ -1,0 +1,64 @@
+"""`spiritlm finetune` from a data set of recordings to a folder, killed on the way, and again from the lake."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.integration.runs import spiritlm, start
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
+
+TINY = (
+    "lm.steps=60", "lm.tokens_per_step=512", "tokens.context_length=64", "tokens.window=4", "lm.validate_every=20",
+    "lm.optimizer.learning_rate=1e-2", "lm.optimizer.warmup_steps=5", "data.columns={audio: wav}",
+    "data.split.held_out_share=0.25", "measures.bootstrap_samples=100", "compute.training.checkpoint_every=10",
+    "compute.training.log_every=5",
+)  # fmt: skip
+
+
+def arguments(base: Path, data: Path, folder: Path, *more: object) -> list[object]:
+    settings = [part for setting in TINY for part in ("--set", setting)]
+    where = ["--base", base, "--data", data, "--lake", folder / "lake"]
+    return ["finetune", "classification", *where, *settings, "--json", *more]
+
+
+def test_from_recordings_to_a_folder(base: Path, recordings: Path, tmp_path: Path) -> None:
+    from spiritlm_core import SpiritLM
+
+    home = tmp_path / "prefect"
+    process = start(*arguments(base, recordings, tmp_path), home=home)
+    checkpoints = tmp_path / "lake" / "work" / "finetuned"
+    deadline = time.monotonic() + 300
+    while process.poll() is None and not list(checkpoints.glob("*/checkpoints/step-*/state.json")):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    done = json.loads(spiritlm(*arguments(base, recordings, tmp_path, "--out", tmp_path / "tuned"), home=home))
+    stages = done["stages"]
+    assert stages["task_units"]["shards_computed"] == 0  # from before the kill
+    assert stages["task_units"]["rejected"] == 2
+    assert stages["task_examples"]["reasons"] == {"nothing in label": 1} or stages["task_examples"]["rejected"] == 1
+    assert done["metrics"]["after"]["loss"] < done["metrics"]["before"]["loss"]
+    again = json.loads(spiritlm(*arguments(base, recordings, tmp_path), home=home))
+    assert all(stage["shards_computed"] == 0 for stage in again["stages"].values())
+    assert again["metrics"] == done["metrics"]
+    spirit = SpiritLM.from_pretrained(tmp_path / "tuned")
+    answer = spirit.generate([recordings.parent / "1.flac"], "text", max_new_tokens=10)
+    assert answer.text
+    assert answer.finish == "eos"
+
+
+def test_what_is_wrong_is_said_in_one_line(base: Path, recordings: Path, tmp_path: Path) -> None:
+    home = tmp_path / "prefect"
+    said = spiritlm("finetune", "asr", "--base", base, "--data", recordings, "--lake", tmp_path / "lake",
+                    home=home, status=1)  # fmt: skip
+    assert "there is no column 'audio' for the field 'audio' of template asr, only label, wav" in said
+    assert "Traceback" not in said

@@ -1,0 +1,78 @@
+"""A small lake with a finished corpus, made with the real stages and a real tokenizer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from spiritlm_core.config import FrozenConfig
+from spiritlm_core.lake.fingerprint import config_json, shard_key
+from spiritlm_core.lake.lake import Lake
+from spiritlm_core.lake.plan import ModelSource, StageCall
+from spiritlm_core.lake.schema import DOCUMENTS, Row, table_of
+from spiritlm_core.lake.shard import ShardFooter, count_rows
+from spiritlm_core.lake.snapshot import ShardEntry, Snapshot
+from spiritlm_core.recipe import Recipe, load_recipe
+from spiritlm_core.tokens.config import TokenizerConfig
+from spiritlm_core.tokens.fit import TokenizerFit
+from spiritlm_core.tokens.stage import SequencesStage
+from spiritlm_core.tokens.text_stage import TextStage
+from tests.tokens.test_stage import rows, tables
+
+RECIPE = """\
+name: small
+sources: [{kind: folder, path: nowhere}]
+units: {quantizer: {units: 60}, pitch: {codes: 9}, style: {clusters: 5}}
+tokens:
+  sequences: {hubert: 60, pitch: 9, style: 5}
+  context_length: 128
+  window: 4
+  text_span: {kind: uniform, minimum: 1, maximum: 6}
+  speech_span: {kind: uniform, minimum: 1, maximum: 4}
+lm: {tokens_per_step: 512, seed: 3}
+"""
+TEXTS = "texts: [{path: nowhere}]\n"
+SENTENCES = [
+    f"{who} said {what} to the other{end}"
+    for who in ("he", "she", "nobody")
+    for what in ("yes", "no", "it's fine")
+    for end in ("", ", twice.", " one hundred and twenty two times")
+]
+
+
+def document_rows(texts: list[str]) -> list[Row]:
+    """Rows of the table `documents`, every sixth held out."""
+    return [
+        {"document_id": f"d{i:03}", "split": "held_out" if i % 6 == 5 else "train", "text": text, "source_uri": "x"}
+        for i, text in enumerate(texts)
+    ]
+
+
+def small_lake(root: Path, tokenizer: Path, *, texts: bool) -> tuple[Lake, Recipe]:
+    """A lake with `sequences`, and `text` if asked for, and the recipe that could have made it."""
+    recipe = load_recipe(RECIPE + (TEXTS if texts else ""), "small.yaml")
+    lake, key = Lake(root), "ab" * 32
+    fit = TokenizerFit(TokenizerConfig(), {})
+    lake.commit_artifact(fit, tokenizer, key=key, identity=key, models={}, inputs={}, summary={}, seconds=0.0)
+    config = recipe.token_settings.sequences
+    sequences = SequencesStage(config, {"tokenizer": tokenizer}).process(*tables(*rows(SENTENCES)))
+    _commit(lake, recipe, "spiritlm_core.tokens.stage:SequencesStage", config, sequences)
+    if texts:
+        long = " ".join(SENTENCES)
+        documents = table_of(document_rows([*SENTENCES, long, f"{long}\n{long}"]), DOCUMENTS)
+        columns = list(TextStage.inputs[0].columns or ())
+        table = TextStage(FrozenConfig(), {"tokenizer": tokenizer}).process(documents.select(columns))
+        _commit(lake, recipe, "spiritlm_core.tokens.text_stage:TextStage", FrozenConfig(), table)
+    return lake, recipe
+
+
+def _commit(lake: Lake, recipe: Recipe, cls: str, config: FrozenConfig, table: pa.Table) -> None:
+    call = StageCall.of(cls, config, {"tokenizer": ModelSource("ab" * 32, artifact="tokenizer")})
+    stats, key = count_rows(table, call.name, 0.0), shard_key(call.identity, ["00"])
+    made = (key, call.name, call.name, call.version, call.identity, config_json(config), call.digests)
+    footer = ShardFooter(*made, parents=["00"], members=[], code_version="0", stats=stats)
+    lake.write_shard(table, footer)
+    snapshot = Snapshot(call.name, call.identity, (ShardEntry(key, stats),), {"models": call.digests})
+    lake.write_snapshot(snapshot)
+    lake.write_ref(recipe.name, call.name, "table", snapshot.fingerprint, call.identity)
