@@ -29,7 +29,14 @@ VOCABULARY = {"text_size": 32_000, "hubert": 501, "pitch": 64, "style": 100, "bo
 SHAPES: dict[str, dict[str, Any]] = {
     "tiny": {"hidden_size": 256, "layers": 4, "heads": 4, "kv_heads": 4, "ffn_size": 768},
     "135m": {"hidden_size": 576, "layers": 30, "heads": 9, "kv_heads": 3, "ffn_size": 1536},
-    "1.3b": {"hidden_size": 2048, "layers": 24, "heads": 16, "kv_heads": 16, "ffn_size": 5504, "tied_embeddings": False},
+    "1.3b": {
+        "hidden_size": 2048,
+        "layers": 24,
+        "heads": 16,
+        "kv_heads": 16,
+        "ffn_size": 5504,
+        "tied_embeddings": False,
+    },
     "7b": {"hidden_size": 4096, "layers": 32, "heads": 32, "kv_heads": 32, "ffn_size": 11008, "tied_embeddings": False},
 }
 WARMUP = 2  # steps left out
@@ -151,7 +158,10 @@ def trainer(setting: Setting) -> dict[str, Any]:
             packed = source.packed(index)
             labels = packed.input_ids.astype(np.int64)
             labels[np.flatnonzero(np.diff(packed.document_ids, prepend=-1))] = -100  # never predict a first token
-            return {"input_ids": torch.from_numpy(packed.input_ids.astype(np.int64)), "labels": torch.from_numpy(labels)}
+            return {
+                "input_ids": torch.from_numpy(packed.input_ids.astype(np.int64)),
+                "labels": torch.from_numpy(labels),
+            }
 
     class Clock(TrainerCallback):
         def __init__(self) -> None:
@@ -161,8 +171,8 @@ def trainer(setting: Setting) -> dict[str, Any]:
         def on_step_end(self, *_: Any, **__: Any) -> None:
             self.times.append(time.monotonic())
 
-        def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, float] | None = None, **_: Any) -> None:
-            if logs and "loss" in logs:
+        def on_log(self, *_: Any, logs: Mapping[str, float], **__: Any) -> None:
+            if "loss" in logs:
                 self.losses.append(logs["loss"])
 
     model = build_model(lm_config(setting), Vocabulary(**VOCABULARY), context_length=setting.length)
@@ -192,7 +202,12 @@ def trainer(setting: Setting) -> dict[str, Any]:
         loop._get_train_sampler = lambda *_: torch.utils.data.SequentialSampler(Rows())  # type: ignore[method-assign,assignment]
         loop.train()
     seconds = np.diff(clock.times)[WARMUP:]
-    return {"losses": clock.losses, "seconds": float(np.median(seconds)), "memory": peak_memory(), "memory_before": before}
+    return {
+        "losses": clock.losses,
+        "seconds": float(np.median(seconds)),
+        "memory": peak_memory(),
+        "memory_before": before,
+    }
 
 
 def pairs_of(setting: Setting) -> list[int]:
@@ -241,7 +256,7 @@ def measured(kind: str, setting: Setting) -> dict[str, Any]:
     """One run in a process of its own."""
     command = [sys.executable, __file__, "--run", kind, json.dumps(asdict(setting))]
     environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore"}
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, check=False)
     if done.returncode:
         return {"error": (done.stderr.decode().strip().splitlines() or [f"exit status {done.returncode}"])[-1]}
     found: dict[str, Any] = json.loads(done.stdout.decode().strip().splitlines()[-1])

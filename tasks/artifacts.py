@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -74,6 +75,20 @@ def markdown(key: str, text: str, description: str) -> None:
     from prefect.artifacts import create_markdown_artifact
 
     _attempt(create_markdown_artifact, text, key=key, description=description)
+
+
+def training_curves(metrics: Path) -> None:
+    """An image artifact with the losses of a training run."""
+    from base64 import b64encode
+
+    from prefect.artifacts import create_image_artifact
+
+    from spiritlm_core.evaluate import plots
+
+    if curves := plots.read_curves(metrics):
+        image = b64encode(plots.png(plots.training_curves(curves))).decode()
+        key, about = "training-curves", "Training and held-out loss"
+        _attempt(create_image_artifact, f"data:image/png;base64,{image}", key=key, description=about)
 
 
 def summary_row(report: StageReport) -> dict[str, Any]:

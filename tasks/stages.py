@@ -23,12 +23,13 @@ from spiritlm_core.lm.config import ModelConfig
 from spiritlm_core.lm.job import Job
 from spiritlm_core.recipe import ComputeConfig
 from spiritlm_core.units.job import FitJob
-from tasks.artifacts import ProgressArtifact, stage_table
+from tasks.artifacts import ProgressArtifact, stage_table, training_curves
 from tasks.run import Run, StageReport
 
 Plan = TablePlan | ArtifactPlan
 TRAININGS = ("model", FinetuneStage.name)
 UNIT_FITS = ("hubert", "quantizer", "pitch", "style")
+METRICS = "metrics.parquet"  # of a training run
 Reference = dict[str, str]
 
 
@@ -60,9 +61,17 @@ def run_stage(run: Run, plan: Plan, about: str) -> StageReport:
         report = run.finish_table(plan, snapshot, work.computed, began)
     else:
         report = run.finish_artifact(plan, computed=bool(work.computed), began=began)
+        _show_curves(run, plan, computed=bool(work.computed))
     stage_table(report)
     run.console.say(describe(report))
     return report
+
+
+def _show_curves(run: Run, plan: ArtifactPlan, *, computed: bool) -> None:
+    """The losses of a model that was just trained."""
+    artifact = run.lake.read_artifact(plan.name, plan.key) if computed else None
+    if artifact is not None and METRICS in artifact.files:
+        training_curves(run.lake.artifact_folder(artifact) / METRICS)
 
 
 @cache

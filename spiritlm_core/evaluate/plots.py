@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 STREAM_COLOURS = {"text": "#3b6fb6", "speech": "#c8553d", "interleaved": "#6b8f3c"}
+HELD_OUT = "held out"
 _BASELINE = "#b9bec6"
 _GOLDEN = 0.618033988749895
 _STYLE: Any = {
@@ -66,11 +68,24 @@ def _figure(width: float, height: float, **subplots: Any) -> Iterator[tuple[Figu
         yield figure, figure.subplots(**subplots)
 
 
+def read_curves(metrics: Path) -> dict[str, list[float | None]]:
+    """What :func:`training_curves` draws, from the ``metrics.parquet`` of a run; empty if there is none."""
+    if not metrics.is_file():
+        return {}
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(metrics)
+    columns = {"step": "step", **{f"loss_{name}": name for name in STREAM_COLOURS}, "validation_loss": HELD_OUT}
+    found = {name: table[column].to_pylist() for column, name in columns.items() if column in table.column_names}
+    return {name: values for name, values in found.items() if any(value is not None for value in values)}
+
+
 def training_curves(columns: Mapping[str, Sequence[float | None]]) -> Figure:
     """Loss per stream over training, in bits per token.
 
     Args:
-        columns: "step" and one column of nats per token for each curve; None where not measured.
+        columns: "step" and one column of nats per token for each curve; None where not measured. That of `HELD_OUT` has
+            few points, which are shown as they are.
     """
     names = [name for name in columns if name != "step"]
     with _figure(5.6, 3.0) as (figure, axes):
@@ -80,6 +95,9 @@ def training_curves(columns: Mapping[str, Sequence[float | None]]) -> Figure:
                 continue
             steps, values = np.array(points, dtype=np.float64).T
             colour = STREAM_COLOURS.get(name, "#30343a")
+            if name == HELD_OUT:
+                axes.plot(steps, values / np.log(2), "o--", color=colour, markersize=3, linewidth=1.0, label=name)
+                continue
             axes.plot(steps, values / np.log(2), color=colour, alpha=0.25, linewidth=0.8)
             axes.plot(steps, _smooth(values) / np.log(2), color=colour, linewidth=1.6, label=name)
         axes.set(title="Training loss", xlabel="step", ylabel="bits per token")

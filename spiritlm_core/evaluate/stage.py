@@ -142,6 +142,7 @@ class EvaluateStage(ArtifactStage):
             (out / f"{name}.png").write_bytes(plots.png(figure))
 
     def _content(self, findings: Findings, tables: Mapping[str, TableView], evaluated: Evaluated) -> Content:
+        from spiritlm_core.evaluate import plots
         from spiritlm_core.evaluate.report import Content
 
         lineage = json.loads(self.models["lineage"].read_text(encoding="utf-8")) if "lineage" in self.models else {}
@@ -152,7 +153,7 @@ class EvaluateStage(ArtifactStage):
             findings=findings,
             drawn=self._drawn(tables),
             recordings={key: audio for key, audio in recordings.items() if audio},
-            training=_training(self.models["model"] / "metrics.parquet"),
+            training=plots.read_curves(self.models["model"] / "metrics.parquet"),
             lineage=lineage,
             parameters=sum(parameter.numel() for parameter in evaluated.model.parameters()),
             context_length=evaluated.context_length,
@@ -185,17 +186,6 @@ class EvaluateStage(ArtifactStage):
 
 def _drawable(utterance: Utterance) -> bool:
     return _FIGURE_SECONDS[0] <= utterance.duration <= _FIGURE_SECONDS[1]
-
-
-def _training(path: Path) -> dict[str, list[float | None]]:
-    """Steps and losses in nats per token of a training run; empty if it kept none."""
-    if not path.is_file():
-        return {}
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(path)
-    columns = {"step": "step", **{f"loss_{stream}": stream for stream in STREAMS}}
-    return {name: table[column].to_pylist() for column, name in columns.items() if column in table.column_names}
 
 
 def _write_json(path: Path, value: Any) -> None:

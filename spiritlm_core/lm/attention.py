@@ -57,8 +57,13 @@ class Documents:
         used = flat < len(document_ids)
         scatter = np.empty(len(document_ids), np.int64)
         scatter[flat[used]] = np.flatnonzero(used)
-        tensors = (torch.from_numpy(array) for array in (flat.astype(np.int64), scatter))
-        return cls(torch.from_numpy(offsets.astype(np.int32)), int(lengths.max()), tuple(groups), *tensors)
+        return cls(
+            offsets=torch.from_numpy(offsets.astype(np.int32)),
+            longest=int(lengths.max()),
+            groups=tuple(groups),
+            gather=torch.from_numpy(flat.astype(np.int64)),
+            scatter=torch.from_numpy(scatter),
+        )
 
     def to(self, device: torch.device) -> Documents:
         """The bounds on `device`; a GPU needs no groups."""
@@ -92,12 +97,12 @@ class _Take(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, index: torch.Tensor, back: torch.Tensor) -> torch.Tensor:  # noqa: D102
+    def forward(ctx: Any, x: torch.Tensor, index: torch.Tensor, back: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(index, back)
         return _rows(x, index)
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:  # noqa: D102
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         _, back = ctx.saved_tensors
         return _rows(gradient, back), None, None
 
@@ -145,9 +150,9 @@ def documents_attention(
             f"{type(module).__name__} slides a window of {sliding_window} tokens over documents of up to "
             f"{documents.longest}: set compute.training.attention to sdpa"
         )
-    rows = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]
+    q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
     attend = _on_gpu if query.is_cuda else _on_cpu
-    return attend(*rows, scaling, documents)[None], None
+    return attend(q, k, v, scaling, documents)[None], None
 
 
 def _on_cpu(
@@ -156,21 +161,23 @@ def _on_cpu(
     """float[N, heads, width] each, to float[N, heads, width]."""
     whole = len(documents.groups) == 1 and documents.groups[0][0] == 1
     gather, scatter = documents.gather, documents.scatter
-    slots = [x if whole else _Take.apply(x, gather, scatter) for x in (query, key, value)]
+    take: Any = _Take.apply
+    slots = [x if whole else take(x, gather, scatter) for x in (query, key, value)]
     sizes = [members * length for members, length in documents.groups]
     parts = zip(*(torch.split(x, sizes) for x in slots), strict=True)
-    found = [
-        _causal(*(x.unflatten(0, shape).transpose(1, 2) for x in part), scaling).transpose(1, 2).flatten(0, 1)
-        for part, shape in zip(parts, documents.groups, strict=True)
-    ]
-    return found[0] if whole else _Take.apply(torch.cat(found), scatter, gather)  # type: ignore[no-any-return]
+    found = [_causal(q, k, v, shape, scaling) for (q, k, v), shape in zip(parts, documents.groups, strict=True)]
+    return found[0] if whole else take(torch.cat(found), scatter, gather)
 
 
-def _causal(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None) -> torch.Tensor:
-    grouped = key.shape[1] != query.shape[1]
-    return nn.functional.scaled_dot_product_attention(
-        query, key, value, is_causal=True, scale=scaling, enable_gqa=grouped
+def _causal(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, shape: tuple[int, int], scaling: float | None
+) -> torch.Tensor:
+    """Attention in a group of `shape` (documents, length); float[slots, heads, width], one document after the other."""
+    q, k, v = (x.view(*shape, *x.shape[1:]).transpose(1, 2) for x in (query, key, value))
+    found = nn.functional.scaled_dot_product_attention(
+        q, k, v, is_causal=True, scale=scaling, enable_gqa=k.shape[1] != q.shape[1]
     )
+    return found.transpose(1, 2).flatten(0, 1)
 
 
 def _on_gpu(
@@ -204,11 +211,9 @@ def _varlen_kernel() -> Callable[..., torch.Tensor] | None:
 def _flex(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None, documents: Documents
 ) -> torch.Tensor:
-    rows = [x.transpose(0, 1)[None] for x in (query, key, value)]
-    mask = _block_mask(documents)
-    found = _flex_attention(query.is_cuda)(
-        *rows, block_mask=mask, scale=scaling, enable_gqa=len(key[0]) != len(query[0])
-    )
+    q, k, v = (x.transpose(0, 1)[None] for x in (query, key, value))
+    attend, grouped = _flex_attention(query.is_cuda), k.shape[1] != q.shape[1]
+    found: torch.Tensor = attend(q, k, v, block_mask=_block_mask(documents), scale=scaling, enable_gqa=grouped)
     return found[0].transpose(0, 1)
 
 

@@ -113,8 +113,8 @@ class Checkpoints:
         except (Exception, CheckpointException) as error:  # the latter is a bare BaseException
             shutil.rmtree(path, ignore_errors=True)  # on a full disk, half of it is in the way
             raise CheckpointError(
-                f"{path}: the checkpoint cannot be written: {_last_line(error)}. Free some space there, or name another "
-                f"folder, and start again; the last good checkpoint is {self.latest() or 'not written yet'}"
+                f"{path}: the checkpoint cannot be written: {_last_line(error)}. Free some space there, or name "
+                f"another folder, and start again; the last good checkpoint is {self.latest() or 'not written yet'}"
             ) from error
 
     def _prepare(self, path: Path, state: RunState) -> None:
@@ -177,8 +177,8 @@ def _check(path: Path, state: RunState, expected: RunState) -> None:
         )
     if state.corpus != expected.corpus:
         raise CheckpointError(
-            f"{path}: its place in the data is one in corpus {state.corpus[:12]}, this run reads {expected.corpus[:12]}. "
-            "To train its weights on other data, publish that model and name its folder in lm.base"
+            f"{path}: its place in the data is one in corpus {state.corpus[:12]}, this run reads "
+            f"{expected.corpus[:12]}. To train its weights on other data, name the model it became in lm.base"
         )
 
 

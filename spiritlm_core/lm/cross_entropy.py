@@ -43,9 +43,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return nats.sum(dtype=torch.float32) * scale, nats
 
     @staticmethod
-    def backward(
-        ctx: Any, gradient: torch.Tensor, _: Any
-    ) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Any, gradient: torch.Tensor, _: Any) -> tuple[torch.Tensor | None, ...]:
         d_hidden, d_weight = (
             None if found is None else (found * (gradient * ctx.scale)).to(dtype)
             for found, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
@@ -70,7 +68,8 @@ def linear_cross_entropy(
         The loss, float32[], ``scale`` times the sum of the second, which has no gradient of its own: float32[P], the
         negative log-likelihood of each target in nats.
     """
-    loss, nats = _LinearCrossEntropy.apply(hidden, weight, targets, scale, torch.is_grad_enabled())
+    apply: Any = _LinearCrossEntropy.apply
+    loss, nats = apply(hidden, weight, targets, scale, torch.is_grad_enabled())
     return loss, nats
 
 

@@ -59,9 +59,16 @@ class Batch:
         targets = _targets(ids, documents, packed).ravel()
         predicting = np.flatnonzero(targets != IGNORED)
         streams = np.stack([_stream_codes(item) for item in packed]).ravel()
-        arrays = (ids, documents, _positions(documents), predicting, targets[predicting], streams[predicting])
-        tokens = int((streams >= 0).sum())
-        return cls(*(torch.from_numpy(array) for array in arrays), tokens, Documents.of(documents.ravel()))
+        return cls(
+            input_ids=torch.from_numpy(ids),
+            document_ids=torch.from_numpy(documents),
+            position_ids=torch.from_numpy(_positions(documents)),
+            predicting=torch.from_numpy(predicting),
+            answers=torch.from_numpy(targets[predicting]),
+            streams=torch.from_numpy(streams[predicting]),
+            tokens=int((streams >= 0).sum()),
+            documents=Documents.of(documents.ravel()),
+        )
 
     def __len__(self) -> int:
         """Number of sequences."""
@@ -99,7 +106,8 @@ def _check_range(ids: np.ndarray, size: int) -> None:
 def _document_ids(packed: Sequence[Packed]) -> np.ndarray:
     """int64[sequences, length], no id twice; padding has the first of each sequence."""
     ids = np.stack([item.document_ids for item in packed]).astype(np.int64)
-    return ids - PADDING + np.arange(len(packed))[:, None] * (ids.shape[1] + 1)
+    found: np.ndarray = ids - PADDING + np.arange(len(packed))[:, None] * (ids.shape[1] + 1)
+    return found
 
 
 def _targets(ids: np.ndarray, documents: np.ndarray, packed: Sequence[Packed]) -> np.ndarray:

@@ -47,7 +47,7 @@ class Job:
         out: Path,
         work: Path,
     ) -> Self:
-        """The job of the stage ``model``: roles ``tokenizer`` and perhaps ``base``, tables ``sequences`` and perhaps ``text``."""
+        """The job of the stage ``model``: roles ``tokenizer`` and ``base``, tables ``sequences`` and ``text``."""
         base = models.get("base")
         return cls(
             config=config,

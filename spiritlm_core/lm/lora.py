@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import LoraConfig as PeftConfig
-from peft import TaskType, inject_adapter_in_model
-from peft.tuners.lora import LoraLayer
-from safetensors.torch import save_file
 
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.lm.config import LmConfig, LoraConfig
 from spiritlm_core.lm.model import CausalLM
+
+if TYPE_CHECKING:
+    from peft import LoraConfig as PeftConfig
+    from peft.tuners.lora import LoraLayer
 
 _ADAPTER = "default"
 _WRAPPERS = ("_orig_mod.", "_checkpoint_wrapped_module.", "_fsdp_wrapped_module.")
@@ -28,6 +28,8 @@ def add_adapters(model: CausalLM, config: LoraConfig) -> None:
     Raises:
         SpiritLMError: the model has no layer of a name in ``config.targets``.
     """
+    from peft import inject_adapter_in_model
+
     _check_targets(model, config)
     try:
         inject_adapter_in_model(_peft_config(model, config), model, _ADAPTER)
@@ -67,6 +69,8 @@ def save_adapters(
     Raises:
         SpiritLMError: the configuration has no adapters.
     """
+    from safetensors.torch import save_file
+
     if config.lora is None:
         raise SpiritLMError("lm.lora is not set: there are no adapters to save")
     kept = {name: value for name, value in weights.items() if ".lora_" in name}
@@ -82,6 +86,9 @@ def save_adapters(
 
 
 def _peft_config(model: CausalLM, config: LoraConfig) -> PeftConfig:
+    from peft import LoraConfig as PeftConfig
+    from peft import TaskType
+
     targets: Any = config.targets if isinstance(config.targets, str) else list(config.targets)
     return PeftConfig(
         task_type=TaskType.CAUSAL_LM,
@@ -109,9 +116,9 @@ def _check_targets(model: CausalLM, config: LoraConfig) -> None:
 
 def _layers(model: CausalLM) -> dict[str, LoraLayer]:
     """The layers with adapters by their names in a state dict."""
-    layers = {}
+    layers: dict[str, Any] = {}
     for name, module in model.named_modules():
-        if isinstance(module, LoraLayer):
+        if hasattr(module, "lora_A"):  # runs without adapters do not load peft
             for wrapper in _WRAPPERS:
                 name = name.replace(wrapper, "")  # noqa: PLW2901
             layers[name] = module

@@ -108,8 +108,8 @@ def _tag(name: str) -> str:
 class ModelFlops:
     """Arithmetic that a model needs: 6 per weight and token, 12 per layer, unit of width and pair in attention.
 
-    As arXiv 2204.02311, appendix B, but attention is counted as far as documents and causality demand it, not for a full
-    square. The input embedding is a look-up and counts nothing unless it is the output layer as well.
+    As arXiv 2204.02311, appendix B, but attention counts as far as documents and causality demand it, not for a
+    full square. The input embedding is a look-up and counts nothing unless it is the output layer as well.
     """
 
     weights: int

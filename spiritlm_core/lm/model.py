@@ -71,8 +71,8 @@ def _speaks(base: Path, vocabulary: Vocabulary) -> bool:
     have = load_vocabulary(base)
     if have.fingerprint() != vocabulary.fingerprint():
         raise SpiritLMError(
-            f"{base} knows {have.hubert} [Hu], {have.pitch} [Pi] and {have.style} [St] tokens behind {have.text_size} text "
-            f"tokens, the sequences {vocabulary.hubert}, {vocabulary.pitch} and {vocabulary.style} behind "
+            f"{base} knows {have.hubert} [Hu], {have.pitch} [Pi] and {have.style} [St] tokens behind {have.text_size} "
+            f"text tokens, the sequences {vocabulary.hubert}, {vocabulary.pitch} and {vocabulary.style} behind "
             f"{vocabulary.text_size}: use its own tokenizer and sizes of tokens.sequences"
         )
     return True
@@ -149,8 +149,8 @@ def extend_vocabulary(model: CausalLM, vocabulary: Vocabulary, *, multiple: int,
 def _init_rows(table: nn.Parameter, first: int, spread: float) -> None:
     """Draw the rows from `first` on around the mean of the trained ones, with a share `spread` of their spread.
 
-    What the rows of a trained output layer have in common is what makes most tokens unlikely. Rows that lack it, such as
-    normal ones around zero, take a good part of the probability of text before they have learned anything.
+    What the rows of a trained output layer have in common is what makes most tokens unlikely. Rows that lack it, such
+    as normal ones around zero, take a good part of the probability of text before they have learned anything.
     """
     trained, new = table[:first], table[first:]
     noise = torch.randn(new.shape, dtype=table.dtype) * trained.std(dim=0)

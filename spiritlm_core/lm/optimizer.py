@@ -55,8 +55,8 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
 def keep_new_rows(lm: Any, first: int, optimizer: torch.optim.Optimizer) -> None:
     """Leave gradients to the embedding rows from `first` on alone, and switch weight decay off.
 
-    What has no gradient is not updated, and what has a zero gradient and no past neither: all other weights stay as they
-    are, bit for bit.
+    What has no gradient is not updated, and what has a zero gradient and no past neither: all other weights stay as
+    they are, bit for bit.
     """
     tables = {id(layer.weight): layer.weight for layer in (lm.get_input_embeddings(), lm.get_output_embeddings())}
     for parameter in lm.parameters():

@@ -114,9 +114,10 @@ def recompute_activations(model: CausalLM, *, selective: bool) -> None:
 
 
 def _keep_expensive() -> Any:
-    from torch.utils.checkpoint import create_selective_checkpoint_contexts
+    from torch.utils import checkpoint
 
-    return create_selective_checkpoint_contexts([op.default for op in _expensive() if op is not None])
+    contexts: Any = checkpoint.create_selective_checkpoint_contexts
+    return contexts([op.default for op in _expensive() if op is not None])
 
 
 def _expensive() -> list[Any]:

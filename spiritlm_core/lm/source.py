@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol
 
+from spiritlm_core.errors import NothingToTrainOnError
 from spiritlm_core.lake.fingerprint import config_json, digest
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.tokens.config import TokensConfig
-from spiritlm_core.tokens.mix import NothingToTrainOnError, training_batches
+from spiritlm_core.tokens.mix import training_batches
 from spiritlm_core.tokens.pack import Packed
 from spiritlm_core.tokens.vocabulary import Vocabulary
 

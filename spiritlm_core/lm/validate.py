@@ -19,14 +19,15 @@ class Validation:
         found = run.job.source.held_out(run.vocabulary, count=lm.validation_sequences, seed=lm.seed)
         whole = list(batches(found, run.vocabulary.size, run.job.compute.micro_batch)) if found else []
         # FSDP computes together: every rank has as many forward passes, the last ones perhaps again what others have
-        self._turns = -(-len(whole) // world.size)
-        self._mine = [whole[turn * world.size + world.rank : turn * world.size + world.rank + 1] for turn in range(self._turns)]
+        mine: list[Batch | None] = [*whole[world.rank :: world.size]]
+        turns = -(-len(whole) // world.size)
+        self._mine = mine + [None] * (turns - len(mine))
         self._spare = whole[:1]
         self._run = run
 
     def __bool__(self) -> bool:
         """Whether there is anything to look at."""
-        return self._turns > 0
+        return bool(self._mine)
 
     @torch.no_grad()
     def losses(self) -> StepLosses:
@@ -35,7 +36,7 @@ class Validation:
         sums = torch.zeros(len(STREAMS), dtype=torch.float64, device=world.device)
         counts = torch.zeros(len(STREAMS), dtype=torch.int64, device=world.device)
         for mine in self._mine:
-            batch: Batch = (mine or self._spare)[0].to(world.device)
+            batch = (mine or self._spare[0]).to(world.device)
             with world.arithmetic():
                 _, nats = objective(batch)
             if mine:

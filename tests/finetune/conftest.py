@@ -13,12 +13,14 @@ import pytest
 from spiritlm_core.audio.codec import encode_flac
 from spiritlm_core.audio.statcache import StatCache
 from spiritlm_core.config import FrozenConfig
-from spiritlm_core.finetune.config import ContextConfig, DataConfig, ExamplesConfig, SplitConfig
+from spiritlm_core.finetune.config import ContextConfig, DataConfig, ExamplesConfig, SplitConfig, TuningConfig
 from spiritlm_core.finetune.reading import read_rows
 from spiritlm_core.finetune.rows import rows_table
 from spiritlm_core.finetune.stage import TaskExamplesStage, TaskUnitsStage
 from spiritlm_core.finetune.template import Template, find_template
+from spiritlm_core.finetune.train_stage import FinetuneStage
 from spiritlm_core.lake.view import TableView
+from spiritlm_core.lm.config import LmCompute, LmConfig, OptimizerConfig
 from tests.lm.conftest import published, table, tokenizer
 from tests.units.synthetic import vowel
 from tests.units.test_hubert import small
@@ -26,6 +28,21 @@ from tests.units.test_hubert import small
 __all__ = ["published", "table", "tokenizer"]
 LABELS = {"low": 0, "middle": 20, "high": 40}
 TOKENS = ContextConfig(context_length=64, window=4)
+
+
+COMPUTE = LmCompute(micro_batch=8, checkpoint_every=10, log_every=50)
+
+
+def tuning(steps: int = 200, **lm: Any) -> TuningConfig:
+    rates = OptimizerConfig(learning_rate=1e-2, warmup_steps=10)
+    values = {"tokens_per_step": 512, "steps": steps, "optimizer": rates, "validate_every": 40, "seed": 1}
+    return TuningConfig(lm=LmConfig.model_validate({**values, **lm}), tokens=TOKENS)
+
+
+def tune(config: TuningConfig, base: Path, examples: TableView, folder: Path) -> dict[str, Any]:
+    stage = FinetuneStage(config, {"base": base})
+    tables = {"task_examples": examples}
+    return stage.build(tables, folder / "out", folder / "work", lambda *_: None, COMPUTE)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -75,6 +92,14 @@ def examples_of(
 def classification(published: Path, tmp_path_factory: pytest.TempPathFactory) -> TableView:
     data = write_lines(tmp_path_factory.mktemp("data") / "data.jsonl", labelled(400))
     return examples_of(data, published, find_template("classification"))
+
+
+@pytest.fixture(scope="session")
+def tuned(published: Path, classification: TableView, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model after fine-tuning all its weights."""
+    folder = tmp_path_factory.mktemp("tuned")
+    assert tune(tuning(), published, classification, folder)["steps"] == 200
+    return folder / "out"
 
 
 def sound(label: str, seed: int, seconds: float = 0.6) -> np.ndarray:

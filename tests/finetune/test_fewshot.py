@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
+from flows.cli import fewshot as command
 from spiritlm_core.audio.statcache import StatCache
-from spiritlm_core.errors import SourceError
+from spiritlm_core.errors import SourceError, SpiritLMError
 from spiritlm_core.finetune import fewshot
 from spiritlm_core.finetune.config import DataConfig, SplitConfig
 from spiritlm_core.finetune.fewshot import FewShotConfig, run_few_shot
 from spiritlm_core.finetune.metrics import judge
 from spiritlm_core.finetune.reading import read_rows
 from spiritlm_core.finetune.template import find_template
-from spiritlm_core.lake.view import TableView
 from spiritlm_core.lm.prompts import few_shot
 from spiritlm_core.lm.spirit import SpiritLM
 from tests.finetune.conftest import LABELS, labelled, write_lines
-from tests.finetune.test_training import tune, tuning
 
 SPLIT = SplitConfig(held_out_share=0.3)
 CONFIG = FewShotConfig(shots=2, questions=8, max_new_tokens=12, bootstrap_samples=100)
@@ -89,11 +87,10 @@ def test_shots_show_labels_evenly(data: Path) -> None:
     assert labels != sorted(labels)
 
 
-def test_a_tuned_model_needs_no_shots(published: Path, classification: TableView, data: Path, tmp_path: Path) -> None:
-    tune(tuning(), published, classification, tmp_path)
-    tuned = SpiritLM.from_pretrained(tmp_path / "out")
+def test_a_tuned_model_needs_no_shots(tuned: Path, data: Path) -> None:
+    spirit = SpiritLM.from_pretrained(tuned)
     config = FewShotConfig(shots=0, questions=40, bootstrap_samples=100)
-    found = run_few_shot(tuned, find_template("classification"), rows_of(data, "classification"), SPLIT, config)
+    found = run_few_shot(spirit, find_template("classification"), rows_of(data, "classification"), SPLIT, config)
     assert found.figures["accuracy_low"] > 0.5
     assert found.figures["chance"] == pytest.approx(1 / 3)
     assert found.mean_shots == 0
@@ -120,23 +117,18 @@ def test_metrics_by_hand() -> None:
     assert judge("none", ["a"], ["b"]) == {}
 
 
-def command(*arguments: object) -> subprocess.CompletedProcess[str]:
-    code = "from flows.cli import main; main()"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True,
-                          check=False, env=environment)  # fmt: skip
-
-
 def test_the_command(base: Path, recordings: Path) -> None:
-    asked = ("fewshot", "classification", base, recordings, "--column", "audio=wav", "--shots", 2, "--questions", 5,
-             "--held-out", 0.3, "--json", "--answers")  # fmt: skip
-    done = command(*asked)
-    assert done.returncode == 0, done.stderr
+    app = typer.Typer()
+    command.register(app)
+    asked = ["classification", str(base), str(recordings), "--column", "audio=wav", "--shots", "2", "--questions", "5"]
+    done = CliRunner().invoke(app, [*asked, "--held-out", "0.3", "--json", "--answers"], catch_exceptions=False)
     found = json.loads(done.stdout)
     assert found["questions"] == 5 == len(found["answers"])
     assert set(found["rejected"].values()) == {1}
     assert {answer["given"] for answer in found["answers"]} <= set(LABELS)
-    wrong = command("fewshot", "classification", base, recordings)
-    assert wrong.returncode == 1
-    assert "there is no column 'audio'" in wrong.stderr
-    assert len(wrong.stderr.strip().splitlines()) == 1
+    lines = CliRunner().invoke(app, [*asked, "--held-out", "0.3"], catch_exceptions=False).stdout.splitlines()
+    assert [line.split("\t")[0] for line in lines] == [
+        "task", "questions", "mean_shots", "accuracy", "chance", "majority",
+    ]  # fmt: skip
+    with pytest.raises(SpiritLMError, match="--column audio: write FIELD=COLUMN"):
+        CliRunner().invoke(app, [*asked, "--column", "audio"], catch_exceptions=False)

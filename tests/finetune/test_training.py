@@ -10,31 +10,18 @@ import pytest
 import torch
 
 from spiritlm_core.errors import NothingToTrainOnError
-from spiritlm_core.finetune.config import MeasureConfig, MeasuresConfig, TuningConfig
+from spiritlm_core.finetune.config import MeasureConfig, MeasuresConfig
 from spiritlm_core.finetune.measure_stage import MeasureStage, load_tuned
 from spiritlm_core.finetune.source import ExampleSource, pack_examples, read_examples
+from spiritlm_core.finetune.template import find_template
 from spiritlm_core.finetune.train_stage import FinetuneStage
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.lm.config import LmCompute, LmConfig, LoraConfig, OptimizerConfig
+from spiritlm_core.lm.config import LoraConfig
 from spiritlm_core.lm.data import Batch
 from spiritlm_core.lm.model import load_pretrained
 from spiritlm_core.lm.objective import Objective
 from spiritlm_core.tokens.hf import load_vocabulary
-from tests.finetune.conftest import LABELS, TOKENS
-
-COMPUTE = LmCompute(micro_batch=8, checkpoint_every=10, log_every=50)
-
-
-def tuning(steps: int = 200, **lm: Any) -> TuningConfig:
-    rates = OptimizerConfig(learning_rate=1e-2, warmup_steps=10)
-    values = {"tokens_per_step": 512, "steps": steps, "optimizer": rates, "validate_every": 40, "seed": 1}
-    return TuningConfig(lm=LmConfig.model_validate({**values, **lm}), tokens=TOKENS)
-
-
-def tune(config: TuningConfig, base: Path, examples: TableView, folder: Path) -> dict[str, Any]:
-    stage = FinetuneStage(config, {"base": base})
-    tables = {"task_examples": examples}
-    return stage.build(tables, folder / "out", folder / "work", lambda *_: None, COMPUTE)
+from tests.finetune.conftest import COMPUTE, LABELS, TOKENS, examples_of, tune, tuning, write_lines
 
 
 def measured(base: Path, tuned: Path, examples: TableView, out: Path) -> dict[str, Any]:
@@ -45,11 +32,13 @@ def measured(base: Path, tuned: Path, examples: TableView, out: Path) -> dict[st
 
 
 @pytest.mark.parametrize("kind", ["all weights", "adapters"])
-def test_a_task_is_learnt(published: Path, classification: TableView, tmp_path: Path, kind: str) -> None:
-    lora = None if kind == "all weights" else LoraConfig(rank=8, train_embeddings=True)
-    summary = tune(tuning(lora=lora), published, classification, tmp_path)
-    assert summary["steps"] == 200
-    found = measured(published, tmp_path / "out", classification, tmp_path / "measures")
+def test_a_task_is_learnt(published: Path, classification: TableView, tuned: Path, tmp_path: Path, kind: str) -> None:
+    if kind == "adapters":
+        summary = tune(tuning(lora=LoraConfig(rank=8, train_embeddings=True)), published, classification, tmp_path)
+        assert summary["steps"] == 200
+    found = measured(
+        published, tmp_path / "out" if kind == "adapters" else tuned, classification, tmp_path / "measures"
+    )
     assert found["labels"] == sorted(LABELS)
     assert found["after"]["accuracy"] > 0.8
     assert found["after"]["accuracy_low"] > found["after"]["majority"] + 0.2
@@ -57,6 +46,35 @@ def test_a_task_is_learnt(published: Path, classification: TableView, tmp_path: 
     assert found["before"]["accuracy"] < 0.6
     lines = (tmp_path / "measures" / "answers.jsonl").read_text().splitlines()
     assert len(lines) == found["after"]["judged"] == 80
+
+
+ROWS = {
+    "asr": {"audio": "[Hu{0}][Hu9]", "text": "press {0}"},
+    "tts": {"audio": "[Hu{0}][Hu9]", "text": "press {0}"},
+    "speech-to-speech": {"audio": "[Hu{0}]", "answer_audio": "[Hu9][Hu{0}]"},
+    "instruction": {"instruction": "say {0}", "answer": "{0}"},
+}
+
+
+@pytest.mark.parametrize("task", ROWS)
+def test_every_task_is_trained_and_measured(task: str, published: Path, tmp_path: Path) -> None:
+    rows = [{name: value.format(n) for name, value in ROWS[task].items()} for n in range(10, 40)]
+    if task == "instruction":  # every other answer is spoken, every third instruction about a recording
+        rows = [{**row, "answer": None, "answer_audio": "[Hu7]"} if n % 2 else row for n, row in enumerate(rows)]
+        rows = [{**row, "audio": "[Hu3]"} if n % 3 else row for n, row in enumerate(rows)]
+    template = find_template(task)
+    examples = examples_of(write_lines(tmp_path / "rows.jsonl", rows), published, template, share=0.3)
+    summary = tune(tuning(6), published, examples, tmp_path)
+    assert summary["loss"] > 0
+    (tmp_path / "measures").mkdir()
+    config = MeasureConfig(metric=template.metric, measures=MeasuresConfig(max_new_tokens=6, bootstrap_samples=100))
+    stage = MeasureStage(config, {"base": published, "finetuned": tmp_path / "out"})
+    found = stage.build({"task_examples": examples}, tmp_path / "measures", tmp_path, lambda *_: None)
+    assert found["after"]["loss"] < found["before"]["loss"]
+    wanted = {"wer": {"wer", "cer", "judged"}, "unit_error_rate": {"unit_error_rate", "judged"}, "none": set()}
+    assert wanted[template.metric] <= found["after"].keys()
+    kinds = {row["answer_kind"] for row in examples.read().to_pylist()}
+    assert kinds == {"asr": {"text"}, "instruction": {"text", "speech"}}.get(task, {"speech"})
 
 
 def test_adapters_alone_are_the_merged_model(published: Path, classification: TableView, tmp_path: Path) -> None:

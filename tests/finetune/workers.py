@@ -11,7 +11,7 @@ from spiritlm_core.cores import process_group
 from spiritlm_core.finetune.train_stage import FinetuneStage
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.lm.config import LmCompute, LoraConfig
-from tests.finetune.test_training import tuning
+from tests.finetune.conftest import tuning
 
 
 def main(base: Path, examples: Path, folder: Path) -> None:

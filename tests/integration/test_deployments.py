@@ -24,6 +24,7 @@ DEPLOYMENTS = {
     "fit_units/units",
     "evaluate_units/judge-units",
     "train/train",
+    "finetune/finetune",
     "evaluate/evaluate",
 }
 

@@ -107,9 +107,7 @@ def test_out_of_range_ids_are_a_clear_error() -> None:
 def test_the_loss_counts_the_tokens_it_is_told_to(row: list[int], data: st.DataObject) -> None:
     pack = pack_of(row)
     chosen = np.array(data.draw(st.lists(st.booleans(), min_size=LENGTH, max_size=LENGTH)))
-    every, some = (
-        Batch.of([replace(pack, predicted=predicted)], VOCABULARY.size) for predicted in (None, chosen)
-    )
+    every, some = (Batch.of([replace(pack, predicted=predicted)], VOCABULARY.size) for predicted in (None, chosen))
     kept = chosen[every.predicting.numpy() + 1]
     assert some.predicting.tolist() == every.predicting[torch.from_numpy(kept)].tolist()
     assert some.tokens == every.tokens
