@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -112,7 +113,12 @@ def run_few_shot(
     asked = [question for question in asked if question.row.key in examples]
     if not asked:
         raise SourceError(f"no held-out row can be used: {next(iter(rejected), '')}")
-    task = _Task(spirit, template, config, examples, _labels(template, train), batch_size)
+    labels = _labels(template, train)
+    if template.metric == "accuracy" and not labels:
+        raise SourceError(
+            "no train row has a label, and the template lists none: set `labels` in a template of your own"
+        )
+    task = _Task(spirit, template, config, examples, labels, batch_size)
     return task.run(asked, rejected)
 
 
@@ -209,13 +215,22 @@ class _Task:
         own = self.examples[question.row.key].question
         while True:
             prompt = self._ids(shots, own)
-            if not shots or len(prompt) + self.config.max_new_tokens <= context:
+            if not shots or len(prompt) + self._room <= context:
                 return prompt, len(shots)
             shots.remove(max(shots, key=_length))
 
     def _ids(self, shots: Sequence[Example], question: Parts) -> list[int]:
         parts = [part for shot in shots for part in (*shot.question, *shot.answer)]
         return self.spirit.layout.prompt(joined([*parts, *question]), self._kind or "any")
+
+    @cached_property
+    def _room(self) -> int:
+        """Tokens that the longest answer may have."""
+        from spiritlm_core.finetune.answers import label_ids
+
+        if self.template.metric != "accuracy":
+            return self.config.max_new_tokens
+        return max(len(label_ids(self.spirit.layout, label, ends=False)) for label in self.labels)
 
     @property
     def _kind(self) -> Kind | None:

@@ -56,10 +56,16 @@ class MeasureStage(ArtifactStage):
 
     def _examples(self, view: TableView) -> tuple[list[Row], tuple[str, ...]]:
         """Held-out examples, drawn by the seed, and the labels of the train split if none are given."""
-        rows = [row for shard in view.shards() for row in shard.to_pylist() if row["reject_stage"] is None]
-        held_out = [row for row in rows if row["split"] == "held_out"]
+        import pyarrow.compute as pc
+
+        held_out: list[Row] = []
+        seen: set[str] = set()
+        for shard in view.shards():
+            good = shard.filter(pc.is_null(shard["reject_stage"]))
+            held_out += good.filter(pc.equal(good["split"], "held_out")).to_pylist()
+            seen.update(good.filter(pc.equal(good["split"], "train"))["answer_text"].unique().to_pylist())
         held_out.sort(key=lambda row: key_of(self.config.measures.seed, str(row["example_id"])))
-        labels = self.config.labels or tuple(sorted({row["answer_text"] for row in rows if row["split"] == "train"}))
+        labels = self.config.labels or tuple(sorted(seen))
         return held_out[: self.config.measures.losses], labels if self.config.metric == "accuracy" else ()
 
     def _loss(self, spirit: SpiritLM, rows: Sequence[Row]) -> dict[str, Any]:

@@ -22,7 +22,8 @@ from spiritlm_core.lake.fingerprint import digest
 from spiritlm_core.tokens.pieces import format_of, open_text
 
 HELD_OUT = ("held_out", "validation", "valid", "val", "dev", "test", "eval")
-_BATCH = 1024
+_BATCH = 64
+"""Rows of a Parquet file held at once, recordings and all."""
 _UNITS = ("[Hu", "[Pi", "[St")
 
 

@@ -8,7 +8,7 @@ lies to its right, so padding needs no mask. On a GPU a variable-length kernel d
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from inspect import signature
 from typing import Any
@@ -31,7 +31,7 @@ class Documents:
         groups: (documents, length) of each group that shares a call. Empty on a GPU.
         gather: int64[G], token of each slot of all groups, one after the other; N in slots that pad.
         scatter: int64[N], slot of each token.
-        cached: the mask of flex attention, once it is made.
+        mask: that of flex attention, on a GPU without a variable-length kernel.
     """
 
     offsets: torch.Tensor
@@ -39,7 +39,7 @@ class Documents:
     groups: tuple[tuple[int, int], ...]
     gather: torch.Tensor
     scatter: torch.Tensor
-    cached: list[Any] = field(default_factory=list, compare=False)
+    mask: Any = None
 
     @classmethod
     def of(cls, document_ids: np.ndarray) -> Documents:
@@ -69,8 +69,9 @@ class Documents:
         """The bounds on `device`; a GPU needs no groups."""
         if device.type == "cpu":
             return self
-        none = self.gather[:0]
-        return Documents(self.offsets.to(device, non_blocking=True), self.longest, (), none, none)
+        offsets, none = self.offsets.to(device, non_blocking=True), self.gather[:0]
+        mask = None if _varlen_kernel() else block_mask(offsets)
+        return Documents(offsets, self.longest, (), none, none, mask)
 
     @property
     def pairs(self) -> int:
@@ -151,8 +152,16 @@ def documents_attention(
             f"{documents.longest}: set compute.training.attention to sdpa"
         )
     q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
-    attend = _on_gpu if query.is_cuda else _on_cpu
+    attend = _flex if documents.mask is not None else _kernels
     return attend(q, k, v, scaling, documents)[None], None
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _kernels(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None, documents: Documents
+) -> torch.Tensor:
+    """The documents of every batch have other lengths: a compiler would start again each time."""
+    return (_varlen if query.is_cuda else _on_cpu)(query, key, value, scaling, documents)
 
 
 def _on_cpu(
@@ -180,19 +189,19 @@ def _causal(
     return found.transpose(1, 2).flatten(0, 1)
 
 
-def _on_gpu(
+def _varlen(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None, documents: Documents
 ) -> torch.Tensor:
-    """The variable-length kernel that torch has from 2.10 on, for half precision; flex attention otherwise."""
+    """The variable-length kernel that torch has from 2.10 on; it computes in half precision alone."""
     kernel = _varlen_kernel()
-    if kernel is None or query.dtype == torch.float32:
-        return _flex(query, key, value, scaling, documents)
-    copies = query.shape[1] // key.shape[1]
-    key, value = (x.repeat_interleave(copies, dim=1) if copies > 1 else x for x in (key, value))
-    offsets, longest = documents.offsets, documents.longest
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    scaled = query * (scale * query.shape[-1] ** 0.5)  # the first version of the kernel has a fixed scale
-    return kernel(scaled, key.contiguous(), value.contiguous(), offsets, offsets, longest, longest)
+    if kernel is None:
+        raise RuntimeError("this torch has no variable-length kernel, and the documents came without a mask")
+    copies, width, dtype = query.shape[1] // key.shape[1], query.shape[-1], query.dtype
+    half = dtype if dtype in (torch.bfloat16, torch.float16) else torch.bfloat16
+    scale = 1.0 if scaling is None else scaling * width**0.5  # the first version of the kernel has a fixed scale
+    k, v = (x.repeat_interleave(copies, dim=1).to(half) for x in (key, value))
+    bounds = (documents.offsets, documents.offsets, documents.longest, documents.longest)
+    return kernel((query * scale).to(half), k, v, *bounds).to(dtype)
 
 
 @cache
@@ -213,7 +222,7 @@ def _flex(
 ) -> torch.Tensor:
     q, k, v = (x.transpose(0, 1)[None] for x in (query, key, value))
     attend, grouped = _flex_attention(query.is_cuda), k.shape[1] != q.shape[1]
-    found: torch.Tensor = attend(q, k, v, block_mask=_block_mask(documents), scale=scaling, enable_gqa=grouped)
+    found: torch.Tensor = attend(q, k, v, block_mask=documents.mask, scale=scaling, enable_gqa=grouped)
     return found[0].transpose(0, 1)
 
 
@@ -224,21 +233,17 @@ def _flex_attention(compiled: bool) -> Any:
     return torch.compile(flex_attention, dynamic=False) if compiled else flex_attention
 
 
-def _block_mask(documents: Documents) -> Any:
-    """The mask of flex attention; all layers of a pass share one."""
-    if documents.cached:
-        return documents.cached[0]
+def block_mask(offsets: torch.Tensor) -> Any:
+    """The mask of flex attention for documents with bounds `offsets`, int32[D + 1]."""
     from torch.nn.attention.flex_attention import create_block_mask
 
-    offsets = documents.offsets
-    count = int(offsets[-1])
-    owner = torch.searchsorted(offsets, torch.arange(count, device=offsets.device, dtype=torch.int32), right=True)
+    count, device = int(offsets[-1]), offsets.device
+    owner = torch.searchsorted(offsets, torch.arange(count, device=device, dtype=torch.int32), right=True)
 
     def visible(_b: Any, _h: Any, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
         return (q >= k) & (owner[q] == owner[k])
 
-    documents.cached.append(create_block_mask(visible, None, None, count, count, device=str(offsets.device)))
-    return documents.cached[0]
+    return create_block_mask(visible, None, None, count, count, device=str(device))
 
 
 def register() -> str:

@@ -19,6 +19,7 @@ _WEIGHTS = {
     "quantizer": "linear.safetensors",
     "pitch": "model.safetensors",
     "style": "model.safetensors",
+    "vocoder": "model.safetensors",
 }
 
 
@@ -108,6 +109,7 @@ def _convert(released: Released, variant: Variant, source: dict[str, Any], out: 
     from spiritlm_core.released.pitch import convert_pitch
     from spiritlm_core.released.quantizer import convert_quantizer
     from spiritlm_core.released.style import convert_style
+    from spiritlm_core.released.vocoder import convert_vocoder
 
     folder, models = released.folder, ["hubert", "quantizer"]
     layer, width = convert_hubert(folder / "hubert_25hz" / "mhubert_base_25hz.pt", out / "hubert")
@@ -117,6 +119,9 @@ def _convert(released: Released, variant: Variant, source: dict[str, Any], out: 
         sizes["pitch"] = convert_pitch(folder / "vqvae_f0_quantizer", out / "pitch")
         sizes["style"] = convert_style(folder / "style_encoder_w2v2", out / "style")
         models += ["pitch", "style"]
+    if vocoder := released.vocoder(variant):
+        convert_vocoder(vocoder, out / "vocoder")
+        models.append("vocoder")
     record = {
         "format": 1,
         "origin": "released",

@@ -24,6 +24,7 @@ _FILES: dict[str, tuple[str, ...]] = {
         "style_encoder_w2v2/pytorch_model.bin",
     ),
 }
+_VOCODERS: dict[str, str] = {"base": "hifigan_spiritlm_base", "expressive": "hifigan_spiritlm_expressive_w2v2"}
 _CONVERTER = b"released speech tokenizer 1"
 """Changes whenever the same files would be converted differently."""
 
@@ -53,16 +54,24 @@ class Released:
             return "expressive" if any((self.folder / part).is_dir() for part in parts) else "base"
         return checked_variant(wanted)
 
+    def vocoder(self, variant: Variant) -> Path | None:
+        """The folder of the variant's vocoder, if it is there: units can be had without."""
+        folder = self.folder / _VOCODERS[variant]
+        return folder if folder.is_dir() else None
+
     def files(self, variant: Variant) -> dict[str, Path]:
-        """The files that a variant is made of, by their name below `folder`.
+        """The files that a variant is made of, by their name below `folder`; those of the vocoder if it is there.
 
         Raises:
             ModelReferenceError: One is missing.
         """
         names = _FILES["base"] + (_FILES["expressive"] if variant == "expressive" else ())
+        if vocoder := self.vocoder(variant):
+            names += (f"{vocoder.name}/config.json", f"{vocoder.name}/generator.pt")
         for name in names:
             if not (self.folder / name).is_file():
                 hint = ", or use the base variant" if name in _FILES["expressive"] else ""
+                hint = ", or move its folder away to do without a vocoder" if name.startswith("hifigan") else hint
                 raise ModelReferenceError(f"{self.folder / name} is missing: complete the download{hint}")
         return {name: self.folder / name for name in names}
 
