@@ -1,4 +1,4 @@
-"""Speech to tokens with one call: from a published model, an imported or an official checkpoint folder."""
+"""Speech to tokens and back with one call: from a published model, an imported or an official checkpoint folder."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spiritlm_core.audio.waveform import Audio, as_waveform
 from spiritlm_core.errors import ModelReferenceError
@@ -20,23 +21,28 @@ if TYPE_CHECKING:
     from spiritlm_core.units.extractor import UnitExtractor
     from spiritlm_core.units.precision import Precision
     from spiritlm_core.units.types import Units
+    from spiritlm_core.vocoder.vocoder import Vocoder
 
 ROLES = ("hubert", "quantizer", "pitch", "style")
+
+VOCODER = "vocoder"
+"""Folder of the vocoder, beside those of the other models."""
 
 STYLES = (71, 68, 98)
 """Style units of which one is taken for a string that has pitch but no style (neutral ones of the released model)."""
 
 
 class SpeechTokenizer:
-    """Turns speech into units and into strings such as ``[St81][Pi13][Hu78]``.
+    """Turns speech into units and into strings such as ``[St81][Pi13][Hu78]``, and back where it has a vocoder.
 
     Example:
         >>> tokenizer = SpeechTokenizer.from_pretrained("published")  # doctest: +SKIP
         >>> tokenizer.to_string(tokenizer.encode("speech.flac"))  # doctest: +SKIP
     """
 
-    def __init__(self, extractor: UnitExtractor) -> None:
-        self._extractor = extractor
+    def __init__(self, extractor: UnitExtractor, vocoder: Vocoder | Path | None = None) -> None:
+        """A `vocoder` that is a folder is loaded when the first waveform is asked for."""
+        self._extractor, self._vocoder = extractor, vocoder
 
     @property
     def variant(self) -> Variant:
@@ -72,7 +78,71 @@ class SpeechTokenizer:
         folder = _folder(Path(root) if root is not None else default_root(), variant)
         units = _read(folder / "config.json").get("units")
         config = UnitsConfig.model_validate(units) if units else None
-        return cls(UnitExtractor(_models(folder, variant), config, device=device, precision=precision))
+        extractor = UnitExtractor(_models(folder, variant), config, device=device, precision=precision)
+        return cls(extractor, folder / VOCODER if (folder / VOCODER).is_dir() else None)
+
+    @property
+    def has_vocoder(self) -> bool:
+        """Whether waveforms can be made of units."""
+        return self._vocoder is not None
+
+    @property
+    def vocoder(self) -> Vocoder:
+        """Makes waveforms of units; loaded on first use.
+
+        Raises:
+            ModelReferenceError: there is none, it cannot be loaded, or it needs units that this tokenizer has not.
+        """
+        if self._vocoder is None:
+            raise ModelReferenceError("this speech tokenizer has no vocoder/ in its folder, so it cannot speak")
+        if isinstance(self._vocoder, Path):
+            self._vocoder = _load_vocoder(self._vocoder, self.variant, self._extractor.device)
+        return self._vocoder
+
+    def decode(
+        self,
+        units: UnitStreams | str,
+        speaker: int | None = None,
+        *,
+        expression: int | None = None,
+        predict_durations: bool = True,
+        seed: int = 0,
+    ) -> NDArray[np.float32]:
+        """The waveform of units or of speech tokens, float32[samples] at 16 kHz; see :meth:`decode_batch`."""
+        options = {"expression": expression, "predict_durations": predict_durations}
+        return self.vocoder.decode(self._streams(units, seed), speaker=speaker, **options)  # type: ignore[arg-type]
+
+    def decode_batch(
+        self,
+        batch: Sequence[UnitStreams | str],
+        speaker: int | None = None,
+        *,
+        expression: int | None = None,
+        predict_durations: bool = True,
+        seed: int = 0,
+    ) -> list[NDArray[np.float32]]:
+        """Waveforms of units, in either form.
+
+        Args:
+            batch: streams as :meth:`encode` or :meth:`from_string` give them, or strings of speech tokens. Base units
+                have no pitch and style: these are passed over.
+            speaker: the voice; the vocoder's default if not given (2 in the released ones).
+            expression: the manner of speaking, where the vocoder has several; its default if not given (8).
+            predict_durations: units last as long as the vocoder predicts. Otherwise, and for the raw units of an
+                expressive :meth:`encode` always, each is 40 ms: what is right for units that are not collapsed.
+            seed: decides the style of a string that has pitch but no style tokens, see :meth:`from_string`.
+
+        Raises:
+            ModelReferenceError: there is no vocoder, or it cannot be loaded.
+            SpiritLMError: no HuBERT units, no pitch for an expressive vocoder, a unit, voice or manner that the vocoder
+                does not know, or streams that do not fit each other.
+        """
+        streams = [self._streams(units, seed) for units in batch]
+        options = {"expression": expression, "predict_durations": predict_durations}
+        return self.vocoder.decode_batch(streams, speaker=speaker, **options)  # type: ignore[arg-type]
+
+    def _streams(self, units: UnitStreams | str, seed: int) -> UnitStreams:
+        return self.from_string(units, seed=seed) if isinstance(units, str) else units
 
     def encode(
         self,
@@ -168,6 +238,18 @@ def _folder(root: Path, variant: str | None) -> Path:
     chosen = released.variant(variant)
     name = digest_of(chosen, digests(released.files(chosen)))[:16]
     return import_checkpoints(root, cache_folder() / "released" / f"{chosen}-{name}", chosen, force=True).folder
+
+
+def _load_vocoder(folder: Path, variant: Variant, device: str) -> Vocoder:
+    from spiritlm_core.vocoder.vocoder import Vocoder
+
+    vocoder = Vocoder.load(folder, device)
+    if variant == "base" and (vocoder.config.pitch_units or vocoder.config.style_units):
+        raise ModelReferenceError(
+            f"{folder} is an expressive vocoder, which needs pitch and style: load the expressive variant, "
+            "or import the base one (spiritlm import-checkpoints --variant base)"
+        )
+    return vocoder
 
 
 def _models(folder: Path, variant: str | None) -> dict[str, Path]:

@@ -15,7 +15,7 @@ from typer.core import TyperCommand
 from flows.cli.options import JsonOption, VariantOption
 
 if TYPE_CHECKING:
-    from spiritlm_core.lm.content import Content
+    from spiritlm_core.lm.content import Answer, Content
 
 EXPLICIT = ("text", "audio", "speech")
 _SEPARATOR = "\x00"  # cannot be in an argument of a shell command
@@ -72,13 +72,18 @@ def generate(
     speech_tokenizer: Annotated[
         Path | None, typer.Option(metavar="DIR", help="For recordings, if none lies beside the model.")
     ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write speech there, one 16 kHz WAV file for each stretch.")
+    ] = None,
+    speaker: Annotated[int | None, typer.Option(min=0, help="Voice of the WAV files; the vocoder's default.")] = None,
     device: Annotated[str | None, typer.Option(help="Where to compute; a GPU if there is one.")] = None,
     dtype: Annotated[str | None, typer.Option(metavar="float32|bfloat16|float16", help="Of the weights.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Print the answer of MODEL to the PARTs: a line of text or of speech tokens for each stretch of one modality.
 
-    A PART that names a file is a recording, one like [Hu7][Hu9] is speech, all else is text.
+    A PART that names a file is a recording, one like [Hu7][Hu9] is speech, all else is text. With --out, speech that is
+    long enough to be heard (a second, unless it opens the answer) is also written to DIR/1.wav and so on.
     """
     del text, audio, speech  # they have become parts, see InOrder
     from spiritlm_core.errors import SpiritLMError
@@ -101,11 +106,31 @@ def generate(
         seed=seed,
         force=force,
     )
-    if as_json:
-        typer.echo(json.dumps(answer.to_dict(), ensure_ascii=False))
-    else:
+    if not as_json:
         for segment in answer:
             typer.echo(segment.content)
+    files = _write(answer, out, speaker) if out else {}
+    if as_json:
+        typer.echo(json.dumps(_described(answer, files), ensure_ascii=False))
+
+
+def _write(answer: Answer, out: Path, speaker: int | None) -> dict[int, str]:
+    """Write what can be heard, ``1.wav`` for the first segment, and so on; the file of each segment."""
+    from flows.cli.wav import write_wav
+    from spiritlm_core.lm.content import SpeechSegment
+
+    files = {}
+    for index, segment in enumerate(answer):
+        if isinstance(segment, SpeechSegment) and len(waveform := segment.waveform(speaker)):
+            files[index] = str(write_wav(out / f"{index + 1}.wav", waveform))
+    return files
+
+
+def _described(answer: Answer, files: dict[int, str]) -> dict[str, Any]:
+    described = answer.to_dict()
+    for index, file in files.items():
+        described["segments"][index]["file"] = file
+    return described
 
 
 def _part(part: str) -> Content:

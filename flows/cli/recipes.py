@@ -29,13 +29,18 @@ def recipes(
 
 def _list(*, as_json: bool) -> None:
     from flows.recipes import find_recipe, recipe_names
+    from flows.recipes.finetune import find_finetune_recipe, finetune_recipe_names
 
-    found = {name: find_recipe(name) for name in recipe_names()}
+    found = {name: find_recipe(name).description for name in recipe_names()}
+    tasks = {name: find_finetune_recipe(name).description for name in finetune_recipe_names()}
     if as_json:
-        typer.echo(json.dumps({name: recipe.description for name, recipe in found.items()}))
+        typer.echo(json.dumps({**found, **{f"finetune {name}": about for name, about in tasks.items()}}))
         return
-    for name, recipe in found.items():
-        typer.echo(f"{name:<12} {recipe.description}")
+    for name, about in found.items():
+        typer.echo(f"{name:<12} {about}")
+    typer.echo("\nFor spiritlm finetune:")
+    for name, about in tasks.items():
+        typer.echo(f"{name:<16} {about}")
     typer.echo("\nspiritlm recipes NAME shows one; copy it to a .yaml file of your own to change more than --set can.")
 
 

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.finetune.template import Metric, Part
-from spiritlm_core.lm.config import LmConfig
+from spiritlm_core.lm.config import LmConfig, check_whole_sequences
 
 
 class SplitConfig(FrozenConfig):
@@ -58,11 +58,7 @@ class TuningConfig(FrozenConfig):
 
     @model_validator(mode="after")
     def _whole_sequences(self) -> Self:
-        if self.lm.tokens_per_step % self.tokens.context_length:
-            raise ValueError(
-                f"lm.tokens_per_step {self.lm.tokens_per_step} is not a multiple of "
-                f"tokens.context_length {self.tokens.context_length}"
-            )
+        check_whole_sequences(self.lm, self.tokens.context_length)
         if self.lm.base is not None:
             raise ValueError("lm.base is not for fine-tuning: name the model in `base`")
         return self

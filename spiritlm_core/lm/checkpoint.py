@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -109,12 +110,15 @@ class Checkpoints:
     @contextmanager
     def _failing(self, path: Path) -> Iterator[None]:
         try:
-            yield
+            with _quiet():
+                yield
         except (Exception, CheckpointException) as error:  # the latter is a bare BaseException
+            free = shutil.disk_usage(self.folder).free / 1e6
             shutil.rmtree(path, ignore_errors=True)  # on a full disk, half of it is in the way
             raise CheckpointError(
-                f"{path}: the checkpoint cannot be written: {_last_line(error)}. Free some space there, or name "
-                f"another folder, and start again; the last good checkpoint is {self.latest() or 'not written yet'}"
+                f"{path}: the checkpoint cannot be written: {_last_line(error)} ({free:,.1f} MB are free there). Free "
+                "some space, or name another folder, and start again; the last good checkpoint is "
+                f"{self.latest() or 'not written yet'}"
             ) from error
 
     def _prepare(self, path: Path, state: RunState) -> None:
@@ -150,10 +154,7 @@ class Checkpoints:
         state = read_state(path)
         _check(path, state, expected)
         tensors = _tensors(lm, optimizer)
-        try:
-            load(tensors, checkpoint_id=str(path))
-        except (Exception, CheckpointException) as error:  # the latter is a bare BaseException
-            raise CheckpointError(f"{path}: cannot be loaded into this model: {_last_line(error)}") from error
+        _load(tensors, path)
         set_state_dict(lm, optimizer, model_state_dict=tensors["model"], optim_state_dict=tensors["optimizer"])
         random = path / f"random-{self.world.rank}.pt"
         if random.exists():  # absent when the number of ranks has grown
@@ -163,11 +164,26 @@ class Checkpoints:
     def restore_weights(self, path: Path, lm: CausalLM) -> None:
         """Load the weights of `path` alone. Raises CheckpointError."""
         weights = {"model": get_model_state_dict(lm)}
-        try:
-            load(weights, checkpoint_id=str(path))
-        except (Exception, CheckpointException) as error:
-            raise CheckpointError(f"{path}: cannot be loaded into this model: {_last_line(error)}") from error
+        _load(weights, path)
         set_model_state_dict(lm, weights["model"])
+
+
+def _load(tensors: dict[str, Any], path: Path) -> None:
+    """Fill `tensors` from a checkpoint."""
+    try:
+        with _quiet():
+            load(tensors, checkpoint_id=str(path))
+    except (Exception, CheckpointException) as error:  # the latter is a bare BaseException
+        raise CheckpointError(f"{path}: cannot be loaded into this model: {_last_line(error)}") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without torch's remarks that there is one process, and on a class of its own that it still uses."""
+    with warnings.catch_warnings():
+        for remark in ("torch.distributed is disabled", "TypedStorage is deprecated"):
+            warnings.filterwarnings("ignore", message=remark)
+        yield
 
 
 def _check(path: Path, state: RunState, expected: RunState) -> None:

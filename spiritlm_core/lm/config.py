@@ -99,6 +99,14 @@ class LmConfig(FrozenConfig):
     seed: int = Field(0, ge=0, description="Seed of the initial weights and of the data order")
 
 
+def check_whole_sequences(lm: LmConfig, context_length: int) -> None:
+    """Raises ValueError if a step is no whole number of packed sequences."""
+    if lm.tokens_per_step % context_length:
+        raise ValueError(
+            f"lm.tokens_per_step {lm.tokens_per_step} is not a multiple of tokens.context_length {context_length}"
+        )
+
+
 class ModelConfig(FrozenConfig):
     """Everything the trained model depends on: the model and how its sequences are drawn and mixed."""
 
@@ -107,11 +115,7 @@ class ModelConfig(FrozenConfig):
 
     @model_validator(mode="after")
     def _whole_sequences(self) -> Self:
-        if self.lm.tokens_per_step % self.tokens.context_length:
-            raise ValueError(
-                f"lm.tokens_per_step {self.lm.tokens_per_step} is not a multiple of "
-                f"tokens.context_length {self.tokens.context_length}"
-            )
+        check_whole_sequences(self.lm, self.tokens.context_length)
         return self
 
     @property

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
 from spiritlm_core.errors import SpiritLMError
+from spiritlm_core.lake.schema import SAMPLE_RATE
 from spiritlm_core.lm.prompts import Kind
+from spiritlm_core.lm.readback import audible
 from spiritlm_core.tokens.speech import Streams, from_string
 
 if TYPE_CHECKING:
@@ -71,6 +76,10 @@ class TextSegment:
         return {"kind": self.kind, "text": self.text}
 
 
+Voice: TypeAlias = Callable[[str, int | None], NDArray[np.float32]]
+"""Makes a waveform of speech tokens and a speaker, as :meth:`SpeechTokenizer.decode` does."""
+
+
 @dataclass(frozen=True)
 class SpeechSegment:
     """A stretch of speech in an answer.
@@ -79,11 +88,19 @@ class SpeechSegment:
         tokens: such as ``[St3][Pi1][Hu7]``, without those of the prompt.
         continues: the speech tokens at the end of the prompt, if this segment goes on with them; else empty. A
             waveform is made of both and the front is cut off, see :func:`readback.audible`.
+        first: whether the segment opens the answer.
+        asked: whether an answer in speech was asked for, and is heard however short it is.
+        voice: what makes the waveform; none in the pieces of a stream.
+        sample_rate: of the waveform, in hertz.
     """
 
     tokens: str
     continues: str = ""
+    first: bool = field(default=True, compare=False, repr=False)
+    asked: bool = field(default=False, compare=False, repr=False)
+    voice: Voice | None = field(default=None, compare=False, repr=False)
     kind: ClassVar[Kind] = "speech"
+    sample_rate: ClassVar[int] = SAMPLE_RATE
 
     @property
     def content(self) -> str:
@@ -94,6 +111,29 @@ class SpeechSegment:
     def units(self) -> Streams:
         """Units, one entry of each stream per HuBERT token."""
         return from_string(self.tokens)
+
+    def waveform(self, speaker: int | None = None) -> NDArray[np.float32]:
+        """What is heard, float32[samples] at 16 kHz, made anew at each call.
+
+        Empty where the released code drops it: less than a second of new speech, unless speech was asked for, or it
+        opens the answer and does not go on with the prompt's.
+
+        Args:
+            speaker: the voice; the vocoder's default if not given.
+
+        Raises:
+            SpiritLMError: there is no vocoder, or it cannot make speech of these tokens (no HuBERT token; for an
+                expressive one, no pitch token).
+        """
+        whole = self.continues + self.tokens
+        place = {"first": self.first, "asked": self.asked}
+        if audible(0, whole, self.continues, **place) is None:
+            return np.zeros(0, np.float32)
+        if self.voice is None:
+            raise SpiritLMError("this segment has no voice: only the answers of SpiritLM.generate can be heard")
+        samples = self.voice(whole, speaker)
+        heard = audible(len(samples), whole, self.continues, **place)
+        return samples[:0] if heard is None else samples[heard.start :]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -107,6 +147,14 @@ Content: TypeAlias = Text | Speech
 Input: TypeAlias = Any
 """A part of a prompt: `Text` or `Speech`, a segment of an answer, a str (text), a Path or bytes (a recording), samples
 (array or tensor, 16 kHz), units, or a pair ``("text", …)``, ``("speech", …)``."""
+
+
+def voiced(segments: Iterable[Segment], voice: Voice, *, asked: bool) -> tuple[Segment, ...]:
+    """The segments of an answer, with what makes their waveforms; `asked`: whether they were to be speech."""
+    return tuple(
+        replace(segment, first=not index, asked=asked, voice=voice) if isinstance(segment, SpeechSegment) else segment
+        for index, segment in enumerate(segments)
+    )
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ def read_back(prompt: str, continuation: str, modality: Modality) -> tuple[list[
     return parse(stripped), ""
 
 
-def audible(samples: int, tokens: str, continues: str, *, first: bool) -> range | None:
+def audible(samples: int, tokens: str, continues: str, *, first: bool, asked: bool = False) -> range | None:
     """Which samples of the waveform of a speech part are heard.
 
     Args:
@@ -76,11 +76,13 @@ def audible(samples: int, tokens: str, continues: str, *, first: bool) -> range 
         tokens: of the part, those of the prompt in front.
         continues: those of the prompt; empty if the part does not go on with the prompt's speech.
         first: whether the part is the first one of the answer.
+        asked: whether an answer in speech was asked for.
 
     Returns:
-        None if it is too short to be heard: less than 24 new HuBERT tokens, unless it opens the answer anew.
+        None if it is too short to be heard: less than 24 new HuBERT tokens, unless it opens the answer anew or speech
+        was asked for.
     """
     units, known = tokens.count("[Hu"), continues.count("[Hu")
-    if units - known < SHORTEST and (continues or not first):
+    if not asked and units - known < SHORTEST and (continues or not first):
         return None
     return range(math.ceil(samples * known / (units + 1)), samples)

@@ -7,12 +7,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
-from spiritlm_core.lm.content import Answer, Content, Input, Prompt, Segment, Speech, Text, contents
+from spiritlm_core.lm.content import (
+    Answer,
+    Content,
+    Input,
+    Prompt,
+    Segment,
+    Speech,
+    Text,
+    contents,
+    voiced,
+)
 from spiritlm_core.lm.prompts import Kind, Modality
 from spiritlm_core.tokens.speech import Streams, merge_streams, to_string
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
 
     from spiritlm_core.lm.formats import PromptFormat
     from spiritlm_core.lm.generate import Options
@@ -103,15 +115,15 @@ class SpiritLM:
 
     @property
     def speech_tokenizer(self) -> SpeechTokenizer:
-        """Turns recordings into units; loaded on first use.
+        """Turns recordings into units, and units into waveforms; loaded on first use.
 
         Raises:
             ModelReferenceError: there is none beside the model and none was given, or it cannot be loaded.
         """
         if self._speech_tokenizer is None:
             raise ModelReferenceError(
-                "recordings in a prompt need a speech tokenizer, and there is none beside the model: "
-                "pass speech_tokenizer=…, or give units or speech tokens"
+                "recordings and waveforms need a speech tokenizer, and there is none beside the model: "
+                "pass speech_tokenizer=…, or use units or speech tokens"
             )
         if isinstance(self._speech_tokenizer, Path):
             from spiritlm_core.speech_tokenizer import SpeechTokenizer
@@ -167,9 +179,15 @@ class SpiritLM:
         settings: Options = {**self._settings(modality, options), "batch_size": batch_size}
         found = continuations(self.model, self.vocabulary, prompts, **settings)
         return [
-            Answer(tuple(self.layout.read(prompt, new.ids, modality)), tuple(prompt), tuple(new.ids), new.finish)
+            Answer(self._read(prompt, new.ids, modality), tuple(prompt), tuple(new.ids), new.finish)
             for prompt, new in zip(prompts, found, strict=True)
         ]
+
+    def _read(self, prompt: Sequence[int], new: Sequence[int], modality: Modality) -> tuple[Segment, ...]:
+        return voiced(self.layout.read(prompt, new, modality), self._speak, asked=modality == "speech")
+
+    def _speak(self, tokens: str, speaker: int | None) -> NDArray[np.float32]:
+        return self.speech_tokenizer.decode(tokens, speaker)
 
     def generate_stream(
         self,
