@@ -31,6 +31,8 @@ from spiritlm_core.lm.config import LmCompute, LmConfig, ModelConfig
 from spiritlm_core.lm.job import Job
 from spiritlm_core.lm.source import CorpusSource
 from spiritlm_core.tokens.config import TokensConfig
+from spiritlm_core.tokens.corpus import check_tokenizer
+from spiritlm_core.tokens.text import TextTokenizer
 
 
 class Arguments(FrozenConfig):
@@ -53,14 +55,17 @@ def read_job(path: Path) -> Job:
 
     Raises:
         RecipeError: the file is missing, or something in it is wrong.
+        LakeError: the sequences were made with another tokenizer.
     """
     try:
         given = Arguments.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
         text = TableView.of_files(given.text) if given.text else None
-        source = CorpusSource(TableView.of_files(given.sequences), given.tokens, text)
+        sequences = TableView.of_files(given.sequences)
+        source = CorpusSource(sequences, given.tokens, text)
         config = ModelConfig(lm=given.lm, tokens=given.tokens)
     except (OSError, ValidationError, yaml.YAMLError, pa.ArrowException) as error:
         raise RecipeError(f"{path}: {error}") from error
+    check_tokenizer(sequences, TextTokenizer.load(given.tokenizer))  # the pipeline's own tables cannot be mixed up
     return Job(config, given.compute, source, given.tokenizer, given.base, given.work, given.out, given.resume_from)
 
 

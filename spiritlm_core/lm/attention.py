@@ -115,7 +115,7 @@ def _rows(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
 
 
 def documents_attention(
-    module: nn.Module,
+    module: nn.Module,  # noqa: ARG001
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
@@ -124,7 +124,6 @@ def documents_attention(
     dropout: float = 0.0,  # noqa: ARG001
     *,
     documents: Documents,
-    sliding_window: int | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """The attention function of transformers' interface.
@@ -138,19 +137,10 @@ def documents_attention(
         scaling: of the scores; by default width^-0.5.
         dropout: ignored; the models trained here have none.
         documents: bounds of the documents in the N tokens.
-        sliding_window: keys a query sees, if fewer than all before it.
 
     Returns:
         float[1, N, heads, width].
-
-    Raises:
-        NotImplementedError: a sliding window is shorter than a document.
     """
-    if sliding_window is not None and sliding_window < documents.longest:
-        raise NotImplementedError(
-            f"{type(module).__name__} slides a window of {sliding_window} tokens over documents of up to "
-            f"{documents.longest}: set compute.training.attention to sdpa"
-        )
     q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
     attend = _flex if documents.mask is not None else _kernels
     return attend(q, k, v, scaling, documents)[None], None

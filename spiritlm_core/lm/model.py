@@ -160,6 +160,11 @@ def _init_rows(table: nn.Parameter, first: int, spread: float) -> None:
 def _extend_context(model: CausalLM, context_length: int, rope_base: float | None) -> None:
     """Raise the number of positions if needed, and change the RoPE base (the paper: 10k → 100k for 4k positions)."""
     config = model.config
+    window = getattr(config, "sliding_window", None)
+    if window is not None and window < context_length:
+        raise SpiritLMError(
+            f"{type(model).__name__} sees {window} tokens at a time: lower tokens.context_length {context_length}"
+        )
     config.max_position_embeddings = max(context_length, config.max_position_embeddings)
     if rope_base is None or rope_base == rope_base_of(config):
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Self
 
 import numpy as np
@@ -14,6 +15,7 @@ from spiritlm_core.errors import LakeError
 from spiritlm_core.lake.schema import SEQUENCES
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.tokens.counter import key_of
+from spiritlm_core.tokens.text import TextTokenizer
 from spiritlm_core.tokens.vocabulary import Vocabulary
 
 STREAMS = ("text", "speech", "interleaved")
@@ -23,6 +25,23 @@ _LISTS = ("text_ids", "text_offsets", "speech_ids", "speech_offsets", "can_switc
 _COLUMNS = (*_KEYS, "split", "speech_only", "reject_stage", *_LISTS)
 _SCHEMA = pa.schema([SEQUENCES.field(name) for name in _COLUMNS])
 _OVERHEAD = 3  # BOS, one marker and EOS share the context with a word
+
+
+def check_tokenizer(view: TableView, text: TextTokenizer) -> None:
+    """Encode the words of a few rows of a `sequences` table again.
+
+    Raises:
+        LakeError: its text tokens are not those of this tokenizer.
+    """
+    shards = (shard for shard in view.shards(("utterance_id", "words", "text_ids", "speech_only")) if shard.num_rows)
+    for row in [row for shard in islice(shards, 1) for row in shard.slice(0, 64).to_pylist()]:
+        if row["speech_only"] or not row["words"] or row["text_ids"] is None:
+            continue
+        if text.encode_words(row["words"]).ids.tolist() != row["text_ids"]:
+            raise LakeError(
+                f"`sequences` was made with another tokenizer: the text of {row['utterance_id']} has other tokens with "
+                "this one. Name the folder of the tokenizer that the corpus was built with"
+            )
 
 
 @dataclass(frozen=True)

@@ -67,8 +67,3 @@ def test_every_token_has_one_slot_and_calls_are_few_and_full(row: list[int]) -> 
     assert sum(members * length for members, length in documents.groups) == len(documents.gather)
     assert documents.pairs == sum(n * (n + 1) // 2 for n in row)
     assert len(documents.groups) <= 8
-
-
-def test_a_window_shorter_than_a_document_is_refused() -> None:
-    with pytest.raises(NotImplementedError, match="window of 4 tokens.*attention to sdpa"):
-        documents_attention(torch.nn.Identity(), *inputs(9, 2, 2), None, documents=bounds([9]), sliding_window=4)

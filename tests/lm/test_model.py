@@ -100,6 +100,17 @@ def test_unusable_bases_are_clear_errors(tmp_path: Path) -> None:
         build_model(config, VOCABULARY, context_length=64, base=tmp_path / "small")
 
 
+def test_a_window_shorter_than_the_context_is_refused(tmp_path: Path) -> None:
+    from transformers import MistralConfig, MistralForCausalLM
+
+    shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = MistralConfig(vocab_size=100, num_key_value_heads=2, sliding_window=64, **shape)
+    MistralForCausalLM(config).save_pretrained(tmp_path)
+    build_model(LmConfig(base="file:///x"), VOCABULARY, context_length=64, base=tmp_path)
+    with pytest.raises(SpiritLMError, match="sees 64 tokens at a time: lower tokens.context_length 128"):
+        build_model(LmConfig(base="file:///x"), VOCABULARY, context_length=128, base=tmp_path)
+
+
 def test_gguf_file_gives_the_model_it_was_made_from(tmp_path: Path) -> None:
     base = base_model(128, tied=True)
     path = tmp_path / "tiny.gguf"

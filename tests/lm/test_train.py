@@ -204,6 +204,18 @@ def test_ids_beyond_the_vocabulary_are_refused(job: Job, monkeypatch: pytest.Mon
         run(job)
 
 
+def test_a_corpus_from_another_tokenizer_is_refused(job: Job, parquet: Path) -> None:
+    """As large as the right one, so that every id is in range."""
+    from tests.lm import corpora
+
+    other = corpora.tokenizer([line.upper() for line in corpora.sentences(200)], job.work.parent / "other-tokenizer")
+    process = started(replace(job, tokenizer=other), parquet)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert b"made with another tokenizer: the text of u00000" in told
+    assert b"Traceback" not in told
+
+
 def test_old_checkpoints_go_and_half_written_ones_do_not_count(job: Job) -> None:
     run(job)
     folder = job.work / "checkpoints"
