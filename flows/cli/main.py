@@ -58,6 +58,7 @@ def _register() -> None:
         import_checkpoints,
         lake,
         recipes,
+        resynthesize,
         run,
         status,
         tokenize,
@@ -70,6 +71,7 @@ def _register() -> None:
     ui.register(app)
     import_checkpoints.register(app)
     tokenize.register(app)
+    resynthesize.register(app)
     generate.register(app)
     finetune.register(app)
     fewshot.register(app)

@@ -110,3 +110,24 @@ def test_generate_writes_speech(
     code, said, _ = spiritlm(*asked, *given, "--json")
     assert "file" not in json.loads(said)["segments"][0]
     assert not list(tmp_path.glob("*.wav"))
+    code, said, error = spiritlm(*asked, *given, "--out", tmp_path / "none", "--speaker", 9)
+    assert (code, said, error) == (1, "", "spiritlm: this vocoder has no speaker 9: it knows 0 to 3\n")
+    code, said, error = spiritlm(
+        *asked, "--variant", "base", "--speech-tokenizer", imported, "--out", tmp_path / "none"
+    )
+    assert (code, said, "--variant base" in error, error.count("\n")) == (1, "", True, 1)
+
+
+def test_a_segment_that_cannot_be_spoken(
+    spiritlm: Callable,
+    whole: Roots,  # noqa: F811
+    imported: Path,
+    tmp_path: Path,
+) -> None:
+    """Expressive speech without a pitch token: the answer is printed, the segment named, and the status is 1."""
+    given = ["--variant", "expressive", "--speech-tokenizer", imported, "--out", tmp_path / "out"]
+    asked = ["generate", whole("tiny"), "--prompt", "[Speech]", "--output", "speech", "--max-new-tokens", 1]
+    code, said, error = spiritlm(*asked, *given, "--json")
+    (segment,) = json.loads(said)["segments"]
+    assert (code, "file" in segment, error.count("\n"), "spiritlm: segment 1: " in error) == (1, False, 1, True)
+    assert not (tmp_path / "out").exists()

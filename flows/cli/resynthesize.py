@@ -1,0 +1,90 @@
+"""``spiritlm resynthesize``: audio to units and back to audio."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli.options import VariantOption
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from spiritlm_core.speech_tokenizer import SpeechTokenizer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command("resynthesize")(resynthesize)
+
+
+def resynthesize(
+    audio: Annotated[list[str], typer.Argument(metavar="AUDIO…", help="Audio files; - for one on standard input.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the WAV files, named after the audio.")],
+    checkpoints: Annotated[
+        Path | None,
+        typer.Option(metavar="ROOT", envvar="SPIRITLM_CHECKPOINTS_DIR", help="The released checkpoints."),
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Instead: the folder of a model that has a vocoder.")
+    ] = None,
+    variant: VariantOption = None,
+    speaker: Annotated[int | None, typer.Option(min=0, help="The voice; the vocoder's default.")] = None,
+    predict_durations: Annotated[
+        bool,
+        typer.Option(
+            "--predict-durations", help="By way of collapsed tokens, as for a language model; else timing is kept."
+        ),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per file.")] = False,
+    device: Annotated[str | None, typer.Option(help="Where to compute; a GPU if there is one.")] = None,
+) -> None:
+    """Print a line per file: its path, a tab, and the WAV file that its units were turned into.
+
+    A file that cannot be done is named on standard error; the others are still done, and the exit status is 1.
+    """
+    from flows.cli.wav import write_wav
+    from spiritlm_core.errors import SpiritLMError
+    from spiritlm_core.lake.schema import SAMPLE_RATE
+    from spiritlm_core.speech_tokenizer import SpeechTokenizer
+
+    targets = _targets(audio, out)
+    tokenizer = SpeechTokenizer.from_pretrained(model or checkpoints, variant, device)
+    tokenizer.vocoder.voice(speaker)
+    failed = 0
+    for name, target in zip(audio, targets, strict=True):
+        try:
+            waveform = _resynthesized(tokenizer, name, speaker, predict=predict_durations)
+            write_wav(target, waveform)
+        except SpiritLMError as error:
+            failed += 1
+            typer.echo(f"spiritlm: {error if name in str(error) else f'{name}: {error}'}", err=True)
+            continue
+        found = {"file": name, "wav": str(target), "seconds": len(waveform) / SAMPLE_RATE}
+        typer.echo(json.dumps(found) if as_json else f"{name}\t{target}")
+    raise typer.Exit(1 if failed else 0)
+
+
+def _targets(audio: list[str], out: Path) -> list[Path]:
+    """One file for each; none is written twice, and no audio is overwritten."""
+    from spiritlm_core.errors import SpiritLMError
+
+    targets = [out / f"{'stdin' if name == '-' else Path(name).stem}.wav" for name in audio]
+    for target in targets:
+        if targets.count(target) > 1:
+            raise SpiritLMError(f"{target} would be written more than once: resynthesize files of one name apart")
+        if target.exists() and any(target.samefile(given) for given in audio if Path(given).exists()):
+            raise SpiritLMError(f"{target} is one of the files to read: name another folder with --out")
+    return targets
+
+
+def _resynthesized(tokenizer: SpeechTokenizer, name: str, speaker: int | None, *, predict: bool) -> NDArray[np.float32]:
+    units = tokenizer.encode(sys.stdin.buffer.read() if name == "-" else name)
+    if predict:
+        return tokenizer.decode(tokenizer.to_string(units), speaker)
+    return tokenizer.decode(units, speaker, predict_durations=False)
