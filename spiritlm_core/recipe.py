@@ -68,6 +68,8 @@ class Recipe(FrozenConfig):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         ModelConfig(lm=self.lm, tokens=self.tokens)
+        if self.lm.lora is not None and self.lm.lora.export == "adapter":
+            raise ValueError("lm.lora.export: a recipe evaluates and publishes whole models, so it must be merged")
         largest = self.tokens.sequences.hubert
         if self.units.quantizer.size > largest:
             raise ValueError(

@@ -73,6 +73,8 @@ def start(job: Job) -> Run:
     path = job.resume_from or checkpoints.latest()
     if path is not None:
         state = checkpoints.restore(path, model, optimizer, state)
+        if path.parent != checkpoints.folder:  # its best checkpoint is not among ours
+            state.best_step = state.best_loss = None
     return Run(job, world, vocabulary, objective, optimizer, checkpoints, state)
 
 

@@ -87,6 +87,7 @@ def test_a_missing_recipe_says_what_there_is(tmp_path):
         (("name: mine", "name: a/b"), r"mine.yaml, line 1: name: .*pattern"),
         (("  steps: 5", "  steps: 5\n  steps: 6"), r"line 6: lm.steps is given twice"),
         (("name: mine\n", ""), r"mine.yaml: name: is required"),
+        (("  steps: 5", "  steps: 5\n  lora: {export: adapter}"), r"lm.lora.export: .* must be merged"),
         (("lm:", "lm: ["), r"mine.yaml is not YAML"),
     ],
 )

@@ -316,8 +316,9 @@ def test_the_best_checkpoint_is_kept_and_can_become_the_model(job: Job, monkeypa
     assert kept == {f"step-{best:08d}", "step-00000020", "step-00000024"}
     there = replace(job, config=tiny_config(steps=8), resume_from=job.work / "checkpoints" / "step-00000008")
     there = replace(there, work=job.work.parent / "w", out=job.out.parent / "o")
-    run(there)  # nothing is left to do but to write the model
+    summary, _ = run(there)  # nothing is left to do but to write the model
     assert_same_weights(job.out, there.out)
+    assert summary["validation_step"] is None
 
 
 def test_a_first_phase_trains_new_tokens_alone(job: Job) -> None:
