@@ -111,6 +111,8 @@ def generate(
     if not as_json:
         for segment in answer:
             typer.echo(segment.content)
+        if not len(answer):
+            typer.echo("spiritlm: an empty answer: the model ended it at once", err=True)
     files, silent = _write(answer, out, speaker) if out else ({}, False)
     if as_json:
         typer.echo(json.dumps(_described(answer, files), ensure_ascii=False))
