@@ -1,4 +1,4 @@
-"""``spiritlm evaluate``: parts of the pipeline judged on their own."""
+"""``spiritlm evaluate``: models, and parts of the pipeline, judged on their own."""
 
 from __future__ import annotations
 
@@ -9,14 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
+from flows.cli import suite
 from flows.cli.options import DEFAULT_LAKE, JsonOption, LakeOption, RecipeArgument, SetOption, SourceOption
 
-app = typer.Typer(help="Judge parts of the pipeline on held-out recordings.", no_args_is_help=True)
-
-
-@app.callback()
-def _root() -> None:
-    """Keeps ``units`` a subcommand while it is the only one."""
+app = typer.Typer(help="Judge models, and parts of the pipeline on held-out recordings.", no_args_is_help=True)
+suite.register(app)
 
 
 @app.command("units")

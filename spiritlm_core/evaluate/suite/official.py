@@ -1,0 +1,150 @@
+"""Readers of published benchmarks. Each gives no task for a folder that is laid out in another way."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from spiritlm_core.errors import SourceError
+from spiritlm_core.evaluate.suite.pairs import Pair, Side, Skipped, Task
+
+Row = Mapping[str, str]
+_SENTENCES = tuple(f"InputSentence{number}" for number in range(1, 5))
+_ENDINGS = ("RandomFifthSentenceQuiz1", "RandomFifthSentenceQuiz2")
+_SAMPLE = re.compile(r"sample_(\d+)(?:_.*)?\.(?:wav|flac)$")
+
+
+def read_zerospeech(name: str, folder: Path) -> list[Task]:
+    """Read sWUGGY or sBLIMP: a ``gold.csv`` here, in ``dev/`` or in ``test/``, sound files beside it.
+
+    Rows of one `id` (and `type`, `subtype`) and `voice` with `correct` 1 and 0 are a pair; the voices of an `id` are
+    one item, as in the official evaluation.
+    """
+    gold = next((path for part in (".", "dev", "test") if (path := folder / part / "gold.csv").exists()), None)
+    if gold is None:
+        return []
+    rows = _table(gold, ("id", "filename", "correct"))
+    text = next((column for column in ("transcription", "word") if rows and column in rows[0]), "")
+    sides: dict[tuple[str, str], dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        item = "/".join(filter(None, (row.get("type"), row.get("subtype"), row["id"])))
+        sides[item, row.get("voice") or ""][(row["correct"] or "").strip()].append(row)
+    pairs, skipped = [], []
+    for (item, voice), found in sides.items():
+        key = f"{item}/{voice}" if voice else item
+        if set(found) != {"0", "1"} or len(found["0"]) != len(found["1"]):
+            counts = ", ".join(f"{len(rows)} with correct={value!r}" for value, rows in found.items())
+            skipped.append(Skipped(key, f"{gold.name}: a pair has a row with correct=1 and one with 0, not {counts}"))
+            continue
+        for number, (good, bad) in enumerate(zip(found["1"], found["0"], strict=True)):
+            named = f"{key}/{number}" if len(found["1"]) > 1 else key
+            right, wrong = (_spoken(gold.parent, row, text) for row in (good, bad))
+            pairs.append(Pair(named, right, wrong, kind=_kind(good), item=item))
+    return [Task(name, "ZeroSpeech 2021", folder, tuple(pairs), tuple(skipped))]
+
+
+def _spoken(folder: Path, row: Row, text: str) -> Side:
+    file = folder / (row["filename"] or "?")
+    return Side(row[text] or None if text else None, file if file.suffix else file.with_suffix(".wav"))
+
+
+def _kind(row: Row) -> str:
+    """The syntactic phenomenon, or whether the word occurs in LibriSpeech (`frequency`), as far as it is known."""
+    if row.get("type"):
+        return row["type"]
+    try:
+        return "in vocabulary" if float(row["frequency"]) > 0 else "out of vocabulary"
+    except (KeyError, TypeError, ValueError):
+        return ""
+
+
+def read_salmon(name: str, folder: Path) -> list[Task]:
+    """SALMon: ``sample_N_….wav``, two for each N, of which the first by name is right; or folders of them."""
+    if any(_samples(folder)):
+        return [_salmon_part(name, folder)]
+    parts = sorted(path for path in folder.iterdir() if path.is_dir() and any(_samples(path)))
+    return [_salmon_part(f"{name}/{path.name}", path) for path in parts]
+
+
+def _samples(folder: Path) -> Iterable[tuple[int, Path]]:
+    return ((int(found[1]), path) for path in folder.iterdir() if (found := _SAMPLE.match(path.name)))
+
+
+def _salmon_part(name: str, folder: Path) -> Task:
+    numbered: dict[int, list[Path]] = defaultdict(list)
+    for number, path in sorted(_samples(folder)):
+        numbered[number].append(path)
+    pairs, skipped = [], []
+    for number, files in numbered.items():
+        if len(files) == 2:
+            good, bad = (Side(audio=path) for path in files)
+            pairs.append(Pair(str(number), good, bad, item=str(number)))
+        else:
+            skipped.append(Skipped(str(number), f"sample_{number}: {len(files)} files instead of 2"))
+    return Task(name, "SALMon", folder, tuple(pairs), tuple(skipped))
+
+
+def read_spoken_stories(name: str, folder: Path) -> list[Task]:
+    """Spoken StoryCloze: ``N_correct`` and ``N_incorrect``, here or one folder below.
+
+    With ``N_mutual`` the two are endings and this is the story in front of them; else they are whole stories.
+    """
+    found = [path for pattern in ("*_correct.*", "*/*_correct.*") for path in folder.glob(pattern)]
+    stems = sorted({path.parent / path.stem.removesuffix("_correct") for path in found})
+    if not stems:
+        return []
+    pairs, skipped = [], []
+    for stem in stems:
+        key = str(stem.relative_to(folder))
+        good, bad, prefix = (_beside(stem, part) for part in ("correct", "incorrect", "mutual"))
+        if good and bad:
+            pairs.append(Pair(key, good, bad, prefix, item=key))
+        else:
+            skipped.append(Skipped(key, f"{stem.name}_incorrect.wav is missing"))
+    return [Task(name, "spoken StoryCloze", folder, tuple(pairs), tuple(skipped))]
+
+
+def _beside(stem: Path, part: str) -> Side | None:
+    files = {suffix: stem.with_name(f"{stem.name}_{part}{suffix}") for suffix in (".wav", ".flac", ".txt")}
+    audio = next((files[suffix] for suffix in (".wav", ".flac") if files[suffix].exists()), None)
+    text = _read(files[".txt"]).strip() if files[".txt"].exists() else None
+    return Side(text, audio) if audio or text else None
+
+
+def read_story_table(name: str, folder: Path) -> list[Task]:
+    """StoryCloze as text: the first ``.csv`` with the columns ``InputSentence1`` … ``AnswerRightEnding``."""
+    needed = (*_SENTENCES, *_ENDINGS, "AnswerRightEnding")
+    for path in sorted(folder.glob("*.csv")):
+        lines = _read(path).splitlines()
+        if lines and _SENTENCES[0] in lines[0]:
+            rows = _table(path, needed)
+            break
+    else:
+        return []
+    pairs, skipped = [], []
+    for number, row in enumerate(rows, 1):
+        key = row.get("InputStoryid") or str(number)
+        right = (row["AnswerRightEnding"] or "").strip()
+        if right not in ("1", "2") or not all(row[column] for column in needed):
+            skipped.append(Skipped(key, f"{path.name}: a sentence is missing, or AnswerRightEnding is not 1 or 2"))
+            continue
+        good, bad = (Side(row[column]) for column in (_ENDINGS if right == "1" else _ENDINGS[::-1]))
+        pairs.append(Pair(key, good, bad, Side(" ".join(row[column] for column in _SENTENCES)), item=key))
+    return [Task(name, "StoryCloze", folder, tuple(pairs), tuple(skipped))]
+
+
+def _table(path: Path, needed: Iterable[str]) -> list[Row]:
+    reader = csv.DictReader(_read(path).splitlines())
+    if missing := [column for column in needed if column not in (reader.fieldnames or ())]:
+        raise SourceError(f"{path}: no column {missing[0]!r}; it has {', '.join(reader.fieldnames or ()) or 'none'}")
+    return list(reader)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SourceError(f"{path}: cannot be read as text: {error}") from error

@@ -1,0 +1,76 @@
+"""Speech tokens of the suite's recordings, each file encoded once for all tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from spiritlm_core.errors import Rejection, SpiritLMError, is_machine_error
+from spiritlm_core.lake.schema import SAMPLE_RATE
+
+if TYPE_CHECKING:
+    from spiritlm_core.evaluate.suite.run import Tell
+    from spiritlm_core.speech_tokenizer import SpeechTokenizer
+
+_FILES_AT_ONCE = 256
+_GROUP_SECONDS = 120.0
+
+
+class Recordings:
+    """Sound files and their speech tokens, for one speech tokenizer."""
+
+    def __init__(self) -> None:
+        self._tokens: dict[Path, str | Rejection] = {}
+
+    def tokens(self, path: Path) -> str:
+        """Speech tokens such as ``[St3][Pi1][Hu7]``. Raises Rejection if the file is no good."""
+        found = self._tokens[path]
+        if isinstance(found, Rejection):
+            raise found
+        return found
+
+    def refuse(self, paths: Sequence[Path], reason: str) -> None:
+        """Give up on files that nothing is known of, all for one reason."""
+        self._tokens |= {path: Rejection(reason) for path in paths if path not in self._tokens}
+
+    def encode(self, tokenizer: SpeechTokenizer, paths: Sequence[Path], tell: Tell) -> None:
+        """Encode the files that have not been encoded; a file that cannot be is remembered with the reason."""
+        missing = [path for path in paths if path not in self._tokens]
+        for start in range(0, len(missing), _FILES_AT_ONCE):
+            tell(f"recordings: {start} of {len(missing)} encoded")
+            self._encode(tokenizer, missing[start : start + _FILES_AT_ONCE])
+
+    def _encode(self, tokenizer: SpeechTokenizer, paths: Sequence[Path]) -> None:
+        from spiritlm_core.units.stage import grouped
+
+        clips = dict(self._read(paths))
+        named = list(clips)
+        for group in grouped([len(clip) / SAMPLE_RATE for clip in clips.values()], _GROUP_SECONDS):
+            members = [named[i] for i in group]
+            for path, found in zip(members, _tokens(tokenizer, [clips[path] for path in members]), strict=True):
+                self._tokens[path] = Rejection(f"{path}: {found}") if isinstance(found, Rejection) else found
+
+    def _read(self, paths: Sequence[Path]) -> Iterator[tuple[Path, np.ndarray]]:
+        from spiritlm_core.audio.waveform import as_waveform
+
+        for path in paths:
+            try:
+                yield path, as_waveform(path)
+            except SpiritLMError as problem:
+                self._tokens[path] = Rejection(str(problem))
+
+
+def _tokens(tokenizer: SpeechTokenizer, clips: list[np.ndarray]) -> list[str | Rejection]:
+    """Speech tokens of each clip, or what is wrong with it: after an error in a batch each is tried alone."""
+    try:
+        units = tokenizer.encode_batch(clips)
+    except Exception as error:
+        if is_machine_error(error) and not isinstance(error, SpiritLMError):
+            raise
+        if len(clips) > 1:
+            return [found for clip in clips for found in _tokens(tokenizer, [clip])]
+        return [Rejection(str(error))]
+    return [tokenizer.to_string(one) if len(one.hubert) else Rejection("too short for a speech unit") for one in units]
