@@ -20,7 +20,7 @@ ROLES = ("hubert", "quantizer", "pitch", "style", "vocoder")
 RATES_HZ = {"hubert": 25.0, "pitch": 12.5, "style": 1.0}
 CONFIG = "config.json"
 _FORMAT = 1
-_LEFT_OUT = shutil.ignore_patterns("iterations", ".artifact")
+_LEFT_OUT = shutil.ignore_patterns("iterations", "tensorboard", ".artifact")
 
 
 class SpeechTokenizerError(SpiritLMError):
