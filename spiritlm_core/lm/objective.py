@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from spiritlm_core.lm.attention import DOCUMENTS, register
+from spiritlm_core.lm.attention import register
 from spiritlm_core.lm.cross_entropy import linear_cross_entropy
 from spiritlm_core.lm.data import Batch
 from spiritlm_core.lm.model import CausalLM
@@ -62,7 +62,7 @@ class Objective(nn.Module):
         """Arguments of the model's forward pass, with no attention across documents.
 
         ``sdpa`` gets a block-diagonal causal mask. The others get all sequences in one row: ``flash_attention_2``
-        derives the bounds of documents from the positions, `DOCUMENTS` is told them.
+        derives the bounds of documents from the positions, ``documents`` is told them.
         """
         inputs: dict[str, Any] = {"input_ids": batch.input_ids, "position_ids": batch.position_ids, "use_cache": False}
         if self.attention == "sdpa":
@@ -81,6 +81,3 @@ def _plain_output(lm: CausalLM) -> bool:
 def model_attention(attention: str) -> str:
     """The implementation that a model for this objective is loaded with."""
     return "sdpa" if attention == "documents" else attention
-
-
-__all__ = ["DOCUMENTS", "Objective", "model_attention"]
