@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import re
 import warnings
@@ -18,6 +19,7 @@ from spiritlm_core.errors import ModelReferenceError
 
 Tensors = dict[str, torch.Tensor]
 _SHOWN = 5
+_LONGEST_CONFIG = 1_000_000
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 
 
@@ -29,6 +31,22 @@ class Described(BaseModel):
     """Fields of a foreign configuration that matter here; others are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+def read_config(path: Path, otherwise: str = "") -> Any:
+    """A foreign JSON configuration; `otherwise` ends the message when there is none.
+
+    Raises:
+        CheckpointError: missing, far too long, or not JSON.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing: complete the download{otherwise}")
+    if path.stat().st_size > _LONGEST_CONFIG:
+        raise CheckpointError(f"{path} has more than {_LONGEST_CONFIG} bytes, which no such configuration has")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not JSON: {error}") from error
 
 
 Description = TypeVar("Description", bound=Described)

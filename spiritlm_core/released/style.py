@@ -12,10 +12,9 @@ from pydantic import Field, model_validator
 from safetensors.torch import save_file
 from transformers import Wav2Vec2Config, Wav2Vec2ForSequenceClassification
 
-from spiritlm_core.released.reading import CheckpointError, Described, describe, read_archive, shapes, take
+from spiritlm_core.released.reading import Described, describe, read_archive, read_config, shapes, take
 from spiritlm_core.units.style_classifier import STRIDE
 
-_LONGEST_CONFIG = 1_000_000
 _LEFTOVERS = ("wav2vec2.masked_spec_embed",)
 _PREPROCESSOR = {
     "do_normalize": True,
@@ -75,7 +74,9 @@ def convert_style(folder: Path, out: Path) -> int:
     Raises:
         CheckpointError: A file is missing, damaged, hostile, or does not fit the configuration.
     """
-    described = describe(StyleEncoderConfig, _json(folder / "config.json"), str(folder / "config.json"))
+    described = describe(
+        StyleEncoderConfig, read_config(folder / "config.json", ", or use --variant base"), str(folder / "config.json")
+    )
     build: Any = Wav2Vec2Config  # untyped, as the model is
     config = build(
         architectures=["Wav2Vec2ForSequenceClassification"],
@@ -96,17 +97,6 @@ def convert_style(folder: Path, out: Path) -> int:
     save_file({_written(name): tensor for name, tensor in found.items()}, out / "model.safetensors", {"format": "pt"})
     (out / "preprocessor_config.json").write_text(json.dumps(_PREPROCESSOR, indent=2) + "\n")
     return len(described.id2label)
-
-
-def _json(path: Path) -> Any:
-    if not path.is_file():
-        raise CheckpointError(f"{path} is missing: complete the download, or use --variant base")
-    if path.stat().st_size > _LONGEST_CONFIG:
-        raise CheckpointError(f"{path} has more than {_LONGEST_CONFIG} bytes, which no such configuration has")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not JSON: {error}") from error
 
 
 def _current(name: str) -> str:

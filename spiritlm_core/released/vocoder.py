@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,6 +17,7 @@ from spiritlm_core.released.reading import (
     describe,
     field,
     read_archive,
+    read_config,
     shapes,
     take,
 )
@@ -25,7 +25,6 @@ from spiritlm_core.units.config import FRAME
 from spiritlm_core.vocoder.config import VocoderConfig
 from spiritlm_core.vocoder.model import VocoderModel
 
-_LONGEST_CONFIG = 1_000_000
 _SPEAKER, _EXPRESSION = 2, 8
 _EMBEDDINGS = {"units": "dict", "pitch": "f0_dict", "style": "style_dict", "speaker": "spkr", "expression": "style"}
 _DURATIONS = {"conv1": "conv1.0", "norm1": "ln1", "conv2": "conv2.0", "norm2": "ln2", "last": "proj"}
@@ -131,7 +130,7 @@ def convert_vocoder(folder: Path, out: Path) -> None:
 
 
 def _architecture(path: Path) -> VocoderConfig:
-    config = describe(HifiGanConfig, _json(path), str(path))
+    config = describe(HifiGanConfig, read_config(path), str(path))
     try:
         return config.architecture
     except ValidationError as error:
@@ -140,17 +139,6 @@ def _architecture(path: Path) -> VocoderConfig:
         raise CheckpointError(f"{path}: {name}{first['msg'].removeprefix('Value error, ')}") from error
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from error
-
-
-def _json(path: Path) -> Any:
-    if not path.is_file():
-        raise CheckpointError(f"{path} is missing: complete the download")
-    if path.stat().st_size > _LONGEST_CONFIG:
-        raise CheckpointError(f"{path} has more than {_LONGEST_CONFIG} bytes, which no such configuration has")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not JSON: {error}") from error
 
 
 def _is_normed(name: str) -> bool:
