@@ -22,7 +22,7 @@ from spiritlm_core.released.reading import (
     take,
 )
 from spiritlm_core.units.config import FRAME
-from spiritlm_core.vocoder.config import VocoderConfig
+from spiritlm_core.vocoder.config import HifiganConfig, VocoderConfig
 from spiritlm_core.vocoder.model import VocoderModel
 
 _SPEAKER, _EXPRESSION = 2, 8
@@ -42,7 +42,7 @@ class DurationParams(Described):
     var_pred_kernel_size: Literal[3]
 
 
-class HifiGanConfig(Described):
+class ReleasedConfig(Described):
     """The fields of ``config.json`` that decide what the model computes."""
 
     resblock: Literal["1", 1] = "1"
@@ -67,6 +67,17 @@ class HifiGanConfig(Described):
     dur_predictor_params: DurationParams
 
     @property
+    def generator(self) -> HifiganConfig:
+        """The generator in our terms. Raises ValueError: fields do not fit each other."""
+        return HifiganConfig(
+            channels=self.upsample_initial_channel,
+            rates=tuple(self.upsample_rates),
+            kernels=tuple(self.upsample_kernel_sizes),
+            block_kernels=tuple(self.resblock_kernel_sizes),
+            block_dilations=tuple(map(tuple, self.resblock_dilation_sizes)),
+        )
+
+    @property
     def architecture(self) -> VocoderConfig:
         """The same in our terms.
 
@@ -88,18 +99,13 @@ class HifiGanConfig(Described):
             pitch_frames=round(self.f0_hop_size / self.code_hop_size),
             style_frames=round(self.style_hop_size / self.code_hop_size),
             embedding=self.embedding_dim,
-            channels=self.upsample_initial_channel,
-            rates=tuple(self.upsample_rates),
-            kernels=tuple(self.upsample_kernel_sizes),
-            block_kernels=tuple(self.resblock_kernel_sizes),
-            block_dilations=tuple(map(tuple, self.resblock_dilation_sizes)),
+            generator=self.generator,
             duration_channels=self.dur_predictor_params.var_pred_hidden_dim,
             duration_kernel=self.dur_predictor_params.var_pred_kernel_size,
         )
-        wide = self.embedding_dim * len(config.embeddings)
-        if self.model_in_dim != wide:
+        if self.model_in_dim != config.inputs:
             names = ", ".join(config.embeddings)
-            raise ValueError(f"model_in_dim is {self.model_in_dim}, but embeddings of {names} make {wide}")
+            raise ValueError(f"model_in_dim is {self.model_in_dim}, but embeddings of {names} make {config.inputs}")
         if self.dur_predictor_params.encoder_embed_dim != self.embedding_dim:
             raise ValueError("dur_predictor_params.encoder_embed_dim is not embedding_dim")
         return config
@@ -130,7 +136,7 @@ def convert_vocoder(folder: Path, out: Path) -> None:
 
 
 def _architecture(path: Path) -> VocoderConfig:
-    config = describe(HifiGanConfig, read_config(path), str(path))
+    config = describe(ReleasedConfig, read_config(path), str(path))
     try:
         return config.architecture
     except ValidationError as error:
@@ -153,7 +159,8 @@ def _released(name: str, config: VocoderConfig) -> str:
     if found := re.fullmatch(r"durations\.(\w+)\.(\w+)", name):
         return f"dur_predictor.{_DURATIONS[found[1]]}.{found[2]}"
     if found := re.fullmatch(r"generator\.blocks\.(\d+)\.(\d+)\.(\w+)\.(\d+)\.(\w+)", name):
-        block = int(found[1]) * len(config.block_kernels) + int(found[2])
+        assert isinstance(config.generator, HifiganConfig)  # noqa: S101 -- see ReleasedConfig
+        block = int(found[1]) * len(config.generator.block_kernels) + int(found[2])
         return f"resblocks.{block}.{_SIDES[found[3]]}.{found[4]}.{found[5]}"
     return name.removeprefix("generator.").replace("first", "conv_pre").replace("last", "conv_post")
 

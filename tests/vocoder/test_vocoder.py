@@ -15,7 +15,7 @@ from spiritlm_core.errors import ModelReferenceError, SpiritLMError
 from spiritlm_core.units.config import FRAME
 from spiritlm_core.vocoder.config import VocoderConfig
 from spiritlm_core.vocoder.vocoder import Vocoder
-from tests.vocoder.conftest import BASE, EXPRESSIVE, build
+from tests.vocoder.conftest import BASE, EXPRESSIVE, FOURIER, build
 
 
 def rows(count: int, seed: int = 0) -> SimpleNamespace:
@@ -42,13 +42,13 @@ def test_long_units_are_computed_in_parts(vocoder: Vocoder, monkeypatch: pytest.
         assert all(np.abs(a - b).max() < 1e-5 for a, b in zip(found, whole, strict=True))
 
 
-@pytest.mark.parametrize("config", [BASE, EXPRESSIVE])
+@pytest.mark.parametrize("config", [BASE, EXPRESSIVE, FOURIER])
 def test_the_context_is_the_receptive_field(config: VocoderConfig) -> None:
     """A frame is heard as far as `context` says, and no further: gradients of the middle frame's samples."""
     model = build(config).model
     before, after = config.context
     middle, count = before + 3, before + after + 7
-    x = torch.randn(1, config.embedding * len(config.embeddings), count, requires_grad=True)
+    x = torch.randn(1, config.inputs, count, requires_grad=True)
     model.generator(x)[0, middle * FRAME : (middle + 1) * FRAME].abs().sum().backward()
     assert x.grad is not None
     (felt,) = np.nonzero(x.grad[0].abs().sum(dim=0).numpy())
@@ -85,7 +85,11 @@ def test_saved_and_loaded(vocoder: Vocoder, tmp_path: Path) -> None:
     assert loaded.config == vocoder.config
     assert np.array_equal(loaded.decode(rows(5)), vocoder.decode(rows(5)))
     config = json.loads((tmp_path / "config.json").read_text())
-    for change, message in (({"units": 61}, "size mismatch"), ({"odd": 1}, "odd"), ({"rates": [640, 2]}, "1280")):
+    for change, message in (
+        ({"units": 61}, "size mismatch"),
+        ({"odd": 1}, "odd"),
+        ({"generator": {"kind": "hifigan", "rates": [640, 2]}}, "1280"),
+    ):
         (tmp_path / "config.json").write_text(json.dumps(config | change))
         with pytest.raises(ModelReferenceError, match=message) as error:
             Vocoder.load(tmp_path, "cpu")
@@ -101,19 +105,29 @@ def test_saved_and_loaded(vocoder: Vocoder, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("kind", "change"),
     [
-        {"rates": (5, 4, 4, 4, 4)},
-        {"kernels": (11, 8)},
-        {"kernels": (10, 8, 8, 8, 4)},
-        {"kernels": (3, 8, 8, 8, 4)},
-        {"block_kernels": (3, 6)},
-        {"block_dilations": ((1,),)},
-        {"channels": 40},
-        {"speaker": 3},
-        {"expression": 2},
-        {"duration_kernel": 4},
+        ("hifigan", {"rates": (5, 4, 4, 4, 4)}),
+        ("hifigan", {"kernels": (11, 8)}),
+        ("hifigan", {"kernels": (10, 8, 8, 8, 4)}),
+        ("hifigan", {"kernels": (3, 8, 8, 8, 4)}),
+        ("hifigan", {"block_kernels": (3, 6)}),
+        ("hifigan", {"block_dilations": ((1,),)}),
+        ("hifigan", {"channels": 40}),
+        ("istft", {"hop": 150}),
+        ("istft", {"window": 160}),
+        ("istft", {"hop": 160, "window": 400}),
+        ("istft", {"kernel": 6}),
+        ("griffin", {}),
     ],
+)
+def test_generators_that_cannot_be(kind: str, change: dict) -> None:
+    with pytest.raises(ValidationError):
+        VocoderConfig.model_validate(EXPRESSIVE.model_dump() | {"generator": {"kind": kind, **change}})
+
+
+@pytest.mark.parametrize(
+    "change", [{"speaker": 3}, {"expression": 2}, {"duration_kernel": 4}, {"speaker_names": ("a", "b")}]
 )
 def test_configurations_that_cannot_be(change: dict) -> None:
     with pytest.raises(ValidationError):
