@@ -29,10 +29,10 @@ def mel_centres(bands: int, low: float = 20.0, high: float = SAMPLE_RATE / 2) ->
     return np.asarray(700 * (10 ** (mel / 2595) - 1))
 
 
-def mel_filters(bands: int = _BANDS) -> torch.Tensor:
-    """Triangular mel filters over the power spectrum, float32[fft/2 + 1, bands]."""
+def mel_filters(bands: int = _BANDS, fft: int = _FFT) -> torch.Tensor:
+    """Triangular mel filters over the spectrum, float32[fft/2 + 1, bands]."""
     edges = mel_centres(bands)
-    bins = np.linspace(0, SAMPLE_RATE / 2, _FFT // 2 + 1)[:, None]
+    bins = np.linspace(0, SAMPLE_RATE / 2, fft // 2 + 1)[:, None]
     rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
     return torch.from_numpy(np.maximum(0, np.minimum(rising, falling)).astype(np.float32))

@@ -10,6 +10,8 @@ from functools import reduce
 import torch
 from torch import nn
 from torch.nn.functional import leaky_relu
+from torch.nn.utils import parametrize
+from torch.nn.utils.parametrizations import weight_norm
 
 from spiritlm_core.vocoder.config import EDGE_KERNEL, HifiganConfig
 from spiritlm_core.vocoder.layers import convolution, within
@@ -77,3 +79,20 @@ class HifiganGenerator(nn.Module):
             x = blocks(x, lengths)
         waveform: torch.Tensor = torch.tanh(self.last(within(leaky_relu(x, _LAST_SLOPE), lengths)))
         return waveform[:, 0]
+
+
+def normalise_weights(module: nn.Module) -> None:
+    """Put weight norm on every convolution, as HiFi-GAN is trained."""
+    for layer in _convolutions(module):
+        weight_norm(layer)
+
+
+def fold_weight_norm(module: nn.Module) -> None:
+    """Turn convolutions under weight norm into plain ones that compute the same."""
+    for layer in _convolutions(module):
+        if parametrize.is_parametrized(layer, "weight"):
+            parametrize.remove_parametrizations(layer, "weight")
+
+
+def _convolutions(module: nn.Module) -> list[nn.Module]:
+    return [layer for layer in module.modules() if isinstance(layer, nn.Conv1d | nn.ConvTranspose1d)]

@@ -60,10 +60,14 @@ class VocoderModel(nn.Module):
         waveform: torch.Tensor = self.generator(torch.cat(embedded, dim=-1).transpose(1, 2), lengths)
         return waveform
 
+    def log_frames(self, units: torch.Tensor) -> torch.Tensor:
+        """Predicted log(1 + frames) of each unit, float32[B, N], for int64[B, N]."""
+        predicted: torch.Tensor = self.durations(self.embeddings["units"](units))
+        return predicted
+
     def frames(self, units: torch.Tensor) -> torch.Tensor:
         """Predicted frames of each unit, int64[B, N] of at least 1, for int64[B, N]; halves round to even."""
-        predicted: torch.Tensor = self.durations(self.embeddings["units"](units))
-        return torch.round(torch.exp(predicted) - 1).clamp(min=1, max=_LONGEST_UNIT).long()
+        return torch.round(torch.exp(self.log_frames(units)) - 1).clamp(min=1, max=_LONGEST_UNIT).long()
 
     def save(self, folder: Path) -> None:
         """Write ``config.json`` and ``model.safetensors`` into `folder`."""
