@@ -41,6 +41,9 @@ Refit = Annotated[bool, Field(description="Fit unit models, aligner and tokenize
 UNIT_MODELS = ("speech_tokenizer",)
 """The stage that holds all unit models; those it is made from come along."""
 
+VOICE = ("speaking_tokenizer",)
+"""The same with the vocoder."""
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -115,6 +118,22 @@ def fit_units(
 ) -> dict[str, Any]:
     """From recordings to a speech tokenizer: the models of the speech units in one folder, and nothing else."""
     return run_recipe(load(recipe, sources, overrides), Lake(lake), only=UNIT_MODELS, refit=refit)
+
+
+@flow(name="fit_vocoder", log_prints=False)
+@described
+def fit_vocoder(
+    recipe: RecipeOrName = "units",
+    lake: LakeUri = DEFAULT_LAKE,
+    sources: Sources = [],  # noqa: B006
+    overrides: Overrides = [],  # noqa: B006
+    refit: Refit = False,
+) -> dict[str, Any]:
+    """From recordings to a speech tokenizer that speaks: the unit models, units of the corpus, and a vocoder."""
+    loaded = load(recipe, sources, overrides)
+    if loaded.vocoder is None:
+        raise RecipeError(f"recipe {loaded.name!r} has no vocoder: add a section `vocoder`, or --set vocoder.size=tiny")
+    return run_recipe(loaded, Lake(lake), only=VOICE, refit=refit)
 
 
 @flow(name="evaluate_units", log_prints=False)

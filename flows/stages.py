@@ -11,6 +11,7 @@ from spiritlm_core.errors import RecipeError
 from spiritlm_core.lake.plan import load_class
 from spiritlm_core.lm.config import ModelConfig
 from spiritlm_core.recipe import Recipe
+from spiritlm_core.vocoder.fit_config import VocoderFitConfig, VocoderStageConfig
 from tasks.run import LINEAGE
 
 Models = Mapping[str, str]
@@ -48,6 +49,19 @@ def _unit_models(recipe: Recipe) -> Models:
     hubert = recipe.units.hubert.model
     models = {"hubert": hubert or "hubert", "quantizer": "quantizer"}
     return {**models, "pitch": "pitch", "style": "style"} if _expressive(recipe) else models
+
+
+def _voice(recipe: Recipe) -> Models:
+    return {"vocoder": "vocoder"} if recipe.vocoder is not None else {}
+
+
+def _has_voice(recipe: Recipe) -> bool:
+    return recipe.vocoder is not None
+
+
+def _vocoder(recipe: Recipe) -> VocoderStageConfig:
+    sizes = recipe.units.sizes if _expressive(recipe) else {"hubert": recipe.units.quantizer.size}
+    return VocoderStageConfig(fit=recipe.vocoder or VocoderFitConfig(), **sizes)
 
 
 def _hubert(recipe: Recipe) -> Models:
@@ -166,6 +180,25 @@ STAGES: tuple[StageSpec, ...] = (
         about="HuBERT, pitch and style units",
     ),
     StageSpec(
+        "vocoder",
+        "artifact",
+        "spiritlm_core.vocoder.fit:VocoderFit",
+        config=_vocoder,
+        wanted=_has_voice,
+        pinned=True,
+        about="units back to speech",
+    ),
+    StageSpec(
+        "speaking_tokenizer",
+        "artifact",
+        "spiritlm_core.units.folder:SpeakingTokenizerStage",
+        config=lambda recipe: recipe.units,
+        models=lambda recipe: {**_unit_models(recipe), **_voice(recipe)},
+        wanted=_has_voice,
+        on_request=True,
+        about="the unit models and the vocoder in one folder",
+    ),
+    StageSpec(
         "documents",
         "table",
         "spiritlm_core.tokens.text_stage:DocumentsStage",
@@ -233,6 +266,7 @@ STAGES: tuple[StageSpec, ...] = (
             "evaluation": "evaluation",
             "lineage": LINEAGE,
             **_unit_models(recipe),
+            **_voice(recipe),
         },
         about="Hugging Face folder with model card and lineage",
     ),

@@ -18,6 +18,7 @@ from spiritlm_core.evaluate.units.config import UnitEvaluationConfig
 from spiritlm_core.lm.config import LmCompute, LmConfig, ModelConfig
 from spiritlm_core.tokens.config import TextSource, TokensConfig
 from spiritlm_core.units.config import UnitsCompute, UnitsConfig
+from spiritlm_core.vocoder.fit_config import VocoderFitConfig
 
 C = TypeVar("C", bound=FrozenConfig)
 
@@ -32,7 +33,7 @@ class ComputeConfig(FrozenConfig):
     workers: int | None = Field(None, ge=1, description="Workers of a table stage; null takes what the CPUs allow.")
     shard_timeout_seconds: float = Field(3600.0, gt=0, description="A shard that takes longer is tried again.")
     attempts: int = Field(3, ge=1, description="How often a shard is tried before the run stops.")
-    units: UnitsCompute = Field(UnitsCompute(), description="Processes that fit the unit models.")
+    units: UnitsCompute = Field(UnitsCompute(), description="Processes that fit the unit models and the vocoder.")
     training: LmCompute = Field(LmCompute(), description="Workers, batch and checkpoints of the training.")
 
 
@@ -56,6 +57,7 @@ class Recipe(FrozenConfig):
     sharding: ShardingConfig = Field(ShardingConfig(), description="How many recordings share a shard.")
     align: AlignConfig = Field(AlignConfig(), description="Words and their times.")
     units: UnitsConfig = Field(UnitsConfig(), description="Speech units.")
+    vocoder: VocoderFitConfig | None = Field(None, description="Units back to speech; null: the model has no voice.")
     tokens: TokensConfig = Field(TokensConfig(), description="Tokenizer, vocabulary and interleaving.")
     lm: LmConfig = Field(LmConfig(), description="The language model and its training.")
     evaluate: EvaluateConfig = Field(EvaluateConfig(), description="Held-out evaluation.")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from spiritlm_core.units.extractor import UnitExtractor
     from spiritlm_core.units.precision import Precision
     from spiritlm_core.units.types import Units
-    from spiritlm_core.vocoder.vocoder import Vocoder
+    from spiritlm_core.vocoder.vocoder import Speaker, Vocoder
 
 ROLES = ("hubert", "quantizer", "pitch", "style")
 
@@ -102,7 +102,7 @@ class SpeechTokenizer:
     def decode(
         self,
         units: UnitStreams | str,
-        speaker: int | None = None,
+        speaker: Speaker | None = None,
         *,
         expression: int | None = None,
         predict_durations: bool = True,
@@ -115,7 +115,7 @@ class SpeechTokenizer:
     def decode_batch(
         self,
         batch: Sequence[UnitStreams | str],
-        speaker: int | None = None,
+        speaker: Speaker | None = None,
         *,
         expression: int | None = None,
         predict_durations: bool = True,
@@ -126,7 +126,7 @@ class SpeechTokenizer:
         Args:
             batch: streams as :meth:`encode` or :meth:`from_string` give them, or strings of speech tokens. Base units
                 have no pitch and style: these are passed over.
-            speaker: the voice; the vocoder's default if not given (2 in the released ones).
+            speaker: the voice, by number or name; the vocoder's default if not given (2 in the released ones).
             expression: the manner of speaking, where the vocoder has several; its default if not given (8).
             predict_durations: units last as long as the vocoder predicts. Otherwise, and for the raw units of an
                 expressive :meth:`encode` always, each is 40 ms: what is right for units that are not collapsed.

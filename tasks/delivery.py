@@ -30,22 +30,24 @@ def deliver(run: Run) -> dict[str, Any]:
         found["model"] = put_folder(run.lake, published, f"outputs/{run.recipe.name}/model")
     if (tokenizer := _artifact(run, "speech_tokenizer")) is not None:
         found["speech_tokenizer"] = put_folder(run.lake, tokenizer, f"outputs/{run.recipe.name}/speech_tokenizer")
+    if (tokenizer := _artifact(run, "speaking_tokenizer")) is not None:
+        found["speech_tokenizer"] = put_folder(run.lake, tokenizer, f"outputs/{run.recipe.name}/speaking_tokenizer")
     if (judged := _artifact(run, "unit_evaluation")) is not None:
         found["units"] = _put(run.lake, judged, f"outputs/{run.recipe.name}/units.html", "units.html")
         markdown("units", _read(run.lake, judged, "units.md").decode(), f"Speech units of {run.recipe.name}")
     return found
 
 
-def copy_speech_tokenizer(lake: Lake, key: str, folder: Path) -> None:
-    """Put the speech tokenizer with this key at `folder`, whole or not at all.
+def copy_speech_tokenizer(lake: Lake, name: str, key: str, folder: Path) -> None:
+    """Put the speech tokenizer of this stage and key at `folder`, whole or not at all.
 
     Raises:
         SpeechTokenizerError: something else is there.
         LakeError: the lake does not have it.
     """
-    from spiritlm_core.units.folder import SpeechTokenizerStage, put_speech_tokenizer
+    from spiritlm_core.units.folder import put_speech_tokenizer
 
-    artifact = lake.read_artifact(SpeechTokenizerStage.name, key)
+    artifact = lake.read_artifact(name, key)
     if artifact is None:
         raise LakeError(f"{lake.uri} has no speech tokenizer {key[:12]}")
     put_speech_tokenizer(lake.artifact_folder(artifact), folder)

@@ -28,7 +28,8 @@ from tasks.run import Run, StageReport
 
 Plan = TablePlan | ArtifactPlan
 TRAININGS = ("model", FinetuneStage.name)
-UNIT_FITS = ("hubert", "quantizer", "pitch", "style")
+UNIT_FITS = ("hubert", "quantizer", "pitch", "style", "vocoder")
+SHARED_FITS = ("hubert", "vocoder")  # several processes can fit one of these together
 METRICS = "metrics.parquet"  # of a training run
 Reference = dict[str, str]
 
@@ -156,12 +157,12 @@ def _job(
     out: Path,
     work: Path,
 ) -> Job | FitJob:
-    """The build of a stage as a job that other processes can run; only HuBERT knows how to share its work."""
+    """The build of a stage as a job that other processes can run."""
     if isinstance(stage, FinetuneStage):
         return stage.job(compute.training, tables, out, work)
     if isinstance(stage.config, ModelConfig):
         return Job.of_stage(stage.config, compute.training, stage.models, tables, out, work)
-    workers = compute.units.workers if plan.name == "hubert" else 1
+    workers = compute.units.workers if plan.name in SHARED_FITS else 1
     processes = compute.units.model_copy(update={"workers": workers})
     return FitJob(plan.call.cls, stage.config, stage.models, tables, work, out, processes)
 

@@ -1,10 +1,11 @@
-"""Fit one unit model without Prefect and Ray: ``torchrun --nproc-per-node 8 -m spiritlm_core.units job.yaml``.
+"""Fit a unit model or a vocoder without Prefect and Ray: ``torchrun --nproc-per-node 8 -m spiritlm_core.units job.yaml``.
 
 The file holds what the stage is given; one process needs no ``torchrun``::
 
-    stage: hubert            # hubert, quantizer, pitch or style; several processes help hubert only
+    stage: hubert            # hubert, quantizer, pitch, style or vocoder; several processes help hubert and vocoder
     config: {steps: [1000]}  # its configuration, the section of that name below `units` in a recipe
     audio: [part-0.parquet]  # files of the table `audio`
+    units: []                # vocoder: files of the table `units`
     models: {}               # quantizer and style: {hubert: folder}
     work: work/              # checkpoints; run again to go on from the last one
     out: hubert/             # the fitted model
@@ -26,21 +27,24 @@ from spiritlm_core.lake.view import TableView
 from spiritlm_core.launch import main
 from spiritlm_core.units.config import HubertConfig, PitchConfig, QuantizerConfig, StyleConfig
 from spiritlm_core.units.job import FitJob
+from spiritlm_core.vocoder.fit_config import VocoderStageConfig
 
 STAGES: dict[str, tuple[str, type[FrozenConfig]]] = {
     "hubert": ("spiritlm_core.units.fit_hubert:HubertFit", HubertConfig),
     "quantizer": ("spiritlm_core.units.fit_quantizer:QuantizerFit", QuantizerConfig),
     "pitch": ("spiritlm_core.units.fit_pitch:PitchFit", PitchConfig),
     "style": ("spiritlm_core.units.fit_style:StyleFit", StyleConfig),
+    "vocoder": ("spiritlm_core.vocoder.fit:VocoderFit", VocoderStageConfig),
 }
 
 
 class Arguments(FrozenConfig):
     """The content of the file."""
 
-    stage: Literal["hubert", "quantizer", "pitch", "style"] = Field(description="What is fitted")
+    stage: Literal["hubert", "quantizer", "pitch", "style", "vocoder"] = Field(description="What is fitted")
     config: dict[str, Any] = Field(default_factory=dict, description="The stage's configuration")
     audio: tuple[Path, ...] = Field(min_length=1, description="Parquet files of the table `audio`")
+    units: tuple[Path, ...] = Field(default=(), description="Parquet files of the table `units`")
     models: dict[str, Path] = Field(default_factory=dict, description="Role: folder")
     work: Path = Field(description="Checkpoints")
     out: Path = Field(description="The fitted model")
@@ -55,7 +59,7 @@ def read_job(path: Path) -> FitJob:
     try:
         given = Arguments.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
         cls, config = STAGES[given.stage]
-        tables = {"audio": TableView.of_files(given.audio)}
+        tables = {"audio": TableView.of_files(given.audio), "units": TableView.of_files(given.units)}
         return FitJob(cls, config.model_validate(given.config), given.models, tables, given.work, given.out)
     except (OSError, ValidationError, yaml.YAMLError, pa.ArrowException) as error:
         raise RecipeError(f"{path}: {error}") from error

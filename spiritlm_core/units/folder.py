@@ -62,6 +62,12 @@ class SpeechTokenizerStage(ArtifactStage):
         return {"streams": sizes, "bytes": sum(path.stat().st_size for path in out.rglob("*") if path.is_file())}
 
 
+class SpeakingTokenizerStage(SpeechTokenizerStage):
+    """The same with a vocoder, in the role of that name."""
+
+    name: ClassVar[str] = "speaking_tokenizer"
+
+
 def write_speech_tokenizer(folder: Path, models: Mapping[str, Path], sizes: Mapping[str, int]) -> None:
     """Copy the models into `folder`, one folder per role, beside a ``config.json`` that is written last.
 

@@ -20,6 +20,8 @@ from spiritlm_core.vocoder.frames import Stream, Streams, frames_of, streams_of
 from spiritlm_core.vocoder.model import VocoderModel
 
 Waveform = NDArray[np.float32]
+Speaker = int | str
+"""Number of a voice, or its name where the voices have names."""
 
 _LONGEST = 2500
 """Frames, 100 s, that are computed at once: bounds the memory that a long recording takes."""
@@ -60,7 +62,7 @@ class Vocoder:
         self,
         units: UnitStreams,
         *,
-        speaker: int | None = None,
+        speaker: Speaker | None = None,
         expression: int | None = None,
         predict_durations: bool = True,
         collapse: bool = False,
@@ -70,7 +72,7 @@ class Vocoder:
         Args:
             units: HuBERT units; with pitch and style if the vocoder takes these, either one entry per HuBERT unit or
                 at their own rates (12.5 and 1 Hz). Negative HuBERT units are dropped.
-            speaker: the voice; the vocoder's own default if not given (2 in the released ones).
+            speaker: the voice, by number or name; the vocoder's own default if not given (2 in the released ones).
             expression: the manner of speaking, where the vocoder has several; its default if not given (8).
             predict_durations: units last as long as the vocoder predicts; otherwise, and always where pitch comes
                 at its own rate, one frame of 40 ms each.
@@ -87,7 +89,7 @@ class Vocoder:
         self,
         batch: Sequence[UnitStreams],
         *,
-        speaker: int | None = None,
+        speaker: Speaker | None = None,
         expression: int | None = None,
         predict_durations: bool = True,
         collapse: bool = False,
@@ -108,7 +110,7 @@ class Vocoder:
         self,
         units: UnitStreams,
         *,
-        speaker: int | None = None,
+        speaker: Speaker | None = None,
         expression: int | None = None,
         predict_durations: bool = True,
         collapse: bool = False,
@@ -126,13 +128,17 @@ class Vocoder:
         frames = self._frames(units, predict=predict_durations, collapse=collapse)
         return self._pieces(frames, self.voice(speaker, expression), chunk)
 
-    def voice(self, speaker: int | None = None, expression: int | None = None) -> dict[str, int]:
+    def speaker_id(self, name: str) -> int | None:
+        """Number of the speaker called `name`; None if it knows none of that name."""
+        return self.config.speaker_names.index(name) if name in self.config.speaker_names else None
+
+    def voice(self, speaker: Speaker | None = None, expression: int | None = None) -> dict[str, int]:
         """The speaker and the expression that are meant, as far as this vocoder has any; None is its default.
 
         Raises:
             SpiritLMError: it has no such speaker or expression.
         """
-        asked, found = {"speaker": speaker, "expression": expression}, {}
+        asked, found = {"speaker": self._numbered(speaker), "expression": expression}, {}
         for name, value in asked.items():
             size = self.config.embeddings.get(name, 0)
             if value is not None and not 0 <= value < size:
@@ -141,6 +147,15 @@ class Vocoder:
             if size:
                 found[name] = getattr(self.config, name) if value is None else value
         return found
+
+    def _numbered(self, speaker: Speaker | None) -> int | None:
+        """A name, or a number that is written out, as a number."""
+        if not isinstance(speaker, str):
+            return speaker
+        if (number := self.speaker_id(speaker)) is None and not speaker.isdecimal():
+            known = ", ".join(self.config.speaker_names[:20]) or "its speakers have numbers only"
+            raise SpiritLMError(f"this vocoder has no speaker {speaker!r}: {known}")
+        return int(speaker) if number is None else number
 
     @torch.inference_mode()
     def durations(self, units: NDArray[np.integer]) -> Stream:

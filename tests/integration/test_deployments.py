@@ -22,6 +22,7 @@ DEPLOYMENTS = {
     "pipeline/quickstart",
     "corpus/nightly",
     "fit_units/units",
+    "fit_vocoder/vocoder",
     "evaluate_units/judge-units",
     "train/train",
     "finetune/finetune",

@@ -1,5 +1,6 @@
 """Small vocoders with seeded random weights."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -46,7 +47,9 @@ FOURIER = EXPRESSIVE.model_copy(
 def one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
+        yield
     torch.set_num_threads(before)
 
 

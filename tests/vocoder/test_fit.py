@@ -1,0 +1,212 @@
+"""Fitting a vocoder: what it learns, that it goes on where it was, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from pydantic import ValidationError
+
+from spiritlm_core.errors import RecipeError, SpiritLMError
+from spiritlm_core.lake.schema import UNITS, table_of
+from spiritlm_core.lake.view import TableView
+from spiritlm_core.tokens.speech import Streams
+from spiritlm_core.units.config import FRAME
+from spiritlm_core.units.ranks import Ranks
+from spiritlm_core.units.training import Checkpoint
+from spiritlm_core.vocoder.fit import VocoderFit
+from spiritlm_core.vocoder.fit_config import SIZES, VocoderFitConfig, VocoderStageConfig
+from spiritlm_core.vocoder.hifigan import fold_weight_norm, normalise_weights
+from spiritlm_core.vocoder.losses import MelDistance
+from spiritlm_core.vocoder.tape import read_tape
+from spiritlm_core.vocoder.training import Batch, Training, checkpoint_in
+from spiritlm_core.vocoder.vocoder import Vocoder
+from tests.units.synthetic import row, table
+
+TONES = (220.0, 400.0, 750.0, 1400.0)
+"""Hertz of the sound of each unit."""
+
+TINY = VocoderFitConfig.model_validate(
+    {
+        "generator": {"width": 32, "unit_layers": 1, "layers": 1},
+        "embedding": 16,
+        "duration_channels": 16,
+        "steps": 6,
+        "adversarial_from": 3,
+        "batch_crops": 2,
+        "crop_frames": 8,
+        "judged_frames": 4,
+        "discriminators": {"periods": (2, 3), "scales": 2},
+    }
+)
+
+
+def config(fit: VocoderFitConfig = TINY, **sizes: int) -> VocoderStageConfig:
+    return VocoderStageConfig(fit=fit, hubert=len(TONES), **sizes)
+
+
+def corpus(speakers: tuple[str | None, ...] = ("anna", "bob", "anna"), count: int = 50) -> dict[str, pa.Table]:
+    """Utterances in which unit u lasts 1 + u frames and sounds at TONES[u]."""
+    audio, units = [], []
+    for i, speaker in enumerate(speakers):
+        draw = np.random.default_rng(i)
+        order = np.cumsum(draw.integers(1, len(TONES), count)) % len(TONES)  # never the same twice in a row
+        hubert = np.repeat(order, 1 + order)[:count]
+        phase = np.cumsum(np.repeat(np.asarray(TONES)[hubert], FRAME)) * 2 * np.pi / 16_000
+        audio.append({**row(f"u{i}", (0.3 * np.sin(phase)).astype(np.float32)), "speaker": speaker})
+        pitch, style = np.full(-(-count // 2), i), np.full(-(-count // 25), i)
+        units.append({"utterance_id": f"u{i}", "hubert": hubert, "pitch": pitch, "style": style})
+    return {"audio": table(*audio), "units": table_of(units, UNITS)}
+
+
+def views(tables: dict[str, pa.Table]) -> dict[str, TableView]:
+    return {name: TableView.of(one) for name, one in tables.items()}
+
+
+def silent(fraction: float, message: str) -> None:
+    pass
+
+
+def build(folder: Path, settings: VocoderStageConfig, tables: dict[str, pa.Table]) -> dict:
+    for name in ("out", "work"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    return VocoderFit(settings, {}).build(views(tables), folder / "out", folder / "work", silent)
+
+
+def test_units_get_their_sounds_and_their_durations(tmp_path: Path) -> None:
+    fit = TINY.model_copy(update={"steps": 200, "adversarial_from": 190, "batch_crops": 4, "learning_rate": 3e-3})
+    summary = build(tmp_path, config(fit), corpus())
+    assert summary["last"]["mel"] < summary["first"]["mel"] / 2
+    vocoder = Vocoder.load(tmp_path / "out", "cpu")
+    assert vocoder.durations(np.array([0, 3, 1, 2])).tolist() == [1, 4, 2, 3]
+    for unit, hertz in enumerate(TONES):
+        waveform = vocoder.decode(Streams(np.full(12, unit), None, None), predict_durations=False)
+        spectrum = np.abs(np.fft.rfft(waveform[2 * FRAME : -2 * FRAME]))
+        assert abs(spectrum.argmax() / (8 * FRAME) * 16_000 - hertz) < 60
+
+
+def test_a_killed_fit_goes_on_and_ends_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spiritlm_core.vocoder.training._CHECKPOINT_EVERY", 2)
+    build(tmp_path / "whole", config(), corpus())
+
+    def killed(fraction: float, message: str) -> None:
+        if "step" in message:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("spiritlm_core.vocoder.training._REPORT_EVERY", 5)
+    folder = tmp_path / "parts"
+    for name in ("out", "work"):
+        (folder / name).mkdir(parents=True)
+    with pytest.raises(KeyboardInterrupt):
+        VocoderFit(config(), {}).build(views(corpus()), folder / "out", folder / "work", killed)
+    state = checkpoint_in(folder / "work").load()
+    assert state is not None
+    assert len(state["history"]) == 4
+    build(folder, config(), corpus())
+    one, other = (Path(tmp_path / name / "out/model.safetensors").read_bytes() for name in ("whole", "parts"))
+    assert one == other
+    curves = json.loads((folder / "out/losses.json").read_text())
+    assert len(curves["mel"]) == 6
+    assert curves["discriminator"][:3] == [0, 0, 0]
+    assert min(curves["discriminator"][3:]) > 0
+
+
+def test_voices_have_names_and_the_usual_one_speaks_most(tmp_path: Path) -> None:
+    build(tmp_path, config(pitch=3, style=3), corpus(("bob", None, "bob")))
+    vocoder = Vocoder.load(tmp_path / "out", "cpu")
+    assert vocoder.config.speaker_names == ("bob", "unknown")
+    assert vocoder.config.embeddings == {"units": 4, "pitch": 3, "style": 3, "speaker": 2}
+    units = Streams(np.array([0, 1, 2]), np.array([1, 1, 2]), np.array([0, 0, 0]))
+    usual, *same = (vocoder.decode(units, speaker=voice) for voice in (None, "bob", 0, "0"))
+    assert all(np.array_equal(usual, one) for one in same)
+    assert not np.array_equal(usual, vocoder.decode(units, speaker="unknown"))
+    with pytest.raises(SpiritLMError, match="no speaker 'eve': bob, unknown"):
+        vocoder.decode(units, speaker="eve")
+
+
+def test_one_voice_for_all_and_units_alone() -> None:
+    fit = TINY.model_copy(update={"speakers": False, "streams": ()})
+    tape, architecture = read_tape(*views(corpus()).values(), config(fit, pitch=3, style=3))
+    assert architecture.embeddings == {"units": 4}
+    assert set(tape.streams) == {"units"}
+    assert tape.frames == 150
+    assert int(tape.lasting.sum()) == 150
+
+
+def test_frames_of_the_tape_are_those_of_their_units() -> None:
+    tape, _ = read_tape(*views(corpus()).values(), config())
+    for frame in range(0, 150, 7):
+        samples, streams = tape.crop(frame, 1)
+        crossings = np.diff(np.signbit(samples)).sum() / 2 / (FRAME / 16_000)
+        assert abs(crossings - TONES[int(streams["units"][0])]) < 30
+
+
+def test_crops_do_not_depend_on_the_number_of_processes() -> None:
+    tape, _ = read_tape(*views(corpus()).values(), config())
+    fit, device = TINY.model_copy(update={"batch_crops": 5}), torch.device("cpu")
+    whole = Batch(tape, fit, 3, Ranks(), device)
+    parts = [Batch(tape, fit, 3, Ranks(rank, 2), device) for rank in range(2)]
+    assert sum(part.share for part in parts) == pytest.approx(1)
+    for rank, part in enumerate(parts):
+        assert torch.equal(whole.waveforms[rank::2], part.waveforms)
+        assert torch.equal(whole.streams["speaker"][rank::2], part.streams["speaker"])
+        assert torch.equal(whole.runs[rank::2], part.runs)
+
+
+def test_weight_norm_is_folded_in(tmp_path: Path) -> None:
+    small = {"kind": "hifigan", "channels": 32, "block_kernels": (3,), "block_dilations": ((1,),)}
+    fit = VocoderFitConfig.model_validate({**TINY.model_dump(), "generator": small})
+    build(tmp_path, config(fit), corpus())
+    vocoder = Vocoder.load(tmp_path / "out", "cpu")
+    units = Streams(np.array([0, 1, 2]), None, None)
+    before = vocoder.decode(units)
+    normalise_weights(vocoder.model.generator)
+    assert any("original0" in name for name, _ in vocoder.model.named_parameters())
+    assert np.abs(vocoder.decode(units) - before).max() < 1e-5
+    fold_weight_norm(vocoder.model.generator)
+    assert np.abs(vocoder.decode(units) - before).max() < 1e-5
+
+
+def test_mel_distance() -> None:
+    distance, time = MelDistance(), torch.arange(8000) / 16_000
+    tone = 0.3 * torch.sin(2 * torch.pi * 440 * time)[None]
+    assert float(distance(tone, tone)) == 0
+    near, far = (0.3 * torch.sin(2 * torch.pi * hertz * time)[None] for hertz in (450, 900))
+    assert 0 < float(distance(near, tone)) < float(distance(far, tone)) / 2
+    assert float(distance(tone / 2, tone)) == pytest.approx(0.4, abs=0.35)
+
+
+def test_what_cannot_be_fitted(tmp_path: Path) -> None:
+    no_units = {**corpus(), "units": table_of([], UNITS)}
+    with pytest.raises(SpiritLMError, match="no train utterance has units"):
+        build(tmp_path, config(), no_units)
+    with pytest.raises(SpiritLMError, match=r"5 frames of train speech, less than vocoder.crop_frames 8"):
+        build(tmp_path, config(), corpus(("anna",), 5))
+    tape, architecture = read_tape(*views(corpus()).values(), config())
+    from spiritlm_core.vocoder.model import VocoderModel
+
+    with pytest.raises(RecipeError, match="batch_crops is 2, too few for 3 processes"):
+        Training(TINY, tape, VocoderModel(architecture), Ranks(0, 3))
+    training = Training(TINY, tape, VocoderModel(architecture), Ranks())
+    torch.nn.init.constant_(training.model.durations.last.bias, float("nan"))
+    with pytest.raises(SpiritLMError, match=r"not finite in step 1: lower vocoder.learning_rate"):
+        training.run(Checkpoint(tmp_path / "state.pt"), silent)
+
+
+@pytest.mark.parametrize("size", list(SIZES))
+@pytest.mark.parametrize("kind", ["istft", "hifigan"])
+def test_sizes(size: str, kind: str) -> None:
+    fit = VocoderFitConfig.model_validate({"size": size, "generator": {"kind": kind}})
+    assert fit.generator.kind == kind
+    assert VocoderFitConfig.model_validate(fit.model_dump()) == fit
+    assert fit.architecture({"hubert": 500, "pitch": 64, "style": 100}, ("a", "b"), 1).inputs == 4 * fit.embedding
+
+
+def test_settings_that_cannot_be() -> None:
+    for bad in ({"size": "huge"}, {"generator": {"kind": "wavenet"}}, {"generator": {"hop": 7}}, {"step": 3}):
+        with pytest.raises(ValidationError):
+            VocoderFitConfig.model_validate(bad)
