@@ -32,7 +32,7 @@ TONES = (220.0, 400.0, 750.0, 1400.0)
 
 TINY = VocoderFitConfig.model_validate(
     {
-        "generator": {"width": 32, "unit_layers": 1, "layers": 1},
+        "generator": {"width": 64, "unit_layers": 1, "layers": 1},
         "embedding": 16,
         "duration_channels": 16,
         "steps": 6,
@@ -78,15 +78,19 @@ def build(folder: Path, settings: VocoderStageConfig, tables: dict[str, pa.Table
 
 
 def test_units_get_their_sounds_and_their_durations(tmp_path: Path) -> None:
-    fit = TINY.model_copy(update={"steps": 200, "adversarial_from": 190, "batch_crops": 4, "learning_rate": 3e-3})
+    fit = TINY.model_copy(update={"steps": 150, "adversarial_from": 145, "batch_crops": 4, "learning_rate": 1e-2})
     summary = build(tmp_path, config(fit), corpus())
-    assert summary["last"]["mel"] < summary["first"]["mel"] / 2
-    vocoder = Vocoder.load(tmp_path / "out", "cpu")
-    assert vocoder.durations(np.array([0, 3, 1, 2])).tolist() == [1, 4, 2, 3]
-    for unit, hertz in enumerate(TONES):
-        waveform = vocoder.decode(Streams(np.full(12, unit), None, None), predict_durations=False)
-        spectrum = np.abs(np.fft.rfft(waveform[2 * FRAME : -2 * FRAME]))
-        assert abs(spectrum.argmax() / (8 * FRAME) * 16_000 - hertz) < 60
+    assert summary["last"]["mel"] < 0.7 * summary["first"]["mel"]
+    vocoder, tape = Vocoder.load(tmp_path / "out", "cpu"), read_tape(*views(corpus()).values(), config(fit))[0]
+    assert np.abs(vocoder.durations(tape.runs) - tape.lasting).mean() < 0.1
+    said, wanted = tape.streams["units"], torch.from_numpy(tape.crop(0, tape.frames)[0])[None]
+    own, other = (
+        MelDistance()(
+            torch.from_numpy(vocoder.decode(Streams(units, None, None), predict_durations=False))[None], wanted
+        )
+        for units in (said, (said + 1) % len(TONES))
+    )
+    assert own < 0.6 * other
 
 
 def test_a_killed_fit_goes_on_and_ends_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spiritlm_core.errors import SpiritLMError
+from spiritlm_core.units.types import CHUNK, hubert_count, pitch_count, style_count
 from spiritlm_core.vocoder.frames import Stream, frames_of, streams_of
 from tests.vocoder.conftest import BASE, EXPRESSIVE
 
@@ -53,9 +54,9 @@ def test_negative_units_are_dropped_with_their_rows() -> None:
 
 @given(st.integers(1, 200), st.integers(1, 110), st.integers(1, 10))
 def test_counts_that_fit_and_counts_that_do_not(count: int, pitch: int, style: int) -> None:
-    """A stream at its own rate may be one of its units off."""
+    """A stream at its own rate may be one of its units and a frame off."""
     given_units = units(np.zeros(count, int), np.zeros(pitch, int), np.zeros(style, int))
-    fits = all(n == count or abs(n * every - count) <= every for n, every in ((pitch, 2), (style, 25)))
+    fits = all(n == count or abs(n * every - count) <= every + 1 for n, every in ((pitch, 2), (style, 25)))
     streams = streams_of(given_units, EXPRESSIVE)
     if fits:
         found = frames_of(streams, EXPRESSIVE, None, collapse=False)
@@ -63,6 +64,15 @@ def test_counts_that_fit_and_counts_that_do_not(count: int, pitch: int, style: i
     else:
         with pytest.raises(SpiritLMError, match="do not fit"):
             frames_of(streams, EXPRESSIVE, None, collapse=False)
+
+
+@given(st.integers(1280, 700 * 16_000))
+def test_units_of_every_recording_fit(samples: int) -> None:
+    pieces = [min(CHUNK, samples - start) for start in range(0, samples, CHUNK)]
+    counts = [sum(map(count, pieces)) for count in (hubert_count, pitch_count, style_count)]
+    streams = streams_of(units(*(np.zeros(count, int) for count in counts)), EXPRESSIVE)
+    found = frames_of(streams, EXPRESSIVE, None, collapse=False)
+    assert {name: len(stream) for name, stream in found.items() if len(stream) != counts[0]} == {}
 
 
 def test_what_is_refused() -> None:
