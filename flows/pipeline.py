@@ -148,6 +148,18 @@ def evaluate_units(
     return run_recipe(load(recipe, sources, overrides), Lake(lake), only=("unit_evaluation",))
 
 
+@flow(name="evaluate_resynthesis", log_prints=False)
+@described
+def evaluate_resynthesis(
+    recipe: RecipeOrName = "units",
+    lake: LakeUri = DEFAULT_LAKE,
+    sources: Sources = [],  # noqa: B006
+    overrides: Overrides = [],  # noqa: B006
+) -> dict[str, Any]:
+    """Audio to units and back, judged on held-out speech; unit models and vocoder are fitted if they are missing."""
+    return run_recipe(load(recipe, sources, overrides), Lake(lake), only=("resynthesis",))
+
+
 def load(recipe: str | Recipe, sources: list[str], overrides: list[str]) -> Recipe:
     """The recipe to run, with `sources` in place of its own. Raises RecipeError or SourceError."""
     from spiritlm_core.audio.config import parse_source

@@ -8,6 +8,7 @@ from typing import Literal
 
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import RecipeError
+from spiritlm_core.evaluate.suite.config import SuiteStageConfig
 from spiritlm_core.lake.plan import load_class
 from spiritlm_core.lm.config import ModelConfig
 from spiritlm_core.recipe import Recipe
@@ -71,6 +72,13 @@ def _hubert(recipe: Recipe) -> Models:
 def _judged(recipe: Recipe) -> Models:
     given = recipe.unit_evaluation.models
     return {**_unit_models(recipe), **{f"candidate.{name}": model for name, model in given.items()}}
+
+
+def _resynthesised(recipe: Recipe) -> Models:
+    given = recipe.resynthesis
+    judges = {"recogniser": given.recogniser, "speaker_encoder": given.speaker_encoder}
+    candidates = {f"candidate.{name}": model for name, model in given.models.items()}
+    return {**_unit_models(recipe), **_voice(recipe), **judges, **candidates}
 
 
 def _asr(recipe: Recipe) -> Models:
@@ -199,6 +207,15 @@ STAGES: tuple[StageSpec, ...] = (
         about="the unit models and the vocoder in one folder",
     ),
     StageSpec(
+        "resynthesis",
+        "artifact",
+        "spiritlm_core.evaluate.resynthesis.stage:ResynthesisStage",
+        config=lambda recipe: recipe.resynthesis.model_copy(update={"models": {}}),  # they are roles
+        models=_resynthesised,
+        on_request=True,
+        about="audio to units and back, judged on held-out speech",
+    ),
+    StageSpec(
         "documents",
         "table",
         "spiritlm_core.tokens.text_stage:DocumentsStage",
@@ -269,6 +286,15 @@ STAGES: tuple[StageSpec, ...] = (
             **_voice(recipe),
         },
         about="Hugging Face folder with model card and lineage",
+    ),
+    StageSpec(
+        "suite",
+        "artifact",
+        "spiritlm_core.evaluate.suite.stage:SuiteStage",
+        config=lambda recipe: recipe.suite or SuiteStageConfig(),
+        models=lambda _: {"model": "published"},
+        wanted=lambda recipe: recipe.suite is not None,
+        about="zero-shot and few-shot tasks on small test sets",
     ),
 )
 

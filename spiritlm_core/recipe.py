@@ -14,6 +14,8 @@ from spiritlm_core.audio.config import AudioConfig, ShardingConfig, SourceConfig
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import RecipeError
 from spiritlm_core.evaluate.config import EvaluateConfig, PublishConfig
+from spiritlm_core.evaluate.resynthesis.config import ResynthesisConfig
+from spiritlm_core.evaluate.suite.config import SuiteStageConfig
 from spiritlm_core.evaluate.units.config import UnitEvaluationConfig
 from spiritlm_core.lm.config import LmCompute, LmConfig, ModelConfig
 from spiritlm_core.tokens.config import TextSource, TokensConfig
@@ -64,7 +66,13 @@ class Recipe(FrozenConfig):
     unit_evaluation: UnitEvaluationConfig = Field(
         UnitEvaluationConfig(), description="Judging the speech units, for `spiritlm evaluate units`."
     )
+    resynthesis: ResynthesisConfig = Field(
+        ResynthesisConfig(), description="Judging the vocoder, for `spiritlm evaluate resynthesis`."
+    )
     publish: PublishConfig = Field(PublishConfig(), description="Model card of the published folder.")
+    suite: SuiteStageConfig | None = Field(
+        None, description="Small test sets, built and measured on the published model; null: none."
+    )
     compute: ComputeConfig = Field(ComputeConfig(), description="Workers, attempts, cluster.")
 
     @model_validator(mode="after")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from spiritlm_core.vocoder.vocoder import Speaker, Vocoder
 
 ROLES = ("hubert", "quantizer", "pitch", "style")
+
+_LAYOUT = 2
+"""Of the folders into which released checkpoints are converted; older ones in the cache are left alone."""
 
 VOCODER = "vocoder"
 """Folder of the vocoder, beside those of the other models."""
@@ -141,6 +144,39 @@ class SpeechTokenizer:
         options = {"expression": expression, "predict_durations": predict_durations}
         return self.vocoder.decode_batch(streams, speaker=speaker, **options)  # type: ignore[arg-type]
 
+    def speak(
+        self, pieces: Iterable[str], speaker: Speaker | None = None, *, expression: int | None = None, seed: int = 0
+    ) -> Iterator[NDArray[np.float32]]:
+        """The waveform of speech tokens that are still coming, in pieces without seams; see :class:`SpeechStream`.
+
+        Args:
+            pieces: speech tokens, one or more at a time, such as those of ``SpiritLM.generate_stream``.
+            speaker: as for :meth:`decode`.
+            expression: as for :meth:`decode`.
+            seed: decides the style where none came before the first HuBERT unit that is spoken.
+
+        Raises:
+            ModelReferenceError: there is no vocoder, or it cannot be loaded.
+            SpiritLMError: a unit, voice or manner that it does not know; or no pitch came at all where it needs one.
+        """
+        from spiritlm_core.vocoder.streaming import SpeechStream
+
+        stream, said, taken = SpeechStream(self.vocoder, speaker, expression), "", 0
+        for piece in pieces:
+            said += piece
+            units = self._streams(said, seed)
+            if units.pitch is None and self.vocoder.config.pitch_units:
+                continue
+            if len(np.asarray(units.hubert)) > taken:
+                waveform = stream.take(_from(units, taken))
+                taken = len(np.asarray(units.hubert))
+                if len(waveform):
+                    yield waveform
+        if said and not taken:
+            self.decode(said, speaker, expression=expression, seed=seed)  # says what is missing
+        if len(waveform := stream.end()):
+            yield waveform
+
     def _streams(self, units: UnitStreams | str, seed: int) -> UnitStreams:
         return self.from_string(units, seed=seed) if isinstance(units, str) else units
 
@@ -224,6 +260,12 @@ class SpeechTokenizer:
         return [cls.from_string(string, duplicate_pitch=duplicate_pitch, seed=seed) for string in strings]
 
 
+def _from(units: UnitStreams, start: int) -> Streams:
+    """The entries from `start` on of streams that have one for each HuBERT unit."""
+    parts = (np.asarray(part)[start:] if part is not None else None for part in (units.pitch, units.style))
+    return Streams(np.asarray(units.hubert)[start:], *parts)
+
+
 def _folder(root: Path, variant: str | None) -> Path:
     """The folder in our layout; released checkpoints are converted into the cache, once per content."""
     if not root.is_dir():
@@ -237,7 +279,7 @@ def _folder(root: Path, variant: str | None) -> Path:
 
     chosen = released.variant(variant)
     name = digest_of(chosen, digests(released.files(chosen)))[:16]
-    return import_checkpoints(root, cache_folder() / "released" / f"{chosen}-{name}", chosen, force=True).folder
+    return import_checkpoints(root, cache_folder() / "released" / f"{chosen}-{name}-{_LAYOUT}", chosen, force=True).folder
 
 
 def _load_vocoder(folder: Path, variant: Variant, device: str) -> Vocoder:

@@ -28,6 +28,8 @@ def deliver(run: Run) -> dict[str, Any]:
         _show(run, evaluation, found)
     if (published := _artifact(run, "published")) is not None:
         found["model"] = put_folder(run.lake, published, f"outputs/{run.recipe.name}/model")
+    if (suite := _artifact(run, "suite")) is not None:
+        found["suite"] = _put(run.lake, suite, f"outputs/{run.recipe.name}/suite.html", "suite.html")
     if (tokenizer := _artifact(run, "speech_tokenizer")) is not None:
         found["speech_tokenizer"] = put_folder(run.lake, tokenizer, f"outputs/{run.recipe.name}/speech_tokenizer")
     if (tokenizer := _artifact(run, "speaking_tokenizer")) is not None:
@@ -35,6 +37,9 @@ def deliver(run: Run) -> dict[str, Any]:
     if (judged := _artifact(run, "unit_evaluation")) is not None:
         found["units"] = _put(run.lake, judged, f"outputs/{run.recipe.name}/units.html", "units.html")
         markdown("units", _read(run.lake, judged, "units.md").decode(), f"Speech units of {run.recipe.name}")
+    if (heard := _artifact(run, "resynthesis")) is not None:
+        found["resynthesis"] = _put(run.lake, heard, f"outputs/{run.recipe.name}/resynthesis.html", "resynthesis.html")
+        markdown("resynthesis", _read(run.lake, heard, "resynthesis.md").decode(), f"Voice of {run.recipe.name}")
     return found
 
 

@@ -30,7 +30,7 @@ from tasks.texts import plan_documents
 LINEAGE = "lineage:"
 """A model role that is given what the run knows about where its inputs come from."""
 
-NOT_IN_LINEAGE = {"compute", "sharding", "sources", "texts", "description", "unit_evaluation"}
+NOT_IN_LINEAGE = {"compute", "sharding", "sources", "texts", "description", "unit_evaluation", "resynthesis", "suite"}
 """Parts of a recipe that do not shape its model."""
 
 

@@ -9,11 +9,16 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli import suite
+from flows.cli import resynthesis, suite
 from flows.cli.options import DEFAULT_LAKE, JsonOption, LakeOption, RecipeArgument, SetOption, SourceOption
 
-app = typer.Typer(help="Judge models, and parts of the pipeline on held-out recordings.", no_args_is_help=True)
+app = typer.Typer(
+    cls=suite.ModelOrCommand,
+    help="Judge models, and parts of the pipeline on held-out recordings. `evaluate MODEL` is `evaluate suite MODEL`.",
+    no_args_is_help=True,
+)
 suite.register(app)
+resynthesis.register(app)
 
 
 @app.command("units")
@@ -46,7 +51,7 @@ def units(
     overrides = [*(set_ or []), *map(_override, model or [])]
     with stdout_for_results() as stream:
         result = _evaluate(recipe, lake, overrides, source or [])
-        folder = _artifact(lake, result)
+        folder = artifact_folder(lake, result, "unit_evaluation")
         report = json.loads((folder / "units.json").read_text(encoding="utf-8"))
         if out is not None:
             _copy(folder, out)
@@ -90,15 +95,15 @@ def _evaluate(recipe: str, lake: str, overrides: list[str], sources: list[str]) 
     return result
 
 
-def _artifact(lake: str, result: dict[str, Any]) -> Path:
-    """The evaluation's files on this machine."""
+def artifact_folder(lake: str, result: dict[str, Any], stage: str) -> Path:
+    """The files of `stage` in the result of a flow, on this machine. Raises LakeError."""
     from spiritlm_core.errors import LakeError
     from spiritlm_core.lake.lake import Lake
 
-    opened, key = Lake(lake), result["stages"]["unit_evaluation"]["fingerprint"]
-    artifact = opened.read_artifact("unit_evaluation", key)
+    opened, key = Lake(lake), result["stages"][stage]["fingerprint"]
+    artifact = opened.read_artifact(stage, key)
     if artifact is None:
-        raise LakeError(f"{opened.uri} has no evaluation {key[:12]} any more; run again")
+        raise LakeError(f"{opened.uri} has no {stage} {key[:12]} any more; run again")
     return opened.artifact_folder(artifact)
 
 

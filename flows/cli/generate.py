@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperCommand
 
 from flows.cli.options import JsonOption, VariantOption
+from flows.cli.shots import is_file, read_shots
 
 if TYPE_CHECKING:
     from spiritlm_core.lm.content import Answer, Content
@@ -92,7 +93,7 @@ def generate(
     inputs = [_part(part) for part in parts or ()]
     if prompt is not None and (inputs or shots):
         raise SpiritLMError("--prompt is a whole prompt: give it, or parts and --shots, but not both")
-    solved = _shots(shots, output) if shots else []
+    solved = read_shots(shots, output) if shots else []
     spirit = SpiritLM.from_pretrained(model, device, dtype, variant, speech_tokenizer)
     if out:
         spirit.speech_tokenizer.vocoder.voice(speaker)  # what cannot speak says so before it thinks
@@ -158,7 +159,7 @@ def _part(part: str) -> Content:
         return _guess(sys.stdin.buffer.read())
     if _TOKENS.fullmatch(part):
         return Speech(tokens=part)
-    if _is_file(part):
+    if is_file(part):
         return Speech(audio=Path(part))
     if _RECORDING.fullmatch(Path(part).suffix):
         raise SpiritLMError(f"{part}: no such file (say --text if it is text)")
@@ -170,7 +171,7 @@ def _explicit(kind: str, value: str) -> Content:
     from spiritlm_core.lm.content import Speech, Text
 
     if kind == "audio":
-        if value != "-" and not _is_file(value):
+        if value != "-" and not is_file(value):
             raise SpiritLMError(f"--audio {value}: no such file")
         return Speech(audio=sys.stdin.buffer.read() if value == "-" else Path(value))
     string = _decoded(sys.stdin.buffer.read()) if value == "-" else value
@@ -195,52 +196,3 @@ def _decoded(data: bytes) -> str | None:
         return None if b"\0" in data else data.decode("utf-8")
     except UnicodeDecodeError:
         return None
-
-
-def _is_file(name: str) -> bool:
-    try:
-        return Path(name).is_file()
-    except (OSError, ValueError):  # a long text is no file name
-        return False
-
-
-def _shots(path: Path, output: str) -> list[tuple[Any, Any]]:
-    """Pairs of question and answer; a recording's path is relative to the file of the shots."""
-    from spiritlm_core.errors import SpiritLMError
-    from spiritlm_core.lm.content import Text
-
-    if output.lower() not in ("text", "speech"):
-        raise SpiritLMError("--shots needs --output text or --output speech, which says what they answer")
-    pairs: list[tuple[Any, Any]] = []
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpiritLMError(f"--shots {path}: cannot be read: {error}") from error
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        spoken, written = _shot(line, path.parent, f"{path}:{number}")
-        pairs.append((spoken, Text(written)) if output.lower() == "text" else (Text(written), spoken))
-    return pairs
-
-
-def _shot(line: str, folder: Path, where: str) -> tuple[Any, str]:
-    from spiritlm_core.errors import SpiritLMError
-    from spiritlm_core.lm.content import Speech
-
-    try:
-        shot = json.loads(line)
-    except ValueError:
-        shot = None
-    if not _is_shot(shot):
-        raise SpiritLMError(f'{where}: a shot is {{"audio": FILE, "text": …}} or {{"speech": TOKENS, "text": …}}')
-    if "speech" in shot:
-        return Speech(tokens=shot["speech"]), shot["text"]
-    if not _is_file(str(folder / shot["audio"])):
-        raise SpiritLMError(f"{where}: there is no file {folder / shot['audio']}")
-    return Speech(audio=folder / shot["audio"]), shot["text"]
-
-
-def _is_shot(shot: Any) -> bool:
-    named = isinstance(shot, dict) and set(shot) in ({"text", "audio"}, {"text", "speech"})
-    return named and all(isinstance(value, str) for value in shot.values())

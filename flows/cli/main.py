@@ -60,8 +60,11 @@ def _register() -> None:
         recipes,
         resynthesize,
         run,
+        say,
+        serve,
         status,
         tokenize,
+        transcribe,
         ui,
     )
 
@@ -73,6 +76,9 @@ def _register() -> None:
     tokenize.register(app)
     resynthesize.register(app)
     generate.register(app)
+    transcribe.register(app)
+    say.register(app)
+    serve.register(app)
     finetune.register(app)
     fewshot.register(app)
     app.add_typer(corpus.app, name="corpus")

@@ -1,4 +1,4 @@
-"""``spiritlm evaluate suite`` and ``build-suite``: zero-shot tasks on models."""
+"""``spiritlm evaluate suite`` and ``build-suite``: models measured on test sets."""
 
 from __future__ import annotations
 
@@ -8,12 +8,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from flows.cli.options import VariantOption
 
 if TYPE_CHECKING:
-    from spiritlm_core.evaluate.suite.pairs import Task
+    from spiritlm_core.evaluate.suite.task import SuiteTask
     from spiritlm_core.lm.spirit import SpiritLM
+
+
+class ModelOrCommand(TyperGroup):
+    """``evaluate MODEL… --suite FOLDER`` is short for ``evaluate suite MODEL… --suite FOLDER``."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """As ever, but for the folder of a model in the place of a command."""
+        folder = bool(args) and args[0] not in self.commands and Path(args[0]).is_dir()
+        return super().resolve_command(ctx, ["suite", *args] if folder else args)
 
 
 def register(app: typer.Typer) -> None:
@@ -31,8 +41,25 @@ def suite(
         Path | None, typer.Option("--suite", metavar="FOLDER", help="A folder of tasks, each named after its folder.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Most items of a task, drawn by the seed.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the items drawn and of the intervals.")] = 0,
-    batch: Annotated[int, typer.Option(min=1, help="Sides in one forward pass.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="Of items, solved examples, continuations and intervals.")] = 0,
+    shots: Annotated[int, typer.Option(min=0, help="Solved examples of few-shot tasks.")] = 5,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer or continuation.")] = 200,
+    recogniser: Annotated[
+        str | None,
+        typer.Option(metavar="REF", help="faster-whisper model, hf://… or a folder, that writes down spoken answers."),
+    ] = None,
+    text_judge: Annotated[
+        str | None, typer.Option(metavar="REF", help="Text classifier of styles, instead of one fitted on the set.")
+    ] = None,
+    speech_judge: Annotated[
+        str | None, typer.Option(metavar="REF", help="Audio classifier of styles; needs a vocoder.")
+    ] = None,
+    lm_eval: Annotated[
+        str | None, typer.Option("--lm-eval", metavar="TASK,…", help="Text tasks of lm-eval, e.g. mmlu,arc_easy.")
+    ] = None,
+    lm_eval_limit: Annotated[int | None, typer.Option(min=1, help="Most questions of each of them.")] = None,
+    lm_eval_shots: Annotated[int | None, typer.Option(min=0, help="Solved examples; else as each task says.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Sequences in one forward pass.")] = 8,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Put suite.json and suite.html here.")] = None,
     speech_tokenizer: Annotated[
         Path | None, typer.Option(metavar="DIR", help="For all models, instead of the one beside each.")
@@ -42,20 +69,34 @@ def suite(
     dtype: Annotated[str | None, typer.Option(help="Of the weights, such as bfloat16.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
 ) -> None:
-    """Ask models which side of a pair is more likely: sWUGGY, sBLIMP, SALMon, StoryCloze and tasks of your own.
+    """Measure models on test sets, each a subfolder of --suite with a known layout.
 
-    Tasks with text and speech are asked in both; stories also across, T→S and S→T. Chance is 50 % everywhere.
+    Which side of a pair is more likely (sWUGGY, sBLIMP, SALMon, StoryCloze), which label, few-shot recognition and
+    synthesis, style preservation, multiple choice, and text tasks of lm-eval; chance and trivial answers beside each.
     """
     from flows.cli.run import stdout_for_results
     from spiritlm_core.evaluate.suite.run import SuiteConfig, run_suite
     from spiritlm_core.evaluate.suite.table import page, plain
 
-    tasks = _tasks(task or [], folder)
+    names = tuple(filter(None, (name.strip() for name in (lm_eval or "").split(","))))
+    tasks = _tasks(task or [], folder, optional=bool(names))
+    config = SuiteConfig(
+        limit=limit,
+        seed=seed,
+        shots=shots,
+        max_new_tokens=max_new_tokens,
+        recogniser=_reference(recogniser),
+        text_judge=_reference(text_judge),
+        speech_judge=_reference(speech_judge),
+        lm_eval=names,
+        lm_eval_limit=lm_eval_limit,
+        lm_eval_shots=lm_eval_shots,
+    )
     with stdout_for_results() as stream:
         report = run_suite(
             _loaders(models, device, dtype, variant, speech_tokenizer),
             tasks,
-            SuiteConfig(limit=limit, seed=seed),
+            config,
             batch_size=batch,
             tell=lambda message: typer.echo(message, err=True),
         )
@@ -67,7 +108,7 @@ def suite(
         print(text if as_json else plain(report), file=stream)
 
 
-def _tasks(named: list[str], folder: Path | None) -> list[Task]:
+def _tasks(named: list[str], folder: Path | None, *, optional: bool) -> list[SuiteTask]:
     from spiritlm_core.errors import SpiritLMError
     from spiritlm_core.evaluate.suite.layouts import read_suite, read_task
 
@@ -77,9 +118,20 @@ def _tasks(named: list[str], folder: Path | None) -> list[Task]:
         if not name or not where:
             raise SpiritLMError(f"--task {given!r}: write NAME=FOLDER, for example --task sblimp=syntactic/")
         tasks += read_task(name, Path(where))
-    if not tasks:
+    if not tasks and not optional:
         raise SpiritLMError("name at least one task: --task NAME=FOLDER or --suite FOLDER (see evaluate build-suite)")
     return tasks
+
+
+def _reference(given: str | None) -> str | None:
+    """A folder as a reference; references as they are. Raises ModelReferenceError if nothing is there."""
+    from spiritlm_core.models.reference import resolve
+
+    if given is None:
+        return None
+    reference = given if "://" in given else Path(given).absolute().as_uri()
+    resolve(reference)  # now, and not after an hour of other tasks
+    return reference
 
 
 def _loaders(
@@ -106,17 +158,25 @@ def _loaders(
 def build_suite(
     out: Annotated[Path, typer.Option(metavar="DIR", help="A new folder.")],
     voice: Annotated[
-        list[str] | None, typer.Option(metavar="VOICE", help="Of espeak-ng; en-us and en-us+f3. May be repeated.")
+        list[str] | None,
+        typer.Option(metavar="VOICE", help="Of eSpeak NG; en-us and en-us+f3. May be repeated."),
     ] = None,
+    kind: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME", help="Only this set. May be repeated.")
+    ] = None,
+    items: Annotated[int | None, typer.Option(min=2, help="Most items of each set, or of each of its parts.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the items drawn.")] = 0,
     text_only: Annotated[bool, typer.Option("--text-only", help="Without recordings.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Make small open test sets for `spiritlm evaluate suite --suite DIR`, spoken by espeak-ng.
+    """Make small open test sets for `spiritlm evaluate suite --suite DIR`, spoken by eSpeak NG.
 
-    Prints a line for each: its name, a tab, and the number of its pairs.
+    Prints a line for each: its name, a tab, and how many pairs, labelled texts, utterances or questions it has.
     """
-    from spiritlm_core.evaluate.suite import build
+    from spiritlm_core.evaluate.suite import build, config
+    from spiritlm_core.evaluate.suite.espeak import Espeak
 
-    speak = None if text_only else build.Espeak()
-    found = build.build_suite(out, speak, voice or build.VOICES)
+    with Espeak() as espeak:
+        speak = None if text_only else espeak
+        found = build.build_suite(out, speak, voice or config.VOICES, kind or config.KINDS, items, seed)
     typer.echo(json.dumps(found) if as_json else "\n".join(f"{name}\t{count}" for name, count in found.items()))

@@ -21,6 +21,8 @@ def print_summary(result: dict[str, Any], out: TextIO) -> None:
             console.print(line, markup=False, soft_wrap=True)
     if "report" in result:
         console.print(f"report:          {result['report']}", soft_wrap=True)
+    if "suite" in result:
+        console.print(f"suite:           {result['suite']}", soft_wrap=True)
     if "speech_tokenizer" in result:
         console.print(f"speech tokenizer: {result['speech_tokenizer']}", soft_wrap=True)
     if "model" in result:

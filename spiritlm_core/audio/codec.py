@@ -34,6 +34,15 @@ def encode_flac(waveform: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
+def encode_wav(waveform: np.ndarray) -> bytes:
+    """Encode float32[T] in [-1, 1] (or int16[T]) at 16 kHz as a 16-bit mono WAV file."""
+    import soundfile
+
+    buffer = io.BytesIO()
+    soundfile.write(buffer, to_int16(waveform), SAMPLE_RATE, format="WAV", subtype="PCM_16")
+    return buffer.getvalue()
+
+
 def decode_flac(data: bytes) -> np.ndarray:
     """Decode what `encode_flac` wrote: float32[T] in [-1, 1], 16 kHz."""
     import soundfile
@@ -57,22 +66,26 @@ def to_float32(waveform: np.ndarray) -> np.ndarray:
     return waveform.astype(np.float32) / np.float32(32768.0)
 
 
-def read_waveform(data: bytes, name: str) -> tuple[np.ndarray, int]:
+def read_waveform(data: bytes, name: str, most_seconds: float | None = None) -> tuple[np.ndarray, int]:
     """Decode a whole file of any format.
 
     Args:
         data: the file's bytes.
         name: its name; ``.g722`` has no header and is known by its extension alone.
+        most_seconds: a longer one is refused as soon as that is known: a small file may hold many hours.
 
     Returns:
         float32[channels, T] and the file's own sampling rate in hertz.
 
     Raises:
-        Rejection: not audio, damaged, or cut short.
+        Rejection: not audio, damaged, cut short, or longer than `most_seconds`.
     """
-    pieces, rate = [], 0
-    for piece, rate in _decode(io.BytesIO(data), name):  # noqa: B007 - the last rate is the result
+    pieces, rate, count = [], 0, 0
+    for piece, rate in _decode(io.BytesIO(data), name):
         pieces.append(piece)
+        count += piece.shape[1]
+        if most_seconds is not None and count > most_seconds * rate:
+            raise Rejection(f"longer than {most_seconds:g} s")
     return np.concatenate(pieces, axis=1), rate
 
 

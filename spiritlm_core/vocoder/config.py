@@ -161,6 +161,11 @@ class VocoderConfig(FrozenConfig):
         """Frames before and after a frame that reach its samples."""
         return self.generator.context
 
+    @property
+    def duration_context(self) -> int:
+        """Units before and after a unit that its duration depends on."""
+        return 2 * (self.duration_kernel // 2)
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if not self.duration_kernel % 2:

@@ -173,12 +173,24 @@ class Vocoder:
         return frames_of(streams, self.config, self.durations if predict else None, collapse=collapse)
 
     def _pieces(self, frames: Streams, fixed: dict[str, int], chunk: int) -> Iterator[Waveform]:
-        (before, after), count = self.config.context, len(frames["units"])
+        count = len(frames["units"])
         for start in range(0, count, chunk):
-            first, end = max(0, start - before), min(start + chunk, count)
-            seen = {name: stream[first : end + after] for name, stream in frames.items()}
-            (waveform,) = self._together([seen], fixed)
-            yield waveform[(start - first) * FRAME : (end - first) * FRAME]
+            yield self.between(frames, fixed, start, min(start + chunk, count))
+
+    def between(self, frames: Streams, fixed: dict[str, int], start: int, end: int) -> Waveform:
+        """The waveform of frames `start` to `end`, float32[640 (end - start)], computed with what reaches into it.
+
+        Args:
+            frames: one entry of each stream per frame.
+            fixed: see :meth:`voice`.
+            start: first frame.
+            end: frame behind the last one.
+        """
+        before, after = self.config.context
+        first = max(0, start - before)
+        seen = {name: stream[first : end + after] for name, stream in frames.items()}
+        (waveform,) = self._together([seen], fixed)
+        return waveform[(start - first) * FRAME : (end - first) * FRAME]
 
     @torch.inference_mode()
     def _together(self, items: Sequence[Streams], fixed: dict[str, int]) -> list[Waveform]:

@@ -24,6 +24,7 @@ DEPLOYMENTS = {
     "fit_units/units",
     "fit_vocoder/vocoder",
     "evaluate_units/judge-units",
+    "evaluate_resynthesis/judge-vocoder",
     "train/train",
     "finetune/finetune",
     "evaluate/evaluate",

@@ -1,4 +1,4 @@
-"""Small open test sets, made of templates and spoken by espeak-ng: the suite without gated data.
+"""Small open test sets, made of templates and spoken by eSpeak NG: the suite without gated data.
 
 They show that the suite runs and what a model has learnt roughly; they are no benchmark that others report.
 """
@@ -6,124 +6,165 @@ They show that the suite runs and what a model has learnt roughly; they are no b
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from spiritlm_core.errors import SpiritLMError
+from spiritlm_core.evaluate.suite import material
+from spiritlm_core.evaluate.suite.choices import CHOICES
+from spiritlm_core.evaluate.suite.config import KINDS, PAIRS, VOICES
+from spiritlm_core.evaluate.suite.espeak import Voice
+from spiritlm_core.evaluate.suite.labelled import PROMPTS
 from spiritlm_core.evaluate.suite.manifest import MANIFEST
+from spiritlm_core.evaluate.suite.material import Said, Written
+from spiritlm_core.tokens.counter import key_of
 
-VOICES = ("en-us", "en-us+f3")
-_MATERIAL = Path(__file__).parents[1] / "templates" / "suite.yaml"
-Speak = Callable[[str, str, Path], None]
+_SPEAKER = 1001  # the first of the transcribed voices: LibriSpeech numbers its speakers
+_T = TypeVar("_T")
+Speak = Callable[[str, Voice, Path], None]
 """Writes a text in a voice to a WAV file."""
 
 
-@dataclass(frozen=True)
-class Written:
-    """A pair in words, with the prefix of both sides, if any; pairs of one `item` say nearly the same."""
-
-    item: str
-    kind: str
-    good: str
-    bad: str
-    prefix: str | None = None
-    key: str = ""
-
-
-def build_suite(out: Path, speak: Speak | None, voices: Sequence[str] = VOICES) -> dict[str, int]:
-    """Write the sets ``words``, ``grammar``, ``stories`` and ``topic-stories``, each in the layout ``pairs.jsonl``.
+def build_suite(
+    out: Path,
+    speak: Speak | None,
+    voices: Sequence[str] = VOICES,
+    kinds: Sequence[str] = KINDS,
+    items: int | None = None,
+    seed: int = 0,
+) -> dict[str, int]:
+    """Write small test sets, each into a folder of its name.
 
     The same files come out every time, as far as `speak` gives the same sound for the same text.
 
     Args:
         out: a folder that does not exist, or is empty.
-        speak: what speaks; None writes text alone.
-        voices: every pair is spoken in each of them.
+        speak: what speaks; None writes text alone, and no ``transcripts``.
+        voices: every pair is spoken in each of them; in the other sets they take turns.
+        kinds: of :data:`KINDS`.
+        items: at most so many of each set, or of each of its parts, drawn by the seed; None: all there are.
+        seed: of what is drawn.
 
     Returns:
-        Name of each set → how many pairs it has in words.
+        Name of each set → how many pairs, labelled texts, utterances or questions it has in words.
 
     Raises:
-        SpiritLMError: `out` holds something, or a text cannot be spoken.
+        SpiritLMError: `out` holds something, there is no such kind or voice, or a text cannot be spoken.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SpiritLMError(f"{out} is not empty: name a new folder with --out")
-    found = sets()
-    for name, pairs in found.items():
-        folder = out / name
-        folder.mkdir(parents=True)
-        rows = list(_rows(pairs, folder, speak, voices))
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        (folder / MANIFEST).write_text(text, encoding="utf-8")
-    return {name: len(pairs) for name, pairs in found.items()}
+    if unknown := [kind for kind in kinds if kind not in KINDS]:
+        raise SpiritLMError(f"there is no set {unknown[0]!r}; there are {', '.join(KINDS)}")
+    if not voices:
+        raise SpiritLMError("name at least one voice")
+    builder = _Builder(out, speak, voices, items, seed)
+    return {kind: builder.build(kind) for kind in KINDS if kind in kinds and (speak or kind != "transcripts")}
 
 
 def sets() -> dict[str, list[Written]]:
-    """The test sets in words."""
-    import yaml
-
-    material = yaml.safe_load(_MATERIAL.read_text(encoding="utf-8"))
-    words = [Written(good, "", good, bad) for good, bad in map(str.split, material["words"])]
-    plots = material["stories"]["plots"]
-    named = list(enumerate(material["stories"]["names"]))
-    return {
-        "words": words,
-        "grammar": [Written(f"{i:03d}", *pair) for i, pair in enumerate(_grammar(material["grammar"]))],
-        "stories": [_story(plots, p, n, name, None) for n, name in named for p in range(len(plots))],
-        "topic-stories": [_story(plots, p, n, name, n + 1) for n, name in named for p in range(len(plots))],
-    }
+    """The sets made of pairs, in words."""
+    return material.pair_sets()
 
 
-def _grammar(material: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Kind, good and bad sentence. Each form is as often right as wrong, so that no word gives the answer away."""
-    verbs = [verb.split() for verb in material["verbs"]]
-    for n, forms in enumerate(noun.split() for noun in material["nouns"]):
-        adjective = material["adjectives"][n % len(material["adjectives"])]
-        for number, noun in enumerate(forms):
-            for v, verb in enumerate(verbs):
-                tail = material["tails"][(n + v) % len(material["tails"])]
-                good, bad = (f"The {noun} {verb[i]} {tail}." for i in (number, 1 - number))
-                yield "subject and verb", good, bad
-            be, this = ("is", "are"), ("this", "these")
-            good, bad = (f"The {noun} {be[i]} {adjective}." for i in (number, 1 - number))
-            yield "forms of be", good, bad
-            good, bad = (f"I have seen {this[i]} {noun} before." for i in (number, 1 - number))
-            yield "this and these", good, bad
-    for line in material["reflexives"]:
-        noun, right, wrong = line.split()
-        yield "reflexives", f"The {noun} hurt {right}.", f"The {noun} hurt {wrong}."
+class _Builder:
+    def __init__(self, out: Path, speak: Speak | None, voices: Sequence[str], items: int | None, seed: int) -> None:
+        self._out, self._speak, self._voices, self._items, self._seed = out, speak, voices, items, seed
 
+    def build(self, kind: str) -> int:
+        """Write one set; returns its size."""
+        folder = self._out / kind
+        folder.mkdir(parents=True)
+        if kind in PAIRS:
+            return self._pairs(folder, material.pair_sets()[kind])
+        if kind == "transcripts":
+            return self._transcripts(folder)
+        if kind == "choices":
+            asked = self._drawn(kind, material.questions(), lambda one: one.key)
+            _write(folder / CHOICES, (one.to_dict() for one in asked))
+            return len(asked)
+        return self._labelled(kind, folder, material.intents() if kind == "intents" else material.sentiments())
 
-def _story(plots: Sequence[Sequence[str]], plot: int, number: int, name: str, away: int | None) -> Written:
-    """A story with its ending; the wrong one is its own, or that of the plot so many places `away`."""
-    *sentences, right, wrong = (sentence.replace("NAME", name) for sentence in plots[plot])
-    if away is not None:
-        wrong = plots[(plot + away) % len(plots)][4].replace("NAME", name)
-    return Written(f"{plot:02d}", "", right, wrong, " ".join(sentences), f"{plot:02d}-{number}")
+    def _drawn(self, name: str, rows: Sequence[_T], key: Callable[[_T], str]) -> list[_T]:
+        """The rows of at most `items` keys."""
+        keys = sorted({key(row) for row in rows}, key=lambda one: key_of(self._seed, name, one))[: self._items]
+        return [row for row in rows if key(row) in keys]
 
+    def _pairs(self, folder: Path, pairs: Sequence[Written]) -> int:
+        chosen = self._drawn(folder.name, pairs, lambda pair: pair.item)
+        _write(folder / MANIFEST, self._pair_rows(folder, chosen))
+        return len(chosen)
 
-def _rows(
-    pairs: Sequence[Written], folder: Path, speak: Speak | None, voices: Sequence[str]
-) -> Iterator[dict[str, Any]]:
-    spoken = _Spoken(folder, speak)
-    for pair in pairs:
-        for number, voice in enumerate(voices if speak else voices[:1]):
-            sides = {"good": pair.good, "bad": pair.bad, "prefix": pair.prefix}
-            forms = {field: spoken.side(text, voice) for field, text in sides.items() if text is not None}
-            yield {"id": f"{pair.key or pair.item}/{number}", "item": pair.item, "kind": pair.kind, **forms}
+    def _pair_rows(self, folder: Path, pairs: Sequence[Written]) -> Iterator[dict[str, Any]]:
+        spoken = _Spoken(folder, self._speak)
+        for pair in pairs:
+            for number, voice in enumerate(self._voices if self._speak else self._voices[:1]):
+                sides = {"good": pair.good, "bad": pair.bad, "prefix": pair.prefix}
+                forms = {field: spoken.side(text, Voice(voice)) for field, text in sides.items() if text is not None}
+                yield {"id": f"{pair.key or pair.item}/{number}", "item": pair.item, "kind": pair.kind, **forms}
+
+    def _labelled(self, kind: str, folder: Path, rows: Sequence[Said]) -> int:
+        """Classification as ``train.jsonl`` and ``test.jsonl``, styles as ``prompts.jsonl``."""
+        spoken, chosen = _Spoken(folder, self._speak), self._of_each_label(kind, rows)
+        lines = [
+            {"split": row.split, "label": row.label, **spoken.side(row.text, row.voice(self._turn(n)))}
+            for n, row in enumerate(chosen)
+        ]
+        if kind == "styles":
+            _write(folder / PROMPTS, lines)
+        else:
+            for part in ("train", "test"):
+                _write(folder / f"{part}.jsonl", (line for line in lines if line["split"] == part))
+        return len(chosen)
+
+    def _of_each_label(self, kind: str, rows: Sequence[Said]) -> list[Said]:
+        """As many of each label and part as `items` allows; at least one."""
+        if self._items is None:
+            return list(rows)
+        groups: dict[tuple[str, str], list[Said]] = {}
+        for row in sorted(rows, key=lambda one: key_of(self._seed, kind, one.text)):
+            groups.setdefault((row.split, row.label), []).append(row)
+        most = max(1, self._items // len({label for _, label in groups}))
+        kept = {row.text for group in groups.values() for row in group[:most]}
+        return [row for row in rows if row.text in kept]
+
+    def _turn(self, number: int) -> str:
+        return self._voices[number % len(self._voices)]
+
+    def _transcripts(self, folder: Path) -> int:
+        """LibriSpeech's layout: ``SPEAKER/CHAPTER/SPEAKER-CHAPTER-NUMBER.flac`` and ``….trans.txt``."""
+        chapters = list(enumerate(material.transcripts()))
+        told = [(chapter, text) for chapter, texts in chapters for text in texts]
+        chosen = self._drawn(folder.name, told, lambda one: one[1])
+        for chapter in dict.fromkeys(chapter for chapter, _ in chosen):
+            self._chapter(folder, chapter, [text for other, text in chosen if other == chapter])
+        return len(chosen)
+
+    def _chapter(self, folder: Path, chapter: int, texts: Sequence[str]) -> None:
+        from spiritlm_core.audio.codec import encode_flac
+        from spiritlm_core.audio.waveform import as_waveform
+
+        speaker = str(_SPEAKER + chapter % len(self._voices))
+        place, lines = folder / speaker / f"{chapter:03d}", []
+        place.mkdir(parents=True)
+        for number, text in enumerate(texts):
+            key = f"{speaker}-{chapter:03d}-{number:04d}"
+            raw = place / f"{key}.wav"
+            assert self._speak is not None  # noqa: S101 - there is no such set without a voice
+            self._speak(text, Voice(self._turn(chapter)), raw)
+            raw.with_suffix(".flac").write_bytes(encode_flac(as_waveform(raw)))
+            raw.unlink()
+            lines.append(f"{key} {''.join(c for c in text.upper() if c.isalnum() or c in ' ' + chr(39))}\n")
+        (place / f"{speaker}-{chapter:03d}.trans.txt").write_text("".join(lines), encoding="utf-8")
 
 
 class _Spoken:
     """The sound files of a set: one for each text and voice, numbered in order."""
 
     def __init__(self, folder: Path, speak: Speak | None) -> None:
-        self._folder, self._speak, self._known = folder, speak, dict[tuple[str, str], str]()
+        self._folder, self._speak, self._known = folder, speak, dict[tuple[str, Voice], str]()
 
-    def side(self, text: str, voice: str) -> dict[str, str]:
+    def side(self, text: str, voice: Voice) -> dict[str, str]:
         """A side for the manifest."""
         if self._speak is None:
             return {"text": text}
@@ -135,25 +176,5 @@ class _Spoken:
         return {"text": text, "audio": self._known[text, voice]}
 
 
-class Espeak:
-    """The formant synthesizer espeak-ng, called as a program.
-
-    Raises:
-        SpiritLMError: it is not installed; when called, it cannot speak.
-    """
-
-    def __init__(self, words_per_minute: int = 150) -> None:
-        self._program, self._rate = shutil.which("espeak-ng"), words_per_minute
-        if self._program is None:
-            raise SpiritLMError(
-                "espeak-ng, which speaks the test sets, is not installed: apt-get install espeak-ng (Debian, Ubuntu), "
-                "brew install espeak-ng (macOS), or build them as text alone with --text-only"
-            )
-
-    def __call__(self, text: str, voice: str, path: Path) -> None:
-        """Write `text` to `path` as WAV, 22 050 Hz."""
-        command = [str(self._program), "-v", voice, "-s", str(self._rate), "-w", str(path), "--stdin"]
-        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)  # noqa: S603
-        if done.returncode or not path.exists() or not path.stat().st_size:
-            said = done.stderr.strip() or f"exit status {done.returncode}"
-            raise SpiritLMError(f"espeak-ng cannot say {text!r:.60} in the voice {voice!r}: {said}")
+def _write(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")

@@ -1,39 +1,52 @@
-"""The folders of zero-shot benchmarks, as their authors publish them, and a plain one of our own.
+"""The folders of benchmarks, as their authors publish them, and plain ones of our own.
 
-* ``pairs.jsonl``: our own, see ``docs/evaluation.md``;
+* ``pairs.jsonl``, ``choices.jsonl``, ``train.jsonl`` and ``test.jsonl`` or ``labels.jsonl``, ``prompts.jsonl``: our
+  own, see ``docs/evaluation.md``;
 * ``gold.csv`` beside sound files: sWUGGY and sBLIMP of ZeroSpeech 2021 (arXiv 2104.14700);
 * ``sample_N_….wav``: a part of SALMon (arXiv 2409.07437), or a folder of parts;
 * ``N_correct.wav``, ``N_incorrect.wav``: spoken StoryCloze and Topic StoryCloze (arXiv 2305.13009), also with
   ``N_mutual.wav`` for the story and ``.txt`` files;
-* a table with ``InputSentence1`` …: the StoryCloze test as text (arXiv 1604.01696).
+* a table with ``InputSentence1`` …: the StoryCloze test as text (arXiv 1604.01696);
+* ``SPEAKER/CHAPTER/….trans.txt``: LibriSpeech;
+* ``testing_list.txt``: Speech Commands (arXiv 1804.03209); ``data/test_data.csv``: Fluent Speech Commands (1904.03670).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from spiritlm_core.errors import SourceError
 from spiritlm_core.evaluate.suite import official
+from spiritlm_core.evaluate.suite.choices import CHOICES, read_choices
+from spiritlm_core.evaluate.suite.labelled import read_fluent, read_labelled, read_speech_commands
 from spiritlm_core.evaluate.suite.manifest import MANIFEST, read_manifest
-from spiritlm_core.evaluate.suite.pairs import Task
+from spiritlm_core.evaluate.suite.task import SuiteTask
+from spiritlm_core.evaluate.suite.transcripts import read_librispeech
 
 _NAMES = {"lexical": "swuggy", "syntactic": "sblimp"}
 _KNOWN = (
     f"{MANIFEST}; gold.csv, or dev/gold.csv (ZeroSpeech 2021); sample_*.wav, or folders of them (SALMon); "
-    "*_correct.wav and *_incorrect.wav (spoken StoryCloze); a .csv with InputSentence1 (StoryCloze)"
+    "*_correct.wav and *_incorrect.wav (spoken StoryCloze); a .csv with InputSentence1 (StoryCloze); "
+    "SPEAKER/CHAPTER/*.trans.txt (LibriSpeech); train.jsonl and test.jsonl, labels.jsonl or prompts.jsonl with labels; "
+    f"testing_list.txt (Speech Commands); data/test_data.csv (Fluent Speech Commands); {CHOICES}"
 )
-Reader = Callable[[str, Path], list[Task]]
+Reader = Callable[[str, Path], Sequence[SuiteTask]]
 _READERS: tuple[Reader, ...] = (
     read_manifest,
     official.read_zerospeech,
     official.read_salmon,
     official.read_spoken_stories,
     official.read_story_table,
+    read_choices,
+    read_fluent,
+    read_speech_commands,
+    read_librispeech,
+    read_labelled,
 )
 
 
-def read_task(name: str, folder: Path) -> list[Task]:
+def read_task(name: str, folder: Path) -> list[SuiteTask]:
     """The task in `folder`; SALMon has one for each of its parts, ``NAME/PART``.
 
     Raises:
@@ -46,7 +59,7 @@ def read_task(name: str, folder: Path) -> list[Task]:
     return found
 
 
-def read_suite(folder: Path) -> list[Task]:
+def read_suite(folder: Path) -> list[SuiteTask]:
     """The tasks of every subfolder with a known layout, named after it; others are passed over.
 
     ``lexical`` and ``syntactic`` of ZeroSpeech are called ``swuggy`` and ``sblimp``.
@@ -63,5 +76,5 @@ def read_suite(folder: Path) -> list[Task]:
     return found
 
 
-def _known(name: str, folder: Path) -> list[Task]:
-    return next((found for reader in _READERS if (found := reader(name, folder))), [])
+def _known(name: str, folder: Path) -> list[SuiteTask]:
+    return list(next((found for reader in _READERS if (found := reader(name, folder))), []))

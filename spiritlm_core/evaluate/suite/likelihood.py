@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spiritlm_core.errors import Rejection, SpiritLMError
-from spiritlm_core.evaluate.suite.pairs import Direction, Pair, Side, Skipped
+from spiritlm_core.evaluate.suite.pairs import Direction, Pair, Side
+from spiritlm_core.evaluate.suite.task import Skipped
 from spiritlm_core.evaluate.suite.units import Recordings
-from spiritlm_core.finetune.example import known_streams
+from spiritlm_core.finetune.example import joined, known_streams
 from spiritlm_core.lm.prompts import Kind
 
 if TYPE_CHECKING:
@@ -80,8 +81,6 @@ def score(
         recordings: the speech tokens of all their sound files.
         batch_size: sides in one forward pass; it changes nothing but rounding.
     """
-    from spiritlm_core.finetune.likelihood import answer_nats
-
     kept, skipped, sides = [], [], list[Judged]()
     for pair in pairs:
         try:
@@ -90,37 +89,60 @@ def score(
         except (Rejection, SpiritLMError) as problem:
             del sides[2 * len(kept) :]
             skipped.append(Skipped(pair.key, str(problem)))
-    distinct = list(dict.fromkeys(sides))  # equal sides are equally likely to the last bit
-    asked = [(side.prompt, side.answer) for side in distinct]
-    nats = answer_nats(spirit.model, spirit.vocabulary, asked, batch_size)
-    known = dict(zip(distinct, nats.tolist(), strict=True))
-    sums = np.array([-known[side] for side in sides], np.float64).reshape(-1, 2)
+    sums = log_likelihoods(spirit, sides, batch_size).reshape(-1, 2)
     tokens = np.array([len(side.answer) for side in sides], np.int64).reshape(-1, 2)
     return Scores(tuple(kept), sums, tokens, tuple(skipped))
+
+
+def log_likelihoods(spirit: SpiritLM, asked: Sequence[Judged], batch_size: int = 8) -> np.ndarray:
+    """Of each answer given its prompt, in nats, summed over its tokens: float64[len(asked)]."""
+    from spiritlm_core.finetune.likelihood import answer_nats
+
+    distinct = list(dict.fromkeys(asked))  # equal ones are equally likely to the last bit
+    pairs = [(one.prompt, one.answer) for one in distinct]
+    nats = answer_nats(spirit.model, spirit.vocabulary, pairs, batch_size)
+    known = dict(zip(distinct, nats.tolist(), strict=True))
+    return np.array([-known[one] for one in asked], np.float64)
+
+
+def judged(spirit: SpiritLM, parts: Sequence[tuple[Kind, str]], kind: Kind, answer: str) -> Judged:
+    """What is judged of an answer behind `parts`: its tokens, but for the marker in front of it.
+
+    Text behind text is tokenized together with it, separated by a space, and judged from the first token that differs
+    from those of the parts alone.
+
+    Args:
+        spirit: the model.
+        parts: texts and speech tokens.
+        kind: the modality of the answer.
+        answer: text, or speech tokens.
+
+    Raises:
+        Rejection: longer than the context, or no tokens to judge.
+        SpiritLMError: a speech token is not of this model.
+    """
+    given = spirit.layout.prompt(joined(parts), kind)
+    whole = spirit.layout.prompt(joined([*parts, (kind, answer)]), "any")
+    return _checked(whole, _common(whole, given), int(spirit.model.config.max_position_embeddings))
 
 
 def _sequence(spirit: SpiritLM, pair: Pair, side: Side, direction: Direction, recordings: Recordings) -> Judged:
     layout = spirit.layout
     parts: list[tuple[Kind, str]] = []
     if pair.prefix is not None:
-        parts.append((direction.prefix, _content(layout, pair.prefix, direction.prefix, recordings)))
+        parts.append((direction.prefix, content_of(layout, pair.prefix, direction.prefix, recordings)))
     elif direction.crosses:
         raise Rejection("nothing stands in front of the sides")
-    content = _content(layout, side, direction.sides, recordings)
-    context = layout.prompt(parts, direction.sides)
-    if parts and direction.sides == direction.prefix == "text":
-        whole = layout.prompt([("text", f"{parts[0][1]} {content}")], "any")
-    else:
-        whole = layout.prompt([*parts, (direction.sides, content)], "any")
-    return _checked(whole, _common(whole, context), int(spirit.model.config.max_position_embeddings))
+    content = content_of(layout, side, direction.sides, recordings)
+    return judged(spirit, parts, direction.sides, content)
 
 
-def _checked(ids: Sequence[int], judged: int, context: int) -> Judged:
+def _checked(ids: Sequence[int], given: int, context: int) -> Judged:
     if len(ids) > context:
         raise Rejection(f"{len(ids)} tokens, but the context of the model holds {context}")
-    if judged == len(ids):
+    if given == len(ids):
         raise Rejection("a side has no tokens")
-    return Judged(tuple(ids[:judged]), tuple(ids[judged:]))
+    return Judged(tuple(ids[:given]), tuple(ids[given:]))
 
 
 def _common(one: Sequence[int], other: Sequence[int]) -> int:
@@ -128,7 +150,8 @@ def _common(one: Sequence[int], other: Sequence[int]) -> int:
     return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
-def _content(layout: PromptFormat, side: Side, kind: Kind, recordings: Recordings) -> str:
+def content_of(layout: PromptFormat, side: Side, kind: Kind, recordings: Recordings) -> str:
+    """Text, or the speech tokens that the model has. Raises Rejection if there is no such form."""
     if not side.has(kind):
         raise Rejection(f"there is no {'text' if kind == 'text' else 'recording'} of it")
     if kind == "text":

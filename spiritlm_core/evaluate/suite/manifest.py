@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from spiritlm_core.errors import Rejection, SourceError
-from spiritlm_core.evaluate.suite.pairs import Pair, Side, Skipped, Task
+from spiritlm_core.evaluate.suite.pairs import Pair, Side, Task
+from spiritlm_core.evaluate.suite.task import Skipped
 
 MANIFEST = "pairs.jsonl"
 _FORMS = {"text", "audio"}

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from spiritlm_core.errors import SourceError
-from spiritlm_core.evaluate.suite.pairs import Pair, Side, Skipped, Task
+from spiritlm_core.evaluate.suite.pairs import Pair, Side, Task
+from spiritlm_core.evaluate.suite.task import Skipped
 
 Row = Mapping[str, str]
 _SENTENCES = tuple(f"InputSentence{number}" for number in range(1, 5))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from spiritlm_core.evaluate.suite.task import Bench, Skipped
 from spiritlm_core.lm.prompts import Kind
 from spiritlm_core.tokens.counter import key_of
 
@@ -84,20 +86,8 @@ DIRECTIONS = (
 
 
 @dataclass(frozen=True)
-class Skipped:
-    """A pair that cannot be scored, and why."""
-
-    key: str
-    reason: str
-
-    def to_dict(self) -> dict[str, str]:
-        """JSON-able."""
-        return {"pair": self.key, "reason": self.reason}
-
-
-@dataclass(frozen=True)
 class Task:
-    """The pairs of a task.
+    """A task made of pairs, see :class:`spiritlm_core.evaluate.suite.task.SuiteTask`.
 
     Attributes:
         name: as the user calls it.
@@ -124,8 +114,18 @@ class Task:
         kept = set(items[:limit])
         return replace(self, pairs=tuple(pair for pair in self.pairs if pair.item in kept))
 
+    @property
+    def entries(self) -> int:
+        """How many pairs it has."""
+        return len(self.pairs)
 
-def recordings(tasks: Iterable[Task]) -> list[Path]:
-    """Every sound file of the tasks, once."""
-    sides = (side for task in tasks for pair in task.pairs for side in (pair.prefix, pair.good, pair.bad) if side)
-    return sorted({side.audio for side in sides if side.audio is not None})
+    def recordings(self) -> list[Path]:
+        """Its sound files."""
+        sides = (side for pair in self.pairs for side in (pair.prefix, pair.good, pair.bad) if side)
+        return [side.audio for side in sides if side.audio is not None]
+
+    def measures(self, bench: Bench) -> Iterator[dict[str, Any]]:
+        """Accuracy in each direction."""
+        from spiritlm_core.evaluate.suite.zeroshot import measure_pairs
+
+        return measure_pairs(self, bench)

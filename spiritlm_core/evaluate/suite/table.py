@@ -8,59 +8,68 @@ from typing import Any
 
 MISSING = "n/a"
 _ABOUT = (
-    ("sum", "accuracy in %: how often the good side has the higher log-likelihood; a tie counts half"),
-    ("mean", "the same by log-likelihood per token"),
-    ("95 %", "percentile bootstrap over items"),
+    (
+        "accuracy, sum",
+        "how often the right side or label has the highest log-likelihood, in %; a tie of two counts half",
+    ),
+    ("accuracy, mean", "the same by log-likelihood per token"),
+    ("macro-F1, sum", "mean F1 of the labels, in %"),
+    ("WER, CER, unit error rate", "errors by words, characters or HuBERT units of the reference, in %: less is better"),
+    ("style kept", "continuations that a classifier finds to have the style of the prompt, in %"),
+    ("acc, acc_norm", "accuracy as lm-eval counts it, in %: by sums, and by sums per character"),
+    ("95 %", "percentile bootstrap over items; of groups of lm-eval, by the standard error"),
     ("chance", "guessing evenly"),
-    ("shorter", "always taking the side with fewer tokens: what raw sums reach without knowing anything"),
+    ("trivial", "the best answer that needs no model or no question; which one it is says suite.json"),
+    ("ceiling", "what whoever judges makes of the set's own answers, where there is a judge"),
     ("items", "of those scored; the pairs of one item, such as voices, are averaged first"),
-    ("skipped", "pairs that could not be scored; each is listed with its reason in suite.json"),
+    ("skipped", "what could not be scored; each is listed with its reason in suite.json"),
     (
         "published elsewhere",
         "figures of others on the whole official set, not measured here: B Spirit LM Base, E Expressive",
     ),
 )
 _REASONS_SHOWN = 20
+_HEADING = (
+    "task",
+    "",
+    "model",
+    "figure",
+    "value",
+    "95 %",
+    "chance",
+    "trivial",
+    "ceiling",
+    "items",
+    "skipped",
+    "published elsewhere",
+)
+NUMBERS = range(4, 11)
+"""Columns of the table that hold numbers."""
 
 
 def cells(report: Mapping[str, Any]) -> list[list[str]]:
-    """The heading, then a row for each task, direction and model."""
-    heading = [
-        "task",
-        "",
-        "model",
-        "sum",
-        "95 %",
-        "mean",
-        "95 %",
-        "chance",
-        "shorter",
-        "items",
-        "skipped",
-        "published elsewhere",
-    ]
-    return [heading, *map(_row, report["measures"])]
+    """The heading, then a row for each task, way of asking, model and figure."""
+    return [list(_HEADING), *(row for measure in report["measures"] for row in _rows(measure))]
 
 
-def _row(measure: Mapping[str, Any]) -> list[str]:
-    quoted = [f"{name.removeprefix('Spirit LM ')[0]} {value:.1f}" for name, value in measure["published"].items()]
-    return [
-        measure["task"],
-        measure["direction"],
-        measure["model"],
-        *_accuracy(measure, "sum"),
-        *_accuracy(measure, "mean"),
-        percent(measure["chance"]),
-        percent(measure["shorter"]),
-        str(measure["items"]),
-        str(len(measure["skipped"])),
-        ", ".join(quoted),
-    ]
+def _rows(measure: Mapping[str, Any]) -> list[list[str]]:
+    head = [measure["task"], measure["direction"], measure["model"]]
+    tail = [str(measure["items"]), str(len(measure["skipped"]))]
+    if not measure["figures"]:
+        return [[*head, MISSING, *[MISSING] * 5, *tail, ""]]
+    return [[*head, *_figure(one), *tail, _published(one)] for one in measure["figures"]]
 
 
-def _accuracy(measure: Mapping[str, Any], name: str) -> tuple[str, str]:
-    low, high = measure[f"{name}_low"], measure[f"{name}_high"]
-    return percent(measure[name]), MISSING if low is None else f"{100 * low:.1f}-{100 * high:.1f}"
+def _figure(one: Mapping[str, Any]) -> list[str]:
+    low, high = one["value_low"], one["value_high"]
+    interval = MISSING if low is None else f"{100 * low:.1f}-{100 * high:.1f}"
+    others = ("" if one[name] is None else percent(one[name]) for name in ("chance", "trivial", "ceiling"))
+    return [one["metric"], percent(one["value"]), interval, *others]
+
+
+def _published(one: Mapping[str, Any]) -> str:
+    quoted = [f"{name.removeprefix('Spirit LM ')[0]} {value:.1f}" for name, value in one["published"].items()]
+    return ", ".join(quoted)
 
 
 def percent(share: float | None) -> str:
@@ -69,12 +78,12 @@ def percent(share: float | None) -> str:
 
 
 def plain(report: Mapping[str, Any]) -> str:
-    """The table with aligned columns, and below it why pairs were skipped."""
+    """The table with aligned columns, and below it why something was skipped."""
     rows = cells(report)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(
-            cell.ljust(w) if i < 3 or i == 11 else cell.rjust(w)
+            cell.rjust(w) if i in NUMBERS else cell.ljust(w)
             for i, (cell, w) in enumerate(zip(row, widths, strict=True))
         )
         for row in rows
@@ -89,7 +98,7 @@ def _notes(measures: Sequence[Mapping[str, Any]]) -> list[str]:
         if skipped := measure["skipped"]:
             where = f"{measure['task']} {measure['direction']}, {measure['model']} ({len(skipped)})"
             places.setdefault(skipped[0]["reason"], []).append(where)
-    return [f"skipped pairs of {'; '.join(where)}: {reason}" for reason, where in places.items()]
+    return [f"skipped of {'; '.join(where)}: {reason}" for reason, where in places.items()]
 
 
 def page(report: Mapping[str, Any]) -> str:
@@ -98,7 +107,7 @@ def page(report: Mapping[str, Any]) -> str:
 
     loader = FileSystemLoader(Path(__file__).parents[1] / "templates")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
-    environment.filters["percent"] = percent
+    environment.filters |= {"percent": percent, "bounded": lambda share: min(max(share, 0.0), 1.0)}
     heading, *rows = cells(report)
     drawn: str = environment.get_template("suite.html.j2").render(
         heading=heading,
@@ -107,6 +116,7 @@ def page(report: Mapping[str, Any]) -> str:
         measures=report["measures"],
         tasks=report["tasks"],
         settings=report["settings"],
+        numbers=NUMBERS,
         shown=_REASONS_SHOWN,
         missing=MISSING,
     )

@@ -12,7 +12,7 @@ from spiritlm_core.errors import Rejection, SpiritLMError, is_machine_error
 from spiritlm_core.lake.schema import SAMPLE_RATE
 
 if TYPE_CHECKING:
-    from spiritlm_core.evaluate.suite.run import Tell
+    from spiritlm_core.evaluate.suite.task import Tell
     from spiritlm_core.speech_tokenizer import SpeechTokenizer
 
 _FILES_AT_ONCE = 256

@@ -160,7 +160,7 @@ def test_what_cannot_be_scored_is_skipped_with_a_reason(spirit: SpiritLM, storie
 
 def test_nothing_to_score_is_one_message(spirit: SpiritLM, tmp_path: Path) -> None:
     folder = write_pairs(tmp_path / "bad", ["nonsense"])
-    with pytest.raises(SpiritLMError, match="no pair of any task can be scored.*line 1"):
+    with pytest.raises(SpiritLMError, match="nothing of any task can be scored.*line 1"):
         run_suite({"m": lambda: spirit}, read_task("bad", folder), CONFIG)
     with pytest.raises(SpiritLMError, match="same name"):
         run_suite({"m": lambda: spirit}, [*read_task("a", folder), *read_task("a", folder)], CONFIG)
@@ -175,11 +175,13 @@ def test_models_are_compared_in_one_table_and_on_one_page(spirit: SpiritLM, tmp_
     folder = write_pairs(tmp_path / "mine", rows)
     report = run_suite({"one": lambda: spirit, hostile: lambda: spirit}, read_task("mine", folder), CONFIG)
     assert json.loads(json.dumps(report, allow_nan=False)) == report
-    heading, first, second, *notes = plain(report).splitlines()
-    assert heading.split()[:3] == ["task", "model", "sum"]
-    assert first.split()[:3] == ["mine", "T", "one"]
-    assert hostile in second
-    assert len(notes) == 1
+    heading, *lines = plain(report).splitlines()
+    assert heading.split()[:4] == ["task", "model", "figure", "value"]
+    assert [line.split()[:5] for line in lines[:2]] == [
+        ["mine", "T", "one", "accuracy,", name] for name in ("sum", "mean")
+    ]
+    assert hostile in lines[2]
+    assert len(lines) == 5
     drawn = page(report)
     assert "<script>" not in drawn
     assert "&lt;script&gt;" in drawn

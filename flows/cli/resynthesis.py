@@ -1,0 +1,203 @@
+"""``spiritlm evaluate resynthesis``: vocoders judged on clips, or on the held-out rows of a recipe."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flows.cli.options import DEFAULT_LAKE, JsonOption, LakeOption, SetOption, SourceOption, VariantOption
+
+if TYPE_CHECKING:
+    from spiritlm_core.evaluate.resynthesis.config import ResynthesisConfig
+    from spiritlm_core.evaluate.resynthesis.systems import System
+    from spiritlm_core.evaluate.units.clips import Clip
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command("resynthesis")(resynthesis)
+
+
+def resynthesis(
+    recipe: Annotated[
+        str | None, typer.Argument(metavar="[RECIPE]", help="Judge its tokenizer and vocoder on held-out rows.")
+    ] = None,
+    clips: Annotated[
+        str | None, typer.Option(metavar="SOURCE", help="Instead: a folder, clips.jsonl, librispeech:PATH, ….")
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(metavar="[NAME=]FOLDER", help="A speech tokenizer, or a model with one. May be repeated."),
+    ] = None,
+    fit_on: Annotated[
+        str | None,
+        typer.Option(metavar="SOURCE", help="Train speech: adds a baseline without vocoder. May be that of --clips."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Put resynthesis.json, .md and .html (with players) here.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Most clips, drawn by the seed; 40.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of the clips drawn and of the intervals; 0.")] = None,
+    train_minutes: Annotated[float | None, typer.Option(help="Most train speech for the baseline; 20.")] = None,
+    recogniser: Annotated[
+        str | None, typer.Option(metavar="REF", help="A faster-whisper model, e.g. hf://Systran/faster-whisper-small.")
+    ] = None,
+    language: Annotated[str, typer.Option(help="Of --clips that name none.")] = "en",
+    variant: VariantOption = None,
+    device: Annotated[str | None, typer.Option(help="Where to compute; a GPU if there is one.")] = None,
+    lake: LakeOption = DEFAULT_LAKE,
+    set_: SetOption = None,
+    source: SourceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Turn speech into units and back, and print how far the result is from the recording.
+
+    WER and CER by a recogniser of its own, mel-cepstral distortion, F0, voicing, duration and speaker similarity: of
+    each model with timing kept and with predicted durations, of the recording itself, and of plain Griffin-Lim.
+    """
+    from flows.cli.run import stdout_for_results
+    from spiritlm_core.errors import SpiritLMError
+
+    given = {"clips": limit, "seed": seed, "train_minutes": train_minutes, "recogniser": recogniser}
+    settings = {name: value for name, value in given.items() if value is not None}
+    if (recipe is None) == (clips is None):
+        raise SpiritLMError("name either a RECIPE, or recordings with --clips")
+    with stdout_for_results() as stream:
+        if clips is not None:
+            if set_ or source:
+                raise SpiritLMError("--set and --source go with a RECIPE, not with --clips")
+            report = _Direct(_config(settings), language, variant, device).run(clips, model or [], fit_on, out)
+        else:
+            if fit_on or variant or device:
+                raise SpiritLMError("--fit-on, --variant and --device go with --clips: a recipe has its own")
+            report = _of_recipe(str(recipe), lake, settings, set_ or [], source or [], model or [], out)
+        print(json.dumps(report, ensure_ascii=False, allow_nan=False) if as_json else _plain(report), file=stream)
+
+
+def _plain(report: dict[str, Any]) -> str:
+    from spiritlm_core.evaluate.resynthesis.table import plain
+
+    return plain(report)
+
+
+def _config(settings: dict[str, Any]) -> ResynthesisConfig:
+    from pydantic import ValidationError
+
+    from spiritlm_core.errors import SpiritLMError
+    from spiritlm_core.evaluate.resynthesis.config import ResynthesisConfig
+
+    try:
+        return ResynthesisConfig.model_validate(settings)
+    except ValidationError as error:
+        raise SpiritLMError("; ".join(f"{item['loc'][0]}: {item['msg']}" for item in error.errors())) from None
+
+
+def _named(models: list[str]) -> dict[str, Path]:
+    """Name → folder; the name is the last part of the path if none is given."""
+    from spiritlm_core.errors import SpiritLMError
+
+    found: dict[str, Path] = {}
+    for given in models:
+        name, equals, where = given.partition("=")
+        folder = Path(where if equals else given)
+        name = name if equals else folder.resolve().name
+        if not name or name in found:
+            raise SpiritLMError(f"--model {given!r}: there is another {name!r}; write NAME=FOLDER to tell them apart")
+        if not folder.is_dir():
+            raise SpiritLMError(f"--model {given!r}: {folder} is not a folder: name a speech tokenizer's, or a model's")
+        found[name] = folder
+    return found
+
+
+@dataclass(frozen=True)
+class _Direct:
+    """The check without a lake."""
+
+    config: ResynthesisConfig
+    language: str
+    variant: str | None
+    device: str | None
+
+    def run(self, source: str, models: list[str], fit_on: str | None, out: Path | None) -> dict[str, Any]:
+        """Judge `models` on the recordings of `source`; returns the report."""
+        from spiritlm_core.evaluate.resynthesis.clips import draw_clips, list_clips, train_clips
+        from spiritlm_core.evaluate.resynthesis.judges import fetch_judges
+        from spiritlm_core.evaluate.resynthesis.run import evaluate_resynthesis
+        from spiritlm_core.evaluate.resynthesis.table import write
+
+        named, config = _named(models), self.config
+        judged = draw_clips(list_clips(source, self.language), config)
+        train = list(train_clips(list_clips(fit_on, self.language), judged, config)) if fit_on else []
+        systems = list(self._systems(named, train))
+        found = evaluate_resynthesis(judged, systems, config, fetch_judges(config), tell=_tell)
+        if out is not None:
+            write(out, found)
+        return found.report
+
+    def _systems(self, models: dict[str, Path], train: list[Clip]) -> Iterator[System]:
+        from spiritlm_core.evaluate.resynthesis.griffin_lim import MelInverter
+        from spiritlm_core.evaluate.resynthesis.systems import references, tokenizer_systems
+        from spiritlm_core.speech_tokenizer import SpeechTokenizer
+
+        inverter = MelInverter(self.config.griffin_lim_iterations)
+        yield from references(inverter)
+        for name, folder in models.items():
+            typer.echo(f"loading {name}" + (f", units of {len(train)} train clips" if train else ""), err=True)
+            tokenizer = SpeechTokenizer.from_pretrained(folder, self.variant, self.device)
+            yield from tokenizer_systems(name, tokenizer, inverter, train)
+
+
+def _tell(done: float, message: str) -> None:
+    typer.echo(f"{100 * done:3.0f} % {message}", err=True)
+
+
+def _of_recipe(
+    recipe: str,
+    lake: str,
+    settings: dict[str, Any],
+    overrides: list[str],
+    sources: list[str],
+    models: list[str],
+    out: Path | None,
+) -> dict[str, Any]:
+    """Run the flow; returns the report of its artifact."""
+    from flows.cli.evaluate import artifact_folder
+    from tasks.prefect_server import api
+
+    asked = [f"resynthesis.{name}={json.dumps(value)}" for name, value in settings.items()]
+    uris = {name: json.dumps(folder.absolute().as_uri()) for name, folder in _named(models).items()}
+    changes = [*overrides, *asked, *(f"resynthesis.models.{name}={uri}" for name, uri in uris.items())]
+    _check(recipe, changes, sources)
+    with api():
+        from flows.pipeline import evaluate_resynthesis
+
+        result = evaluate_resynthesis(recipe, lake, sources, changes, return_state=True).result()
+    folder = artifact_folder(lake, result, "resynthesis")
+    if out is not None:
+        _copy(folder, out)
+    report: dict[str, Any] = json.loads((folder / "resynthesis.json").read_text(encoding="utf-8"))
+    return report
+
+
+def _check(recipe: str, overrides: list[str], sources: list[str]) -> None:
+    """What can be wrong is said before a server is started."""
+    from flows.recipes import find_recipe
+    from flows.stages import stages_for
+    from spiritlm_core.audio.config import parse_source
+
+    stages_for(find_recipe(recipe, overrides), ["resynthesis"])
+    for source in sources:
+        parse_source(source)
+
+
+def _copy(folder: Path, out: Path) -> None:
+    import shutil
+
+    out.mkdir(parents=True, exist_ok=True)
+    for path in sorted(folder.glob("resynthesis.*")):
+        shutil.copyfile(path, out / path.name)

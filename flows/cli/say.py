@@ -1,0 +1,156 @@
+"""``spiritlm say``: text to speech with a model."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flows.cli.options import VariantOption
+from flows.cli.progress import in_batches
+from flows.cli.shots import read_shots
+from flows.cli.wav import write_wav
+
+if TYPE_CHECKING:
+    from spiritlm_core.lm.content import Answer
+    from spiritlm_core.lm.spirit import SpiritLM
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command("say")(say)
+
+
+def say(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Folder of a model, ours or a released one.")],
+    text: Annotated[list[str], typer.Argument(metavar="TEXT…", help="What to say; - for lines of standard input.")],
+    out: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.wav|DIR|-",
+            help="A file for a single text, a folder for 1.wav, 2.wav …; - is standard output.",
+        ),
+    ] = None,
+    speaker: Annotated[int | None, typer.Option(min=0, help="The voice; the vocoder's default.")] = None,
+    expression: Annotated[int | None, typer.Option(min=0, help="Manner of speaking, if the vocoder has any.")] = None,
+    shots: Annotated[
+        Path | None, typer.Option(metavar="FILE", help='Solved examples, one {"audio"|"speech": …, "text": …} a line.')
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Most speech tokens of an answer.")] = 400,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the most likely token.")] = 0.0,
+    top_p: Annotated[float, typer.Option(min=0.0, max=1.0, help="Nucleus sampling.")] = 1.0,
+    top_k: Annotated[int, typer.Option(min=0, help="Sample among so many tokens; 0 among all.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
+    batch: Annotated[int, typer.Option(min=1, help="Texts at once.")] = 8,
+    variant: VariantOption = None,
+    speech_tokenizer: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Instead of the one beside the model.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="Where to compute; a GPU if there is one.")] = None,
+    dtype: Annotated[str | None, typer.Option(metavar="float32|bfloat16|float16", help="Of the weights.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per text.")] = False,
+) -> None:
+    """Write what MODEL says for each TEXT as 16 kHz WAV, and print a line per text: the file, a tab, and the text.
+
+    A text that cannot be said is named on standard error; the others are still done, and the exit status is 1.
+    With --json and without --out, speech tokens alone are printed, which needs no vocoder.
+    """
+    from spiritlm_core.errors import SpiritLMError
+    from spiritlm_core.lm.presets import encoded_shots
+    from spiritlm_core.lm.spirit import SpiritLM
+
+    texts = [line for given in text for line in (_lines() if given == "-" else [given])]
+    targets = _targets(out, len(texts), as_json=as_json)
+    solved = read_shots(shots, "speech") if shots else []
+    spirit = SpiritLM.from_pretrained(model, device, dtype, variant, speech_tokenizer)
+    if out:
+        spirit.speech_tokenizer.vocoder.voice(speaker, expression)  # what cannot speak says so before it thinks
+    sampling = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "seed": seed}
+    options = {**sampling, "max_new_tokens": max_new_tokens, "shots": encoded_shots(spirit, solved)}
+    failed = 0
+    for members in in_batches(range(len(texts)), batch):
+        for i, answer in _asked(spirit, [(i, texts[i]) for i in members], options):
+            try:
+                if isinstance(answer, Exception):
+                    raise answer
+                found = _said(spirit, answer, targets[i], {"speaker": speaker, "expression": expression})
+            except SpiritLMError as error:
+                failed += 1
+                typer.echo(f"spiritlm: {texts[i]!r:.60}: {error}", err=True)
+                continue
+            if out != "-":
+                line = {"text": texts[i], **found}
+                typer.echo(json.dumps(line, ensure_ascii=False) if as_json else f"{found['file']}\t{texts[i]}")
+    raise typer.Exit(1 if failed else 0)
+
+
+def _lines() -> list[str]:
+    from spiritlm_core.errors import SpiritLMError
+
+    try:
+        lines = sys.stdin.buffer.read().decode("utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise SpiritLMError("-: standard input is not UTF-8 text") from error
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _targets(out: str | None, count: int, *, as_json: bool) -> list[Path | str | None]:
+    """Where the speech of each text goes: a file, ``-`` for standard output, or nowhere."""
+    from spiritlm_core.errors import SpiritLMError
+
+    if not count:
+        raise SpiritLMError("there is no text to say")
+    if out is None:
+        if as_json:
+            return [None] * count
+        raise SpiritLMError("say where the speech goes: --out FILE.wav, --out DIR, or --out - for standard output")
+    if out != "-" and not out.lower().endswith(".wav"):
+        return [Path(out) / f"{number}.wav" for number in range(1, count + 1)]
+    if count > 1:
+        raise SpiritLMError(f"--out {out} is for a single text, and there are {count}: name a folder")
+    if out == "-" and as_json:
+        raise SpiritLMError("--out - and --json both want standard output: name a file with --out")
+    if out == "-" and sys.stdout.isatty():
+        raise SpiritLMError("--out - would write a WAV file to the terminal: redirect it, or name a file with --out")
+    return [out if out == "-" else Path(out)]
+
+
+def _asked(
+    spirit: SpiritLM, texts: Sequence[tuple[int, str]], options: dict[str, Any]
+) -> list[tuple[int, Answer | Exception]]:
+    """The answer to each text, by its number; an error for one that cannot be asked."""
+    from spiritlm_core.errors import SpiritLMError
+    from spiritlm_core.lm.content import Text
+    from spiritlm_core.lm.presets import ask, prompt_length
+
+    good, found = [], {}
+    for i, text in texts:
+        try:
+            prompt_length(spirit, Text(text), "speech", options["shots"])
+            good.append(i)
+        except SpiritLMError as error:
+            found[i] = error
+    answers = ask(spirit, "tts", [Text(text) for i, text in texts if i in good], **options) if good else []
+    return sorted([*found.items(), *zip(good, answers, strict=True)], key=lambda pair: pair[0])
+
+
+def _said(spirit: SpiritLM, answer: Answer, target: Path | str | None, voice: dict[str, int | None]) -> dict[str, Any]:
+    """Write one answer, and describe it."""
+    from spiritlm_core.audio.codec import encode_wav
+    from spiritlm_core.lake.schema import SAMPLE_RATE
+    from spiritlm_core.lm.presets import said
+
+    found = {"tokens": answer.tokens, "finish": answer.finish}
+    if target is None:
+        return found
+    waveform = said(spirit, answer, **voice)
+    if isinstance(target, Path):
+        write_wav(target, waveform)
+    else:
+        sys.stdout.buffer.write(encode_wav(waveform))
+        sys.stdout.buffer.flush()
+    return {"file": str(target), "seconds": len(waveform) / SAMPLE_RATE, **found}

@@ -1,0 +1,65 @@
+"""``spiritlm serve``: a web page and an HTTP interface for models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.cli.options import VariantOption
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command("serve")(serve)
+
+
+def serve(
+    model: Annotated[
+        list[str],
+        typer.Argument(metavar="MODEL…", help="Folders of models, ours or released; the first is the default."),
+    ],
+    host: Annotated[str, typer.Option(help="Where to listen; 0.0.0.0 lets other machines in, without a password.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Of the page and the interface; 0 takes a free one.")
+    ] = 7860,
+    max_upload_mb: Annotated[float, typer.Option(min=0.01, help="Largest request in megabytes.")] = 25,
+    max_seconds: Annotated[float, typer.Option(min=0.1, help="Longest recordings, those of a request together.")] = 60,
+    queue: Annotated[int, typer.Option(min=1, help="Requests at once, the one computed and those that wait.")] = 16,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer that may be asked for.")] = 512,
+    token_limit: Annotated[
+        int | None, typer.Option(min=1, help="Longest prompt in tokens; what the context of the model holds.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds until a request is given up.")] = 120,
+    page: Annotated[bool, typer.Option("--page/--no-page", help="The web page beside the HTTP interface.")] = True,
+    variant: VariantOption = None,
+    speech_tokenizer: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Instead of those beside the models; with its vocoder, if any.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="Where to compute; a GPU if there is one.")] = None,
+    dtype: Annotated[str | None, typer.Option(metavar="float32|bfloat16|float16", help="Of the weights.")] = None,
+) -> None:
+    """Serve MODEL on this machine until Ctrl-C: a page at /, an HTTP interface at /v1, its description at /docs."""
+    from spiritlm_core.serve.server import Server
+    from spiritlm_core.serve.settings import ServeConfig
+
+    config = ServeConfig(
+        host=host,
+        port=port,
+        max_upload_mb=max_upload_mb,
+        max_seconds=max_seconds,
+        queue=queue,
+        max_new_tokens=max_new_tokens,
+        token_limit=token_limit,
+        timeout=timeout,
+        page=page,
+    )
+    with Server(config) as server:
+        typer.echo(f"loading {', '.join(model)}", err=True)
+        server.load(model, device=device, dtype=dtype, variant=variant, speech_tokenizer=speech_tokenizer)
+        typer.echo(f"{server.url}  (page, /docs and /v1; Ctrl-C ends it)")
+        server.run()
+    typer.echo("closed", err=True)

@@ -1,0 +1,1 @@
+"""Judging vocoders on held-out speech: audio to units and back, without a language model."""

@@ -1,0 +1,141 @@
+"""The clips that are resynthesised: held-out rows of a lake, or whatever lies in a folder."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Collection, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spiritlm_core.errors import Rejection, SourceError, SpiritLMError
+from spiritlm_core.evaluate.corpus import rank, rows_of
+from spiritlm_core.evaluate.resynthesis.config import ResynthesisConfig
+from spiritlm_core.evaluate.units.clips import Clip, head
+from spiritlm_core.lake.schema import SAMPLE_RATE
+from spiritlm_core.lake.view import TableView
+
+if TYPE_CHECKING:
+    from spiritlm_core.audio.item import Item
+
+_LISTING = ("utterance_id", "split", "duration", "text", "reject_stage")
+
+
+def held_out(audio: TableView, config: ResynthesisConfig) -> list[Clip]:
+    """Good held-out rows of the `audio` table, those with a transcript first, else drawn and ordered by a hash.
+
+    Raises:
+        SpiritLMError: Nothing of a fitting length is held out.
+    """
+    rows = [row for row in audio.read(_LISTING).to_pylist() if _usable(row, "held_out", config)]
+    order = {row["utterance_id"]: _order(row["utterance_id"], row["text"], config.seed) for row in rows}
+    keys = heapq.nsmallest(config.clips, order, key=order.__getitem__)
+    if not keys:
+        raise SpiritLMError(
+            f"no utterance of {config.min_seconds:g} to {config.max_seconds:g} s is held out, so resynthesis cannot be "
+            "judged: raise audio.held_out_share, or change resynthesis.min_seconds and max_seconds"
+        )
+    return _clips(audio, keys)
+
+
+def train_rows(audio: TableView, config: ResynthesisConfig) -> list[Clip]:
+    """Good train rows, drawn by a hash, up to `config.train_minutes`; none if there are none."""
+    rows = [row for row in audio.read(_LISTING).to_pylist() if _usable(row, "train", config)]
+    seconds = {row["utterance_id"]: row["duration"] for row in rows}
+    keys = head(sorted(seconds, key=lambda key: rank(config.seed, key)), seconds, 60 * config.train_minutes)
+    return _clips(audio, keys)
+
+
+def _clips(audio: TableView, keys: Sequence[str]) -> list[Clip]:
+    from spiritlm_core.audio.codec import decode_flac
+
+    rows = rows_of(audio, set(keys), ["speaker", "language", "text", "audio"])
+    return [
+        Clip(key, row["speaker"], row["language"], row["text"], decode_flac(row["audio"]))
+        for key, row in ((key, rows[key]) for key in keys)
+    ]
+
+
+def _usable(row: dict[str, Any], split: str, config: ResynthesisConfig) -> bool:
+    good = row["reject_stage"] is None and row["split"] == split
+    return good and config.min_seconds <= (row["duration"] or 0.0) <= config.max_seconds
+
+
+def _order(key: str, text: str | None, seed: int) -> tuple[bool, bytes]:
+    return not text, rank(seed, key)
+
+
+def list_clips(source: str, language: str) -> list[Item]:
+    """What a source such as a folder or ``clips.jsonl`` holds, see :func:`spiritlm_core.audio.config.parse_source`.
+
+    Raises:
+        SourceError: There is no such source, or nothing in it can be read.
+    """
+    from spiritlm_core.audio.config import parse_source
+    from spiritlm_core.audio.sources import list_items
+    from spiritlm_core.audio.statcache import StatCache
+
+    items = list_items(parse_source(source), language, StatCache())
+    good = [item for item in items if item.error is None]
+    if not good:
+        reason = f": {items[0].name}: {items[0].error}" if items else ""
+        raise SourceError(f"{source} holds no recording that can be read{reason}")
+    return good
+
+
+def draw_clips(items: Sequence[Item], config: ResynthesisConfig) -> list[Clip]:
+    """At most `config.clips` of them, those with a transcript first, drawn and ordered by a hash of their content.
+
+    Raises:
+        SourceError: None can be decoded and has a fitting length.
+    """
+    found: list[Clip] = []
+    problem = ""
+    for item in sorted(items, key=lambda item: _order(item.recording_id, item.text, config.seed)):
+        try:
+            clip = _read(item)
+        except Rejection as error:
+            problem = f"; {item.name}: {error}"
+            continue
+        if config.min_seconds <= clip.seconds <= config.max_seconds:
+            found.append(clip)
+        if len(found) == config.clips:
+            break
+    if not found:
+        raise SourceError(f"no recording is {config.min_seconds:g} to {config.max_seconds:g} s long{problem}")
+    return found
+
+
+def train_clips(items: Sequence[Item], judged: Collection[Clip], config: ResynthesisConfig) -> Iterator[Clip]:
+    """Other clips than those `judged`, up to `config.train_minutes`, in the order of a hash."""
+    taken, seconds = {clip.key for clip in judged}, 0.0
+    for item in sorted(items, key=lambda item: rank(config.seed, item.recording_id)):
+        if item.recording_id in taken:
+            continue
+        try:
+            clip = _read(item)
+        except Rejection:
+            continue
+        yield clip
+        seconds += clip.seconds
+        if seconds >= 60 * config.train_minutes:
+            return
+
+
+def _read(item: Item) -> Clip:
+    return Clip(item.recording_id, item.speaker, item.language, item.text, _samples(item))
+
+
+def _samples(item: Item) -> NDArray[np.float32]:
+    """Raises Rejection."""
+    from spiritlm_core.audio.codec import read_mono, to_float32
+    from spiritlm_core.audio.files import open_uri
+
+    try:
+        with open_uri(item.source_uri) as file:
+            samples = read_mono(file, item.source_uri, item.channel)
+    except OSError as error:
+        raise Rejection(f"cannot be read: {error.strerror or error}") from error
+    start, end = (None if second is None else round(second * SAMPLE_RATE) for second in (item.start, item.end))
+    return np.asarray(to_float32(samples[start:end]), np.float32)

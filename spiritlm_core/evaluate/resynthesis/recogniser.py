@@ -1,0 +1,71 @@
+"""Word and character errors by a recogniser that has no part in units and vocoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spiritlm_core.align.whisperx import Transcriber
+from spiritlm_core.evaluate.distances import edit_distance
+
+DEFAULT_LANGUAGE = "en"
+
+
+@dataclass(frozen=True)
+class TextErrors:
+    """Edits of one clip, and the words and characters of its reference."""
+
+    word_edits: int
+    words: int
+    character_edits: int
+    characters: int
+
+
+class Recogniser:
+    """A faster-whisper model. Beam search at temperature 0: the same waveform always gives the same text."""
+
+    def __init__(self, folder: Path) -> None:
+        self._transcriber = Transcriber(folder)
+
+    def hear(self, waveform: NDArray[np.float32], language: str | None) -> str:
+        """The text of float32[T] at 16 kHz.
+
+        Raises:
+            Rejection: the model does not know the language.
+        """
+        return self._transcriber.transcribe(waveform, language or DEFAULT_LANGUAGE)[0]
+
+
+def text_errors(reference: str, heard: str, language: str | None) -> TextErrors:
+    """Errors after :func:`normalised`; words are counted by jiwer."""
+    import jiwer
+
+    wanted, got = (normalised(text, language) for text in (reference, heard))
+    characters = edit_distance(wanted, got)
+    if not wanted:  # jiwer refuses empty references
+        return TextErrors(len(got.split()), 0, characters, 0)
+    found = jiwer.process_words(wanted, got)
+    return TextErrors(
+        found.substitutions + found.deletions + found.insertions, len(wanted.split()), characters, len(wanted)
+    )
+
+
+def normalised(text: str, language: str | None) -> str:
+    """The text as Whisper's own evaluation compares it (Radford et al. 2022, arXiv 2212.04356, appendix C)."""
+    english = (language or DEFAULT_LANGUAGE).partition("-")[0].lower() == DEFAULT_LANGUAGE
+    words = _normaliser(english)(text).split()
+    return " ".join(word for word in words if any(map(str.isalnum, word)))  # of "..." it leaves a full stop
+
+
+@cache
+def _normaliser(english: bool) -> Callable[[str], str]:
+    from transformers.models.whisper.english_normalizer import BasicTextNormalizer, EnglishTextNormalizer
+
+    # without the table of British spellings, which lies in a repository of the hub
+    make: Callable[..., Callable[[str], str]] = partial(EnglishTextNormalizer, {}) if english else BasicTextNormalizer
+    return make()

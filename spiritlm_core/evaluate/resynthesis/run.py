@@ -1,0 +1,195 @@
+"""Judging systems on the same clips, as one report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spiritlm_core.errors import Rejection, SpiritLMError
+from spiritlm_core.evaluate.resynthesis.config import ResynthesisConfig
+from spiritlm_core.evaluate.resynthesis.distances import compare
+from spiritlm_core.evaluate.resynthesis.figures import Row, result_of, rounded
+from spiritlm_core.evaluate.resynthesis.recogniser import Recogniser, text_errors
+from spiritlm_core.evaluate.resynthesis.systems import ORIGINAL, System, Waveform
+from spiritlm_core.evaluate.resynthesis.world import Analysis, analyse
+from spiritlm_core.evaluate.units.clips import Clip
+from spiritlm_core.lake.schema import SAMPLE_RATE
+
+if TYPE_CHECKING:
+    from spiritlm_core.evaluate.resynthesis.dvector import Embedding, SpeakerEncoder
+
+Tell = Callable[[float, str], None]
+"""Told the share of the work that is done, and what is being done."""
+
+
+@dataclass(frozen=True)
+class Judges:
+    """The models that listen; without one its figures are missing, for the reason given."""
+
+    recogniser: Recogniser | None = None
+    speakers: SpeakerEncoder | None = None
+    missing: Mapping[str, str] = field(default_factory=dict)  # "recogniser" or "speakers" → why
+
+
+@dataclass(frozen=True)
+class Resynthesis:
+    """The outcome.
+
+    Attributes:
+        report: Every figure, JSON values.
+        sounds: System → clip → float32[T] at 16 kHz, of the first clips, to listen to.
+    """
+
+    report: dict[str, Any]
+    sounds: dict[str, dict[str, Waveform]]
+
+
+@dataclass(frozen=True, eq=False)
+class _Recording:
+    """What is known of a clip before any system is judged."""
+
+    clip: Clip
+    analysis: Analysis
+    voice: Embedding | None
+    others: Embedding | None  # mean voice of the other clips of the speaker
+
+
+def evaluate_resynthesis(
+    clips: Sequence[Clip],
+    systems: Iterable[System],
+    config: ResynthesisConfig,
+    judges: Judges,
+    *,
+    tell: Tell = lambda *_: None,
+) -> Resynthesis:
+    """Judge every system on every clip.
+
+    Args:
+        clips: Held-out clips with unique keys.
+        systems: One after the other; the first is the recording itself, see
+            :func:`spiritlm_core.evaluate.resynthesis.systems.references`.
+        config: Seed, resamples of the bootstrap, how many clips to keep for listening.
+        judges: What listens.
+        tell: Told of progress.
+
+    Raises:
+        SpiritLMError: There are no clips, systems with the same name, or one that cannot render a clip.
+    """
+    if not clips:
+        raise SpiritLMError("there are no clips to resynthesise")
+    todo = list(systems)
+    if len({system.name for system in todo}) < len(todo):
+        raise SpiritLMError("two systems have the same name: name the models apart with NAME=FOLDER")
+    tell(0.0, f"analysing {len(clips)} clips")
+    known, listened = _recordings(clips, judges), {clip.key for clip in clips[: config.players]}
+    results: list[dict[str, Any]] = []
+    sounds: dict[str, dict[str, Waveform]] = {}
+    for number, system in enumerate(todo):
+        tell((number + 0.5) / (len(todo) + 1), f"judging {system.name}")
+        rows, kept = _judge(system, known, judges, listened)
+        sounds[system.name] = kept
+        results.append(result_of(system, rows, results[0]["clips"] if results else rows, config))
+    return Resynthesis(_report(clips, results, config, judges), sounds)
+
+
+def _recordings(clips: Sequence[Clip], judges: Judges) -> list[_Recording]:
+    voices = [judges.speakers.embed(clip.waveform) if judges.speakers else None for clip in clips]
+    return [
+        _Recording(clip, analyse(clip.waveform), voice, _others(i, clips, voices))
+        for i, (clip, voice) in enumerate(zip(clips, voices, strict=True))
+    ]
+
+
+def _others(index: int, clips: Sequence[Clip], voices: Sequence[Embedding | None]) -> Embedding | None:
+    speaker = clips[index].speaker
+    same = [
+        voice
+        for i, (clip, voice) in enumerate(zip(clips, voices, strict=True))
+        if i != index and speaker and clip.speaker == speaker and voice is not None
+    ]
+    return np.mean(same, axis=0) if same else None
+
+
+def _judge(
+    system: System, recordings: Sequence[_Recording], judges: Judges, listened: set[str]
+) -> tuple[list[Row], dict[str, Waveform]]:
+    """The figures of every clip, and those of its waveforms that are kept."""
+    rows, kept = [], {}
+    for recording in recordings:
+        clip = recording.clip
+        try:
+            waveform = system.render(clip)
+        except SpiritLMError as error:
+            raise SpiritLMError(f"{system.name} cannot render clip {clip.key}: {error}") from error
+        rows.append(_row(system, recording, waveform, judges))
+        if clip.key in listened:
+            kept[clip.key] = waveform
+    return rows, kept
+
+
+def _row(system: System, recording: _Recording, waveform: Waveform, judges: Judges) -> Row:
+    clip = recording.clip
+    seconds = (len(waveform) - len(clip.waveform)) / SAMPLE_RATE
+    analysis = recording.analysis if system.name == ORIGINAL else analyse(waveform)
+    return {
+        "clip": clip.key,
+        **_heard(clip, waveform, judges.recogniser),
+        **asdict(compare(recording.analysis, analysis, timed=system.timed)),
+        "seconds": len(waveform) / SAMPLE_RATE,
+        "duration_seconds": abs(seconds),
+        "duration_share": abs(seconds) / clip.seconds,
+        **_voice(recording, waveform, judges.speakers),
+    }
+
+
+def _heard(clip: Clip, waveform: Waveform, recogniser: Recogniser | None) -> Row:
+    if recogniser is None:
+        return {}
+    try:
+        heard = recogniser.hear(waveform, clip.language)
+    except Rejection as error:
+        return {"not_heard": str(error)}
+    if not clip.text:
+        return {"heard": heard, "not_heard": "no transcript"}
+    return {"heard": heard, **asdict(text_errors(clip.text, heard, clip.language))}
+
+
+def _voice(recording: _Recording, waveform: Waveform, encoder: SpeakerEncoder | None) -> Row:
+    from spiritlm_core.evaluate.resynthesis.dvector import cosine
+
+    if encoder is None or recording.voice is None:
+        return {}
+    voice = encoder.embed(waveform)
+    others = {} if recording.others is None else {"speaker_others": cosine(voice, recording.others)}
+    return {"speaker": cosine(voice, recording.voice), **others}
+
+
+def _report(
+    clips: Sequence[Clip], results: list[dict[str, Any]], config: ResynthesisConfig, judges: Judges
+) -> dict[str, Any]:
+    speakers = sorted({clip.speaker for clip in clips if clip.speaker})
+    about = {
+        "clips": len(clips),
+        "minutes": round(sum(clip.seconds for clip in clips) / 60, 2),
+        "speakers": speakers,
+        "with_transcript": sum(bool(clip.text) for clip in clips),
+    }
+    return {
+        "settings": config.model_dump(mode="json"),
+        "held_out": about,
+        "missing": _missing(results, judges),
+        "texts": {clip.key: clip.text for clip in clips},
+        "systems": [rounded(result) for result in results],
+    }
+
+
+def _missing(results: Sequence[Mapping[str, Any]], judges: Judges) -> dict[str, str]:
+    """Why there are figures that no clip, or not every clip, has."""
+    found = dict(judges.missing)
+    reasons = [row["not_heard"] for row in results[0]["clips"] if "not_heard" in row]
+    if reasons and "recogniser" not in found:
+        found["recogniser"] = f"{len(reasons)} clips: {reasons[0]}"
+    return found

@@ -1,0 +1,81 @@
+"""The resynthesis check on held-out rows of a lake, as one artifact."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from spiritlm_core.cores import all_cores
+from spiritlm_core.evaluate.resynthesis.config import ResynthesisConfig
+from spiritlm_core.evaluate.units.clips import AUDIO_INPUT, Clip
+from spiritlm_core.evaluate.units.config import OWN
+from spiritlm_core.lake.stage import ArtifactStage, Progress, Resources, TableInput
+from spiritlm_core.lake.view import TableView
+
+if TYPE_CHECKING:
+    from spiritlm_core.evaluate.resynthesis.systems import System
+    from spiritlm_core.speech_tokenizer import SpeechTokenizer
+
+GIVEN = "candidate."
+"""Before the name of a given tokenizer, in the roles of the stage."""
+
+_UNIT_MODELS = ("hubert", "quantizer", "pitch", "style")
+
+
+class ResynthesisStage(ArtifactStage):
+    """Judges vocoders on held-out rows of the table ``audio``, whose `text` is what the recogniser is held to.
+
+    Writes ``resynthesis.json`` (every figure), ``resynthesis.md`` (one table) and ``resynthesis.html`` (with players).
+    Roles: hubert, quantizer, for Expressive pitch and style, and vocoder if there is one; recogniser and
+    speaker_encoder; ``candidate.NAME`` for every given speech tokenizer folder.
+    """
+
+    name: ClassVar[str] = "resynthesis"
+    version: ClassVar[int] = 1
+    inputs: ClassVar[tuple[TableInput, ...]] = (AUDIO_INPUT,)
+    resources: ClassVar[Resources] = Resources(num_cpus=1.0)
+    config: ResynthesisConfig
+
+    def build(self, tables: Mapping[str, TableView], out: Path, work: Path, progress: Progress) -> dict[str, Any]:
+        """Judge all systems; see :class:`ArtifactStage`.
+
+        Raises:
+            SpiritLMError: Nothing is held out, or a system cannot render a clip.
+            ModelReferenceError: A model is missing or damaged.
+        """
+        from spiritlm_core.evaluate.resynthesis.clips import held_out, train_rows
+        from spiritlm_core.evaluate.resynthesis.judges import load_judges
+        from spiritlm_core.evaluate.resynthesis.run import evaluate_resynthesis
+        from spiritlm_core.evaluate.resynthesis.table import write
+
+        del work
+        audio = tables["audio"]
+        clips = held_out(audio, self.config)
+        with all_cores():
+            progress(0.0, f"units of train speech, for {len(clips)} held-out clips")
+            systems = list(self._systems(train_rows(audio, self.config)))
+            found = evaluate_resynthesis(clips, systems, self.config, load_judges(self.models), tell=progress)
+        write(out, found)
+        figures = {result["name"]: result["figures"] for result in found.report["systems"]}
+        summary = {name: {"wer": values["wer"], "mcd": values["mcd"]} for name, values in figures.items()}
+        return {**found.report["held_out"], "systems": summary}
+
+    def _systems(self, train: list[Clip]) -> Iterator[System]:
+        from spiritlm_core.evaluate.resynthesis.griffin_lim import MelInverter
+        from spiritlm_core.evaluate.resynthesis.systems import references, tokenizer_systems
+
+        inverter = MelInverter(self.config.griffin_lim_iterations)
+        yield from references(inverter)
+        for name, tokenizer in self._tokenizers():
+            yield from tokenizer_systems(name, tokenizer, inverter, train)
+
+    def _tokenizers(self) -> Iterator[tuple[str, SpeechTokenizer]]:
+        from spiritlm_core.speech_tokenizer import SpeechTokenizer
+        from spiritlm_core.units.extractor import UnitExtractor
+
+        own = {role: self.models[role] for role in _UNIT_MODELS if role in self.models}
+        yield OWN, SpeechTokenizer(UnitExtractor(own), self.models.get("vocoder"))
+        for role in sorted(self.models):
+            if role.startswith(GIVEN):
+                yield role.removeprefix(GIVEN), SpeechTokenizer.from_pretrained(self.models[role])

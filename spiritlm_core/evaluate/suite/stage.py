@@ -1,0 +1,89 @@
+"""The stage ``suite``: small test sets are built, and the model is measured with them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from spiritlm_core.cores import all_cores
+from spiritlm_core.evaluate.suite.config import SuiteStageConfig
+from spiritlm_core.lake.stage import ArtifactStage, Progress, Resources, TableInput
+from spiritlm_core.lake.view import TableView
+
+NAME = "model"
+
+
+class SuiteStage(ArtifactStage):
+    """Builds the test sets with the seed of `ask`, and measures the model on them.
+
+    Writes ``suite.json`` (every figure) and ``suite.html``. Role ``model``: a published folder, with its speech
+    tokenizer beside it where it has one.
+    """
+
+    name: ClassVar[str] = "suite"
+    version: ClassVar[int] = 1
+    inputs: ClassVar[tuple[TableInput, ...]] = ()
+    resources: ClassVar[Resources] = Resources(num_cpus=1.0)
+    config: SuiteStageConfig
+
+    def build(
+        self,
+        tables: Mapping[str, TableView],  # noqa: ARG002 - the sets are made of templates
+        out: Path,
+        work: Path,
+        progress: Progress,
+    ) -> dict[str, Any]:
+        """Write the report; returns the value of every figure."""
+        from spiritlm_core.evaluate.suite.layouts import read_suite
+        from spiritlm_core.evaluate.suite.run import run_suite
+        from spiritlm_core.evaluate.suite.table import page
+        from spiritlm_core.lm.spirit import SpiritLM
+
+        progress(0.0, "building test sets")
+        folder = self._sets(work)
+        progress(0.2, "asking the model")
+        with all_cores():
+            report = run_suite(
+                {NAME: lambda: SpiritLM.from_pretrained(self.models["model"])},
+                read_suite(folder),
+                self.config.ask,
+                tell=lambda message: progress(0.3, message),
+            )
+        for task in report["tasks"]:
+            task["folder"] = task["name"]  # the same report on every machine
+        text = json.dumps(report, ensure_ascii=False, allow_nan=False)
+        (out / "suite.json").write_text(text.replace(f"{folder}/", "") + "\n", encoding="utf-8")
+        (out / "suite.html").write_text(page(report).replace(f"{folder}/", ""), encoding="utf-8")
+        return summary(report)
+
+    def _sets(self, work: Path) -> Path:
+        """The folder of the built sets; what an attempt that was cut off left is built anew."""
+        import shutil
+
+        from spiritlm_core.evaluate.suite.build import build_suite
+        from spiritlm_core.evaluate.suite.espeak import Espeak
+
+        folder = work / "sets"
+        shutil.rmtree(folder, ignore_errors=True)
+        with Espeak() as espeak:
+            build_suite(
+                folder,
+                espeak if self.config.spoken else None,
+                self.config.voices,
+                self.config.sets,
+                self.config.items,
+                self.config.ask.seed,
+            )
+        return folder
+
+
+def summary(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Every figure flat, ``TASK/WAY/FIGURE`` → value; nothing that was not measured."""
+    return {
+        f"{measure['task']}/{measure['direction']}/{one['metric']}": one["value"]
+        for measure in report["measures"]
+        for one in measure["figures"]
+        if one["value"] is not None
+    }

@@ -1,0 +1,1 @@
+"""Serving a model: an HTTP interface and a web page."""

@@ -1,0 +1,190 @@
+"""One thread that owns the models, and a bounded queue in front of it."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Any, Generic, TypeVar
+
+from spiritlm_core.lm.spirit import SpiritLM
+from spiritlm_core.serve.errors import RequestError, busy, closing, late
+
+T = TypeVar("T")
+
+
+class Ticket(Generic[T]):
+    """Work that waits or is under way.
+
+    Attributes:
+        future: its result.
+        model: name of the model that it is for.
+    """
+
+    def __init__(self, work: Callable[[SpiritLM], T], model: str) -> None:
+        self.future: Future[T] = Future()
+        self.model, self._given_up = model, threading.Event()
+        self._work: Callable[[SpiritLM], T] | None = work
+
+    @property
+    def given_up(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return self._given_up.is_set()
+
+    def give_up(self) -> None:
+        """Take it out of the queue, or end it before the next token."""
+        self._given_up.set()
+        if self.future.cancel():
+            self._work = None  # and with it the recordings in it
+
+    def run(self, spirit: SpiritLM) -> None:
+        """Do the work; what goes wrong is the future's."""
+        work = self._work
+        if not self.future.set_running_or_notify_cancel() or work is None:
+            return
+        try:
+            result = work(spirit)
+        except BaseException as error:  # noqa: BLE001 - the thread lives on, the caller is told
+            self.future.set_exception(error)
+        else:
+            self.future.set_result(result)
+
+
+class Engine:
+    """Models behind a queue: what is asked of them is computed one by one, in the order in which it comes.
+
+    Whoever asks first takes a place (:meth:`place`), before it even reads the body of a request, so that neither work
+    nor bodies ever take more memory than the places allow.
+
+    Args:
+        models: by name; the first is the default.
+        places: how many requests there may be at once.
+    """
+
+    def __init__(self, models: Mapping[str, SpiritLM], places: int) -> None:
+        self.models, self.places = dict(models), places
+        self._waiting: deque[Ticket[Any]] = deque()
+        self._changed = threading.Condition()
+        self._taken, self._seconds, self._closed = 0, 1.0, False
+        self._current: Ticket[Any] | None = None
+        for spirit in self.models.values():
+            spirit.model.register_forward_pre_hook(self._look_up)
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+
+    @property
+    def default(self) -> str:
+        """Name of the model that is asked where none is named."""
+        return next(iter(self.models))
+
+    @property
+    def depth(self) -> int:
+        """Requests that have a place."""
+        return self._taken
+
+    @property
+    def ready(self) -> bool:
+        """Whether work is taken."""
+        return self._thread.is_alive() and not self._closed
+
+    @property
+    def retry_after(self) -> int:
+        """Seconds until there may be a place: as long as one request took, lately."""
+        return max(1, math.ceil(self._seconds))
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """A place for one request.
+
+        Raises:
+            RequestError: there is none (429), or the server is being ended (503).
+        """
+        with self._changed:
+            if self._closed:
+                raise closing()
+            if self._taken >= self.places:
+                raise busy(self.retry_after)
+            self._taken += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken -= 1
+
+    def submit(self, work: Callable[[SpiritLM], T], model: str | None = None) -> Ticket[T]:
+        """Queue `work`, which is given the model; the caller holds a place.
+
+        Raises:
+            RequestError: there is no such model (404), or the server is being ended (503).
+        """
+        ticket = Ticket(work, self.name(model))
+        with self._changed:
+            if self._closed:
+                raise closing()
+            self._waiting.append(ticket)
+            self._changed.notify()
+        return ticket
+
+    def call(self, work: Callable[[SpiritLM], T], model: str | None, timeout: float) -> T:
+        """The result of `work`, for callers that are threads.
+
+        Raises:
+            RequestError: there is no place, no such model, or it takes too long.
+        """
+        with self.place():
+            ticket = self.submit(work, model)
+            try:
+                return ticket.future.result(timeout)
+            except TimeoutError as error:
+                if ticket.future.done():
+                    raise
+                raise late(timeout) from error
+            finally:
+                ticket.give_up()
+
+    def name(self, model: str | None) -> str:
+        """The model that is meant; the default if None.
+
+        Raises:
+            RequestError: there is none of that name.
+        """
+        if model is not None and model not in self.models:
+            known = ", ".join(self.models)
+            raise RequestError(404, "no_such_model", f"there is no model {model!r:.60}: there is {known}", "model")
+        return model or self.default
+
+    def close(self, wait: float = 5.0) -> None:
+        """Give up all work and end the thread, which takes until the next token."""
+        with self._changed:
+            self._closed = True
+            for ticket in (*self._waiting, self._current):
+                if ticket is not None:
+                    ticket.give_up()
+            self._changed.notify()
+        self._thread.join(wait)
+
+    def _run(self) -> None:
+        while (ticket := self._next()) is not None:
+            started = time.monotonic()
+            ticket.run(self.models[ticket.model])
+            self._seconds += 0.2 * (time.monotonic() - started - self._seconds)
+            self._current = ticket = None
+
+    def _next(self) -> Ticket[Any] | None:
+        with self._changed:
+            while not self._waiting and not self._closed:
+                self._changed.wait()
+            if self._closed:
+                return None
+            self._current = self._waiting.popleft()
+            return self._current
+
+    def _look_up(self, *_: object) -> None:
+        """Before each forward pass, that is each token: does anybody still wait?"""
+        current = self._current
+        if current is not None and current.given_up and threading.current_thread() is self._thread:
+            raise closing()

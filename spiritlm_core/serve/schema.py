@@ -1,0 +1,238 @@
+"""What the HTTP interface takes and gives, typed."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Output = Literal["text", "speech", "any"]
+_TOKENS = "[St3][Pi1][Hu7][Hu9]"
+
+
+class Strict(BaseModel):
+    """An unknown field is an error."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class TextPart(Strict):
+    """Text in a prompt."""
+
+    kind: Literal["text"] = "text"
+    text: str = Field(max_length=100_000, description="As it is.", examples=["the number you have dialed"])
+
+
+class AudioPart(Strict):
+    """A recording in a prompt, in any usual format: in the JSON itself, or a file of a multipart request."""
+
+    kind: Literal["audio"] = "audio"
+    data: str | None = Field(None, description="The file in base64.")
+    file: str | None = Field(None, description="Instead: name of the multipart field that holds the file.")
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.data is None) == (self.file is None):
+            raise ValueError("an audio part has either data (base64) or file (name of a multipart field)")
+        return self
+
+
+class UnitsPart(Strict):
+    """Speech in a prompt as speech tokens."""
+
+    kind: Literal["units"] = "units"
+    tokens: str = Field(max_length=200_000, description="Speech tokens of the model.", examples=[_TOKENS])
+
+
+Part = Annotated[TextPart | AudioPart | UnitsPart, Field(discriminator="kind")]
+Parts = Annotated[list[Part], Field(max_length=64)]
+
+
+class Shot(Strict):
+    """A solved example."""
+
+    question: Parts = Field(min_length=1, description="What is asked.")
+    answer: Parts = Field(min_length=1, description="What is answered.")
+
+
+class Sampling(Strict):
+    """How tokens are chosen."""
+
+    max_new_tokens: int | None = Field(
+        None, ge=1, description="Longest answer; if not given, 200 (of say 400) or the limit of the server."
+    )
+    temperature: float = Field(0.0, ge=0, le=100, description="0 takes the most likely token.")
+    top_p: float = Field(1.0, gt=0, le=1, description="Nucleus sampling.")
+    top_k: int = Field(0, ge=0, le=1_000_000, description="Sample among so many tokens; 0 among all.")
+    seed: int = Field(0, ge=0, lt=1 << 63, description="Of the draws.")
+
+
+class Asked(Sampling):
+    """What every request may say."""
+
+    model: str | None = Field(None, description="Name of one of the models of GET /v1/model; the first if not given.")
+    shots: list[Shot] = Field(default_factory=list, max_length=32, description="Solved examples in front.")
+
+
+class Voice(Strict):
+    """Whose voice speech has."""
+
+    speaker: int | None = Field(None, ge=0, le=1 << 16, description="The voice; the vocoder's default.")
+    expression: int | None = Field(None, ge=0, le=1 << 16, description="Manner of speaking, if there are several.")
+
+
+class GenerateRequest(Asked, Voice):
+    """A prompt to continue."""
+
+    parts: Parts = Field(
+        default_factory=list,
+        description="Text, recordings and speech tokens in their order.",
+        examples=[[{"kind": "text", "text": "Here is the news:"}, {"kind": "units", "tokens": _TOKENS}]],
+    )
+    output: Output = Field("any", description="What to answer in.")
+    wav: bool = Field(default=True, description="Whether speech comes as WAV, too, where there is a vocoder.")
+    stream: bool = Field(default=False, description="Server-sent events, a piece of the answer each, as it comes.")
+
+
+class TranscribeRequest(Asked):
+    """A recording to write down."""
+
+    audio: AudioPart | UnitsPart = Field(discriminator="kind", description="The recording, or its speech tokens.")
+
+
+class SayRequest(Asked, Voice):
+    """A text to say."""
+
+    text: str = Field(min_length=1, max_length=100_000, description="The text.", examples=["Please hold the line."])
+    format: Literal["wav", "json"] = Field("wav", description="A WAV file, or JSON with it in base64.")
+
+
+class ClassifyRequest(Strict):
+    """A question whose answer is one of a few labels."""
+
+    model: str | None = Field(None, description="Name of one of the models of GET /v1/model; the first if not given.")
+    parts: Parts = Field(min_length=1, description="The question.")
+    labels: list[Annotated[str, Field(min_length=1, max_length=1000)]] = Field(
+        min_length=2, max_length=100, description="Possible answers.", examples=[["happy", "sad"]]
+    )
+    shots: list[Shot] = Field(
+        default_factory=list, max_length=32, description="Solved examples: each answer is a text, one of the labels."
+    )
+
+
+class TokenizeRequest(Strict):
+    """A recording to turn into units."""
+
+    model: str | None = Field(None, description="Name of one of the models of GET /v1/model; the first if not given.")
+    audio: AudioPart = Field(description="The recording.")
+
+
+class TextAnswer(BaseModel):
+    """A stretch of text in an answer."""
+
+    kind: Literal["text"] = "text"
+    text: str
+
+
+class SpeechAnswer(BaseModel):
+    """A stretch of speech in an answer."""
+
+    kind: Literal["speech"] = "speech"
+    tokens: str = Field(description="Speech tokens.", examples=[_TOKENS])
+    sample_rate: int = Field(16_000, description="Of the WAV file, in hertz.")
+    wav: str | None = Field(None, description="A WAV file in base64, if it can be heard.")
+    silent: str | None = Field(None, description="Why it cannot be heard.")
+
+
+Segment = Annotated[TextAnswer | SpeechAnswer, Field(discriminator="kind")]
+
+
+class GenerateResponse(BaseModel):
+    """What the model made of the prompt."""
+
+    model: str
+    segments: list[Segment] = Field(description="Neighbours differ in kind.")
+    finish: Literal["eos", "stop", "length"] | None = Field(description="What ended it; null in a stream.")
+    prompt_tokens: int | None
+    new_tokens: int | None
+
+
+class TranscribeResponse(BaseModel):
+    """What was said, as the model has it."""
+
+    model: str
+    text: str
+    finish: Literal["eos", "stop", "length"]
+
+
+class ClassifyResponse(BaseModel):
+    """The most likely label."""
+
+    model: str
+    label: str
+    probabilities: dict[str, float] = Field(description="Of each label, if it must be one of them.")
+    nats: dict[str, float] = Field(description="Negative log-likelihood of each label as the answer.")
+
+
+class TokenizeResponse(BaseModel):
+    """Units of a recording."""
+
+    model: str
+    tokens: str = Field(description="Speech tokens, runs of equal units as one.", examples=[_TOKENS])
+    hubert: list[int] = Field(description="Units at 25 Hz.")
+    pitch: list[int] | None = Field(description="Units at 12.5 Hz; null without.")
+    style: list[int] | None = Field(description="Units at 1 Hz; null without.")
+
+
+class Limits(BaseModel):
+    """What a request may not exceed."""
+
+    max_upload_mb: float
+    max_seconds: float
+    queue: int
+    max_new_tokens: int
+    token_limit: int | None
+    timeout: float
+
+
+class Health(BaseModel):
+    """How the server is."""
+
+    ready: bool
+    model: str = Field(description="The default model.")
+    queue_depth: int = Field(description="Requests that are computed, wait or arrive.")
+    limits: Limits
+
+
+class ModelDescription(BaseModel):
+    """A model that is served."""
+
+    name: str
+    variant: Literal["base", "expressive"]
+    context_length: int = Field(description="Most tokens of prompt and answer.")
+    text_tokens: int
+    units: dict[str, int] = Field(description="Number of units of each stream.")
+    hears: bool = Field(description="Whether recordings can be given.")
+    speaks: bool = Field(description="Whether speech comes with a WAV file.")
+    speakers: int = Field(description="Number of voices; 0 if it has one.")
+    expressions: int = Field(description="Number of manners of speaking.")
+
+
+class Models(BaseModel):
+    """All models that are served."""
+
+    models: list[ModelDescription]
+
+
+class ErrorDetail(BaseModel):
+    """What is wrong with a request."""
+
+    type: str = Field(description="A word for programs.", examples=["invalid"])
+    message: str = Field(description="One sentence for people.")
+    field: str | None = Field(description="What of the request is at fault.", examples=["parts.0.audio"])
+
+
+class Error(BaseModel):
+    """The body of every response that is an error."""
+
+    error: ErrorDetail

@@ -1,0 +1,159 @@
+"""The server: an address, models behind an engine, and an end that lets requests finish."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import uvicorn
+
+from spiritlm_core.errors import ModelReferenceError, SpiritLMError
+from spiritlm_core.lm.spirit import SpiritLM
+from spiritlm_core.serve.api import create_app
+from spiritlm_core.serve.engine import Engine
+from spiritlm_core.serve.settings import ServeConfig
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+
+logger = logging.getLogger(__name__)
+
+
+class Server:
+    """Serves models until it is told to end; a context manager, which takes the address first and gives it back last.
+
+    Example:
+        >>> with Server(ServeConfig(port=0)) as server:  # doctest: +SKIP
+        ...     server.load(["published"])
+        ...     server.run()
+    """
+
+    def __init__(self, config: ServeConfig) -> None:
+        self.config = config
+        self._engine: Engine | None = None
+
+    def __enter__(self) -> Self:
+        """Take the address.
+
+        Raises:
+            SpiritLMError: another program has it, or it is none of this machine's.
+        """
+        self._socket = _listening(self.config.host, self.config.port)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self._engine is not None:
+            self._engine.close()
+        self._socket.close()
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        host, port = self._socket.getsockname()[:2]
+        return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+    def load(self, models: Sequence[str], **options: Any) -> None:
+        """Load models, named after their folders; the first is the default.
+
+        Args:
+            models: folders, as of :meth:`SpiritLM.from_pretrained`.
+            options: of `from_pretrained`.
+
+        Raises:
+            SpiritLMError: one cannot be loaded.
+        """
+        names = _names(models)
+        loaded = {name: SpiritLM.from_pretrained(path, **options) for name, path in zip(names, models, strict=True)}
+        for name, spirit in loaded.items():
+            _warm(name, spirit)
+        self._engine = Engine(loaded, self.config.queue)
+
+    def app(self) -> FastAPI:
+        """The HTTP interface, with the page if there is one.
+
+        Raises:
+            SpiritLMError: no model is loaded.
+        """
+        if self._engine is None:
+            raise SpiritLMError("load a model before the server runs")
+        app = create_app(self._engine, self.config)
+        if not self.config.page:
+            return app
+        from spiritlm_core.serve.page import mount
+
+        mounted: FastAPI = mount(app, self._engine, self.config)
+        return mounted
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT; requests under way may finish within ``ServeConfig.grace``."""
+        warnings.filterwarnings("ignore", message=".*HTTP_422_UNPROCESSABLE_ENTITY", module="gradio")
+        config = uvicorn.Config(
+            self.app(),
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=self.config.grace,
+        )
+        _Uvicorn(config).run(sockets=[self._socket])
+
+
+class _Uvicorn(uvicorn.Server):
+    """Ends quietly: uvicorn would raise the signal anew once it is done."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """While serving, both signals end it; a second one ends it at once."""
+        before = {sig: signal.signal(sig, self.handle_exit) for sig in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for sig, handler in before.items():
+                signal.signal(sig, handler)
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise SpiritLMError(f"--host {host} is no address of this machine: {error.strerror or error}") from error
+    found = socket.socket(family, kind, protocol)
+    try:
+        if os.name == "posix":
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind(address)
+        found.listen(128)  # so that the port is taken while models are loaded
+    except OSError as error:
+        found.close()
+        reason = error.strerror or error
+        raise SpiritLMError(f"{host}:{port} cannot be used: {reason} (another --port, or 0 for a free one)") from error
+    return found
+
+
+def _names(models: Sequence[str]) -> list[str]:
+    """Names of folders, as short as tells them apart."""
+    paths = [Path(model).resolve() for model in models]
+    for parts in range(1, 1 + max(len(path.parts) for path in paths)):
+        names = ["/".join(path.parts[-parts:]) for path in paths]
+        if len(set(names)) == len(names):
+            return names
+    raise SpiritLMError("a model is given twice")
+
+
+def _warm(name: str, spirit: SpiritLM) -> None:
+    """Load what else there is, so that nobody waits for it and what is broken is known at once."""
+    try:
+        tokenizer = spirit.speech_tokenizer
+    except ModelReferenceError as error:
+        logger.warning("%s takes no recordings: %s", name, error)
+        return
+    if tokenizer.has_vocoder:
+        _ = tokenizer.vocoder

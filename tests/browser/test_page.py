@@ -1,0 +1,111 @@
+"""The page in a real browser: Chromium without a window, driven by Playwright; infra/browser.sh installs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from spiritlm_core.audio.codec import encode_wav
+from tests.finetune.conftest import base, published, sound, speech_tokenizer, table, tokenizer
+from tests.serve.conftest import speaking
+from tests.serve.processes import Served, served
+
+__all__ = ["base", "published", "speaking", "speech_tokenizer", "table", "tokenizer"]
+
+HERE = Path(__file__).parent
+BUILD = HERE.parents[1] / "build" / "browser"
+pytestmark = [pytest.mark.slow, pytest.mark.integration, pytest.mark.timeout(600)]
+
+
+def tool(*names: str) -> str:
+    """Where a program is; in CI it must be there."""
+    found = next(filter(None, map(shutil.which, names)), None)
+    if found is None:
+        message = f"{names[0]} is not installed: run infra/browser.sh"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return found
+
+
+@pytest.fixture(scope="module")
+def modules() -> Path:
+    """The folder of Playwright, installed by npm where this version is not there yet."""
+    wanted = json.loads((HERE / "package.json").read_text())["devDependencies"]["playwright-core"]
+    installed = BUILD / "node_modules/playwright-core/package.json"
+    if not installed.exists() or json.loads(installed.read_text())["version"] != wanted:
+        BUILD.mkdir(parents=True, exist_ok=True)
+        for name in ("package.json", ".npmrc"):
+            shutil.copy(HERE / name, BUILD / name)
+        subprocess.run([tool("npm"), "install", "--no-audit", "--no-fund"], cwd=BUILD, check=True, timeout=300)
+    return BUILD
+
+
+@pytest.fixture(scope="module")
+def server(speaking: Path) -> Iterator[Served]:
+    with served(speaking, "--max-seconds", 20, "--max-upload-mb", 10) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def seen(server: Served, modules: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """What the script saw; its pictures lie in build/browser/shots."""
+    files = tmp_path_factory.mktemp("files")
+    clip = encode_wav(sound("low", 1, 1.2))
+    (files / "clip.wav").write_bytes(clip)
+    (files / "corrupt.wav").write_bytes(clip[:3000])
+    with (files / "huge.wav").open("wb") as huge:
+        huge.truncate(2 << 30)
+    shots = BUILD / "shots"
+    shutil.rmtree(shots, ignore_errors=True)
+    shots.mkdir(parents=True)
+    options = {name: str(files / f"{name}.wav") for name in ("clip", "corrupt", "huge")}
+    options |= {"url": server.url, "shots": str(shots), "modules": str(modules)}
+    options["chromium"] = tool("chromium", "chromium-browser", "google-chrome")
+    command = [tool("node"), str(HERE / "page.mjs"), json.dumps(options)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    found: dict = json.loads(done.stdout.splitlines()[-1])
+    assert "failed" not in found, (found, server.lines)
+    return found
+
+
+def test_text(seen: dict) -> None:
+    assert seen["text"].strip()
+
+
+def test_speech(seen: dict) -> None:
+    assert seen["speech"]["playable"]
+    assert seen["speech"]["seconds"] > 0.2
+    assert seen["speech"]["loudest"] > 0.01
+    assert seen["tokens"].startswith("[")
+    assert seen["plot"] > 500
+
+
+def test_refusals(seen: dict) -> None:
+    assert "cannot be used" in seen["corrupt"]
+    assert "exceed" in seen["huge"] or "larger than" in seen["huge"]
+    assert "huge.wav" in seen["huge"] or "10 MB" in seen["huge"]
+    assert seen["kept"], "what is refused is no turn"
+
+
+def test_recording_and_labels(seen: dict) -> None:
+    assert seen["transcript"].strip()
+    assert seen["label"] in ("one", "two")
+
+
+def test_nothing_comes_from_elsewhere(seen: dict) -> None:
+    assert seen["outside"] == []
+    assert seen["errors"] == []
+
+
+def test_the_server_ends(seen: dict, server: Served) -> None:
+    """Also while the browser's connections may still be open, and without a traceback."""
+    assert server.end() == 0
+    assert "Traceback" not in "".join(server.lines)

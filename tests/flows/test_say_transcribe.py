@@ -1,0 +1,151 @@
+"""``spiritlm transcribe`` and ``spiritlm say`` on a small model that hears and speaks."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import typer
+
+from flows.cli import say, transcribe
+from spiritlm_core import SpiritLM
+from spiritlm_core.audio.codec import encode_wav
+from tests.finetune.conftest import base, published, sound, speech_tokenizer, table, tokenizer
+from tests.serve.conftest import speaking
+
+__all__ = ["base", "published", "speaking", "speech_tokenizer", "table", "tokenizer"]
+
+TOKENS = "[St2][Pi3][Hu1][Hu5]"
+
+
+@pytest.fixture
+def spiritlm(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> Callable:
+    """Run the command as a user would: exit status, standard output in bytes, standard error."""
+    app = typer.Typer()
+    transcribe.register(app)
+    say.register(app)
+    command = importlib.import_module("flows.cli.main")
+    monkeypatch.setattr(command, "app", app)
+    monkeypatch.setattr(command, "_register", lambda: None)
+
+    def run(*arguments: object) -> tuple[int, bytes, str]:
+        monkeypatch.setattr(sys, "argv", ["spiritlm", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            command.main()
+        sys.stdout.flush()
+        captured = capfdbinary.readouterr()
+        return int(exit_.value.code or 0), captured.out, captured.err.decode()
+
+    return run
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> list[Path]:
+    paths = [tmp_path / f"{label}.wav" for label in ("low", "high")]
+    for path in paths:
+        path.write_bytes(encode_wav(sound(path.stem, 1)))
+    return paths
+
+
+def stdin(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+
+def test_transcribe(spiritlm: Callable, speaking: Path, clips: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    model = SpiritLM.from_pretrained(speaking, "cpu")
+    options = ["--max-new-tokens", 12, "--temperature", 1, "--seed", 3]
+    asked = {"max_new_tokens": 12, "temperature": 1.0, "seed": 3, "stop": ("[Speech]",)}
+    want = [" ".join(model.generate([clip], "text", **asked).text.split()) for clip in clips]
+    code, out, error = spiritlm("transcribe", speaking, *clips, *options)
+    assert (code, error) == (0, "")
+    assert out.decode() == "".join(f"{clip}\t{text}\n" for clip, text in zip(clips, want, strict=True))
+    stdin(monkeypatch, clips[0].read_bytes())
+    assert spiritlm("transcribe", speaking, "-", *options)[1].decode() == f"{want[0]}\n"
+    lines = spiritlm("transcribe", speaking, *clips, *options, "--json", "--batch", 1)[1].decode().splitlines()
+    assert [" ".join(json.loads(line)["text"].split()) for line in lines] == want
+
+
+def test_transcribe_with_shots_and_bad_files(
+    spiritlm: Callable,
+    speaking: Path,
+    clips: list[Path],
+    tmp_path: Path,
+) -> None:
+    shots = tmp_path / "shots.jsonl"
+    shots.write_text(json.dumps({"audio": "low.wav", "text": "one"}) + "\n")
+    (tmp_path / "bad.wav").write_bytes(b"RIFF")
+    (tmp_path / "short.wav").write_bytes(encode_wav(np.zeros(99)))
+    (tmp_path / "long.wav").write_bytes(encode_wav(sound("low", 1, 9)))
+    bad = [tmp_path / f"{name}.wav" for name in ("bad", "short", "long", "gone")]
+    options = ["--max-new-tokens", 6, "--shots", shots]
+    code, out, error = spiritlm("transcribe", speaking, bad[0], clips[0], *bad[1:], clips[1], *options)
+    assert (code, out.decode().count("\n"), error.count("\n")) == (1, 2, 4), error
+    for path, message in zip(
+        bad, ("cut short|decoded|trunc", "too short", "context is 128", "No such file"), strict=True
+    ):
+        (line,) = [line for line in error.splitlines() if str(path) in line]
+        assert any(word in line for word in message.split("|")), line
+    model = SpiritLM.from_pretrained(speaking, "cpu")
+    want = model.generate([clips[1]], "text", shots=[(clips[0], "one")], max_new_tokens=6, stop=("[Speech]",)).text
+    assert out.decode().splitlines()[1] == f"{clips[1]}\t{' '.join(want.split())}"
+
+
+def test_say(spiritlm: Callable, speaking: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = SpiritLM.from_pretrained(speaking, "cpu")
+    (segment,) = model.generate("press one", "speech", max_new_tokens=20, stop=("[Text]",))
+    want = np.clip(segment.waveform(2), -1, 1)
+    options = ["--max-new-tokens", 20, "--speaker", 2]
+    file = tmp_path / "new" / "a.wav"
+    code, out, error = spiritlm("say", speaking, "press one", "--out", file, *options)
+    assert (code, out.decode(), error) == (0, f"{file}\tpress one\n", "")
+    assert np.abs(soundfile.read(file, dtype="float32")[0] - want).max() < 1e-4
+    code, out, error = spiritlm("say", speaking, "press one", "--out", "-", *options)
+    assert (code, out, error) == (0, file.read_bytes(), "")
+    stdin(monkeypatch, b"press one\n\npress two\n")
+    code, out, _ = spiritlm("say", speaking, "-", "--out", tmp_path / "many", "--json", *options)
+    found = [json.loads(line) for line in out.splitlines()]
+    assert [(line["text"], Path(line["file"]).name) for line in found] == [
+        ("press one", "1.wav"),
+        ("press two", "2.wav"),
+    ]
+    assert found[0]["tokens"] == segment.tokens
+    assert (tmp_path / "many/1.wav").read_bytes() == file.read_bytes()
+
+
+def test_tokens_need_no_vocoder(spiritlm: Callable, base: Path, tmp_path: Path) -> None:
+    code, out, error = spiritlm("say", base, "press one", "--json", "--max-new-tokens", 8)
+    assert (code, error, set(json.loads(out))) == (0, "", {"text", "tokens", "finish"})
+    code, out, error = spiritlm("say", base, "press one", "--out", tmp_path / "a.wav")
+    assert (code, out, "no vocoder" in error, error.count("\n")) == (1, b"", True, 1)
+
+
+def test_what_cannot_be_said(
+    spiritlm: Callable,
+    speaking: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for arguments, message in (
+        (["x"], "say where the speech goes"),
+        (["x", "y", "--out", "a.wav"], "for a single text"),
+        (["x", "--out", "-", "--json"], "standard output"),
+        (["x", "--out", tmp_path, "--speaker", 9], "no speaker 9"),
+        (["x", "--out", tmp_path, "--expression", 1], "no expression 1"),
+        (["x", "--out", tmp_path, "--shots", tmp_path / "no"], "cannot be read"),
+    ):
+        code, out, error = spiritlm("say", speaking, *arguments)
+        assert (code, out, error.count("\n")) == (1, b"", 1), error
+        assert message in error
+    code, out, error = spiritlm("say", speaking, "one " * 200, "one", "--out", tmp_path / "o", "--max-new-tokens", 9)
+    assert (code, out.decode(), error.count("\n")) == (1, f"{tmp_path / 'o/2.wav'}\tone\n", 1)
+    assert "context is 128" in error
+    monkeypatch.setattr(type(sys.stdout), "isatty", lambda _: True, raising=False)
+    code, out, error = spiritlm("say", speaking, "x", "--out", "-")
+    assert (code, out, "to the terminal" in error) == (1, b"", True)

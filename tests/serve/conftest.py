@@ -1,0 +1,69 @@
+"""A small model that hears and speaks, one that cannot speak, and the HTTP interface over both."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from spiritlm_core import SpiritLM
+from spiritlm_core.audio.codec import encode_wav
+from spiritlm_core.serve.api import create_app
+from spiritlm_core.serve.engine import Engine
+from spiritlm_core.serve.settings import ServeConfig
+from tests.finetune.conftest import base, published, sound, speech_tokenizer, table, tokenizer
+from tests.vocoder.conftest import BASE, build
+
+__all__ = ["base", "published", "speech_tokenizer", "table", "tokenizer"]
+
+LIMITS = ServeConfig(max_upload_mb=0.5, max_seconds=2, queue=4, max_new_tokens=40, timeout=20)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def speaking(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a model whose speech tokenizer has a vocoder."""
+    folder = tmp_path_factory.mktemp("speaking") / "speaking"
+    shutil.copytree(base, folder)
+    vocoder = folder / "speech_tokenizer" / "vocoder"
+    vocoder.mkdir()
+    build(BASE).model.save(vocoder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def spirit(speaking: Path) -> SpiritLM:
+    return SpiritLM.from_pretrained(speaking, "cpu")
+
+
+@pytest.fixture(scope="session")
+def mute(base: Path) -> SpiritLM:
+    return SpiritLM.from_pretrained(base, "cpu")
+
+
+@pytest.fixture(scope="session")
+def clip() -> bytes:
+    """A WAV file of 0.6 s."""
+    return encode_wav(sound("low", 3))
+
+
+@pytest.fixture(scope="session")
+def engine(spirit: SpiritLM, mute: SpiritLM) -> Iterator[Engine]:
+    engine = Engine({"speaking": spirit, "mute": mute}, LIMITS.queue)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="session")
+def client(engine: Engine) -> Iterator[TestClient]:
+    with TestClient(create_app(engine, LIMITS), raise_server_exceptions=False) as client:
+        yield client
