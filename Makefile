@@ -24,8 +24,10 @@ run: setup
 test: setup
 	$(PYTHON) -m pytest
 
-# Whole pipelines, deployments on a real server, killed runs: what `make test` leaves out for its ten minutes.
+# Whole pipelines, deployments on a real server, killed runs, a real browser: what `make test` leaves out for its ten
+# minutes. Without Chromium and Node.js the browser tests are skipped, and say so; in CI they fail.
 test-slow: setup
+	-@sh infra/browser.sh
 	$(PYTHON) -m pytest -m slow
 
 check: setup

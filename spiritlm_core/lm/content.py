@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from spiritlm_core.audio.waveform import Audio
     from spiritlm_core.lm.generate import Finish
     from spiritlm_core.tokens.speech import UnitStreams
+    from spiritlm_core.vocoder.vocoder import Speaker
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,8 @@ class TextSegment:
         return {"kind": self.kind, "text": self.text}
 
 
-Voice: TypeAlias = Callable[[str, int | None], NDArray[np.float32]]
-"""Makes a waveform of speech tokens and a speaker, as :meth:`SpeechTokenizer.decode` does."""
+Voice: TypeAlias = Callable[[str, "int | str | None"], NDArray[np.float32]]
+"""Makes a waveform of speech tokens and a speaker (number or name), as :meth:`SpeechTokenizer.decode` does."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,8 @@ class SpeechSegment:
 
     Attributes:
         tokens: such as ``[St3][Pi1][Hu7]``, without those of the prompt.
-        continues: the speech tokens at the end of the prompt, if this segment goes on with them; else empty. A
+        continues: the speech tokens at the end of the prompt, if this segment goes on with them; else empty. In a
+            stream the first piece says it. A
             waveform is made of both and the front is cut off, see :func:`readback.audible`.
         first: whether the segment opens the answer.
         asked: whether an answer in speech was asked for, and is heard however short it is.
@@ -112,17 +114,17 @@ class SpeechSegment:
         """Units, one entry of each stream per HuBERT token."""
         return from_string(self.tokens)
 
-    def waveform(self, speaker: int | None = None) -> NDArray[np.float32]:
+    def waveform(self, speaker: Speaker | None = None) -> NDArray[np.float32]:
         """What is heard, float32[samples] at 16 kHz, made anew at each call.
 
         Empty where the released code drops it: less than a second of new speech, unless speech was asked for, or it
         opens the answer and does not go on with the prompt's.
 
         Args:
-            speaker: the voice; the vocoder's default if not given.
+            speaker: the voice, by number or name; the vocoder's default if not given.
 
         Raises:
-            SpiritLMError: there is no vocoder, or it cannot make speech of these tokens (no HuBERT token; for an
+            SpiritLMError: there is no vocoder, it has no such voice, or it cannot make speech of these tokens (no HuBERT token; for an
                 expressive one, no pitch token).
         """
         whole = self.continues + self.tokens

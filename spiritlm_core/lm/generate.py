@@ -36,6 +36,13 @@ class Continuation:
     ids: list[int] = field(default_factory=list)
     finish: Finish = "length"
 
+    def take(self, step: Step) -> None:
+        """What a step of its prompt says."""
+        if step.token is not None:
+            self.ids.append(step.token)
+        if step.finish is not None:
+            self.finish = step.finish
+
 
 class Options(TypedDict, total=False):
     """The options of :func:`stream`."""
@@ -60,11 +67,8 @@ def continuations(
 ) -> list[Continuation]:
     """Continue each prompt; options and errors as for :func:`stream`."""
     found = [Continuation() for _ in prompts]
-    for prompt, token, finish in stream(model, vocabulary, prompts, **options):
-        if token is not None:
-            found[prompt].ids.append(token)
-        if finish is not None:
-            found[prompt].finish = finish
+    for step in stream(model, vocabulary, prompts, **options):
+        found[step.prompt].take(step)
     return found
 
 

@@ -6,17 +6,16 @@ the HTTP interface and the web page all ask a model by way of this module.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import groupby
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spiritlm_core.errors import SpiritLMError
-from spiritlm_core.lm.content import Answer, Content, Input, Segment, Speech, SpeechSegment, Text, TextSegment, contents
-from spiritlm_core.lm.prompts import Kind, Modality
+from spiritlm_core.lm.content import Answer, Content, Input, Segment, Speech, Text, contents
+from spiritlm_core.lm.prompts import Modality
 
 if TYPE_CHECKING:
     from spiritlm_core.lm.spirit import Generation, SpiritLM
@@ -96,8 +95,8 @@ def ask_stream(
     question: Input | Iterable[Input],
     output: str | None = None,
     **options: Unpack[Generation],
-) -> Iterator[Segment]:
-    """As :func:`ask` for one question, piece by piece."""
+) -> Generator[Segment, None, Answer]:
+    """As :func:`ask` for one question, piece by piece; see :meth:`SpiritLM.generate_stream`."""
     return spirit.generate_stream(question, output or PRESETS[task].output, **_options(task, options))
 
 
@@ -147,53 +146,6 @@ def prompt_length(spirit: SpiritLM, question: Input | Iterable[Input], output: s
     return len(prompt)
 
 
-def whole(pieces: Iterable[Segment]) -> list[Segment]:
-    """The pieces of a stream as segments, for :func:`spoken`; neighbours of one kind are joined.
-
-    Speech is what the pieces say and nothing else: the end of the prompt is not spoken along.
-    """
-    return [_joined(kind, "".join(s.content for s in run)) for kind, run in groupby(pieces, key=lambda s: s.kind)]
-
-
-def _joined(kind: Kind, content: str) -> Segment:
-    return TextSegment(content.strip()) if kind == "text" else SpeechSegment(content, asked=True)
-
-
-def spoken(
-    spirit: SpiritLM, segment: SpeechSegment, speaker: int | None = None, expression: int | None = None
-) -> NDArray[np.float32]:
-    """The waveform of a stretch of speech, float32[samples] at 16 kHz, as :meth:`SpeechSegment.waveform` makes it.
-
-    Args:
-        spirit: the model that said it.
-        segment: of an answer, or of :func:`whole`.
-        speaker: the voice; the vocoder's default if not given.
-        expression: the manner of speaking, where the vocoder has several.
-
-    Raises:
-        SpiritLMError: there is no vocoder, no such voice or manner, or it cannot make speech of these tokens.
-    """
-
-    def voice(tokens: str, speaker: int | None) -> NDArray[np.float32]:
-        return spirit.speech_tokenizer.decode(tokens, speaker, expression=expression)
-
-    return replace(segment, voice=voice).waveform(speaker)
-
-
-def said(
-    spirit: SpiritLM, answer: Iterable[Segment], speaker: int | None = None, expression: int | None = None
-) -> NDArray[np.float32]:
-    """All speech of an answer, see :func:`spoken`.
-
-    Raises:
-        SpiritLMError: as of `spoken`, and if there is nothing to be heard.
-    """
-    heard = [spoken(spirit, s, speaker, expression) for s in answer if isinstance(s, SpeechSegment)]
-    if not any(map(len, heard)):
-        raise SpiritLMError("the model answered with nothing that can be heard")
-    return np.concatenate(heard)
-
-
 def _encoded(spirit: SpiritLM, part: Content) -> Content:
     if isinstance(part, Text) or part.audio is None:
         return part
@@ -209,9 +161,10 @@ def _options(task: Task, options: Generation) -> Generation:
 
 
 def _check_labels(labels: Sequence[str]) -> None:
-    if len(labels) < 2 or not all(label.strip() for label in labels):
+    known = [" ".join(label.split()) for label in labels]  # what differs in white space alone is one label to the model
+    if len(known) < 2 or not all(known):
         raise SpiritLMError("classification needs at least two labels, none of them empty")
-    if twice := [label for label in labels if list(labels).count(label) > 1]:
+    if twice := [label for label in known if known.count(label) > 1]:
         raise SpiritLMError(f"the label {twice[0]!r} is given twice")
 
 

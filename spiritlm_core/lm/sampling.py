@@ -35,6 +35,8 @@ class Sampling:
 
 
 GREEDY = Sampling()
+_COLDEST = 1e-30
+"""Lower temperatures leave the most likely token alone, and float32 could not divide by them."""
 
 
 def draws(prompts: Sequence[Sequence[int]], most: int, seed: int) -> np.ndarray:
@@ -64,7 +66,7 @@ def choose(logits: torch.Tensor, sampling: Sampling, uniform: torch.Tensor) -> t
     Returns:
         int64[batch].
     """
-    if sampling.temperature == 0:
+    if sampling.temperature < _COLDEST:
         return logits.argmax(dim=-1)
     scaled, order = logits / sampling.temperature, None
     if 0 < sampling.top_k < logits.shape[-1] or sampling.top_p < 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 
@@ -27,11 +27,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from spiritlm_core.lm.formats import PromptFormat
-    from spiritlm_core.lm.generate import Options
+    from spiritlm_core.lm.generate import Continuation, Options
     from spiritlm_core.lm.model import CausalLM
     from spiritlm_core.speech_tokenizer import SpeechTokenizer
     from spiritlm_core.tokens.speech import UnitStreams
     from spiritlm_core.tokens.vocabulary import Vocabulary
+    from spiritlm_core.vocoder.vocoder import Speaker
 
 MODALITIES: dict[str, Modality] = {"text": "text", "speech": "speech", "any": "any"}
 
@@ -179,14 +180,15 @@ class SpiritLM:
         settings: Options = {**self._settings(modality, options), "batch_size": batch_size}
         found = continuations(self.model, self.vocabulary, prompts, **settings)
         return [
-            Answer(self._read(prompt, new.ids, modality), tuple(prompt), tuple(new.ids), new.finish)
-            for prompt, new in zip(prompts, found, strict=True)
+            self._answer(prompt, new, modality) for prompt, new in zip(prompts, found, strict=True)
         ]
 
-    def _read(self, prompt: Sequence[int], new: Sequence[int], modality: Modality) -> tuple[Segment, ...]:
-        return voiced(self.layout.read(prompt, new, modality), self._speak, asked=modality == "speech")
+    def _answer(self, prompt: Sequence[int], new: Continuation, modality: Modality) -> Answer:
+        read = self.layout.read(prompt, new.ids, modality)
+        segments = voiced(read, self._speak, asked=modality == "speech")
+        return Answer(segments, tuple(prompt), tuple(new.ids), new.finish)
 
-    def _speak(self, tokens: str, speaker: int | None) -> NDArray[np.float32]:
+    def _speak(self, tokens: str, speaker: Speaker | None) -> NDArray[np.float32]:
         return self.speech_tokenizer.decode(tokens, speaker)
 
     def generate_stream(
@@ -196,19 +198,23 @@ class SpiritLM:
         *,
         prompt: str | None = None,
         **options: Unpack[Generation],
-    ) -> Iterator[Segment]:
+    ) -> Generator[Segment, None, Answer]:
         """As :meth:`generate`, but token by token: a `TextSegment` or `SpeechSegment` for what is new.
 
         Text comes as soon as its characters are complete; its white space is left as it is.
+
+        Returns:
+            The whole answer, as `generate` gives it: ``answer = yield from model.generate_stream(…)``.
         """
         from spiritlm_core.lm.generate import stream
-        from spiritlm_core.lm.streaming import pieces
+        from spiritlm_core.lm.streaming import follow
 
         modality = _modality(output)
         given = inputs if prompt is None else Prompt(prompt)
         prompts = self.prompt_ids([given], modality, options.get("shots", ()))
         steps = stream(self.model, self.vocabulary, prompts, **self._settings(modality, options))
-        yield from pieces(self.layout, (step.token for step in steps if step.token is not None))
+        new = yield from follow(self.layout, prompts[0], steps, modality)
+        return self._answer(prompts[0], new, modality)
 
     def prompt_ids(
         self,
