@@ -56,6 +56,12 @@ def _voice(recipe: Recipe) -> Models:
     return {"vocoder": "vocoder"} if recipe.vocoder is not None else {}
 
 
+def _listening(recipe: Recipe) -> Models:
+    """What a vocoder is fitted with: recordings are encoded again, a little later each time."""
+    models = {**_hubert(recipe), "quantizer": "quantizer"}
+    return models if recipe.vocoder is not None and recipe.vocoder.shifts > 1 else {}
+
+
 def _has_voice(recipe: Recipe) -> bool:
     return recipe.vocoder is not None
 
@@ -192,6 +198,7 @@ STAGES: tuple[StageSpec, ...] = (
         "artifact",
         "spiritlm_core.vocoder.fit:VocoderFit",
         config=_vocoder,
+        models=_listening,
         wanted=_has_voice,
         pinned=True,
         about="units back to speech",

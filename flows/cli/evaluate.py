@@ -11,6 +11,7 @@ import typer
 
 from flows.cli import resynthesis, suite
 from flows.cli.options import DEFAULT_LAKE, JsonOption, LakeOption, RecipeArgument, SetOption, SourceOption
+from flows.cli.reports import check_out, copy_report
 
 app = typer.Typer(
     cls=suite.ModelOrCommand,
@@ -48,13 +49,14 @@ def units(
     from flows.cli.run import stdout_for_results
 
     began = time.monotonic()
+    check_out(out)
     overrides = [*(set_ or []), *map(_override, model or [])]
     with stdout_for_results() as stream:
         result = _evaluate(recipe, lake, overrides, source or [])
         folder = artifact_folder(lake, result, "unit_evaluation")
         report = json.loads((folder / "units.json").read_text(encoding="utf-8"))
         if out is not None:
-            _copy(folder, out)
+            copy_report(folder, out, "units")
         result["seconds"] = round(time.monotonic() - began, 1)
         if as_json:
             print(json.dumps({**result, "report": report}, allow_nan=False), file=stream)
@@ -68,12 +70,12 @@ def units(
 def _override(model: str) -> str:
     """``NAME=FOLDER`` as a setting of the recipe. Raises RecipeError."""
     from spiritlm_core.errors import RecipeError
+    from spiritlm_core.models.reference import as_reference
 
     name, equals, where = (part.strip() for part in model.partition("="))
     if not (name and equals and where) or "." in name:
         raise RecipeError(f"--model {model!r}: write NAME=FOLDER, for example --model ours=published/speech_tokenizer")
-    reference = where if "://" in where else Path(where).absolute().as_uri()
-    return f"unit_evaluation.models.{name}={json.dumps(reference)}"
+    return f"unit_evaluation.models.{name}={json.dumps(as_reference(where))}"
 
 
 def _evaluate(recipe: str, lake: str, overrides: list[str], sources: list[str]) -> dict[str, Any]:
@@ -105,11 +107,3 @@ def artifact_folder(lake: str, result: dict[str, Any], stage: str) -> Path:
     if artifact is None:
         raise LakeError(f"{opened.uri} has no {stage} {key[:12]} any more; run again")
     return opened.artifact_folder(artifact)
-
-
-def _copy(folder: Path, out: Path) -> None:
-    import shutil
-
-    out.mkdir(parents=True, exist_ok=True)
-    for path in sorted(folder.glob("units.*")):
-        shutil.copyfile(path, out / path.name)

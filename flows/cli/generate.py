@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from flows.cli.options import JsonOption, VariantOption
+from flows.cli.options import JsonOption, SpeakerOption, VariantOption
 from flows.cli.shots import is_file, read_shots
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def generate(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write speech there, one 16 kHz WAV file for each stretch.")
     ] = None,
-    speaker: Annotated[int | None, typer.Option(min=0, help="Voice of the WAV files; the vocoder's default.")] = None,
+    speaker: SpeakerOption = None,
     device: Annotated[str | None, typer.Option(help="Where to compute; a GPU if there is one.")] = None,
     dtype: Annotated[str | None, typer.Option(metavar="float32|bfloat16|float16", help="Of the weights.")] = None,
     as_json: JsonOption = False,
@@ -120,7 +120,7 @@ def generate(
     raise typer.Exit(1 if silent else 0)
 
 
-def _write(answer: Answer, out: Path, speaker: int | None) -> tuple[dict[int, str], bool]:
+def _write(answer: Answer, out: Path, speaker: str | None) -> tuple[dict[int, str], bool]:
     """Write what can be heard, ``1.wav`` for the first segment, and so on.
 
     Returns:

@@ -31,4 +31,7 @@ VariantOption = Annotated[
     str | None,
     typer.Option("--variant", metavar="base|expressive", help="Expressive where its models are there, else base."),
 ]
+SpeakerOption = Annotated[
+    str | None, typer.Option("--speaker", metavar="NUMBER|NAME", help="The voice; the vocoder's default.")
+]
 DEFAULT_LAKE = "lake"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.cli.options import DEFAULT_LAKE, JsonOption, LakeOption, SetOption, SourceOption, VariantOption
+from flows.cli.reports import check_out, copy_report, fetched_reference
 
 if TYPE_CHECKING:
     from spiritlm_core.evaluate.resynthesis.config import ResynthesisConfig
@@ -45,7 +46,8 @@ def resynthesis(
     seed: Annotated[int | None, typer.Option(min=0, help="Of the clips drawn and of the intervals; 0.")] = None,
     train_minutes: Annotated[float | None, typer.Option(help="Most train speech for the baseline; 20.")] = None,
     recogniser: Annotated[
-        str | None, typer.Option(metavar="REF", help="A faster-whisper model, e.g. hf://Systran/faster-whisper-small.")
+        str | None,
+        typer.Option(metavar="REF", help="faster-whisper model, hf://… or a folder, that listens."),
     ] = None,
     language: Annotated[str, typer.Option(help="Of --clips that name none.")] = "en",
     variant: VariantOption = None,
@@ -63,7 +65,9 @@ def resynthesis(
     from flows.cli.run import stdout_for_results
     from spiritlm_core.errors import SpiritLMError
 
-    given = {"clips": limit, "seed": seed, "train_minutes": train_minutes, "recogniser": recogniser}
+    check_out(out)
+    heard_by = None if recogniser is None else fetched_reference(recogniser)
+    given = {"clips": limit, "seed": seed, "train_minutes": train_minutes, "recogniser": heard_by}
     settings = {name: value for name, value in given.items() if value is not None}
     if (recipe is None) == (clips is None):
         raise SpiritLMError("name either a RECIPE, or recordings with --clips")
@@ -179,7 +183,7 @@ def _of_recipe(
         result = evaluate_resynthesis(recipe, lake, sources, changes, return_state=True).result()
     folder = artifact_folder(lake, result, "resynthesis")
     if out is not None:
-        _copy(folder, out)
+        copy_report(folder, out, "resynthesis")
     report: dict[str, Any] = json.loads((folder / "resynthesis.json").read_text(encoding="utf-8"))
     return report
 
@@ -193,11 +197,3 @@ def _check(recipe: str, overrides: list[str], sources: list[str]) -> None:
     stages_for(find_recipe(recipe, overrides), ["resynthesis"])
     for source in sources:
         parse_source(source)
-
-
-def _copy(folder: Path, out: Path) -> None:
-    import shutil
-
-    out.mkdir(parents=True, exist_ok=True)
-    for path in sorted(folder.glob("resynthesis.*")):
-        shutil.copyfile(path, out / path.name)

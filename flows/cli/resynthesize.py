@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.options import VariantOption
+from flows.cli.options import SpeakerOption, VariantOption
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,7 +34,7 @@ def resynthesize(
         Path | None, typer.Option(metavar="DIR", help="Instead: the folder of a model that has a vocoder.")
     ] = None,
     variant: VariantOption = None,
-    speaker: Annotated[int | None, typer.Option(min=0, help="The voice; the vocoder's default.")] = None,
+    speaker: SpeakerOption = None,
     predict_durations: Annotated[
         bool,
         typer.Option(
@@ -83,7 +83,7 @@ def _targets(audio: list[str], out: Path) -> list[Path]:
     return targets
 
 
-def _resynthesized(tokenizer: SpeechTokenizer, name: str, speaker: int | None, *, predict: bool) -> NDArray[np.float32]:
+def _resynthesized(tokenizer: SpeechTokenizer, name: str, speaker: str | None, *, predict: bool) -> NDArray[np.float32]:
     units = tokenizer.encode(sys.stdin.buffer.read() if name == "-" else name)
     if predict:
         return tokenizer.decode(tokenizer.to_string(units), speaker)

@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.options import VariantOption
+from flows.cli.options import SpeakerOption, VariantOption
 from flows.cli.progress import in_batches
 from flows.cli.shots import read_shots
-from flows.cli.wav import write_wav
+from flows.cli.wav import WavStream, write_wav
 
 if TYPE_CHECKING:
     from spiritlm_core.lm.content import Answer
+    from spiritlm_core.lm.speaking import Voice
     from spiritlm_core.lm.spirit import SpiritLM
+
+_NOTHING = "the model answered with nothing that can be heard"
 
 
 def register(app: typer.Typer) -> None:
@@ -35,7 +38,7 @@ def say(
             help="A file for a single text, a folder for 1.wav, 2.wav …; - is standard output.",
         ),
     ] = None,
-    speaker: Annotated[int | None, typer.Option(min=0, help="The voice; the vocoder's default.")] = None,
+    speaker: SpeakerOption = None,
     expression: Annotated[int | None, typer.Option(min=0, help="Manner of speaking, if the vocoder has any.")] = None,
     shots: Annotated[
         Path | None, typer.Option(metavar="FILE", help='Solved examples, one {"audio"|"speech": …, "text": …} a line.')
@@ -57,10 +60,12 @@ def say(
     """Write what MODEL says for each TEXT as 16 kHz WAV, and print a line per text: the file, a tab, and the text.
 
     A text that cannot be said is named on standard error; the others are still done, and the exit status is 1.
-    With --json and without --out, speech tokens alone are printed, which needs no vocoder.
+    With --json and without --out, speech tokens alone are printed, which needs no vocoder. With --out - speech is
+    written while the model is still thinking of the rest.
     """
     from spiritlm_core.errors import SpiritLMError
     from spiritlm_core.lm.presets import encoded_shots
+    from spiritlm_core.lm.speaking import Voice
     from spiritlm_core.lm.spirit import SpiritLM
 
     texts = [line for given in text for line in (_lines() if given == "-" else [given])]
@@ -71,20 +76,23 @@ def say(
         spirit.speech_tokenizer.vocoder.voice(speaker, expression)  # what cannot speak says so before it thinks
     sampling = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "seed": seed}
     options = {**sampling, "max_new_tokens": max_new_tokens, "shots": encoded_shots(spirit, solved)}
+    voice = Voice(speaker, expression)
+    if out == "-":
+        _stream(spirit, texts[0], options, voice)
+        raise typer.Exit(0)
     failed = 0
     for members in in_batches(range(len(texts)), batch):
         for i, answer in _asked(spirit, [(i, texts[i]) for i in members], options):
             try:
                 if isinstance(answer, Exception):
                     raise answer
-                found = _said(spirit, answer, targets[i], {"speaker": speaker, "expression": expression})
+                found = _said(spirit, answer, targets[i], voice)
             except SpiritLMError as error:
                 failed += 1
                 typer.echo(f"spiritlm: {texts[i]!r:.60}: {error}", err=True)
                 continue
-            if out != "-":
-                line = {"text": texts[i], **found}
-                typer.echo(json.dumps(line, ensure_ascii=False) if as_json else f"{found['file']}\t{texts[i]}")
+            line = {"text": texts[i], **found}
+            typer.echo(json.dumps(line, ensure_ascii=False) if as_json else f"{found['file']}\t{texts[i]}")
     raise typer.Exit(1 if failed else 0)
 
 
@@ -98,8 +106,8 @@ def _lines() -> list[str]:
     return [line.strip() for line in lines if line.strip()]
 
 
-def _targets(out: str | None, count: int, *, as_json: bool) -> list[Path | str | None]:
-    """Where the speech of each text goes: a file, ``-`` for standard output, or nowhere."""
+def _targets(out: str | None, count: int, *, as_json: bool) -> list[Path | None]:
+    """The file of each text; none where no speech, or standard output, is wanted."""
     from spiritlm_core.errors import SpiritLMError
 
     if not count:
@@ -116,7 +124,7 @@ def _targets(out: str | None, count: int, *, as_json: bool) -> list[Path | str |
         raise SpiritLMError("--out - and --json both want standard output: name a file with --out")
     if out == "-" and sys.stdout.isatty():
         raise SpiritLMError("--out - would write a WAV file to the terminal: redirect it, or name a file with --out")
-    return [out if out == "-" else Path(out)]
+    return [None if out == "-" else Path(out)]
 
 
 def _asked(
@@ -138,19 +146,33 @@ def _asked(
     return sorted([*found.items(), *zip(good, answers, strict=True)], key=lambda pair: pair[0])
 
 
-def _said(spirit: SpiritLM, answer: Answer, target: Path | str | None, voice: dict[str, int | None]) -> dict[str, Any]:
+def _stream(spirit: SpiritLM, text: str, options: dict[str, Any], voice: Voice) -> None:
+    """Speech to standard output as it comes."""
+    from spiritlm_core.errors import SpiritLMError
+    from spiritlm_core.lm.content import Segment, Text
+    from spiritlm_core.lm.presets import ask_stream, prompt_length
+    from spiritlm_core.lm.speaking import Sound, hear_stream
+
+    prompt_length(spirit, Text(text), "speech", options["shots"])
+    with WavStream(sys.stdout.buffer) as wav:
+
+        def give(piece: Segment | Sound) -> None:
+            if isinstance(piece, Sound):
+                wav.write(piece.waveform)
+
+        heard = hear_stream(spirit, ask_stream(spirit, "tts", Text(text), **options), give, voice)
+        if reason := next((part.silent for part in heard if part.silent), None if wav.begun else _NOTHING):
+            raise SpiritLMError(f"{text!r:.60}: {reason}")
+
+
+def _said(spirit: SpiritLM, answer: Answer, target: Path | None, voice: Voice) -> dict[str, Any]:
     """Write one answer, and describe it."""
-    from spiritlm_core.audio.codec import encode_wav
     from spiritlm_core.lake.schema import SAMPLE_RATE
-    from spiritlm_core.lm.presets import said
+    from spiritlm_core.lm.speaking import said
 
     found = {"tokens": answer.tokens, "finish": answer.finish}
     if target is None:
         return found
-    waveform = said(spirit, answer, **voice)
-    if isinstance(target, Path):
-        write_wav(target, waveform)
-    else:
-        sys.stdout.buffer.write(encode_wav(waveform))
-        sys.stdout.buffer.flush()
+    waveform = said(spirit, answer, voice)
+    write_wav(target, waveform)
     return {"file": str(target), "seconds": len(waveform) / SAMPLE_RATE, **found}

@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from flows.cli.options import VariantOption
+from flows.cli.reports import check_out, fetched_reference
 
 if TYPE_CHECKING:
     from spiritlm_core.evaluate.suite.task import SuiteTask
@@ -21,9 +22,13 @@ class ModelOrCommand(TyperGroup):
     """``evaluate MODEL… --suite FOLDER`` is short for ``evaluate suite MODEL… --suite FOLDER``."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """As ever, but for the folder of a model in the place of a command."""
-        folder = bool(args) and args[0] not in self.commands and Path(args[0]).is_dir()
-        return super().resolve_command(ctx, ["suite", *args] if folder else args)
+        """As ever, but for the folder of a model, or what is asked as one, in the place of a command."""
+        model = bool(args) and args[0] not in self.commands and (Path(args[0]).is_dir() or _asks(args))
+        return super().resolve_command(ctx, ["suite", *args] if model else args)
+
+
+def _asks(args: list[str]) -> bool:
+    return any(arg.partition("=")[0] in ("--suite", "--task", "--lm-eval") for arg in args)
 
 
 def register(app: typer.Typer) -> None:
@@ -48,6 +53,7 @@ def suite(
         str | None,
         typer.Option(metavar="REF", help="faster-whisper model, hf://… or a folder, that writes down spoken answers."),
     ] = None,
+    language: Annotated[str, typer.Option(help="Of the transcripts, for the recogniser and word errors.")] = "en",
     text_judge: Annotated[
         str | None, typer.Option(metavar="REF", help="Text classifier of styles, instead of one fitted on the set.")
     ] = None,
@@ -78,23 +84,26 @@ def suite(
     from spiritlm_core.evaluate.suite.run import SuiteConfig, run_suite
     from spiritlm_core.evaluate.suite.table import page, plain
 
+    check_out(out)
     names = tuple(filter(None, (name.strip() for name in (lm_eval or "").split(","))))
+    loaders = _loaders(models, device, dtype, variant, speech_tokenizer)
     tasks = _tasks(task or [], folder, optional=bool(names))
     config = SuiteConfig(
         limit=limit,
         seed=seed,
         shots=shots,
         max_new_tokens=max_new_tokens,
-        recogniser=_reference(recogniser),
-        text_judge=_reference(text_judge),
-        speech_judge=_reference(speech_judge),
+        recogniser=recogniser and fetched_reference(recogniser),
+        language=language,
+        text_judge=text_judge and fetched_reference(text_judge),
+        speech_judge=speech_judge and fetched_reference(speech_judge),
         lm_eval=names,
         lm_eval_limit=lm_eval_limit,
         lm_eval_shots=lm_eval_shots,
     )
     with stdout_for_results() as stream:
         report = run_suite(
-            _loaders(models, device, dtype, variant, speech_tokenizer),
+            loaders,
             tasks,
             config,
             batch_size=batch,
@@ -123,17 +132,6 @@ def _tasks(named: list[str], folder: Path | None, *, optional: bool) -> list[Sui
     return tasks
 
 
-def _reference(given: str | None) -> str | None:
-    """A folder as a reference; references as they are. Raises ModelReferenceError if nothing is there."""
-    from spiritlm_core.models.reference import resolve
-
-    if given is None:
-        return None
-    reference = given if "://" in given else Path(given).absolute().as_uri()
-    resolve(reference)  # now, and not after an hour of other tasks
-    return reference
-
-
 def _loaders(
     models: list[Path], device: str | None, dtype: str | None, variant: str | None, tokenizer: Path | None
 ) -> dict[str, Callable[[], SpiritLM]]:
@@ -144,7 +142,7 @@ def _loaders(
 
     if len(set(models)) < len(models):
         raise SpiritLMError("a model is named twice")
-    if gone := [path for path in models if len(path.parts) > 1 and not path.is_dir()]:
+    if gone := [path for path in models if not path.is_dir()]:
         raise SpiritLMError(f"{gone[0]} is not a folder: name the folder of a model")  # not after an hour of the others
     shared: Any = None if tokenizer is None else SpeechTokenizer.from_pretrained(tokenizer, variant, device)
     short = [path.resolve().name for path in models]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, Self
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+_LONGEST = 0xFFFFFFFF - 36
+"""Bytes of samples that the header of a WAV file can promise."""
 
 
 def write_wav(path: Path, waveform: NDArray[np.float32]) -> Path:
@@ -28,3 +32,55 @@ def write_wav(path: Path, waveform: NDArray[np.float32]) -> Path:
     except (OSError, soundfile.LibsndfileError) as error:
         raise SpiritLMError(f"{path} cannot be written: {error}") from error
     return path
+
+
+class WavStream:
+    """Writes 16-bit mono PCM at 16 kHz to an open file as it comes; a context manager.
+
+    Nobody knows how long it will be when the header is written: into a pipe goes one that promises the longest there
+    can be, as other programs do, and players begin at once. A file on a disk is written at the end, with its length.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._waits = file, file.seekable()
+        self._kept: list[bytes] = []
+        self.begun = False
+
+    def __enter__(self) -> Self:
+        """Nothing is written before the first samples are."""
+        return self
+
+    def write(self, waveform: NDArray[np.float32]) -> None:
+        """Write float32[samples] in [-1, 1]."""
+        from spiritlm_core.audio.codec import to_int16
+
+        data = to_int16(waveform).astype("<i2").tobytes()
+        if self._waits:
+            self._kept.append(data)
+        else:
+            self._file.write(data if self.begun else _header(_LONGEST) + data)
+            self._file.flush()
+        self.begun = True
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        """Write what was kept, unless something went wrong."""
+        if self._kept and kind is None:
+            data = b"".join(self._kept)
+            self._file.write(_header(len(data)) + data)
+            self._file.flush()
+
+
+def _header(size: int) -> bytes:
+    """Of a WAV file with `size` bytes of samples."""
+    from spiritlm_core.lake.schema import SAMPLE_RATE
+
+    form = struct.pack("<HHIIHH", 1, 1, SAMPLE_RATE, 2 * SAMPLE_RATE, 2, 16)
+    return (
+        b"RIFF"
+        + struct.pack("<I", 36 + size)
+        + b"WAVEfmt "
+        + struct.pack("<I", 16)
+        + form
+        + b"data"
+        + struct.pack("<I", size)
+    )

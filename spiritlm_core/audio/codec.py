@@ -25,6 +25,10 @@ _MP4_TOLERANCE = 0.1  # where encoder delay and edit lists blur it
 _PIECE = 1 << 16  # samples handed to the resampler at once
 
 
+class TooLong(Rejection):
+    """Audio that lasts longer than it may."""
+
+
 def encode_flac(waveform: np.ndarray) -> bytes:
     """Encode float32[T] in [-1, 1] (or int16[T]) at 16 kHz as 16-bit mono FLAC."""
     import soundfile
@@ -78,15 +82,28 @@ def read_waveform(data: bytes, name: str, most_seconds: float | None = None) -> 
         float32[channels, T] and the file's own sampling rate in hertz.
 
     Raises:
-        Rejection: not audio, damaged, cut short, or longer than `most_seconds`.
+        TooLong: longer than `most_seconds`.
+        Rejection: not audio, damaged, or cut short.
     """
     pieces, rate, count = [], 0, 0
     for piece, rate in _decode(io.BytesIO(data), name):
         pieces.append(piece)
         count += piece.shape[1]
         if most_seconds is not None and count > most_seconds * rate:
-            raise Rejection(f"longer than {most_seconds:g} s")
+            raise TooLong(f"longer than {most_seconds:g} s")
     return np.concatenate(pieces, axis=1), rate
+
+
+def header(data: bytes) -> tuple[int, int] | None:
+    """Sampling rate in hertz and number of channels that a file claims to have; None if it is no audio."""
+    import av
+
+    try:
+        with _open(io.BytesIO(data)) as box:
+            found = box.streams.audio
+            return (found[0].rate or 0, found[0].channels) if found else None
+    except (av.FFmpegError, ValueError):
+        return None
 
 
 def read_mono(file: BinaryIO, name: str, channel: int | None = None) -> np.ndarray:
@@ -116,7 +133,7 @@ def _decode(file: BinaryIO, name: str) -> Iterator[tuple[np.ndarray, int]]:
     if reason := missing_end(file):
         raise Rejection(reason)
     try:
-        with av.open(file, format="g722" if name.lower().endswith(".g722") else None, metadata_errors="replace") as box:
+        with _open(file, name) as box:
             if not box.streams.audio:
                 raise Rejection("no audio stream in the file")
             yield from _pieces(box, box.streams.audio[0])
@@ -124,6 +141,14 @@ def _decode(file: BinaryIO, name: str) -> Iterator[tuple[np.ndarray, int]]:
         if isinstance(error, MemoryError):
             raise
         raise Rejection(f"cannot be decoded: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _open(file: BinaryIO, name: str = "") -> Any:
+    """The file as a libav container. What a playlist in it names is not opened: neither files nor addresses."""
+    import av
+
+    kind = "g722" if name.lower().endswith(".g722") else None
+    return av.open(file, format=kind, metadata_errors="replace", options={"protocol_whitelist": "none"})
 
 
 def _pieces(box: Any, stream: Any) -> Iterator[tuple[np.ndarray, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,15 @@ def _resample(samples: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
     if rate <= 0:
         raise SpiritLMError(f"a sampling rate of {rate} Hz cannot be")
     import torch
-    from torchaudio.functional import resample
 
-    resampled: NDArray[np.float32] = resample(torch.from_numpy(samples), rate, SAMPLE_RATE).numpy()
+    resampled: NDArray[np.float32] = _resampler(rate)(torch.from_numpy(samples)).numpy()
     return resampled
+
+
+@lru_cache(maxsize=8)
+def _resampler(rate: int) -> Any:
+    """`torchaudio.functional.resample` with its filter kept: making that takes longer than a short recording does."""
+    import torch
+    from torchaudio.transforms import Resample
+
+    return Resample(rate, SAMPLE_RATE, dtype=torch.float32)

@@ -58,10 +58,11 @@ def word_errors(references: Sequence[str], answers: Sequence[str]) -> Errors:
     A reference without words still counts the words of its answer as insertions.
     """
     pairs = [(normalise(r), normalise(a)) for r, a in zip(references, answers, strict=True)]
-    return Errors(tuple(_word_edits(r, a) for r, a in pairs), tuple(len(r.split()) for r, _ in pairs))
+    return Errors(tuple(word_edits(r, a) for r, a in pairs), tuple(len(r.split()) for r, _ in pairs))
 
 
-def _word_edits(reference: str, answer: str) -> int:
+def word_edits(reference: str, answer: str) -> int:
+    """Substitutions, deletions and insertions of words, counted by jiwer, between texts that are normalised."""
     import jiwer
 
     if not reference:  # jiwer refuses empty references

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from spiritlm_core.evaluate import plots
 from spiritlm_core.evaluate.findings import Findings
+from spiritlm_core.evaluate.rendering import data_uri, template
 from spiritlm_core.lake.schema import SAMPLE_RATE
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ def render(content: Content, drawn: Mapping[str, Figure]) -> str:
     All text is escaped by the template engine.
     """
     findings = content.findings
-    page: str = _template().render(
+    page: str = template("report.html.j2").render(
         title=content.title,
         subtitle=f"{content.parameters / 1e6:,.1f} M parameters, context of {content.context_length} tokens",
         cards=_cards(findings),
@@ -102,19 +101,6 @@ def render(content: Content, drawn: Mapping[str, Figure]) -> str:
         metrics=findings.metrics(),
     )
     return page
-
-
-def _template() -> Any:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    loader = FileSystemLoader(Path(__file__).with_name("templates"))
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined).get_template("report.html.j2")
-
-
-def data_uri(data: bytes | str, kind: str) -> str:
-    """`data` as a URI that a page can hold, such as of `kind` ``image/svg+xml``."""
-    raw = data.encode() if isinstance(data, str) else data
-    return f"data:{kind};base64,{base64.b64encode(raw).decode()}"
 
 
 def _image(figure: Figure) -> str:

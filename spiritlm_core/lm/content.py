@@ -77,7 +77,7 @@ class TextSegment:
         return {"kind": self.kind, "text": self.text}
 
 
-Voice: TypeAlias = Callable[[str, "int | str | None"], NDArray[np.float32]]
+Synthesizer: TypeAlias = Callable[[str, "int | str | None"], NDArray[np.float32]]
 """Makes a waveform of speech tokens and a speaker (number or name), as :meth:`SpeechTokenizer.decode` does."""
 
 
@@ -100,7 +100,7 @@ class SpeechSegment:
     continues: str = ""
     first: bool = field(default=True, compare=False, repr=False)
     asked: bool = field(default=False, compare=False, repr=False)
-    voice: Voice | None = field(default=None, compare=False, repr=False)
+    voice: Synthesizer | None = field(default=None, compare=False, repr=False)
     kind: ClassVar[Kind] = "speech"
     sample_rate: ClassVar[int] = SAMPLE_RATE
 
@@ -124,8 +124,8 @@ class SpeechSegment:
             speaker: the voice, by number or name; the vocoder's default if not given.
 
         Raises:
-            SpiritLMError: there is no vocoder, it has no such voice, or it cannot make speech of these tokens (no HuBERT token; for an
-                expressive one, no pitch token).
+            SpiritLMError: there is no vocoder, it has no such voice, or it cannot make speech of these tokens (no HuBERT
+                token; for an expressive one, no pitch token).
         """
         whole = self.continues + self.tokens
         place = {"first": self.first, "asked": self.asked}
@@ -151,7 +151,7 @@ Input: TypeAlias = Any
 (array or tensor, 16 kHz), units, or a pair ``("text", …)``, ``("speech", …)``."""
 
 
-def voiced(segments: Iterable[Segment], voice: Voice, *, asked: bool) -> tuple[Segment, ...]:
+def voiced(segments: Iterable[Segment], voice: Synthesizer, *, asked: bool) -> tuple[Segment, ...]:
     """The segments of an answer, with what makes their waveforms; `asked`: whether they were to be speech."""
     return tuple(
         replace(segment, first=not index, asked=asked, voice=voice) if isinstance(segment, SpeechSegment) else segment

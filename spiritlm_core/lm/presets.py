@@ -113,12 +113,26 @@ def classify(
     from spiritlm_core.finetune.answers import label_ids
     from spiritlm_core.finetune.likelihood import answer_nats
 
-    _check_labels(labels)
+    check_labels(labels)
     (prompt,) = spirit.prompt_ids([question], "text", shots)
     answers = [label_ids(spirit.layout, label, ends=False) for label in labels]
     _check_length(spirit, len(prompt) + max(map(len, answers)))
     nats = answer_nats(spirit.model, spirit.vocabulary, [(prompt, answer) for answer in answers])
     return Classification(labels[int(nats.argmin())], tuple(labels), nats)
+
+
+def check_labels(labels: Sequence[str]) -> None:
+    """Whether one of them can be chosen.
+
+    Raises:
+        SpiritLMError: fewer than two labels, an empty one, or two that are the same but for white space, which the
+            model does not see.
+    """
+    known = [" ".join(label.split()) for label in labels]
+    if len(known) < 2 or not all(known):
+        raise SpiritLMError("classification needs at least two labels, none of them empty")
+    if twice := [label for label in known if known.count(label) > 1]:
+        raise SpiritLMError(f"the label {twice[0]!r} is given twice")
 
 
 def encoded(spirit: SpiritLM, inputs: Input | Iterable[Input]) -> list[Content]:
@@ -158,14 +172,6 @@ def _encoded(spirit: SpiritLM, part: Content) -> Content:
 def _options(task: Task, options: Generation) -> Generation:
     stop = (*options.get("stop", ()), *PRESETS[task].stop)
     return {**options, "stop": stop}
-
-
-def _check_labels(labels: Sequence[str]) -> None:
-    known = [" ".join(label.split()) for label in labels]  # what differs in white space alone is one label to the model
-    if len(known) < 2 or not all(known):
-        raise SpiritLMError("classification needs at least two labels, none of them empty")
-    if twice := [label for label in known if known.count(label) > 1]:
-        raise SpiritLMError(f"the label {twice[0]!r} is given twice")
 
 
 def _check_length(spirit: SpiritLM, tokens: int) -> None:

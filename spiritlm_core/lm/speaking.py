@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -17,9 +18,10 @@ from spiritlm_core.units.config import FRAME
 
 if TYPE_CHECKING:
     from spiritlm_core.lm.spirit import SpiritLM
-    from spiritlm_core.vocoder.vocoder import Speaker, Vocoder
+    from spiritlm_core.vocoder.vocoder import Speaker
 
 SILENT = "this model has no vocoder, so its speech cannot be heard: what you see are its tokens"
+_SHORT = "too short to be heard"
 _TOKEN = re.compile(r"\[(Hu|Pi|St)[0-9]+\]")
 
 
@@ -36,6 +38,9 @@ class Voice:
     expression: int | None = None
 
 
+DEFAULT_VOICE = Voice()
+
+
 @dataclass(frozen=True)
 class Heard:
     """A segment of an answer, with what is heard of it.
@@ -43,7 +48,7 @@ class Heard:
     Attributes:
         segment: text or speech.
         waveform: float32[samples] at 16 kHz, of speech that can be heard.
-        silent: why speech cannot be heard.
+        silent: why speech, or the rest of it, cannot be heard.
     """
 
     segment: Segment
@@ -72,7 +77,7 @@ def speaks(spirit: SpiritLM) -> bool:
     return hears(spirit) and spirit.speech_tokenizer.has_vocoder
 
 
-def spoken(spirit: SpiritLM, segment: SpeechSegment, voice: Voice = Voice()) -> NDArray[np.float32]:
+def spoken(spirit: SpiritLM, segment: SpeechSegment, voice: Voice = DEFAULT_VOICE) -> NDArray[np.float32]:
     """The waveform of a stretch of speech, float32[samples] at 16 kHz, as :meth:`SpeechSegment.waveform` makes it.
 
     Raises:
@@ -85,7 +90,7 @@ def spoken(spirit: SpiritLM, segment: SpeechSegment, voice: Voice = Voice()) -> 
     return replace(segment, voice=decode).waveform(voice.speaker)
 
 
-def said(spirit: SpiritLM, answer: Iterable[Segment], voice: Voice = Voice()) -> NDArray[np.float32]:
+def said(spirit: SpiritLM, answer: Iterable[Segment], voice: Voice = DEFAULT_VOICE) -> NDArray[np.float32]:
     """All speech of an answer, see :func:`spoken`.
 
     Raises:
@@ -97,7 +102,7 @@ def said(spirit: SpiritLM, answer: Iterable[Segment], voice: Voice = Voice()) ->
     return np.concatenate(heard)
 
 
-def hear(spirit: SpiritLM, segments: Iterable[Segment], voice: Voice = Voice()) -> tuple[Heard, ...]:
+def hear(spirit: SpiritLM, segments: Iterable[Segment], voice: Voice = DEFAULT_VOICE) -> tuple[Heard, ...]:
     """The segments of an answer with their sound; what cannot be heard says why."""
     return tuple(_hear(spirit, segment, voice) for segment in segments)
 
@@ -108,17 +113,17 @@ def _hear(spirit: SpiritLM, segment: Segment, voice: Voice) -> Heard:
     if not speaks(spirit):
         return Heard(segment, silent=SILENT)
     try:
-        return _heard(segment, spoken(spirit, segment, voice))
+        waveform = spoken(spirit, segment, voice)
     except SpiritLMError as error:
         return Heard(segment, silent=str(error))
-
-
-def _heard(segment: SpeechSegment, waveform: NDArray[np.float32]) -> Heard:
-    return Heard(segment, waveform) if len(waveform) else Heard(segment, silent="too short to be heard")
+    return Heard(segment, waveform) if len(waveform) else Heard(segment, silent=_SHORT)
 
 
 def hear_stream(
-    spirit: SpiritLM, pieces: Iterable[Segment], give: Callable[[Segment | Sound], None], voice: Voice | None = Voice()
+    spirit: SpiritLM,
+    pieces: Iterable[Segment],
+    give: Callable[[Segment | Sound], None],
+    voice: Voice | None = DEFAULT_VOICE,
 ) -> tuple[Heard, ...]:
     """Hand on the pieces of a stream as they come, and their speech as soon as it can be heard.
 
@@ -140,7 +145,8 @@ def hear_stream(
         if kind == "speech" and voice is not None and silent is None:
             found.append(_Run(spirit, run, give).hear(voice))
         else:
-            found.append(_unheard([_given(piece, give) for piece in run], silent))
+            segment = _joined([_given(piece, give) for piece in run])
+            found.append(Heard(segment, silent=silent if kind == "speech" else None))
     return tuple(heard for heard in found if heard.segment.content)
 
 
@@ -149,19 +155,17 @@ def _given(piece: Segment, give: Callable[[Segment | Sound], None]) -> Segment:
     return piece
 
 
-def _unheard(pieces: Sequence[Segment], silent: str | None) -> Heard:
+def _joined(pieces: Sequence[Segment]) -> Segment:
     content = "".join(piece.content for piece in pieces)
-    if not isinstance(pieces[0], SpeechSegment):
-        return Heard(TextSegment(content.strip()))
-    return Heard(SpeechSegment(content, pieces[0].continues, asked=True), silent=silent)
+    if isinstance(pieces[0], SpeechSegment):
+        return SpeechSegment(content, pieces[0].continues, asked=True)
+    return TextSegment(content.strip())
 
 
 class _Run:
     """A stretch of speech in a stream, whose pieces are handed on when the vocoder asks for them."""
 
-    def __init__(
-        self, spirit: SpiritLM, pieces: Iterator[Segment], give: Callable[[Segment | Sound], None]
-    ) -> None:
+    def __init__(self, spirit: SpiritLM, pieces: Iterator[Segment], give: Callable[[Segment | Sound], None]) -> None:
         self._tokenizer, self._pieces, self._give = spirit.speech_tokenizer, pieces, give
         self._taken: list[Segment] = []
         self._failed = False
@@ -178,11 +182,8 @@ class _Run:
                 raise
             silent = str(error)
             self._taken += [_given(piece, self._give) for piece in self._pieces]
-        unheard = _unheard(self._taken, silent)
-        if silent is not None and not sounds:
-            return unheard
-        assert isinstance(unheard.segment, SpeechSegment)
-        return _heard(unheard.segment, np.concatenate([np.zeros(0, np.float32), *sounds]))
+        segment = _joined(self._taken)
+        return Heard(segment, np.concatenate(sounds), silent) if sounds else Heard(segment, silent=silent or _SHORT)
 
     def _waveforms(self, voice: Voice) -> Iterator[NDArray[np.float32]]:
         """What is new, without the front that the prompt's speech takes."""
@@ -197,25 +198,26 @@ class _Run:
         try:
             for piece in self._pieces:
                 self._taken.append(_given(piece, self._give))
-                yield (self._before() if len(self._taken) == 1 else "") + piece.content
+                yield (self._before if len(self._taken) == 1 else "") + piece.content
         except SpiritLMError:
             self._failed = True
             raise
 
+    @cached_property
     def _before(self) -> str:
         """The end of the prompt's speech, as far as it is heard in what follows."""
-        (first, *_) = self._taken
         config = self._tokenizer.vocoder.config
-        return last_units(getattr(first, "continues", ""), config.context[0] + config.duration_context)
+        continues = self._taken[0].continues if isinstance(self._taken[0], SpeechSegment) else ""
+        return last_units(continues, config.context[0])
 
     def _front(self) -> int:
-        """Samples of the prompt's speech: certain as soon as they, and what is behind them, have been made."""
-        known = self._before()
-        if not (count := known.count("[Hu")):
+        """Samples that the prompt's speech takes: exact as soon as anything behind it has been made."""
+        if not (count := self._before.count("[Hu")):
             return 0
-        tokens = known + "".join(piece.content for piece in self._taken)
-        units = np.asarray(self._tokenizer.from_string(tokens).hubert)
-        return int(self._tokenizer.vocoder.durations(units)[:count].sum()) * FRAME
+        tokens = self._before + "".join(piece.content for piece in self._taken)
+        vocoder = self._tokenizer.vocoder
+        units = self._tokenizer.from_string(tokens).hubert[: count + vocoder.config.duration_context]
+        return int(vocoder.durations(units)[:count].sum()) * FRAME
 
 
 def last_units(tokens: str, count: int) -> str:

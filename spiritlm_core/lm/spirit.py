@@ -179,9 +179,7 @@ class SpiritLM:
         prompts = self.prompt_ids(batch, modality, options.get("shots", ()))
         settings: Options = {**self._settings(modality, options), "batch_size": batch_size}
         found = continuations(self.model, self.vocabulary, prompts, **settings)
-        return [
-            self._answer(prompt, new, modality) for prompt, new in zip(prompts, found, strict=True)
-        ]
+        return [self._answer(prompt, new, modality) for prompt, new in zip(prompts, found, strict=True)]
 
     def _answer(self, prompt: Sequence[int], new: Continuation, modality: Modality) -> Answer:
         read = self.layout.read(prompt, new.ids, modality)

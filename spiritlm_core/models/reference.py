@@ -23,7 +23,7 @@ from spiritlm_core.errors import ModelReferenceError
 from spiritlm_core.models.content import content_digest
 from spiritlm_core.models.syntax import Parsed, parse
 
-__all__ = ["Resolved", "default_cache", "parse", "resolve"]
+__all__ = ["Resolved", "as_reference", "default_cache", "parse", "resolve"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,11 @@ class Resolved:
 
     path: Path
     digest: str
+
+
+def as_reference(given: str | Path) -> str:
+    """A file or folder as a ``file://`` reference; references as they are."""
+    return given if isinstance(given, str) and "://" in given else Path(given).absolute().as_uri()
 
 
 def default_cache() -> Path:

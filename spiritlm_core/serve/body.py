@@ -92,6 +92,8 @@ async def _form(request: Request, schema: type[M], config: ServeConfig) -> tuple
         async with request.form(max_files=64, max_fields=4, max_part_size=config.max_bytes) as form:
             files = {name: await value.read() for name, value in form.items() if isinstance(value, UploadFile)}
             said = form.get("request")
+            if isinstance(said, UploadFile):  # curl -F request=@request.json
+                said = files.pop("request").decode("utf-8", "replace")
     except HTTPException as error:
         raise RequestError(400, "bad_request", f"the form cannot be read: {error.detail}") from error
     if isinstance(said, str):

@@ -71,8 +71,7 @@ class Engine:
         self._changed = threading.Condition()
         self._taken, self._seconds, self._closed = 0, 1.0, False
         self._current: Ticket[Any] | None = None
-        for spirit in self.models.values():
-            spirit.model.register_forward_pre_hook(self._look_up)
+        self._hooks = [spirit.model.register_forward_pre_hook(self._look_up) for spirit in self.models.values()]
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -166,6 +165,8 @@ class Engine:
                     ticket.give_up()
             self._changed.notify()
         self._thread.join(wait)
+        for hook in self._hooks:
+            hook.remove()
 
     def _run(self) -> None:
         while (ticket := self._next()) is not None:

@@ -33,6 +33,10 @@ class RequestError(SpiritLMError):
         return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
 
 
+INTERNAL = RequestError(500, "internal", "an error of the server: see its log")
+"""What is said of all that is not the caller's fault, so that nothing of the server's inside gets out."""
+
+
 def too_large(limit_mb: float) -> RequestError:
     """A body above the limit."""
     return RequestError(413, "too_large", f"the request is larger than {limit_mb:g} MB: send a shorter recording")

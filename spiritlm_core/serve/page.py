@@ -4,37 +4,17 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported, which would call home
 
 import gradio as gr
 from fastapi import FastAPI
 
-from spiritlm_core.audio.codec import encode_wav
-from spiritlm_core.errors import SpiritLMError
-from spiritlm_core.lm.content import SpeechSegment
-from spiritlm_core.lm.spirit import SpiritLM
-from spiritlm_core.serve import turns as requests
-from spiritlm_core.serve.api import describe
+from spiritlm_core.serve.actions import HINTS, TASKS, Actions
+from spiritlm_core.serve.display import HIDDEN, visible
 from spiritlm_core.serve.engine import Engine
-from spiritlm_core.serve.errors import RequestError, as_request_error
-from spiritlm_core.serve.plot import Panel, figure, panel
-from spiritlm_core.serve.service import Asking, Heard, Reply, speaks
 from spiritlm_core.serve.settings import ServeConfig
-from spiritlm_core.serve.turns import Example, Settings, Turn
 
-TASKS = {"Free": "free", "Transcribe": "asr", "Say": "tts", "Classify": "classify"}
-HINTS = {
-    "free": "The model goes on with the whole conversation.",
-    "asr": "The model writes down the last recording. Solved examples: a recording and its transcript.",
-    "tts": "The model says the last text. Solved examples: a recording and its transcript.",
-    "classify": "The model chooses a label for the last turn. Solved examples: a recording or a text, and its label.",
-}
-BUTTONS = {"free": "Answer", "asr": "Transcribe", "tts": "Say", "classify": "Classify"}
-HIDDEN: Any = "hidden"  # on the page but not seen: what is not on it would not come back after a second False
 CSS = """
 .gradio-container { max-width: 1320px !important; width: 100% !important; margin: 0 auto !important; }
 #head h1 { margin-bottom: 0; }
@@ -51,7 +31,7 @@ def mount(app: FastAPI, engine: Engine, config: ServeConfig) -> FastAPI:
     """`app` with the page at ``/``. Its files lie in a folder of their own, which ends with it."""
     kept = tempfile.TemporaryDirectory(prefix="spiritlm-page-")
     os.environ["GRADIO_TEMP_DIR"] = kept.name
-    blocks = Page(engine, config, Path(kept.name)).blocks()
+    blocks = Page(Actions(engine, config, Path(kept.name))).blocks()
     blocks.queue(max_size=4 * config.queue, default_concurrency_limit=config.queue)
     mounted: FastAPI = gr.mount_gradio_app(
         app,
@@ -69,17 +49,14 @@ def mount(app: FastAPI, engine: Engine, config: ServeConfig) -> FastAPI:
 
 
 class Page:
-    """The page and what its buttons do.
+    """What is on the page, and what happens when.
 
     Args:
-        engine: answers.
-        config: the limits.
-        folder: where waveforms are kept.
+        actions: what its buttons do.
     """
 
-    def __init__(self, engine: Engine, config: ServeConfig, folder: Path) -> None:
-        self.engine, self.config, self.folder = engine, config, folder
-        self.models = {name: describe(name, spirit) for name, spirit in engine.models.items()}
+    def __init__(self, actions: Actions) -> None:
+        self.actions = actions
 
     def blocks(self) -> Any:
         """The layout, and what happens when."""
@@ -100,9 +77,9 @@ class Page:
     def _head(self) -> None:
         with gr.Row(equal_height=True):
             gr.Markdown("# spiritlm\nText and speech in, text and speech out.", elem_id="head")
-            names = list(self.models)
+            names = list(self.actions.models)
             self.model = gr.Dropdown(
-                names, value=names[0], label="Model", visible=_visible(len(names) > 1), elem_id="model"
+                names, value=names[0], label="Model", visible=visible(len(names) > 1), elem_id="model"
             )
         self.task = gr.Radio(list(TASKS), value="Free", label="Task", elem_id="task", info=HINTS["free"])
 
@@ -142,7 +119,7 @@ class Page:
                 self.learn = gr.Button("Add example", elem_id="add-example")
 
     def _sampling(self) -> None:
-        most = self.config.max_new_tokens
+        actions, most = self.actions, self.actions.config.max_new_tokens
         with gr.Accordion("Sampling and voice", open=False, elem_id="sampling"):
             with gr.Row():
                 self.temperature = gr.Slider(0, 2, 0, step=0.05, label="Temperature", info="0: the most likely token")
@@ -152,7 +129,7 @@ class Page:
                 self.seed = gr.Number(0, label="Seed", precision=0, minimum=0)
             with gr.Row():
                 self.most = gr.Slider(1, most, min(200, most), step=1, label="New tokens", elem_id="most")
-                self.speaker = gr.Dropdown(**self._voices(self.engine.default), label="Speaker", elem_id="speaker")
+                self.speaker = gr.Dropdown(**actions.voices(actions.engine.default), label="Speaker", elem_id="speaker")
 
     def _answer(self) -> None:
         self.answer = gr.Textbox(label="Answer", lines=4, max_lines=12, interactive=False, elem_id="answer")
@@ -167,202 +144,24 @@ class Page:
 
     def _wire(self) -> None:
         """What happens when. None of it can be called but from the page: the HTTP interface is another."""
+        actions = self.actions
         private: dict[str, Any] = {"api_visibility": "private"}
         quiet: dict[str, Any] = {**private, "show_progress": "hidden"}
         conversation = [self.turns, self.chat]
         written = [self.turns, self.text]
-        self.text.submit(self._add_text, written, [*conversation, self.text], **quiet)
+        self.text.submit(actions.add_text, written, [*conversation, self.text], **quiet)
         for event in (self.audio.upload, self.audio.stop_recording):
-            event(self._add_audio, [self.turns, self.audio], [*conversation, self.audio], **private)
-        self.undo.click(lambda turns: _shown(turns[:-1]), self.turns, conversation, **quiet)
+            event(actions.add_audio, [self.turns, self.audio], [*conversation, self.audio], **private)
+        self.undo.click(actions.undo, self.turns, conversation, **quiet)
         for event in (self.clear.click, self.chat.clear):
-            event(lambda: _shown([]), None, conversation, **quiet)
+            event(actions.clear, None, conversation, **quiet)
         shapes = [self.task, self.output, self.labels, self.solved, self.example_text, self.example_answer, self.ask]
-        self.task.change(self._shape, self.task, shapes, **quiet)
-        self.model.change(lambda name: gr.update(**self._voices(name)), self.model, self.speaker, **quiet)
+        self.task.change(actions.shape, self.task, shapes, **quiet)
+        self.model.change(lambda name: gr.update(**actions.voices(name)), self.model, self.speaker, **quiet)
         example = [self.example_audio, self.example_text, self.example_answer]
-        self.learn.click(self._learn, [self.examples, *example], [self.examples, self.shown, *example], **private)
-        self.forget.click(lambda: ([], gr.update(value=[], visible=HIDDEN)), None, [self.examples, self.shown], **quiet)
+        self.learn.click(actions.learn, [self.examples, *example], [self.examples, self.shown, *example], **private)
+        self.forget.click(actions.forget, None, [self.examples, self.shown], **quiet)
         options = [self.temperature, self.top_p, self.top_k, self.seed, self.most]
         given = [self.turns, self.text, self.task, self.output, self.labels, self.examples, self.model, self.speaker]
         results = [self.answer, self.label, self.heard, self.silent, self.tokens, self.units, self.plot]
-        self.ask.click(self._ask, [*given, *options], [*conversation, self.text, *results], **private)
-
-    def _voices(self, name: str) -> dict[str, Any]:
-        count = self.models[name].speakers
-        choices = [("default", -1), *((str(i), i) for i in range(count))]
-        return {"choices": choices, "value": -1, "visible": _visible(count > 1)}
-
-    def _shape(self, task: str) -> list[Any]:
-        kind = TASKS[task]
-        examples = kind != "free"
-        return [
-            gr.update(info=HINTS[kind]),
-            gr.update(visible=_visible(kind == "free")),
-            gr.update(visible=_visible(kind == "classify")),
-            gr.update(visible=_visible(examples)),
-            gr.update(visible=_visible(kind == "classify")),
-            gr.update(label="Label" if kind == "classify" else "Transcript"),
-            gr.update(value=BUTTONS[kind]),
-        ]
-
-    def _add_text(self, turns: list[Turn], text: str) -> tuple[Any, ...]:
-        added = [*turns, Turn("user", text=text.strip())] if text.strip() else turns
-        return *_shown(added), ""
-
-    def _add_audio(self, turns: list[Turn], path: str | None) -> tuple[Any, ...]:
-        """A recording that cannot be used is refused in one sentence, and taken off the page."""
-        if path is None or not self._usable(path):
-            return *_shown(turns), None
-        return *_shown([*turns, Turn("user", file=path)]), None
-
-    def _usable(self, path: str) -> bool:
-        try:
-            requests.check_recording(path, self.config)
-        except RequestError as error:
-            gr.Warning(_sentence(error))
-            return False
-        return True
-
-    def _learn(self, examples: list[Example], path: str | None, text: str, answer: str) -> tuple[Any, ...]:
-        if not answer.strip() or not (path or text.strip()):
-            gr.Warning("An example needs a recording (or a text) and its answer.")
-            return examples, gr.skip(), gr.skip(), gr.skip(), gr.skip()
-        if path and not self._usable(path):
-            return examples, gr.skip(), None, gr.skip(), gr.skip()
-        question = Turn("user", file=path) if path else Turn("user", text=text.strip())
-        added = [*examples, Example(question, answer.strip())]
-        rows = [[Path(e.question.file).name if e.question.file else e.question.text, e.answer] for e in added]
-        return added, gr.update(value=rows, visible=True), None, "", ""
-
-    def _ask(
-        self,
-        turns: list[Turn],
-        text: str,
-        task: str,
-        output: str,
-        labels: str,
-        examples: list[Example],
-        model: str,
-        speaker: int,
-        *options: Any,
-    ) -> tuple[Any, ...]:
-        """Answer; what stands in the text field belongs to the conversation."""
-        turns = [*turns, Turn("user", text=text.strip())] if text.strip() else turns
-        settings = _settings(model, speaker, options)
-        try:
-            if TASKS[task] == "classify":
-                return *_shown(turns), "", *self._classify(turns, examples, labels, settings)
-            reply, panels = self._reply(TASKS[task], turns, examples, output, settings)
-        except SpiritLMError as error:
-            raise gr.Error(_sentence(error), print_exception=False, duration=10) from error
-        answered = [*turns, *self._turns(reply)] if TASKS[task] == "free" else turns
-        return *_shown(answered), "", *self._results(reply, panels)
-
-    def _reply(
-        self, task: str, turns: list[Turn], examples: list[Example], output: str, settings: Settings
-    ) -> tuple[Reply, list[Panel]]:
-        files = requests.files_of(turns, examples)
-
-        def work(spirit: SpiritLM) -> tuple[Reply, list[Panel]]:
-            asking = Asking(spirit, self.config, files)
-            if task == "free":
-                reply = asking.generate(requests.free(turns, output, settings))
-            elif task == "asr":
-                answer = asking.transcribe(requests.transcription(turns, examples, settings))
-                reply = Reply(tuple(Heard(segment) for segment in answer), answer)
-            else:
-                reply = asking.say(requests.saying(turns, examples, settings))
-            return reply, panels_of(asking, reply)
-
-        answered: tuple[Reply, list[Panel]] = self._called(work, settings)
-        return answered
-
-    def _classify(self, turns: list[Turn], examples: list[Example], labels: str, settings: Settings) -> tuple[Any, ...]:
-        request = requests.classification(turns, examples, labels, settings)
-        files = requests.files_of(turns, examples)
-
-        def work(spirit: SpiritLM) -> tuple[Any, list[Panel]]:
-            asking = Asking(spirit, self.config, files)
-            return asking.classify(request), panels_of(asking, None)
-
-        found, panels = self._called(work, settings)
-        hidden = gr.update(visible=HIDDEN)
-        shown = gr.update(value=found.probabilities, visible=True)
-        return found.label, shown, hidden, hidden, hidden, *_plot(panels)
-
-    def _called(self, work: Any, settings: Settings) -> Any:
-        try:
-            return self.engine.call(work, settings.model, self.config.timeout)
-        except Exception as error:
-            known = as_request_error(error)
-            if known is None:
-                raise
-            raise known from error
-
-    def _turns(self, reply: Reply) -> list[Turn]:
-        """The answer as turns, so that the conversation goes on behind it."""
-        found = []
-        for heard in reply.segments:
-            if isinstance(heard.segment, SpeechSegment):
-                file = None if heard.waveform is None else self._kept(heard)
-                found.append(Turn("assistant", file=file, tokens=heard.segment.tokens))
-            else:
-                found.append(Turn("assistant", text=heard.segment.text))
-        return found
-
-    def _kept(self, heard: Heard) -> str:
-        with tempfile.NamedTemporaryFile(dir=self.folder, prefix="answer-", suffix=".wav", delete=False) as file:
-            file.write(encode_wav(heard.waveform))  # type: ignore[arg-type]
-        return file.name
-
-    def _results(self, reply: Reply, panels: Sequence[Panel]) -> tuple[Any, ...]:
-        texts = [h.segment.content for h in reply.segments if not isinstance(h.segment, SpeechSegment)]
-        tokens = [h.segment.content for h in reply.segments if isinstance(h.segment, SpeechSegment)]
-        silent = next((h.silent for h in reply.segments if h.silent and reply.waveform is None), None)
-        empty = "" if reply.segments else "The model ended at once: try another seed, or a temperature above 0."
-        heard = None if reply.waveform is None else self._kept(Heard(reply.segments[0].segment, reply.waveform))
-        note = "" if silent is None else f"{silent[0].upper()}{silent[1:]}."
-        return (
-            "\n".join(texts) or empty,
-            gr.update(visible=HIDDEN),
-            gr.update(value=heard, visible=_visible(heard is not None)),
-            gr.update(value=note, visible=_visible(bool(note))),
-            gr.update(value="\n".join(tokens), visible=_visible(bool(tokens))),
-            *_plot(panels),
-        )
-
-
-def panels_of(asking: Asking, reply: Reply | None) -> list[Panel]:
-    """The last recording of the prompt, and the speech of the answer."""
-    found = [panel("prompt", one.waveform, one.hubert) for one in asking.recordings[-1:]]
-    for heard in reply.segments if reply else ():
-        if isinstance(heard.segment, SpeechSegment) and heard.waveform is not None:
-            units = heard.segment.units.hubert
-            durations = asking.spirit.speech_tokenizer.vocoder.durations(units) if speaks(asking.spirit) else None
-            found.append(panel("answer", heard.waveform, units, durations))
-    return found
-
-
-def _visible(shown: bool) -> Any:
-    return True if shown else HIDDEN
-
-
-def _plot(panels: Sequence[Panel]) -> tuple[Any, Any]:
-    return gr.update(visible=_visible(bool(panels))), figure(panels) if panels else None
-
-
-def _shown(turns: list[Turn]) -> tuple[list[Turn], list[dict[str, Any]]]:
-    return turns, [turn.message() for turn in turns]
-
-
-def _settings(model: str, speaker: int, options: Sequence[Any]) -> Settings:
-    temperature, top_p, top_k, seed, most = options
-    sampling = {"temperature": temperature, "top_p": top_p, "top_k": int(top_k or 0), "seed": int(seed or 0)}
-    voice = {"speaker": speaker} if speaker is not None and speaker >= 0 else {}
-    return Settings(model, {**sampling, "max_new_tokens": int(most)}, voice)
-
-
-def _sentence(error: Exception) -> str:
-    text = str(error)
-    return f"{text[:1].upper()}{text[1:]}."
+        self.ask.click(actions.ask, [*given, *options], [*conversation, self.text, *results], **private)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Output = Literal["text", "speech", "any"]
 _TOKENS = "[St3][Pi1][Hu7][Hu9]"
@@ -67,21 +67,33 @@ class Sampling(Strict):
     seed: int = Field(0, ge=0, lt=1 << 63, description="Of the draws.")
 
 
-class Asked(Sampling):
-    """What every request may say."""
+class TaskRequest(Sampling):
+    """What every request for an answer may say."""
 
+    usual_tokens: ClassVar[int] = 200
+    """Longest answer where `max_new_tokens` is not given."""
     model: str | None = Field(None, description="Name of one of the models of GET /v1/model; the first if not given.")
     shots: list[Shot] = Field(default_factory=list, max_length=32, description="Solved examples in front.")
 
 
-class Voice(Strict):
+def _speaker(value: Any) -> Any:
+    known = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 1 << 16
+    if not (value is None or known or (isinstance(value, str) and 0 < len(value) <= 200)):
+        raise ValueError("a speaker is a number, counted from 0, or a name")
+    return value
+
+
+Speaker = Annotated[int | str | None, BeforeValidator(_speaker)]
+
+
+class VoiceOptions(Strict):
     """Whose voice speech has."""
 
-    speaker: int | None = Field(None, ge=0, le=1 << 16, description="The voice; the vocoder's default.")
+    speaker: Speaker = Field(None, description="The voice, by number or name; the vocoder's default.")
     expression: int | None = Field(None, ge=0, le=1 << 16, description="Manner of speaking, if there are several.")
 
 
-class GenerateRequest(Asked, Voice):
+class GenerateRequest(TaskRequest, VoiceOptions):
     """A prompt to continue."""
 
     parts: Parts = Field(
@@ -91,17 +103,19 @@ class GenerateRequest(Asked, Voice):
     )
     output: Output = Field("any", description="What to answer in.")
     wav: bool = Field(default=True, description="Whether speech comes as WAV, too, where there is a vocoder.")
-    stream: bool = Field(default=False, description="Server-sent events, a piece of the answer each, as it comes.")
+    stream: bool = Field(default=False, description="Server-sent events, as the answer comes.")
 
 
-class TranscribeRequest(Asked):
+class TranscribeRequest(TaskRequest):
     """A recording to write down."""
 
     audio: AudioPart | UnitsPart = Field(discriminator="kind", description="The recording, or its speech tokens.")
 
 
-class SayRequest(Asked, Voice):
+class SayRequest(TaskRequest, VoiceOptions):
     """A text to say."""
+
+    usual_tokens: ClassVar[int] = 400
 
     text: str = Field(min_length=1, max_length=100_000, description="The text.", examples=["Please hold the line."])
     format: Literal["wav", "json"] = Field("wav", description="A WAV file, or JSON with it in base64.")
@@ -141,7 +155,7 @@ class SpeechAnswer(BaseModel):
     tokens: str = Field(description="Speech tokens.", examples=[_TOKENS])
     sample_rate: int = Field(16_000, description="Of the WAV file, in hertz.")
     wav: str | None = Field(None, description="A WAV file in base64, if it can be heard.")
-    silent: str | None = Field(None, description="Why it cannot be heard.")
+    silent: str | None = Field(None, description="Why it, or the rest of it, cannot be heard.")
 
 
 Segment = Annotated[TextAnswer | SpeechAnswer, Field(discriminator="kind")]
@@ -152,9 +166,9 @@ class GenerateResponse(BaseModel):
 
     model: str
     segments: list[Segment] = Field(description="Neighbours differ in kind.")
-    finish: Literal["eos", "stop", "length"] | None = Field(description="What ended it; null in a stream.")
-    prompt_tokens: int | None
-    new_tokens: int | None
+    finish: Literal["eos", "stop", "length"] = Field(description="What ended it.")
+    prompt_tokens: int
+    new_tokens: int
 
 
 class TranscribeResponse(BaseModel):
@@ -215,6 +229,7 @@ class ModelDescription(BaseModel):
     hears: bool = Field(description="Whether recordings can be given.")
     speaks: bool = Field(description="Whether speech comes with a WAV file.")
     speakers: int = Field(description="Number of voices; 0 if it has one.")
+    speaker_names: list[str] = Field(description="Their names, in the order of their numbers; empty if they have none.")
     expressions: int = Field(description="Number of manners of speaking.")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spiritlm_core.cores import all_cores
 from spiritlm_core.lake.stage import ArtifactStage, Progress, Resources, TableInput
@@ -17,17 +18,21 @@ from spiritlm_core.units.training import FIT_INPUT, pick_device
 from spiritlm_core.vocoder.fit_config import VocoderStageConfig
 
 if TYPE_CHECKING:
+    from spiritlm_core.units.ranks import Ranks
     from spiritlm_core.vocoder.config import VocoderConfig
     from spiritlm_core.vocoder.model import VocoderModel
+    from spiritlm_core.vocoder.tape import Encode
 
 LOSSES_FILE = "losses.json"
 _CURVE_POINTS = 500
+_CLIPS_AT_ONCE = 32
 
 
 class VocoderFit(ArtifactStage):
     """Fits a vocoder; the artifact is the folder that ``Vocoder.load`` takes.
 
-    Where torch.distributed is initialised, its processes share the work; `work` must be one folder that all see.
+    Roles: hubert and quantizer, which are needed where ``fit.shifts`` is above 1. Where torch.distributed is
+    initialised, its processes share the work; `work` must be one folder that all of them see.
     """
 
     name: ClassVar[str] = "vocoder"
@@ -54,9 +59,10 @@ class VocoderFit(ArtifactStage):
         from spiritlm_core.vocoder.training import Training, checkpoint_in
 
         progress(0.0, "reading recordings and units")
-        tape, architecture = read_tape(tables["audio"], tables["units"], self.config)
         ranks = Ranks.current()
         with all_cores():
+            encode = self._encoder(ranks) if self.config.fit.shifts > 1 else None
+            tape, architecture = read_tape(tables["audio"], tables["units"], self.config, encode)
             training = Training(self.config.fit, tape, self._initial(architecture), ranks)
             training.run(checkpoint_in(work), progress)
         if ranks.first:
@@ -67,6 +73,19 @@ class VocoderFit(ArtifactStage):
         parameters = sum(parameter.numel() for parameter in training.model.parameters())
         about = {"train_seconds": round(tape.frames * FRAME / 16_000, 1), "parameters": parameters}
         return {**about, "speakers": architecture.speakers, **_summary(training.history)}
+
+    def _encoder(self, ranks: Ranks) -> Encode:
+        """HuBERT units of waveforms; each process encodes its share."""
+        from spiritlm_core.units.extractor import UnitExtractor
+
+        extractor = UnitExtractor({role: self.models[role] for role in ("hubert", "quantizer")})
+
+        def encode(waveforms: list[NDArray[np.float32]]) -> list[NDArray[np.int16]]:
+            own = waveforms[ranks.rank :: ranks.size]
+            groups = (own[start : start + _CLIPS_AT_ONCE] for start in range(0, len(own), _CLIPS_AT_ONCE))
+            return ranks.gather([units.hubert for group in groups for units in extractor.encode(group)])
+
+        return encode
 
     def _initial(self, architecture: VocoderConfig) -> VocoderModel:
         import torch

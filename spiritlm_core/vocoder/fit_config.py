@@ -49,6 +49,12 @@ class VocoderFitConfig(FrozenConfig):
         default=("pitch", "style"), description="Streams it is told besides HuBERT units, where the corpus has them."
     )
     speakers: bool = Field(default=True, description="A voice for each speaker; otherwise one for all.")
+    shifts: int = Field(
+        default=4,
+        ge=1,
+        le=16,
+        description="Times each recording is encoded, a part of a frame later each time: other units, same sound.",
+    )
     steps: int = Field(default=3000, ge=1, description="Optimizer steps.")
     adversarial_from: int = Field(
         default=2000, ge=0, description="Step from which discriminators take part; before it, steps are much cheaper."

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from types import SimpleNamespace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow.compute as pc
@@ -13,17 +13,22 @@ from numpy.typing import NDArray
 
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.lake.view import TableView
+from spiritlm_core.tokens.speech import Streams
 from spiritlm_core.units.config import FRAME
 from spiritlm_core.units.training import Clip, train_clips
 from spiritlm_core.vocoder.config import VocoderConfig
 from spiritlm_core.vocoder.fit_config import VocoderStageConfig
-from spiritlm_core.vocoder.frames import Streams, frames_of, streams_of
+from spiritlm_core.vocoder.frames import Streams as FrameStreams
+from spiritlm_core.vocoder.frames import frames_of, streams_of
 
 UNIT_COLUMNS = ("utterance_id", "hubert", "pitch", "style", "reject_stage")
 UNKNOWN = "unknown"
 """The voice of recordings that name no speaker."""
 
 Ids = NDArray[np.int32]
+Spoken: TypeAlias = tuple[Clip, Streams]
+Encode = Callable[[list[NDArray[np.float32]]], list[NDArray[np.int16]]]
+"""HuBERT units int16[N] of waveforms float32[T]."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +58,18 @@ class Tape:
         return samples, {name: stream[start : start + frames] for name, stream in self.streams.items()}
 
 
-def read_tape(audio: TableView, units: TableView, config: VocoderStageConfig) -> tuple[Tape, VocoderConfig]:
+def read_tape(
+    audio: TableView, units: TableView, config: VocoderStageConfig, encode: Encode | None = None
+) -> tuple[Tape, VocoderConfig]:
     """Train utterances of the tables `audio` and `units`, and the vocoder that fits them.
+
+    Args:
+        audio: the table.
+        units: the table.
+        config: of the stage.
+        encode: HuBERT units of waveforms. With it each recording comes ``fit.shifts`` times, a part of a frame later
+            each time. The same sound then has other units (three quarters of them differ after 10 ms), which is more to
+            learn from, and what the vocoder learns depends less on where a frame happens to start.
 
     Raises:
         SpiritLMError: there is no train speech with units, or less than a crop of it.
@@ -64,8 +79,10 @@ def read_tape(audio: TableView, units: TableView, config: VocoderStageConfig) ->
     if not clips:
         raise SpiritLMError("no train utterance has units: a vocoder cannot be fitted; check the sources")
     architecture = config.fit.architecture(config.sizes, *_speakers(clips, config))
-    frames = [_frames(clip, found[clip.utterance_id], architecture) for clip in clips]
-    tape = _joined(clips, frames)
+    spoken = [(clip, found[clip.utterance_id]) for clip in clips]
+    offsets = [FRAME * number // config.fit.shifts for number in range(config.fit.shifts if encode else 1)]
+    rounds = [spoken if not offset or encode is None else _later(spoken, offset, encode) for offset in offsets]
+    tape = _joined([(clip, _frames(clip, units, architecture)) for one in rounds for clip, units in one])
     if tape.frames < config.fit.crop_frames:
         raise SpiritLMError(
             f"there are {tape.frames} frames of train speech, less than vocoder.crop_frames {config.fit.crop_frames}: "
@@ -74,15 +91,20 @@ def read_tape(audio: TableView, units: TableView, config: VocoderStageConfig) ->
     return tape, architecture
 
 
-def _units(units: TableView) -> dict[str, SimpleNamespace]:
-    found: dict[str, SimpleNamespace] = {}
+def _units(units: TableView) -> dict[str, Streams]:
+    found: dict[str, Streams] = {}
     for shard in units.shards(UNIT_COLUMNS):
         for row in shard.filter(pc.is_null(shard["reject_stage"])).to_pylist():
             if row["hubert"]:
-                found[row["utterance_id"]] = SimpleNamespace(
-                    **{name: row[name] for name in ("hubert", "pitch", "style")}
-                )
+                found[row["utterance_id"]] = Streams(np.asarray(row["hubert"]), row["pitch"], row["style"])
     return found
+
+
+def _later(spoken: list[Spoken], offset: int, encode: Encode) -> list[Spoken]:
+    """Recordings without their first `offset` samples; pitch and style are too coarse to tell the difference."""
+    clips = [replace(clip, waveform=clip.waveform[offset:]) for clip, _ in spoken]
+    every = zip(clips, encode([clip.waveform for clip in clips]), (units for _, units in spoken), strict=True)
+    return [(clip, replace(units, hubert=hubert)) for clip, hubert, units in every if len(hubert)]
 
 
 def _speakers(clips: list[Clip], config: VocoderStageConfig) -> tuple[tuple[str, ...], int]:
@@ -96,7 +118,7 @@ def _speakers(clips: list[Clip], config: VocoderStageConfig) -> tuple[tuple[str,
     return tuple(names), names.index(max(names, key=lambda name: seconds[name]))
 
 
-def _frames(clip: Clip, units: SimpleNamespace, config: VocoderConfig) -> Streams:
+def _frames(clip: Clip, units: Streams, config: VocoderConfig) -> FrameStreams:
     frames = frames_of(streams_of(units, config), config, None, collapse=False)
     if config.speakers:
         speaker = config.speaker_names.index(clip.speaker or UNKNOWN)
@@ -104,18 +126,18 @@ def _frames(clip: Clip, units: SimpleNamespace, config: VocoderConfig) -> Stream
     return frames
 
 
-def _joined(clips: list[Clip], frames: list[Streams]) -> Tape:
-    streams = {name: np.concatenate([one[name] for one in frames]).astype(np.int32) for name in frames[0]}
-    samples = np.concatenate(list(_samples(clips, [len(one["units"]) for one in frames])))
+def _joined(spoken: list[tuple[Clip, FrameStreams]]) -> Tape:
+    names = spoken[0][1].keys()
+    streams = {name: np.concatenate([frames[name] for _, frames in spoken]).astype(np.int32) for name in names}
+    samples = np.concatenate([_samples(clip, len(frames["units"])) for clip, frames in spoken])
     units = streams["units"]
     starts = np.flatnonzero(np.concatenate([[True], units[1:] != units[:-1]]))
     lasting = np.diff(np.append(starts, len(units))).astype(np.int32)
     return Tape(samples, streams, units[starts], lasting)
 
 
-def _samples(clips: list[Clip], counts: list[int]) -> Iterator[NDArray[np.int16]]:
-    """Waveforms as 16-bit samples, as long as their frames."""
-    for clip, count in zip(clips, counts, strict=True):
-        waveform = clip.waveform[: count * FRAME]
-        waveform = np.pad(waveform, (0, count * FRAME - len(waveform)))
-        yield np.clip(np.round(waveform * 32768), -32768, 32767).astype(np.int16)
+def _samples(clip: Clip, count: int) -> NDArray[np.int16]:
+    """The waveform as 16-bit samples, as long as `count` frames."""
+    waveform = clip.waveform[: count * FRAME]
+    waveform = np.pad(waveform, (0, count * FRAME - len(waveform)))
+    return np.clip(np.round(waveform * 32768), -32768, 32767).astype(np.int16)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ import soundfile
 import typer
 
 from flows.cli import say, transcribe
+from flows.cli.wav import WavStream
 from spiritlm_core import SpiritLM
 from spiritlm_core.audio.codec import encode_wav
 from tests.finetune.conftest import base, published, sound, speech_tokenizer, table, tokenizer
@@ -107,7 +109,9 @@ def test_say(spiritlm: Callable, speaking: Path, tmp_path: Path, monkeypatch: py
     assert (code, out.decode(), error) == (0, f"{file}\tpress one\n", "")
     assert np.abs(soundfile.read(file, dtype="float32")[0] - want).max() < 1e-4
     code, out, error = spiritlm("say", speaking, "press one", "--out", "-", *options)
-    assert (code, out, error) == (0, file.read_bytes(), "")
+    piped, rate = soundfile.read(io.BytesIO(out), dtype="float32")
+    assert (code, error, rate, len(piped)) == (0, "", 16_000, len(want))
+    assert np.abs(piped - want).max() < 1e-4
     stdin(monkeypatch, b"press one\n\npress two\n")
     code, out, _ = spiritlm("say", speaking, "-", "--out", tmp_path / "many", "--json", *options)
     found = [json.loads(line) for line in out.splitlines()]
@@ -149,3 +153,24 @@ def test_what_cannot_be_said(
     monkeypatch.setattr(type(sys.stdout), "isatty", lambda _: True, raising=False)
     code, out, error = spiritlm("say", speaking, "x", "--out", "-")
     assert (code, out, "to the terminal" in error) == (1, b"", True)
+
+
+def test_a_pipe_is_written_as_speech_comes(tmp_path: Path) -> None:
+    """With a header before the length is known; a file has the right one."""
+    waveforms = [sound("low", 1), sound("high", 1)]
+    read_end, write_end = os.pipe()
+    with os.fdopen(read_end, "rb") as heard, os.fdopen(write_end, "wb") as file:
+        with WavStream(file) as wav:
+            wav.write(waveforms[0][:1000])
+            first = os.read(heard.fileno(), 1 << 16)
+            wav.write(waveforms[1][:1000])
+        rest = os.read(heard.fileno(), 1 << 16)
+    with (tmp_path / "a.wav").open("wb") as file, WavStream(file) as wav:
+        for waveform in waveforms:
+            wav.write(waveform[:1000])
+        assert file.tell() == 0
+    whole = encode_wav(np.concatenate([waveform[:1000] for waveform in waveforms]))
+    assert (tmp_path / "a.wav").read_bytes() == whole
+    assert (first[:4], len(first), len(rest)) == (b"RIFF", 2044, 2000)
+    assert first[44:] + rest == whole[44:]
+    assert len(soundfile.read(io.BytesIO(first + rest))[0]) == 2000, "readers take what there is"

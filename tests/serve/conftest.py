@@ -36,7 +36,7 @@ def speaking(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(base, folder)
     vocoder = folder / "speech_tokenizer" / "vocoder"
     vocoder.mkdir()
-    build(BASE).model.save(vocoder)
+    build(BASE.model_copy(update={"speaker_names": ("ann", "bo", "cy")})).model.save(vocoder)
     return folder
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
@@ -51,7 +52,8 @@ def test_about(client: TestClient) -> None:
     assert (health["ready"], health["model"], health["queue_depth"]) == (True, "speaking", 0)
     assert health["limits"]["max_seconds"] == 2
     one, two = client.get("/v1/model").json()["models"]
-    assert (one["name"], one["speaks"], one["speakers"], one["context_length"]) == ("speaking", True, 3, 128)
+    assert (one["name"], one["speaks"], one["context_length"]) == ("speaking", True, 128)
+    assert (one["speakers"], one["speaker_names"], two["speaker_names"]) == (3, ["ann", "bo", "cy"], [])
     assert (two["name"], two["hears"], two["speaks"]) == ("mute", True, False)
     page = client.get("/docs").text
     assert "openapi.json" in page
@@ -83,17 +85,20 @@ def test_generate(client: TestClient, spirit: SpiritLM, output: str) -> None:
             heard = samples(base64.b64decode(segment["wav"]))
             assert np.abs(heard - np.clip(wanted.waveform(2), -1, 1)).max() < 1e-4
     assert output != "speech" or found["segments"][0]["wav"]
+    assert client.post("/v1/generate", json={**request, "speaker": "cy"}).json() == found, "by name"
     assert "wav" not in client.post("/v1/generate", json={**request, "wav": False}).text.replace('"wav":null', "")
 
 
 def test_stream(client: TestClient) -> None:
-    request = {"parts": [WORD], "output": "any", "max_new_tokens": 30, "temperature": 1.0, "seed": 2}
+    request = {"parts": [WORD], "output": "any", "max_new_tokens": 30, "temperature": 1.0, "seed": 1}
     whole = client.post("/v1/generate", json=request).json()
     body = client.post("/v1/generate", json={**request, "stream": True})
     assert body.headers["content-type"].startswith("text/event-stream")
     *pieces, (last, done) = events(body.text)
-    assert (last, {name for name, _ in pieces}) == ("done", {"segment"})
+    assert (last, {name for name, _ in pieces}) == ("done", {"segment", "audio"})
     assert len(pieces) > 3
+    for key in ("finish", "prompt_tokens", "new_tokens", "model"):
+        assert done[key] == whole[key]
     for key in ("text", "tokens"):
         assert [s[key] for s in done["segments"] if key in s] == [s[key] for s in whole["segments"] if key in s]
         joined, want = ("".join(p.get(key, "") for p in found) for found in ([p for _, p in pieces], whole["segments"]))
@@ -101,6 +106,48 @@ def test_stream(client: TestClient) -> None:
     refused = client.post("/v1/generate", json={**request, "stream": True, "parts": [{"kind": "units", "tokens": "x"}]})
     assert (refused.status_code, refused.json()["error"]["field"]) == (400, "parts.0")
     assert client.get("/health").json()["queue_depth"] == 0
+
+
+def test_speech_of_a_stream(client: TestClient, spirit: SpiritLM) -> None:
+    """It comes before the answer is over, and is that of the answer's tokens."""
+    request = {"parts": [WORD], "output": "speech", "max_new_tokens": 40, "temperature": 1.0, "seed": 2, "speaker": "2"}
+    found = events(client.post("/v1/generate", json={**request, "stream": True}).text)
+    names = [name for name, _ in found]
+    assert names.index("audio") < len(names) - names[::-1].index("segment") - 1, "before the last token"
+    pcm = b"".join(base64.b64decode(data["pcm"]) for name, data in found if name == "audio")
+    heard = np.frombuffer(pcm, "<i2") / 32768
+    (segment,) = found[-1][1]["segments"]
+    want = np.clip(spirit.speech_tokenizer.decode(segment["tokens"], 2), -1, 1)
+    assert len(heard) == len(want)
+    assert np.abs(heard - want).max() < 1e-4
+    assert np.array_equal(samples(base64.b64decode(segment["wav"])), heard.astype(np.float32))
+    for silent in ({"wav": False}, {"model": "mute"}):
+        other = events(client.post("/v1/generate", json={**request, "stream": True, **silent}).text)
+        assert {name for name, _ in other} == {"segment", "done"}
+        assert other[-1][1]["segments"][0]["tokens"] == segment["tokens"]
+
+
+def test_a_client_that_does_not_read(engine: Engine) -> None:
+    """It loses its stream; the place is another's."""
+
+    async def call() -> bool:
+        body = json.dumps({"parts": [WORD], "output": "speech", "max_new_tokens": 9, "stream": True}).encode()
+        scope = {"type": "http", "method": "POST", "path": "/v1/generate", "query_string": b"", "headers": []}
+        app = create_app(engine, LIMITS.model_copy(update={"timeout": 0.5}))
+        come = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+        async def receive() -> Any:
+            return next(come, None) or await asyncio.sleep(60)
+
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.body":
+                await asyncio.sleep(60)
+
+        await asyncio.wait_for(app({**scope, "http_version": "1.1"}, receive, send), 10)
+        return True
+
+    assert asyncio.run(call())
+    assert engine.depth == 0
 
 
 def test_transcribe_takes_a_recording_in_every_way(client: TestClient, spirit: SpiritLM, clip: bytes) -> None:
@@ -187,7 +234,7 @@ BAD: list[tuple[str, Any, int, str, str | None]] = [
     ("tokenize", {"audio": audio(b"\0" * 5000)}, 400, "bad_audio", "audio"),
     ("say", {"text": ""}, 422, "invalid", "text"),
     ("classify", {"parts": [WORD], "labels": ["one"]}, 422, "invalid", "labels"),
-    ("classify", {"parts": [WORD], "labels": ["one", "one"]}, 400, "bad_request", None),
+    ("classify", {"parts": [WORD], "labels": ["one", "one"]}, 400, "bad_request", "labels"),
     ("classify", {"parts": [], "labels": ["one", "two"]}, 422, "invalid", "parts"),
 ]
 

@@ -1,4 +1,4 @@
-"""What people send by mistake or on purpose: each is one clear sentence with a status of the 4xx kind, or is answered."""
+"""What people send by mistake or on purpose: each is refused in one sentence, or answered."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,7 @@ FILES: list[tuple[str, Any, int, str, str]] = [
     ("nothing", lambda: b"", 400, "bad_audio", "empty file"),
     ("pdf", lambda: b"%PDF-1.7\n1 0 obj\n<< /Type /Catalog >>\nendobj\n" * 40, 400, "bad_audio", "cannot be"),
     ("page", lambda: b"<!doctype html><html><body>Not found</body></html>", 400, "bad_audio", "cannot be"),
-    ("hours", lambda: file_of(np.zeros(36_000 * 1000, np.int16), 1000, "FLAC"), 413, "too_long", "2 s together"),
+    ("hour", lambda: file_of(np.zeros(3600 * 4000, np.int16), 4000, "FLAC"), 413, "too_long", "2 s together"),
     ("channels", lambda: file_of(np.zeros((9000, 8))), 400, "bad_audio", "8 channels"),
     ("dense", lambda: file_of(np.zeros((9000, 2), np.int16), 655_350, "FLAC"), 400, "bad_audio", "655350 Hz"),
     ("header", lambda: file_of(np.zeros(0)), 400, "bad_audio", "no samples"),
@@ -116,7 +117,11 @@ def test_bodies(client: TestClient, route: str, body: dict[str, Any], status: in
 
 @pytest.mark.parametrize("extreme", [1e-300, 5e-324, 1e-9, 100])
 def test_extreme_sampling_is_answered(client: TestClient, extreme: float) -> None:
-    for more in ({"temperature": extreme}, {"temperature": 1, "top_p": min(extreme, 1)}, {"temperature": 1, "top_k": 1}):
+    for more in (
+        {"temperature": extreme},
+        {"temperature": 1, "top_p": min(extreme, 1)},
+        {"temperature": 1, "top_k": 1},
+    ):
         response = client.post("/v1/generate", json={"parts": [WORD], "max_new_tokens": 5, "seed": 3, **more})
         assert response.status_code == 200, response.text
 
@@ -146,3 +151,12 @@ def test_deep_json(client: TestClient) -> None:
     body = b'{"parts": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
     response = client.post("/v1/generate", content=body, headers={"content-type": "application/json"})
     refused(response, 422, "invalid")
+
+
+def test_a_playlist_names_no_files_of_the_server(
+    client: TestClient, clip: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "secret.wav").write_bytes(clip)
+    monkeypatch.chdir(tmp_path)
+    for playlist in (b"ffconcat version 1.0\nfile secret.wav\n", b"#EXTM3U\n#EXTINF:1,\nsecret.wav\n#EXT-X-ENDLIST\n"):
+        refused(client.post("/v1/tokenize", content=playlist, headers=RECORDING), 400, "bad_audio", "cannot be decoded")

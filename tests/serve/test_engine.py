@@ -82,6 +82,7 @@ def test_work_under_way_is_dropped_before_the_next_token(engine: Engine) -> None
 
 
 def test_close(spirit: SpiritLM) -> None:
+    hooks = len(spirit.model._forward_pre_hooks)
     engine = Engine({"one": spirit}, places=2)
     hold = threading.Event()
     engine.submit(lambda _: hold.wait(10))
@@ -89,6 +90,7 @@ def test_close(spirit: SpiritLM) -> None:
     threading.Timer(0.1, hold.set).start()
     engine.close()
     assert waiting.future.cancelled()
+    assert len(spirit.model._forward_pre_hooks) == hooks
     assert not engine.ready
     for ask in (lambda: engine.submit(lambda _: 1), lambda: engine.place().__enter__()):
         with pytest.raises(RequestError, match="being ended"):

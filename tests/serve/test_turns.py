@@ -10,7 +10,7 @@ import pytest
 from spiritlm_core import SpiritLM
 from spiritlm_core.serve.errors import RequestError
 from spiritlm_core.serve.plot import figure, panel
-from spiritlm_core.serve.service import Asking
+from spiritlm_core.serve.service import RequestHandler
 from spiritlm_core.serve.turns import (
     Example,
     Settings,
@@ -36,21 +36,21 @@ def recording(tmp_path: Path, clip: bytes) -> Turn:
 def test_requests_are_what_the_model_takes(spirit: SpiritLM, recording: Turn) -> None:
     text, spoken = Turn("user", text="press one"), Turn("assistant", tokens="[Hu1][Hu2]", file="heard.wav")
     turns, examples = [text, recording, spoken], [Example(recording, "two")]
-    asking = Asking(spirit, LIMITS, files_of(turns, examples))
-    reply = asking.generate(free(turns, "any", SETTINGS))
+    handler, *others = (RequestHandler(spirit, LIMITS, files_of(turns, examples)) for _ in range(4))
+    reply = handler.generate(free(turns, "any", SETTINGS))
     want = spirit.generate(["press one", Path(str(recording.file)), ("speech", "[Hu1][Hu2]")], max_new_tokens=8)
     assert reply.answer == want
-    assert len(asking.recordings) == 1, "of an answer its tokens are shown, not its sound"
+    assert len(handler.recordings) == 1, "of an answer its tokens are shown, not its sound"
     given = Path(str(recording.file))
-    written = asking.transcribe(transcription([recording, text], examples, SETTINGS))
+    written = others[0].transcribe(transcription([recording, text], examples, SETTINGS))
     shots = [(given, "two")]
     assert written == spirit.generate(given, "text", shots=shots, max_new_tokens=8, stop=("[Speech]",))
-    said = asking.say(saying([text, recording], examples, SETTINGS))
+    said = others[1].say(saying([text, recording], examples, SETTINGS))
     swapped = [("two", given)]
     assert said.answer == spirit.generate("press one", "speech", shots=swapped, max_new_tokens=8, stop=("[Text]",))
     found = classification([recording], [*examples, Example(text, "one")], "two, three", SETTINGS)
     assert found.labels == ["two", "three", "one"]
-    assert asking.classify(found).label in found.labels
+    assert others[2].classify(found).label in found.labels
 
 
 def test_what_is_missing_is_said(recording: Turn, tmp_path: Path) -> None:

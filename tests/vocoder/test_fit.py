@@ -35,6 +35,7 @@ TINY = VocoderFitConfig.model_validate(
         "generator": {"width": 64, "unit_layers": 1, "layers": 1},
         "embedding": 16,
         "duration_channels": 16,
+        "shifts": 1,
         "steps": 6,
         "adversarial_from": 3,
         "batch_crops": 2,
@@ -141,12 +142,26 @@ def test_one_voice_for_all_and_units_alone() -> None:
     assert int(tape.lasting.sum()) == 150
 
 
-def test_frames_of_the_tape_are_those_of_their_units() -> None:
-    tape, _ = read_tape(*views(corpus()).values(), config())
-    for frame in range(0, 150, 7):
+def hertz(samples: np.ndarray) -> float:
+    """Of a tone, by its zero crossings."""
+    return float(np.diff(np.signbit(samples)).sum() / 2 / (len(samples) / 16_000))
+
+
+def listen(waveforms: list[np.ndarray]) -> list[np.ndarray]:
+    """The unit that sounds in the middle of each whole frame."""
+    middles = [waveform[: len(waveform) // FRAME * FRAME].reshape(-1, FRAME)[:, 220:420] for waveform in waveforms]
+    return [np.array([np.abs(np.asarray(TONES) - hertz(one)).argmin() for one in frames]) for frames in middles]
+
+
+@pytest.mark.parametrize("shifts", [1, 4])
+def test_frames_of_the_tape_are_those_of_their_units(shifts: int) -> None:
+    fit = TINY.model_copy(update={"shifts": shifts})
+    tape, _ = read_tape(*views(corpus()).values(), config(fit, pitch=3, style=3), listen if shifts > 1 else None)
+    assert tape.frames == 150 + (shifts - 1) * 147
+    for frame in range(0, tape.frames, 7):
         samples, streams = tape.crop(frame, 1)
-        crossings = np.diff(np.signbit(samples)).sum() / 2 / (FRAME / 16_000)
-        assert abs(crossings - TONES[int(streams["units"][0])]) < 30
+        assert abs(hertz(samples[220:420]) - TONES[int(streams["units"][0])]) < 90
+        assert streams["pitch"][0] == streams["style"][0]
 
 
 def test_crops_do_not_depend_on_the_number_of_processes() -> None:

@@ -16,8 +16,8 @@ def load_judges(models: Mapping[str, Path]) -> Judges:
     Raises:
         ModelReferenceError: A model is damaged.
     """
+    from spiritlm_core.evaluate.recogniser import Recogniser
     from spiritlm_core.evaluate.resynthesis.dvector import SpeakerEncoder
-    from spiritlm_core.evaluate.resynthesis.recogniser import Recogniser
 
     recogniser, speakers = models.get("recogniser"), models.get("speaker_encoder")
     return Judges(

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spiritlm_core.errors import Rejection, SpiritLMError
+from spiritlm_core.evaluate.recogniser import Recogniser, text_errors
 from spiritlm_core.evaluate.resynthesis.config import ResynthesisConfig
 from spiritlm_core.evaluate.resynthesis.distances import compare
 from spiritlm_core.evaluate.resynthesis.figures import Row, result_of, rounded
-from spiritlm_core.evaluate.resynthesis.recogniser import Recogniser, text_errors
 from spiritlm_core.evaluate.resynthesis.systems import ORIGINAL, System, Waveform
 from spiritlm_core.evaluate.resynthesis.world import Analysis, analyse
 from spiritlm_core.evaluate.units.clips import Clip
@@ -124,6 +124,8 @@ def _judge(
             waveform = system.render(clip)
         except SpiritLMError as error:
             raise SpiritLMError(f"{system.name} cannot render clip {clip.key}: {error}") from error
+        if not np.isfinite(waveform).all():
+            raise SpiritLMError(f"{system.name} renders clip {clip.key} with samples that are not finite")
         rows.append(_row(system, recording, waveform, judges))
         if clip.key in listened:
             kept[clip.key] = waveform

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from spiritlm_core.evaluate.rendering import aligned, data_uri, markdown_table, template
 
 if TYPE_CHECKING:
     from spiritlm_core.evaluate.resynthesis.run import Resynthesis
@@ -61,23 +62,12 @@ def cells(report: Mapping[str, Any]) -> list[list[str]]:
 
 def markdown(report: Mapping[str, Any]) -> str:
     """The table and the notes below it."""
-    heading, *rows = cells(report)
-    rule = ["---", *["--:"] * (len(heading) - 1)]
-    lines = ["| " + " | ".join(row) + " |" for row in (heading, rule, *rows)]
-    return "\n".join([*lines, "", *(f"- {note}" for note in notes(report))]) + "\n"
+    return "\n".join([*markdown_table(cells(report)), "", *(f"- {note}" for note in notes(report))]) + "\n"
 
 
 def plain(report: Mapping[str, Any]) -> str:
     """The same for a terminal, columns aligned."""
-    rows = cells(report)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(_aligned(row, widths)).rstrip() for row in rows]
-    return "\n".join([*lines, "", *notes(report)])
-
-
-def _aligned(row: Sequence[str], widths: Sequence[int]) -> list[str]:
-    first, *others = zip(row, widths, strict=True)
-    return [first[0].ljust(first[1]), *(text.rjust(width) for text, width in others)]
+    return "\n".join([*aligned(cells(report)), "", *notes(report)])
 
 
 def notes(report: Mapping[str, Any]) -> list[str]:
@@ -106,13 +96,9 @@ def _beside(result: Mapping[str, Any], original: Mapping[str, Any]) -> str | Non
 
 def page(found: Resynthesis) -> str:
     """One HTML file with players that needs nothing else; every value is escaped."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     report = found.report
-    loader = FileSystemLoader(Path(__file__).parents[1] / "templates")
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
     heading, *rows = cells(report)
-    drawn: str = environment.get_template("resynthesis.html.j2").render(
+    drawn: str = template("resynthesis.html.j2").render(
         heading=heading,
         rows=rows,
         columns=COLUMNS,
@@ -140,7 +126,7 @@ def _players(found: Resynthesis) -> list[dict[str, Any]]:
 def _url(waveform: Any) -> str:
     from spiritlm_core.audio.codec import encode_flac
 
-    return "data:audio/flac;base64," + b64encode(encode_flac(waveform)).decode()
+    return data_uri(encode_flac(waveform), "audio/flac")
 
 
 def write(out: Path, found: Resynthesis) -> None:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from spiritlm_core.errors import SpiritLMError
@@ -18,6 +20,7 @@ from spiritlm_core.evaluate.suite.espeak import Voice
 from spiritlm_core.evaluate.suite.labelled import PROMPTS
 from spiritlm_core.evaluate.suite.manifest import MANIFEST
 from spiritlm_core.evaluate.suite.material import Said, Written
+from spiritlm_core.evaluate.suite.task import by_turns
 from spiritlm_core.tokens.counter import key_of
 
 _SPEAKER = 1001  # the first of the transcribed voices: LibriSpeech numbers its speakers
@@ -43,7 +46,8 @@ def build_suite(
         speak: what speaks; None writes text alone, and no ``transcripts``.
         voices: every pair is spoken in each of them; in the other sets they take turns.
         kinds: of :data:`KINDS`.
-        items: at most so many of each set, or of each of its parts, drawn by the seed; None: all there are.
+        items: at most so many of each set, or of each of its parts, drawn by the seed, the least alike first; None:
+            all there are.
         seed: of what is drawn.
 
     Returns:
@@ -58,13 +62,26 @@ def build_suite(
         raise SpiritLMError(f"there is no set {unknown[0]!r}; there are {', '.join(KINDS)}")
     if not voices:
         raise SpiritLMError("name at least one voice")
-    builder = _Builder(out, speak, voices, items, seed)
-    return {kind: builder.build(kind) for kind in KINDS if kind in kinds and (speak or kind != "transcripts")}
+    wanted = [kind for kind in KINDS if kind in kinds and (speak or kind != "transcripts")]
+    if not wanted:
+        raise SpiritLMError("transcripts are recordings with what they say: there are none in text alone")
+    with _whole(out) as folder:
+        builder = _Builder(folder, speak, voices, items, seed)
+        return {kind: builder.build(kind) for kind in wanted}
 
 
-def sets() -> dict[str, list[Written]]:
-    """The sets made of pairs, in words."""
-    return material.pair_sets()
+@contextmanager
+def _whole(out: Path) -> Iterator[Path]:
+    """A folder that becomes `out` once all is written, and is removed if it is not. Raises SpiritLMError."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as work:
+            folder = Path(work) / "sets"
+            folder.mkdir()
+            yield folder
+            folder.replace(out)
+    except OSError as error:
+        raise SpiritLMError(f"{out}: the sets cannot be written: {error}") from error
 
 
 class _Builder:
@@ -80,18 +97,18 @@ class _Builder:
         if kind == "transcripts":
             return self._transcripts(folder)
         if kind == "choices":
-            asked = self._drawn(kind, material.questions(), lambda one: one.key)
+            asked = self._drawn(material.questions(), self._items, lambda one: one.key, kind)
             _write(folder / CHOICES, (one.to_dict() for one in asked))
             return len(asked)
         return self._labelled(kind, folder, material.intents() if kind == "intents" else material.sentiments())
 
-    def _drawn(self, name: str, rows: Sequence[_T], key: Callable[[_T], str]) -> list[_T]:
-        """The rows of at most `items` keys."""
-        keys = sorted({key(row) for row in rows}, key=lambda one: key_of(self._seed, name, one))[: self._items]
-        return [row for row in rows if key(row) in keys]
+    def _drawn(self, rows: Sequence[_T], most: int | None, item: Callable[[_T], Any], *name: str) -> list[_T]:
+        """At most so many rows, in their order, drawn by the seed; items, of which all rows are alike, take turns."""
+        numbers = by_turns(range(len(rows)), lambda i: item(rows[i]), lambda i: key_of(self._seed, *name, i))
+        return [rows[i] for i in sorted(numbers[:most])]
 
     def _pairs(self, folder: Path, pairs: Sequence[Written]) -> int:
-        chosen = self._drawn(folder.name, pairs, lambda pair: pair.item)
+        chosen = self._drawn(pairs, self._items, lambda pair: pair.item, folder.name)
         _write(folder / MANIFEST, self._pair_rows(folder, chosen))
         return len(chosen)
 
@@ -107,8 +124,7 @@ class _Builder:
         """Classification as ``train.jsonl`` and ``test.jsonl``, styles as ``prompts.jsonl``."""
         spoken, chosen = _Spoken(folder, self._speak), self._of_each_label(kind, rows)
         lines = [
-            {"split": row.split, "label": row.label, **spoken.side(row.text, row.voice(self._turn(n)))}
-            for n, row in enumerate(chosen)
+            {**row.about(), **spoken.side(row.text, row.voice(self._turn(number)))} for number, row in enumerate(chosen)
         ]
         if kind == "styles":
             _write(folder / PROMPTS, lines)
@@ -122,11 +138,11 @@ class _Builder:
         if self._items is None:
             return list(rows)
         groups: dict[tuple[str, str], list[Said]] = {}
-        for row in sorted(rows, key=lambda one: key_of(self._seed, kind, one.text)):
+        for row in rows:
             groups.setdefault((row.split, row.label), []).append(row)
         most = max(1, self._items // len({label for _, label in groups}))
-        kept = {row.text for group in groups.values() for row in group[:most]}
-        return [row for row in rows if row.text in kept]
+        drawn = (self._drawn(group, most, lambda row: row.item, kind) for group in groups.values())
+        return [row for group in drawn for row in group]
 
     def _turn(self, number: int) -> str:
         return self._voices[number % len(self._voices)]
@@ -135,7 +151,7 @@ class _Builder:
         """LibriSpeech's layout: ``SPEAKER/CHAPTER/SPEAKER-CHAPTER-NUMBER.flac`` and ``….trans.txt``."""
         chapters = list(enumerate(material.transcripts()))
         told = [(chapter, text) for chapter, texts in chapters for text in texts]
-        chosen = self._drawn(folder.name, told, lambda one: one[1])
+        chosen = self._drawn(told, self._items, lambda one: one[1], folder.name)
         for chapter in dict.fromkeys(chapter for chapter, _ in chosen):
             self._chapter(folder, chapter, [text for other, text in chosen if other == chapter])
         return len(chosen)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from spiritlm_core.errors import Rejection, SourceError
+from spiritlm_core.errors import Rejection
+from spiritlm_core.evaluate.suite.reading import read_lines
 from spiritlm_core.evaluate.suite.task import Bench, Skipped
 from spiritlm_core.tokens.counter import key_of
 
@@ -65,26 +65,12 @@ def read_choices(name: str, folder: Path) -> list[ChoiceTask]:
     path = folder / CHOICES
     if not path.is_file():
         return []
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SourceError(f"{path}: cannot be read: {error}") from error
-    questions, skipped = [], []
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            try:
-                questions.append(_choice(line, number))
-            except Rejection as problem:
-                skipped.append(Skipped(f"line {number}", f"{CHOICES}, line {number}: {problem}"))
+    questions, skipped = read_lines(path, _choice)
     return [ChoiceTask(name, CHOICES, folder, tuple(questions), tuple(skipped))]
 
 
-def _choice(line: str, number: int) -> Choice:
-    try:
-        row = json.loads(line)
-        question, choices, answer = row["question"], row["choices"], row["answer"]
-    except (ValueError, TypeError, KeyError) as error:
-        raise Rejection(f"no JSON object with question, choices and answer: {error}") from error
+def _choice(row: dict[str, Any], number: int) -> Choice:
+    question, choices, answer = (row.get(field) for field in ("question", "choices", "answer"))
     if not isinstance(question, str) or not isinstance(choices, list) or len(choices) < 2:
         raise Rejection("question is a string, and choices is a list of at least two")
     if not all(isinstance(one, str) and one.strip() for one in choices):

@@ -26,6 +26,7 @@ class SuiteConfig(FrozenConfig):
         None,
         description="Reference of a faster-whisper model that writes down spoken answers; None: units are compared.",
     )
+    language: str = Field("en", min_length=2, description="Of the transcripts: for the recogniser and word errors.")
     text_judge: str | None = Field(
         None, description="Reference of a text classifier for continuations; None: one fitted on the set's train part."
     )

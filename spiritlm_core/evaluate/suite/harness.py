@@ -23,7 +23,7 @@ from spiritlm_core.evaluate.suite.task import Bench, Skipped, figure, measure
 if TYPE_CHECKING:
     from spiritlm_core.lm.spirit import SpiritLM
 
-_MISSING = "text tasks need lm-eval: pip install 'spiritlm[text-tasks]'"
+_MISSING = "text tasks need lm-eval: pip install 'spiritlm-pipeline[text-tasks]'"
 _NORMAL = 1.959964  # 97.5 % quantile of the normal distribution
 
 
@@ -38,29 +38,36 @@ def measure_choices(task: ChoiceTask, bench: Bench) -> Iterator[dict[str, Any]]:
     yield measure(task, "T", len(task.questions), _figures(task.name, found, bench), ())
 
 
-def measure_named(
-    bench: Bench, names: Sequence[str], limit: int | None, manager: Any = None
-) -> Iterator[dict[str, Any]]:
+def task_manager(names: Sequence[str], **options: Any) -> Any:
+    """The ``TaskManager`` of lm-eval, which knows `names`; `options` are its own.
+
+    Raises:
+        SpiritLMError: lm-eval is not installed, or knows no such task or group.
+    """
+    try:
+        from lm_eval.tasks import TaskManager
+    except ModuleNotFoundError as error:
+        raise SpiritLMError(_MISSING) from error
+    manager = TaskManager(**options)
+    if unknown := [name for name in names if name not in manager.all_tasks]:
+        raise SpiritLMError(f"lm-eval knows no task {unknown[0]!r}: see `lm-eval ls tasks`")
+    return manager
+
+
+def measure_named(bench: Bench, names: Sequence[str], limit: int | None, manager: Any) -> Iterator[dict[str, Any]]:
     """Tasks and groups of tasks that lm-eval knows by name; it fetches their data from the hub.
 
     Args:
         bench: the model.
         names: of tasks and groups.
         limit: most questions of each task.
-        manager: a ``TaskManager`` of lm-eval that knows them; by default the one of its own tasks.
+        manager: of :func:`task_manager`.
 
     Raises:
-        SpiritLMError: lm-eval is not installed, knows no such task, or cannot fetch its data.
+        SpiritLMError: lm-eval cannot fetch the data of a task, or run it.
     """
-    try:
-        from lm_eval.tasks import TaskManager
-    except ModuleNotFoundError as error:
-        raise SpiritLMError(_MISSING) from error
-    bench.tell(f"lm-eval: {', '.join(names)}")
-    manager = manager or TaskManager()
-    if unknown := [name for name in names if name not in manager.all_tasks]:
-        raise SpiritLMError(f"lm-eval knows no task {unknown[0]!r}: see `lm-eval ls tasks`")
     for name in names:  # one by one: lm-eval refuses a group beside a task of it
+        bench.tell(f"lm-eval: {name}")
         try:
             found = _evaluate(bench, [name], manager, limit=limit)
         except (OSError, ValueError, RuntimeError) as error:

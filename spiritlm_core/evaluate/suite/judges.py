@@ -128,9 +128,9 @@ def given_speech_judge(reference: str, labels: Sequence[str], speaker: SpeechTok
 
 
 def _folder(reference: str) -> Path:
-    from spiritlm_core.models.reference import resolve
+    from spiritlm_core.models.reference import as_reference, resolve
 
-    return resolve(reference if "://" in reference else Path(reference).absolute().as_uri()).path
+    return resolve(as_reference(reference)).path
 
 
 def _load(folder: Path, preparing: Any, modelling: Any) -> tuple[Any, Any]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from spiritlm_core.errors import Rejection, SourceError
+from spiritlm_core.errors import Rejection
 from spiritlm_core.evaluate.suite.pairs import Side
-from spiritlm_core.evaluate.suite.task import Bench, Skipped
+from spiritlm_core.evaluate.suite.reading import read_lines, read_table, read_text
+from spiritlm_core.evaluate.suite.task import Bench, Skipped, by_turns
 from spiritlm_core.finetune.config import SplitConfig
 from spiritlm_core.finetune.reading import HELD_OUT
 from spiritlm_core.finetune.rows import split_of
@@ -32,11 +32,13 @@ class Labelled:
         key: names it within its task.
         label: what it is.
         side: its text and its recording.
+        item: examples of one item say nearly the same, so that they are resampled together; ``""``: like no other.
     """
 
     key: str
     label: str
     side: Side
+    item: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class LabelTask:
     def drawn(self, limit: int | None, seed: int) -> LabelTask:
         """With at most `limit` test examples, and a bounded number of train examples of each label."""
         kept = {row.key for row in sorted(self.test, key=lambda row: key_of(seed, self.name, row.key))[:limit]}
-        train = by_turns(self.train, (seed, self.name, "train"))[: _POOL * max(1, len(self.labels))]
+        train = labels_by_turns(self.train, seed, self.name, "train")[: _POOL * max(1, len(self.labels))]
         return replace(self, test=tuple(row for row in self.test if row.key in kept), train=tuple(train))
 
     def recordings(self) -> list[Path]:
@@ -98,56 +100,41 @@ class LabelTask:
         return measure_labels(self, bench)
 
 
-def by_turns(rows: Sequence[Labelled], key: tuple[str | int, ...]) -> list[Labelled]:
+def labels_by_turns(rows: Sequence[Labelled], *key: str | int) -> list[Labelled]:
     """In an order drawn by `key` in which the labels take turns."""
-    drawn = sorted(rows, key=lambda row: key_of(*key, row.key))
-    seen: dict[str, int] = {}
-    turns = []
-    for row in drawn:
-        turns.append(seen.get(row.label, 0))
-        seen[row.label] = turns[-1] + 1
-    return [row for _, row in sorted(zip(turns, drawn, strict=True), key=lambda pair: pair[0])]
+    return by_turns(rows, lambda row: row.label, lambda row: key_of(*key, row.key))
 
 
 def read_labelled(name: str, folder: Path) -> list[LabelTask]:
     """Read ``train.jsonl`` and ``test.jsonl``, ``labels.jsonl``, or for styles ``prompts.jsonl``.
 
     A line has `label` (or `intent`), `text` (or `sentence`), `audio` (or the first of `recordings`, as SLURP has it)
-    and perhaps `split`; where neither it nor the file's name says which split a line is in, its content draws it.
+    and perhaps `item` and `split`; where neither it nor the file's name says which split a line is in, its content
+    draws it.
     """
     files = [path for file in _FILES if (path := folder / file).is_file()]
     if not files:
         return []
     about: Literal["labels", "style"] = "style" if (folder / PROMPTS).is_file() else "labels"
-    rows, skipped = [], []
-    for path in files:
-        for number, line in enumerate(_read(path).splitlines(), 1):
-            if line.strip():
-                try:
-                    rows.append(_row(line, f"{path.stem}:{number}", path))
-                except Rejection as problem:
-                    skipped.append(Skipped(f"{path.name}:{number}", f"{path.name}, line {number}: {problem}"))
+    read = [read_lines(path, lambda row, number, path=path: _row(row, number, path)) for path in files]  # type: ignore[misc]
+    rows, skipped = ([one for part in parts for one in part] for parts in zip(*read, strict=True))
     return [_task(name, "labelled JSON lines", folder, rows, skipped, about)]
 
 
-def _row(line: str, key: str, path: Path) -> tuple[str, Labelled]:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise Rejection(f"no JSON: {error}") from error
-    if not isinstance(row, dict):
-        raise Rejection("not an object with label")
+def _row(row: dict[str, Any], number: int, path: Path) -> tuple[str, Labelled]:
     label, text = row.get("label", row.get("intent")), row.get("text", row.get("sentence"))
     audio = row.get("audio", _first(row.get("recordings")))
     if not isinstance(label, str) or not label.strip():
         raise Rejection("there is no label")
     if not isinstance(text, str | None) or not isinstance(audio, str | None) or (text is None and audio is None):
         raise Rejection("text and audio are strings, and there is at least one of them")
-    return _split(row.get("split"), path, line), Labelled(key, label.strip(), _side(text, audio, path.parent))
+    side, item = _side(text, audio, path.parent), str(row.get("item", ""))
+    return _split(row, path), Labelled(f"{path.stem}:{number}", label.strip(), side, item)
 
 
 def _first(recordings: Any) -> Any:
-    return recordings[0].get("file") if isinstance(recordings, list) and recordings else None
+    first = recordings[0] if isinstance(recordings, list) and recordings else None
+    return first.get("file") if isinstance(first, dict) else None
 
 
 def _side(text: str | None, audio: str | None, folder: Path) -> Side:
@@ -157,13 +144,14 @@ def _side(text: str | None, audio: str | None, folder: Path) -> Side:
     return Side(text, next((path for path in places if path.is_file()), places[0]))
 
 
-def _split(said: Any, path: Path, line: str) -> str:
+def _split(row: Mapping[str, Any], path: Path) -> str:
+    said = row.get("split")
     if said is not None or path.stem in ("train", "test"):
         name = str(said if said is not None else path.stem).lower()
         if name != "train" and name not in HELD_OUT:
             raise Rejection(f"split {name!r} is neither train nor test")
         return "train" if name == "train" else "test"
-    return "train" if split_of(line, None, _SPLIT) == "train" else "test"
+    return "train" if split_of(json.dumps(row, sort_keys=True), None, _SPLIT) == "train" else "test"
 
 
 def read_speech_commands(name: str, folder: Path) -> list[LabelTask]:
@@ -171,9 +159,9 @@ def read_speech_commands(name: str, folder: Path) -> list[LabelTask]:
     listed = folder / "testing_list.txt"
     if not listed.is_file():
         return []
-    test = set(_read(listed).split())
+    test = set(read_text(listed).split())
     other = folder / "validation_list.txt"
-    left_out = set(_read(other).split()) if other.is_file() else set()
+    left_out = set(read_text(other).split()) if other.is_file() else set()
     rows = [
         ("test" if place in test else "train", Labelled(place, path.parent.name, Side(audio=path)))
         for path in sorted(folder.glob("[!_]*/*.wav"))
@@ -192,13 +180,11 @@ def read_fluent(name: str, folder: Path) -> list[LabelTask]:
 
 
 def _fluent(path: Path, folder: Path) -> Iterator[Labelled]:
-    reader = csv.DictReader(_read(path).splitlines())
+    """Many speakers say each command: one item."""
     needed = ("path", "transcription", "action", "object", "location")
-    if missing := [column for column in needed if column not in (reader.fieldnames or ())]:
-        raise SourceError(f"{path}: no column {missing[0]!r}; it has {', '.join(reader.fieldnames or ()) or 'none'}")
-    for row in reader:
-        label = " ".join(row[column] for column in needed[2:] if row[column] != "none")
-        yield Labelled(row["path"], label, Side(row["transcription"], folder / row["path"]))
+    for row in read_table(path, needed):
+        label, said = " ".join(row[column] for column in needed[2:] if row[column] != "none"), row["transcription"]
+        yield Labelled(row["path"], label, Side(said, folder / row["path"]), said)
 
 
 def _task(
@@ -213,10 +199,3 @@ def _task(
     for split, row in rows:
         parts[split].append(row)
     return LabelTask(name, layout, folder, tuple(parts["test"]), tuple(parts["train"]), about, tuple(skipped))
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SourceError(f"{path}: cannot be read as text: {error}") from error

@@ -10,9 +10,9 @@ import numpy as np
 
 from spiritlm_core.errors import Rejection, SpiritLMError
 from spiritlm_core.evaluate.bootstrap import CONFIDENCE, Estimate, ratio
-from spiritlm_core.evaluate.suite.labelled import Labelled, LabelTask, by_turns
+from spiritlm_core.evaluate.suite.labelled import Labelled, LabelTask, labels_by_turns
 from spiritlm_core.evaluate.suite.likelihood import Judged, content_of, judged, log_likelihoods
-from spiritlm_core.evaluate.suite.task import Bench, Skipped, figure, measure
+from spiritlm_core.evaluate.suite.task import Bench, Skipped, figure, measure, summed_by
 from spiritlm_core.lm.prompts import Kind
 from spiritlm_core.tokens.counter import key_of
 
@@ -75,7 +75,7 @@ def _question(task: LabelTask, bench: Bench, kind: Kind, row: Labelled, shots: i
 def _solved(task: LabelTask, bench: Bench, kind: Kind, row: Labelled, shots: int) -> list[Parts]:
     """Solved examples drawn by the seed and the question, as many of each label as may be, in any order."""
     usable: list[tuple[str, Parts]] = []
-    for shot in by_turns(task.train, (bench.config.seed, task.name, row.key)) if shots else ():
+    for shot in labels_by_turns(task.train, bench.config.seed, task.name, row.key) if shots else ():
         if len(usable) == shots:
             break
         try:
@@ -95,7 +95,7 @@ def _measure(
     task: LabelTask, bench: Bench, direction: str, asked: Sequence[Question], skipped: Sequence[Skipped]
 ) -> dict[str, Any]:
     options = [option for question in asked for option in question.options]
-    count, classes = len(asked), max(1, len(task.labels))
+    count, classes, items = len(asked), max(1, len(task.labels)), [question.row.item for question in asked]
     sums = log_likelihoods(bench.spirit, options, bench.batch_size).reshape(count, classes)
     tokens = np.array([len(option.answer) for option in options]).reshape(sums.shape)
     right = np.array([task.labels.index(question.row.label) for question in asked], int)
@@ -104,10 +104,9 @@ def _measure(
     most = float(np.bincount(right).max() / count) if count else 0.0
     figures = []
     for name in ("sum", "mean"):
-        hits = given[name] == right if count else np.zeros(0)
-        value = ratio(hits, np.ones(count), samples=samples, seed=seed)
+        value = ratio(*summed_by(items, given.get(name, right) == right), samples=samples, seed=seed)
         figures.append(figure(f"accuracy, {name}", value, chance=1 / classes, trivial={"commonest label": most}))
-    score = macro_f1(right, given.get("sum", right), classes, samples=samples, seed=seed)
+    score = macro_f1(right, given.get("sum", right), classes, items, samples=samples, seed=seed)
     figures.append(figure("macro-F1, sum", score, trivial={"commonest label": 2 * most / (1 + most) / classes}))
     shots = float(np.mean([question.shots for question in asked])) if asked else None
     answers = {q.row.key: task.labels[i] for q, i in zip(asked, given.get("sum", ()), strict=True)}
@@ -116,8 +115,10 @@ def _measure(
     )
 
 
-def macro_f1(right: np.ndarray, given: np.ndarray, classes: int, *, samples: int, seed: int) -> Estimate:
-    """The mean of the F1 of all classes, with a percentile bootstrap over examples.
+def macro_f1(
+    right: np.ndarray, given: np.ndarray, classes: int, items: Sequence[str], *, samples: int, seed: int
+) -> Estimate:
+    """The mean of the F1 of all classes, with a percentile bootstrap over items.
 
     A class that occurs neither in the right answers nor in the given ones of a resample counts 0.
 
@@ -125,17 +126,19 @@ def macro_f1(right: np.ndarray, given: np.ndarray, classes: int, *, samples: int
         right: int[D] in 0 … classes - 1.
         given: the same of the answers.
         classes: how many there are.
+        items: D of them; examples of one item are drawn together, ``""`` is an item of its own.
         samples: resamples.
         seed: of the resampling.
     """
     if not len(right):
         return Estimate(np.nan, np.nan, np.nan)
     true, said = np.eye(classes)[right], np.eye(classes)[given]
-    drawn = np.random.default_rng(seed).multinomial(len(right), np.full(len(right), 1 / len(right)), size=samples)
+    both, either = (np.stack([summed_by(items, column)[0] for column in of.T], 1) for of in (true * said, true + said))
+    drawn = np.random.default_rng(seed).multinomial(len(both), np.full(len(both), 1 / len(both)), size=samples)
 
     def score(weights: np.ndarray) -> np.ndarray:
-        found: np.ndarray = (2 * (weights @ (true * said)) / np.maximum(weights @ (true + said), 1)).mean(axis=-1)
+        found: np.ndarray = (2 * (weights @ both) / np.maximum(weights @ either, 1)).mean(axis=-1)
         return found
 
     low, high = np.quantile(score(drawn), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Estimate(float(score(np.ones(len(right)))), float(low), float(high))
+    return Estimate(float(score(np.ones(len(both)))), float(low), float(high))

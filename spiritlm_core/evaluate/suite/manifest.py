@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from spiritlm_core.errors import Rejection, SourceError
+from spiritlm_core.errors import Rejection
 from spiritlm_core.evaluate.suite.pairs import Pair, Side, Task
-from spiritlm_core.evaluate.suite.task import Skipped
+from spiritlm_core.evaluate.suite.reading import read_lines
 
 MANIFEST = "pairs.jsonl"
 _FORMS = {"text", "audio"}
@@ -23,27 +22,11 @@ def read_manifest(name: str, folder: Path) -> list[Task]:
     path = folder / MANIFEST
     if not path.exists():
         return []
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SourceError(f"{path}: cannot be read: {error}") from error
-    pairs, skipped = [], []
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            try:
-                pairs.append(_pair(line, number, folder))
-            except Rejection as problem:
-                skipped.append(Skipped(f"line {number}", f"{MANIFEST}, line {number}: {problem}"))
-    return [Task(name, "pairs.jsonl", folder, tuple(pairs), tuple(skipped))]
+    pairs, skipped = read_lines(path, lambda row, number: _pair(row, number, folder))
+    return [Task(name, MANIFEST, folder, tuple(pairs), tuple(skipped))]
 
 
-def _pair(line: str, number: int, folder: Path) -> Pair:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise Rejection(f"no JSON: {error}") from error
-    if not isinstance(row, dict):
-        raise Rejection("not an object with good and bad")
+def _pair(row: dict[str, Any], number: int, folder: Path) -> Pair:
     key = str(row.get("id", number))
     prefix = None if row.get("prefix") is None else _side(row["prefix"], "prefix", folder)
     good, bad = (_side(row.get(field), field, folder) for field in ("good", "bad"))

@@ -28,14 +28,19 @@ class Written:
 
 @dataclass(frozen=True)
 class Said:
-    """A labelled sentence, and how it is spoken in a voice of that name."""
+    """A labelled sentence, and how it is spoken; those of one `item` are made of the same template."""
 
     split: str
     label: str
     text: str
+    item: str
     rate: int = 150
     pitch: int = 50
     range: int = 50
+
+    def about(self) -> dict[str, str]:
+        """A line of the file, but for what is said."""
+        return {"split": self.split, "label": self.label, "item": self.item}
 
     def voice(self, name: str) -> Voice:
         """The voice called `name` as it says this."""
@@ -96,7 +101,7 @@ def intents() -> list[Said]:
     """Commands; every template is in both parts, with other places."""
     material = _material()["intents"]
     return [
-        Said(_part(t + p), label, template.replace("PLACE", place))
+        Said(_part(t + p), label, template.replace("PLACE", place), template)
         for label, templates in material["classes"].items()
         for t, template in enumerate(templates)
         for p, place in enumerate(material["places"])
@@ -107,7 +112,7 @@ def sentiments() -> list[Said]:
     """Sentences of two sentiments, each spoken in a manner of its own."""
     material = _material()["sentiments"]
     return [
-        Said(_part(t + n), label, template.replace("THING", thing), **about["voice"])
+        Said(_part(t + n), label, template.replace("THING", thing), template, **about["voice"])
         for label, about in material["classes"].items()
         for t, template in enumerate(about["templates"])
         for n, thing in enumerate(material["things"])

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
-from spiritlm_core.errors import SourceError
 from spiritlm_core.evaluate.suite.pairs import Pair, Side, Task
+from spiritlm_core.evaluate.suite.reading import Row, read_table, read_text
 from spiritlm_core.evaluate.suite.task import Skipped
 
-Row = Mapping[str, str]
 _SENTENCES = tuple(f"InputSentence{number}" for number in range(1, 5))
 _ENDINGS = ("RandomFifthSentenceQuiz1", "RandomFifthSentenceQuiz2")
 _SAMPLE = re.compile(r"sample_(\d+)(?:_.*)?\.(?:wav|flac)$")
@@ -27,12 +25,12 @@ def read_zerospeech(name: str, folder: Path) -> list[Task]:
     gold = next((path for part in (".", "dev", "test") if (path := folder / part / "gold.csv").exists()), None)
     if gold is None:
         return []
-    rows = _table(gold, ("id", "filename", "correct"))
+    rows = read_table(gold, ("id", "filename", "correct"))
     text = next((column for column in ("transcription", "word") if rows and column in rows[0]), "")
     sides: dict[tuple[str, str], dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         item = "/".join(filter(None, (row.get("type"), row.get("subtype"), row["id"])))
-        sides[item, row.get("voice") or ""][(row["correct"] or "").strip()].append(row)
+        sides[item, row.get("voice", "")][row["correct"].strip()].append(row)
     pairs, skipped = [], []
     for (item, voice), found in sides.items():
         key = f"{item}/{voice}" if voice else item
@@ -111,7 +109,7 @@ def read_spoken_stories(name: str, folder: Path) -> list[Task]:
 def _beside(stem: Path, part: str) -> Side | None:
     files = {suffix: stem.with_name(f"{stem.name}_{part}{suffix}") for suffix in (".wav", ".flac", ".txt")}
     audio = next((files[suffix] for suffix in (".wav", ".flac") if files[suffix].exists()), None)
-    text = _read(files[".txt"]).strip() if files[".txt"].exists() else None
+    text = read_text(files[".txt"]).strip() if files[".txt"].exists() else None
     return Side(text, audio) if audio or text else None
 
 
@@ -119,33 +117,18 @@ def read_story_table(name: str, folder: Path) -> list[Task]:
     """StoryCloze as text: the first ``.csv`` with the columns ``InputSentence1`` … ``AnswerRightEnding``."""
     needed = (*_SENTENCES, *_ENDINGS, "AnswerRightEnding")
     for path in sorted(folder.glob("*.csv")):
-        lines = _read(path).splitlines()
-        if lines and _SENTENCES[0] in lines[0]:
-            rows = _table(path, needed)
+        if _SENTENCES[0] in read_text(path).partition("\n")[0]:
+            rows = read_table(path, needed)
             break
     else:
         return []
     pairs, skipped = [], []
     for number, row in enumerate(rows, 1):
         key = row.get("InputStoryid") or str(number)
-        right = (row["AnswerRightEnding"] or "").strip()
+        right = row["AnswerRightEnding"].strip()
         if right not in ("1", "2") or not all(row[column] for column in needed):
             skipped.append(Skipped(key, f"{path.name}: a sentence is missing, or AnswerRightEnding is not 1 or 2"))
             continue
         good, bad = (Side(row[column]) for column in (_ENDINGS if right == "1" else _ENDINGS[::-1]))
         pairs.append(Pair(key, good, bad, Side(" ".join(row[column] for column in _SENTENCES)), item=key))
     return [Task(name, "StoryCloze", folder, tuple(pairs), tuple(skipped))]
-
-
-def _table(path: Path, needed: Iterable[str]) -> list[Row]:
-    reader = csv.DictReader(_read(path).splitlines())
-    if missing := [column for column in needed if column not in (reader.fieldnames or ())]:
-        raise SourceError(f"{path}: no column {missing[0]!r}; it has {', '.join(reader.fieldnames or ()) or 'none'}")
-    return list(reader)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SourceError(f"{path}: cannot be read as text: {error}") from error

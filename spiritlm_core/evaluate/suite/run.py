@@ -43,6 +43,7 @@ def run_suite(
     """
     if len({task.name for task in tasks}) < len(tasks):
         raise SpiritLMError("two tasks have the same name: name them apart with --task NAME=FOLDER")
+    manager = _manager(config)
     drawn = [task.drawn(config.limit, config.seed) for task in tasks]
     known: dict[int, tuple[object, Recordings]] = {}
     measures: list[dict[str, Any]] = []
@@ -51,7 +52,7 @@ def run_suite(
         spirit = load()
         bench = Bench(spirit, _heard(spirit, drawn, known, tell), config, batch_size, _named(name, tell))
         found = [one for task in drawn for one in task.measures(bench)]
-        measures += [{"model": name, **one} for one in (*found, *_texts(bench))]
+        measures += [{"model": name, **one} for one in (*found, *_texts(bench, manager))]
         del spirit, bench  # before the next one needs its memory
     _check(measures, drawn)
     about = [_about(task, chosen) for task, chosen in zip(tasks, drawn, strict=True)]
@@ -63,13 +64,22 @@ def _named(name: str, tell: Tell) -> Tell:
     return lambda message: tell(f"{name}: {message}")
 
 
-def _texts(bench: Bench) -> list[dict[str, Any]]:
+def _manager(config: SuiteConfig) -> Any:
+    """What knows the tasks of lm-eval that are asked for by name: now, and not after an hour of others."""
+    if not config.lm_eval:
+        return None
+    from spiritlm_core.evaluate.suite.harness import task_manager
+
+    return task_manager(config.lm_eval)
+
+
+def _texts(bench: Bench, manager: Any) -> list[dict[str, Any]]:
     """The tasks of lm-eval that are asked for by name."""
-    if not bench.config.lm_eval:
+    if manager is None:
         return []
     from spiritlm_core.evaluate.suite.harness import measure_named
 
-    return list(measure_named(bench, bench.config.lm_eval, bench.config.lm_eval_limit))
+    return list(measure_named(bench, bench.config.lm_eval, bench.config.lm_eval_limit, manager))
 
 
 def _heard(

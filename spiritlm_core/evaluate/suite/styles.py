@@ -18,7 +18,7 @@ from spiritlm_core.evaluate.suite import judges
 from spiritlm_core.evaluate.suite.labelled import Labelled, LabelTask
 from spiritlm_core.evaluate.suite.likelihood import content_of
 from spiritlm_core.evaluate.suite.pairs import DIRECTIONS, Direction
-from spiritlm_core.evaluate.suite.task import Bench, Skipped, figure, measure
+from spiritlm_core.evaluate.suite.task import Bench, Skipped, figure, measure, summed_by
 from spiritlm_core.lm.prompts import Kind
 
 
@@ -52,7 +52,7 @@ def _prompts(
 
 
 def _prompt(row: Labelled, bench: Bench, direction: Direction) -> tuple[Kind, str]:
-    layout, context = bench.spirit.layout, int(bench.spirit.model.config.max_position_embeddings)
+    layout, context = bench.spirit.layout, bench.context
     part = (direction.prefix, content_of(layout, row.side, direction.prefix, bench.heard))
     length = len(layout.prompt([part], direction.sides))
     if length + bench.config.max_new_tokens > context:
@@ -97,7 +97,8 @@ def _measure(
     given = _continued(bench, prompts, kind)
     said = judge(given)
     right = [float(label == row.label) for label, row in zip(said, rows, strict=True)]
-    value = ratio(right, [1] * len(right), samples=bench.config.bootstrap_samples, seed=bench.config.seed)
+    drawn = {"samples": bench.config.bootstrap_samples, "seed": bench.config.seed}
+    value = ratio(*summed_by([row.item for row in rows], right), **drawn)
     contents, labels = _known(task.test, bench, kind)
     ceiling = float(np.mean([a == b for a, b in zip(judge(contents), labels, strict=True)])) if labels else None
     commonest = Counter(row.label for row in rows).most_common(1)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
+
+from spiritlm_core.evaluate.rendering import aligned, template
 
 MISSING = "n/a"
 _ABOUT = (
@@ -79,16 +80,8 @@ def percent(share: float | None) -> str:
 
 def plain(report: Mapping[str, Any]) -> str:
     """The table with aligned columns, and below it why something was skipped."""
-    rows = cells(report)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(
-            cell.rjust(w) if i in NUMBERS else cell.ljust(w)
-            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
-    return "\n".join([*(line.rstrip() for line in lines), *_notes(report["measures"])])
+    words = set(range(len(_HEADING))) - set(NUMBERS)
+    return "\n".join([*aligned(cells(report), words), *_notes(report["measures"])])
 
 
 def _notes(measures: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -103,13 +96,8 @@ def _notes(measures: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def page(report: Mapping[str, Any]) -> str:
     """One HTML file that needs nothing else; every value is escaped."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    loader = FileSystemLoader(Path(__file__).parents[1] / "templates")
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
-    environment.filters |= {"percent": percent, "bounded": lambda share: min(max(share, 0.0), 1.0)}
     heading, *rows = cells(report)
-    drawn: str = environment.get_template("suite.html.j2").render(
+    drawn: str = template("suite.html.j2", percent=percent, bounded=lambda share: min(max(share, 0.0), 1.0)).render(
         heading=heading,
         rows=rows,
         about=_ABOUT,

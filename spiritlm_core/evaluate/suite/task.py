@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike
 
 from spiritlm_core.evaluate.bootstrap import Estimate
 from spiritlm_core.evaluate.suite.config import SuiteConfig
@@ -17,6 +21,8 @@ if TYPE_CHECKING:
 
 Tell = Callable[[str], None]
 """Told what is being done."""
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,11 @@ class Bench:
     config: SuiteConfig
     batch_size: int = 8
     tell: Tell = lambda _: None
+
+    @property
+    def context(self) -> int:
+        """How many tokens the model sees at once."""
+        return int(self.spirit.model.config.max_position_embeddings)
 
 
 class SuiteTask(Protocol):
@@ -126,18 +137,44 @@ def figure(
         published: model → figure of others in per cent.
     """
     best = min if lower else max
-    name = best(trivial, key=trivial.__getitem__) if trivial else None
+    rates = {name: rate for name, rate in (trivial or {}).items() if np.isfinite(rate)}
+    name = best(rates, key=rates.__getitem__, default=None)
     return {
         "metric": metric,
         **value.to_dict("value"),
         "chance": chance,
-        "trivial": trivial[name] if trivial and name else None,
+        "trivial": rates.get(name) if name else None,
         "trivial_answer": name,
-        "trivials": dict(trivial or {}),
-        "ceiling": ceiling,
+        "trivials": rates,
+        "ceiling": ceiling if ceiling is not None and np.isfinite(ceiling) else None,
         "better": "lower" if lower else "higher",
         "published": dict(published or {}),
     }
+
+
+def by_turns(rows: Iterable[_T], group: Callable[[_T], Any], order: Callable[[_T], Any]) -> list[_T]:
+    """The rows in an order in which their groups take turns: the first of each, then the second of each, ….
+
+    Args:
+        rows: any.
+        group: the group of a row.
+        order: what rows are sorted by, in their group and among those of one turn.
+    """
+    turns: dict[Any, Iterator[int]] = defaultdict(count)
+    numbered = [(next(turns[group(row)]), row) for row in sorted(rows, key=order)]
+    return [row for _, row in sorted(numbered, key=lambda pair: pair[0])]
+
+
+def summed_by(items: Iterable[str], values: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """For a bootstrap over items: the sum of the values of each, float64[I], and how many it has, int64[I].
+
+    Args:
+        items: of each value; ``""`` is an item of its own.
+        values: float[N].
+    """
+    groups = grouped_by(item or f"\0{number}" for number, item in enumerate(items)).values()
+    found = np.asarray(values, np.float64)
+    return np.array([found[group].sum() for group in groups]), np.array([len(group) for group in groups], np.int64)
 
 
 def grouped_by(keys: Iterable[str]) -> dict[str, list[int]]:

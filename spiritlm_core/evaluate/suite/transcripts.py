@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from spiritlm_core.errors import ModelReferenceError, Rejection, SourceError, SpiritLMError
-from spiritlm_core.evaluate.distances import Errors, edit_distance, normalise, unit_errors, word_errors
+from spiritlm_core.errors import ModelReferenceError, Rejection, SpiritLMError
+from spiritlm_core.evaluate.distances import normalise, unit_errors
+from spiritlm_core.evaluate.suite.reading import read_text
 from spiritlm_core.evaluate.suite.task import Bench, Skipped, figure, measure
 from spiritlm_core.finetune.config import SplitConfig
 from spiritlm_core.finetune.example import known_streams
@@ -21,6 +22,10 @@ from spiritlm_core.lake.fingerprint import digest
 from spiritlm_core.lm.prompts import Kind
 from spiritlm_core.tokens.counter import key_of
 from spiritlm_core.tokens.speech import from_string
+
+if TYPE_CHECKING:
+    from spiritlm_core.evaluate.distances import Errors
+    from spiritlm_core.evaluate.suite.config import SuiteConfig
 
 _POOL = 64  # utterances that solved examples are drawn from, where there are so many
 
@@ -83,7 +88,7 @@ class TranscriptTask:
             if found and template == "tts" and bench.config.recogniser:
                 try:
                     figures += _heard_figures(found, rows, self, bench)
-                except ModelReferenceError as problem:
+                except (ModelReferenceError, Rejection) as problem:
                     skipped.insert(0, Skipped("vocoder", f"the answers cannot be heard: {problem}"))
             items = len(found.right) if found else 0
             more = {"mean_shots": found.mean_shots, "answers": found.to_dict(answers=True)["answers"]} if found else {}
@@ -99,23 +104,14 @@ def read_librispeech(name: str, folder: Path) -> list[TranscriptTask]:
     files = sorted(folder.glob("*/*/*.trans.txt"))
     found, skipped = [], []
     for path in files:
-        for line in _lines(path):
+        for line in read_text(path).splitlines():
             key, _, text = line.strip().partition(" ")
             audio = next((file for end in (".flac", ".wav") if (file := path.parent / f"{key}{end}").is_file()), None)
             if audio is not None and normalise(text):
                 found.append(Utterance(key, text.lower() if text.isupper() else text, audio))
             elif key:
-                skipped.append(
-                    Skipped(key, f"{path.name}: no recording, or no words" if text else f"{path.name}: {key}")
-                )
+                skipped.append(Skipped(key, f"{path.name}: {key} has {'no words' if audio else 'no recording'}"))
     return [TranscriptTask(name, "LibriSpeech", folder, tuple(found), (), tuple(skipped))] if files else []
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SourceError(f"{path}: cannot be read as text: {error}") from error
 
 
 def _rows(task: TranscriptTask, bench: Bench, answer: Kind) -> tuple[list[TaskRow], list[Skipped]]:
@@ -136,11 +132,10 @@ def _row(one: Utterance, split: str, bench: Bench, answer: Kind) -> TaskRow:
     tokens = known_streams(bench.heard.tokens(one.audio), layout.vocabulary)
     parts: dict[Kind, str] = {"text": one.text, "speech": tokens}
     question: Kind = "speech" if answer == "text" else "text"
-    context = int(bench.spirit.model.config.max_position_embeddings)
     if (length := len(layout.prompt([(answer, parts[answer])], "any"))) > most:
         raise Rejection(f"the answer has {length} tokens, more than the {most} of max_new_tokens")
-    if (length := len(layout.prompt([(question, parts[question])], answer))) + most > context:
-        raise Rejection(f"{length} tokens and an answer do not fit in the context of the model, which holds {context}")
+    if (length := len(layout.prompt([(question, parts[question])], answer))) + most > bench.context:
+        raise Rejection(f"{length} tokens and an answer do not fit in the model's context, which holds {bench.context}")
     texts, recordings = json.dumps({"text": one.text}), json.dumps({"audio": {"tokens": tokens}})
     return TaskRow(digest(["suite", one.key]), one.key, str(one.audio), 1, split, texts=texts, recordings=recordings)
 
@@ -161,14 +156,13 @@ def _asked(template: str, rows: Sequence[TaskRow], bench: Bench, shots: int) -> 
 
 
 def _figures(template: str, found: FewShot, rows: Sequence[TaskRow], bench: Bench) -> Iterator[dict[str, Any]]:
-    draws = (bench.config.bootstrap_samples, bench.config.seed)
     pool = [row for row in rows if row.split == "train"]
     texts = [row.text_fields()["text"] for row in pool]
     if template == "asr":
         trivial = _trivial(found, texts, bench.config.seed)
         if texts:
             trivial["commonest transcript"] = [Counter(texts).most_common(1)[0][0]] * len(found.right)
-        yield from _text_figures(found.right, found.given, trivial, draws)
+        yield from _text_figures(found.right, found.given, trivial, bench.config)
         return
     speech = [str(row.recording_fields()["audio"].tokens) for row in pool]
     references, given = ([_units(tokens) for tokens in side] for side in (found.right, found.given))
@@ -176,7 +170,8 @@ def _figures(template: str, found: FewShot, rows: Sequence[TaskRow], bench: Benc
         name: unit_errors(references, [_units(tokens) for tokens in answers]).rate
         for name, answers in _trivial(found, speech, bench.config.seed).items()
     }
-    yield figure("unit error rate", unit_errors(references, given).estimate(*draws), trivial=rates, lower=True)
+    value = unit_errors(references, given).estimate(bench.config.bootstrap_samples, bench.config.seed)
+    yield figure("unit error rate", value, trivial=rates, lower=True)
 
 
 def _trivial(found: FewShot, pool: Sequence[str], seed: int) -> dict[str, list[str]]:
@@ -194,14 +189,24 @@ def _text_figures(
     right: Sequence[str],
     given: Sequence[str],
     trivial: Mapping[str, Sequence[str]],
-    draws: tuple[int, int],
-    **more: Any,
+    config: SuiteConfig,
+    *,
+    of: str = "",
+    heard: Sequence[str] | None = None,
 ) -> Iterator[dict[str, Any]]:
-    for name, count in (("WER", word_errors), ("CER", character_errors)):
-        rates = {who: count(right, answers).rate for who, answers in trivial.items()}
-        ceiling = count(right, more["heard"]).rate if "heard" in more else None
-        estimate = count(right, given).estimate(*draws)
-        yield figure(f"{name}{more.get('of', '')}", estimate, trivial=rates, ceiling=ceiling, lower=True)
+    """WER and CER; `heard` is what a judge makes of the recordings themselves, the ceiling."""
+    from spiritlm_core.evaluate.recogniser import word_and_character_errors
+
+    def errors(answers: Sequence[str]) -> tuple[Errors, Errors]:
+        return word_and_character_errors(right, answers, config.language)
+
+    trivials = {name: errors(answers) for name, answers in trivial.items()}
+    ceilings, found = None if heard is None else errors(heard), errors(given)
+    for number, name in enumerate(("WER", "CER")):
+        value = found[number].estimate(config.bootstrap_samples, config.seed)
+        rates = {who: each[number].rate for who, each in trivials.items()}
+        ceiling = None if ceilings is None else ceilings[number].rate
+        yield figure(f"{name}{of}", value, trivial=rates, ceiling=ceiling, lower=True)
 
 
 def _heard_figures(
@@ -211,29 +216,22 @@ def _heard_figures(
 
     Raises:
         ModelReferenceError: there is no recogniser, or no vocoder.
+        Rejection: the recogniser does not know the language.
     """
     from spiritlm_core.audio.waveform import as_waveform
-    from spiritlm_core.evaluate.resynthesis.recogniser import normalised
-    from spiritlm_core.evaluate.suite.hearing import recogniser
+    from spiritlm_core.evaluate.recogniser import fetched_recogniser
 
     bench.tell(f"{task.name}: recognising the answers")
     tokenizer = bench.spirit.speech_tokenizer
     _ = tokenizer.vocoder  # loaded now, or the reason why it cannot be
-    hear = recogniser(str(bench.config.recogniser))
+    judge, language = fetched_recogniser(str(bench.config.recogniser)), bench.config.language
     by_tokens = {str(row.recording_fields()["audio"].tokens): row for row in rows if row.split == "test"}
     asked = [by_tokens[tokens] for tokens in found.right]
-    texts = [normalised(row.text_fields()["text"], None) for row in asked]
-    said = [normalised(hear(tokenizer.decode(tokens)), None) if _units(tokens) else "" for tokens in found.given]
-    original = [normalised(hear(as_waveform(Path(row.source_uri))), None) for row in asked]
+    texts = [row.text_fields()["text"] for row in asked]
+    said = [judge.hear(tokenizer.decode(tokens), language) if _units(tokens) else "" for tokens in found.given]
+    original = [judge.hear(as_waveform(Path(row.source_uri)), language) for row in asked]
     trivial = {"nothing": [""] * len(texts), "answer to another question": [*said[-1:], *said[:-1]]}
-    draws = (bench.config.bootstrap_samples, bench.config.seed)
-    yield from _text_figures(texts, said, trivial, draws, heard=original, of=" as recognised")
-
-
-def character_errors(references: Sequence[str], answers: Sequence[str]) -> Errors:
-    """Edits between characters of normalised text, and the lengths of the references."""
-    pairs = [(normalise(r), normalise(a)) for r, a in zip(references, answers, strict=True)]
-    return Errors(tuple(edit_distance(r, a) for r, a in pairs), tuple(len(r) for r, _ in pairs))
+    yield from _text_figures(texts, said, trivial, bench.config, of=" as recognised", heard=original)
 
 
 def _units(tokens: str) -> list[int]:

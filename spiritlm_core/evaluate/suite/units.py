@@ -1,8 +1,9 @@
-"""Speech tokens of the suite's recordings, each file encoded once for all tasks."""
+"""Speech tokens of the suite's recordings, each sound encoded once for all tasks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,10 +21,11 @@ _GROUP_SECONDS = 120.0
 
 
 class Recordings:
-    """Sound files and their speech tokens, for one speech tokenizer."""
+    """Sound files and their speech tokens, for one speech tokenizer; files that sound the same are encoded once."""
 
     def __init__(self) -> None:
         self._tokens: dict[Path, str | Rejection] = {}
+        self._by_sound: dict[bytes, str | Rejection] = {}
 
     def tokens(self, path: Path) -> str:
         """Speech tokens such as ``[St3][Pi1][Hu7]``. Raises Rejection if the file is no good."""
@@ -47,11 +49,16 @@ class Recordings:
         from spiritlm_core.units.stage import grouped
 
         clips = dict(self._read(paths))
-        named = list(clips)
-        for group in grouped([len(clip) / SAMPLE_RATE for clip in clips.values()], _GROUP_SECONDS):
+        sounds = {path: blake2b(clip.tobytes(), digest_size=16).digest() for path, clip in clips.items()}
+        new = {sound: clips[path] for path, sound in sounds.items() if sound not in self._by_sound}
+        named = list(new)
+        for group in grouped([len(clip) / SAMPLE_RATE for clip in new.values()], _GROUP_SECONDS):
             members = [named[i] for i in group]
-            for path, found in zip(members, _tokens(tokenizer, [clips[path] for path in members]), strict=True):
-                self._tokens[path] = Rejection(f"{path}: {found}") if isinstance(found, Rejection) else found
+            found = _tokens(tokenizer, [new[sound] for sound in members])
+            self._by_sound |= dict(zip(members, found, strict=True))
+        for path, sound in sounds.items():
+            tokens = self._by_sound[sound]
+            self._tokens[path] = Rejection(f"{path}: {tokens}") if isinstance(tokens, Rejection) else tokens
 
     def _read(self, paths: Sequence[Path]) -> Iterator[tuple[Path, np.ndarray]]:
         from spiritlm_core.audio.waveform import as_waveform

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
+
+from spiritlm_core.evaluate.rendering import aligned, markdown_table, template
 
 MISSING = "n/a"
 Result = Mapping[str, Any]
@@ -97,23 +98,12 @@ def cells(report: Mapping[str, Any]) -> list[list[str]]:
 
 def markdown(report: Mapping[str, Any]) -> str:
     """The table and the notes below it."""
-    heading, *rows = cells(report)
-    rule = ["---", *["--:"] * (len(heading) - 1)]
-    lines = ["| " + " | ".join(row) + " |" for row in (heading, rule, *rows)]
-    return "\n".join([*lines, "", *notes(report)]) + "\n"
+    return "\n".join([*markdown_table(cells(report)), "", *notes(report)]) + "\n"
 
 
 def plain(report: Mapping[str, Any]) -> str:
     """The same for a terminal, columns aligned."""
-    rows = cells(report)
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ["  ".join(_aligned(row, widths)).rstrip() for row in rows]
-    return "\n".join([*lines, "", *notes(report)]) + "\n"
-
-
-def _aligned(row: Sequence[str], widths: Sequence[int]) -> list[str]:
-    first, *others = zip(row, widths, strict=True)
-    return [first[0].ljust(first[1]), *(text.rjust(width) for text, width in others)]
+    return "\n".join([*aligned(cells(report)), "", *notes(report)]) + "\n"
 
 
 def notes(report: Mapping[str, Any]) -> list[str]:
@@ -144,12 +134,8 @@ def _gain(difference: Mapping[str, Any]) -> str:
 
 def page(report: Mapping[str, Any]) -> str:
     """One HTML file that needs nothing else."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    loader = FileSystemLoader(Path(__file__).parents[1] / "templates")
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
     heading, *rows = cells(report)
-    drawn: str = environment.get_template("units.html.j2").render(
+    drawn: str = template("units.html.j2").render(
         heading=heading,
         rows=rows,
         columns=columns(report["settings"]),

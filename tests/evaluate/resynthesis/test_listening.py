@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from spiritlm_core.errors import ModelReferenceError, Rejection
+from spiritlm_core.evaluate.recogniser import Recogniser, TextErrors, normalised, text_errors, word_and_character_errors
 from spiritlm_core.evaluate.resynthesis.dvector import SpeakerEncoder, cosine
-from spiritlm_core.evaluate.resynthesis.recogniser import Recogniser, TextErrors, normalised, text_errors
 from tests.align.speech import sentences
 from tests.evaluate.units.test_labels import real_clips
 
@@ -31,10 +31,19 @@ def test_errors_are_counted_in_words_and_characters():
     assert text_errors("the cat", "", "en") == TextErrors(2, 2, 7, 7)
 
 
+def test_rates_are_pooled_over_clips_as_jiwer_pools_them():
+    import jiwer
+
+    right, heard = ["one two three four", "five", "six seven"], ["one two four", "nine", "six six seven"]
+    words, characters = word_and_character_errors(right, heard, "xx")
+    assert words.rate == jiwer.wer(right, heard) == 3 / 7
+    assert characters.rate == jiwer.cer(right, heard)
+
+
 @pytest.mark.integration
 def test_real_speech_is_understood_and_noise_is_not(asr, capfd):
     recogniser = Recogniser(asr)
-    given = sentences(5)
+    given = sentences(3)
     found = [text_errors(text, recogniser.hear(waveform, "en"), "en") for text, waveform in given]
     assert sum(one.word_edits for one in found) / sum(one.words for one in found) < 0.2
     assert capfd.readouterr().out == "", "standard output belongs to the caller"

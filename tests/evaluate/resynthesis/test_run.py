@@ -16,6 +16,7 @@ from spiritlm_core.errors import SourceError, SpiritLMError
 from spiritlm_core.evaluate.resynthesis.clips import draw_clips, list_clips, train_clips
 from spiritlm_core.evaluate.resynthesis.config import ResynthesisConfig
 from spiritlm_core.evaluate.resynthesis.griffin_lim import MelInverter, UnitMeans
+from spiritlm_core.evaluate.resynthesis.judges import fetch_judges
 from spiritlm_core.evaluate.resynthesis.run import Judges, evaluate_resynthesis
 from spiritlm_core.evaluate.resynthesis.stage import ResynthesisStage
 from spiritlm_core.evaluate.resynthesis.systems import INVERSION, ORIGINAL, System, references, tokenizer_systems
@@ -92,7 +93,7 @@ def test_the_stage_judges_both_ways_of_timing(models, tokenizer_folder, tmp_path
     told = []
     out = tmp_path / "out"
     out.mkdir()
-    settings = SETTINGS.model_copy(update={"clips": 2, "players": 1})
+    settings = SETTINGS.model_copy(update={"clips": 1, "players": 1})
     summary = ResynthesisStage(settings, roles).build({"audio": audio}, out, tmp_path, lambda *args: told.append(args))
     assert sorted(path.name for path in out.iterdir()) == ["resynthesis.html", "resynthesis.json", "resynthesis.md"]
     report = json.loads((out / "resynthesis.json").read_text())
@@ -160,25 +161,45 @@ def test_clips_with_transcripts_come_first_and_train_clips_are_others(folder):
         draw_clips(items, SETTINGS.model_copy(update={"min_seconds": 90, "max_seconds": 100}))
 
 
-def test_the_command(folder, tokenizer_folder, capfd):
+def test_the_command(folder, tokenizer_folder, capfd, monkeypatch):
+    nobody = Judges(missing={"recogniser": "there is nobody", "speakers": "there is nobody"})
+    monkeypatch.setattr("spiritlm_core.evaluate.resynthesis.judges.fetch_judges", lambda _: nobody)
     out, source = folder / "report", str(folder)
-    nobody = (folder / "nobody").as_uri()
     given = ["resynthesis", "--clips", source, "--model", f"ours={tokenizer_folder}", "--limit", "2", "--out", str(out)]
-    done = CliRunner().invoke(app, [*given, "--recogniser", nobody, "--json"], catch_exceptions=False)
+    done = CliRunner().invoke(app, [*given, "--json"], catch_exceptions=False)
     assert done.exit_code == 0
     report = json.loads(done.stdout or capfd.readouterr().out)
     names = [ORIGINAL, INVERSION, "ours, timing kept", "ours, predicted"]
     assert [result["name"] for result in report["systems"]] == names
-    assert "there is no file or folder" in report["missing"]["recogniser"]
+    assert report["missing"] == nobody.missing
     assert json.loads((out / "resynthesis.json").read_text()) == report
     with pytest.raises(SpiritLMError, match="either a RECIPE, or recordings"):
         CliRunner().invoke(app, ["resynthesis"], catch_exceptions=False)
     with pytest.raises(SpiritLMError, match="go with a RECIPE"):
         CliRunner().invoke(app, [*given, "--set", "lm.steps=1"], catch_exceptions=False)
-    with pytest.raises(SpiritLMError, match="is not a folder"):
-        CliRunner().invoke(app, [*given[:3], "--model", "gone"], catch_exceptions=False)
+    wrong = {"--model": "gone", "--out": str(folder / "0.wav")}
+    for option, value in wrong.items():
+        with pytest.raises(SpiritLMError, match="is not a folder"):
+            CliRunner().invoke(app, [*given[:3], option, value], catch_exceptions=False)
+    with pytest.raises(SpiritLMError, match="there is no file or folder"):
+        CliRunner().invoke(app, [*given[:3], "--recogniser", "gone"], catch_exceptions=False)
     with pytest.raises(SpiritLMError, match="NAME=FOLDER"):
         CliRunner().invoke(app, [*given, "--model", f"ours={tokenizer_folder}"], catch_exceptions=False)
+
+
+def test_judges_that_cannot_be_had_are_named():
+    settings = SETTINGS.model_copy(update={"recogniser": "file:///gone/ear", "speaker_encoder": "file:///gone/voice"})
+    found = fetch_judges(settings)
+    assert (found.recogniser, found.speakers) == (None, None)
+    assert {role: reason.split()[0] for role, reason in found.missing.items()} == {
+        "recogniser": "file:///gone/ear:", "speakers": "file:///gone/voice:"
+    }  # fmt: skip
+
+
+def test_a_vocoder_that_is_damaged_is_one_message():
+    broken = System("broken", "", True, lambda clip: clip.waveform * np.float32(np.nan))
+    with pytest.raises(SpiritLMError, match=r"broken renders clip .* with samples that are not finite"):
+        evaluate_resynthesis(real_clips(1)[:1], [broken], SETTINGS, Judges())
 
 
 def test_a_transcript_is_no_markup(folder):

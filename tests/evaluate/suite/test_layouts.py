@@ -8,10 +8,10 @@ from flows.cli.suite import build_suite, suite
 from spiritlm_core.audio.codec import encode_flac
 from spiritlm_core.errors import SourceError, SpiritLMError
 from spiritlm_core.evaluate.suite.build import build_suite as build
-from spiritlm_core.evaluate.suite.build import sets
 from spiritlm_core.evaluate.suite.config import KINDS, PAIRS
 from spiritlm_core.evaluate.suite.espeak import Espeak
 from spiritlm_core.evaluate.suite.layouts import read_suite, read_task
+from spiritlm_core.evaluate.suite.material import pair_sets
 from spiritlm_core.evaluate.suite.published import published
 from spiritlm_core.evaluate.suite.run import SuiteConfig, run_suite
 from spiritlm_core.lm.spirit import SpiritLM
@@ -128,7 +128,7 @@ def test_recordings_are_encoded_once_and_bad_ones_skipped(
     tasks = [*read_task("one", folder), *read_task("two", folder)]
     spirit = SpiritLM.from_pretrained(speaking)
     report = run_suite({"a": lambda: spirit, "b": lambda: spirit}, tasks, CONFIG)
-    assert sum(seen) == 6  # eight files, one missing, one no sound; two tasks, two models
+    assert sum(seen) == 4  # of eight files one is missing and one no sound; two sound the same; two tasks, two models
     spoken = [measure for measure in report["measures"] if measure["direction"] == "S"]
     for measure in spoken:
         reasons = {one["pair"]: one["reason"] for one in measure["skipped"]}
@@ -159,7 +159,7 @@ def test_command(speaking: Path, tmp_path: Path, capfd: pytest.CaptureFixture[st
 
 
 def test_built_sets_give_no_answer_away() -> None:
-    found = sets()
+    found = pair_sets()
     for pairs in found.values():
         assert len({pair.key or pair.item for pair in pairs}) == len(pairs) >= 50
         assert all(pair.good != pair.bad for pair in pairs)
@@ -180,7 +180,7 @@ def test_text_sets_are_built_and_scored(spirit: SpiritLM, tmp_path: Path, capsys
     assert capsys.readouterr().out.startswith("words\t50\n")
     tasks = [task for task in read_suite(tmp_path / "sets") if task.name in PAIRS]
     report = run_suite({"m": lambda: spirit}, tasks, SuiteConfig(limit=8))
-    assert {measure["task"] for measure in report["measures"]} == set(sets())
+    assert {measure["task"] for measure in report["measures"]} == set(pair_sets())
     assert all(measure["items"] == 8 for measure in report["measures"])
     with pytest.raises(SpiritLMError, match="not empty"):
         build_suite(tmp_path / "sets", text_only=True)
@@ -192,13 +192,15 @@ def _contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_spoken_sets_are_the_same_every_time(speaking: Path, tmp_path: Path) -> None:
-    for name in ("one", "two"):
+    again = ("words", "styles", "transcripts")
+    for name, kinds in (("one", KINDS), ("two", again)):
         with Espeak() as speak:  # a fresh process for each
-            build(tmp_path / name, speak, ("en-us", "en-us+f3"), items=2)
-    assert _contents(tmp_path / "one") == _contents(tmp_path / "two")
+            build(tmp_path / name, speak, ("en-us", "en-us+f3"), kinds, items=2)
     assert {path.name for path in (tmp_path / "one").iterdir()} == set(KINDS)
+    for kind in again:
+        assert _contents(tmp_path / "one" / kind) == _contents(tmp_path / "two" / kind)
     spirit = SpiritLM.from_pretrained(speaking)
-    asked = SuiteConfig(limit=4, shots=1, max_new_tokens=8, bootstrap_samples=100)
+    asked = SuiteConfig(limit=2, shots=1, max_new_tokens=8, bootstrap_samples=100)
     tasks = [task for task in read_suite(tmp_path / "one") if task.name != "choices"]
     report = run_suite({"m": lambda: spirit}, tasks, asked)
     assert {measure["task"] for measure in report["measures"]} == set(KINDS) - {"choices"}

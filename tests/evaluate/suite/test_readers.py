@@ -173,5 +173,17 @@ def test_commands(speaking: Path, tmp_path: Path) -> None:
     assert set(KINDS) > set(PAIRS)
     found = run(app, [str(speaking), "--suite", out, "--shots", "1", "--json"])  # `evaluate suite` for short
     assert found.exit_code == 0, found.output
-    wrong = run(app, ["nonsense", "--suite", out])
-    assert wrong.exit_code == 2
+    for wrong, match in (
+        (["nonsense", "--suite", out], "nonsense is not a folder"),
+        ([str(speaking), "--suite", out, "--out", f"{out}/words/pairs.jsonl"], "pairs.jsonl is not a folder"),
+        ([str(speaking), "--suite", out, "--recogniser", f"{out}/gone"], "there is no file or folder"),
+        ([str(speaking), str(speaking), "--suite", out], "named twice"),
+        (["build-suite", "--out", f"{out}/words/pairs.jsonl/x", "--text-only"], "cannot be written"),
+        (["build-suite", "--out", f"{out}/none", "--text-only", "--set", "transcripts"], "none in text alone"),
+        (["build-suite", "--out", f"{out}/none", "--set", "words", "--voice", "zzz"], "no such voice"),
+    ):
+        failed = run(app, wrong)
+        assert isinstance(failed.exception, SpiritLMError), wrong
+        assert match in str(failed.exception)
+    assert sorted(path.name for path in (tmp_path / "sets").iterdir()) == ["intents", "words"], "nothing half-written"
+    assert run(app, ["nonsense"]).exit_code == 2

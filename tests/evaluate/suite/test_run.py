@@ -150,10 +150,10 @@ def test_what_cannot_be_scored_is_skipped_with_a_reason(spirit: SpiritLM, storie
     folder = write_pairs(tmp_path / "odd", [good, long, empty, strange, "no json", '{"good": 1}'])
     measures = run_suite({"m": lambda: spirit}, read_task("odd", folder), CONFIG)["measures"]
     reasons = {one["pair"]: one["reason"] for one in measures[0]["skipped"]}
-    assert set(reasons) == {"line 5", "line 6", "long", "empty", "strange"}
+    assert set(reasons) == {"pairs.jsonl:5", "pairs.jsonl:6", "long", "empty", "strange"}
     assert "context" in reasons["long"]
     assert "no tokens" in reasons["empty"]
-    assert "no JSON" in reasons["line 5"]
+    assert "no JSON" in reasons["pairs.jsonl:5"]
     assert "'[Hu9999]'" in {one["pair"]: one["reason"] for one in measures[1]["skipped"]}["strange"]
     assert [measure["pairs"] for measure in measures] == [1, 1, 1, 1]
 

@@ -1,17 +1,17 @@
-"""Word and character errors by a recogniser that has no part in units and vocoder."""
+"""Word and character errors by a recogniser that has no part in the models under test."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spiritlm_core.align.whisperx import Transcriber
-from spiritlm_core.evaluate.distances import edit_distance
+from spiritlm_core.evaluate.distances import Errors, edit_distance, word_edits
 
 DEFAULT_LANGUAGE = "en"
 
@@ -41,18 +41,31 @@ class Recogniser:
         return self._transcriber.transcribe(waveform, language or DEFAULT_LANGUAGE)[0]
 
 
+@lru_cache(maxsize=1)
+def fetched_recogniser(reference: str) -> Recogniser:
+    """The faster-whisper model of a reference (``hf://…``, ``file://…``, …), loaded once for all who ask in a row.
+
+    Raises:
+        ModelReferenceError: there is none.
+    """
+    from spiritlm_core.models.reference import resolve
+
+    return Recogniser(resolve(reference).path)
+
+
 def text_errors(reference: str, heard: str, language: str | None) -> TextErrors:
     """Errors after :func:`normalised`; words are counted by jiwer."""
-    import jiwer
-
     wanted, got = (normalised(text, language) for text in (reference, heard))
-    characters = edit_distance(wanted, got)
-    if not wanted:  # jiwer refuses empty references
-        return TextErrors(len(got.split()), 0, characters, 0)
-    found = jiwer.process_words(wanted, got)
-    return TextErrors(
-        found.substitutions + found.deletions + found.insertions, len(wanted.split()), characters, len(wanted)
-    )
+    return TextErrors(word_edits(wanted, got), len(wanted.split()), edit_distance(wanted, got), len(wanted))
+
+
+def word_and_character_errors(
+    references: Sequence[str], heard: Sequence[str], language: str | None
+) -> tuple[Errors, Errors]:
+    """:func:`text_errors` of many clips: those in words, and those in characters."""
+    found = [text_errors(wanted, got, language) for wanted, got in zip(references, heard, strict=True)]
+    words = Errors(tuple(one.word_edits for one in found), tuple(one.words for one in found))
+    return words, Errors(tuple(one.character_edits for one in found), tuple(one.characters for one in found))
 
 
 def normalised(text: str, language: str | None) -> str:

@@ -1,0 +1,194 @@
+"""What the buttons of the page do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import gradio as gr
+
+from spiritlm_core.errors import SpiritLMError
+from spiritlm_core.lm.presets import Classification
+from spiritlm_core.lm.speaking import Heard
+from spiritlm_core.lm.spirit import SpiritLM
+from spiritlm_core.serve import turns as requests
+from spiritlm_core.serve.display import HIDDEN, answer, answer_turns, conversation, label, panels_of, sentence, visible
+from spiritlm_core.serve.engine import Engine
+from spiritlm_core.serve.errors import RequestError, as_request_error
+from spiritlm_core.serve.plot import Panel
+from spiritlm_core.serve.replies import Reply, describe
+from spiritlm_core.serve.schema import GenerateRequest, SayRequest, TranscribeRequest
+from spiritlm_core.serve.service import RequestHandler
+from spiritlm_core.serve.settings import ServeConfig
+from spiritlm_core.serve.turns import Example, Settings, Turn
+
+T = TypeVar("T")
+TASKS = {"Free": "free", "Transcribe": "asr", "Say": "tts", "Classify": "classify"}
+HINTS = {
+    "free": "The model goes on with the whole conversation.",
+    "asr": "The model writes down the last recording. Solved examples: a recording and its transcript.",
+    "tts": "The model says the last text. Solved examples: a recording and its transcript.",
+    "classify": "The model chooses a label for the last turn. Solved examples: a recording or a text, and its label.",
+}
+BUTTONS = {"free": "Answer", "asr": "Transcribe", "tts": "Say", "classify": "Classify"}
+
+
+class Actions:
+    """What the buttons do: each method takes what is on the page, and gives what is then on it.
+
+    Args:
+        engine: answers.
+        config: the limits.
+        folder: where waveforms are kept.
+    """
+
+    def __init__(self, engine: Engine, config: ServeConfig, folder: Path) -> None:
+        self.engine, self.config, self.folder = engine, config, folder
+        self.models = {name: describe(name, spirit) for name, spirit in engine.models.items()}
+
+    def voices(self, model: str) -> dict[str, Any]:
+        """What the choice of speakers shows: names where the vocoder has names, else numbers."""
+        found = self.models[model]
+        known: Sequence[str | int] = found.speaker_names or range(found.speakers)
+        choices = [("default", ""), *((str(speaker), speaker) for speaker in known)]
+        return {"choices": choices, "value": "", "visible": visible(found.speakers > 1)}
+
+    def shape(self, task: str) -> list[Any]:
+        """What each task needs."""
+        kind = TASKS[task]
+        examples = kind != "free"
+        return [
+            gr.update(info=HINTS[kind]),
+            gr.update(visible=visible(kind == "free")),
+            gr.update(visible=visible(kind == "classify")),
+            gr.update(visible=visible(examples)),
+            gr.update(visible=visible(kind == "classify")),
+            gr.update(label="Label" if kind == "classify" else "Transcript"),
+            gr.update(value=BUTTONS[kind]),
+        ]
+
+    def add_text(self, turns: list[Turn], text: str) -> tuple[Any, ...]:
+        """A text becomes a turn."""
+        return *conversation(_with_text(turns, text)), ""
+
+    def add_audio(self, turns: list[Turn], path: str | None) -> tuple[Any, ...]:
+        """A recording becomes a turn; one that cannot be used is refused in one sentence, and taken off the page."""
+        if path is None or not self._usable(path):
+            return *conversation(turns), None
+        return *conversation([*turns, Turn("user", file=path)]), None
+
+    def undo(self, turns: list[Turn]) -> tuple[Any, ...]:
+        """The last turn goes."""
+        return conversation(turns[:-1])
+
+    def clear(self) -> tuple[Any, ...]:
+        """All turns go."""
+        return conversation([])
+
+    def learn(self, examples: list[Example], path: str | None, text: str, answer: str) -> tuple[Any, ...]:
+        """A solved example more."""
+        if not answer.strip() or not (path or text.strip()):
+            gr.Warning("An example needs a recording (or a text) and its answer.")
+            return examples, gr.skip(), gr.skip(), gr.skip(), gr.skip()
+        if path and not self._usable(path):
+            return examples, gr.skip(), None, gr.skip(), gr.skip()
+        question = Turn("user", file=path) if path else Turn("user", text=text.strip())
+        added = [*examples, Example(question, answer.strip())]
+        rows = [[Path(e.question.file).name if e.question.file else e.question.text, e.answer] for e in added]
+        return added, gr.update(value=rows, visible=True), None, "", ""
+
+    def forget(self) -> tuple[Any, ...]:
+        """All solved examples go."""
+        return [], gr.update(value=[], visible=HIDDEN)
+
+    def ask(
+        self,
+        turns: list[Turn],
+        text: str,
+        task: str,
+        output: str,
+        labels: str,
+        examples: list[Example],
+        model: str,
+        speaker: str | int | None,
+        *options: Any,
+    ) -> tuple[Any, ...]:
+        """Answer; what stands in the text field belongs to the conversation."""
+        turns, settings, kind = _with_text(turns, text), _settings(model, speaker, options), TASKS[task]
+        try:
+            if kind == "classify":
+                return *conversation(turns), "", *label(*self._classified(turns, examples, labels, settings))
+            reply, panels = self._replied(kind, turns, examples, output, settings)
+        except SpiritLMError as error:
+            raise gr.Error(sentence(str(error)), print_exception=False, duration=10) from error
+        answered = [*turns, *answer_turns(reply, self.folder)] if kind == "free" else turns
+        return *conversation(answered), "", *answer(reply, panels, self.folder)
+
+    def _replied(
+        self, kind: str, turns: list[Turn], examples: list[Example], output: str, settings: Settings
+    ) -> tuple[Reply, list[Panel]]:
+        request = _request(kind, turns, examples, output, settings)
+        files = requests.files_of(turns, examples)
+
+        def work(spirit: SpiritLM) -> tuple[Reply, list[Panel]]:
+            handler = RequestHandler(spirit, self.config, files)
+            reply = _reply(handler, request)
+            return reply, panels_of(handler, reply)
+
+        return self._called(work, settings)
+
+    def _classified(
+        self, turns: list[Turn], examples: list[Example], labels: str, settings: Settings
+    ) -> tuple[Classification, list[Panel]]:
+        request = requests.classification(turns, examples, labels, settings)
+        files = requests.files_of(turns, examples)
+
+        def work(spirit: SpiritLM) -> tuple[Classification, list[Panel]]:
+            handler = RequestHandler(spirit, self.config, files)
+            return handler.classify(request), panels_of(handler)
+
+        return self._called(work, settings)
+
+    def _called(self, work: Callable[[SpiritLM], T], settings: Settings) -> T:
+        try:
+            return self.engine.call(work, settings.model, self.config.timeout)
+        except Exception as error:
+            known = as_request_error(error)
+            if known is None:
+                raise
+            raise known from error
+
+    def _usable(self, path: str) -> bool:
+        try:
+            requests.check_recording(path, self.config)
+        except RequestError as error:
+            gr.Warning(sentence(str(error)))
+            return False
+        return True
+
+
+def _with_text(turns: list[Turn], text: str) -> list[Turn]:
+    return [*turns, Turn("user", text=text.strip())] if text.strip() else turns
+
+
+def _settings(model: str, speaker: str | int | None, options: Sequence[Any]) -> Settings:
+    temperature, top_p, top_k, seed, most = options
+    sampling = {"temperature": temperature, "top_p": top_p, "top_k": int(top_k or 0), "seed": int(seed or 0)}
+    voice = {} if speaker in (None, "") else {"speaker": speaker}
+    return Settings(model, {**sampling, "max_new_tokens": int(most)}, voice)
+
+
+def _request(
+    kind: str, turns: list[Turn], examples: list[Example], output: str, settings: Settings
+) -> GenerateRequest | TranscribeRequest | SayRequest:
+    if kind == "asr":
+        return requests.transcription(turns, examples, settings)
+    return requests.saying(turns, examples, settings) if kind == "tts" else requests.free(turns, output, settings)
+
+
+def _reply(handler: RequestHandler, request: GenerateRequest | TranscribeRequest | SayRequest) -> Reply:
+    if isinstance(request, TranscribeRequest):
+        written = handler.transcribe(request)
+        return Reply(tuple(map(Heard, written)), written)
+    return handler.say(request) if isinstance(request, SayRequest) else handler.generate(request)

@@ -1,0 +1,119 @@
+"""Answers, as the HTTP interface gives them."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spiritlm_core.audio.codec import encode_wav, to_int16
+from spiritlm_core.lake.schema import SAMPLE_RATE
+from spiritlm_core.lm.content import Answer, Segment, SpeechSegment
+from spiritlm_core.lm.speaking import Heard, Sound, hears, speaks
+from spiritlm_core.serve.schema import (
+    ClassifyResponse,
+    GenerateResponse,
+    ModelDescription,
+    SpeechAnswer,
+    TextAnswer,
+    TokenizeResponse,
+    TranscribeResponse,
+)
+
+if TYPE_CHECKING:
+    from spiritlm_core.lm.presets import Classification
+    from spiritlm_core.lm.spirit import SpiritLM
+    from spiritlm_core.units.types import Units
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer with its sound.
+
+    Attributes:
+        segments: those of the answer; neighbours differ in kind.
+        answer: the same without sound, and what ended it.
+    """
+
+    segments: tuple[Heard, ...]
+    answer: Answer
+
+    @property
+    def waveform(self) -> NDArray[np.float32] | None:
+        """All that is heard, float32[samples] at 16 kHz; None if that is nothing."""
+        heard = [segment.waveform for segment in self.segments if segment.waveform is not None]
+        return np.concatenate(heard) if heard else None
+
+
+def generated(reply: Reply, model: str) -> GenerateResponse:
+    """The answer to a prompt."""
+    return GenerateResponse(
+        model=model,
+        segments=[_segment(heard) for heard in reply.segments],
+        finish=reply.answer.finish,
+        prompt_tokens=len(reply.answer.prompt_ids),
+        new_tokens=len(reply.answer.ids),
+    )
+
+
+def _segment(heard: Heard) -> TextAnswer | SpeechAnswer:
+    if not isinstance(heard.segment, SpeechSegment):
+        return TextAnswer(text=heard.segment.text)
+    wav = None if heard.waveform is None else _base64(encode_wav(heard.waveform))
+    return SpeechAnswer(tokens=heard.segment.tokens, wav=wav, silent=heard.silent)
+
+
+def transcribed(answer: Answer, model: str) -> TranscribeResponse:
+    """What was said in a recording."""
+    return TranscribeResponse(model=model, text=answer.text, finish=answer.finish)
+
+
+def classified(found: Classification, model: str) -> ClassifyResponse:
+    """The label of a question."""
+    probabilities = dict(zip(found.labels, found.probabilities.tolist(), strict=True))
+    nats = dict(zip(found.labels, found.nats.tolist(), strict=True))
+    return ClassifyResponse(model=model, label=found.label, probabilities=probabilities, nats=nats)
+
+
+def tokenized(tokens: str, units: Units, model: str) -> TokenizeResponse:
+    """The units of a recording."""
+    streams = {name: getattr(units, name) for name in ("hubert", "pitch", "style")}
+    lists = {name: None if stream is None else stream.tolist() for name, stream in streams.items()}
+    return TokenizeResponse(model=model, tokens=tokens, **lists)
+
+
+def event(piece: Segment | Sound | Reply, model: str) -> tuple[str, dict[str, Any]]:
+    """Name and data of a server-sent event."""
+    if isinstance(piece, Reply):
+        return "done", generated(piece, model).model_dump()
+    if isinstance(piece, Sound):
+        pcm = to_int16(piece.waveform).astype("<i2").tobytes()
+        return "audio", {"sample_rate": SAMPLE_RATE, "pcm": _base64(pcm)}
+    name = "tokens" if isinstance(piece, SpeechSegment) else "text"
+    return "segment", {"kind": piece.kind, name: piece.content}
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def describe(name: str, spirit: SpiritLM) -> ModelDescription:
+    """What a model can do."""
+    known = spirit.vocabulary
+    vocoder = spirit.speech_tokenizer.vocoder.config if speaks(spirit) else None
+    voices = vocoder.embeddings if vocoder else {}
+    return ModelDescription(
+        name=name,
+        variant="expressive" if known.pitch else "base",
+        context_length=int(spirit.model.config.max_position_embeddings),
+        text_tokens=known.text_size,
+        units={"hubert": known.hubert, "pitch": known.pitch, "style": known.style},
+        hears=hears(spirit),
+        speaks=vocoder is not None,
+        speakers=voices.get("speaker", 0),
+        speaker_names=list(vocoder.speaker_names) if vocoder else [],
+        expressions=voices.get("expression", 0),
+    )

@@ -1,0 +1,160 @@
+"""What may be asked of the models over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any, TypeVar
+
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+
+from spiritlm_core.audio.codec import encode_wav
+from spiritlm_core.lm.spirit import SpiritLM
+from spiritlm_core.serve.body import read
+from spiritlm_core.serve.describe import takes
+from spiritlm_core.serve.engine import Engine
+from spiritlm_core.serve.errors import RequestError, late
+from spiritlm_core.serve.events import EventStream, Pieces, events, result
+from spiritlm_core.serve.replies import classified, generated, tokenized, transcribed
+from spiritlm_core.serve.schema import (
+    ClassifyRequest,
+    ClassifyResponse,
+    Error,
+    GenerateRequest,
+    GenerateResponse,
+    SayRequest,
+    TokenizeRequest,
+    TokenizeResponse,
+    TranscribeRequest,
+    TranscribeResponse,
+)
+from spiritlm_core.serve.service import RequestHandler
+from spiritlm_core.serve.settings import ServeConfig
+
+T = TypeVar("T")
+AnyRequest = GenerateRequest | TranscribeRequest | SayRequest | ClassifyRequest | TokenizeRequest
+Responses = dict[int | str, dict[str, Any]]
+
+ERRORS: Responses = {
+    code: {"model": Error, "description": text}
+    for code, text in {
+        400: "Something in the request cannot be used.",
+        404: "There is no such model.",
+        413: "The request or a recording is too large.",
+        422: "The request is not what the schema says.",
+        429: "The queue is full; `Retry-After` says when to try again.",
+        504: "It takes too long.",
+    }.items()
+}
+
+
+class Routes:
+    """The routes below ``/v1``. Each takes a place first, then reads the body, then queues the work."""
+
+    def __init__(self, engine: Engine, config: ServeConfig) -> None:
+        self.engine, self.config = engine, config
+
+    def add(self, app: FastAPI) -> None:
+        """Add the routes to `app`."""
+        for path, schema, answer, other in (
+            (self.generate, GenerateRequest, GenerateResponse, "text/event-stream"),
+            (self.transcribe, TranscribeRequest, TranscribeResponse, None),
+            (self.say, SayRequest, GenerateResponse, "audio/wav"),
+            (self.classify, ClassifyRequest, ClassifyResponse, None),
+            (self.tokenize, TokenizeRequest, TokenizeResponse, None),
+        ):
+            content: Responses = {200: {"content": {other: {}}}} if other else {}
+            app.post(
+                f"/v1/{path.__name__}",
+                tags=["ask"],
+                response_model=answer,
+                responses={**ERRORS, **content},
+                openapi_extra=takes(schema),
+            )(path)
+
+    async def generate(self, request: Request) -> Any:
+        """Continue a prompt of text and speech, in text, in speech, or in both.
+
+        With `stream` the answer is server-sent events: `segment` for each piece of text or speech tokens, `audio` for
+        speech as soon as it can be heard (16-bit little-endian mono PCM in base64; they join without seams), then
+        `done` with the whole answer, or `error`.
+        """
+        with ExitStack() as held:
+            held.enter_context(self.engine.place())
+            asked, files = await read(request, GenerateRequest, self.config)
+            if asked.stream:
+                return await self._streamed(asked, files, held.pop_all())
+            reply = await self._done(request, asked, files, lambda handler: handler.generate(asked))
+        return generated(reply, self.engine.name(asked.model))
+
+    async def transcribe(self, request: Request) -> Any:
+        """Write down what is said in a recording."""
+        with self.engine.place():
+            asked, files = await read(request, TranscribeRequest, self.config)
+            answer = await self._done(request, asked, files, lambda handler: handler.transcribe(asked))
+        return transcribed(answer, self.engine.name(asked.model))
+
+    async def say(self, request: Request) -> Any:
+        """Say a text: a WAV file, or JSON with it and its speech tokens."""
+        with self.engine.place():
+            asked, files = await read(request, SayRequest, self.config)
+            reply = await self._done(request, asked, files, lambda handler: handler.say(asked))
+        if asked.format == "wav" and reply.waveform is not None:
+            return Response(encode_wav(reply.waveform), media_type="audio/wav")
+        return generated(reply, self.engine.name(asked.model))
+
+    async def classify(self, request: Request) -> Any:
+        """Choose the label that is the most likely answer."""
+        with self.engine.place():
+            asked, files = await read(request, ClassifyRequest, self.config)
+            found = await self._done(request, asked, files, lambda handler: handler.classify(asked))
+        return classified(found, self.engine.name(asked.model))
+
+    async def tokenize(self, request: Request) -> Any:
+        """Turn a recording into units."""
+        with self.engine.place():
+            asked, files = await read(request, TokenizeRequest, self.config)
+            tokens, units = await self._done(request, asked, files, lambda handler: handler.tokenize(asked))
+        return tokenized(tokens, units, self.engine.name(asked.model))
+
+    async def _done(
+        self, request: Request, asked: AnyRequest, files: dict[str, bytes], work: Callable[[RequestHandler], T]
+    ) -> T:
+        """The result of `work`, unless it takes too long or the client goes away."""
+        ticket = self.engine.submit(lambda spirit: work(RequestHandler(spirit, self.config, files)), asked.model)
+        done: asyncio.Future[T] = asyncio.wrap_future(ticket.future)
+        leaving = asyncio.ensure_future(_gone(request))
+        either: set[asyncio.Future[Any]] = {done, leaving}
+        try:
+            await asyncio.wait(either, timeout=self.config.timeout, return_when=asyncio.FIRST_COMPLETED)
+            if done.done():
+                return result(done)
+            if leaving.done():
+                raise RequestError(499, "gone", "the client has gone")
+            raise late(self.config.timeout)
+        finally:
+            leaving.cancel()
+            ticket.give_up()
+
+    async def _streamed(self, asked: GenerateRequest, files: dict[str, bytes], held: ExitStack) -> EventStream:
+        """Events; what is wrong with the request is said before the first of them, with a status of its own."""
+
+        def work(spirit: SpiritLM, give: Any) -> Any:
+            return RequestHandler(spirit, self.config, files).stream(asked, give)
+
+        try:
+            pieces = Pieces(self.engine, work, asked.model, self.config.timeout)
+            held.callback(pieces.ticket.give_up)
+            first = await pieces.next()
+        except BaseException:
+            held.close()
+            raise
+        return EventStream(events(first, pieces, self.engine.name(asked.model)), held, 2 * self.config.timeout)
+
+
+async def _gone(request: Request) -> None:
+    """Returns when the client closes the connection."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
