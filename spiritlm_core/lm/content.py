@@ -124,8 +124,8 @@ class SpeechSegment:
             speaker: the voice, by number or name; the vocoder's default if not given.
 
         Raises:
-            SpiritLMError: there is no vocoder, it has no such voice, or it cannot make speech of these tokens (no HuBERT
-                token; for an expressive one, no pitch token).
+            SpiritLMError: there is no vocoder, it has no such voice, or it cannot make speech of these tokens (no
+                HuBERT token; for an expressive one, no pitch token).
         """
         whole = self.continues + self.tokens
         place = {"first": self.first, "asked": self.asked}

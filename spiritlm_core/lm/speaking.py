@@ -208,7 +208,7 @@ class _Run:
         """The end of the prompt's speech, as far as it is heard in what follows."""
         config = self._tokenizer.vocoder.config
         continues = self._taken[0].continues if isinstance(self._taken[0], SpeechSegment) else ""
-        return last_units(continues, config.context[0])
+        return last_units(continues, config.context[0] + config.duration_context)
 
     def _front(self) -> int:
         """Samples that the prompt's speech takes: exact as soon as anything behind it has been made."""

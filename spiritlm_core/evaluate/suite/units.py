@@ -67,7 +67,8 @@ class Recordings:
             try:
                 yield path, as_waveform(path)
             except SpiritLMError as problem:
-                self._tokens[path] = Rejection(str(problem))
+                reason = str(problem)
+                self._tokens[path] = Rejection(reason if reason.startswith(str(path)) else f"{path}: {reason}")
 
 
 def _tokens(tokenizer: SpeechTokenizer, clips: list[np.ndarray]) -> list[str | Rejection]:

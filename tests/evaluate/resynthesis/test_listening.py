@@ -40,6 +40,7 @@ def test_rates_are_pooled_over_clips_as_jiwer_pools_them():
     assert characters.rate == jiwer.cer(right, heard)
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_real_speech_is_understood_and_noise_is_not(asr, capfd):
     recogniser = Recogniser(asr)

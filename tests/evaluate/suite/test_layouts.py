@@ -6,7 +6,7 @@ import pytest
 
 from flows.cli.suite import build_suite, suite
 from spiritlm_core.audio.codec import encode_flac
-from spiritlm_core.errors import SourceError, SpiritLMError
+from spiritlm_core.errors import Rejection, SourceError, SpiritLMError
 from spiritlm_core.evaluate.suite.build import build_suite as build
 from spiritlm_core.evaluate.suite.config import KINDS, PAIRS
 from spiritlm_core.evaluate.suite.espeak import Espeak
@@ -14,6 +14,7 @@ from spiritlm_core.evaluate.suite.layouts import read_suite, read_task
 from spiritlm_core.evaluate.suite.material import pair_sets
 from spiritlm_core.evaluate.suite.published import published
 from spiritlm_core.evaluate.suite.run import SuiteConfig, run_suite
+from spiritlm_core.evaluate.suite.units import Recordings
 from spiritlm_core.lm.spirit import SpiritLM
 from spiritlm_core.speech_tokenizer import SpeechTokenizer
 from tests.finetune.conftest import LABELS, sound
@@ -139,6 +140,20 @@ def test_recordings_are_encoded_once_and_bad_ones_skipped(
     assert [m["pairs"] for m in report["measures"] if m["direction"] == "T"] == [4] * 4
 
 
+def test_samples_that_are_no_sound_are_named(tmp_path: Path) -> None:
+    import numpy as np
+    import soundfile
+
+    wrong = {"nan.wav": np.full(16_000, np.nan), "none.wav": np.zeros(0)}
+    for name, samples in wrong.items():
+        soundfile.write(tmp_path / name, samples, 16_000, subtype="FLOAT")
+    found = Recordings()
+    found.encode(None, [tmp_path / name for name in wrong], lambda _: None)  # type: ignore[arg-type]
+    for name, reason in (("nan.wav", "not finite"), ("none.wav", "no samples")):
+        with pytest.raises(Rejection, match=f"{name}: .*{reason}"):
+            found.tokens(tmp_path / name)
+
+
 def test_without_a_speech_tokenizer_text_is_still_scored(spirit: SpiritLM, tmp_path: Path) -> None:
     text, speech = run_suite({"m": lambda: spirit}, read_task("x", lexical(tmp_path / "x")), CONFIG)["measures"]
     assert (text["pairs"], speech["pairs"], speech["sum"]) == (4, 0, None)
@@ -184,6 +199,14 @@ def test_text_sets_are_built_and_scored(spirit: SpiritLM, tmp_path: Path, capsys
     assert all(measure["items"] == 8 for measure in report["measures"])
     with pytest.raises(SpiritLMError, match="not empty"):
         build_suite(tmp_path / "sets", text_only=True)
+
+
+def test_few_items_are_as_different_as_may_be(tmp_path: Path) -> None:
+    build(tmp_path / "sets", None, kinds=("stories", "sentiments"), items=8)
+    stories, sentiments = sorted(read_suite(tmp_path / "sets"), key=lambda task: task.name, reverse=True)
+    assert len({pair.item for pair in stories.pairs}) == len(stories.pairs) == 8  # type: ignore[attr-defined]
+    for part in (sentiments.test, sentiments.train):  # type: ignore[attr-defined]
+        assert len({row.item for row in part}) == len(part) == 8
 
 
 def _contents(folder: Path) -> dict[str, bytes]:

@@ -60,6 +60,10 @@ def test_slurp(tmp_path: Path) -> None:
     assert isinstance(task, LabelTask)
     assert (task.test[0].label, task.test[0].side.text, task.test[0].side.audio) == ("alarm_set", "wake me up", audio)
     assert len(task.train) == 1
+    (folder / "test.jsonl").write_text('{"sentence": "x", "intent": "y", "recordings": ["audio-1.flac"]}\n')
+    (task,) = read_task("slurp", folder)
+    assert isinstance(task, LabelTask)
+    assert task.test[0].side.audio is None
 
 
 def test_speech_commands(tmp_path: Path) -> None:
@@ -84,6 +88,7 @@ def test_fluent_speech_commands(tmp_path: Path) -> None:
     assert isinstance(task, LabelTask)
     assert task.labels == ("activate lights kitchen", "activate music")
     assert (task.test[0].side.text, task.test[0].side.audio) == ("Lights, please", tmp_path / "wavs" / "b.wav")
+    assert task.test[0].item == "Lights, please", "all who say it are one item"
     (tmp_path / "data" / "test_data.csv").write_text("path\n")
     with pytest.raises(SourceError, match="no column 'transcription'"):
         read_task("fsc", tmp_path)
