@@ -279,7 +279,9 @@ def _folder(root: Path, variant: str | None) -> Path:
 
     chosen = released.variant(variant)
     name = digest_of(chosen, digests(released.files(chosen)))[:16]
-    return import_checkpoints(root, cache_folder() / "released" / f"{chosen}-{name}-{_LAYOUT}", chosen, force=True).folder
+    return import_checkpoints(
+        root, cache_folder() / "released" / f"{chosen}-{name}-{_LAYOUT}", chosen, force=True
+    ).folder
 
 
 def _load_vocoder(folder: Path, variant: Variant, device: str) -> Vocoder:

@@ -1,4 +1,4 @@
-"""Fit a unit model or a vocoder without Prefect and Ray: ``torchrun --nproc-per-node 8 -m spiritlm_core.units job.yaml``.
+"""Fit a unit model or a vocoder without Prefect and Ray: ``torchrun --nproc-per-node 8 -m spiritlm_core.units FILE``.
 
 The file holds what the stage is given; one process needs no ``torchrun``::
 
