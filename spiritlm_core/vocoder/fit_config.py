@@ -67,7 +67,7 @@ class VocoderFitConfig(FrozenConfig):
     learning_rate: float = Field(default=1e-3, gt=0, le=0.1, description="Peak learning rate of AdamW, for both sides.")
     discriminators: DiscriminatorConfig = DiscriminatorConfig()
     weights: LossWeights = LossWeights()
-    max_minutes: Minutes = 600.0
+    max_minutes: Minutes = 120.0
     seed: Seed = 0
 
     @model_validator(mode="before")
@@ -137,21 +137,24 @@ GENERATORS: dict[str, dict[str, dict[str, Any]]] = {
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {},
     "small": {
+        "shifts": 2,
         "steps": 50_000,
         "adversarial_from": 5000,
         "batch_crops": 32,
         "crop_frames": 32,
         "learning_rate": 5e-4,
         "discriminators": {"channels": 16},
+        "max_minutes": 600.0,
     },
     "base": {
+        "shifts": 1,
         "steps": 400_000,
         "adversarial_from": 0,
         "batch_crops": 64,
         "crop_frames": 32,
         "learning_rate": 3e-4,
         "discriminators": {"channels": 32},
-        "max_minutes": 3000.0,
+        "max_minutes": 1500.0,
     },
 }
-"""Defaults of :class:`VocoderFitConfig` by `size`."""
+"""Defaults of :class:`VocoderFitConfig` by `size`. Recordings are held in memory, 16 bits a sample, once for each shift."""
