@@ -16,7 +16,12 @@ _TASKS = {
 
 
 def model_card(
-    config: PublishConfig, metrics: Mapping[str, Any], statistics: Mapping[str, Any], model: Mapping[str, Any]
+    config: PublishConfig,
+    metrics: Mapping[str, Any],
+    statistics: Mapping[str, Any],
+    model: Mapping[str, Any],
+    *,
+    speaks: bool = False,
 ) -> str:
     """README.md with its YAML front matter.
 
@@ -25,6 +30,7 @@ def model_card(
         metrics: metrics.json of the evaluation.
         statistics: statistics.json of the evaluation.
         model: config.json of the model.
+        speaks: whether a vocoder is published with it.
     """
     import yaml
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -45,6 +51,7 @@ def model_card(
         model=model,
         metrics=metrics,
         languages=_languages(config, statistics),
+        speaks=speaks,
         expressive="pitch" in statistics["units"],
         streams=_stream_rows(metrics),
         tasks=_task_rows(metrics),

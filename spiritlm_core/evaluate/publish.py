@@ -79,7 +79,8 @@ class PublishStage(ArtifactStage):
             if (evaluation / name).is_file():
                 shutil.copyfile(evaluation / name, out / name)
         metrics, statistics = _read_json(evaluation / "metrics.json"), _read_json(evaluation / "statistics.json")
-        card = model_card(self.config, metrics, statistics, _read_json(out / "config.json"))
+        model = _read_json(out / "config.json")
+        card = model_card(self.config, metrics, statistics, model, speaks="vocoder" in self.models)
         (out / "README.md").write_text(card, encoding="utf-8")
 
     def _lineage(self, out: Path) -> dict[str, dict[str, Any]]:

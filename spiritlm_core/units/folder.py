@@ -14,7 +14,7 @@ from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.lake.schema import SAMPLE_RATE
 from spiritlm_core.lake.stage import ArtifactStage, Progress, TableInput
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.units.config import UnitsConfig
+from spiritlm_core.units.config import FRAME, UnitsConfig
 
 ROLES = ("hubert", "quantizer", "pitch", "style", "vocoder")
 RATES_HZ = {"hubert": 25.0, "pitch": 12.5, "style": 1.0}
@@ -90,22 +90,28 @@ def write_speech_tokenizer(folder: Path, models: Mapping[str, Path], sizes: Mapp
 
 
 def try_speech_tokenizer(folder: Path, sizes: Mapping[str, int]) -> None:
-    """Load the folder, encode two seconds of noise, and check that every stream keeps within its size.
+    """Load the folder, encode two seconds of noise, check every stream, and where there is a vocoder make a waveform.
 
     Raises:
-        SpeechTokenizerError: a stream is missing, too many, empty, or has a unit too high.
+        SpeechTokenizerError: a stream is missing, too many, empty, or has a unit too high; or the waveform is not as
+            long as its units, or not finite.
         ModelReferenceError: a model is missing or cannot be loaded.
     """
     from spiritlm_core.speech_tokenizer import SpeechTokenizer
 
     noise = np.random.default_rng(0).normal(0, 0.1, 2 * SAMPLE_RATE).astype(np.float32)
-    units = SpeechTokenizer.from_pretrained(folder).encode(noise, SAMPLE_RATE)
+    tokenizer = SpeechTokenizer.from_pretrained(folder)
+    units = tokenizer.encode(noise, SAMPLE_RATE)
     for name in RATES_HZ:
         size, stream = sizes.get(name, 0), getattr(units, name)
         if (stream is None) != (size == 0):
             raise SpeechTokenizerError(f"{folder} has {'no' if stream is None else 'unwanted'} {name} units")
         if stream is not None and (len(stream) == 0 or stream.max() >= size):
             raise SpeechTokenizerError(f"{folder} gives {name} units up to {stream.max(initial=-1)}, not below {size}")
+    if tokenizer.has_vocoder:
+        waveform = tokenizer.decode(units, predict_durations=False)
+        if len(waveform) != FRAME * len(units.hubert) or not np.isfinite(waveform).all():
+            raise SpeechTokenizerError(f"{folder}/vocoder makes no usable waveform: its training diverged")
 
 
 def copy_model(source: Path, target: Path) -> None:

@@ -157,4 +157,4 @@ SIZES: dict[str, dict[str, Any]] = {
         "max_minutes": 1500.0,
     },
 }
-"""Defaults of :class:`VocoderFitConfig` by `size`. Recordings are held in memory, 16 bits a sample, once for each shift."""
+"""Defaults of :class:`VocoderFitConfig` by `size`. Recordings are held in memory, two bytes a sample for each shift."""

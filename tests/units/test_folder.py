@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from spiritlm_core import SpeechTokenizer
 from spiritlm_core.errors import ModelReferenceError
 from spiritlm_core.units.folder import (
+    SpeakingTokenizerStage,
     SpeechTokenizerError,
     SpeechTokenizerStage,
     check_target,
@@ -16,6 +18,8 @@ from spiritlm_core.units.folder import (
     try_speech_tokenizer,
     write_speech_tokenizer,
 )
+from spiritlm_core.vocoder.config import IstftConfig, VocoderConfig
+from spiritlm_core.vocoder.model import VocoderModel
 from tests.units import synthetic
 from tests.units.conftest import CONFIG
 
@@ -66,6 +70,21 @@ def test_what_does_not_work_is_refused(models: dict[str, Path], tmp_path: Path) 
     (tmp_path / "quantizer" / "kmeans.safetensors").unlink()
     with pytest.raises(ModelReferenceError, match="kmeans"):
         try_speech_tokenizer(tmp_path, {"hubert": 20})
+
+
+def test_a_vocoder_is_tried(models: dict[str, Path], tmp_path: Path) -> None:
+    small = IstftConfig(width=16, unit_layers=1, layers=1)
+    streams = {"units": 20, "pitch_units": 16, "style_units": 4}
+    model = VocoderModel(VocoderConfig(**streams, embedding=4, generator=small, duration_channels=4))
+    model.save(tmp_path / "vocoder")
+    roles = {**models, "vocoder": tmp_path / "vocoder"}
+    SpeakingTokenizerStage(CONFIG, roles).build({}, tmp_path / "out", tmp_path, lambda *_: None)
+    tokenizer = SpeechTokenizer.from_pretrained(tmp_path / "out")
+    assert len(tokenizer.decode("[St1][Pi3][Hu2][Hu7]")) >= 2 * 640
+    torch.nn.init.constant_(model.generator.spread.weight, 3e38)  # finite, but what it makes is not
+    model.save(tmp_path / "out" / "vocoder")
+    with pytest.raises(SpeechTokenizerError, match="no usable waveform"):
+        try_speech_tokenizer(tmp_path / "out", {"hubert": 20, "pitch": 16, "style": 4})
 
 
 def test_putting_replaces_the_old_one_and_nothing_else(folder: Path, tmp_path: Path) -> None:
