@@ -17,6 +17,7 @@ import torch
 from spiritlm_core import SpiritLM
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
 from spiritlm_core.lm.content import SpeechSegment
+from spiritlm_core.lm.generate import Continuation
 from spiritlm_core.lm.readback import read_back
 from spiritlm_core.released.convert import import_checkpoints
 from spiritlm_core.released.vocoder import convert_vocoder
@@ -205,7 +206,7 @@ def test_answers_of_models(whole: Roots, speaking: Load, preset: str, variant: s
             continue
         banned = case["first_step"]["banned"]
         modality = "speech" if "->speech" in name or banned == 32001 else "any"
-        segments = model._read(case["input_ids"], new, modality)
+        segments = model._answer(case["input_ids"], Continuation(list(new)), modality)
         found = [s.text if s.kind == "text" else s.waveform(0 if "speaker_0" in name else None) for s in segments]
         found = [part for part in found if len(part)]
         assert len(found) == len(outputs), name
