@@ -178,7 +178,9 @@ class SpeechTokenizer:
             yield waveform
 
     def _streams(self, units: UnitStreams | str, seed: int) -> UnitStreams:
-        return self.from_string(units, seed=seed) if isinstance(units, str) else units
+        if not isinstance(units, str):
+            return units
+        return _styled(from_string(units), seed, self.vocoder.config.usual_styles or STYLES)
 
     def encode(
         self,
@@ -246,11 +248,7 @@ class SpeechTokenizer:
             duplicate_pitch: a pitch token that directly follows another one makes an entry of its own.
             seed: decides the style (71, 68 or 98) of a string that has pitch but no style tokens.
         """
-        streams = from_string(string, duplicate_pitch=duplicate_pitch)
-        if streams.pitch is None or streams.style is not None:
-            return streams
-        style = random.Random(seed).choice(STYLES)  # noqa: S311 - the released code draws from this generator
-        return replace(streams, style=np.full(len(streams.hubert), style, np.int16))
+        return _styled(from_string(string, duplicate_pitch=duplicate_pitch), seed, STYLES)
 
     @classmethod
     def from_string_batch(
@@ -264,6 +262,14 @@ def _from(units: UnitStreams, start: int) -> Streams:
     """The entries from `start` on of streams that have one for each HuBERT unit."""
     parts = (np.asarray(part)[start:] if part is not None else None for part in (units.pitch, units.style))
     return Streams(np.asarray(units.hubert)[start:], *parts)
+
+
+def _styled(streams: Streams, seed: int, styles: Sequence[int]) -> Streams:
+    """With one of `styles` throughout where there is pitch and no style."""
+    if streams.pitch is None or streams.style is not None:
+        return streams
+    style = random.Random(seed).choice(styles)  # noqa: S311 - the released code draws from this generator
+    return replace(streams, style=np.full(len(streams.hubert), style, np.int16))
 
 
 def _folder(root: Path, variant: str | None) -> Path:

@@ -132,6 +132,10 @@ class VocoderConfig(FrozenConfig):
     speaker: int = Field(default=0, ge=0, description="The voice if none is asked for.")
     expression: int = Field(default=0, ge=0, description="The manner if none is asked for.")
     speaker_names: tuple[str, ...] = Field(default=(), description="Name of each voice, where they have names.")
+    usual_styles: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        default=(),
+        description="Style units of which one is taken where none is told; empty: those of the released ones.",
+    )
     pitch_frames: Size = Field(default=2, description="Frames of 40 ms that a pitch unit of a recording stands for.")
     style_frames: Size = Field(default=25, description="The same for a style unit.")
     embedding: Size = Field(description="Size of each embedding.")
@@ -172,6 +176,8 @@ class VocoderConfig(FrozenConfig):
             raise ValueError("duration_kernel is odd")
         if self.speaker_names and len(set(self.speaker_names)) != self.speakers:
             raise ValueError(f"speaker_names has {len(set(self.speaker_names))} names for {self.speakers} speakers")
+        if any(style >= self.style_units for style in self.usual_styles):
+            raise ValueError(f"usual_styles {self.usual_styles} are not all among the {self.style_units} style units")
         for name, chosen, size in (
             ("speaker", self.speaker, self.speakers),
             ("expression", self.expression, self.expressions),

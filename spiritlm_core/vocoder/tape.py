@@ -25,6 +25,8 @@ UNIT_COLUMNS = ("utterance_id", "hubert", "pitch", "style", "reject_stage")
 UNKNOWN = "unknown"
 """The voice of recordings that name no speaker."""
 
+_USUAL_STYLES = 3  # as many as the released code draws from
+
 Ids = NDArray[np.int32]
 Spoken: TypeAlias = tuple[Clip, Streams]
 Encode = Callable[[list[NDArray[np.float32]]], list[NDArray[np.int16]]]
@@ -88,7 +90,7 @@ def read_tape(
             f"there are {tape.frames} frames of train speech, less than vocoder.crop_frames {config.fit.crop_frames}: "
             "give more recordings, or lower it"
         )
-    return tape, architecture
+    return tape, architecture.model_copy(update={"usual_styles": _usual_styles(tape)})
 
 
 def _units(units: TableView) -> dict[str, Streams]:
@@ -116,6 +118,12 @@ def _speakers(clips: list[Clip], config: VocoderStageConfig) -> tuple[tuple[str,
         seconds[clip.speaker or UNKNOWN] += len(clip.waveform)
     names = sorted(seconds)
     return tuple(names), names.index(max(names, key=lambda name: seconds[name]))
+
+
+def _usual_styles(tape: Tape) -> tuple[int, ...]:
+    """The most frequent style units."""
+    counts = Counter(tape.streams["style"].tolist()) if "style" in tape.streams else Counter[int]()
+    return tuple(sorted(counts, key=lambda style: (-counts[style], style))[:_USUAL_STYLES])
 
 
 def _frames(clip: Clip, units: Streams, config: VocoderConfig) -> FrameStreams:

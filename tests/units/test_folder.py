@@ -75,12 +75,15 @@ def test_what_does_not_work_is_refused(models: dict[str, Path], tmp_path: Path) 
 def test_a_vocoder_is_tried(models: dict[str, Path], tmp_path: Path) -> None:
     small = IstftConfig(width=16, unit_layers=1, layers=1)
     streams = {"units": 20, "pitch_units": 16, "style_units": 4}
-    model = VocoderModel(VocoderConfig(**streams, embedding=4, generator=small, duration_channels=4))
+    model = VocoderModel(VocoderConfig(**streams, embedding=4, generator=small, duration_channels=4, usual_styles=(2,)))
     model.save(tmp_path / "vocoder")
     roles = {**models, "vocoder": tmp_path / "vocoder"}
     SpeakingTokenizerStage(CONFIG, roles).build({}, tmp_path / "out", tmp_path, lambda *_: None)
     tokenizer = SpeechTokenizer.from_pretrained(tmp_path / "out")
     assert len(tokenizer.decode("[St1][Pi3][Hu2][Hu7]")) >= 2 * 640
+    unsaid, first, other = (tokenizer.decode(f"{style}[Pi3][Hu2][Hu7]") for style in ("", "[St2]", "[St1]"))
+    assert np.array_equal(unsaid, first)
+    assert not np.array_equal(unsaid, other)
     torch.nn.init.constant_(model.generator.spread.weight, 3e38)  # finite, but what it makes is not
     model.save(tmp_path / "out" / "vocoder")
     with pytest.raises(SpeechTokenizerError, match="no usable waveform"):

@@ -125,6 +125,7 @@ def test_voices_have_names_and_the_usual_one_speaks_most(tmp_path: Path) -> None
     vocoder = Vocoder.load(tmp_path / "out", "cpu")
     assert vocoder.config.speaker_names == ("bob", "unknown")
     assert vocoder.config.embeddings == {"units": 4, "pitch": 3, "style": 3, "speaker": 2}
+    assert vocoder.config.usual_styles == (0, 1, 2)
     units = Streams(np.array([0, 1, 2]), np.array([1, 1, 2]), np.array([0, 0, 0]))
     usual, *same = (vocoder.decode(units, speaker=voice) for voice in (None, "bob", 0, "0"))
     assert all(np.array_equal(usual, one) for one in same)

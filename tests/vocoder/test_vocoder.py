@@ -127,7 +127,8 @@ def test_generators_that_cannot_be(kind: str, change: dict) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"speaker": 3}, {"expression": 2}, {"duration_kernel": 4}, {"speaker_names": ("a", "b")}]
+    "change",
+    [{"speaker": 3}, {"expression": 2}, {"duration_kernel": 4}, {"speaker_names": ("a", "b")}, {"usual_styles": (5,)}],
 )
 def test_configurations_that_cannot_be(change: dict) -> None:
     with pytest.raises(ValidationError):
