@@ -139,6 +139,7 @@ def test_two_workers_lose_the_same_under_ray_and_under_torchrun(long: Job, parqu
     assert_same_weights(two.out, other.out)
 
 
+@pytest.mark.slow
 def test_what_the_caller_can_act_on_is_not_tried_again(long: Job, ray_runtime: None) -> None:
     half = long.work / "checkpoints" / "step-00000004"
     half.mkdir(parents=True)
