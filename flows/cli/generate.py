@@ -12,7 +12,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from flows.cli.options import JsonOption, SpeakerOption, VariantOption
+from flows.cli.options import (
+    DeviceOption,
+    DtypeOption,
+    JsonOption,
+    ModelArgument,
+    SeedOption,
+    ShotsOption,
+    SpeakerOption,
+    TemperatureOption,
+    TopKOption,
+    TopPOption,
+    VariantOption,
+)
 from flows.cli.shots import is_file, read_shots
 
 if TYPE_CHECKING:
@@ -50,7 +62,7 @@ def register(app: typer.Typer) -> None:
 
 
 def generate(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Folder of a model, ours or a released one.")],
+    model: ModelArgument,
     parts: Annotated[
         list[str] | None,
         typer.Argument(metavar="[PART]…", help="Text, or files with speech, in order; - reads standard input."),
@@ -60,13 +72,11 @@ def generate(
     speech: Annotated[list[str] | None, typer.Option(metavar="TOKENS", help="A part like [St3][Pi1][Hu7].")] = None,
     output: Annotated[str, typer.Option(metavar="text|speech|any", help="What to answer in.")] = "any",
     max_new_tokens: Annotated[int, typer.Option(min=0, help="Most tokens of the answer.")] = 200,
-    temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the most likely token.")] = 0.0,
-    top_p: Annotated[float, typer.Option(min=0.0, max=1.0, help="Nucleus sampling.")] = 1.0,
-    top_k: Annotated[int, typer.Option(min=0, help="Sample among so many tokens; 0 among all.")] = 0,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
-    shots: Annotated[
-        Path | None, typer.Option(metavar="FILE", help='Solved examples, one {"audio"|"speech": …, "text": …} a line.')
-    ] = None,
+    temperature: TemperatureOption = 0.0,
+    top_p: TopPOption = 1.0,
+    top_k: TopKOption = 0,
+    seed: SeedOption = 0,
+    shots: ShotsOption = None,
     prompt: Annotated[str | None, typer.Option(metavar="STRING", help="A whole prompt, used as it is.")] = None,
     force: Annotated[bool, typer.Option("--force/--no-force", help="Keep the answer in its modality.")] = True,
     variant: VariantOption = None,
@@ -77,8 +87,8 @@ def generate(
         Path | None, typer.Option(metavar="DIR", help="Write speech there, one 16 kHz WAV file for each stretch.")
     ] = None,
     speaker: SpeakerOption = None,
-    device: Annotated[str | None, typer.Option(help="Where to compute; a GPU if there is one.")] = None,
-    dtype: Annotated[str | None, typer.Option(metavar="float32|bfloat16|float16", help="Of the weights.")] = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Print the answer of MODEL to the PARTs: a line of text or of speech tokens for each stretch of one modality.

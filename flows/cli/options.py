@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -34,4 +35,15 @@ VariantOption = Annotated[
 SpeakerOption = Annotated[
     str | None, typer.Option("--speaker", metavar="NUMBER|NAME", help="The voice; the vocoder's default.")
 ]
+ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="Folder of a model, ours or a released one.")]
+ShotsOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help='Solved examples, one {"audio"|"speech": …, "text": …} a line.')
+]
+TemperatureOption = Annotated[float, typer.Option(min=0.0, help="0 takes the most likely token.")]
+TopPOption = Annotated[float, typer.Option(min=0.0, max=1.0, help="Nucleus sampling.")]
+TopKOption = Annotated[int, typer.Option(min=0, help="Sample among so many tokens; 0 among all.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Of the draws.")]
+SpeechTokenizerOption = Annotated[Path | None, typer.Option(metavar="DIR", help="Instead of the one beside the model.")]
+DeviceOption = Annotated[str | None, typer.Option(help="Where to compute; a GPU if there is one.")]
+DtypeOption = Annotated[str | None, typer.Option(metavar="float32|bfloat16|float16", help="Of the weights.")]
 DEFAULT_LAKE = "lake"

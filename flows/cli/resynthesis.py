@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.options import DEFAULT_LAKE, JsonOption, LakeOption, SetOption, SourceOption, VariantOption
+from flows.cli.options import DEFAULT_LAKE, DeviceOption, JsonOption, LakeOption, SetOption, SourceOption, VariantOption
 from flows.cli.reports import check_out, copy_report, fetched_reference
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def resynthesis(
     ] = None,
     language: Annotated[str, typer.Option(help="Of --clips that name none.")] = "en",
     variant: VariantOption = None,
-    device: Annotated[str | None, typer.Option(help="Where to compute; a GPU if there is one.")] = None,
+    device: DeviceOption = None,
     lake: LakeOption = DEFAULT_LAKE,
     set_: SetOption = None,
     source: SourceOption = None,

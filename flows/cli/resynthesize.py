@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.options import SpeakerOption, VariantOption
+from flows.cli.options import DeviceOption, SpeakerOption, VariantOption
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +42,7 @@ def resynthesize(
         ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per file.")] = False,
-    device: Annotated[str | None, typer.Option(help="Where to compute; a GPU if there is one.")] = None,
+    device: DeviceOption = None,
 ) -> None:
     """Print a line per file: its path, a tab, and the WAV file that its units were turned into.
 

@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.options import SpeakerOption, VariantOption
+from flows.cli.options import (
+    DeviceOption,
+    DtypeOption,
+    ModelArgument,
+    SeedOption,
+    ShotsOption,
+    SpeakerOption,
+    SpeechTokenizerOption,
+    TemperatureOption,
+    TopKOption,
+    TopPOption,
+    VariantOption,
+)
 from flows.cli.progress import in_batches
 from flows.cli.shots import read_shots
 from flows.cli.wav import WavStream, write_wav
@@ -29,7 +41,7 @@ def register(app: typer.Typer) -> None:
 
 
 def say(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Folder of a model, ours or a released one.")],
+    model: ModelArgument,
     text: Annotated[list[str], typer.Argument(metavar="TEXT…", help="What to say; - for lines of standard input.")],
     out: Annotated[
         str | None,
@@ -40,21 +52,17 @@ def say(
     ] = None,
     speaker: SpeakerOption = None,
     expression: Annotated[int | None, typer.Option(min=0, help="Manner of speaking, if the vocoder has any.")] = None,
-    shots: Annotated[
-        Path | None, typer.Option(metavar="FILE", help='Solved examples, one {"audio"|"speech": …, "text": …} a line.')
-    ] = None,
+    shots: ShotsOption = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Most speech tokens of an answer.")] = 400,
-    temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the most likely token.")] = 0.0,
-    top_p: Annotated[float, typer.Option(min=0.0, max=1.0, help="Nucleus sampling.")] = 1.0,
-    top_k: Annotated[int, typer.Option(min=0, help="Sample among so many tokens; 0 among all.")] = 0,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
+    temperature: TemperatureOption = 0.0,
+    top_p: TopPOption = 1.0,
+    top_k: TopKOption = 0,
+    seed: SeedOption = 0,
     batch: Annotated[int, typer.Option(min=1, help="Texts at once.")] = 8,
     variant: VariantOption = None,
-    speech_tokenizer: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Instead of the one beside the model.")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="Where to compute; a GPU if there is one.")] = None,
-    dtype: Annotated[str | None, typer.Option(metavar="float32|bfloat16|float16", help="Of the weights.")] = None,
+    speech_tokenizer: SpeechTokenizerOption = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per text.")] = False,
 ) -> None:
     """Write what MODEL says for each TEXT as 16 kHz WAV, and print a line per text: the file, a tab, and the text.

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.options import VariantOption
+from flows.cli.options import DeviceOption, DtypeOption, VariantOption
 
 
 def register(app: typer.Typer) -> None:
@@ -39,8 +39,8 @@ def serve(
     speech_tokenizer: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Instead of those beside the models; with its vocoder, if any.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="Where to compute; a GPU if there is one.")] = None,
-    dtype: Annotated[str | None, typer.Option(metavar="float32|bfloat16|float16", help="Of the weights.")] = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
 ) -> None:
     """Serve MODEL on this machine until Ctrl-C: a page at /, an HTTP interface at /v1, its description at /docs."""
     from spiritlm_core.serve.server import Server

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from flows.cli.options import VariantOption
+from flows.cli.options import DeviceOption, VariantOption
 from flows.cli.reports import check_out, fetched_reference
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def suite(
         Path | None, typer.Option(metavar="DIR", help="For all models, instead of the one beside each.")
     ] = None,
     variant: VariantOption = None,
-    device: Annotated[str | None, typer.Option(help="Where to compute; a GPU if there is one.")] = None,
+    device: DeviceOption = None,
     dtype: Annotated[str | None, typer.Option(help="Of the weights, such as bfloat16.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
 ) -> None:

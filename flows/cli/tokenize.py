@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.options import VariantOption
+from flows.cli.options import DeviceOption, VariantOption
 
 if TYPE_CHECKING:
     from spiritlm_core.speech_tokenizer import SpeechTokenizer
@@ -35,7 +35,7 @@ def tokenize(
     variant: VariantOption = None,
     units: Annotated[bool, typer.Option("--units", help="Print the streams as they are, one column each.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per file.")] = False,
-    device: Annotated[str | None, typer.Option(help="Where to compute; a GPU if there is one.")] = None,
+    device: DeviceOption = None,
 ) -> None:
     """Print a line per file: its path, a tab, and its speech tokens such as [St81][Pi13][Hu78].
 

@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.options import VariantOption
+from flows.cli.options import (
+    DeviceOption,
+    DtypeOption,
+    ModelArgument,
+    SeedOption,
+    ShotsOption,
+    SpeechTokenizerOption,
+    TemperatureOption,
+    TopKOption,
+    TopPOption,
+    VariantOption,
+)
 from flows.cli.progress import in_batches
 from flows.cli.shots import read_shots
 
@@ -25,23 +36,19 @@ def register(app: typer.Typer) -> None:
 
 
 def transcribe(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Folder of a model, ours or a released one.")],
+    model: ModelArgument,
     audio: Annotated[list[str], typer.Argument(metavar="FILE…", help="Recordings; - for one on standard input.")],
-    shots: Annotated[
-        Path | None, typer.Option(metavar="FILE", help='Solved examples, one {"audio"|"speech": …, "text": …} a line.')
-    ] = None,
+    shots: ShotsOption = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of a transcript.")] = 200,
-    temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the most likely token.")] = 0.0,
-    top_p: Annotated[float, typer.Option(min=0.0, max=1.0, help="Nucleus sampling.")] = 1.0,
-    top_k: Annotated[int, typer.Option(min=0, help="Sample among so many tokens; 0 among all.")] = 0,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
+    temperature: TemperatureOption = 0.0,
+    top_p: TopPOption = 1.0,
+    top_k: TopKOption = 0,
+    seed: SeedOption = 0,
     batch: Annotated[int, typer.Option(min=1, help="Recordings at once.")] = 8,
     variant: VariantOption = None,
-    speech_tokenizer: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Instead of the one beside the model.")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="Where to compute; a GPU if there is one.")] = None,
-    dtype: Annotated[str | None, typer.Option(metavar="float32|bfloat16|float16", help="Of the weights.")] = None,
+    speech_tokenizer: SpeechTokenizerOption = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per file.")] = False,
 ) -> None:
     """Print a line per recording: its path, a tab, and what MODEL hears in it; of a single one the text alone.
