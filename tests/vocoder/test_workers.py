@@ -53,15 +53,15 @@ def test_a_dead_worker_is_replaced(ray_runtime: None, tmp_path: Path, monkeypatc
     from tasks.train import run_workers
 
     killed: list[str] = []
-    longer = job(tmp_path / "killed", steps=230, adversarial_from=225)
+    longer = job(tmp_path / "killed", steps=120, adversarial_from=118)
 
     def progress(fraction: float, message: str) -> None:
-        if fraction > 0.5 and not killed and kill_worker():
+        if fraction > 0.85 and not killed and kill_worker():
             killed.append(message)
 
-    assert run_workers(longer, progress)["steps"] == 230
+    assert run_workers(longer, progress)["steps"] == 120
     assert killed
-    whole = job(tmp_path / "whole", steps=230, adversarial_from=225)
+    whole = job(tmp_path / "whole", steps=120, adversarial_from=118)
     run_workers(whole, silent)
     assert nearly_equal(weights(whole.out), weights(longer.out))
 
