@@ -36,7 +36,7 @@ def first(place, speech):
 def test_a_run_makes_everything(place, first):
     stages = first["stages"]
     assert list(stages) == [
-        "audio", "aligner", "words", "hubert", "quantizer", "pitch", "style", "units",
+        "audio", "aligner", "words", "hubert", "quantizer", "pitch", "style", "units", "vocoder",
         "tokenizer", "sequences", "examples", "model", "evaluation", "published",
     ]  # fmt: skip
     for stage in stages.values():
