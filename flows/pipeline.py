@@ -15,7 +15,7 @@ from prefect import flow
 from pydantic import Field
 
 from flows.recipes import find_recipe
-from flows.stages import StageSpec, stages_for, wanted_stages
+from flows.stages import StageSpec, check_vocoder, stages_for, wanted_stages
 from spiritlm_core.errors import RecipeError
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.lease import hold
@@ -131,8 +131,7 @@ def fit_vocoder(
 ) -> dict[str, Any]:
     """From recordings to a speech tokenizer that speaks: the unit models, units of the corpus, and a vocoder."""
     loaded = load(recipe, sources, overrides)
-    if loaded.vocoder is None:
-        raise RecipeError(f"recipe {loaded.name!r} has no vocoder: add a section `vocoder`, or --set vocoder.size=tiny")
+    check_vocoder(loaded)
     return run_recipe(loaded, Lake(lake), only=VOICE, refit=refit)
 
 

@@ -309,6 +309,12 @@ ALIASES = {"ingest": "audio", "align": "words", "corpus": "examples", "train": "
 """Other words for a stage that people may try first."""
 
 
+def check_vocoder(recipe: Recipe) -> None:
+    """Make sure that `recipe` says what its vocoder is. Raises RecipeError."""
+    if recipe.vocoder is None:
+        raise RecipeError(f"recipe {recipe.name!r} has no vocoder: add a section `vocoder`, or --set vocoder.size=tiny")
+
+
 def wanted_stages(recipe: Recipe, until: str | None = None) -> list[StageSpec]:
     """The stages that `recipe` runs, up to and including `until`. Raises RecipeError for an unknown stage."""
     stages = [stage for stage in STAGES if stage.wanted(recipe) and not stage.on_request]

@@ -108,13 +108,13 @@ def _fit(
 
 def _check(kind: Kind, recipe: str, overrides: list[str], sources: list[str], out: Path | None) -> None:
     from flows.recipes import find_recipe
+    from flows.stages import check_vocoder
     from spiritlm_core.audio.config import parse_source
-    from spiritlm_core.errors import RecipeError
     from spiritlm_core.units.folder import check_target
 
     loaded = find_recipe(recipe, overrides)
-    if kind == "vocoder" and loaded.vocoder is None:
-        raise RecipeError(f"recipe {loaded.name!r} has no vocoder: add a section `vocoder`, or --set vocoder.size=tiny")
+    if kind == "vocoder":
+        check_vocoder(loaded)
     for source in sources:
         parse_source(source)
     if out is not None:

@@ -16,6 +16,7 @@ from spiritlm_core.lake.view import TableView
 from spiritlm_core.units.config import FRAME
 from spiritlm_core.units.training import FIT_INPUT, pick_device
 from spiritlm_core.vocoder.fit_config import VocoderStageConfig
+from spiritlm_core.vocoder.tape import UNIT_COLUMNS
 
 if TYPE_CHECKING:
     from spiritlm_core.units.ranks import Ranks
@@ -39,7 +40,7 @@ class VocoderFit(ArtifactStage):
     version: ClassVar[int] = 1
     inputs: ClassVar[tuple[TableInput, ...]] = (
         FIT_INPUT,
-        TableInput("units", ("utterance_id", "hubert", "pitch", "style", "reject_stage")),
+        TableInput("units", UNIT_COLUMNS),
     )
     resources: ClassVar[Resources] = Resources(num_cpus=1.0)
     config: VocoderStageConfig

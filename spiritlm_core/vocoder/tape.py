@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from spiritlm_core.audio.codec import to_int16
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.tokens.speech import Streams
@@ -147,5 +148,4 @@ def _joined(spoken: list[tuple[Clip, FrameStreams]]) -> Tape:
 def _samples(clip: Clip, count: int) -> NDArray[np.int16]:
     """The waveform as 16-bit samples, as long as `count` frames."""
     waveform = clip.waveform[: count * FRAME]
-    waveform = np.pad(waveform, (0, count * FRAME - len(waveform)))
-    return np.clip(np.round(waveform * 32768), -32768, 32767).astype(np.int16)
+    return to_int16(np.pad(waveform, (0, count * FRAME - len(waveform))))
