@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from spiritlm_core.audio.container import open_container
 from spiritlm_core.audio.truncation import HEADER_TELLS_LENGTH, missing_end
 from spiritlm_core.errors import Rejection
 from spiritlm_core.lake.schema import SAMPLE_RATE
@@ -99,7 +100,7 @@ def header(data: bytes) -> tuple[int, int] | None:
     import av
 
     try:
-        with _open(io.BytesIO(data)) as box:
+        with open_container(io.BytesIO(data)) as box:
             found = box.streams.audio
             return (found[0].rate or 0, found[0].channels) if found else None
     except (av.FFmpegError, ValueError):
@@ -133,7 +134,7 @@ def _decode(file: BinaryIO, name: str) -> Iterator[tuple[np.ndarray, int]]:
     if reason := missing_end(file):
         raise Rejection(reason)
     try:
-        with _open(file, name) as box:
+        with open_container(file, name) as box:
             if not box.streams.audio:
                 raise Rejection("no audio stream in the file")
             yield from _pieces(box, box.streams.audio[0])
@@ -141,14 +142,6 @@ def _decode(file: BinaryIO, name: str) -> Iterator[tuple[np.ndarray, int]]:
         if isinstance(error, MemoryError):
             raise
         raise Rejection(f"cannot be decoded: {getattr(error, 'strerror', None) or error}") from error
-
-
-def _open(file: BinaryIO, name: str = "") -> Any:
-    """The file as a libav container. What a playlist in it names is not opened: neither files nor addresses."""
-    import av
-
-    kind = "g722" if name.lower().endswith(".g722") else None
-    return av.open(file, format=kind, metadata_errors="replace", options={"protocol_whitelist": "none"})
 
 
 def _pieces(box: Any, stream: Any) -> Iterator[tuple[np.ndarray, int]]:

@@ -15,13 +15,9 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
+from spiritlm_core.audio.sniff import AUDIO_SUFFIXES
 from spiritlm_core.errors import SourceError, is_machine_error
 from spiritlm_core.lake.store import Store, open_store
-
-AUDIO_SUFFIXES = frozenset(
-    {".wav", ".wave", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".mp4", ".aac", ".g722", ".aif", ".aiff"}
-    | {".aifc", ".au", ".caf", ".w64", ".rf64", ".sph", ".wma", ".webm", ".mka", ".amr", ".ac3"}
-)
 
 
 @dataclass(frozen=True)

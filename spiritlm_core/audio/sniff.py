@@ -1,0 +1,51 @@
+# `looks_like_audio(head, name)` says whether a file may be audio; give it the first `HEAD` bytes.
+"""Telling from the beginning of a file whether it may hold sound, before it is read as a whole."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import PurePosixPath
+
+from spiritlm_core.audio.container import open_container
+
+HEAD = 4096
+"""Bytes that `looks_like_audio` wants to see."""
+
+AUDIO_SUFFIXES = frozenset(
+    {".wav", ".wave", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".mp4", ".aac", ".g722", ".aif", ".aiff"}
+    | {".aifc", ".au", ".caf", ".w64", ".rf64", ".sph", ".wma", ".webm", ".mka", ".amr", ".ac3", ".mp2", ".m4b"}
+    | {".mkv", ".mov", ".3gp", ".wv", ".tta", ".voc", ".nist", ".spx", ".ape", ".avi"}
+)
+"""Names that claim to hold sound; of another name only the content can tell (``.ts`` may be TypeScript)."""
+
+# containers whose header may be longer than the head, or lie at the file's end
+_CONTAINERS = re.compile(
+    rb"(RIFF|RF64|BW64)....(WAVE|AVI )|riff\x2e\x91\xcf\x11|FORM....AIF[FC]|caff\0|\.snd\0|fLaC|OggS\0|ID3[\2-\4]"
+    rb"|MAC |wvpk|TTA1|\x1a\x45\xdf\xa3|\x30\x26\xb2\x75\x8e\x66\xcf\x11|Creative Voice File|NIST_1A|#!AMR|\0\0\1\xba"
+    rb"|\0...(moov|mdat|wide|ftyp(?!avif|avis|hei|hev|mif1|msf1|jxl ))",
+    re.DOTALL,
+)
+
+
+def looks_like_audio(head: bytes, name: str) -> bool:
+    """Whether a file may hold sound, and so must become a row.
+
+    Args:
+        head: its first bytes, `HEAD` of them or the whole of a shorter file.
+        name: its name; one of `AUDIO_SUFFIXES` is a claim that is taken seriously whatever the content.
+    """
+    if PurePosixPath(name).suffix.lower() in AUDIO_SUFFIXES or _CONTAINERS.match(head):
+        return True
+    return _has_audio_stream(head)
+
+
+def _has_audio_stream(head: bytes) -> bool:
+    import av
+
+    try:
+        with open_container(io.BytesIO(head)) as box:
+            # libav takes a pair of bytes far inside any file for MP3, which begins with a frame
+            return bool(box.streams.audio) and (box.format.name != "mp3" or head[:1] == b"\xff")
+    except (av.FFmpegError, ValueError):
+        return False
