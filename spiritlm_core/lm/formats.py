@@ -83,8 +83,7 @@ class WordFormat(PromptFormat):
     def _part(self, kind: Kind, content: str) -> Part:
         if kind == "speech":
             return kind, self.speech_ids(content)
-        words: list[int] = self._text.encode_words(content).ids.tolist()
-        return kind, [i for i in words if i < self.vocabulary.text_size]
+        return kind, self._text.encode_words(content).ids.tolist()
 
     def encode(self, string: str) -> list[int]:
         """Known tokens are themselves, all else is text exactly as written: no space is added."""
@@ -125,12 +124,20 @@ class StringFormat(PromptFormat):
         self._tokenizer = tokenizer
 
     def prompt(self, parts: Sequence[tuple[Kind, str]], modality: Modality) -> list[int]:
-        """Text verbatim, nothing between the parts but markers."""
-        checked = [(kind, content if kind == "text" else self._known(content)) for kind, content in parts]
-        return self.encode(prompt_string(checked, modality))
+        """Text verbatim, what reads like a token included; nothing between the parts but markers."""
+        mark = unused_character("".join([content for _, content in parts]))
+        written = [(kind, self._written(kind, content, mark)) for kind, content in parts]
+        return self._tokenizer.encode(prompt_string(written, modality), mark)
 
-    def _known(self, content: str) -> str:
-        return self.tokens(self.speech_ids(content))
+    def _written(self, kind: Kind, content: str, mark: str) -> str:
+        """A part in which nothing reads like a token but speech tokens: a mark breaks those in a text."""
+        return self._in_tokens.sub(mark, content) if kind == "text" else self.tokens(self.speech_ids(content))
+
+    @cached_property
+    def _in_tokens(self) -> re.Pattern[str]:
+        """The place behind the first character of anything that would not be read as text."""
+        tokens = {*self.added, *self._tokenizer.added}
+        return re.compile("|".join(f"(?<={re.escape(t[0])})(?={re.escape(t[1:])})" for t in tokens if len(t) > 1))
 
     def encode(self, string: str) -> list[int]:
         """BOS and the ids of the string."""
@@ -144,7 +151,8 @@ class StringFormat(PromptFormat):
         """By the rules of the released code; of a speech answer, its speech tokens."""
         before = self._tokenizer.decode(prompt)
         continuation = self._tokenizer.decode([*prompt, *new])[len(before) :]
-        parts, continues = read_back(before, continuation, modality)
+        spoken = bool(prompt) and prompt[-1] > self._marker  # a text may end like a speech token
+        parts, continues = read_back(before if spoken else "", continuation, modality)
         segments: list[Segment] = []
         for index, (kind, content) in enumerate(parts):
             opened = continues if not index else ""
@@ -158,3 +166,8 @@ class StringFormat(PromptFormat):
     @property
     def _marker(self) -> int:
         return self.vocabulary.speech_marker
+
+
+def unused_character(text: str) -> str:
+    """A character for private use that is not in `text`."""
+    return next(chr(code) for code in range(0xE000, 0xF900) if chr(code) not in text)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from spiritlm_core.errors import ModelReferenceError
+from spiritlm_core.errors import ModelReferenceError, SpiritLMError
 from spiritlm_core.tokens.plain import read_json
 
 _SPACE = "▁"
@@ -75,8 +75,26 @@ class ReleasedTextTokenizer:
         i = int(self._pieces.piece_to_id(token))
         return None if i == self._pieces.unk_id() else i
 
-    def encode(self, text: str) -> list[int]:
-        """BOS and the ids of the text; ``</s>`` in it is EOS, as in the released code."""
+    def encode(self, text: str, mark: str = "") -> list[int]:
+        """BOS and the ids of the text; ``</s>`` in it is EOS, as in the released code.
+
+        Args:
+            text: what to encode.
+            mark: a character that breaks what would be read as a token, ``<`` mark ``/s>``; it has no ids of its own.
+
+        Raises:
+            SpiritLMError: there is a mark, and the tokenizer cannot tell it from other characters.
+        """
+        ids = self._split_ids(text)
+        return _without(ids, self._bytes_of(mark)) if mark and mark in text else ids
+
+    def _bytes_of(self, character: str) -> list[int]:
+        ids = [self.id_of(f"<0x{byte:02X}>") for byte in character.encode()]
+        if None in ids:
+            raise SpiritLMError("a text that reads like a token cannot be written with this tokenizer: it has no bytes")
+        return [i for i in ids if i is not None]
+
+    def _split_ids(self, text: str) -> list[int]:
         ids, done = [self.bos], 0
         for match in self._split.finditer(text):
             token = match[0] if match[0] in self.added else match[0].strip()
@@ -104,6 +122,16 @@ class ReleasedTextTokenizer:
     def _join(self, run: list[str]) -> str:
         """A run of pieces as text; of two spaces in front, SentencePiece itself takes the second."""
         return str(self._pieces.decode_pieces([run[0].removeprefix(_SPACE), *run[1:]])) if run else ""
+
+
+def _without(ids: Iterable[int], run: list[int]) -> list[int]:
+    """`ids` less every place where they are `run`."""
+    kept: list[int] = []
+    for i in ids:
+        kept.append(i)
+        if kept[-len(run) :] == run:
+            del kept[-len(run) :]
+    return kept
 
 
 def _longest(tokens: Iterable[str]) -> list[str]:

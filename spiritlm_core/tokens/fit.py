@@ -16,8 +16,9 @@ from spiritlm_core.lake.view import TableView
 from spiritlm_core.tokens import sentencepiece_bpe
 from spiritlm_core.tokens.config import TokenizerConfig
 from spiritlm_core.tokens.hf import TOKENIZER_FILES, copy_files, write_config
-from spiritlm_core.tokens.plain import read_json
+from spiritlm_core.tokens.plain import plain_tokenizer, read_json
 from spiritlm_core.tokens.text import TextTokenizer
+from spiritlm_core.tokens.vocabulary import VOCABULARY_FILE
 
 
 class TokenizerFit(ArtifactStage):
@@ -107,6 +108,9 @@ def take(base: Path, out: Path) -> None:
         _take_gguf(base, out)
     elif (base / "tokenizer.json").is_file():
         copy_files(TOKENIZER_FILES, base, out)
+        if (base / VOCABULARY_FILE).is_file():  # the recipe says which speech tokens follow the text tokens
+            text = json.dumps(plain_tokenizer(base), ensure_ascii=False)
+            (out / "tokenizer.json").write_text(text, encoding="utf-8")
     else:
         _convert(base, out)
 

@@ -11,9 +11,8 @@ from spiritlm_core.errors import ModelReferenceError, SpiritLMError
 from spiritlm_core.tokens.config import SequencesConfig
 from spiritlm_core.tokens.plain import plain_tokenizer, read_json
 from spiritlm_core.tokens.text import TextTokenizer
-from spiritlm_core.tokens.vocabulary import Vocabulary
+from spiritlm_core.tokens.vocabulary import VOCABULARY_FILE, Vocabulary
 
-VOCABULARY_FILE = "vocabulary.json"
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",

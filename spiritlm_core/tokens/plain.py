@@ -2,7 +2,8 @@
 
 Many tokenizers put a space in front of a text and take it away again on decoding. Inside a sequence such as
 ``… [Text] and they [Speech] …`` that adds or loses spaces at every marker. A plain tokenizer encodes exactly what
-it is given and decodes to exactly that; words carry their space in front: ``" and they"``.
+it is given and decodes to exactly that; words carry their space in front: ``" and they"``. That of a published model
+loses its markers and speech tokens, too: they are put in by id, and a text that reads like one is text.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from spiritlm_core.errors import ModelReferenceError
+from spiritlm_core.tokens.vocabulary import VOCABULARY_FILE
 
 Json = dict[str, Any]
 
@@ -29,7 +31,7 @@ def read_json(path: Path) -> Json:
 
 
 def plain_tokenizer(folder: Path) -> Json:
-    """The content of ``tokenizer.json`` in a Hugging Face folder, made plain.
+    """The content of ``tokenizer.json`` in a Hugging Face folder, made plain: text tokens alone.
 
     Raises:
         ModelReferenceError: there is no readable ``tokenizer.json``.
@@ -41,7 +43,15 @@ def plain_tokenizer(folder: Path) -> Json:
     values["normalizer"] = _walk(values.get("normalizer"), _plain_normalizer)
     values["pre_tokenizer"] = _walk(values.get("pre_tokenizer"), _plain_pre_tokenizer)
     values["decoder"] = _walk(values.get("decoder"), _plain_decoder)
+    values["added_tokens"] = _text_tokens(folder, values.get("added_tokens") or [])
     return {**values, "truncation": None, "padding": None}
+
+
+def _text_tokens(folder: Path, added: list[Json]) -> list[Json]:
+    """The added tokens without those that ``vocabulary.json`` puts behind the text tokens."""
+    path = folder / VOCABULARY_FILE
+    size = read_json(path).get("text_size") if path.is_file() else None
+    return [token for token in added if size is None or token["id"] < size]
 
 
 def _walk(part: Json | None, change: Callable[[Json], Json | None]) -> Json | None:

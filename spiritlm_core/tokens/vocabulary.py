@@ -17,6 +17,7 @@ import numpy as np
 
 from spiritlm_core.errors import SpiritLMError
 
+VOCABULARY_FILE = "vocabulary.json"
 TEXT_MARKER, SPEECH_MARKER = "[Text]", "[Speech]"
 PREFIXES = ("St", "Pi", "Hu")
 """Names of the unit kinds style, pitch and HuBERT, in the order in which they follow each other on a tie of time."""

@@ -57,6 +57,14 @@ def test_an_answer_of_either_modality_brings_its_marker(published: Path) -> None
     assert layout.text(ids[1].answer[:-1]) == " it"
 
 
+@pytest.mark.parametrize("answer", ["say [Speech] now", "[Hu12]", "[Text]"])
+def test_an_answer_that_reads_like_a_token_is_text(published: Path, answer: str) -> None:
+    layout, asr = load_layout(published), find_template("asr")
+    found = encode(layout, fill(asr.question, asr.answer, {"text": answer}, {"audio": "[Hu7]"}), asr.answer_kind)
+    assert layout.text(found.answer[:-1]) == f" {answer}"
+    assert max(found.answer) < layout.vocabulary.text_size
+
+
 def test_what_is_missing_is_told() -> None:
     template = find_template("instruction")
     with pytest.raises(Rejection, match="nothing in instruction"):

@@ -151,6 +151,26 @@ def test_streaming_gives_the_same_answer(published: Path) -> None:
     assert not any("\ufffd" in p.content for p in shown)
 
 
+@pytest.mark.parametrize("text", ["say [Speech] now", "[Hu12]", "[Text] a", "press[Hu1][Pi2]one", "</s> <s>", "plain"])
+def test_a_text_that_reads_like_a_token_is_text_in_prompts_shots_and_labels(published: Path, text: str) -> None:
+    from spiritlm_core.finetune.answers import label_ids
+
+    spirit = SpiritLM.from_pretrained(published)
+    vocabulary, speech = spirit.vocabulary, Speech(tokens="[Hu5]")
+    (ids,) = spirit.prompt_ids([[Text(text)]], "text")
+    written = [i for i in ids if i < vocabulary.text_size]
+    assert spirit.layout.text(written) == f" {text}"
+    assert [i for i in ids if i >= vocabulary.text_size] == [vocabulary.text_marker]
+    (shown,) = spirit.prompt_ids([speech], "text", shots=[(speech, text)])
+    assert shown == [
+        vocabulary.speech_marker, vocabulary.hubert_id(5), vocabulary.text_marker, *written,
+        vocabulary.speech_marker, vocabulary.hubert_id(5), vocabulary.text_marker,
+    ]  # fmt: skip
+    assert label_ids(spirit.layout, text, ends=False) == written
+    marked = spirit.layout.encode("[Text] say[Speech][Hu5]")
+    assert [i for i in marked if i >= vocabulary.text_size] == [vocabulary.text_marker, *shown[:2]]
+
+
 def test_shots_and_stops_end_an_answer(published: Path) -> None:
     spirit = SpiritLM.from_pretrained(published)
     shots = [(Speech(tokens="[Hu5]"), "press one")]

@@ -389,6 +389,33 @@ def test_bad_folders(folder: Path, what: str, tmp_path: Path, monkeypatch: pytes
     assert not (tmp_path / "evil").exists()
 
 
+@pytest.mark.parametrize("text", ["say [Speech] now", "[Hu12]", "[Text] a", "a</s>b <unk>", "[Pi3]\ue000[", "plain"])
+@pytest.mark.parametrize("outside", [False, True], ids=["pieces", "added tokens"])
+def test_a_text_that_reads_like_a_token_is_text(folder: Path, text: str, outside: bool) -> None:
+    names = SpiritLM.from_pretrained(folder, "cpu").vocabulary.tokens
+    if outside:
+        shutil.copyfile(PARITY / "llama2_tokenizer.model", folder / "tokenizer.model")
+        (folder / "added_tokens.json").write_text(json.dumps({name: 32000 + i for i, name in enumerate(names)}))
+    loaded = SpiritLM.from_pretrained(folder, "cpu")
+    (ids,) = loaded.prompt_ids([[Speech(tokens="[Hu5]"), Text(text)]], "text")
+    behind = ids.index(32000) + 1
+    assert ids[behind - 3 : behind] == [32001, 32007, 32000]
+    assert not set(ids[behind:]) & {0, 1, 2}
+    assert max(ids[behind:]) < 32000
+    assert loaded.layout.text(ids[behind:]) == text
+    marked = loaded.layout.encode("[Speech][Hu5][Text]a</s>")
+    assert marked[:behind] == ids[:behind]
+    assert marked[-1] == 2
+
+
+def test_a_prompt_that_ends_like_a_speech_token_is_not_gone_on_with(folder: Path) -> None:
+    loaded = SpiritLM.from_pretrained(folder, "cpu")
+    for part, continues in ((Text("say [Hu5]"), ""), (Speech(tokens="[Hu5]"), "[Hu5]")):
+        (prompt,) = loaded.prompt_ids([part], "any")
+        (segment,) = loaded.layout.read(prompt, loaded.speech_ids("[Hu6]"), "any")
+        assert segment == SpeechSegment("[Hu6]", continues)
+
+
 def test_bad_requests(spirit: Load, released: Roots, tmp_path: Path) -> None:
     loaded = spirit("tiny", "base")
     for wrong in ("[Pi3]", "[Hu501]", "[Hu1", "hello", "[Text]"):
