@@ -32,7 +32,7 @@ class WordsStage(TableStage):
     """
 
     name: ClassVar[str] = "words"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     inputs: ClassVar[tuple[TableInput, ...]] = (TableInput("audio", (*_COLUMNS, "reject_stage", "reject_reason")),)
     schema: ClassVar[pa.Schema] = WORDS
 

@@ -28,7 +28,7 @@ _BLANKS = ("<pad>", "[pad]")
 _END = "\x03"  # end of text; no transcript has it
 _FRAME = 320  # samples per emission of every model used here
 _LONGEST = 30.0  # seconds that Whisper hears at once
-_NOISE = re.compile(r"\([^)]*\)|\[[^\]]*\]|♪[^♪]*♪?")
+_NOISE = re.compile(r"\([^()\d]*\)|\[[^][\d]*\]|♪[^♪]*♪?")
 
 
 def prepare() -> None:

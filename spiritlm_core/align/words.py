@@ -1,7 +1,8 @@
 """A transcript as words: the written form for the text stream, the spoken form for the aligner.
 
 ``"Dial 500 [beep], then #."`` becomes ``Dial | 500 | then | #.`` with the spoken forms ``dial``,
-``five hundred``, ``then`` and ``pound``. What is never said (bracketed noises, dashes on their own) is no word.
+``five hundred``, ``then`` and ``pound``. What is never said (marks of noise, dashes on
+their own) is no word.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
+from spiritlm_core.align.noise import without_noise
 from spiritlm_core.align.numbers import spell, spell_ordinal
 
-_NOISE = re.compile(r"\[[^\]]*\]|<[^>]*>")
 _APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "´": "'", "`": "'"})  # noqa: RUF001 - that is the point
 _GROUPED = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _PARTS = re.compile(
@@ -57,7 +58,7 @@ def words_of(text: str, language: str) -> list[Word]:
     Returns:
         The words in order; empty if nothing in `text` is said.
     """
-    clean = _NOISE.sub(" ", unicodedata.normalize("NFC", text))
+    clean = without_noise(unicodedata.normalize("NFC", text))
     words = (Word(token, spoken_form(token, language)) for token in clean.split())
     return [word for word in words if word.spoken]
 

@@ -24,6 +24,42 @@ def test_what_is_not_said_is_no_word():
     assert words_of(" \n\t", "en") == []
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I <3 you so much -> yes",
+        "five < six and seven > two",
+        "five < six > two",
+        "see [1 or 2, I forget which] there",
+        "put it [over there] please",
+        "say [Speech] now [Hu12] [Text]",
+        "a > b <c d> e",
+        "noise < sound and music > silence",
+        "th[is]- is ((foo)) bar",
+        "call me (maybe) at (555) 1234",
+        "{x} <-> [B]",
+    ],
+)
+def test_signs_and_brackets_around_words_swallow_none(text):
+    assert [word.written for word in words_of(text, "en")] == text.split()
+
+
+@pytest.mark.parametrize(
+    "mark",
+    [
+        "<noise>", "<COMMA>", "<unk>", "<NON/>", "<b_aside>", "<s>", "</s>", "<loud bang>", "{LG}", "{breath}",
+        "[NOISE]", "[laughter]", "[vocalized-noise]", "[ Laughter ]", "[upbeat music]", "[Applause and cheers]",
+        "(cough)", "(Laughter)", "(( ))",
+    ],
+)  # fmt: skip
+def test_marks_of_noise_are_no_words(mark):
+    assert [word.written for word in words_of(f"{mark} hello {mark} world {mark}", "en")] == ["hello", "world"]
+
+
+def test_tags_of_subtitles_are_no_words():
+    assert [word.written for word in words_of("<i>hello</i> <b>big world</b>", "en")] == ["hello", "big", "world"]
+
+
 def test_digits_and_symbols_are_spelt():
     text = "press * or # 162 28.8 007 1,234,567 $5 50% 3D 21st 1984"
     assert spoken(text) == [
