@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.nn.functional import conv2d, glu, group_norm, layer_norm, leaky_relu, pad, silu
+from torch.nn.functional import conv1d, conv2d, glu, group_norm, layer_norm, leaky_relu, pad, silu
 from torch.nn.utils.rnn import pad_sequence
 
 from spiritlm_core.units.encoder import batches
@@ -95,19 +95,26 @@ class _Block:
         self._norm, widen, depth_wise, narrow = modules
         self._widen, self._narrow = _affine_of(widen, kind), _affine_of(narrow, kind)
         convolution = depth_wise.conv
-        self._kernel = convolution.weight.detach()[:, :, None].contiguous(memory_format=torch.channels_last)
+        self._kernel = convolution.weight.detach()
         self._bias = convolution.bias.detach()
         self._pad = convolution.padding[0]
+        self._channels_last = self._kernel[:, :, None].contiguous(memory_format=torch.channels_last)
 
     def __call__(self, frames: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
         normed = layer_norm(frames, self._norm.normalized_shape, self._norm.weight, self._norm.bias, self._norm.eps)
         gated = glu(self._widen(normed).float(), dim=-1) * inside
-        # [B, C, 1, T] in channels-last memory is the [B, T, C] we have.
-        mixed = conv2d(
-            gated[:, None].permute(0, 3, 1, 2), self._kernel, self._bias, padding=(0, self._pad), groups=gated.shape[-1]
-        )
-        narrowed: torch.Tensor = self._narrow(silu(mixed.permute(0, 2, 3, 1)[:, 0]))
+        narrowed: torch.Tensor = self._narrow(silu(self._mixed(gated)))
         return narrowed.float()
+
+    def _mixed(self, frames: torch.Tensor) -> torch.Tensor:
+        """The depth-wise convolution over time of [B, T, C]; each device in the order of memory it is fast at."""
+        channels = frames.shape[-1]
+        if frames.is_cuda:
+            rows = frames.transpose(1, 2).contiguous()
+            return conv1d(rows, self._kernel, self._bias, padding=self._pad, groups=channels).transpose(1, 2)
+        image = frames[:, None].permute(0, 3, 1, 2)  # [B, C, 1, T] in channels-last memory is the [B, T, C] we have
+        mixed = conv2d(image, self._channels_last, self._bias, padding=(0, self._pad), groups=channels)
+        return mixed.permute(0, 2, 3, 1)[:, 0]
 
 
 def _affine_of(convolution: nn.Conv1d, kind: Kind) -> Affine:

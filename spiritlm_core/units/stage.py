@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias, TypeVar, cast
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("utterance_id", "speaker", "duration", "audio", "reject_stage", "reject_reason")
 _GROUP_SECONDS = 600.0
+_GPU_DECODERS = 4  # one thread decodes some 3,000 audio seconds a second, less than a GPU encodes
 
 Waveform = NDArray[np.float32]
 Outcome: TypeAlias = "Units | Exception"
@@ -53,20 +55,23 @@ class UnitsStage(TableStage):
         sources: list[Row] = tables[0].to_pylist()
         outcomes: dict[int, Outcome] = {}
         groups = grouped([_seconds(source) for source in sources], _GROUP_SECONDS)
-        with ThreadPoolExecutor(1, thread_name_prefix="decode") as pool:
-            decoded = [pool.submit(self._decode, [sources[i] for i in group]) for group in groups[:1]]
-            for number, group in enumerate(groups):
-                decoded += [
-                    pool.submit(self._decode, [sources[i] for i in ahead]) for ahead in groups[number + 1 :][:1]
-                ]
+        threads = 1 if self._extractor.device == "cpu" else _GPU_DECODERS
+        with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
+            ahead = deque([self._decoding(pool, sources, group) for group in groups[:1]])
+            for group, following in zip(groups, [*groups[1:], []], strict=True):
+                ahead.append(self._decoding(pool, sources, following))
                 speakers = [cast("str | None", sources[i]["speaker"]) for i in group]
-                outcomes.update(zip(group, self._encode(decoded.pop(0).result(), speakers), strict=True))
+                clips = [clip.result() for clip in ahead.popleft()]
+                outcomes.update(zip(group, self._encode(clips, speakers), strict=True))
         return table_of([_row(source, outcomes.get(i)) for i, source in enumerate(sources)], UNITS)
 
-    def _decode(self, sources: list[Row]) -> list[Waveform | Exception]:
+    def _decoding(self, pool: Executor, sources: list[Row], group: list[int]) -> list[Future[Waveform | Exception]]:
+        return [pool.submit(self._decode, sources[index]) for index in group]
+
+    def _decode(self, source: Row) -> Waveform | Exception:
         from spiritlm_core.audio.codec import decode_flac
 
-        return [_attempt(partial(decode_flac, cast("bytes", source["audio"]))) for source in sources]
+        return _attempt(partial(decode_flac, cast("bytes", source["audio"])))
 
     def _encode(self, clips: list[Waveform | Exception], speakers: list[str | None]) -> list[Outcome]:
         """Units of each clip, or the error it causes: after an error in a batch, each clip is tried alone."""
