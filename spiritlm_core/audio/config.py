@@ -93,6 +93,17 @@ class VadConfig(FrozenConfig):
         return self
 
 
+class LimitsConfig(FrozenConfig):
+    """What a recording may be; one beyond that is rejected, whatever else its header says."""
+
+    min_rate: int = Field(4_000, ge=1_000, description="Lowest sampling rate, in hertz.")
+    max_rate: int = Field(768_000, le=6_144_000, description="Highest sampling rate, in hertz.")
+    max_channels: int = Field(64, ge=1, le=512, description="Most channels.")
+    max_hours: float = Field(
+        24.0, gt=0, le=1000, description="Longest recording; an hour takes 115 MB while it is cut."
+    )
+
+
 class AudioConfig(FrozenConfig):
     """How a recording is checked and cut into segments."""
 
@@ -104,6 +115,7 @@ class AudioConfig(FrozenConfig):
     )
     min_peak_dbfs: float = Field(-50.0, le=0, description="A recording that never gets louder than this is silent.")
     max_clipped_share: float = Field(0.1, gt=0, le=1, description="Reject when more of the samples are at full scale.")
+    limits: LimitsConfig = LimitsConfig()
     vad: VadConfig = VadConfig()
     held_out_share: float = Field(0.1, ge=0, lt=1, description="Share of recordings (or speakers) kept for evaluation.")
     held_out_by: Literal["recording", "speaker"] = Field("recording", description="What is held out as a whole.")

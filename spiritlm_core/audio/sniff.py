@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import re
 from pathlib import PurePosixPath
+from typing import Any
 
 from spiritlm_core.audio.container import open_container
 
@@ -21,10 +23,14 @@ AUDIO_SUFFIXES = frozenset(
 
 # containers whose header may be longer than the head, or lie at the file's end
 _CONTAINERS = re.compile(
-    rb"(RIFF|RF64|BW64)....(WAVE|AVI )|riff\x2e\x91\xcf\x11|FORM....AIF[FC]|caff\0|\.snd\0|fLaC|OggS\0|ID3[\2-\4]"
-    rb"|MAC |wvpk|TTA1|\x1a\x45\xdf\xa3|\x30\x26\xb2\x75\x8e\x66\xcf\x11|Creative Voice File|NIST_1A|#!AMR|\0\0\1\xba"
+    rb"(RIFF|RF64|BW64)....(WAVE|AVI )|riff\x2e\x91\xcf\x11|FORM....AIF[FC]|caff\0|\.snd\0|fLaC|OggS\0|ID3[\x02-\x04]"
+    rb"|MAC |wvpk|TTA1|\x1a\x45\xdf\xa3|\x30\x26\xb2\x75\x8e\x66\xcf\x11|Creative Voice File|NIST_1A|#!AMR|\0\0\x01\xba"
     rb"|\0...(moov|mdat|wide|ftyp(?!avif|avis|hei|hev|mif1|msf1|jxl ))",
     re.DOTALL,
+)
+
+_OTHERS = re.compile(
+    rb"PK\x03\x04|%PDF|\x1f\x8b|BZh|7z\xbc\xaf|\xfd7zXZ|\x28\xb5\x2f\xfd|\x7fELF|SQLite|PAR1|RIFF|FORM|MThd"
 )
 
 
@@ -37,15 +43,27 @@ def looks_like_audio(head: bytes, name: str) -> bool:
     """
     if PurePosixPath(name).suffix.lower() in AUDIO_SUFFIXES or _CONTAINERS.match(head):
         return True
-    return _has_audio_stream(head)
+    return bool(_streams(head))
 
 
-def _has_audio_stream(head: bytes) -> bool:
+def is_headerless(head: bytes) -> bool:
+    """Whether a file cannot be told by its beginning, as raw G.722 cannot: no container, no picture, no text."""
+    if _CONTAINERS.match(head) or _OTHERS.match(head) or _streams(head) is not None:
+        return False
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return True
+    return not all(letter.isprintable() or letter.isspace() for letter in text)
+
+
+def _streams(head: bytes) -> list[Any] | None:
+    """Streams of sound that libav finds; null where it knows nothing like it."""
     import av
 
     try:
         with open_container(io.BytesIO(head)) as box:
             # libav takes a pair of bytes far inside any file for MP3, which begins with a frame
-            return bool(box.streams.audio) and (box.format.name != "mp3" or head[:1] == b"\xff")
-    except (av.FFmpegError, ValueError):
-        return False
+            return None if box.format.name == "mp3" and head[:1] != b"\xff" else list(box.streams.audio)
+    except (av.FFmpegError, ArithmeticError, LookupError, TypeError, ValueError):
+        return None

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from spiritlm_core.audio.codec import encode_flac, read_mono
-from spiritlm_core.audio.config import AudioConfig
+from spiritlm_core.audio.config import AudioConfig, LimitsConfig
 from spiritlm_core.audio.files import open_uri
 from spiritlm_core.audio.segments import segments
 from spiritlm_core.audio.statcache import sha256_of
@@ -32,7 +32,7 @@ class AudioStage(TableStage):
     """
 
     name: ClassVar[str] = "audio"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     inputs: ClassVar[tuple[TableInput, ...]] = (TableInput("recordings"),)
     aligned: ClassVar[bool] = False
     schema: ClassVar[pa.Schema] = AUDIO
@@ -80,7 +80,7 @@ class AudioStage(TableStage):
         wanted = (item["source_uri"], item["sha256"], item["channel"])
         if self._last is None or self._last[0] != wanted:
             self._last = None  # two long recordings need not be in memory at once
-            self._last = (wanted, _read(item))
+            self._last = (wanted, _read(item, self.config.limits))
         return self._last[1]
 
 
@@ -150,7 +150,7 @@ def _stretch(waveform: np.ndarray, item: Row) -> np.ndarray:
     return waveform[first:last]
 
 
-def _read(item: Row) -> np.ndarray:
+def _read(item: Row, limits: LimitsConfig) -> np.ndarray:
     """Decode the file, making sure that it is the one that was listed: its hash is part of the shard's key."""
     uri, name = str(item["source_uri"]), str(item["source_uri"])
     name += ".g722" if uri.startswith("prompts://") else ""
@@ -158,7 +158,7 @@ def _read(item: Row) -> np.ndarray:
         if sha256_of(uri) != item["sha256"]:
             raise SourceError(f"{uri} changed while it was read: run again")
         with open_uri(uri) as file:
-            return read_mono(file, name, item["channel"])  # type: ignore[arg-type]
+            return read_mono(file, name, item["channel"], limits)  # type: ignore[arg-type]
     except OSError as error:
         if is_machine_error(error):
             raise

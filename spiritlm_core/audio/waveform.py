@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import os
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from spiritlm_core.audio.config import LimitsConfig
 from spiritlm_core.errors import Rejection, SpiritLMError
 from spiritlm_core.lake.schema import SAMPLE_RATE
 
 Audio = str | os.PathLike[str] | bytes | ArrayLike
 """A path, the bytes of a file, or samples: float[T] or float[channels, T] as an array or tensor."""
+
+LIMITS = LimitsConfig(max_channels=2)
+"""What a file or samples may be; a recipe may allow more channels."""
 
 
 def as_waveform(audio: Audio, sample_rate: int | None = None, channel: int | None = None) -> NDArray[np.float32]:
@@ -25,31 +29,47 @@ def as_waveform(audio: Audio, sample_rate: int | None = None, channel: int | Non
     Args:
         audio: A path, the bytes of a file in any usual format, or samples in [-1, 1].
         sample_rate: Of samples, in hertz; 16 000 if not given. A file says its own.
-        channel: Which of two channels to take; both are averaged if not given.
+        channel: Which of two channels to take; if not given both are averaged, or the louder one is taken where they
+            cancel each other.
 
     Raises:
-        SpiritLMError: It cannot be read, is not float[T] or float[channels, T], has more than two channels or no
-            such channel, or holds values that are not finite.
+        SpiritLMError: It cannot be read, is not float[T] or float[channels, T], is beyond `LIMITS`, has no such
+            channel, or holds values that are not finite.
     """
     if isinstance(audio, str | os.PathLike | bytes):
         if sample_rate is not None:
             raise SpiritLMError("sample_rate is for samples: a file says its own sampling rate")
-        samples, rate = _read(audio)
-    else:
-        samples, rate = _array(audio), sample_rate or SAMPLE_RATE
-    return _resample(_mono(samples, channel), rate)
+        return _read(audio, channel)
+    try:
+        return _resampled(_array(audio), SAMPLE_RATE if sample_rate is None else sample_rate, channel)
+    except Rejection as error:
+        raise SpiritLMError(f"the waveform: {error}") from error
 
 
-def _read(audio: str | os.PathLike[str] | bytes) -> tuple[NDArray[np.float32], int]:
-    from spiritlm_core.audio.codec import read_waveform
-
+def _read(audio: str | os.PathLike[str] | bytes, channel: int | None) -> NDArray[np.float32]:
     name = "the audio" if isinstance(audio, bytes) else os.fspath(audio)
     try:
-        return read_waveform(audio if isinstance(audio, bytes) else Path(audio).read_bytes(), name)
+        with io.BytesIO(audio) if isinstance(audio, bytes) else Path(audio).open("rb") as file:
+            return read_waveform(file, name, channel)
     except Rejection as error:
         raise SpiritLMError(f"{name}: {error}") from error
-    except OSError as error:
-        raise SpiritLMError(f"{name}: cannot be read: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:  # ValueError: a name with a null byte
+        raise SpiritLMError(f"{name}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def read_waveform(
+    file: BinaryIO, name: str, channel: int | None = None, limits: LimitsConfig = LIMITS
+) -> NDArray[np.float32]:
+    """As :func:`as_waveform`, of an open file.
+
+    Raises:
+        TooLong: longer than allowed.
+        Rejection: it is no audio, damaged, cut short, or beyond the limits.
+    """
+    from spiritlm_core.audio.decode import decode_mono
+    from spiritlm_core.audio.resample import by_torchaudio
+
+    return decode_mono(file, name, channel, limits, by_torchaudio, np.float32)
 
 
 def _array(audio: Any) -> NDArray[np.float32]:
@@ -63,32 +83,12 @@ def _array(audio: Any) -> NDArray[np.float32]:
     return np.atleast_2d(samples.astype(np.float32))
 
 
-def _mono(samples: NDArray[np.float32], channel: int | None) -> NDArray[np.float32]:
-    if not np.isfinite(samples).all():
-        raise SpiritLMError("the waveform holds values that are not finite")
-    if not 1 <= len(samples) <= 2:
-        raise SpiritLMError(f"audio has one or two channels, not {len(samples)}: mix them first (float[channels, T])")
-    if channel is not None and not 0 <= channel < len(samples):
-        raise SpiritLMError(f"there is no channel {channel}: the audio has {len(samples)}, counted from 0")
-    mono: NDArray[np.float32] = samples.mean(axis=0) if channel is None else samples[channel]
-    return np.ascontiguousarray(mono)
+def _resampled(samples: NDArray[np.float32], rate: int, channel: int | None) -> NDArray[np.float32]:
+    from spiritlm_core.audio.decode import Downmix, check_format
+    from spiritlm_core.audio.resample import by_torchaudio
 
-
-def _resample(samples: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
-    if rate == SAMPLE_RATE or not len(samples):
-        return samples
-    if rate <= 0:
-        raise SpiritLMError(f"a sampling rate of {rate} Hz cannot be")
-    import torch
-
-    resampled: NDArray[np.float32] = _resampler(rate)(torch.from_numpy(samples)).numpy()
-    return resampled
-
-
-@lru_cache(maxsize=8)
-def _resampler(rate: int) -> Any:
-    """`torchaudio.functional.resample` with its filter kept: making that takes longer than a short recording does."""
-    import torch
-    from torchaudio.transforms import Resample
-
-    return Resample(rate, SAMPLE_RATE, dtype=torch.float32)
+    check_format(rate, len(samples), LIMITS)
+    mix = Downmix(channel)
+    mono = mix.mono(samples)
+    mono = np.ascontiguousarray(samples[mix.loudest] if mix.cancels else mono)
+    return np.concatenate(list(by_torchaudio(iter([(mono, rate)])))) if len(mono) else mono

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spiritlm_core.audio.files import open_uri, printable, read_uri
-from spiritlm_core.errors import Rejection, SourceError, SpiritLMError, is_machine_error
+from spiritlm_core.errors import Rejection, SourceError, is_machine_error
 from spiritlm_core.finetune.rows import Recording, TaskRow
 from spiritlm_core.lake.schema import SAMPLE_RATE
 from spiritlm_core.units.stage import grouped
@@ -87,13 +87,11 @@ def _bytes(row: TaskRow, name: str, recording: Recording, columns: _Columns) -> 
 
 
 def _waveform(data: bytes, name: str, recording: Recording) -> Waveform:
-    from spiritlm_core.audio.codec import read_waveform
-    from spiritlm_core.audio.waveform import as_waveform
+    from spiritlm_core.audio.waveform import read_waveform
 
     try:
-        samples, rate = read_waveform(data, recording.uri or "")
-        return as_waveform(samples, rate)
-    except (Rejection, SpiritLMError) as problem:
+        return read_waveform(io.BytesIO(data), recording.uri or "")
+    except Rejection as problem:
         raise Rejection(f"{name}: {problem}") from problem
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from spiritlm_core.audio.codec import decode_flac, encode_flac, read_mono, read_waveform
+from spiritlm_core.audio.codec import decode_flac, encode_flac, read_mono
 from spiritlm_core.errors import Rejection
 from tests.audio.files import libav_bytes, sound_bytes
 from tests.audio.synthetic import voice
@@ -121,12 +121,6 @@ def test_channels_are_averaged_or_picked() -> None:
     np.testing.assert_allclose(_mono(data, channel=1) / 32768, right, atol=1e-4)
     with pytest.raises(Rejection, match="no channel 2: it has 2"):
         _mono(data, channel=2)
-
-
-def test_read_waveform_keeps_rate_and_channels() -> None:
-    data = sound_bytes(np.stack([WAVE, WAVE], 1), "FLAC", 22_050, "PCM_16")
-    waveform, rate = read_waveform(data, "x.flac")
-    assert (waveform.shape, rate, waveform.dtype) == ((2, len(WAVE)), 22_050, np.float32)
 
 
 def test_streamed_wav_header_is_no_truncation() -> None:

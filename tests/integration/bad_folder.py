@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from spiritlm_core.audio.codec import read_waveform
+from spiritlm_core.audio.waveform import as_waveform
 
 RATE = 16_000
 
@@ -54,8 +54,7 @@ BAD = {
 
 
 def _read(path: Path) -> np.ndarray:
-    data = path.read_bytes()
-    return read_waveform(data, path.name)[0].mean(axis=0)
+    return as_waveform(path)
 
 
 def _long(path: Path, clips: list[np.ndarray], minutes: float) -> None:

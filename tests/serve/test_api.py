@@ -205,9 +205,9 @@ def audio(data: bytes) -> dict:
     return {"kind": "audio", "data": base64_of(data)}
 
 
-def odd_rate() -> bytes:
+def dense() -> bytes:
     buffer = io.BytesIO()
-    soundfile.write(buffer, np.zeros(9000, np.float32), 44_101, format="WAV", subtype="PCM_16")
+    soundfile.write(buffer, np.zeros(9000, np.float32), 400_000, format="WAV", subtype="PCM_16")
     return buffer.getvalue()
 
 
@@ -227,7 +227,7 @@ BAD: list[tuple[str, Any, int, str, str | None]] = [
     ("generate", {"parts": [{"kind": "audio", "data": "?"}], "max_new_tokens": 1}, 422, "invalid", "parts.0"),
     ("generate", {"parts": [WORD, audio(b"RIFF")], "max_new_tokens": 1}, 400, "bad_audio", "parts.1"),
     ("generate", {"parts": [audio(encode_wav(np.zeros(99)))], "max_new_tokens": 1}, 400, "bad_audio", "parts.0"),
-    ("generate", {"parts": [audio(odd_rate())], "max_new_tokens": 1}, 400, "bad_audio", "parts.0"),
+    ("generate", {"parts": [audio(dense())], "max_new_tokens": 1}, 400, "bad_audio", "parts.0"),
     ("generate", {"parts": [{"kind": "units", "tokens": "[Hu99]"}], "max_new_tokens": 1}, 400, "bad_tokens", "parts.0"),
     ("transcribe", {"audio": audio(b""), "max_new_tokens": 1}, 400, "bad_audio", "audio"),
     ("transcribe", {"audio": {"kind": "text", "text": "x"}}, 422, "invalid", "audio"),

@@ -42,8 +42,8 @@ def refused(response: Any, status: int, kind: str, *words: str) -> None:
 
 
 FILES: list[tuple[str, Any, int, str, str]] = [
-    ("nan", lambda: file_of(broken(), subtype="FLOAT"), 400, "bad_audio", "not finite"),
-    ("infinite", lambda: file_of(np.full(9000, np.inf), subtype="FLOAT"), 400, "bad_audio", "not finite"),
+    ("nan", lambda: file_of(broken(), subtype="FLOAT"), 400, "bad_audio", "no numbers"),
+    ("infinite", lambda: file_of(np.full(9000, np.inf), subtype="FLOAT"), 400, "bad_audio", "no numbers"),
     ("nothing", lambda: b"", 400, "bad_audio", "empty file"),
     ("pdf", lambda: b"%PDF-1.7\n1 0 obj\n<< /Type /Catalog >>\nendobj\n" * 40, 400, "bad_audio", "cannot be"),
     ("page", lambda: b"<!doctype html><html><body>Not found</body></html>", 400, "bad_audio", "cannot be"),
