@@ -21,7 +21,7 @@ _NAME = re.compile(rb"[ -~]{4}")
 _METADATA = re.compile(
     rb"LIST|id3 |ID3 |bext|iXML|_PMX|cue |smpl|inst|fact|JUNK|PAD |PEAK|afsp|FLLR|APPL|ANNO|NAME|COMT"
 )
-_TAG = re.compile(rb"ID3|TAG|APETAGEX")  # appended by programs that do not care for chunks
+_TAG = re.compile(rb"ID3|TAG|APETAGEX")
 _HEAD = 64
 _SLACK = 16  # bytes behind the samples that are less than a chunk or a millisecond
 _MOST = 1000  # chunks, and files joined into one
@@ -127,7 +127,8 @@ def _part(file: BinaryIO, layout: Layout, at: int, size: int) -> Part:
     there = size - body
     if promised > there and not _is_placeholder(promised, there):
         raise Rejection(f"truncated: its header promises {promised} bytes of samples, it has {max(0, there)}")
-    starts = (body + promised, _aligned(body + promised, at, layout))
+    after = body + promised
+    starts = (after, _aligned(after, at, layout)) if after <= size else ()
     end = next((end for start in starts if (end := _end_of_chunks(file, layout, start, at, size))), None)
     if end is None:
         end, promised = size, there
@@ -164,22 +165,24 @@ def _chunks(file: BinaryIO, layout: Layout, at: int, size: int) -> Iterator[tupl
 def _end_of_chunks(file: BinaryIO, layout: Layout, place: int, at: int, size: int) -> int | None:
     """Where the chunks from `place` on end: at the file's end or at another file; null if these are no chunks."""
     for _ in range(_MOST):
-        if -layout.align < size - place <= _SLACK:
+        if _is_over(file, place, size):
             return size
-        if place > size:
-            return None
         head = _read(file, place, _HEAD)
         if _layout(head):
             return place
-        if _TAG.match(head) or not (head.strip(b"\0") or _holds_something(file, place)):
-            return size
         name, length = layout.chunk(head)
         place = _aligned(place + layout.head + length, at, layout)
-        if place >= size + layout.align:
-            return size if _METADATA.match(name) else None
-        if not _NAME.match(name):
+        if not (_NAME.match(name) if place < size + layout.align else _METADATA.match(name)):
             return None
     return size
+
+
+def _is_over(file: BinaryIO, place: int, size: int) -> bool:
+    """Whether nothing comes from `place` on but the tag of a program that does not care for chunks, or zeros."""
+    if size - place <= _SLACK:
+        return True
+    head = _read(file, place, _HEAD)
+    return bool(_TAG.match(head)) or not (head.strip(b"\0") or _holds_something(file, place))
 
 
 def _aligned(place: int, at: int, layout: Layout) -> int:

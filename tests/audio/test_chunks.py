@@ -138,11 +138,9 @@ def test_another_kind_of_riff_or_iff_is_no_damaged_wav(kind: str) -> None:
     assert "WAV" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("bits", "channels", "align"), [(0, 1, 2), (16, 0, 2), (16, 1, 0), (0, 0, 0), (65535, 1, 2)])
+@pytest.mark.parametrize(("bits", "channels", "align"), [(0, 1, 2), (16, 0, 2), (0, 0, 0), (65535, 1, 2)])
 def test_impossible_formats_are_rejected(bits: int, channels: int, align: int) -> None:
     body = struct.pack("<HHIIHH", 1, channels, 16_000, 32_000, align, bits)
     data = b"RIFF\xff\xff\xff\xffWAVEfmt " + struct.pack("<I", 16) + body + b"data" + struct.pack("<I", 32_000)
-    try:
-        assert len(_mono(data + bytes(32_000))) <= COUNT  # what libav can make good
-    except Rejection as error:
-        assert "cannot be decoded" in str(error) or "channels" in str(error)
+    with pytest.raises(Rejection, match=r"cannot be decoded|no channels|no samples"):
+        _mono(data + bytes(32_000))

@@ -46,8 +46,14 @@ def test_content_decides_and_not_the_name(kind: str, name: str) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"These are only words.\n" * 300, "Auch das ist Text: äöü.\n".encode() * 300, b"PK\3\4" + bytes(range(256)) * 20]
-    + [b"%PDF-1.7\n" + bytes(range(256)) * 20, b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 20, b"RIFF\0\0\0\0WEBP" * 99],
+    [
+        b"These are only words.\n" * 300,
+        "Auch das ist Text: äöü.\n".encode() * 300,
+        b"PK\3\4" + bytes(range(256)) * 20,
+        b"%PDF-1.7\n" + bytes(range(256)) * 20,
+        b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 20,
+        b"RIFF\0\0\0\0WEBP" * 99,
+    ],
 )
 def test_what_is_something_else_is_not_read_as_g722(data: bytes) -> None:
     with pytest.raises(Rejection, match=r"cannot be decoded|no audio stream"):
@@ -150,9 +156,10 @@ def test_what_a_playlist_names_is_not_opened(name: str, tmp_path: Path, visits: 
             f"ffconcat version 1.0\nfile '{target}'\n",
             f"[playlist]\nFile1={target}\nNumberOfEntries=1\n",
             "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio 5004 RTP/AVP 0\n",
-            '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"><Period><AdaptationSet>'
-            f'<Representation mimeType="audio/mp4" bandwidth="1"><BaseURL>{target}</BaseURL></Representation>'
-            "</AdaptationSet></Period></MPD>",
+            (
+                '<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"><Period><AdaptationSet><Representation '
+                f'mimeType="audio/mp4"><BaseURL>{target}</BaseURL></Representation></AdaptationSet></Period></MPD>'
+            ),
         ]
         for playlist in playlists:
             path = tmp_path / name
