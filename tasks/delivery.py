@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spiritlm_core.errors import LakeError
-from spiritlm_core.lake.artifact import Artifact, blob_path
+from spiritlm_core.lake.artifact import Artifact
 from spiritlm_core.lake.lake import Lake
 from tasks.artifacts import image, markdown
 
@@ -63,7 +63,7 @@ def _artifact(run: Run, name: str) -> Artifact | None:
 
 
 def _read(lake: Lake, artifact: Artifact, name: str) -> bytes:
-    return lake.store.read(blob_path(artifact.files[name]))
+    return (lake.artifact_folder(artifact) / name).read_bytes()
 
 
 def _put(lake: Lake, artifact: Artifact, path: str, name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Annotated, Any
 
 import typer
@@ -51,13 +52,17 @@ def verify(lake: LakeOption = DEFAULT_LAKE, as_json: JsonOption = False) -> None
     from spiritlm_core.lake.care import verify as check
     from spiritlm_core.lake.lake import Lake
 
-    problems = list(check(Lake(lake)))
+    count: Counter[str] = Counter()
+    problems = list(check(Lake(lake), count))
     if as_json:
-        typer.echo(json.dumps({"problems": [{"path": p.path, "problem": p.problem} for p in problems]}))
+        found = [{"path": p.path, "problem": p.problem} for p in problems]
+        counts = {"objects": count["objects"], "without_checksum": count["without_checksum"]}
+        typer.echo(json.dumps({"problems": found, **counts}))
     else:
         for problem in problems:
             typer.echo(f"{problem.path}: {problem.problem}")
         typer.echo("nothing is wrong" if not problems else f"{len(problems)} problems")
+        typer.echo(f"{count['objects']} objects, {count['without_checksum']} without checksum (of an older version)")
     raise typer.Exit(1 if problems else 0)
 
 

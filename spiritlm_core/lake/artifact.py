@@ -6,30 +6,41 @@ manifest wins, so what lies under an artifact key never changes once it is there
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
+import shutil
 import tempfile
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any
+
+from pydantic import AfterValidator
 
 from spiritlm_core.errors import LakeError
+from spiritlm_core.lake.seal import STRICT, Digest, FileName, check_once, file_sha256, from_json, to_json
 from spiritlm_core.lake.store import Store
+
+
+def _no_file_in_a_file(files: dict[str, str]) -> dict[str, str]:
+    for name in files:
+        if inner := set(map(str, PurePosixPath(name).parents)) & set(files):
+            raise ValueError(f"{inner.pop()!r} is a file and the folder of {name!r}")
+    return files
 
 
 @dataclass(frozen=True)
 class Artifact:
     """The manifest of an artifact. `files` maps a relative name to the sha256 of its bytes."""
 
-    key: str
-    name: str
+    __pydantic_config__ = STRICT
+
+    key: Digest
+    name: FileName
     stage_version: int
-    identity: str
+    identity: Digest
     config: Any
     models: dict[str, str]
     inputs: dict[str, str]
-    files: dict[str, str]
+    files: Annotated[dict[FileName, Digest], AfterValidator(_no_file_in_a_file)]
     sizes: dict[str, int]
     summary: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
@@ -37,15 +48,12 @@ class Artifact:
 
     def to_json(self) -> bytes:
         """The manifest as JSON."""
-        return json.dumps(asdict(self), sort_keys=True, indent=1).encode()
+        return to_json(self)
 
     @classmethod
     def from_json(cls, data: bytes, name: str = "artifact") -> Artifact:
         """Read :meth:`to_json`. Raises LakeError."""
-        try:
-            return cls(**json.loads(data))
-        except (TypeError, ValueError) as error:
-            raise LakeError(f"{name} is not an artifact manifest ({error})") from error
+        return from_json(cls, data, name)
 
 
 def manifest_path(name: str, key: str) -> str:
@@ -59,61 +67,85 @@ def blob_path(sha256: str) -> str:
 
 
 def store_files(store: Store, folder: Path) -> tuple[dict[str, str], dict[str, int]]:
-    """Put every file below `folder` into the store; returns their digests and sizes by relative name."""
+    """Put every file below `folder` into the store; returns their digests and sizes by relative name.
+
+    Of a file that is there already the bytes are checked, and written again if they are damaged.
+    """
     files, sizes = {}, {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        data = path.read_bytes()
-        sha256 = hashlib.sha256(data).hexdigest()
-        if not store.exists(blob_path(sha256)):
-            store.write(blob_path(sha256), data)
-        name = path.relative_to(folder).as_posix()
-        files[name], sizes[name] = sha256, len(data)
+        name, sha256 = path.relative_to(folder).as_posix(), file_sha256(path)
+        if not store.exists(blob_path(sha256)) or store.sha256(blob_path(sha256)) != sha256:
+            store.write(blob_path(sha256), path.read_bytes())
+        files[name], sizes[name] = sha256, path.stat().st_size
     if not files:
         raise LakeError(f"nothing was written below {folder}: an artifact needs at least one file")
     return files, sizes
 
 
 def materialize(store: Store, artifact: Artifact, cache: Path) -> Path:
-    """A local folder with the artifact's files, made at most once per machine.
+    """A local folder with the artifact's files, made once per machine and checked once per process.
 
-    Local blobs are hard-linked where the file system allows it. Raises LakeError for a blob that is missing or damaged.
+    Local blobs are hard-linked where the file system allows it. A damaged copy is made again from the blobs.
+    Raises LakeError for a blob that is missing or damaged.
     """
     target = cache / artifact.name / artifact.key
     if target.is_dir():
-        return target
+        if _is_intact(target, artifact):
+            return target
+        _drop(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=".tmp-", dir=target.parent))
-    for name, sha256 in artifact.files.items():
-        _fetch(store, sha256, temporary / name, f"{artifact.name}/{artifact.key[:12]}/{name}")
     try:
-        temporary.rename(target)
-    except OSError:  # another process was faster; its files are the same
-        _remove(temporary)
+        for name in artifact.files:
+            _fetch(store, artifact, name, temporary / name)
+        _move(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     return target
 
 
-def _fetch(store: Store, sha256: str, path: Path, name: str) -> None:
+def _is_intact(folder: Path, artifact: Artifact) -> bool:
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+    try:
+        for name, sha256 in artifact.files.items():
+            check_once(folder / name, partial(_compare, sha256=sha256), sha256)
+    except (LakeError, OSError):
+        return False
+    return names == set(artifact.files)
+
+
+def _compare(path: Path, sha256: str) -> None:
+    if file_sha256(path) != sha256:
+        raise LakeError(f"{path} is damaged")
+
+
+def _fetch(store: Store, artifact: Artifact, name: str, path: Path) -> None:
+    sha256 = artifact.files[name]
+    what = f"file {name} of {store.child(manifest_path(artifact.name, artifact.key))}"
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        data = store.read(blob_path(sha256))
-    except FileNotFoundError as error:
-        raise LakeError(f"{name}: its bytes ({sha256[:12]}) are not in {store.uri}; run again with --refit") from error
-    if hashlib.sha256(data).hexdigest() != sha256:
-        raise LakeError(f"{name}: its bytes ({sha256[:12]}) in {store.uri} are damaged; delete them and run again")
-    local = store.local_path(blob_path(sha256))
-    if local is None or not _link(local, path):
-        path.write_bytes(data)
+        store.fetch(blob_path(sha256), path)
+        _compare(path, sha256)
+    except (FileNotFoundError, LakeError) as error:
+        state = "missing" if isinstance(error, FileNotFoundError) else "damaged"
+        raise LakeError(
+            f"{what}: its bytes in {store.child(blob_path(sha256))} are {state}; put back a copy of them, or delete "
+            "the first of these two files and run again to build it anew"
+        ) from error
 
 
-def _link(source: Path, target: Path) -> bool:
+def _move(temporary: Path, target: Path) -> None:
     try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without hard links
-        return False
-    return True
+        temporary.rename(target)
+    except OSError:  # another process was faster; its files are the same
+        if not target.is_dir():
+            raise
 
 
-def _remove(folder: Path) -> None:
-    import shutil
-
-    shutil.rmtree(folder, ignore_errors=True)
+def _drop(folder: Path) -> None:
+    """Take a folder away at once, so that no other process finds half of it."""
+    aside = Path(tempfile.mkdtemp(prefix=".tmp-", dir=folder.parent))
+    try:
+        folder.rename(aside / folder.name)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)

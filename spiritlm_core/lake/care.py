@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import shutil
-import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
+import pyarrow as pa
+
 from spiritlm_core.errors import LakeError
 from spiritlm_core.lake.artifact import Artifact, blob_path, manifest_path
-from spiritlm_core.lake.lake import Lake, shard_path, snapshot_path
-from spiritlm_core.lake.lease import hold
-from spiritlm_core.lake.shard import check_footer, read_footer, read_rows
+from spiritlm_core.lake.lake import Lake, ref_path, shard_path, snapshot_path
+from spiritlm_core.lake.lease import hold, lease_path, live_leases, read_lease
+from spiritlm_core.lake.seal import is_sealed
+from spiritlm_core.lake.shard import check_footer, check_shard, read_footer, read_rows
 from spiritlm_core.lake.snapshot import Ref, Snapshot
 from spiritlm_core.lake.store import LocalStore
 
@@ -48,58 +48,94 @@ def resolve_ref(lake: Lake, ref: Ref) -> Snapshot | Artifact:
     return artifact
 
 
-def verify(lake: Lake) -> Iterator[Problem]:
-    """Read every object and yield what is damaged, misnamed or missing."""
-    for entry in lake.store.walk("tables"):
-        yield from _verify_shard(lake, entry.path)
-    for entry in lake.store.walk("blobs"):
-        if hashlib.sha256(lake.store.read(entry.path)).hexdigest() != PurePosixPath(entry.path).name:
-            yield Problem(entry.path, "its bytes do not match its name")
-    for entry in lake.store.walk("snapshots"):
-        yield from _verify_snapshot(lake, entry.path)
-    for entry in lake.store.walk("artifacts"):
-        yield from _verify_artifact(lake, entry.path)
-    for entry in lake.store.walk("refs"):
-        try:
-            resolve_ref(lake, Ref.from_json(lake.store.read(entry.path), entry.path))
-        except LakeError as error:
-            yield Problem(entry.path, str(error))
+def verify(lake: Lake, count: Counter[str] | None = None) -> Iterator[Problem]:
+    """Read every object and yield what is damaged, misnamed or missing.
+
+    `count` is told the number of ``objects``, and of those ``without_checksum``, which an older version wrote.
+    """
+    count = Counter() if count is None else count
+    for folder, check in _CHECKS.items():
+        for entry in lake.store.walk(folder, everything=True):
+            if entry.link:
+                yield Problem(entry.path, "is a symbolic link; put the file or folder itself in its place")
+            if entry.link or entry.temporary:
+                continue
+            count["objects"] += 1
+            try:
+                count["without_checksum"] += not (yield from check(lake, entry.path))
+            except FileNotFoundError:  # deleted meanwhile
+                continue
+            except (LakeError, OSError) as error:
+                yield Problem(entry.path, str(error))
 
 
-def _verify_shard(lake: Lake, path: str) -> Iterator[Problem]:
-    try:
-        data = lake.store.read(path)
-        footer = read_footer(io.BytesIO(data), path)
-        rows = read_rows(io.BytesIO(data), path)
-    except LakeError as error:
-        yield Problem(path, str(error))
-        return
-    for problem in check_footer(footer, PurePosixPath(path).stem, rows.num_rows):
+Check = Generator[Problem, None, bool]
+"""Yields what is wrong with one object, or raises it; returns whether the object carries a checksum."""
+
+
+def _verify_shard(lake: Lake, path: str) -> Check:
+    data = lake.store.read(path)
+    sealed = check_shard(data, path)
+    footer = read_footer(pa.BufferReader(data), path)
+    rows = read_rows(pa.BufferReader(data), path)
+    if shard_path(footer.table, footer.key) != path:
+        yield Problem(path, f"its footer says that it is {shard_path(footer.table, footer.key)}")
+    for problem in check_footer(footer, rows.num_rows):
         yield Problem(path, problem)
+    return sealed
 
 
-def _verify_snapshot(lake: Lake, path: str) -> Iterator[Problem]:
-    try:
-        snapshot = Snapshot.from_json(lake.store.read(path), path)
-    except LakeError as error:
-        yield Problem(path, str(error))
-        return
-    if snapshot.fingerprint != PurePosixPath(path).stem:
+def _verify_blob(lake: Lake, path: str) -> Check:
+    if blob_path(lake.store.sha256(path)) != path:
+        yield Problem(path, "its bytes do not match its name")
+    return True
+
+
+def _verify_snapshot(lake: Lake, path: str) -> Check:
+    data = lake.store.read(path)
+    snapshot = Snapshot.from_json(data, path)
+    if snapshot_path(snapshot.table, snapshot.fingerprint) != path:
         yield Problem(path, "its name is not its fingerprint")
     for key in snapshot.keys:
         if not lake.has_shard(snapshot.table, key):
             yield Problem(path, f"names shard {key[:12]}, which is missing")
+    return is_sealed(data, path)
 
 
-def _verify_artifact(lake: Lake, path: str) -> Iterator[Problem]:
-    try:
-        artifact = Artifact.from_json(lake.store.read(path), path)
-    except LakeError as error:
-        yield Problem(path, str(error))
-        return
+def _verify_artifact(lake: Lake, path: str) -> Check:
+    data = lake.store.read(path)
+    artifact = Artifact.from_json(data, path)
+    if manifest_path(artifact.name, artifact.key) != path:
+        yield Problem(path, f"says that it is {manifest_path(artifact.name, artifact.key)}")
     for name, sha256 in artifact.files.items():
         if not lake.store.exists(blob_path(sha256)):
             yield Problem(path, f"names {name} ({sha256[:12]}), which is missing")
+    return is_sealed(data, path)
+
+
+def _verify_ref(lake: Lake, path: str) -> Check:
+    data = lake.store.read(path)
+    ref = Ref.from_json(data, path)
+    if ref_path(ref.recipe, ref.name) != path:
+        yield Problem(path, f"says that it is {ref_path(ref.recipe, ref.name)}")
+    resolve_ref(lake, ref)
+    return is_sealed(data, path)
+
+
+def _verify_lease(lake: Lake, path: str) -> Check:
+    read_lease(lake.store, path)
+    yield from ()
+    return is_sealed(lake.store.read(path), path)
+
+
+_CHECKS: dict[str, Callable[[Lake, str], Check]] = {
+    "tables": _verify_shard,
+    "blobs": _verify_blob,
+    "snapshots": _verify_snapshot,
+    "artifacts": _verify_artifact,
+    "refs": _verify_ref,
+    "leases": _verify_lease,
+}
 
 
 def collect_garbage(lake: Lake, *, dry_run: bool = False) -> Sweep:
@@ -110,24 +146,41 @@ def collect_garbage(lake: Lake, *, dry_run: bool = False) -> Sweep:
         sweep = _find_garbage(lake)
         for path in sweep.paths:
             lake.store.delete(path)
-        _drop_local_copies(lake, sweep)
+        if isinstance(lake.store, LocalStore):
+            lake.store.prune("cache/artifacts")
+            lake.store.prune("work")
     return sweep
 
 
 def _find_garbage(lake: Lake) -> Sweep:
-    keep = _reachable(lake)
+    """Symbolic links are not ours, and stay."""
+    keep, before = _reachable(lake), lake.store.now() - ABANDONED_SECONDS
     sweep = Sweep()
-    for folder in ("tables", "blobs", "snapshots", "artifacts"):
-        for entry in lake.store.walk(folder):
-            if entry.path not in keep:
+    for folder in (*_CHECKS, "cache", "work", "outputs"):
+        for entry in lake.store.walk(folder, everything=True):
+            unused = entry.modified < before if entry.temporary else _is_unused(lake, entry.path, keep)
+            if unused and not entry.link:
                 sweep.paths.append(entry.path)
                 sweep.bytes += entry.size
     return sweep
 
 
+def _is_unused(lake: Lake, path: str, keep: set[str]) -> bool:
+    """Whether nothing that is kept needs an object or a local copy; `work` of what is not built yet is kept."""
+    folder, *names = path.split("/")
+    if folder == "cache":
+        return names[0] == "artifacts" and len(names) > 3 and manifest_path(names[1], names[2]) not in keep
+    if folder == "work":
+        return len(names) > 1 and lake.store.exists(manifest_path(names[0], PurePosixPath(names[1]).stem))
+    return folder not in ("refs", "outputs") and path not in keep
+
+
 def _reachable(lake: Lake) -> set[str]:
-    """Every path that a ref leads to. A ref that cannot be followed stops the collection: better kept than lost."""
-    keep: set[str] = set()
+    """Every path that a ref leads to, and the leases of who is at work. A ref that cannot be followed stops the collection: better kept than lost."""
+    keep = {lease_path(lease) for lease in live_leases(lake.store)}
+    for entry in lake.store.walk("refs", everything=True):
+        if entry.link:  # what it leads to may be out of reach just now, or more than one ref
+            raise LakeError(f"{lake.store.child(entry.path)} is a symbolic link; put the file or folder in its place")
     for ref in lake.refs():
         target = resolve_ref(lake, ref)
         if isinstance(target, Snapshot):
@@ -137,21 +190,6 @@ def _reachable(lake: Lake) -> set[str]:
             keep.add(manifest_path(target.name, target.key))
             keep.update(blob_path(sha256) for sha256 in target.files.values())
     return keep
-
-
-def _drop_local_copies(lake: Lake, sweep: Sweep) -> None:
-    """Temporary files of killed writers, unpacked artifacts that are gone, checkpoints of finished ones."""
-    if not isinstance(lake.store, LocalStore):
-        return
-    sweep.paths.extend(lake.store.sweep(time.time() - ABANDONED_SECONDS))
-    root = lake.store.root
-    for path in sweep.paths:
-        if path.startswith("artifacts/"):
-            name, key = PurePosixPath(path).parts[1], PurePosixPath(path).stem
-            shutil.rmtree(root / "cache" / "artifacts" / name / key, ignore_errors=True)
-    for work in root.glob("work/*/*"):
-        if work.is_dir() and lake.store.exists(manifest_path(work.parent.name, work.stem)):
-            shutil.rmtree(work, ignore_errors=True)
 
 
 def describe_size(count: float) -> str:

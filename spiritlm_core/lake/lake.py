@@ -9,11 +9,11 @@ leases/ID.json                runs under way;  cache/  may be deleted at any tim
 
 from __future__ import annotations
 
-import io
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,19 @@ import pyarrow as pa
 from spiritlm_core.errors import LakeError
 from spiritlm_core.lake.artifact import Artifact, manifest_path, materialize, store_files
 from spiritlm_core.lake.fingerprint import config_json
-from spiritlm_core.lake.shard import ShardFooter, code_version, encode_shard, read_footer, read_rows
+from spiritlm_core.lake.seal import CURE, check_once
+from spiritlm_core.lake.shard import (
+    ShardFooter,
+    check_shard,
+    code_version,
+    encode_shard,
+    open_shard,
+    read_footer,
+    read_rows,
+)
 from spiritlm_core.lake.snapshot import Ref, Snapshot
 from spiritlm_core.lake.stage import ArtifactStage
-from spiritlm_core.lake.store import LocalStore, open_store
+from spiritlm_core.lake.store import READ_ONLY, LocalStore, open_store
 from spiritlm_core.lake.view import TableView
 
 
@@ -77,22 +86,39 @@ class Lake:
 
     def read_shard(self, table: str, key: str, columns: Sequence[str] | None = None) -> pa.Table:
         """The rows of a shard. Raises LakeError if it is missing or damaged."""
-        with self._open_shard(table, key) as stream:
-            return read_rows(stream, self.store.child(shard_path(table, key)), columns)
+        path = shard_path(table, key)
+        try:
+            if local := self.store.local_path(path):
+                check_once(local, partial(_check_file, name=str(local)))
+                source = pa.OSFile(str(local))
+            else:
+                source = open_shard(self.store.read(path), self.store.child(path))
+        except FileNotFoundError as error:
+            raise self._missing_shard(path) from error
+        with source:
+            return read_rows(source, self.store.child(path), columns)
 
     def read_footer(self, table: str, key: str) -> ShardFooter:
         """The footer of a shard. Raises LakeError if it is missing or damaged."""
-        with self._open_shard(table, key) as stream:
-            return read_footer(stream, self.store.child(shard_path(table, key)))
-
-    def _open_shard(self, table: str, key: str) -> Any:
         path = shard_path(table, key)
         try:
             local = self.store.local_path(path)
             # A remote shard is fetched by one GET: the footer alone would take three.
-            return local.open("rb") if local else io.BytesIO(self.store.read(path))
+            source = pa.OSFile(str(local)) if local else pa.BufferReader(self.store.read(path))
         except FileNotFoundError as error:
-            raise LakeError(f"shard {self.store.child(path)} is missing; run the recipe again to compute it") from error
+            raise self._missing_shard(path) from error
+        with source:
+            footer = read_footer(source, self.store.child(path))
+        self._check_place(path, shard_path(footer.table, footer.key))
+        return footer
+
+    def _missing_shard(self, path: str) -> LakeError:
+        return LakeError(f"shard {self.store.child(path)} is missing; run the recipe again to compute it")
+
+    def _check_place(self, path: str, named: str) -> None:
+        """An object lies where its content says. Raises LakeError if it does not."""
+        if path != named:
+            raise LakeError(f"{self.store.child(path)} is damaged: it says that it is {named}; {CURE}")
 
     def view(self, snapshot: Snapshot) -> TableView:
         """The rows of a snapshot, shard by shard."""
@@ -109,29 +135,35 @@ class Lake:
         """Raises LakeError if there is no such snapshot."""
         path = snapshot_path(table, fingerprint)
         try:
-            return Snapshot.from_json(self.store.read(path), self.store.child(path))
+            snapshot = Snapshot.from_json(self.store.read(path), self.store.child(path))
         except FileNotFoundError as error:
             raise LakeError(f"snapshot {self.store.child(path)} is missing; run the recipe again") from error
+        self._check_place(path, snapshot_path(snapshot.table, snapshot.fingerprint))
+        return snapshot
 
     def write_ref(self, recipe: str, name: str, kind: str, target: str, identity: str) -> None:
         """Let `recipe` use `target` under `name` from now on."""
         current = self.read_ref(recipe, name)
         if current is None or (current.target, current.identity) != (target, identity):
             ref = Ref(recipe, name, "table" if kind == "table" else "artifact", target, identity, time.time())
-            self.store.write(f"refs/{recipe}/{name}.json", ref.to_json())
+            self.store.write(ref_path(recipe, name), ref.to_json())
 
     def read_ref(self, recipe: str, name: str) -> Ref | None:
         """What `recipe` uses under `name`, or None."""
-        path = f"refs/{recipe}/{name}.json"
         try:
-            return Ref.from_json(self.store.read(path), self.store.child(path))
+            return self._ref(ref_path(recipe, name))
         except FileNotFoundError:
             return None
+
+    def _ref(self, path: str) -> Ref:
+        ref = Ref.from_json(self.store.read(path), self.store.child(path))
+        self._check_place(path, ref_path(ref.recipe, ref.name))
+        return ref
 
     def refs(self) -> Iterator[Ref]:
         """All refs of all recipes."""
         for entry in self.store.walk("refs"):
-            yield Ref.from_json(self.store.read(entry.path), self.store.child(entry.path))
+            yield self._ref(entry.path)
 
     # --- artifacts ----------------------------------------------------------------------------------------
 
@@ -139,9 +171,11 @@ class Lake:
         """The manifest of an artifact, or None if it was not built yet."""
         path = manifest_path(name, key)
         try:
-            return Artifact.from_json(self.store.read(path), self.store.child(path))
+            artifact = Artifact.from_json(self.store.read(path), self.store.child(path))
         except FileNotFoundError:
             return None
+        self._check_place(path, manifest_path(artifact.name, artifact.key))
+        return artifact
 
     def commit_artifact(
         self,
@@ -176,14 +210,28 @@ class Lake:
         return self.read_artifact(stage.name, key) or artifact
 
     def artifact_folder(self, artifact: Artifact) -> Path:
-        """A local folder with the artifact's files (a copy; do not change it)."""
-        local = self.store.root / "cache" if isinstance(self.store, LocalStore) else cache_folder()
-        return materialize(self.store, artifact, local / "artifacts")
+        """A local folder with the artifact's files (a copy; do not change it). Raises LakeError if they are damaged."""
+        if isinstance(self.store, LocalStore):
+            try:
+                return materialize(self.store, artifact, self.store.root / "cache" / "artifacts")
+            except OSError as error:
+                if error.errno not in READ_ONLY:
+                    raise
+        return materialize(self.store, artifact, cache_folder() / "artifacts")
 
     def work_folder(self, name: str, key: str) -> Path:
         """A local folder for what an unfinished artifact needs to resume."""
         local = self.store.root if isinstance(self.store, LocalStore) else cache_folder()
         return local / "work" / name / key
+
+
+def _check_file(path: Path, name: str) -> None:
+    check_shard(path.read_bytes(), name)
+
+
+def ref_path(recipe: str, name: str) -> str:
+    """Where a ref lies in the store."""
+    return f"refs/{recipe}/{name}.json"
 
 
 def shard_path(table: str, key: str) -> str:

@@ -1,8 +1,11 @@
-"""Leases: who is working on the lake now, so that garbage collection never deletes under a running pipeline."""
+"""Leases: who is working on the lake now, so that garbage collection never deletes under a running pipeline.
+
+A process of this machine is at work while it exists. Of one of another machine the store says how long ago it
+renewed its lease, by the store's own clock: no two machines' clocks are compared.
+"""
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import threading
@@ -11,9 +14,11 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from spiritlm_core.errors import LakeError
+from spiritlm_core.lake.seal import STRICT, FileName, from_json, to_json
 from spiritlm_core.lake.store import Store
 
 HEARTBEAT_SECONDS = 30.0
@@ -22,36 +27,63 @@ EXPIRY_SECONDS = 300.0
 
 @dataclass(frozen=True)
 class Lease:
-    """One process at work. A lease ends with its process (same host) or when its heartbeat stops."""
+    """One process at work. `machine` tells machines, their starts and containers apart; `began` is when on it."""
 
-    id: str
+    __pydantic_config__ = STRICT
+
+    id: FileName
     kind: Literal["run", "gc"]
     recipe: str
     host: str
     pid: int
     heartbeat: float
+    machine: str = ""
+    began: str = ""
 
-    def alive(self) -> bool:
-        """Whether the holder still works."""
-        if self.host == socket.gethostname():
-            try:
-                os.kill(self.pid, 0)
-            except ProcessLookupError:
-                return False
-            except PermissionError:
-                pass
-        return time.time() - self.heartbeat < EXPIRY_SECONDS
+    def alive(self, silent: float) -> bool:
+        """Whether the holder still works, which renewed its lease `silent` seconds ago."""
+        if self.machine and self.machine == this_machine():
+            return _began(self.pid) == self.began
+        return silent < EXPIRY_SECONDS
+
+
+def this_machine() -> str:
+    """This start of this machine, and the process numbers in use here; "" on systems without ``/proc``."""
+    try:
+        start = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{start} {os.readlink('/proc/self/ns/pid')}"  # noqa: PTH115 - no path
+    except OSError:
+        return ""
+
+
+def _began(pid: int) -> str:
+    """When a process began, in ticks since the machine did; "" if there is none that works."""
+    try:
+        state, *values = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if state in "ZX" else values[18]
+
+
+def read_lease(store: Store, path: str) -> Lease:
+    """The lease at `path`. Raises LakeError or FileNotFoundError."""
+    lease = from_json(Lease, store.read(path), store.child(path))
+    if lease_path(lease) != path:
+        raise LakeError(f"{store.child(path)} is damaged: it says that it is {lease_path(lease)}; delete it")
+    return lease
 
 
 def live_leases(store: Store) -> list[Lease]:
-    """The leases of processes that still work."""
-    found = []
+    """The leases of processes that still work. One that cannot be read counts as a run until it is old."""
+    found, now = [], store.now()
     for entry in store.walk("leases"):
         try:
-            lease = Lease(**json.loads(store.read(entry.path)))
-        except (FileNotFoundError, TypeError, ValueError):
+            lease = read_lease(store, entry.path)
+        except FileNotFoundError:
             continue
-        if lease.alive():
+        except LakeError:
+            lease = Lease(PurePosixPath(entry.path).stem, "run", "of a damaged lease", "unknown", 0, 0.0)
+        if lease.alive(now - entry.modified):
             found.append(lease)
     return found
 
@@ -59,7 +91,9 @@ def live_leases(store: Store) -> list[Lease]:
 @contextmanager
 def hold(store: Store, kind: Literal["run", "gc"], recipe: str = "") -> Iterator[Lease]:
     """Hold a lease while the block runs. Raises LakeError if garbage collection is under way (or, for "gc", a run)."""
-    lease = Lease(uuid.uuid4().hex, kind, recipe, socket.gethostname(), os.getpid(), time.time())
+    pid = os.getpid()
+    machine = this_machine()
+    lease = Lease(uuid.uuid4().hex, kind, recipe, socket.gethostname(), pid, time.time(), machine, _began(pid))
     _write(store, lease)
     stop = threading.Event()
     beat = threading.Thread(target=_beat, args=(store, lease, stop), daemon=True)
@@ -69,7 +103,8 @@ def hold(store: Store, kind: Literal["run", "gc"], recipe: str = "") -> Iterator
         yield lease
     finally:
         stop.set()
-        store.delete(_path(lease))
+        beat.join(HEARTBEAT_SECONDS)  # a late heartbeat would leave the lease behind
+        store.delete(lease_path(lease))
 
 
 def _refuse_conflict(store: Store, mine: Lease) -> None:
@@ -77,7 +112,8 @@ def _refuse_conflict(store: Store, mine: Lease) -> None:
         if other.id != mine.id and "gc" in (other.kind, mine.kind):
             what = "a run" if other.kind == "run" else "garbage collection"
             raise LakeError(
-                f"{what} (pid {other.pid} on {other.host}) works on {store.uri}; try again when it has ended"
+                f"{what} (pid {other.pid} on {other.host}, {lease_path(other)}) works on {store.uri}; "
+                "try again when it has ended"
             )
 
 
@@ -90,9 +126,10 @@ def _beat(store: Store, lease: Lease, stop: threading.Event) -> None:
             continue
 
 
-def _path(lease: Lease) -> str:
+def lease_path(lease: Lease) -> str:
+    """Where a lease lies in the store."""
     return f"leases/{lease.id}.json"
 
 
 def _write(store: Store, lease: Lease) -> None:
-    store.write(_path(lease), json.dumps(asdict(lease)).encode())
+    store.write(lease_path(lease), to_json(lease))

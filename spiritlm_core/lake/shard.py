@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import io
-import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from spiritlm_core.errors import LakeError
 from spiritlm_core.lake.fingerprint import shard_key
+from spiritlm_core.lake.seal import BLANK, CURE, STRICT, Digest, from_json, is_sealed, seal, to_json
 
 _FOOTER = b"spiritlm"
+_CHECKSUM = b"spiritlm.sha256"
+_MARK = _CHECKSUM + b"\x18@"  # Thrift writes these two bytes in front of a string of 64
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ class ShardStats:
     `rows_in` counts rows that no earlier stage had rejected, `upstream` those that one had; the shard
     holds ``rows_in + upstream`` rows. `seconds` is computing time, `audio_seconds` the duration of the good rows.
     """
+
+    __pydantic_config__ = STRICT
 
     rows_in: int
     rows_out: int
@@ -40,11 +44,13 @@ class ShardStats:
 class ShardFooter:
     """The lineage of a shard, as written into its Parquet footer."""
 
-    key: str
+    __pydantic_config__ = STRICT
+
+    key: Digest
     table: str
     stage: str
     stage_version: int
-    identity: str
+    identity: Digest
     config: Any
     models: dict[str, str]
     parents: list[str]
@@ -94,48 +100,64 @@ def _audio_seconds(table: pa.Table, good: list[bool]) -> float:
 
 
 def encode_shard(table: pa.Table, footer: ShardFooter) -> bytes:
-    """The shard as Parquet bytes: zstd, page checksums, lineage in the footer."""
-    text = json.dumps(asdict(footer), sort_keys=True, ensure_ascii=True)
-    metadata = {**(table.schema.metadata or {}), _FOOTER: text.encode()}
+    """The shard as Parquet bytes: zstd, page checksums, lineage and the checksum of all bytes in the footer."""
     buffer = io.BytesIO()
-    # Small row groups keep a reader's memory flat when rows carry half a megabyte of audio.
-    pq.write_table(
-        table.replace_schema_metadata(metadata),
-        buffer,
-        compression="zstd",
-        row_group_size=1024,
-        write_page_checksum=True,
-    )
-    return buffer.getvalue()
+    with pq.ParquetWriter(buffer, table.schema, compression="zstd", write_page_checksum=True) as writer:
+        # Small row groups keep a reader's memory flat when rows carry half a megabyte of audio.
+        writer.write_table(table, row_group_size=1024)
+        writer.add_key_value_metadata({_FOOTER: to_json(footer), _CHECKSUM: BLANK})
+    return seal(buffer.getvalue(), _MARK)
 
 
-def read_footer(stream: BinaryIO, name: str) -> ShardFooter:
+def open_shard(data: bytes, name: str) -> pa.NativeFile:
+    """A shard for :func:`read_footer` and :func:`read_rows`, once its checksum was found right. Raises LakeError."""
+    check_shard(data, name)
+    return pa.BufferReader(data)
+
+
+def check_shard(data: bytes, name: str) -> bool:
+    """Whether a shard carries a checksum. Raises LakeError if it is wrong, or if it got lost."""
+    if is_sealed(data, name, _MARK):
+        return True
+    if is_sealed(_metadata(pa.BufferReader(data), name).get(_FOOTER, b""), name):
+        raise LakeError(f"{name} is damaged: the name of its checksum is; {CURE}")
+    return False
+
+
+def _metadata(source: pa.NativeFile, name: str) -> dict[bytes, bytes]:
+    try:
+        return dict(pq.read_metadata(source).metadata or {})
+    except (pa.ArrowException, OSError) as error:
+        raise LakeError(f"{name} is damaged or not a shard of this lake ({error}); {CURE}") from error
+
+
+def read_footer(source: pa.NativeFile, name: str) -> ShardFooter:
     """The footer of a shard, without reading its rows. Raises LakeError if it is not a shard."""
-    try:
-        metadata = pq.read_schema(stream).metadata or {}
-        values = json.loads(metadata[_FOOTER])
-        return ShardFooter(**{**values, "stats": ShardStats(**values["stats"])})
-    except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
-        raise LakeError(f"{name} is not a shard of this lake ({error}); run `spiritlm lake verify`") from error
+    metadata = _metadata(source, name)
+    if _FOOTER not in metadata:
+        raise LakeError(f"{name} is not a shard of this lake; {CURE}")
+    return from_json(ShardFooter, metadata[_FOOTER], name)
 
 
-def read_rows(stream: BinaryIO, name: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """The rows of a shard. Raises LakeError if the file is damaged."""
+def read_rows(source: pa.NativeFile, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows of a shard. Raises LakeError if the file is damaged.
+
+    `source` is a file of Arrow's own: its threads would need the interpreter to read one of Python's, and abort
+    the process if they still do while it ends.
+    """
     try:
-        file = pq.ParquetFile(stream, page_checksum_verification=True)
+        file = pq.ParquetFile(source, page_checksum_verification=True)
         return file.read(columns=None if columns is None else list(columns)).replace_schema_metadata(None)
     except (pa.ArrowException, OSError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
-        raise LakeError(f"{name} is damaged ({error}); delete it and run again") from error
+        raise LakeError(f"{name} is damaged ({error}); {CURE}") from error
 
 
-def check_footer(footer: ShardFooter, key: str, rows: int) -> list[str]:
-    """What is wrong with a shard called `key` that holds `rows` rows; empty if nothing."""
+def check_footer(footer: ShardFooter, rows: int) -> list[str]:
+    """What is wrong with the footer of a shard that holds `rows` rows; empty if nothing."""
     problems = []
     expected = shard_key(footer.identity, footer.parents)
-    if footer.key != key or expected != key:
-        problems.append(f"its name says {key[:12]}, its footer gives {expected[:12]}")
+    if footer.key != expected:
+        problems.append(f"its key is {footer.key[:12]}, its parents give {expected[:12]}")
     counted = footer.stats.rows_in + footer.stats.upstream
     if counted != rows:
         problems.append(f"it holds {rows} rows, its footer says {counted}")

@@ -6,14 +6,13 @@ recipe uses now.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from spiritlm_core.errors import LakeError
 from spiritlm_core.lake.fingerprint import snapshot_fingerprint
+from spiritlm_core.lake.seal import STRICT, Digest, FileName, from_json, to_json
 from spiritlm_core.lake.shard import ShardStats
 
 
@@ -21,7 +20,9 @@ from spiritlm_core.lake.shard import ShardStats
 class ShardEntry:
     """One shard as a snapshot knows it. `members` are the item keys of an audio shard, else empty."""
 
-    key: str
+    __pydantic_config__ = STRICT
+
+    key: Digest
     stats: ShardStats
     members: list[str] = field(default_factory=list)
 
@@ -30,8 +31,10 @@ class ShardEntry:
 class Snapshot:
     """The state of one table: a set of shards in a fixed order."""
 
-    table: str
-    identity: str
+    __pydantic_config__ = STRICT
+
+    table: FileName
+    identity: Digest
     shards: tuple[ShardEntry, ...]
     lineage: dict[str, Any] = field(default_factory=dict)
 
@@ -52,24 +55,12 @@ class Snapshot:
 
     def to_json(self) -> bytes:
         """The snapshot as JSON, the same bytes for the same snapshot."""
-        body = {**asdict(self), "fingerprint": self.fingerprint, "totals": asdict(self.totals)}
-        return json.dumps(body, sort_keys=True, indent=1).encode()
+        return to_json(self, fingerprint=self.fingerprint, totals=asdict(self.totals))
 
     @classmethod
     def from_json(cls, data: bytes, name: str = "snapshot") -> Snapshot:
-        """Read :meth:`to_json`. Raises LakeError if the content does not match its own fingerprint."""
-        try:
-            body = json.loads(data)
-            shards = tuple(
-                ShardEntry(entry["key"], ShardStats(**entry["stats"]), entry["members"]) for entry in body["shards"]
-            )
-            snapshot = cls(body["table"], body["identity"], shards, body["lineage"])
-            declared = body["fingerprint"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise LakeError(f"{name} is not a snapshot ({error})") from error
-        if snapshot.fingerprint != declared:
-            raise LakeError(f"{name} is damaged: it says {declared[:12]}, its shards give {snapshot.fingerprint[:12]}")
-        return snapshot
+        """Read :meth:`to_json`. Raises LakeError."""
+        return from_json(cls, data, name, derived=("fingerprint", "totals"))
 
 
 def add_stats(stats: Iterable[ShardStats]) -> ShardStats:
@@ -93,21 +84,20 @@ def add_stats(stats: Iterable[ShardStats]) -> ShardStats:
 class Ref:
     """What a recipe uses under one stage name. `target` is a snapshot fingerprint or an artifact key."""
 
-    recipe: str
-    name: str
+    __pydantic_config__ = STRICT
+
+    recipe: FileName
+    name: FileName
     kind: Literal["table", "artifact"]
-    target: str
-    identity: str
+    target: Digest
+    identity: Digest
     updated: float
 
     def to_json(self) -> bytes:
         """The ref as JSON."""
-        return json.dumps(asdict(self), sort_keys=True, indent=1).encode()
+        return to_json(self)
 
     @classmethod
     def from_json(cls, data: bytes, name: str = "ref") -> Ref:
         """Read :meth:`to_json`. Raises LakeError."""
-        try:
-            return cls(**json.loads(data))
-        except (TypeError, ValueError) as error:
-            raise LakeError(f"{name} is not a ref ({error}); delete it and run again") from error
+        return from_json(cls, data, name)

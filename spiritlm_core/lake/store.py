@@ -8,28 +8,48 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
+import hashlib
 import os
+import shutil
+import stat
 import tempfile
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 from urllib.parse import unquote, urlsplit
 
 from spiritlm_core.errors import LakeError
+from spiritlm_core.names import stays_inside
 
 _TEMPORARY = ".tmp-"
+READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
+"""What the system says where nothing may be written."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One object: its path in the store, its size in bytes, and a token that changes with its content."""
+    """One object: its path in the store, its size in bytes, and a token that changes with its content.
+
+    `modified` is the time of the last write by the store's own clock, in seconds since the epoch. `link` says that
+    a symbolic link is there, not the object itself.
+    """
 
     path: str
     size: int
     version: str
+    modified: float = 0.0
+    link: bool = False
+
+    @property
+    def temporary(self) -> bool:
+        """Whether this is no object yet, but what a writer has put down so far."""
+        return any(part.startswith(_TEMPORARY) for part in self.path.split("/"))
 
 
 class Store(ABC):
@@ -38,8 +58,11 @@ class Store(ABC):
     uri: str
 
     @abstractmethod
-    def walk(self, prefix: str = "") -> Iterator[Entry]:
-        """Every object below `prefix` (a folder), sorted by path; nothing if there is none."""
+    def walk(self, prefix: str = "", *, everything: bool = False) -> Iterator[Entry]:
+        """Every object below `prefix` (a folder), sorted by path; nothing if there is none.
+
+        With `everything` also what is no object: temporary files of writers, and links that lead to no file.
+        """
 
     @abstractmethod
     def open(self, path: str) -> BinaryIO:
@@ -65,10 +88,24 @@ class Store(ABC):
     def modified(self, path: str) -> float:
         """Time of the last write, in seconds since the epoch."""
 
+    @abstractmethod
+    def now(self) -> float:
+        """The time by the clock that stamps `modified`, which need not be this machine's."""
+
     def read(self, path: str) -> bytes:
         """The bytes of an object. Raises FileNotFoundError."""
         with self.open(path) as stream:
             return stream.read()
+
+    def sha256(self, path: str) -> str:
+        """The sha256 of an object's bytes, read piece by piece. Raises FileNotFoundError."""
+        with self.open(path) as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+
+    def fetch(self, path: str, target: Path) -> None:
+        """Put an object's bytes into the file `target`, which is not there yet. Raises FileNotFoundError."""
+        with self.open(path) as source, target.open("xb") as sink:
+            shutil.copyfileobj(source, sink, 1 << 22)
 
     def local_path(self, path: str) -> Path | None:
         """The object as a local file, or None if it is remote."""
@@ -89,28 +126,31 @@ class LocalStore(Store):
         self.uri = str(self.root)
 
     def _path(self, path: str) -> Path:
-        parts = PurePosixPath(path).parts
-        if not parts or path.startswith("/") or ".." in parts:
+        if not stays_inside(path):
             raise LakeError(f"{path!r} is not a path inside the store {self.uri}")
-        return self.root.joinpath(*parts)
+        return self.root / path
 
-    def walk(self, prefix: str = "") -> Iterator[Entry]:
-        """See :meth:`Store.walk`. Symbolic links to files are listed, links to folders are not followed."""
-        yield from self._walk(self.root.joinpath(*PurePosixPath(prefix).parts))
+    def walk(self, prefix: str = "", *, everything: bool = False) -> Iterator[Entry]:
+        """See :meth:`Store.walk`. Links to files are listed, links to folders are not followed (but `prefix` is)."""
+        yield from self._walk(self.root / prefix, everything)
 
-    def _walk(self, folder: Path) -> Iterator[Entry]:
+    def _walk(self, folder: Path, everything: bool) -> Iterator[Entry]:
         try:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except (FileNotFoundError, NotADirectoryError):
             return
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
-                yield from self._walk(Path(entry.path))
-            elif not entry.name.startswith(_TEMPORARY):
-                with contextlib.suppress(FileNotFoundError):  # deleted meanwhile, or a dangling link
-                    stat = entry.stat()
-                    path = Path(entry.path).relative_to(self.root).as_posix()
-                    yield Entry(path, stat.st_size, f"{stat.st_mtime_ns}-{stat.st_ino}")
+                yield from self._walk(Path(entry.path), everything)
+            elif everything or (entry.is_file() and not entry.name.startswith(_TEMPORARY)):
+                with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+                    yield self._entry(entry)
+
+    def _entry(self, found: os.DirEntry[str]) -> Entry:
+        about = found.stat(follow_symlinks=False)
+        version = f"{about.st_mtime_ns}-{about.st_ino}"
+        path = Path(found.path).relative_to(self.root).as_posix()
+        return Entry(path, about.st_size, version, about.st_mtime, link=stat.S_ISLNK(about.st_mode))
 
     def open(self, path: str) -> BinaryIO:
         """See :meth:`Store.open`."""
@@ -130,21 +170,22 @@ class LocalStore(Store):
             temporary.replace(self._path(path))
 
     def create(self, path: str, data: bytes) -> bool:
-        """See :meth:`Store.create`. A hard link is the one local call that fails if the name is taken."""
+        """See :meth:`Store.create`."""
         if self.exists(path):
             return False
         with self._temporary(path, data) as temporary:
-            try:
-                os.link(temporary, self._path(path))
-            except FileExistsError:
-                return False
-        return True
+            return _claim(temporary, self._path(path))
 
     @contextlib.contextmanager
     def _temporary(self, path: str, data: bytes) -> Iterator[Path]:
         folder = self._path(path).parent
-        folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=_TEMPORARY, dir=folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(prefix=_TEMPORARY, dir=folder)
+        except OSError as error:
+            if error.errno in READ_ONLY:
+                raise LakeError(f"{self.uri} cannot be written to ({error.strerror} at {folder})") from error
+            raise
         temporary = Path(name)
         try:
             with os.fdopen(handle, "wb") as stream:
@@ -160,16 +201,45 @@ class LocalStore(Store):
         """See :meth:`Store.delete`."""
         self._path(path).unlink(missing_ok=True)
 
+    def now(self) -> float:
+        """See :meth:`Store.now`: the stamp of a new file, which has no name, in the store; this clock if it is read-only."""
+        try:
+            with tempfile.TemporaryFile(dir=self.root) as file:
+                return os.fstat(file.fileno()).st_mtime
+        except OSError:
+            return time.time()
+
+    def fetch(self, path: str, target: Path) -> None:
+        """See :meth:`Store.fetch`; a hard link where the file system has them."""
+        try:
+            os.link(self._path(path), target)
+        except OSError:
+            super().fetch(path, target)
+
     def local_path(self, path: str) -> Path | None:
         """See :meth:`Store.local_path`."""
         return self._path(path)
 
-    def sweep(self, older_than: float) -> list[str]:
-        """Remove temporary files that a killed writer left before `older_than` (seconds since the epoch)."""
-        found = [p for p in self.root.rglob(f"{_TEMPORARY}*") if p.is_file() and p.stat().st_mtime < older_than]
-        for path in found:
-            path.unlink(missing_ok=True)
-        return [path.relative_to(self.root).as_posix() for path in found]
+    def prune(self, folder: str) -> None:
+        """Remove what is empty below `folder`."""
+        for found, _, _ in os.walk(self.root / folder, topdown=False):
+            with contextlib.suppress(OSError):  # not empty
+                Path(found).rmdir()
+
+
+def _claim(temporary: Path, path: Path) -> bool:
+    """Give a file the name `path` unless that is taken: a hard link is the one local call that fails if it is."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError:  # no hard links on this file system: then one writer at a time
+        with (path.parent / f"{_TEMPORARY}{path.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if path.exists():
+                return False
+            temporary.replace(path)
+    return True
 
 
 class S3Store(Store):
@@ -188,18 +258,19 @@ class S3Store(Store):
         return _s3_client(variables, os.getpid())
 
     def _path(self, path: str) -> str:
-        if not path or path.startswith("/") or ".." in path.split("/"):
+        if not stays_inside(path):
             raise LakeError(f"{path!r} is not a path inside the store {self.uri}")
         return f"{self.root}/{path}"
 
-    def walk(self, prefix: str = "") -> Iterator[Entry]:
+    def walk(self, prefix: str = "", *, everything: bool = False) -> Iterator[Entry]:  # noqa: ARG002
         """See :meth:`Store.walk`. Folder markers (zero bytes, name ends in ``/``) are left out."""
         found: dict[str, Any] = {}
         with contextlib.suppress(FileNotFoundError), _s3_errors(self.uri):
             found = self._files.find(f"{self.root}/{prefix}".rstrip("/"), detail=True)
         for name, info in sorted(found.items()):
             if info.get("type") == "file" and not name.endswith("/") and name.startswith(f"{self.root}/"):
-                yield Entry(name[len(self.root) + 1 :], int(info["size"]), str(info.get("ETag", "")).strip('"'))
+                version, modified = str(info.get("ETag", "")).strip('"'), info["LastModified"].timestamp()
+                yield Entry(name[len(self.root) + 1 :], int(info["size"]), version, modified)
 
     def open(self, path: str) -> BinaryIO:
         """See :meth:`Store.open`."""
@@ -221,6 +292,12 @@ class S3Store(Store):
         """See :meth:`Store.modified`."""
         with _s3_errors(self.uri):
             return float(self._files.modified(self._path(path)).timestamp())
+
+    def now(self) -> float:
+        """See :meth:`Store.now`: the date of an answer of the server."""
+        with _s3_errors(self.uri):
+            answer = self._files.call_s3("head_bucket", Bucket=self.root.partition("/")[0])
+        return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"]).timestamp()
 
     def write(self, path: str, data: bytes) -> None:
         """See :meth:`Store.write`."""

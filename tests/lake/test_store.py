@@ -4,6 +4,7 @@ import os
 import pickle
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -63,7 +64,7 @@ def test_a_killed_writer_leaves_nothing_visible(tmp_path):
     assert list(store.walk()) == []
     left = list(tmp_path.iterdir())
     assert len(left) == 1
-    assert store.sweep(older_than=left[0].stat().st_mtime + 1) == [left[0].name]
+    assert [(entry.path, entry.temporary) for entry in store.walk(everything=True)] == [(left[0].name, True)]
 
 
 def test_uris(tmp_path):
@@ -85,3 +86,22 @@ def test_names_that_are_not_utf8_can_be_walked(tmp_path):
     entry = next(iter(open_store(tmp_path).walk()))
     assert os.fsencode(entry.path) == name
     assert open_store(tmp_path).read(entry.path) == b"x"
+
+
+def test_create_has_one_winner_where_there_are_no_hard_links(tmp_path, monkeypatch):
+    def link(*names, **options):
+        raise PermissionError(1, "Operation not permitted")  # what FAT and some network file systems say
+
+    monkeypatch.setattr(os, "link", link)
+    test_create_has_one_winner(tmp_path)
+    open_store(tmp_path).fetch("x", tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == open_store(tmp_path).read("x")
+
+
+def test_the_stores_clock_is_that_of_its_files(tmp_path):
+    store = open_store(tmp_path)
+    assert abs(store.now() - time.time()) < 60
+    store.write("x", b"1")
+    assert list(store.walk(everything=True)) == list(store.walk())
+    assert store.modified("x") - 1 < store.now() < store.modified("x") + 60
+    assert open_store(tmp_path / "absent").now() > 0

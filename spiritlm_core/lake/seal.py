@@ -1,0 +1,114 @@
+"""The checksum that every object of a lake carries of itself.
+
+It is the sha256 of the object's bytes with 64 zeros where the checksum stands, so it covers every bit. Objects
+written before there were checksums have none, and are read as they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+
+from spiritlm_core.errors import LakeError
+from spiritlm_core.names import checked_name
+
+CURE = "put back a copy of it, or delete it and run again"
+
+T = TypeVar("T")
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+FileName = Annotated[str, AfterValidator(checked_name)]
+STRICT = ConfigDict(extra="forbid")
+"""An unknown field of an object is damage."""
+
+BLANK = "0" * 64
+_FIELD = "seal"
+_MARK = f'"{_FIELD}": "'.encode()  # a string in JSON cannot hold it, because its quotes would be escaped
+
+
+def seal(data: bytes, mark: bytes = _MARK) -> bytes:
+    """`data` with its checksum in place of the zeros behind the last `mark`."""
+    start = data.rindex(mark) + len(mark)
+    return data[:start] + _digest(data, start).encode() + data[start + len(BLANK) :]
+
+
+def is_sealed(data: bytes, name: str, mark: bytes = _MARK) -> bool:
+    """Whether `data` carries a checksum. Raises LakeError if it is wrong."""
+    start = data.rfind(mark) + len(mark)
+    if start < len(mark):
+        return False
+    if data[start : start + len(BLANK)] != _digest(data, start).encode():
+        raise LakeError(f"{name} is damaged: its bytes do not give the checksum that it carries; {CURE}")
+    return True
+
+
+def _digest(data: bytes, start: int) -> str:
+    view = memoryview(data)
+    found = hashlib.sha256(view[:start])
+    found.update(BLANK.encode())
+    found.update(view[start + len(BLANK) :])
+    return found.hexdigest()
+
+
+def to_json(value: Any, **more: Any) -> bytes:
+    """A dataclass, and `more` fields, as JSON with a checksum; the same bytes for the same values."""
+    body = {**asdict(value), **more, _FIELD: BLANK}
+    return seal(json.dumps(body, sort_keys=True, indent=1).encode())
+
+
+def from_json(kind: type[T], data: bytes, name: str, derived: tuple[str, ...] = ()) -> T:
+    """Read :func:`to_json`; the fields `derived` may be there and are dropped.
+
+    Raises:
+        LakeError: the checksum is wrong, or a field is missing, unknown or of the wrong type.
+    """
+    sealed = is_sealed(data, name)
+    try:
+        body = json.loads(data)
+        if not isinstance(body, dict) or (body.pop(_FIELD, None) is not None) != sealed:
+            raise LakeError(f"{name} is damaged: it is no JSON object with one checksum; {CURE}")
+        return _adapter(kind).validate_python({key: body[key] for key in body if key not in derived})
+    except (ValidationError, ValueError, RecursionError) as error:
+        raise LakeError(f"{name} is not {_article(kind.__name__)} ({_first(error)}); {CURE}") from error
+
+
+@cache
+def _adapter(kind: type[T]) -> TypeAdapter[T]:
+    return TypeAdapter(kind)
+
+
+def _first(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return str(error)
+
+
+def _article(noun: str) -> str:
+    noun = noun.lower()
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
+_checked: dict[Path, tuple[object, ...]] = {}
+
+
+def check_once(path: Path, check: Callable[[Path], None], expected: str = "") -> None:
+    """Call ``check(path)`` unless this process did for this very state of the file; it raises what `check` raises."""
+    stat = os.stat(path)  # noqa: PTH116 - one call for all of it
+    state = (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, expected)
+    if _checked.get(path) != state:
+        check(path)
+        _checked[path] = state
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file, read piece by piece."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,262 @@
+"""Damage of every kind: bits that flipped, wrong types, objects in the wrong place, links."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from spiritlm_core.errors import LakeError
+from spiritlm_core.lake.artifact import blob_path, manifest_path
+from spiritlm_core.lake.care import collect_garbage, resolve_ref, verify
+from spiritlm_core.lake.lake import Lake, shard_path
+from spiritlm_core.lake.lease import hold, live_leases
+from spiritlm_core.lake.plan import StageCall, plan_artifact
+from spiritlm_core.lake.run import run_artifact
+from spiritlm_core.lake.seal import seal
+from tests.lake.stages import SumConfig
+from tests.lake.test_lake import execute, no_progress, numbers_plan
+
+KINDS = {"tables", "snapshots", "artifacts", "blobs", "refs", "leases"}
+
+
+def fill(lake):
+    """A lake with an object of every kind but leases; returns its one artifact."""
+    snapshot, _ = execute(lake, numbers_plan((1, 2), (3, -4)))
+    plan = plan_artifact(StageCall.of("tests.lake.stages:Sum", SumConfig(), {}), {"numbers": snapshot})
+    artifact, _ = run_artifact(lake, plan, no_progress)
+    lake.write_ref("r", "sum", "artifact", artifact.key, plan.call.identity)
+    return artifact
+
+
+def objects(lake):
+    return [entry.path for entry in lake.store.walk() if entry.path.split("/")[0] in KINDS]
+
+
+def rewrite(lake, path, **changed):
+    """Change fields of a JSON object and give it a right checksum: what a faulty writer would leave."""
+    body = {**json.loads(lake.store.read(path)), **changed}
+    body["seal"] = "0" * 64
+    lake.store.write(path, seal(json.dumps(body).encode()))
+
+
+@pytest.fixture
+def lake(tmp_path):
+    return Lake(tmp_path / "lake")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    lake = Lake(tmp_path_factory.mktemp("whole") / "lake")
+    fill(lake)
+    with hold(lake.store, "run", "r"):
+        assert {path.split("/")[0] for path in objects(lake)} == KINDS
+        yield lake
+
+
+@given(st.data())
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+def test_verify_finds_any_flipped_bit_of_any_object(whole, data):
+    path = Path(whole.store.root) / data.draw(st.sampled_from(objects(whole)))
+    before = path.read_bytes()
+    bit = data.draw(st.integers(0, 8 * len(before) - 1))
+    flipped = bytearray(before)
+    flipped[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(flipped)
+    try:
+        assert path.relative_to(whole.store.root).as_posix() in {problem.path for problem in verify(whole)}
+    finally:
+        path.write_bytes(before)
+
+
+OLD_LAKE = Path(__file__).with_name("old_lake.json")
+"""The files of a lake that was written before objects had checksums, in base64."""
+
+
+def test_a_lake_without_checksums_is_read_and_they_are_counted(tmp_path):
+    for name, content in json.loads(OLD_LAKE.read_text()).items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(base64.b64decode(content))
+    lake, count = Lake(tmp_path), Counter()
+    assert list(verify(lake, count)) == []
+    assert count == {"objects": 7, "without_checksum": 5}
+    snapshot, artifact = (resolve_ref(lake, ref) for ref in sorted(lake.refs(), key=lambda ref: ref.name))
+    assert lake.view(snapshot).read().column("value").to_pylist() == [1, 2]
+    assert (lake.artifact_folder(artifact) / "sub" / "sum.txt").read_text() == "3"
+    assert execute(lake, numbers_plan((1, 2)))[1] == [False]
+
+
+@pytest.mark.parametrize(
+    ("folder", "changed"),
+    [
+        ("artifacts", {"files": ["a"]}),
+        ("artifacts", {"sizes": None}),
+        ("artifacts", {"files": {"a": "b" * 64, "a/b": "c" * 64}}),
+        ("artifacts", {"unheard": 1}),
+        ("snapshots", {"shards": {"key": "x"}}),
+        ("snapshots", {"lineage": 3}),
+        ("refs", {"target": 5}),
+        ("refs", {"updated": "now"}),
+        ("leases", {"pid": "mine"}),
+        ("leases", {"pid": [1]}),
+    ],
+)
+def test_wrong_types_are_one_error_that_names_the_object(lake, folder, changed):
+    fill(lake)
+    with hold(lake.store, "run", "r"):
+        path = next(path for path in objects(lake) if path.startswith(folder))
+        rewrite(lake, path, **changed)
+        assert path in {problem.path for problem in verify(lake)}
+        with pytest.raises(LakeError):
+            collect_garbage(lake)
+        assert lake.store.exists(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"null", b"[" * 100_000, b"\xff\xfe", b'{"a": NaN}'])
+@pytest.mark.parametrize("folder", sorted(KINDS - {"blobs"}))
+def test_what_is_no_object_at_all_is_found(lake, folder, content):
+    fill(lake)
+    with hold(lake.store, "run", "r"):
+        path = next(path for path in objects(lake) if path.startswith(folder))
+        lake.store.write(path, content)
+        assert path in {problem.path for problem in verify(lake)}
+        live_leases(lake.store)
+
+
+BAD_NAMES = ["../../x", "/tmp/x", "a/../../x", "..", "", "a//b", "./x", "a\\..\\x", "x\0", "a/"]
+
+
+@pytest.mark.parametrize("name", BAD_NAMES)
+def test_a_manifest_names_nothing_outside_of_its_artifact(lake, tmp_path, name):
+    artifact = fill(lake)
+    rewrite(lake, manifest_path(artifact.name, artifact.key), files={name: artifact.files["pid.txt"]})
+    before = {path for path in tmp_path.rglob("*")}
+    with pytest.raises(LakeError, match=f"{artifact.key}.json is not an artifact .*no name of a file"):
+        lake.read_artifact(artifact.name, artifact.key)
+    assert {path for path in tmp_path.rglob("*")} == before
+
+
+@pytest.mark.parametrize("field", ["name", "key"])
+def test_a_manifest_lies_where_it_says(lake, field):
+    artifact = fill(lake)
+    path = manifest_path(artifact.name, artifact.key)
+    rewrite(lake, path, **{field: "0" * 64})
+    with pytest.raises(LakeError, match=f"{artifact.key}.json is damaged: it says that it is artifacts/"):
+        lake.read_artifact(artifact.name, artifact.key)
+    assert path in {problem.path for problem in verify(lake)}
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.write_bytes(data)
+
+
+def test_a_damaged_copy_of_a_model_is_made_again(lake):
+    artifact = fill(lake)
+    copy = lake.artifact_folder(artifact) / "sub" / "sum.txt"
+    copy.unlink()  # it may be the blob itself, under a second name
+    copy.write_text("7")
+    (copy.parent / "more.txt").write_text("a file that the manifest does not name")
+    assert (lake.artifact_folder(artifact) / "sub" / "sum.txt").read_text() == "6"
+    assert not (copy.parent / "more.txt").exists()
+
+
+@pytest.mark.parametrize("unpacked", [True, False])
+@pytest.mark.parametrize("damage", [flip, Path.unlink])
+def test_a_damaged_model_is_an_error_that_says_how_to_heal_it(lake, unpacked, damage):
+    artifact = fill(lake)
+    if unpacked:
+        lake.artifact_folder(artifact)
+    manifest, sum_ = manifest_path(artifact.name, artifact.key), artifact.files["sub/sum.txt"]
+    damage(lake.store.root / blob_path(sum_))
+    if unpacked and damage == Path.unlink:
+        lake.artifact_folder(artifact)  # the other name of the file still has it
+        return
+    with pytest.raises(LakeError, match=rf"sub/sum.txt of .*{artifact.key}.*blobs/.*{sum_} are .*delete"):
+        lake.artifact_folder(artifact)
+    lake.store.delete(manifest)
+    assert (lake.artifact_folder(fill(lake)) / "sub" / "sum.txt").read_text() == "6"
+    assert list(verify(lake)) == []
+
+
+def test_a_damaged_shard_is_found_when_it_is_read(lake):
+    fill(lake)
+    key = min(lake.shard_keys("numbers"))
+    lake.read_shard("numbers", key)
+    path = lake.store.root / shard_path("numbers", key)
+    whole = path.read_bytes()
+    for place in (8, len(whole) // 2, len(whole) - 20):  # a page, its header, the footer
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(LakeError, match=f"{key}.parquet is damaged"):
+            lake.read_shard("numbers", key, ["value"])
+    path.write_bytes(whole)
+    assert lake.read_shard("numbers", key).num_rows == 2
+
+
+def move_away(path, target):
+    path.rename(target)
+    path.symlink_to(target)
+
+
+def everything(folder):
+    return sorted(path for path in folder.rglob("*") if not {"work", "leases"} & set(path.parts))
+
+
+@pytest.mark.parametrize("place", ["tables/numbers", "artifacts/sum", "tables/numbers/SHARD"])
+def test_a_link_in_a_lake_is_reported_and_never_deleted(lake, tmp_path, place):
+    fill(lake)
+    place = place.replace("SHARD", f"{min(lake.shard_keys('numbers'))}.parquet")
+    move_away(lake.store.root / place, tmp_path / "elsewhere")
+    (lake.store.root / "blobs" / "dangling").symlink_to("nowhere")
+    found = [problem.path for problem in verify(lake) if "symbolic link" in problem.problem]
+    assert sorted(found) == sorted(["blobs/dangling", place])
+    before = everything(tmp_path)
+    assert {path.split("/")[0] for path in collect_garbage(lake).paths} == {"work"}
+    assert everything(tmp_path) == before
+
+
+@pytest.mark.parametrize("place", ["refs/r", "refs/r/sum.json"])
+@pytest.mark.parametrize("there", [True, False])
+def test_no_collection_where_a_ref_is_a_link(lake, tmp_path, place, there):
+    fill(lake)
+    move_away(lake.store.root / place, tmp_path / "elsewhere")
+    if not there:
+        (tmp_path / "elsewhere").rename(tmp_path / "not mounted now")
+    before = everything(tmp_path)
+    with pytest.raises(LakeError, match=f"{place} is a symbolic link"):
+        collect_garbage(lake)
+    assert everything(tmp_path) == before
+
+
+def test_a_folder_of_objects_may_lie_on_another_disk(lake, tmp_path):
+    fill(lake)
+    (lake.store.root / "blobs").rename(tmp_path / "disk")
+    (lake.store.root / "blobs").symlink_to(tmp_path / "disk")
+    assert list(verify(lake)) == []
+    lake.store.delete("refs/r/sum.json")
+    assert sum(path.startswith("blobs/") for path in collect_garbage(lake).paths) == 2
+
+
+def test_reading_a_shard_leaves_no_thread_that_needs_the_interpreter(tmp_path):
+    """Arrow's threads must not hold a file of Python's when the process ends: it would abort now and then."""
+    lake = Lake(tmp_path / "lake")
+    fill(lake)
+    code = (
+        "import pyarrow.parquet as pq, sys\n"
+        "from spiritlm_core.lake.lake import Lake\n"
+        "opened, real = [], pq.ParquetFile\n"
+        "pq.ParquetFile = lambda source, **options: opened.append(type(source).__name__) or real(source, **options)\n"
+        "lake = Lake(sys.argv[1])\n"
+        "for key in lake.shard_keys('numbers'): lake.read_shard('numbers', key)\n"
+        "print(sorted(set(opened)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, lake.uri], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['OSFile']"
