@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -74,13 +74,14 @@ def from_json(kind: type[T], data: bytes, name: str, derived: tuple[str, ...] = 
         body = json.loads(data)
         if not isinstance(body, dict) or (body.pop(_FIELD, None) is not None) != sealed:
             raise LakeError(f"{name} is damaged: it is no JSON object with one checksum; {CURE}")
-        return _adapter(kind).validate_python({key: body[key] for key in body if key not in derived})
+        read: T = _adapter(cast("Any", kind)).validate_python({key: body[key] for key in body if key not in derived})
     except (ValidationError, ValueError, RecursionError) as error:
         raise LakeError(f"{name} is not {_article(kind.__name__)} ({_first(error)}); {CURE}") from error
+    return read
 
 
 @cache
-def _adapter(kind: type[T]) -> TypeAdapter[T]:
+def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 

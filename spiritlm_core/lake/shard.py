@@ -142,14 +142,15 @@ def read_footer(source: pa.NativeFile, name: str) -> ShardFooter:
 def read_rows(source: pa.NativeFile, name: str, columns: Sequence[str] | None = None) -> pa.Table:
     """The rows of a shard. Raises LakeError if the file is damaged.
 
-    `source` is a file of Arrow's own: its threads would need the interpreter to read one of Python's, and abort
-    the process if they still do while it ends.
+    It is read in this thread: one of Arrow's that still lets go of a buffer of Python's while the process ends would
+    wait for the interpreter, which is gone, and abort the process.
     """
     try:
-        file = pq.ParquetFile(source, page_checksum_verification=True)
-        return file.read(columns=None if columns is None else list(columns)).replace_schema_metadata(None)
+        file = pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=False)
+        rows = file.read(columns=None if columns is None else list(columns), use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise LakeError(f"{name} is damaged ({error}); {CURE}") from error
+    return rows.replace_schema_metadata(None)
 
 
 def check_footer(footer: ShardFooter, rows: int) -> list[str]:

@@ -100,7 +100,7 @@ class Store(ABC):
     def sha256(self, path: str) -> str:
         """The sha256 of an object's bytes, read piece by piece. Raises FileNotFoundError."""
         with self.open(path) as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+            return hashlib.file_digest(cast("Any", stream), "sha256").hexdigest()
 
     def fetch(self, path: str, target: Path) -> None:
         """Put an object's bytes into the file `target`, which is not there yet. Raises FileNotFoundError."""
