@@ -19,6 +19,7 @@ from spiritlm_core.lake.lease import hold
 from spiritlm_core.lake.plan import ModelSource, StageCall, plan_artifact
 from tasks.artifacts import run_table
 from tasks.finetuning import base_model, deliver_tuned, plan_rows, speech_tokenizer
+from tasks.flow_runs import guarded, run_name
 from tasks.progress import Console
 from tasks.run import Run
 from tasks.stages import run_stage
@@ -36,8 +37,9 @@ Base = Annotated[
 ]
 
 
-@flow(name="finetune", log_prints=False)
+@flow(name="finetune", log_prints=False, flow_run_name=run_name)
 @described
+@guarded
 def finetune(
     recipe: RecipeOrName = "asr",
     lake: LakeUri = DEFAULT_LAKE,

@@ -22,6 +22,7 @@ from spiritlm_core.lake.lease import hold
 from spiritlm_core.recipe import Recipe
 from tasks.artifacts import run_table
 from tasks.delivery import deliver
+from tasks.flow_runs import guarded, run_name
 from tasks.progress import Console
 from tasks.run import Run
 from tasks.stages import run_stage
@@ -56,8 +57,9 @@ def described(function: Callable[P, R]) -> Callable[P, R]:
     return function
 
 
-@flow(name="pipeline", log_prints=False)
+@flow(name="pipeline", log_prints=False, flow_run_name=run_name)
 @described
+@guarded
 def pipeline(
     recipe: RecipeOrName = "quickstart",
     lake: LakeUri = DEFAULT_LAKE,
@@ -70,8 +72,9 @@ def pipeline(
     return run_recipe(load(recipe, sources, overrides), Lake(lake), until=until, refit=refit)
 
 
-@flow(name="corpus", log_prints=False)
+@flow(name="corpus", log_prints=False, flow_run_name=run_name)
 @described
+@guarded
 def corpus(
     recipe: RecipeOrName = "quickstart",
     lake: LakeUri = DEFAULT_LAKE,
@@ -83,8 +86,9 @@ def corpus(
     return run_recipe(load(recipe, sources, overrides), Lake(lake), until="examples", refit=refit)
 
 
-@flow(name="train", log_prints=False)
+@flow(name="train", log_prints=False, flow_run_name=run_name)
 @described
+@guarded
 def train(
     recipe: RecipeOrName = "quickstart",
     lake: LakeUri = DEFAULT_LAKE,
@@ -95,8 +99,9 @@ def train(
     return run_recipe(load(recipe, sources, overrides), Lake(lake), until="model")
 
 
-@flow(name="evaluate", log_prints=False)
+@flow(name="evaluate", log_prints=False, flow_run_name=run_name)
 @described
+@guarded
 def evaluate(
     recipe: RecipeOrName = "quickstart",
     lake: LakeUri = DEFAULT_LAKE,
@@ -107,8 +112,9 @@ def evaluate(
     return run_recipe(load(recipe, sources, overrides), Lake(lake), until="evaluation")
 
 
-@flow(name="fit_units", log_prints=False)
+@flow(name="fit_units", log_prints=False, flow_run_name=run_name)
 @described
+@guarded
 def fit_units(
     recipe: RecipeOrName = "units",
     lake: LakeUri = DEFAULT_LAKE,
@@ -120,8 +126,9 @@ def fit_units(
     return run_recipe(load(recipe, sources, overrides), Lake(lake), only=UNIT_MODELS, refit=refit)
 
 
-@flow(name="fit_vocoder", log_prints=False)
+@flow(name="fit_vocoder", log_prints=False, flow_run_name=run_name)
 @described
+@guarded
 def fit_vocoder(
     recipe: RecipeOrName = "units",
     lake: LakeUri = DEFAULT_LAKE,
@@ -135,8 +142,9 @@ def fit_vocoder(
     return run_recipe(loaded, Lake(lake), only=VOICE, refit=refit)
 
 
-@flow(name="evaluate_units", log_prints=False)
+@flow(name="evaluate_units", log_prints=False, flow_run_name=run_name)
 @described
+@guarded
 def evaluate_units(
     recipe: RecipeOrName = "units",
     lake: LakeUri = DEFAULT_LAKE,
@@ -147,8 +155,9 @@ def evaluate_units(
     return run_recipe(load(recipe, sources, overrides), Lake(lake), only=("unit_evaluation",))
 
 
-@flow(name="evaluate_resynthesis", log_prints=False)
+@flow(name="evaluate_resynthesis", log_prints=False, flow_run_name=run_name)
 @described
+@guarded
 def evaluate_resynthesis(
     recipe: RecipeOrName = "units",
     lake: LakeUri = DEFAULT_LAKE,

@@ -1,7 +1,8 @@
 """Everything that is still true without Prefect and Ray.
 
 ``from spiritlm_core import SpeechTokenizer, SpiritLM`` is the public surface; both load on first use, so that
-importing a configuration does not import torch.
+importing a configuration does not import torch. What calls home is switched off
+(``spiritlm_core.telemetry``).
 """
 
 from __future__ import annotations
@@ -9,11 +10,15 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from spiritlm_core.telemetry import switch_off
+
 if TYPE_CHECKING:
     from spiritlm_core.lm.spirit import SpiritLM
     from spiritlm_core.speech_tokenizer import SpeechTokenizer
 
 __all__ = ["SpeechTokenizer", "SpiritLM"]
+
+switch_off()
 
 _HOMES = {"SpeechTokenizer": "spiritlm_core.speech_tokenizer", "SpiritLM": "spiritlm_core.lm.spirit"}
 

@@ -1,22 +1,23 @@
 """What Prefect's UI shows of a stage: a progress bar while it runs, a table when it has ended.
 
-Nothing here may stop a run: an API that is slow or gone costs a warning, not the work.
+Nothing here may stop or delay a run: everything is sent by :mod:`tasks.updates`.
 """
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
+
+from tasks.updates import updates
 
 if TYPE_CHECKING:
     from tasks.run import StageReport
 
 UPDATE_SECONDS = 2.0
-_log = logging.getLogger(__name__)
 
 
 class ProgressArtifact:
@@ -24,22 +25,28 @@ class ProgressArtifact:
 
     def __init__(self, stage: str, about: str) -> None:
         """Create the artifact in the current task run."""
-        from prefect.artifacts import create_progress_artifact
-
-        self.stage = stage
         self.updated = time.monotonic()
-        found = _attempt(create_progress_artifact, progress=0.0, key=f"progress-{stage}", description=about)
-        self.id: UUID | None = found if isinstance(found, UUID) else None
+        self.id: UUID | None = None
+        updates.put(lambda: self._create(stage, about))
 
     def update(self, fraction: float, *, force: bool = False) -> None:
         """Show `fraction` (0 to 1)."""
+        now = time.monotonic()
+        if now - self.updated >= UPDATE_SECONDS or force:
+            self.updated = now
+            updates.put(lambda: self._show(round(100 * min(1.0, fraction), 1)))
+
+    def _create(self, stage: str, about: str) -> None:
+        from prefect.artifacts import create_progress_artifact
+
+        found = create_progress_artifact(progress=0.0, key=f"progress-{stage}", description=about)
+        self.id = found if isinstance(found, UUID) else None
+
+    def _show(self, progress: float) -> None:
         from prefect.artifacts import update_progress_artifact
 
-        now = time.monotonic()
-        if self.id is None or (now - self.updated < UPDATE_SECONDS and not force):
-            return
-        self.updated = now
-        _attempt(update_progress_artifact, self.id, progress=round(100 * min(1.0, fraction), 1))
+        if self.id is not None:
+            update_progress_artifact(self.id, progress=progress)
 
 
 def stage_table(report: StageReport) -> None:
@@ -50,14 +57,16 @@ def stage_table(report: StageReport) -> None:
     rows = [{"what": key, "value": str(value)} for key, value in report.to_dict().items() if key not in hidden]
     rows += [{"what": f"rejected: {reason}", "value": str(count)} for reason, count in report.reasons.items()]
     rows += [{"what": key, "value": _short(value)} for key, value in report.summary.items()]
-    _attempt(create_table_artifact, rows, key=f"stage-{report.name}", description=f"Stage {report.name}")
+    updates.put(partial(create_table_artifact, rows, key=f"stage-{report.name}", description=f"Stage {report.name}"))
 
 
 def run_table(reports: Sequence[StageReport]) -> None:
     """A table artifact with one row per stage."""
     from prefect.artifacts import create_table_artifact
 
-    _attempt(create_table_artifact, [summary_row(r) for r in reports], key="stages", description="All stages")
+    updates.put(
+        partial(create_table_artifact, [summary_row(r) for r in reports], key="stages", description="All stages")
+    )
 
 
 def image(key: str, png: bytes, description: str) -> None:
@@ -67,14 +76,14 @@ def image(key: str, png: bytes, description: str) -> None:
     from prefect.artifacts import create_image_artifact
 
     url = f"data:image/png;base64,{base64.b64encode(png).decode()}"
-    _attempt(create_image_artifact, url, key=key, description=description)
+    updates.put(partial(create_image_artifact, url, key=key, description=description))
 
 
 def markdown(key: str, text: str, description: str) -> None:
     """A markdown artifact."""
     from prefect.artifacts import create_markdown_artifact
 
-    _attempt(create_markdown_artifact, text, key=key, description=description)
+    updates.put(partial(create_markdown_artifact, text, key=key, description=description))
 
 
 def training_curves(metrics: Path) -> None:
@@ -88,7 +97,7 @@ def training_curves(metrics: Path) -> None:
     if curves := plots.read_curves(metrics):
         image = b64encode(plots.png(plots.training_curves(curves))).decode()
         key, about = "training-curves", "Training and held-out loss"
-        _attempt(create_image_artifact, f"data:image/png;base64,{image}", key=key, description=about)
+        updates.put(partial(create_image_artifact, f"data:image/png;base64,{image}", key=key, description=about))
 
 
 def summary_row(report: StageReport) -> dict[str, Any]:
@@ -108,11 +117,3 @@ def summary_row(report: StageReport) -> dict[str, Any]:
 
 def _short(value: Any) -> str:
     return str(value)[:300]
-
-
-def _attempt(call: Any, *args: Any, **kwargs: Any) -> Any:
-    try:
-        return call(*args, **kwargs)
-    except Exception as error:  # noqa: BLE001 - see the module's docstring
-        _log.warning("Prefect does not take an artifact: %s", error)
-        return None

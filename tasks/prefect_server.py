@@ -25,14 +25,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spiritlm_core.errors import SpiritLMError
+from spiritlm_core.failures import one_line
+from tasks.progress import Console
 
 START_SECONDS = 180.0
 POLL_SECONDS = 0.5
 DRAIN_SECONDS = 2.0
+RETRIES = "2"
+"""Of a request: this server is on this machine, and does not come back."""
 
 QUIET = {
-    "DO_NOT_TRACK": "1",
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_LOGGING_LEVEL": "WARNING",
     "PREFECT_CLI_COLORS": "false",
 }
@@ -87,11 +89,13 @@ def api(home: Home | None = None) -> Iterator[str]:
         return
     home = home or prefect_home()
     with _registered(home):
-        url = _find_or_start(home)
-        os.environ["PREFECT_API_URL"] = url
-        try:
+        with Console().stage("prefect", "starting the Prefect server"):
+            url = _find_or_start(home)
+            os.environ["PREFECT_API_URL"] = url
+            os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", RETRIES)
             importlib.import_module("prefect")  # takes seconds, and so does the server: let them overlap
             _wait_until_healthy(home, url)
+        try:
             yield url
         finally:
             os.environ.pop("PREFECT_API_URL", None)
@@ -114,9 +118,12 @@ def configured_api() -> str | None:
 
 @contextmanager
 def _registered(home: Home) -> Iterator[None]:
-    home.clients.mkdir(parents=True, exist_ok=True)
     mine = home.clients / str(os.getpid())
-    mine.touch()
+    try:
+        home.clients.mkdir(parents=True, exist_ok=True)
+        mine.touch()
+    except OSError as error:
+        raise ServerError(f"PREFECT_HOME cannot be used ({one_line(error)}); set it to a folder that can") from error
     try:
         yield
     finally:
@@ -148,14 +155,16 @@ def _running(home: Home) -> str | None:
 
 
 def _wait_until_healthy(home: Home, url: str) -> None:
-    _wait_for(lambda: _healthy(url), home)
+    _wait_for(lambda: _healthy(url), home, alive=lambda: _running(home) == url)
 
 
-def _wait_for(condition: Callable[[], bool], home: Home) -> None:
+def _wait_for(condition: Callable[[], bool], home: Home, alive: Callable[[], bool] = lambda: True) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if condition():
             return
+        if not alive():
+            raise ServerError(f"the embedded Prefect server ended while it started; its log is {home.log}")
         time.sleep(0.1)
     raise ServerError(f"the embedded Prefect server did not start within {START_SECONDS:.0f} s; its log is {home.log}")
 

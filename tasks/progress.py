@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+LINE_SECONDS = 10.0
+"""How often a stage says how far it is where nobody looks at a bar."""
 
 
 class Meter(Protocol):
@@ -18,7 +23,7 @@ class Meter(Protocol):
 
 
 class Console:
-    """Standard error as a place for progress; bars where it is a terminal, a line per stage where it is not."""
+    """Standard error as a place for progress: a bar where it is a terminal, a line now and then where it is not."""
 
     def __init__(self) -> None:
         """Standard output stays free for results."""
@@ -26,15 +31,16 @@ class Console:
 
     def say(self, text: str) -> None:
         """Print one line."""
-        self.rich.print(text, highlight=False, markup=False)
+        self.rich.print(text, highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
     def stage(self, name: str, about: str) -> Iterator[Meter]:
         """A meter for one stage, shown while the block runs."""
-        if not self.rich.is_terminal:
-            self.say(f"  {name:<11} … {about}")
-            yield lambda fraction, message: None  # noqa: ARG005
-            return
+        with self._bar(name, about) if self.rich.is_terminal else self._lines(name, about) as meter:
+            yield meter
+
+    @contextmanager
+    def _bar(self, name: str, about: str) -> Iterator[Meter]:
         columns = (
             TextColumn("  {task.fields[stage]:<11}"),
             BarColumn(24),
@@ -45,3 +51,21 @@ class Console:
         with Progress(*columns, console=self.rich, transient=True) as bars:
             bar = bars.add_task(about, total=1.0, stage=name)
             yield lambda fraction, message: bars.update(bar, completed=fraction, description=message)
+
+    @contextmanager
+    def _lines(self, name: str, about: str) -> Iterator[Meter]:
+        self.say(f"  {name:<11} … {about}")
+        latest, ended, began = [""], threading.Event(), time.monotonic()
+
+        def show(fraction: float, message: str) -> None:
+            latest[0] = f"{fraction:.0%}  {message}, "
+
+        def repeat() -> None:
+            while not ended.wait(LINE_SECONDS):
+                self.say(f"  {name:<11} … {latest[0]}{time.monotonic() - began:.0f} s")
+
+        threading.Thread(target=repeat, name=f"progress-{name}", daemon=True).start()
+        try:
+            yield show
+        finally:
+            ended.set()

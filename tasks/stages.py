@@ -24,6 +24,7 @@ from spiritlm_core.lm.job import Job
 from spiritlm_core.recipe import ComputeConfig
 from spiritlm_core.units.job import FitJob
 from tasks.artifacts import ProgressArtifact, stage_table, training_curves
+from tasks.flow_runs import explaining, log
 from tasks.run import Run, StageReport
 
 Plan = TablePlan | ArtifactPlan
@@ -64,7 +65,9 @@ def run_stage(run: Run, plan: Plan, about: str) -> StageReport:
         report = run.finish_artifact(plan, computed=bool(work.computed), began=began)
         _show_curves(run, plan, computed=bool(work.computed))
     stage_table(report)
-    run.console.say(describe(report))
+    for line in describe(report):
+        run.console.say(line)
+        log(line)
     return report
 
 
@@ -80,7 +83,7 @@ def stage_task(name: str) -> Task[[Assignment], Reference]:
     """The Prefect task of the stage called `name`."""
     options: dict[str, Any] = {"persist_result": True, "result_serializer": "json", "log_prints": False}
     return task(name=name, task_run_name=name, cache_key_fn=store_key, cache_expiration=timedelta(days=30), **options)(
-        _execute
+        explaining(_execute)
     )
 
 
@@ -167,10 +170,13 @@ def _job(
     return FitJob(plan.call.cls, stage.config, stage.models, tables, work, out, processes)
 
 
-def describe(report: StageReport) -> str:
-    """One line about a finished stage."""
+def describe(report: StageReport, commonest: int = 5) -> list[str]:
+    """A line about a finished stage, and one for each of the commonest reasons of its rejected rows."""
     made = f"{report.shards_computed} computed, {report.shards_reused} reused"
     if report.kind == "artifact":
-        return f"✓ {report.name:<11} {'built' if report.shards_computed else 'reused'} in {report.seconds:.1f} s"
+        return [f"✓ {report.name:<11} {'built' if report.shards_computed else 'reused'} in {report.seconds:.1f} s"]
     rejected = f", {report.rejected} rejected" if report.rejected else ""
-    return f"✓ {report.name:<11} {report.rows_out} rows{rejected}; shards: {made}; {report.seconds:.1f} s"
+    first = f"✓ {report.name:<11} {report.rows_out} rows{rejected}; shards: {made}; {report.seconds:.1f} s"
+    reasons = sorted(report.reasons.items(), key=lambda item: -item[1])
+    lines = [f"    {count} times: {reason}" for reason, count in reasons[:commonest]]
+    return [first, *lines, *([f"    and {len(reasons) - commonest} other reasons"] if reasons[commonest:] else [])]

@@ -12,12 +12,10 @@ from spiritlm_core.lake.snapshot import ShardEntry
 from spiritlm_core.lake.stage import Progress, TableStage
 
 QUIET = {
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "PYANNOTE_METRICS_ENABLED": "0",
     "TOKENIZERS_PARALLELISM": "false",
     "OMP_WAIT_POLICY": "PASSIVE",
 }
-"""Set in every worker before a model library is imported: no telemetry, no busy waiting."""
+"""Set in every worker before a model library is imported: no busy waiting."""
 
 
 class Worker:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.cli import resynthesis, suite
+from flows.cli.flow import run_flow
 from flows.cli.options import DEFAULT_LAKE, JsonOption, LakeOption, RecipeArgument, SetOption, SourceOption
 from flows.cli.reports import check_out, copy_report
 
@@ -83,18 +84,12 @@ def _evaluate(recipe: str, lake: str, overrides: list[str], sources: list[str]) 
     from flows.recipes import find_recipe
     from spiritlm_core.audio.config import parse_source
     from spiritlm_core.models.reference import resolve
-    from tasks.prefect_server import api
 
     for reference in find_recipe(recipe, overrides).unit_evaluation.models.values():
         resolve(reference)
     for source in sources:
         parse_source(source)
-    with api():
-        from flows.pipeline import evaluate_units
-
-        state = evaluate_units(recipe, lake, sources, overrides, return_state=True)
-        result: dict[str, Any] = state.result()
-    return result
+    return run_flow("pipeline", "evaluate_units", recipe, lake, sources, overrides)
 
 
 def artifact_folder(lake: str, result: dict[str, Any], stage: str) -> Path:

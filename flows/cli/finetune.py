@@ -9,6 +9,7 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
+from flows.cli.flow import run_flow
 from flows.cli.options import DEFAULT_LAKE, JsonOption, LakeOption, SetOption
 
 
@@ -65,25 +66,18 @@ def _run(
     from spiritlm_core.errors import SpiritLMError
     from spiritlm_core.finetune.template import find_template
     from spiritlm_core.lake.lake import Lake
-    from tasks.prefect_server import api
 
-    began = time.monotonic()
     find_template(find_finetune_recipe(recipe, overrides).template)
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SpiritLMError(f"--out {out}: is there already, and not empty; name a new folder")
-    with api():
-        from flows.finetune import finetune as run_flow
-
-        ready = time.monotonic()
-        state = run_flow(recipe, lake, data, base, overrides, return_state=True)
-        result: dict[str, Any] = state.result()
+    result = run_flow("finetune", "finetune", recipe, lake, data, base, overrides)
     if out is not None:
         store = Lake(lake)
         artifact = store.read_artifact("finetune_published", result["stages"]["finetune_published"]["fingerprint"])
         if artifact is not None:
             shutil.copytree(store.artifact_folder(artifact), out, dirs_exist_ok=True, copy_function=shutil.copyfile)
             result["model"] = str(out)
-    return {**result, "startup_seconds": round(ready - began, 1)}
+    return result
 
 
 def _print(result: dict[str, Any], stream: TextIO) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from flows.cli.flow import run_flow
 from flows.cli.options import DEFAULT_LAKE, JsonOption, LakeOption, RecipeArgument, SetOption, SourceOption
 
 Kind = Literal["units", "vocoder"]
@@ -87,23 +88,16 @@ def _fit(
     """Check everything that can be wrong before a server is started; then run the flow."""
     from spiritlm_core.lake.lake import Lake
     from tasks.delivery import copy_speech_tokenizer
-    from tasks.prefect_server import api
 
-    began = time.monotonic()
     _check(kind, recipe, overrides, sources, out)
-    with api():
-        from flows import pipeline
-
-        ready = time.monotonic()
-        run, (stage,) = (
-            (pipeline.fit_units, pipeline.UNIT_MODELS) if kind == "units" else (pipeline.fit_vocoder, pipeline.VOICE)
-        )
-        state = run(recipe, lake, sources, overrides, refit, return_state=True)
-        result: dict[str, Any] = state.result()
+    result = run_flow("pipeline", f"fit_{kind}", recipe, lake, sources, overrides, refit)
     if out is not None:
+        from flows.pipeline import UNIT_MODELS, VOICE
+
+        (stage,) = UNIT_MODELS if kind == "units" else VOICE
         copy_speech_tokenizer(Lake(lake), stage, result["stages"][stage]["fingerprint"], out)
         result["speech_tokenizer"] = str(out)
-    return {**result, "startup_seconds": round(ready - began, 1)}
+    return result
 
 
 def _check(kind: Kind, recipe: str, overrides: list[str], sources: list[str], out: Path | None) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from typing import Annotated
 
 import typer
 
-from spiritlm_core.errors import SpiritLMError
+from flows.cli import interrupt
+from spiritlm_core.failures import explained
 
 app = typer.Typer(
     name="spiritlm",
@@ -18,16 +20,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+EXIT_SECONDS = 10.0
+"""For what libraries do when Python ends: Prefect would knock for minutes at a server that is gone."""
 
-QUIET = {
-    "DO_NOT_TRACK": "1",
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # errors are said once, by us; the UI has all
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "PYANNOTE_METRICS_ENABLED": "0",
-}
-"""Telemetry is off and logs are short, unless the user has said otherwise."""
+QUIET = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL", "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL"}
+"""Errors are said once, by us; Prefect's UI has all."""
 
 
 def _version(show: bool) -> None:
@@ -43,8 +40,11 @@ def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
     ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error; may stand anywhere on the line.")
+    ] = False,
 ) -> None:
-    del version
+    del version, debug  # main has seen it
 
 
 def _register() -> None:
@@ -88,14 +88,37 @@ def _register() -> None:
 
 
 def main() -> None:
-    """Entry point: an error that the user can act on is one message on standard error and exit status 1."""
+    """Entry point: an error is one message on standard error and exit status 1; Ctrl-C is exit status 130."""
     os.environ.update({key: os.environ.get(key, value) for key, value in QUIET.items()})
-    _register()
+    interrupt.answer_ctrl_c()
+    status = _status(debug=_take_debug(sys.argv))
+    sys.stdout.flush()
+    interrupt.leave_within(EXIT_SECONDS, status)
+    sys.exit(status)
+
+
+def _status(*, debug: bool) -> int:
+    """Run the command; returns its exit status."""
     try:
+        _register()
         app()
-    except SpiritLMError as error:
-        typer.echo(f"spiritlm: {error}", err=True)
-        sys.exit(1)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
     except KeyboardInterrupt:
-        typer.echo("spiritlm: interrupted; finished work is kept, run again to go on", err=True)
-        sys.exit(130)
+        return interrupt.STATUS
+    except Exception as error:  # noqa: BLE001 - whatever it is, people get a sentence
+        if interrupt.asked():  # libraries turn Ctrl-C into errors of their own
+            return interrupt.STATUS
+        if debug:
+            traceback.print_exception(error)
+        typer.echo(f"spiritlm: {explained(error)}", err=True)
+        return 1
+    return 0
+
+
+def _take_debug(arguments: list[str]) -> bool:
+    """Take ``--debug`` out of the arguments, wherever it stands before a ``--``."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    kept = [argument for argument in arguments[:end] if argument != "--debug"]
+    arguments[:end] = kept
+    return len(kept) < end

@@ -6,6 +6,7 @@ import json
 from typing import Annotated
 
 import typer
+from pydantic import BaseModel
 
 from flows.cli.options import JsonOption, SetOption
 
@@ -16,7 +17,9 @@ def register(app: typer.Typer) -> None:
 
 
 def recipes(
-    name: Annotated[str | None, typer.Argument(help="Show this recipe (name or file) with every setting.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Show this recipe (name or file), of either kind, with every setting.")
+    ] = None,
     set_: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -47,13 +50,35 @@ def _list(*, as_json: bool) -> None:
 def _show(name: str, overrides: list[str], *, as_json: bool) -> None:
     import yaml
 
-    from flows.recipes import find_recipe
-    from flows.stages import wanted_stages
-
-    recipe = find_recipe(name, overrides)
+    about, recipe = _found(name, overrides)
     body = recipe.model_dump(mode="json")
     if as_json:
         typer.echo(json.dumps(body))
         return
-    typer.echo(f"# stages: {', '.join(stage.name for stage in wanted_stages(recipe))}")
+    typer.echo(f"# {about}")
     typer.echo(yaml.safe_dump(body, sort_keys=False, allow_unicode=True), nl=False)
+
+
+def _found(name: str, overrides: list[str]) -> tuple[str, BaseModel]:
+    """The recipe called `name`, of whichever kind, and what to do with it. Raises RecipeError."""
+    from flows.recipes import find_recipe, recipe_names
+    from flows.recipes.finetune import find_finetune_recipe, finetune_recipe_names
+    from flows.stages import wanted_stages
+    from spiritlm_core.errors import RecipeError
+
+    is_file = name.endswith((".yaml", ".yml")) or "/" in name
+    if name in finetune_recipe_names():
+        return f"for spiritlm finetune {name}", find_finetune_recipe(name, overrides)
+    if not is_file and name not in recipe_names():
+        known = ", ".join([*recipe_names(), *finetune_recipe_names()])
+        raise RecipeError(f"there is no recipe {name!r}; there are {known}, or give a .yaml file")
+    try:
+        recipe = find_recipe(name, overrides)
+    except RecipeError as error:
+        if not is_file:
+            raise
+        try:
+            return f"for spiritlm finetune {name}", find_finetune_recipe(name, overrides)
+        except RecipeError:
+            raise error from None
+    return f"stages: {', '.join(stage.name for stage in wanted_stages(recipe))}", recipe

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flows.cli.flow import run_flow
 from flows.cli.options import DEFAULT_LAKE, DeviceOption, JsonOption, LakeOption, SetOption, SourceOption, VariantOption
 from flows.cli.reports import check_out, copy_report, fetched_reference
 
@@ -171,16 +172,12 @@ def _of_recipe(
 ) -> dict[str, Any]:
     """Run the flow; returns the report of its artifact."""
     from flows.cli.evaluate import artifact_folder
-    from tasks.prefect_server import api
 
     asked = [f"resynthesis.{name}={json.dumps(value)}" for name, value in settings.items()]
     uris = {name: json.dumps(folder.absolute().as_uri()) for name, folder in _named(models).items()}
     changes = [*overrides, *asked, *(f"resynthesis.models.{name}={uri}" for name, uri in uris.items())]
     _check(recipe, changes, sources)
-    with api():
-        from flows.pipeline import evaluate_resynthesis
-
-        result = evaluate_resynthesis(recipe, lake, sources, changes, return_state=True).result()
+    result = run_flow("pipeline", "evaluate_resynthesis", recipe, lake, sources, changes)
     folder = artifact_folder(lake, result, "resynthesis")
     if out is not None:
         copy_report(folder, out, "resynthesis")

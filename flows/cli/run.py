@@ -12,6 +12,7 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
+from flows.cli.flow import run_flow
 from flows.cli.options import DEFAULT_LAKE, JsonOption, LakeOption, RecipeArgument, SetOption, SourceOption
 
 
@@ -51,19 +52,11 @@ def _run(
     from flows.recipes import find_recipe
     from flows.stages import wanted_stages
     from spiritlm_core.audio.config import parse_source
-    from tasks.prefect_server import api
 
-    began = time.monotonic()
     wanted_stages(find_recipe(recipe, overrides), until)
     for source in sources:
         parse_source(source)
-    with api():
-        from flows.pipeline import pipeline
-
-        ready = time.monotonic()
-        state = pipeline(recipe, lake, sources, overrides, until, refit, return_state=True)
-        result: dict[str, Any] = state.result()
-    return {**result, "startup_seconds": round(ready - began, 1)}
+    return run_flow("pipeline", "pipeline", recipe, lake, sources, overrides, until, refit)
 
 
 @contextmanager

@@ -6,6 +6,8 @@
 # once); DEPLOY=0 leaves the deployments as they are; SPIRITLM_HOME, where prefect.yaml lies.
 set -euo pipefail
 cd "${SPIRITLM_HOME:-/opt/spiritlm}"
+# The worker and the node of the cluster are not our code; runs get the same, and more, from prefect.yaml.
+export DO_NOT_TRACK="${DO_NOT_TRACK:-1}" RAY_USAGE_STATS_ENABLED="${RAY_USAGE_STATS_ENABLED:-0}"
 
 if [ -n "${RAY_HEAD:-}" ]; then
   ray start --address="$RAY_HEAD" --num-cpus=0 --num-gpus=0 --disable-usage-stats

@@ -32,8 +32,7 @@ _NOISE = re.compile(r"\([^()\d]*\)|\[[^][\d]*\]|♪[^♪]*♪?")
 
 
 def prepare() -> None:
-    """Keep WhisperX and what it imports quiet and offline; called before the first import of it."""
-    os.environ.setdefault("PYANNOTE_METRICS_ENABLED", "0")
+    """Keep what WhisperX imports from spinning; called before the first import of it."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads that spin slow down every other worker
 
 
@@ -205,6 +204,7 @@ class Transcriber:
                 str(folder),
                 device,
                 compute_type="float16" if device == "cuda" else "int8",
+                language="en",  # to begin with, or it says that none is given; `transcribe` names the right one
                 vad_model=_whole_segment(),
                 local_files_only=True,
                 threads=1,

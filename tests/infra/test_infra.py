@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from spiritlm_core.telemetry import OFF
+
 ROOT = Path(__file__).parents[2]
 INFRA = ROOT / "infra"
 FILES = sorted(path for path in INFRA.rglob("*") if path.is_file() and path.name not in (".env", "secret.env"))
@@ -86,6 +88,18 @@ def test_the_image_copies_what_is_there():
         for source in line.split()[:-1]:
             assert (ROOT / source).exists(), source
             assert f"!{source}" in ignored.splitlines(), f"{source} is not sent to the builder"
+
+
+def test_what_starts_without_our_code_calls_nobody_either():
+    """The switches of `spiritlm_core.telemetry`, where programs start that never import it."""
+    dockerfile, server = ((INFRA / name).read_text() for name in ("docker/Dockerfile", "docker/Dockerfile.server"))
+    assert [name for name, value in OFF.items() if not re.search(rf"\b{name}={value}\b", dockerfile)] == []
+    for name in ("DO_NOT_TRACK", "PREFECT_SERVER_ANALYTICS_ENABLED"):
+        assert f"{name}={OFF[name]}" in server
+    for deployment in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]:
+        assert deployment["work_pool"]["job_variables"]["env"] == OFF, deployment["name"]
+    exported = dict(re.findall(r'(\w+)="\$\{\w+:-(\w+)\}"', (INFRA / "docker/worker.sh").read_text()))
+    assert exported == {name: OFF[name] for name in ("DO_NOT_TRACK", "RAY_USAGE_STATS_ENABLED")}
 
 
 def test_ray_versions_agree():

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.integration.processes import Program, ServerError, as_, free_ports, running
+from spiritlm_core import telemetry
+from tests.integration.processes import Program, ServerError, as_, free_ports, running, tail
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -63,12 +64,28 @@ class PrefectServer:
     url: str
     environment: dict[str, str]
 
-    def call(self, path: str, body: Any = None) -> Any:
+    def call(self, path: str, body: Any = None, method: str | None = None) -> Any:
         """One request to the API, POST if there is a `body`, else GET; returns the decoded answer."""
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"{self.url}{path}", data, {"Content-Type": "application/json"})
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"{self.url}{path}", data, headers, method=method)
         with urllib.request.urlopen(request, timeout=60) as answer:
             return json.loads(answer.read() or b"null")
+
+    def prefect(self, *arguments: str) -> str:
+        """Run ``prefect ARGUMENTS`` in the repository; returns what it prints. Fails unless it ends well."""
+        command = [sys.executable, "-m", "prefect", "--no-prompt", *arguments]
+        pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        done = subprocess.run(
+            command, check=False, **pipes, text=True, cwd=REPOSITORY, env=self.environment, timeout=400
+        )
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    def deployments(self) -> dict[str, dict[str, Any]]:
+        """Every deployment, by ``FLOW/NAME``."""
+        flows = {flow["id"]: flow["name"] for flow in self.call("/flows/filter", {})}
+        return {f"{flows[item['flow_id']]}/{item['name']}": item for item in self.call("/deployments/filter", {})}
 
 
 # --- SeaweedFS ------------------------------------------------------------------------------------------------
@@ -191,15 +208,21 @@ def _find_postgres() -> Path | None:
 
 
 @contextmanager
-def prefect_server(folder: Path, database: str) -> Iterator[PrefectServer]:
-    """``prefect server start`` on the PostgreSQL at `database`, ``PREFECT_HOME`` is `folder`. Raises ServerError."""
+def prefect_server(folder: Path, postgres: str | None) -> Iterator[PrefectServer]:
+    """``prefect server start`` on a PostgreSQL or, without one, on SQLite. ``PREFECT_HOME`` is `folder`.
+
+    Raises:
+        ServerError: it does not start.
+    """
 
     def prepare() -> tuple[Program, PrefectServer]:
         (port,) = free_ports(1)
         url, environment = f"http://127.0.0.1:{port}/api", _prefect_environment(folder)
         options = ["--host", "127.0.0.1", "--port", str(port), "--no-ui"]
         command = [sys.executable, "-m", "prefect", "server", "start", *options]
-        own = {"PREFECT_API_DATABASE_CONNECTION_URL": f"postgresql+asyncpg://{database}"}
+        database = f"postgresql+asyncpg://{postgres}" if postgres else f"sqlite+aiosqlite:///{folder}/prefect.db"
+        # Runs of a schedule are planned once a minute; nobody has to wait for that here.
+        own = {"PREFECT_API_DATABASE_CONNECTION_URL": database, "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5"}
         program = Program(command, folder / "server.log", lambda: _healthy(url), env=environment | own)
         return program, PrefectServer(url, environment | {"PREFECT_API_URL": url})
 
@@ -207,10 +230,24 @@ def prefect_server(folder: Path, database: str) -> Iterator[PrefectServer]:
         yield server
 
 
+@contextmanager
+def prefect_worker(server: PrefectServer, log: Path) -> Iterator[Path]:
+    """A worker on our pool, started by the script of the image; gives its log. It ends by SIGTERM."""
+    command = [str(REPOSITORY / "infra/docker/worker.sh")]
+    own = {"SPIRITLM_HOME": str(REPOSITORY), "DEPLOY": "0", "PREFECT_WORKER_QUERY_SECONDS": "1"}
+    environment = server.environment | own
+
+    def prepare() -> tuple[Program, Path]:
+        return Program(command, log, lambda: "started!" in tail(log), cwd=REPOSITORY, env=environment), log
+
+    with running(prepare) as handle:
+        yield handle
+
+
 def _prefect_environment(home: Path) -> dict[str, str]:
     """Our environment without any Prefect setting of the user's, telemetry off."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
-    quiet = {"DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "PREFECT_CLI_COLORS": "false"}
+    quiet = {**telemetry.OFF, "PREFECT_CLI_COLORS": "false"}
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     return inherited | quiet | {"PREFECT_HOME": str(home), "PYTHONUNBUFFERED": "1", "PATH": path}
 

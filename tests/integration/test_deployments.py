@@ -13,8 +13,8 @@ import pytest
 from spiritlm_core.lake.lake import Lake
 from tests.audio.files import sound
 from tests.audio.synthetic import voice
-from tests.integration.processes import Program, running, tail
-from tests.integration.servers import REPOSITORY, PrefectServer
+from tests.integration.processes import tail
+from tests.integration.servers import REPOSITORY, PrefectServer, prefect_worker
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
 POOL = "spiritlm"
@@ -44,7 +44,7 @@ def run(command: list[str], server: PrefectServer, **options) -> subprocess.Comp
 @pytest.fixture(scope="module")
 def deployed(prefect_server: PrefectServer) -> PrefectServer:
     """The server, with the work pool and every deployment of prefect.yaml."""
-    for arguments in (("work-pool", "create", POOL, "--type", "process"), ("deploy", "--all")):
+    for arguments in (("work-pool", "create", POOL, "--type", "process", "--overwrite"), ("deploy", "--all")):
         done = prefect(prefect_server, *arguments)
         assert done.returncode == 0, done.stdout
     return prefect_server
@@ -52,17 +52,9 @@ def deployed(prefect_server: PrefectServer) -> PrefectServer:
 
 @pytest.fixture(scope="module")
 def worker(deployed: PrefectServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A worker process on the pool, started by the script of the image; gives its log. It ends by SIGTERM."""
-    log = tmp_path_factory.mktemp("worker") / "log"
-    command = [str(REPOSITORY / "infra/docker/worker.sh")]
-    settings = {"SPIRITLM_HOME": str(REPOSITORY), "POOL": POOL, "DEPLOY": "0", "PREFECT_WORKER_QUERY_SECONDS": "1"}
-    environment = deployed.environment | settings
-
-    def prepare() -> tuple[Program, Path]:
-        return Program(command, log, lambda: "started!" in tail(log), cwd=REPOSITORY, env=environment), log
-
-    with running(prepare) as handle:
-        yield handle
+    """A worker process on the pool; gives its log. It ends by SIGTERM."""
+    with prefect_worker(deployed, tmp_path_factory.mktemp("worker") / "log") as log:
+        yield log
 
 
 @pytest.fixture(scope="module")
@@ -74,16 +66,11 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def deployments(server: PrefectServer) -> dict[str, dict]:
-    flows = {flow["id"]: flow["name"] for flow in server.call("/flows/filter", {})}
-    return {f"{flows[item['flow_id']]}/{item['name']}": item for item in server.call("/deployments/filter", {})}
-
-
 # --- what is registered ---------------------------------------------------------------------------------------
 
 
 def test_every_deployment_is_registered(deployed):
-    found = deployments(deployed)
+    found = deployed.deployments()
     assert set(found) == DEPLOYMENTS
     for name, item in found.items():
         assert item["work_pool_name"] == POOL, name
@@ -92,18 +79,18 @@ def test_every_deployment_is_registered(deployed):
 
 
 def test_registering_again_restores_what_the_file_says(deployed):
-    before = deployments(deployed)
+    before = deployed.deployments()
     schedule = before["corpus/nightly"]["schedules"][0]["id"]
     assert prefect(deployed, "deployment", "schedule", "resume", "corpus/nightly", schedule).returncode == 0
-    assert deployments(deployed)["corpus/nightly"]["schedules"][0]["active"] is True
+    assert deployed.deployments()["corpus/nightly"]["schedules"][0]["active"] is True
     assert prefect(deployed, "deploy", "--all").returncode == 0
-    after = deployments(deployed)
+    after = deployed.deployments()
     assert {name: item["id"] for name, item in after.items()} == {name: item["id"] for name, item in before.items()}
     assert [item["active"] for item in after["corpus/nightly"]["schedules"]] == [False]
 
 
 def test_the_nightly_schedule_is_paused(deployed):
-    found = deployments(deployed)
+    found = deployed.deployments()
     (schedule,) = found["corpus/nightly"]["schedules"]
     assert (schedule["active"], schedule["slug"]) == (False, "nightly")
     assert (schedule["schedule"]["cron"], schedule["schedule"]["timezone"]) == ("0 3 * * *", "UTC")
@@ -112,7 +99,7 @@ def test_the_nightly_schedule_is_paused(deployed):
 
 def test_the_form_of_a_run_has_every_setting_of_a_recipe(deployed):
     """The UI draws the form from this schema."""
-    schema = deployments(deployed)["pipeline/quickstart"]["parameter_openapi_schema"]
+    schema = deployed.deployments()["pipeline/quickstart"]["parameter_openapi_schema"]
     assert set(schema["properties"]) == {"recipe", "lake", "sources", "overrides", "until", "refit"}
     assert all(field["description"] for field in schema["properties"].values())
     recipe = schema["definitions"]["Recipe"]

@@ -1,0 +1,23 @@
+"""Running a flow from a command: with a Prefect API, and a result even if that is gone in the end."""
+
+from __future__ import annotations
+
+import time
+from importlib import import_module
+from typing import Any
+
+
+def run_flow(module: str, name: str, *args: Any) -> dict[str, Any]:
+    """Run the flow `name` of `flows.MODULE`; its result, and under ``startup_seconds`` how long Prefect took to start.
+
+    Check what can be wrong before: this starts a server. Raises SpiritLMError if the flow fails.
+    """
+    from tasks.prefect_server import api
+
+    began = time.monotonic()
+    with api():
+        flow = getattr(import_module(f"flows.{module}"), name)
+        from tasks.flow_runs import run_flow as run
+
+        ready = time.monotonic()
+        return {**run(flow, *args), "startup_seconds": round(ready - began, 1)}

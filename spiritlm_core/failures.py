@@ -1,0 +1,54 @@
+"""Errors that nobody foresaw: one sentence for people, the traceback in a file."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+from spiritlm_core.errors import SpiritLMError
+
+
+class UnexpectedError(SpiritLMError):
+    """Something failed that we did not foresee; the message names the file that holds the traceback."""
+
+
+def explained(error: Exception) -> SpiritLMError:
+    """`error` itself if it says what to do, else one line about it; its traceback is written to a file."""
+    if isinstance(error, SpiritLMError):
+        return error
+    return UnexpectedError(f"{one_line(error)} (unexpected; {_written(error)})")
+
+
+def one_line(error: BaseException, limit: int = 300) -> str:
+    """What went wrong on one line; what the operating system says, as it says it."""
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.strerror:
+        text = ": ".join([error.strerror, *(str(name) for name in (error.filename, error.filename2) if name)])
+    else:
+        text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return text if len(text) <= limit else f"{text[:limit]}…"
+
+
+def _written(error: Exception) -> str:
+    """Put the traceback where there is room for it; say where it is."""
+    head = f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {shlex.join(sys.argv)}  (pid {os.getpid()})\n\n"
+    text = head + "".join(traceback.format_exception(error))
+    name = f"error-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
+    for folder in (_logs(), Path(tempfile.gettempdir()) / "spiritlm"):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text, encoding="utf-8")
+        except OSError:
+            continue
+        return f"the traceback is in {folder / name}"
+    return "its traceback could be written nowhere; --debug shows it"
+
+
+def _logs() -> Path:
+    """``$XDG_STATE_HOME/spiritlm`` or ``~/.local/state/spiritlm``."""
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "spiritlm"

@@ -1,0 +1,102 @@
+"""What all our flow runs have in common: a name that says something, a log, errors in one sentence, a kept result."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar, cast
+
+from prefect import Flow
+from prefect.exceptions import MissingContextError
+from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
+from prefect.states import Failed
+
+from spiritlm_core.errors import SpiritLMError
+from spiritlm_core.failures import explained, one_line
+from tasks.progress import Console
+from tasks.updates import updates
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def run_name() -> str:
+    """Recipe and time, for example ``quickstart-2026-11-25-0300``; called by Prefect inside a flow run."""
+    recipe = flow_run.parameters["recipe"]
+    name = recipe["name"] if isinstance(recipe, dict) else getattr(recipe, "name", None) or Path(recipe).stem
+    return f"{name}-{flow_run.scheduled_start_time.astimezone():%Y-%m-%d-%H%M}"
+
+
+def log(text: str) -> None:
+    """Put a line into the log of the run that is going on, if there is one."""
+    try:
+        get_run_logger().info("%s", text)
+    except MissingContextError:
+        return
+
+
+def explaining(function: Callable[P, R]) -> Callable[P, R]:
+    """A flow or task that fails with one sentence instead of a traceback, wherever it runs."""
+
+    @functools.wraps(function)
+    def explaining_function(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - whatever it is, people get a sentence
+            failure = explained(error)
+            get_run_logger().error("%s", failure)
+            return cast("R", Failed(message=str(failure), data=failure))
+
+    # Prefect draws its form from the signature, and would look up the names of the types in this module.
+    explaining_function.__signature__ = inspect.signature(function, eval_str=True)  # type: ignore[attr-defined]
+    return explaining_function
+
+
+class _Ended:
+    """What the last flow of this process came to, whether or not Prefect got to know it."""
+
+    result: Any = None
+    failure: SpiritLMError | None = None
+
+
+def guarded(function: Callable[P, R]) -> Callable[P, R]:
+    """The body of a flow: see `explaining`. Its result is kept for `run_flow`; its views are sent before it ends."""
+
+    @functools.wraps(function)
+    def keeping(*args: P.args, **kwargs: P.kwargs) -> R:
+        _Ended.result = _Ended.failure = None
+        try:
+            _Ended.result = function(*args, **kwargs)
+        except Exception as error:
+            _Ended.failure = explained(error)
+            raise _Ended.failure from error
+        finally:
+            updates.flush()
+        return cast("R", _Ended.result)
+
+    return explaining(keeping)
+
+
+def run_flow(flow: Flow[..., dict[str, Any]], *args: Any) -> dict[str, Any]:
+    """Run `flow` in this process; its result is returned even if the Prefect server is gone by then.
+
+    Raises:
+        SpiritLMError: the flow failed.
+    """
+    logging.raiseExceptions = False  # or Prefect prints every line of the log that its server does not take
+    try:
+        state: Any = flow(*args, return_state=True)
+        return cast("dict[str, Any]", state.result())
+    except SpiritLMError:
+        raise
+    except Exception as error:
+        if _Ended.failure is not None:
+            raise _Ended.failure from error
+        if _Ended.result is None:
+            raise
+        Console().say(f"the Prefect server died ({one_line(error)}): the run is complete, its record there is not")
+        return cast("dict[str, Any]", _Ended.result)
