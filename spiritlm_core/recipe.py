@@ -17,6 +17,7 @@ from spiritlm_core.evaluate.config import EvaluateConfig, PublishConfig
 from spiritlm_core.evaluate.resynthesis.config import ResynthesisConfig
 from spiritlm_core.evaluate.suite.config import SuiteStageConfig
 from spiritlm_core.evaluate.units.config import UnitEvaluationConfig
+from spiritlm_core.language import LanguageCode
 from spiritlm_core.lm.config import LmCompute, LmConfig, ModelConfig
 from spiritlm_core.tokens.config import TextSource, TokensConfig
 from spiritlm_core.units.config import UnitsCompute, UnitsConfig
@@ -52,7 +53,7 @@ class Recipe(FrozenConfig):
     variant: Literal["base", "expressive"] = Field(
         "expressive", description="base: phonetic units only; expressive: plus pitch and style."
     )
-    language: str = Field("en", min_length=2, max_length=12, description="Language of recordings that name none.")
+    language: LanguageCode = Field("en", description="Language of recordings that name none.")
     sources: tuple[SourceConfig, ...] = Field(min_length=1, description="Where the recordings come from.")
     texts: tuple[TextSource, ...] = Field((), description="Text documents besides the recordings, for the text stream.")
     audio: AudioConfig = Field(AudioConfig(), description="Checking, segmenting and splitting recordings.")

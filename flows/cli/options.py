@@ -47,3 +47,13 @@ SpeechTokenizerOption = Annotated[Path | None, typer.Option(metavar="DIR", help=
 DeviceOption = Annotated[str | None, typer.Option(help="Where to compute; a GPU if there is one.")]
 DtypeOption = Annotated[str | None, typer.Option(metavar="float32|bfloat16|float16", help="Of the weights.")]
 DEFAULT_LAKE = "lake"
+
+
+def checked_language(name: str) -> str:
+    """The code of a language. Raises BadParameter if `name` is none."""
+    from spiritlm_core.language import language_code
+
+    try:
+        return language_code(name)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.cli.flow import run_flow
-from flows.cli.options import DEFAULT_LAKE, DeviceOption, JsonOption, LakeOption, SetOption, SourceOption, VariantOption
+from flows.cli.options import (
+    DEFAULT_LAKE,
+    DeviceOption,
+    JsonOption,
+    LakeOption,
+    SetOption,
+    SourceOption,
+    VariantOption,
+    checked_language,
+)
 from flows.cli.reports import check_out, copy_report, fetched_reference
 
 if TYPE_CHECKING:
@@ -50,7 +59,7 @@ def resynthesis(
         str | None,
         typer.Option(metavar="REF", help="faster-whisper model, hf://… or a folder, that listens."),
     ] = None,
-    language: Annotated[str, typer.Option(help="Of --clips that name none.")] = "en",
+    language: Annotated[str, typer.Option(callback=checked_language, help="Of --clips that name none.")] = "en",
     variant: VariantOption = None,
     device: DeviceOption = None,
     lake: LakeOption = DEFAULT_LAKE,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from flows.cli.options import DeviceOption, VariantOption
+from flows.cli.options import DeviceOption, VariantOption, checked_language
 from flows.cli.reports import check_out, fetched_reference
 
 if TYPE_CHECKING:
@@ -53,7 +53,9 @@ def suite(
         str | None,
         typer.Option(metavar="REF", help="faster-whisper model, hf://… or a folder, that writes down spoken answers."),
     ] = None,
-    language: Annotated[str, typer.Option(help="Of the transcripts, for the recogniser and word errors.")] = "en",
+    language: Annotated[
+        str, typer.Option(callback=checked_language, help="Of the transcripts, for the recogniser and word errors.")
+    ] = "en",
     text_judge: Annotated[
         str | None, typer.Option(metavar="REF", help="Text classifier of styles, instead of one fitted on the set.")
     ] = None,

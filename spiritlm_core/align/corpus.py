@@ -6,12 +6,14 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
 from spiritlm_core.align.words import words_of
 from spiritlm_core.lake.schema import Row, is_rejected
 from spiritlm_core.lake.view import TableView
+from spiritlm_core.language import main_code
 
 _SMALL = ("utterance_id", "split", "language", "duration", "text", "reject_stage")
 _FASTEST = 30.0  # characters a second; what is faster than that is not a transcript of the audio
@@ -32,11 +34,16 @@ class Utterance:
     waveform: np.ndarray
 
 
+def row_language(row: Row) -> str:
+    """The language of a row of the audio table."""
+    return main_code(cast("str | None", row["language"]))
+
+
 def main_language(audio: TableView) -> str:
     """The language of most of the train split, by duration; the first by name if several have as much."""
     seconds: Counter[str] = Counter()
     for row in _train_rows(audio):
-        seconds[str(row["language"] or "en")] += round(1000 * float(row["duration"] or 0.0))  # type: ignore[arg-type]
+        seconds[row_language(row)] += round(1000 * float(row["duration"] or 0.0))  # type: ignore[arg-type]
     return min(seconds, key=lambda language: (-seconds[language], language), default="en")
 
 
@@ -53,7 +60,7 @@ def choose(audio: TableView, language: str, *, minutes: float, longest: float, t
     fitting = {
         str(row["utterance_id"]): float(row["duration"])  # type: ignore[arg-type]
         for row in _train_rows(audio)
-        if str(row["language"] or "en") == language and 0 < (row["duration"] or 0.0) <= longest  # type: ignore[operator]
+        if row_language(row) == language and 0 < (row["duration"] or 0.0) <= longest  # type: ignore[operator]
         if (_plausible(row, language) if transcribed else row["text"] is None)
     }
     chosen, left = {}, minutes * 60

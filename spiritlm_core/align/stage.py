@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from spiritlm_core.align.config import WordsConfig
+from spiritlm_core.align.corpus import row_language
 from spiritlm_core.align.interpolate import Span, Timed, fill
 from spiritlm_core.align.place import place
 from spiritlm_core.align.words import Word, words_of
@@ -81,7 +82,7 @@ class WordsStage(TableStage):
             return rejected(base, self.name, error)
 
     def _words(self, row: Row, placed: list[Word] | None) -> Row:
-        language, waveform = _language(row), _waveform(row)
+        language, waveform = row_language(row), _waveform(row)
         words, origin = self._text(row, placed, waveform)
         if origin is None:
             return {"words": []}
@@ -96,7 +97,7 @@ class WordsStage(TableStage):
 
     def _text(self, row: Row, placed: list[Word] | None, waveform: np.ndarray) -> tuple[list[Word], str | None]:
         """The words of a row and where they come from; origin None if nobody can say what they are."""
-        language = _language(row)
+        language = row_language(row)
         if self.settings.mode != "transcribe":
             if placed is not None:
                 return placed, "given"
@@ -146,7 +147,7 @@ class WordsStage(TableStage):
                 if row["recording_id"] == first["recording_id"] and not is_rejected(row)
             ]
             members.sort(key=lambda index: (rows[index]["start"], index))
-            words = words_of(str(first["recording_text"]), _language(first))
+            words = words_of(str(first["recording_text"]), row_language(first))
             readings = [self._reading(rows[index]) for index in members]
             durations = [float(rows[index]["duration"]) for index in members]  # type: ignore[arg-type]
             placed.update(zip(members, place(words, readings, durations), strict=True))
@@ -163,16 +164,12 @@ class WordsStage(TableStage):
 
     def _heard_text(self, row: Row) -> str:
         """The reading of a segment; nothing without a model, so that time alone decides."""
-        language, waveform = _language(row), _waveform(row)
+        language, waveform = row_language(row), _waveform(row)
         if self._transcriber is not None:
             text, _ = self._transcriber.transcribe(waveform, language)
             return "".join(part for word in words_of(text, language) for part in word.spoken)
         aligner = self._aligner(language)
         return aligner.hear(waveform).reading() if aligner else ""
-
-
-def _language(row: Row) -> str:
-    return str(row["language"] or "en")
 
 
 def _waveform(row: Row) -> np.ndarray:

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from spiritlm_core.language import main_code
+
 STEP = 0.01
 """Seconds per frame of pocketsphinx."""
 
@@ -39,7 +41,7 @@ Utterance = tuple[np.ndarray, Sequence[str]]
 
 def available(language: str | None) -> bool:
     """Whether the teacher speaks `language` and is installed."""
-    return language == "en" and importlib.util.find_spec("pocketsphinx") is not None
+    return main_code(language, "") == "en" and importlib.util.find_spec("pocketsphinx") is not None
 
 
 class Pocketsphinx:

@@ -22,6 +22,7 @@ from spiritlm_core.align.interpolate import Span
 from spiritlm_core.align.targets import BOUNDARY
 from spiritlm_core.errors import Rejection
 from spiritlm_core.lake.schema import SAMPLE_RATE
+from spiritlm_core.language import main_code
 
 UNFITTED = "unfitted"
 _BLANKS = ("<pad>", "[pad]")
@@ -216,13 +217,24 @@ class Transcriber:
         Raises:
             Rejection: The model does not know the language.
         """
+        code = _whisper_code(language)
         multilingual = bool(self._pipeline.model.model.is_multilingual)
-        if not multilingual and language != "en":
+        if not multilingual and code != "en":
             raise Rejection(f"the speech recogniser knows English only, this is {language!r}")
-        answer: Any = self._pipeline.transcribe(waveform, batch_size=1, language=language, task="transcribe")
+        answer: Any = self._pipeline.transcribe(waveform, batch_size=1, language=code, task="transcribe")
         texts = [_NOISE.sub(" ", part["text"]) for part in answer["segments"]]
         confidence = float(np.mean([part["avg_logprob"] for part in answer["segments"]]))
         return " ".join(" ".join(texts).split()), confidence
+
+
+def _whisper_code(language: str) -> str:
+    """Whisper's code of a language, which is not always that of the standard. Raises Rejection if it has none."""
+    from faster_whisper.tokenizer import _LANGUAGE_CODES
+    from langcodes import closest_supported_match
+
+    if (code := closest_supported_match(main_code(language), _LANGUAGE_CODES, max_distance=9)) is None:
+        raise Rejection(f"Whisper does not know the language {language!r}")
+    return code
 
 
 def _whole_segment() -> Any:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from spiritlm_core.align.noise import without_noise
 from spiritlm_core.align.numbers import spell, spell_ordinal
+from spiritlm_core.language import main_code
 
 _APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "´": "'", "`": "'"})  # noqa: RUF001 - that is the point
 _GROUPED = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
@@ -53,11 +54,12 @@ def words_of(text: str, language: str) -> list[Word]:
 
     Args:
         text: The transcript, in any case, with or without punctuation.
-        language: ISO 639-1 code, for numbers and symbols.
+        language: Its code or name, for numbers and symbols.
 
     Returns:
         The words in order; empty if nothing in `text` is said.
     """
+    language = main_code(language)
     clean = without_noise(unicodedata.normalize("NFC", text))
     words = (Word(token, spoken_form(token, language)) for token in clean.split())
     return [word for word in words if word.spoken]

@@ -1,4 +1,4 @@
-"""What to ingest, and how recordings become segments. Imports pydantic only."""
+"""What to ingest, and how recordings become segments. Imports little more than pydantic."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import SourceError
+from spiritlm_core.language import LanguageCode, main_code
 
-PromptLanguage = Literal["en", "es", "fr", "it", "ru"]
+_Prompts = Literal["en", "es", "fr", "it", "ru"]
+PromptLanguage = Annotated[_Prompts, BeforeValidator(lambda name: main_code(name) if isinstance(name, str) else name)]
 
 
 class _Source(FrozenConfig):
-    language: str | None = Field(None, description="Language of every recording; null takes the recipe's.")
+    language: LanguageCode | None = Field(None, description="Language of every recording; null takes the recipe's.")
     speaker: str | None = Field(None, description="Speaker of every recording that names none itself.")
     channel: int | None = Field(None, ge=0, description="Channel to take (0 is the first); null averages all of them.")
 
@@ -154,8 +156,8 @@ def parse_source(text: str) -> SourceConfig:
 
 def _source(kind: str, value: str) -> SourceConfig:
     field = "prompts" if kind == "prompts" else "path"
-    if kind == "prompts" and value not in get_args(PromptLanguage):
-        raise SourceError(f"prompts:{value}: there are prompts in {', '.join(get_args(PromptLanguage))}")
+    if kind == "prompts" and main_code(value) not in get_args(_Prompts):
+        raise SourceError(f"prompts:{value}: there are prompts in {', '.join(get_args(_Prompts))}")
     if field == "path" and value and not value.startswith("s3://"):
         value = str(Path(value.removeprefix("file://")).expanduser())
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from spiritlm_core.config import FrozenConfig
+from spiritlm_core.language import LanguageCode
 
 
 class EvaluateConfig(FrozenConfig):
@@ -33,7 +34,7 @@ class PublishConfig(FrozenConfig):
     license: str = Field(
         "other", pattern=r"^[a-z0-9.-]+$", description="Licence of the weights, as the Hugging Face hub spells it."
     )
-    languages: tuple[str, ...] = Field((), description="ISO 639-1 codes; empty: those of the corpus.")
+    languages: tuple[LanguageCode, ...] = Field((), description="ISO 639-1 codes; empty: those of the corpus.")
     description: str = Field("", max_length=4000, description="A paragraph of your own at the top of the card.")
     data: str = Field("", max_length=4000, description="Where the recordings come from, and under which licence.")
     base_model: str | None = Field(None, description="Reference of the model that training started from, if any.")

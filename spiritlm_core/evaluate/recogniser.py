@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from spiritlm_core.align.whisperx import Transcriber
 from spiritlm_core.evaluate.distances import Errors, edit_distance, word_edits
+from spiritlm_core.language import main_code
 
 DEFAULT_LANGUAGE = "en"
 
@@ -70,7 +71,7 @@ def word_and_character_errors(
 
 def normalised(text: str, language: str | None) -> str:
     """The text as Whisper's own evaluation compares it (Radford et al. 2022, arXiv 2212.04356, appendix C)."""
-    english = (language or DEFAULT_LANGUAGE).partition("-")[0].lower() == DEFAULT_LANGUAGE
+    english = main_code(language, DEFAULT_LANGUAGE) == DEFAULT_LANGUAGE
     words = _normaliser(english)(text).split()
     return " ".join(word for word in words if any(map(str.isalnum, word)))  # of "..." it leaves a full stop
 

@@ -8,6 +8,7 @@ from spiritlm_core.audio.config import SourceConfig
 from spiritlm_core.audio.item import Item, make_item, reject_duplicates
 from spiritlm_core.audio.sources.draft import Draft
 from spiritlm_core.audio.statcache import StatCache, hash_files
+from spiritlm_core.language import language_code
 
 
 def list_items(source: SourceConfig, language: str, cache: StatCache) -> list[Item]:
@@ -44,10 +45,15 @@ def _item(draft: Draft, source: SourceConfig, language: str, hashes: dict[str, s
     error = draft.problem
     if isinstance(found, Exception):
         found, error = None, f"cannot be read: {getattr(found, 'strerror', None) or found}"
+    spoken = draft.language or source.language or language
+    try:
+        spoken = language_code(spoken)
+    except ValueError as problem:
+        error = error or f"language: {problem}"
     return make_item(
         name=draft.name,
         source_uri=draft.uri,
-        language=draft.language or source.language or language,
+        language=spoken,
         sha256=found,
         size=draft.file.size if draft.file else 0,
         start=draft.start,

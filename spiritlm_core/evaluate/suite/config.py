@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field, field_validator
 
 from spiritlm_core.config import FrozenConfig
+from spiritlm_core.language import LanguageCode
 
 VOICES = ("en-us", "en-us+f3")
 PAIRS = ("words", "grammar", "stories", "topic-stories")
@@ -26,7 +27,7 @@ class SuiteConfig(FrozenConfig):
         None,
         description="Reference of a faster-whisper model that writes down spoken answers; None: units are compared.",
     )
-    language: str = Field("en", min_length=2, description="Of the transcripts: for the recogniser and word errors.")
+    language: LanguageCode = Field("en", description="Of the transcripts: for the recogniser and word errors.")
     text_judge: str | None = Field(
         None, description="Reference of a text classifier for continuations; None: one fitted on the set's train part."
     )

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from spiritlm_core.audio.codec import to_int16
 from spiritlm_core.evaluate.units.clips import Clip
+from spiritlm_core.language import main_code
 from spiritlm_core.units.config import FRAME, RECEPTIVE_FIELD
 from spiritlm_core.units.types import CHUNK, hubert_count
 
@@ -83,7 +84,7 @@ def _decoder() -> Any:
 
 def _unfit(clip: Clip) -> str | None:
     """Why a clip cannot be aligned, as far as can be told without a decoder."""
-    if clip.language and not clip.language.lower().startswith("en"):
+    if main_code(clip.language) != "en":
         return f"no pronunciation dictionary for language {clip.language}"
     if not (clip.text or "").strip():
         return "no transcript"

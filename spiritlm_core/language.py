@@ -1,0 +1,58 @@
+"""Languages under one name each: ``en-US``, ``en_us``, ``EN``, ``eng`` and ``English`` are all ``en``."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import AfterValidator
+
+_NONE = (None, "mis", "mul", "zxx")  # ISO 639's codes for no language in particular
+_ENCODING = re.compile(r"[.@].*")  # of a POSIX locale, en_US.UTF-8
+
+
+@cache
+def language_code(name: str) -> str:
+    """The ISO 639 code, two letters where there are two; region and script are left out.
+
+    Args:
+        name: a code or tag of any spelling, a POSIX locale, or the name of a language in a language.
+
+    Raises:
+        ValueError: it is no language.
+    """
+    import langcodes
+
+    tag = _ENCODING.sub("", name.strip())
+    try:
+        found = langcodes.Language.make(language=langcodes.Language.get(tag).language)
+    except ValueError:
+        found = langcodes.Language.make()
+    if found.language in _NONE or not found.is_valid():
+        found = _named(tag)
+    if found is None:
+        raise ValueError(f"{name!r} is no language: write its code, such as en, fr or yue")
+    return str(found.prefer_macrolanguage().language)
+
+
+def _named(name: str) -> Any:
+    """The language of that name, in any language; None if there is none. Shorter ones are mistyped codes."""
+    import langcodes
+
+    try:
+        return langcodes.find(name) if len(name) > 3 else None
+    except LookupError:
+        return None
+
+
+def main_code(name: str | None, default: str = "en") -> str:
+    """As :func:`language_code`; no name is `default`, and what is no language stays as it is."""
+    try:
+        return language_code(name) if name else default
+    except ValueError:
+        return str(name)
+
+
+LanguageCode: TypeAlias = Annotated[str, AfterValidator(language_code)]
+"""A setting that names a language."""
