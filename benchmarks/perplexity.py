@@ -19,8 +19,9 @@ import torch
 from spiritlm_core.lm.model import load_pretrained
 from spiritlm_core.models.reference import resolve
 from spiritlm_core.tokens.fit import take
-from spiritlm_core.tokens.hf import VOCABULARY_FILE, load_vocabulary
+from spiritlm_core.tokens.hf import load_vocabulary
 from spiritlm_core.tokens.text import TextTokenizer
+from spiritlm_core.tokens.vocabulary import VOCABULARY_FILE
 
 
 @torch.inference_mode()

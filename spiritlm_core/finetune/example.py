@@ -132,8 +132,9 @@ def load_layout(base: Path) -> WordFormat:
         ModelReferenceError: `base` is none.
     """
     from spiritlm_core.lm.formats import WordFormat
-    from spiritlm_core.tokens.hf import VOCABULARY_FILE, load_vocabulary
+    from spiritlm_core.tokens.hf import load_vocabulary
     from spiritlm_core.tokens.text import TextTokenizer
+    from spiritlm_core.tokens.vocabulary import VOCABULARY_FILE
 
     if not (base / VOCABULARY_FILE).is_file():
         raise ModelReferenceError(

@@ -15,8 +15,8 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from spiritlm_core.lm.lora import merged, save_adapters
 from spiritlm_core.lm.model import CausalLM
 from spiritlm_core.lm.run import Run
-from spiritlm_core.tokens.hf import TOKENIZER_FILES, VOCABULARY_FILE, copy_files, save_tokenizer
-from spiritlm_core.tokens.vocabulary import Vocabulary
+from spiritlm_core.tokens.hf import TOKENIZER_FILES, copy_files, save_tokenizer
+from spiritlm_core.tokens.vocabulary import VOCABULARY_FILE, Vocabulary
 
 
 def export_model(run: Run) -> None:

@@ -11,9 +11,9 @@ from spiritlm_core.lm.formats import PromptFormat, StringFormat, WordFormat
 from spiritlm_core.lm.model import CausalLM, load_pretrained
 from spiritlm_core.released.language_model import ReleasedLanguageModel, find, speech_tokenizer_root
 from spiritlm_core.released.layout import Variant, checked_variant, default_root
-from spiritlm_core.tokens.hf import VOCABULARY_FILE, load_vocabulary
+from spiritlm_core.tokens.hf import load_vocabulary
 from spiritlm_core.tokens.text import TextTokenizer
-from spiritlm_core.tokens.vocabulary import Vocabulary
+from spiritlm_core.tokens.vocabulary import VOCABULARY_FILE, Vocabulary
 
 _NAMES = {f"spirit-lm-{name}-7b": checked_variant(name) for name in ("base", "expressive")}
 

@@ -11,8 +11,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
 from spiritlm_core.lm.config import LmConfig
-from spiritlm_core.tokens.hf import VOCABULARY_FILE, load_vocabulary
-from spiritlm_core.tokens.vocabulary import Vocabulary
+from spiritlm_core.tokens.hf import load_vocabulary
+from spiritlm_core.tokens.vocabulary import VOCABULARY_FILE, Vocabulary
 
 CausalLM: TypeAlias = Any
 """A transformers model for causal language modelling; their types do not describe what it can do."""

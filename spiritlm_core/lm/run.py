@@ -18,8 +18,8 @@ from spiritlm_core.lm.objective import Objective, model_attention
 from spiritlm_core.lm.optimizer import build_optimizer
 from spiritlm_core.lm.parallel import World
 from spiritlm_core.tokens.config import SequencesConfig
-from spiritlm_core.tokens.hf import VOCABULARY_FILE, load_vocabulary, vocabulary_for
-from spiritlm_core.tokens.vocabulary import Vocabulary
+from spiritlm_core.tokens.hf import load_vocabulary, vocabulary_for
+from spiritlm_core.tokens.vocabulary import VOCABULARY_FILE, Vocabulary
 
 
 @dataclass
