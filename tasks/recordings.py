@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -17,15 +17,17 @@ if TYPE_CHECKING:
     from spiritlm_core.audio.statcache import StatCache
 
 
-def plan_recordings(lake: Lake, recipe: Recipe, call: StageCall) -> TablePlan:
+def plan_recordings(lake: Lake, recipe: Recipe, call: StageCall, say: Callable[[str], None]) -> TablePlan:
     """One job per group of recordings; groups that a shard holds already keep its key.
+
+    `say` is told, a line at a time, what was seen in the sources and not used, and how many have no transcript.
 
     Raises SourceError if a source cannot be listed or none of them holds anything.
     """
     from spiritlm_core.audio.grouping import group_items
     from spiritlm_core.audio.item import items_table
 
-    items = _list(lake, recipe)
+    items = _list(lake, recipe, say)
     if not items:
         shown = ", ".join(getattr(source, "path", source.kind) for source in recipe.sources)
         raise SourceError(f"no recordings found in {shown}; give a folder of audio with --source PATH")
@@ -43,13 +45,20 @@ def _about(group: Sequence[Item]) -> str:
     return f"{group[0].source_uri}{more}"
 
 
-def _list(lake: Lake, recipe: Recipe) -> list[Item]:
+def _list(lake: Lake, recipe: Recipe, say: Callable[[str], None]) -> list[Item]:
     """List the sources; the content hashes of files that did not change come from the lake's cache."""
     from spiritlm_core.audio.sources import collect
+    from spiritlm_core.audio.sources.notes import notes
 
     said = digest([source.model_dump(mode="json") for source in recipe.sources])
-    with stat_cache(lake, f"cache/sources/{said[:32]}.json") as cache:
-        return collect(recipe.sources, recipe.language, cache)
+    with stat_cache(lake, f"cache/sources/{said[:32]}.json") as cache, notes() as heard:
+        items = collect(recipe.sources, recipe.language, cache)
+    good = [item for item in items if not item.error]
+    if silent := sum(item.text is None for item in good):
+        heard.append(f"{silent} of {len(good)} recordings have no transcript")
+    for line in heard:
+        say(f"  {line}")
+    return items
 
 
 @contextmanager

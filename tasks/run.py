@@ -80,7 +80,7 @@ class Run:
     def plan_recordings(self, cls: str, config: FrozenConfig) -> TablePlan:
         """The plan of the `audio` table: the recordings that are there now, in shards that exist where possible."""
         call = StageCall.of(cls, config, {})
-        return plan_recordings(self.lake, self.recipe, call)
+        return plan_recordings(self.lake, self.recipe, call, self.console.say)
 
     def plan_documents(self, cls: str, config: FrozenConfig) -> TablePlan:
         """The plan of the `documents` table: the texts that are there now, in shards that exist where possible."""

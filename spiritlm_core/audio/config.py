@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
@@ -14,6 +15,7 @@ from spiritlm_core.language import LanguageCode, main_code
 
 _Prompts = Literal["en", "es", "fr", "it", "ru"]
 PromptLanguage = Annotated[_Prompts, BeforeValidator(lambda name: main_code(name) if isinstance(name, str) else name)]
+ClipField = Literal["path", "text", "speaker", "language", "start", "end", "duration", "channel"]
 
 
 class _Source(FrozenConfig):
@@ -22,26 +24,28 @@ class _Source(FrozenConfig):
     channel: int | None = Field(None, ge=0, description="Channel to take (0 is the first); null averages all of them.")
 
 
-class _TreeSource(_Source):
+class TreeSource(_Source):
+    """A folder, or what lies below a prefix on S3."""
+
     path: str = Field(min_length=1, description="Folder, or s3://bucket/prefix.")
     follow_symlinks: bool = Field(False, description="Read links that leave the folder, too, instead of refusing them.")
     encoding: str = Field("utf-8", description="Character encoding of the transcripts.")
 
 
-class FolderSource(_TreeSource):
-    """Any tree of audio files; ``clip.txt`` or ``clip.lab`` beside ``clip.wav`` is its transcript."""
+class FolderSource(TreeSource):
+    """Any tree of audio files; transcripts beside them, in tables and in lists are found by looking."""
 
     kind: Literal["folder"] = "folder"
     speaker_from_folder: bool = Field(False, description="The first folder below `path` names the speaker.")
 
 
-class LibriSpeechSource(_TreeSource):
+class LibriSpeechSource(TreeSource):
     """``SPEAKER/CHAPTER/SPEAKER-CHAPTER.trans.txt`` with lines ``ID TEXT`` beside ``ID.flac``."""
 
     kind: Literal["librispeech"] = "librispeech"
 
 
-class LJSpeechSource(_TreeSource):
+class LJSpeechSource(TreeSource):
     """``metadata.csv`` with lines ``ID|TEXT|NORMALISED TEXT`` and ``wavs/ID.wav``."""
 
     kind: Literal["ljspeech"] = "ljspeech"
@@ -54,6 +58,8 @@ class ManifestSource(_Source):
     kind: Literal["manifest"] = "manifest"
     path: str = Field(min_length=1, description="The manifest: .jsonl, .json, .csv, .tsv or .parquet, local or s3://.")
     audio_root: str | None = Field(None, description="Where relative paths start; null is the manifest's own folder.")
+    columns: dict[ClipField, str] = Field({}, description="Field (path, text …): column, where its name does not tell.")
+    encoding: str = Field("utf-8", description="Character encoding of the manifest; a byte order mark wins.")
 
 
 class LhotseSource(_Source):
@@ -76,7 +82,7 @@ SourceConfig = Annotated[
     Field(discriminator="kind"),
 ]
 
-MANIFEST_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+_MANIFEST = re.compile(r"\.parquet$|\.(jsonl|ndjson|json|csv|tsv)(\.(gz|bz2|zst))?$")
 _KINDS = ("folder", "librispeech", "ljspeech", "manifest", "lhotse", "prompts")
 
 
@@ -158,7 +164,7 @@ def _source(kind: str, value: str) -> SourceConfig:
     field = "prompts" if kind == "prompts" else "path"
     if kind == "prompts" and main_code(value) not in get_args(_Prompts):
         raise SourceError(f"prompts:{value}: there are prompts in {', '.join(get_args(_Prompts))}")
-    if field == "path" and value and not value.startswith("s3://"):
+    if field == "path" and value and ("://" not in value or value.startswith("file://")):
         value = str(Path(value.removeprefix("file://")).expanduser())
     try:
         return TypeAdapter(SourceConfig).validate_python({"kind": kind, field: value})
@@ -168,15 +174,32 @@ def _source(kind: str, value: str) -> SourceConfig:
 
 def _guess(path: str) -> str:
     """The kind of source that a path looks like."""
-    if path.lower().endswith(MANIFEST_SUFFIXES):
+    if _MANIFEST.search(path.partition("?")[0].lower()):
         return "manifest"
     if path.startswith("s3://"):
         return "folder"
+    if "://" in path and not path.startswith("file://"):
+        raise SourceError(
+            f"source {path!r}: a web address cannot be listed: give a manifest there (.jsonl, .csv …), or a local one "
+            "whose paths are web addresses"
+        )
     root = Path(path.removeprefix("file://")).expanduser()
     if not root.is_dir():
-        raise SourceError(
-            f"source {path!r}: there is no such folder, nor is it a manifest ({', '.join(MANIFEST_SUFFIXES)})"
-        )
-    if (root / "metadata.csv").is_file():
+        raise SourceError(f"source {path!r}: there is no such folder, nor is it a manifest (.jsonl, .csv, .parquet …)")
+    if _is_ljspeech(root / "metadata.csv"):
         return "ljspeech"
     return "librispeech" if next(root.rglob("*.trans.txt"), None) else "folder"
+
+
+def _is_ljspeech(metadata: Path) -> bool:
+    """Whether the first line is ``ID|TEXT`` or ``ID|TEXT|NORMALISED TEXT``, rather than a header or ``PATH|TEXT``."""
+    try:
+        with metadata.open("rb") as file:
+            first = re.split(rb"[\r\n]", file.read(65_536).lstrip())[0].decode("utf-8", "replace")
+    except OSError:
+        return False
+    name, *texts = first.split("|")
+    return len(texts) in (1, 2) and not re.search(r"\.\w{2,4}$", name) and not _HEADER.search(name)
+
+
+_HEADER = re.compile(r"^\ufeff?\s*(id|path|audio\w*|file\w*|wav\w*)\s*$", re.IGNORECASE)

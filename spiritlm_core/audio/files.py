@@ -1,4 +1,7 @@
-r"""Finding and opening the files of a source, by URI: ``file://`` (percent-encoded), ``s3://``, ``prompts://``.
+r"""Finding and opening the files of a source, by URI.
+
+There are ``file://`` (percent-encoded), ``s3://``, ``http(s)://``, ``prompts://``, and ``parquet+URI#COLUMN/ROW`` for
+a recording in a row of a Parquet file.
 
 File names are bytes, not text: a name that is not UTF-8 is carried with surrogate escapes inside the process,
 percent-encoded in its URI, and shown with ``\xNN`` escapes.
@@ -6,8 +9,12 @@ percent-encoded in its URI, and shown with ``\xNN`` escapes.
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import os
 import stat
+import unicodedata
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,7 +22,6 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-from spiritlm_core.audio.sniff import AUDIO_SUFFIXES
 from spiritlm_core.errors import SourceError, is_machine_error
 from spiritlm_core.lake.store import Store, open_store
 
@@ -78,6 +84,14 @@ def open_uri(uri: str) -> BinaryIO:
         from spiritlm_core.audio.sources.prompts import prompt_path
 
         return prompt_path(uri).open("rb")
+    if is_web(uri):
+        from spiritlm_core.audio.web import open_web
+
+        return open_web(uri)
+    if uri.startswith("parquet+"):
+        from spiritlm_core.audio.embedded import open_row
+
+        return open_row(uri)
     return open(local_path(uri), "rb")  # noqa: PTH123 - a path with surrogate escapes
 
 
@@ -87,9 +101,28 @@ def read_uri(uri: str) -> bytes:
         return file.read()
 
 
-def is_recording(file: File) -> bool:
-    """Whether the name says that this is a recording; a folder that cannot be entered may hold some."""
-    return file.is_folder or file.suffix in AUDIO_SUFFIXES
+def read_plain(uri: str) -> bytes:
+    """All bytes of a source URI, decompressed if its name ends in .gz, .bz2 or .zst.
+
+    Raises:
+        SourceError: it is not compressed that way, or damaged.
+    """
+    import pyarrow as pa
+
+    data, suffix = read_uri(uri), PurePosixPath(uri).suffix.lower()
+    try:
+        if suffix == ".gz":
+            return gzip.decompress(data)
+        if suffix == ".bz2":
+            return bz2.decompress(data)
+        return pa.CompressedInputStream(pa.BufferReader(data), "zstd").read() if suffix == ".zst" else data
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise SourceError(f"{printable(local_path(uri))}: cannot be decompressed: {error}") from error
+
+
+def is_web(uri: str) -> bool:
+    """Whether a URI is a web address."""
+    return uri.startswith(("http://", "https://"))
 
 
 def list_tree(root: str, *, follow_symlinks: bool = False) -> list[File]:
@@ -110,12 +143,39 @@ def list_tree(root: str, *, follow_symlinks: bool = False) -> list[File]:
 
 def stat_file(uri: str) -> File:
     """One file that a manifest names; a missing one comes back with its `error` set."""
-    path = local_path(uri)
     if uri.startswith("s3://"):
         store, key = _bucket(uri)
         entry = next((entry for entry in store.walk(key) if entry.path == key), None)
         return File(key, uri, entry.size, entry.version) if entry else File(key, uri, error="file not found")
-    return _regular(Path(path).name, Path(path))
+    if is_web(uri):
+        return File(uri, uri)  # asked for when its content is: a list may name thousands
+    if "://" in uri and not uri.startswith("file://"):
+        return File(uri, uri, error=f"{uri.partition('://')[0]}:// cannot be read: file://, s3:// and https:// can")
+    path = _as_spelt(Path(local_path(uri)))
+    return _regular(path.name, path)
+
+
+def composed(name: str) -> str:
+    """`name` with each accented letter as one character (NFC): file systems keep either spelling."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _as_spelt(path: Path) -> Path:
+    """`path` with accents as the folders spell them, where it is not there as it stands."""
+    if str(path).isascii() or os.path.lexists(path) or path == path.parent:
+        return path
+    parent = _as_spelt(path.parent)
+    try:
+        return parent / _spellings(parent, parent.stat().st_mtime_ns).get(composed(path.name), path.name)
+    except OSError:
+        return path
+
+
+@lru_cache(maxsize=64)
+def _spellings(folder: Path, changed: int) -> dict[str, str]:
+    """Composed name to name of all that is in `folder`."""
+    del changed  # only makes a changed folder be listed again
+    return {composed(name): name for name in os.listdir(folder)}  # noqa: PTH208 - names alone
 
 
 @lru_cache(maxsize=16)

@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
-from spiritlm_core.audio.files import File, open_uri
+from spiritlm_core.audio.files import File, is_web, open_uri
 from spiritlm_core.errors import is_machine_error
 
 RACY_SECONDS = 2.0
@@ -77,10 +77,11 @@ def hash_files(files: Iterable[File], cache: StatCache, threads: int | None = No
 
 
 def _hash(file: File, cache: StatCache) -> str | Exception:
-    if known := cache.get(file):
-        return known
     read_at = time.time()
     try:
+        file = _asked(file)
+        if known := cache.get(file):
+            return known
         sha256 = sha256_of(file.uri)
     except OSError as error:
         if is_machine_error(error):
@@ -88,6 +89,13 @@ def _hash(file: File, cache: StatCache) -> str | Exception:
         return error
     cache.put(file, sha256, read_at)
     return sha256
+
+
+def _asked(file: File) -> File:
+    """`file` with the version that only its server knows, asked here because files are hashed side by side."""
+    from spiritlm_core.audio.web import ask_web
+
+    return ask_web(file) if is_web(file.uri) else file
 
 
 def sha256_of(uri: str) -> str:

@@ -71,6 +71,7 @@ def decode_lines(data: bytes, encoding: str, what: str) -> list[tuple[int, str, 
     """The lines of a shared transcript file as (number, text, reason), so that one bad line costs one recording."""
     whole, reason = decode_text(data, encoding, what)
     if reason is None:
-        return [(number, line, None) for number, line in enumerate(whole.split("\n"), 1)]
-    lines = enumerate(data.split(b"\n"), 1)
+        lines_of = whole.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        return [(number, line, None) for number, line in enumerate(lines_of, 1)]
+    lines = enumerate(data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n"), 1)
     return [(number, *decode_text(line, encoding, f"line {number} of {what}")) for number, line in lines]

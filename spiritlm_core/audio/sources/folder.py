@@ -1,41 +1,91 @@
-"""Any tree of audio files, with ``clip.txt`` or ``clip.lab`` beside a clip as its transcript."""
+"""Any tree of audio files. Its transcripts are found by looking: one reader for each place where they may be."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
 
-from spiritlm_core.audio.config import FolderSource
-from spiritlm_core.audio.files import File, is_recording, list_tree, printable, read_uri
-from spiritlm_core.audio.sources.draft import Draft, decode_text, draft_of, missing
+from spiritlm_core.audio.config import FolderSource, TreeSource
+from spiritlm_core.audio.files import File, printable
+from spiritlm_core.audio.sources import kaldi, lists, sidecars, tables
+from spiritlm_core.audio.sources.draft import Draft, draft_of
+from spiritlm_core.audio.sources.notes import note, some
+from spiritlm_core.audio.sources.tree import Tree, kinds_of
 
-_SIDECARS = (".txt", ".lab")
-_PROSE = re.compile(r"readme|licen[cs]e|copying|copyright|notice|changes|changelog|authors|todo|sha\d*sums?|md5sums?")
+Reader = Callable[[Tree, str], Iterator[Draft]]
+"""Tree and encoding to what its transcripts say; marks the files it used."""
+
+READERS: tuple[Reader, ...] = (
+    kaldi.read,  # wav.scp, text, utt2spk, segments
+    sidecars.read,  # clip.txt, .lab, .srt, .vtt, .TextGrid, .json beside clip.wav (LibriTTS, VCTK, Emilia)
+    tables.read,  # a header and a row per clip (Hugging Face, Common Voice, Coqui)
+    lists.read,  # a name and a text in every line (LJSpeech, VITS, MLS, AISHELL, LibriSpeech)
+    sidecars.orphans,  # transcripts whose recording is missing
+)
+"""The first that tells something of a recording counts."""
 
 
 def drafts(source: FolderSource) -> Iterator[Draft]:
-    """One draft per audio file, and one per transcript without a recording."""
-    files = list_tree(source.path, follow_symlinks=source.follow_symlinks)
-    audio = [file for file in files if is_recording(file)]
-    sidecars = {file.stem: file for suffix in reversed(_SIDECARS) for file in files if file.suffix == suffix}
-    for file in audio:
-        text, error = _transcript(sidecars.get(file.stem), source)
-        yield draft_of(file, text, error, _speaker(file, source))
-    stems, folders = {file.stem for file in audio}, {file.folder for file in audio}
-    for stem, file in sidecars.items():
-        if stem not in stems and file.folder in folders and not _PROSE.match(file.name.lower()):
-            yield missing(file.path, file.uri, f"transcript {printable(file.name)} has no recording")
+    """One draft per recording or stretch of one, and one per transcript without a recording."""
+    for draft in told(source, READERS):
+        head, slash, _ = draft.file.path.partition("/") if draft.file else ("", "", "")
+        named = printable(head) if slash and source.speaker_from_folder else draft.speaker
+        yield dataclasses.replace(draft, speaker=named)
 
 
-def _transcript(sidecar: File | None, source: FolderSource) -> tuple[str | None, str | None]:
-    if sidecar is None:
-        return None, None
-    name = printable(sidecar.name)
-    if sidecar.error:
-        return None, f"transcript {name}: {sidecar.error}"
-    return decode_text(read_uri(sidecar.uri), source.encoding, f"transcript {name}")
+def told(source: TreeSource, readers: Iterable[Reader]) -> Iterator[Draft]:
+    """What `readers` say of the recordings of a folder, and the recordings of which none says anything."""
+    tree = Tree(source.path, follow_symlinks=source.follow_symlinks)
+    known: set[str] = set()
+    for reader in readers:
+        said = _once(reader(tree, source.encoding))
+        yield from (draft for draft in said if draft.file is None or draft.file.uri not in known)
+        known |= {draft.file.uri for draft in said if draft.file}
+    yield from (draft_of(file) for file in tree.audio if file.uri not in known)
+    _say_unused(source, tree)
 
 
-def _speaker(file: File, source: FolderSource) -> str | None:
-    head, slash, _ = file.path.partition("/")
-    return printable(head) if slash and source.speaker_from_folder else None
+def _once(drafts: Iterable[Draft]) -> list[Draft]:
+    """Each recording or stretch once; of two texts the first counts."""
+    kept: dict[tuple[object, ...], Draft] = {}
+    differ: list[str] = []
+    for draft in drafts:
+        place = (draft.uri if draft.file else (draft.name, draft.error), draft.start, draft.end, draft.channel)
+        first = kept.setdefault(place, draft)
+        if first.text is None and first.error is None:
+            kept[place] = draft
+        elif draft.text not in (first.text, None):
+            differ.append(draft.name)
+    if differ:
+        note(f"transcripts differ, and the first one is taken, of {some(differ)}")
+    return list(kept.values())
+
+
+def _say_unused(source: TreeSource, tree: Tree) -> None:
+    """Name what may be transcripts, and count what is neither that nor sound."""
+    left = [file for file in tree.others if file.uri not in tree.used]
+    texts = [file for file in tree.unused() if file.suffix in TRANSCRIPTS or file.name in kaldi.NAMES]
+    if texts:
+        note(f"source {source.path}: not used as transcripts: {some([printable(file.path) for file in texts])}")
+    if others := _without(left, texts):
+        note(f"source {source.path}: not audio: {kinds_of(others)}")
+
+
+def _without(files: list[File], out: list[File]) -> list[File]:
+    uris = {file.uri for file in out}
+    return [file for file in files if file.uri not in uris]
+
+
+TRANSCRIPTS = (
+    *sidecars.FORMATS,
+    *tables.SUFFIXES,
+    *lists.SUFFIXES,
+    ".xml",
+    ".eaf",
+    ".ctm",
+    ".stm",
+    ".trn",
+    ".mlf",
+    ".ass",
+)
+"""Names that promise a transcript; one that is not used is named."""

@@ -1,0 +1,174 @@
+"""The columns of a table of clips: what the usual data sets call them, and which values they may hold."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from spiritlm_core.audio.files import File, printable
+from spiritlm_core.audio.sources.draft import Draft, clean
+from spiritlm_core.audio.sources.notes import note, some
+from spiritlm_core.errors import Rejection, SourceError
+
+Row = dict[str, Any]
+ALIASES: dict[str, tuple[str, ...]] = {
+    "path": (
+        *("path", "audio", "audio_filepath", "audio_path", "audio_file", "audio_url", "file", "file_name", "filename"),
+        *("wav", "wav_path", "wav_file", "wav_filename"),
+    ),
+    "text": ("text", "transcript", "transcription", "sentence"),
+    "speaker": ("speaker", "speaker_id", "speaker_name", "spk_id", "client_id"),
+    "language": ("language", "lang", "locale"),
+    "start": ("start", "offset"),
+    "end": ("end",),
+    "duration": ("duration",),
+    "channel": ("channel",),
+}
+"""Field of a clip to the names of its column, the first one found counts. Manifests and fine-tuning share them."""
+_MOST_CHANNELS = 1024
+_TEXTUAL = re.compile(r"text|transcri|sentence|utterance|caption|prompt|normali[sz]ed")
+_LOOKED_AT = 100  # rows in which unused texts are looked for
+
+
+def names_of(field: str, said: Mapping[str, str]) -> tuple[str, ...]:
+    """What the column of `field` may be called: as `said`, else like the field itself or one of its aliases."""
+    if field in said:
+        return (said[field],)
+    group = next((names for names in ALIASES.values() if field in names), ())
+    return (field, *(name for name in group if name != field))
+
+
+class Columns:
+    """Reads the rows of one table, and knows afterwards which of its texts were not used."""
+
+    def __init__(self, said: Mapping[str, str], shown: str) -> None:
+        """Take `said` of ``columns:`` (field to column) and the name that messages call the table."""
+        self._said = {field: column.strip().lower() for field, column in said.items()}
+        self._names = {field: names_of(field, self._said) for field in ALIASES}
+        self._shown, self._rows = shown, 0
+        self._seen: set[str] = set()
+        self._texts: dict[str, None] = {}
+
+    def known(self, header: list[str]) -> int:
+        """How many fields the columns of `header` fill; 0 if none of them is a path."""
+        fields = [field for field, names in self._names.items() if set(names) & set(header)]
+        return len(fields) if "path" in fields else 0
+
+    def draft(self, row: Row) -> Draft:
+        """What a row (column in lower case to value) says; its file is still to be found.
+
+        Raises:
+            Rejection: a value that is none, or no path.
+        """
+        self._look(row)
+        value = self._value(row, "path")
+        file = value if isinstance(value, File) else None
+        path = file.path if file else _path(value)
+        start, end = _window(*(number_of(self._value(row, name), name) for name in ("start", "end", "duration")))
+        text, speaker, language = (text_of(self._value(row, name), name) for name in ("text", "speaker", "language"))
+        channel = _channel(self._value(row, "channel"))
+        return Draft(path, file.uri if file else "", file, clean(text), speaker, language, start, end, channel)
+
+    def finish(self) -> None:
+        """Say which texts were seen and not used. Raises SourceError if a column that was named is nowhere."""
+        for field, column in self._said.items():
+            if self._rows and column not in self._seen:
+                there = ", ".join(sorted(self._seen))
+                raise SourceError(f"{self._shown}: there is no column {column!r} (columns.{field}), only {there}")
+        taken = next((name for name in self._names["text"] if name in self._seen), None)
+        unused = some([repr(name) for name in self._texts if name != taken])
+        if unused and taken is None:
+            note(f"{self._shown}: no text column was recognised among {unused}; say `columns: {{text: NAME}}`")
+        elif unused:
+            note(f"{self._shown}: the text is taken from {taken!r}, not from {unused}")
+
+    def _look(self, row: Row) -> None:
+        self._rows += 1
+        self._seen.update(row)
+        if self._rows <= _LOOKED_AT:
+            claimed = {name for field, names in self._names.items() if field != "text" for name in names}
+            self._texts |= {name: None for name, value in row.items() if name not in claimed and _textual(name, value)}
+
+    def _value(self, row: Row, field: str) -> Any:
+        return next((row[name] for name in self._names[field] if row.get(name) not in (None, "")), None)
+
+
+def _textual(name: str, value: Any) -> bool:
+    return isinstance(value, str) and bool(value) and (" " in value.strip() or bool(_TEXTUAL.search(name)))
+
+
+def _path(value: Any) -> str:
+    path = value.get("path") if isinstance(value, dict) else value
+    if not isinstance(path, str) or not path:
+        raise Rejection("no path to the audio: one of the columns " + ", ".join(ALIASES["path"]) + " must name it")
+    return check_path(path)
+
+
+def check_path(path: str) -> str:
+    """`path` itself. Raises Rejection if no file can be called so."""
+    try:
+        bad = "\0" in path or not path.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        bad = True
+    if bad:
+        raise Rejection(f"no file can be called {path!r}: the path holds a character that is none")
+    return path
+
+
+def text_of(value: Any, name: str) -> str | None:
+    """Text without blanks around it, or a whole number as text. Raises Rejection for anything else."""
+    if isinstance(value, float) and value.is_integer():  # what pandas makes of 7 in a column with gaps
+        value = int(value)
+    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+        return None if value is None else str(value)
+    if not isinstance(value, str):
+        raise Rejection(f"{name} is {_kind(value)}, not text: {printable(repr(value)[:60])}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise Rejection(f"{name} holds half a surrogate pair, a character that no encoding has") from error
+    return value.strip() or None
+
+
+def _kind(value: Any) -> str:
+    names = {bool: "a boolean", list: "a list", dict: "an object", float: "a number with a fraction"}
+    return "NaN" if value != value else names.get(type(value), type(value).__name__)  # noqa: PLR0124 - NaN alone differs
+
+
+def number_of(value: Any, name: str) -> float | None:
+    """A number that is zero or more, or null. Raises Rejection for anything else."""
+    if value is None:
+        return None
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise Rejection(f"{name}: {_short(value)} is not a number") from None
+    if not math.isfinite(number) or number < 0:
+        raise Rejection(f"{name}: {_short(value)} must be a number, zero or more")
+    return number
+
+
+def _short(value: Any) -> str:
+    return repr(value)[:60].encode("utf-8", "backslashreplace").decode()
+
+
+def _channel(value: Any) -> int | None:
+    number = number_of(value, "channel")
+    if number is None:
+        return None
+    if not number.is_integer() or number >= _MOST_CHANNELS:
+        raise Rejection(
+            f"channel: {_short(value)} must be a whole number below {_MOST_CHANNELS}, 0 is the first channel"
+        )
+    return int(number)
+
+
+def _window(start: float | None, end: float | None, duration: float | None) -> tuple[float | None, float | None]:
+    """Stretch of the file; a duration without a start describes the whole file."""
+    if end is None and start is not None and duration is not None:
+        end = start + duration
+    if end is not None and end <= (start or 0.0):
+        raise Rejection(f"the stretch ends at {end:g} s, before it starts at {start or 0.0:g} s")
+    return (None if start == 0.0 and end is None else start), end

@@ -1,0 +1,131 @@
+"""A transcript in a file of its own: called like its recording, beside it or in a tree of transcripts."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from spiritlm_core.audio.files import File, composed, printable, read_uri
+from spiritlm_core.audio.sources.columns import Columns, Row
+from spiritlm_core.audio.sources.draft import Draft, clean, decode_text, draft_of, missing
+from spiritlm_core.audio.sources.textgrid import text_of_grid
+from spiritlm_core.audio.sources.tree import Tree, speaker_in
+from spiritlm_core.errors import Rejection
+
+_TAKE = re.compile(r"_mic\d+$")  # VCTK: several microphones, one text
+_BY_SPEAKER = re.compile(r"^wav48|\.normalized\.txt$")  # VCTK, LibriTTS
+_CUE = re.compile(
+    r"^\ufeff?WEBVTT(.+\n)*|^(NOTE|STYLE|REGION)\b(.*\n)(.+\n)*|^.+\n(?=.*-->)|^.*-->.*$|<[^>\n]*>|\{\\[^}\n]*\}",
+    re.MULTILINE,
+)
+
+
+def read(tree: Tree, encoding: str) -> Iterator[Draft]:
+    """One draft per recording that has a transcript of its own; the first of `FORMATS` counts."""
+    beside = _transcripts(tree)
+    away = _once_named(tree, beside)
+    for file in tree.audio:
+        found = beside.get(composed(file.stem)) or away.get(_base(file.stem), {})
+        draft = next(
+            (draft for ending in FORMATS if (draft := _draft(file, found.get(ending), ending, encoding))), None
+        )
+        if draft:
+            tree.used |= {transcript.uri for transcript in found.values()}
+            yield draft
+
+
+def orphans(tree: Tree, encoding: str) -> Iterator[Draft]:
+    """One draft per ``.txt`` or ``.lab`` file beside recordings that is the transcript of none."""
+    del encoding
+    folders, stems = {file.folder for file in tree.audio}, {file.stem for file in tree.audio}
+    for file in tree.unused():
+        if file.suffix in (".txt", ".lab") and file.folder in folders and file.stem not in stems:
+            tree.used.add(file.uri)
+            yield missing(file.path, file.uri, f"transcript {printable(file.name)} has no recording")
+
+
+def _transcripts(tree: Tree) -> dict[str, dict[str, File]]:
+    """Path without ending to ending to file."""
+    found: dict[str, dict[str, File]] = {}
+    for file in (file for file in tree.others if file.uri not in tree.used):
+        path = composed(file.path)
+        if ending := max((ending for ending in FORMATS if path.lower().endswith(ending)), key=len, default=None):
+            found.setdefault(path[: -len(ending)], {}).setdefault(ending, file)
+    return found
+
+
+def _once_named(tree: Tree, transcripts: dict[str, dict[str, File]]) -> dict[str, dict[str, File]]:
+    """Base name to transcripts in folders without recordings, where one recording and one transcript are called so."""
+    folders = {composed(file.folder) for file in tree.audio}
+    audio = Counter(base for _, base in {(file.folder, _base(file.stem)) for file in tree.audio})
+    away = [stem for stem in transcripts if stem.rpartition("/")[0] not in folders]
+    texts = Counter(_base(stem) for stem in away)
+    return {_base(stem): transcripts[stem] for stem in away if texts[_base(stem)] == audio[_base(stem)] == 1}
+
+
+def _base(stem: str) -> str:
+    return _TAKE.sub("", composed(stem).rpartition("/")[2])
+
+
+def _draft(file: File, transcript: File | None, ending: str, encoding: str) -> Draft | None:
+    """What a transcript says of a recording; null if it says nothing."""
+    if transcript is None:
+        return None
+    name = f"transcript {printable(transcript.name)}"
+    if transcript.error:
+        return draft_of(file, error=f"{name}: {transcript.error}")
+    text, reason = decode_text(read_uri(transcript.uri), encoding, name)
+    try:
+        said = {} if reason else FORMATS[ending](text)
+    except Rejection as problem:
+        said, reason = {}, f"{name}: {problem}"
+    if not reason and not said.get("text"):
+        return None
+    by_speaker = _BY_SPEAKER.search(file.path) or _BY_SPEAKER.search(transcript.path)
+    speaker = said.get("speaker") or (speaker_in(file.path) if by_speaker else None)
+    whole = draft_of(file, said.get("text"), reason, speaker)
+    return Draft(whole.name, whole.uri, file, whole.text, speaker, said.get("language"), error=reason)
+
+
+def _plain(text: str) -> Row:
+    return {"text": clean(text)}
+
+
+def _cues(text: str) -> Row:
+    """The words of subtitles, without times and marks."""
+    return {"text": clean(_CUE.sub(" ", text.replace("\r\n", "\n").replace("\r", "\n")))}
+
+
+def _grid(text: str) -> Row:
+    return {"text": clean(text_of_grid(text))}
+
+
+def _fields(text: str) -> Row:
+    """A JSON object with the columns of a manifest, or with segments of text."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Rejection(f"not JSON: {error}") from error
+    if not isinstance(found, dict):
+        return {}
+    row = {str(name).lower(): value for name, value in found.items()}
+    if isinstance(parts := row.get("segments"), list) and "text" not in row:
+        row["text"] = " ".join(str(part["text"]) for part in parts if isinstance(part, dict) and "text" in part)
+    draft = Columns({}, "").draft({name: row.get(name) for name in row if name not in _NOT_HERE} | {"path": "-"})
+    return {"text": draft.text, "speaker": draft.speaker, "language": draft.language}
+
+
+_NOT_HERE = ("start", "offset", "end", "duration", "channel", *("audio", "file", "wav"))  # the file itself is known
+FORMATS: dict[str, Callable[[str], Row]] = {
+    ".normalized.txt": _plain,  # LibriTTS
+    ".txt": _plain,
+    ".lab": _plain,
+    ".original.txt": _plain,
+    ".textgrid": _grid,
+    ".srt": _cues,
+    ".vtt": _cues,
+    ".json": _fields,  # Emilia, Whisper
+}
+"""Ending to what reads it; of several transcripts of a recording the first counts."""

@@ -1,0 +1,52 @@
+"""Praat's TextGrids, long or short: the words of one tier."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from spiritlm_core.errors import Rejection
+
+_TOKEN = re.compile(r'"((?:[^"]|"")*)"|(?<![\w\[.])(-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)(?![\w\]])')
+_COMMENT = re.compile(r"\[\d+\]|(?<=\s)!.*$", re.MULTILINE)
+_TIERS = ("transcript", "utterance", "sentence", "text", "ort", "word", "")
+_SILENCE = re.compile(r"<[^>]*>|\b(sil|sp|spn)\b|#")
+
+
+def text_of_grid(text: str) -> str:
+    """The words of the tier whose name promises them; empty if there is no such tier.
+
+    Raises:
+        Rejection: it ends before it should.
+    """
+    tiers = list(_tiers(iter(_TOKEN.findall(text))))
+    spoken = [(name.lower(), labels) for name, labels in tiers if not re.search("phon|seg", name.lower())]
+    for wanted in _TIERS:
+        found = [labels for name, labels in spoken if wanted in name]
+        if found and (wanted or len(found) == 1):
+            return " ".join(label for label in found[0] if not _SILENCE.fullmatch(label.strip()))
+    return ""
+
+
+def _tiers(tokens: Iterator[tuple[str, str]]) -> Iterator[tuple[str, list[str]]]:
+    """Name and labels of every tier."""
+    try:
+        head = [next(tokens)[0] for _ in range(2)]
+        count = [next(tokens)[1] for _ in range(3)][2]
+    except StopIteration:
+        return
+    if head != ["ooTextFile", "TextGrid"]:
+        raise Rejection("is no TextGrid")
+    try:
+        for _ in range(int(count)):
+            kind, name = next(tokens)[0], next(tokens)[0]
+            size = int([next(tokens)[1] for _ in range(3)][2])
+            yield name, [_label(tokens, kind) for _ in range(size)]
+    except (StopIteration, RuntimeError, ValueError) as error:
+        raise Rejection("ends before all its tiers are told") from error
+
+
+def _label(tokens: Iterator[tuple[str, str]], kind: str) -> str:
+    for _ in range(2 if kind == "IntervalTier" else 1):
+        next(tokens)
+    return next(tokens)[0].replace('""', '"')
