@@ -74,6 +74,6 @@ def _values(uri: str, version: File, column: str, group: int) -> pa.ChunkedArray
 
 
 def _bytes_of(kind: pa.DataType) -> bool:
-    if pa.types.is_struct(kind):
-        return kind.get_field_index("bytes") >= 0 and _bytes_of(kind.field("bytes").type)
+    if isinstance(kind, pa.StructType) and kind.get_field_index("bytes") >= 0:
+        kind = kind.field("bytes").type
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))

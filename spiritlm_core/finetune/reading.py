@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from spiritlm_core.audio.files import File, list_tree, local_path, local_uri, open_uri, printable, stat_file
+from spiritlm_core.audio.sources.columns import names_of
 from spiritlm_core.audio.sources.manifest import resolve
 from spiritlm_core.audio.statcache import StatCache, hash_files
 from spiritlm_core.errors import Rejection, SourceError
@@ -25,6 +26,8 @@ HELD_OUT = ("held_out", "validation", "valid", "val", "dev", "test", "eval")
 _BATCH = 64
 """Rows of a Parquet file held at once, recordings and all."""
 _UNITS = ("[Hu", "[Pi", "[St")
+Names = Mapping[str, tuple[str, ...]]
+"""Field to what its column may be called."""
 
 
 @dataclass
@@ -83,8 +86,9 @@ def _files(path: str) -> list[File]:
 
 def _drafts(file: File, config: DataConfig, template: Template) -> Iterator[_Draft]:
     """The rows of one file. Raises SourceError if a column is missing altogether."""
-    names = {field: config.columns.get(field, field) for field in template.fields}
-    wanted = [*names.values(), *([config.split_column] if config.split_column else [])]
+    names = _names(config, template)
+    wanted = [*(name for group in names.values() for name in group)]
+    wanted += [config.split_column] if config.split_column else []
     read = _parquet if format_of(file.path) == "parquet" else _json_lines
     seen: set[str] = set()
     for place, values in read(file, wanted, seen):
@@ -100,14 +104,22 @@ def _drafts(file: File, config: DataConfig, template: Template) -> Iterator[_Dra
         _check_columns(file, names, seen, config, template)
 
 
-def _check_columns(
-    file: File, names: Mapping[str, str], seen: set[str], config: DataConfig, template: Template
-) -> None:
+def _names(config: DataConfig, template: Template) -> Names:
+    """What the column of each field may be called, the likeliest first; a name is never that of two fields."""
+    taken = {*template.fields, *config.columns.values()}
+    return {
+        field: (first, *(name for name in others if name not in taken))
+        for field in template.fields
+        for first, *others in [names_of(field, config.columns)]
+    }
+
+
+def _check_columns(file: File, names: Names, seen: set[str], config: DataConfig, template: Template) -> None:
     there = ", ".join(sorted(seen)) or "nothing"
-    for field, column in names.items():
-        if column not in seen and template.fields[field][1]:
+    for field, columns in names.items():
+        if seen.isdisjoint(columns) and template.fields[field][1]:
             raise SourceError(
-                f"{printable(file.path)}: there is no column {column!r} for the field {field!r} of template "
+                f"{printable(file.path)}: there is no column {columns[0]!r} for the field {field!r} of template "
                 f"{template.name}, only {there}: name the right one with data.columns.{field}"
             )
     if config.split_column and config.split_column not in seen:
@@ -153,19 +165,17 @@ def _parquet(file: File, wanted: Sequence[str], seen: set[str]) -> Iterator[tupl
         raise SourceError(f"{printable(file.path)}: cannot be read as Parquet: {error}") from error
 
 
-def _take(
-    draft: _Draft, values: Mapping[str, Any], names: Mapping[str, str], config: DataConfig, template: Template
-) -> None:
+def _take(draft: _Draft, values: Mapping[str, Any], names: Names, config: DataConfig, template: Template) -> None:
     draft.split = _said_split(values.get(config.split_column)) if config.split_column else None
     root = draft.source_uri.rpartition("/")[0]
     for field, (kind, _) in template.fields.items():
-        value = values.get(names[field])
-        if value is None or value in ("", b""):
+        column = next((name for name in names[field] if values.get(name) not in (None, "", b"")), None)
+        if column is None:
             continue
         if kind == "text":
-            draft.texts[field] = _text(value, names[field])
+            draft.texts[field] = _text(values[column], column)
         else:
-            _take_recording(draft, field, value, names[field], root)
+            _take_recording(draft, field, values[column], column, root)
 
 
 def _said_split(value: Any) -> str:

@@ -114,8 +114,8 @@ def test_the_split_is_drawn_from_content_alone() -> None:
 @pytest.mark.parametrize(
     ("rows", "settings", "message"),
     [
-        ([{"wav": "x", "text": "y"}], {}, "data.jsonl: there is no column 'audio' for the field 'audio' of template"),
-        ([{"wav": "x", "text": "y"}], {}, ", only text, wav: name the right one with data.columns.audio"),
+        ([{"clip": "x", "text": "y"}], {}, "data.jsonl: there is no column 'audio' for the field 'audio' of template"),
+        ([{"clip": "x", "text": "y"}], {}, ", only clip, text: name the right one with data.columns.audio"),
         ([{"audio": "x", "text": "y"}], {"columns": {"speech": "audio"}},
          "data.columns.speech: template asr has no such field, only audio, text"),
         ([{"audio": "x", "text": "y"}], {"split_column": "fold"}, "there is no column 'fold' (data.split_column)"),
@@ -128,6 +128,14 @@ def test_what_is_wrong_with_the_data_is_one_message(
     with pytest.raises(SourceError) as found:
         read(write_lines(tmp_path / "data.jsonl", rows), **settings)
     assert message in str(found.value)
+
+
+@pytest.mark.parametrize("column", ["audio", "path", "file_name", "wav"])
+def test_fields_may_be_called_as_in_manifests(tmp_path: Path, column: str) -> None:
+    (tmp_path / "a.flac").write_bytes(encode_flac(sound("low", 1)))
+    rows = read(write_lines(tmp_path / "data.jsonl", [{column: "a.flac", "sentence": "good morning", "extra": 1}]))
+    assert [(row.error, json.loads(row.texts)) for row in rows] == [(None, {"text": "good morning"})]
+    assert "audio" in rows[0].recordings
 
 
 def test_files_that_are_no_data(tmp_path: Path) -> None:

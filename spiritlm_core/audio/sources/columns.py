@@ -63,9 +63,9 @@ class Columns:
             Rejection: a value that is none, or no path.
         """
         self._look(row)
-        value = self._value(row, "path")
-        file = value if isinstance(value, File) else None
-        path = file.path if file else _path(value)
+        inside = (row.get(name) for name in self._names["path"])
+        file = next((value for value in inside if isinstance(value, File)), None)  # better than a path beside it
+        path = file.path if file else _path(self._value(row, "path"))
         start, end = _window(*(number_of(self._value(row, name), name) for name in ("start", "end", "duration")))
         text, speaker, language = (text_of(self._value(row, name), name) for name in ("text", "speaker", "language"))
         channel = _channel(self._value(row, "channel"))

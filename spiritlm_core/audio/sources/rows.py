@@ -7,17 +7,20 @@ comma, or that swallows the next rows, would be a wrong transcript.
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
-from typing import Literal
+from typing import Any, Literal
+
+import pyarrow as pa
 
 from spiritlm_core.audio.embedded import embedded_columns, has_bytes, row_uri
 from spiritlm_core.audio.files import File, open_uri, printable, read_plain
-from spiritlm_core.audio.sources.columns import Row
+from spiritlm_core.audio.sources.columns import ALIASES, Row
 from spiritlm_core.audio.sources.draft import decode_lines, decode_text
-from spiritlm_core.errors import SourceError
+from spiritlm_core.errors import SourceError, is_machine_error
 
 Rows = Iterator[tuple[int, Row, str | None]]
 """Number of a row or line, column in lower case to value, and why the row is bad."""
@@ -51,31 +54,42 @@ def read_rows(file: File, encoding: str, known: Known) -> Rows:
 
 
 def _parquet(file: File) -> Rows:
-    import pyarrow as pa
     from pyarrow import parquet
 
     try:
         with open_uri(file.uri) as stream:
-            found, row = parquet.ParquetFile(stream), 0
-            sounds = embedded_columns(found.schema_arrow)
-            plain = [field.name for field in found.schema_arrow if not pa.types.is_nested(field.type)]
-            paths = [f"{name}.path" for name in sounds if pa.types.is_struct(found.schema_arrow.field(name).type)]
-            columns = [name for name in plain if name not in sounds] + paths
-            for number in range(found.num_row_groups):
-                group = found.metadata.row_group(number)
-                inside = {
-                    name: group.total_byte_size // max(1, group.num_rows) for name in sounds if has_bytes(group, name)
-                }
-                batches = found.iter_batches(row_groups=[number], columns=columns)
-                texts = (values for batch in batches for values in batch.to_pylist())
-                for values in texts if columns else ({} for _ in range(group.num_rows)):
-                    told = values | {
-                        name: _inside(file, name, row, size, values.get(name)) for name, size in inside.items()
-                    }
-                    row += 1
-                    yield row, _lower(told), None
+            found = parquet.ParquetFile(stream)
+            yield from ((number, row, None) for number, row in enumerate(_parquet_rows(found, file), 1))
     except (OSError, pa.ArrowException) as error:
+        if is_machine_error(error):
+            raise
         raise SourceError(f"{printable(file.name)} is not Parquet, or damaged: {error}") from error
+
+
+def _parquet_rows(found: Any, file: File) -> Iterator[Row]:
+    """Rows without the bytes of their recordings, which are named instead."""
+    schema, place = found.schema_arrow, itertools.count()
+    sounds = embedded_columns(schema)
+    columns = [name for field in schema if field.name not in sounds for name in _columns_of(field)]
+    columns += [name for sound in sounds for name in _columns_of(schema.field(sound)) if name != sound]
+    for number in range(found.num_row_groups):
+        group = found.metadata.row_group(number)
+        inside = {sound for sound in sounds if has_bytes(group, sound)}
+        size = group.total_byte_size // max(1, group.num_rows)
+        batches = found.iter_batches(row_groups=[number], columns=columns)
+        values = (
+            (row for batch in batches for row in batch.to_pylist()) if columns else ({} for _ in range(group.num_rows))
+        )
+        for row, at in zip(values, place, strict=False):
+            yield _lower(row | {name: _inside(file, name, at, size, row.get(name)) for name in inside})
+
+
+def _columns_of(field: pa.Field) -> list[str]:
+    """The columns to read for a field: of a structure its path, of a list none unless its name is that of a field."""
+    if isinstance(field.type, pa.StructType) and field.type.get_field_index("path") >= 0:
+        return [f"{field.name}.path"]
+    known = any(field.name.lower() in names for names in ALIASES.values())
+    return [field.name] if known or not pa.types.is_nested(field.type) else []
 
 
 def _inside(table: File, column: str, row: int, size: int, told: object) -> File:

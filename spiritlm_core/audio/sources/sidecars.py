@@ -17,7 +17,7 @@ from spiritlm_core.errors import Rejection
 _TAKE = re.compile(r"_mic\d+$")  # VCTK: several microphones, one text
 _BY_SPEAKER = re.compile(r"^wav48|\.normalized\.txt$")  # VCTK, LibriTTS
 _CUE = re.compile(
-    r"^\ufeff?WEBVTT(.+\n)*|^(NOTE|STYLE|REGION)\b(.*\n)(.+\n)*|^.+\n(?=.*-->)|^.*-->.*$|<[^>\n]*>|\{\\[^}\n]*\}",
+    r"^\ufeff?WEBVTT.*\n(.+\n)*|^(NOTE|STYLE|REGION)\b(.*\n)(.+\n)*|^.+\n(?=.*-->)|^.*-->.*$|<[^>\n]*>|\{\\[^}\n]*\}",
     re.MULTILINE,
 )
 

@@ -104,7 +104,9 @@ def speaker_in(path: str) -> str | None:
     """The folder that names the speaker in corpora whose clips are called after theirs: ``p225/p225_001.wav``."""
     *folders, name = path.split("/")
     stem = PurePosixPath(name).stem
-    return next((printable(folder) for folder in folders if re.search(rf"(^|\D){re.escape(folder)}(?!\d)", stem)), None)
+    starts = r"((?<!\d)|(?=\D))"  # a number is one as a whole
+    named = (folder for folder in folders if re.search(rf"{starts}{re.escape(folder)}(?!\d)", stem))
+    return next(map(printable, named), None)
 
 
 def kinds_of(files: Iterable[File]) -> str:
