@@ -15,10 +15,32 @@ app = typer.Typer(help="Look at the lake's tables, check every byte, drop what i
 
 @app.command("ls")
 def ls(lake: LakeOption = DEFAULT_LAKE, as_json: JsonOption = False) -> None:
-    """List tables and artifacts by recipe, with rows, shards and size."""
-    from flows.cli.status import status
+    """List what is stored, used or not: objects and bytes of every table and artifact (of recipes: spiritlm status)."""
+    from spiritlm_core.lake.care import describe_size
+    from spiritlm_core.lake.lake import Lake
 
-    status(lake, as_json)
+    found = _stored(Lake(lake))
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    for name, about in found.items():
+        used = f"  {', '.join(about['recipes'])}" if about["recipes"] else ""
+        typer.echo(f"{name:<28} {about['objects']:>6} objects {describe_size(about['bytes']):>10}{used}")
+
+
+def _stored(lake: Any) -> dict[str, dict[str, Any]]:
+    """Per folder of the lake: how many objects, how many bytes, and the recipes that refer to some of them."""
+    found: dict[str, dict[str, Any]] = {}
+    for kind in ("tables", "artifacts", "snapshots", "blobs", "outputs"):
+        for entry in lake.store.walk(kind):
+            name = "/".join(entry.path.split("/")[:2]) if kind != "blobs" else kind
+            about = found.setdefault(name, {"objects": 0, "bytes": 0, "recipes": []})
+            about["objects"] += 1
+            about["bytes"] += entry.size
+    for ref in lake.refs():
+        if about := found.get(f"{ref.kind}s/{ref.name}"):
+            about["recipes"].append(ref.recipe)
+    return found
 
 
 @app.command("show")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -123,6 +124,8 @@ def test_a_worker_runs_a_deployment(deployed, worker, clips, tmp_path):
     assert audio_totals(lake, "quickstart") == (3, 0)
     (flow_run,) = deployed.call("/flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 1})
     assert (flow_run["state_type"], flow_run["parameters"]["until"]) == ("COMPLETED", "audio")
+    assert re.fullmatch(r"quickstart-\d{4}-\d\d-\d\d-\d{4}", flow_run["name"])
+    assert any("✓ audio       3 rows" in line for line in log(deployed, flow_run))
     tasks = deployed.call("/task_runs/filter", {"flow_runs": {"id": {"any_": [flow_run["id"]]}}})
     assert [(task["name"], task["state_type"]) for task in tasks] == [("audio", "COMPLETED")]
     artifacts = deployed.call("/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [flow_run["id"]]}}})
@@ -153,6 +156,20 @@ def test_what_can_be_refused_at_once_is(deployed, tmp_path):
     assert trigger(deployed, "pipeline/none").returncode == 1
     assert trigger(deployed, "pipeline").returncode == 2
     assert trigger(deployed, "pipeline/quickstart", "until").returncode == 2
+
+
+def test_an_unexpected_error_is_one_line_wherever_it_is_shown(deployed, worker):
+    assert trigger(deployed, "pipeline/quickstart", "lake=/dev/null/lake", "until=audio").returncode == 1
+    (flow_run,) = deployed.call("/flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 1})
+    message = flow_run["state"]["message"]
+    assert re.search(r"/dev/null/lake.* \(unexpected; the traceback is in .*/error-.*\.log\)$", message)
+    assert message in log(deployed, flow_run)
+    assert "Traceback" not in worker.read_text() + "".join(log(deployed, flow_run))
+
+
+def log(server: PrefectServer, flow_run: dict) -> list[str]:
+    wanted = {"logs": {"flow_run_id": {"any_": [flow_run["id"]]}}}
+    return [line["message"] for line in server.call("/logs/filter", wanted)]
 
 
 def trigger(server: PrefectServer, *arguments: str) -> subprocess.CompletedProcess[str]:

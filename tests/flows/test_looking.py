@@ -1,0 +1,54 @@
+"""Commands that only look: recipes of both kinds, what a lake stores, what its recipes refer to."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from flows.cli.main import _register, app
+from flows.recipes import recipe_names
+from flows.recipes.finetune import FOLDER, finetune_recipe_names
+from spiritlm_core.errors import RecipeError
+from spiritlm_core.lake.lake import Lake
+
+_register()
+
+
+def show(*arguments: object) -> str:
+    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if done.exception:
+        raise done.exception
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", [*recipe_names(), *finetune_recipe_names(), str(FOLDER / "asr.yaml")])
+def test_every_recipe_that_is_listed_can_be_shown(name):
+    assert json.loads(show("recipes", name, "--json"))["name"] in (name, "asr")
+    assert show("recipes", name).startswith("# ")
+
+
+def test_a_recipe_that_is_not_there_is_refused_with_the_names_of_both_kinds():
+    with pytest.raises(RecipeError, match="no recipe 'nosuch'; there are .*quickstart.*, asr, .*or give"):
+        show("recipes", "nosuch")
+
+
+def test_settings_go_with_either_kind():
+    assert json.loads(show("recipes", "asr", "--set", "description=mine", "--json"))["description"] == "mine"
+    with pytest.raises(RecipeError, match="nonsense"):
+        show("recipes", "asr", "--set", "nonsense=1")
+
+
+def test_lake_ls_lists_what_is_stored_and_status_what_recipes_refer_to(tmp_path):
+    lake = Lake(tmp_path)
+    for name, size in (("tables/audio/a", 3), ("tables/audio/b", 4), ("tables/words/c", 5), ("blobs/ab/cd", 7)):
+        lake.store.write(f"{name}.parquet" if "tables" in name else name, bytes(size))
+    lake.write_ref("mine", "audio", "table", "0" * 64, "1" * 64)
+    assert json.loads(show("lake", "ls", "--lake", tmp_path, "--json")) == {
+        "tables/audio": {"objects": 2, "bytes": 7, "recipes": ["mine"]},
+        "tables/words": {"objects": 1, "bytes": 5, "recipes": []},
+        "blobs": {"objects": 1, "bytes": 7, "recipes": []},
+    }
+    assert set(json.loads(show("status", "--lake", tmp_path, "--json"))["recipes"]["mine"]) == {"audio"}
+    assert "tables/words" in show("lake", "ls", "--lake", tmp_path)
