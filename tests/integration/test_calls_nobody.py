@@ -97,8 +97,7 @@ def test_a_served_model_and_its_page_call_nobody(model, tmp_path):
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
     with subprocess.Popen(serve, env=environment, **pipes) as process:
         try:
-            said = [line for line in iter(process.stdout.readline, "") if PATTERN.search(line)][:1]
-            url = PATTERN.search(said[0])[0]
+            url = next(found[0] for line in iter(process.stdout.readline, "") if (found := PATTERN.search(line)))
             body = json.dumps({"parts": [{"kind": "text", "text": "one two"}], "max_new_tokens": 4}).encode()
             request = urllib.request.Request(f"{url}/v1/generate", body, {"Content-Type": "application/json"})
             assert urllib.request.urlopen(request, timeout=120).status == 200
