@@ -47,7 +47,8 @@ def open_web(uri: str) -> BinaryIO:
         OSError: it cannot be reached, is larger than `MOST_BYTES`, or takes longer than `MOST_SECONDS`.
     """
     version = ask_web(File(uri, uri)).version
-    return open((_kept(uri, version) if version else _fetch(uri)).name, "rb")  # noqa: PTH123 - the caller closes
+    copy = _kept(uri, version) if version else _fetch(uri)
+    return open(copy.name, "rb")  # noqa: PTH123 - the caller closes
 
 
 @lru_cache(maxsize=16)

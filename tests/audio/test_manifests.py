@@ -13,16 +13,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from spiritlm_core.audio.config import ManifestSource
+from spiritlm_core.audio.config import AudioConfig, ManifestSource
 from spiritlm_core.audio.files import read_uri
-from spiritlm_core.audio.item import Item
+from spiritlm_core.audio.item import Item, items_table
 from spiritlm_core.audio.sources import list_items
 from spiritlm_core.audio.sources.draft import Draft
 from spiritlm_core.audio.sources.manifest import drafts
 from spiritlm_core.audio.sources.notes import notes
+from spiritlm_core.audio.stage import AudioStage
 from spiritlm_core.audio.statcache import StatCache, hash_files
 from spiritlm_core.errors import SourceError
 from tests.audio.files import sound, sound_bytes
+from tests.audio.synthetic import voice
 
 
 def _clips(folder: Path) -> None:
@@ -216,3 +218,12 @@ def test_parquet_that_changed_is_read_again(tmp_path: Path) -> None:
         (draft,) = drafts(ManifestSource(path=str(tmp_path / "m.parquet")))
         assert draft.file is not None
         assert hash_files([draft.file], StatCache())[draft.uri] == item.sha256
+
+
+def test_recordings_inside_parquet_become_segments(tmp_path: Path) -> None:
+    data = [sound_bytes(voice(2.0, seed), "WAV", subtype="PCM_16") for seed in range(2)]
+    pq.write_table(pa.table({"audio": data, "text": ["x", "y"]}), tmp_path / "m.parquet")
+    stage = AudioStage(AudioConfig(), {})
+    stage.setup()
+    rows = stage.process(items_table(list(_items(tmp_path / "m.parquet").values()))).to_pylist()
+    assert [(row["text"], row["reject_reason"]) for row in rows] == [("x", None), ("y", None)]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -290,6 +292,49 @@ def test_lhotse_recordings_supervisions_and_cuts(tmp_path: Path) -> None:
         _list(LhotseSource(path=str(tmp_path / "none")))
 
 
+CUT = '{"id":"c","start":0,"duration":1,"channel":0,"type":"MonoCut"}\n'
+RECORDING = {"id": "r", "sampling_rate": 16000, "num_samples": 4000, "duration": 0.25}
+
+
+@pytest.mark.parametrize(
+    ("lines", "line"),
+    [
+        (CUT + "\n", 2),
+        (CUT + CUT + "{oops\n", 3),
+        (CUT + '{"id":"d","type":"MonoCut"}\n', 2),
+        (CUT + CUT + '{"id":"d","type":"NoCut"}\n', 3),
+        (CUT + "7\n", 2),
+    ],
+)
+def test_a_damaged_line_of_lhotse_is_named(tmp_path: Path, lines: str, line: int) -> None:
+    (tmp_path / "cuts.jsonl").write_text(lines)
+    with pytest.raises(SourceError, match=rf"cuts.jsonl, line {line}, cannot be read"):
+        _list(LhotseSource(path=str(tmp_path / "cuts.jsonl")))
+
+
+@pytest.mark.parametrize(
+    ("source", "said", "reason"),
+    [
+        ("a.wav", {"text": ["x"]}, "text is a list"),
+        ("a.wav", {"start": "x"}, "wrong type|not a number"),
+        ("a.wav", {"speaker": True}, "speaker is a boolean"),
+        ("a\0.wav", {}, "no file can be called"),
+        ("nowhere.wav", {}, "file not found"),
+    ],
+)
+def test_a_bad_value_in_lhotse_costs_one_row(tmp_path: Path, source: str, said: dict[str, Any], reason: str) -> None:
+    _clip(tmp_path / "a.wav")
+    sources = [[{"type": "file", "channels": [0], "source": name}] for name in (source, "a.wav")]
+    recordings = [RECORDING | {"id": f"r{n}", "sources": one} for n, one in enumerate(sources)]
+    spoken = [{"id": f"s{n}", "recording_id": f"r{n}", "start": 0, "duration": 0.25, "channel": 0} for n in range(2)]
+    spoken[0] |= said
+    for name, rows in (("recordings", recordings), ("supervisions", spoken)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    items = _list(LhotseSource(path=str(tmp_path)))
+    assert [name for name, item in items.items() if not item.error] == ["s1"]
+    assert re.search(reason, str(items["s0"].error))
+
+
 @pytest.mark.parametrize(
     ("text", "kind", "reason"),
     [
@@ -300,6 +345,9 @@ def test_lhotse_recordings_supervisions_and_cuts(tmp_path: Path) -> None:
         ("librispeech:s3://bucket/x", "librispeech", None),
         ("manifest:/x/list.jsonl", "manifest", None),
         ("lhotse:/x", "lhotse", None),
+        ("https://host/list.jsonl.gz?token=x", "manifest", None),
+        ("https://host/voices", None, "a web address cannot be listed: give a manifest"),
+        ("gs://bucket/voices", None, "a web address cannot be listed"),
         ("tape:/x", None, "'tape' is not one of folder, librispeech"),
         ("/no/such/folder", None, "there is no such folder"),
         ("folder:", None, "at least 1 character"),
@@ -313,6 +361,7 @@ def test_parse_source(text: str, kind: str | None, reason: str | None) -> None:
         source = parse_source(text)
         assert source.kind == kind
         assert getattr(source, "path", "").startswith("s3://") == ("s3://" in text)
+        assert getattr(source, "path", "").startswith("https://") == ("https://" in text)
 
 
 def test_parse_source_reads_a_local_path_with_a_colon(tmp_path: Path) -> None:

@@ -1,0 +1,43 @@
+"""Planning the audio table: what is said about sources before anything is computed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from flows.recipes import find_recipe
+from spiritlm_core.audio.config import AudioConfig, parse_source
+from spiritlm_core.audio.stage import AudioStage
+from spiritlm_core.lake.lake import Lake
+from spiritlm_core.lake.plan import StageCall
+from tasks.recordings import plan_recordings
+from tests.audio.files import sound
+
+
+def _said(folder: Path, lake: Path) -> list[str]:
+    recipe = find_recipe("units", ()).model_copy(update={"sources": (parse_source(str(folder)),)})
+    said: list[str] = []
+    call = StageCall.of(f"{AudioStage.__module__}:{AudioStage.__qualname__}", AudioConfig(), {})
+    plan_recordings(Lake(str(lake)), recipe, call, said.append)
+    return said
+
+
+def test_what_is_not_used_and_what_has_no_transcript_is_said(tmp_path: Path) -> None:
+    for number in range(3):
+        sound(tmp_path / f"clips/{number}.wav", 0.1 * np.random.default_rng(number).standard_normal(4000))
+    (tmp_path / "clips/0.txt").write_text("good morning")
+    (tmp_path / "clips/x.srt").write_text("1\n")
+    (tmp_path / "clips/x.jpg").write_bytes(b"\xff\xd8\xff")
+    folder = tmp_path / "clips"
+    assert _said(folder, tmp_path / "lake") == [
+        f"  source {folder}: not used as transcripts: x.srt",
+        f"  source {folder}: not audio: 1 .jpg",
+        "  2 of 3 recordings have no transcript",
+    ]
+
+
+def test_nothing_is_said_where_all_is_used(tmp_path: Path) -> None:
+    sound(tmp_path / "clips/a.wav", 0.1 * np.random.default_rng(1).standard_normal(4000))
+    (tmp_path / "clips/a.lab").write_text("good morning")
+    assert _said(tmp_path / "clips", tmp_path / "lake") == []
