@@ -16,7 +16,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator
 
 from spiritlm_core.errors import LakeError
-from spiritlm_core.lake.seal import STRICT, Digest, FileName, check_once, file_sha256, from_json, to_json
+from spiritlm_core.lake.seal import STRICT, Digest, FileName, check_once, check_sha256, file_sha256, from_json, to_json
 from spiritlm_core.lake.store import Store
 
 
@@ -108,15 +108,10 @@ def _is_intact(folder: Path, artifact: Artifact) -> bool:
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
     try:
         for name, sha256 in artifact.files.items():
-            check_once(folder / name, partial(_compare, sha256=sha256), sha256)
+            check_once(folder / name, partial(check_sha256, sha256=sha256), sha256)
     except (LakeError, OSError):
         return False
     return names == set(artifact.files)
-
-
-def _compare(path: Path, sha256: str) -> None:
-    if file_sha256(path) != sha256:
-        raise LakeError(f"{path} is damaged")
 
 
 def _fetch(store: Store, artifact: Artifact, name: str, path: Path) -> None:
@@ -125,7 +120,7 @@ def _fetch(store: Store, artifact: Artifact, name: str, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         store.fetch(blob_path(sha256), path)
-        _compare(path, sha256)
+        check_sha256(path, sha256)
     except (FileNotFoundError, LakeError) as error:
         state = "missing" if isinstance(error, FileNotFoundError) else "damaged"
         raise LakeError(

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from spiritlm_core.config import FrozenConfig
-from spiritlm_core.errors import LakeError
+from spiritlm_core.errors import LakeError, ModelReferenceError
 from spiritlm_core.lake.fingerprint import (
     artifact_key,
     config_json,
@@ -27,7 +27,7 @@ from spiritlm_core.lake.fingerprint import (
 )
 from spiritlm_core.lake.lake import Lake, cache_folder, snapshot_path
 from spiritlm_core.lake.snapshot import Snapshot
-from spiritlm_core.lake.store import open_store
+from spiritlm_core.models.content import write_atomically
 
 
 @dataclass(frozen=True)
@@ -63,16 +63,22 @@ class ModelSource:
             return lake.artifact_folder(found)
         if self.content is not None:
             return _as_file(self.digest, self.content)
+        return self._resolved()
+
+
+    def _resolved(self) -> Path:
         from spiritlm_core.models.reference import resolve
 
-        return resolve(str(self.reference)).path
+        found = resolve(str(self.reference))
+        if found.digest != self.digest:
+            raise ModelReferenceError(f"{self.reference} is another model than when the run began; run again")
+        return found.path
 
 
 def _as_file(name: str, content: str) -> Path:
-    store = open_store(cache_folder() / "values")
-    store.create(f"{name}.json", content.encode())
-    path = store.local_path(f"{name}.json")
-    assert path is not None  # noqa: S101 - the cache folder is local
+    path = cache_folder() / "values" / f"{name}.json"
+    if not path.is_file() or path.read_bytes() != content.encode():
+        write_atomically(path, content.encode())
     return path
 
 

@@ -113,3 +113,9 @@ def file_sha256(path: Path) -> str:
     """The sha256 of a file, read piece by piece."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def check_sha256(path: Path, sha256: str) -> None:
+    """Raises LakeError if the file's bytes have another sha256."""
+    if file_sha256(path) != sha256:
+        raise LakeError(f"{path} is damaged")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from spiritlm_core.errors import LakeError, ModelReferenceError
 from spiritlm_core.lake.store import Entry, Store, open_store, split_uri
-from spiritlm_core.models.content import new_entry, write_atomically
+from spiritlm_core.models.content import file_below, new_entry, write_atomically
 
 
 def from_bucket(uri: str, cache: Path) -> Path:
@@ -26,7 +26,7 @@ def from_bucket(uri: str, cache: Path) -> Path:
         store, entries = _listing(uri)
     except (LakeError, OSError) as error:
         if latest.exists():
-            return _inside(folder / latest.read_text())
+            return _inside(file_below(folder, latest.read_text(), str(latest)))
         raise ModelReferenceError(f"{uri} cannot be reached: {error}") from error
     if not entries:
         raise ModelReferenceError(f"{uri}: there is nothing at that place")
@@ -52,7 +52,7 @@ def _listing(uri: str) -> tuple[Store, list[Entry]]:
 
 def _copy(store: Store, entries: list[Entry], target: Path) -> None:
     for entry in entries:
-        path = target / entry.path
+        path = file_below(target, entry.path, store.uri)
         path.parent.mkdir(parents=True, exist_ok=True)
         with store.open(entry.path.partition("/")[2]) as source, path.open("wb") as sink:
             shutil.copyfileobj(source, sink, 1 << 22)

@@ -12,6 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from spiritlm_core.errors import ModelReferenceError
+from spiritlm_core.names import checked_name
+
 _MEMO_FROM = 1 << 26  # bytes; hashing less than this is faster than a doubt about the memo
 _SETTLED = 2.0  # seconds after which a file's time of change can be trusted
 
@@ -71,6 +74,18 @@ def _noted(note: Path, state: list[object]) -> str | None:
 def _hash(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def file_below(folder: Path, name: str, where: str) -> Path:
+    """The file in `folder` that `where` (an archive, an index, a listing) calls `name`.
+
+    Raises:
+        ModelReferenceError: the name leads out of the folder.
+    """
+    try:
+        return folder / checked_name(name)
+    except ValueError as error:
+        raise ModelReferenceError(f"{where}: {error}") from error
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import re
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from spiritlm_core.errors import ModelReferenceError
+from spiritlm_core.errors import LakeError, ModelReferenceError
+from spiritlm_core.lake.seal import check_once, check_sha256
 from spiritlm_core.models.content import write_atomically
 from spiritlm_core.models.syntax import Parsed
+from spiritlm_core.names import checked_name
 
 _UNUSED = ("*.h5", "*.msgpack", "*.onnx", "*.ot", "*.tflite", "*.pth", "original/*", "onnx/*", "*.md", ".*")
 _WEIGHTS = ((".safetensors",), (".bin", ".pt"), (".gguf",))  # the first that a repository has is taken
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def from_hub(parsed: Parsed, cache: Path) -> tuple[Path, str, list[str]]:
@@ -45,7 +49,7 @@ def _ask(parsed: Parsed) -> dict[str, Any]:
     from huggingface_hub import HfApi
 
     info = HfApi().model_info(parsed.name, revision=parsed.version)
-    return {"commit": info.sha, "files": wanted([file.rfilename for file in info.siblings or []])}
+    return _checked({"commit": info.sha, "files": wanted([file.rfilename for file in info.siblings or []])})
 
 
 def wanted(files: list[str]) -> list[str]:
@@ -60,10 +64,31 @@ def wanted(files: list[str]) -> list[str]:
 def _fetch(repository: str, seen: dict[str, Any]) -> Path:
     from huggingface_hub import snapshot_download
 
-    try:
+    def download() -> Path:
         return Path(snapshot_download(repository, revision=seen["commit"], allow_patterns=seen["files"]))
+
+    try:
+        folder = download()
+        return download() if _drop_damaged(folder, seen["files"]) else folder
     except OSError as error:
         raise ModelReferenceError(f"hf://{repository}: the download failed: {error}") from error
+
+
+def _drop_damaged(folder: Path, files: list[str]) -> bool:
+    """Delete files whose bytes do not give the sha256 that the hub's cache calls them by; whether there were any."""
+    blobs = [(folder / name).resolve() for name in files]
+    found = [blob for blob in blobs if _SHA256.fullmatch(blob.name) and blob.exists() and not _is_intact(blob)]
+    for blob in found:
+        blob.unlink(missing_ok=True)
+    return bool(found)
+
+
+def _is_intact(blob: Path) -> bool:
+    try:
+        check_once(blob, partial(check_sha256, sha256=blob.name))
+    except LakeError:
+        return False
+    return True
 
 
 def _complete(repository: str, seen: dict[str, Any]) -> Path | None:
@@ -73,8 +98,8 @@ def _complete(repository: str, seen: dict[str, Any]) -> Path | None:
     found = [try_to_load_from_cache(repository, name, revision=seen["commit"]) for name in seen["files"]]
     if not found or not all(isinstance(path, str) and Path(path).exists() for path in found):
         return None
-    depth = seen["files"][0].count("/")
-    return Path(str(found[0])).parents[int(depth)]
+    folder = Path(str(found[0])).parents[seen["files"][0].count("/")]
+    return None if _drop_damaged(folder, seen["files"]) else folder
 
 
 def _unreachable(error: Exception) -> bool:
@@ -96,6 +121,11 @@ def _explain(parsed: Parsed, error: Exception) -> str:
 
 def _read(note: Path) -> dict[str, Any] | None:
     try:
-        return dict(json.loads(note.read_bytes()))
-    except (FileNotFoundError, ValueError):
+        return _checked(json.loads(note.read_bytes()))
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
+
+
+def _checked(seen: dict[str, Any]) -> dict[str, Any]:
+    """A commit and its files. Raises ValueError, KeyError or TypeError if it is anything else."""
+    return {"commit": str(seen["commit"]), "files": [checked_name(name) for name in seen["files"]]}

