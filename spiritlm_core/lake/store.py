@@ -183,7 +183,7 @@ class LocalStore(Store):
             folder.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(prefix=_TEMPORARY, dir=folder)
         except OSError as error:
-            if error.errno in READ_ONLY:
+            if error.errno in {*READ_ONLY, errno.ENOTDIR, errno.EEXIST}:
                 raise LakeError(f"{self.uri} cannot be written to ({error.strerror} at {folder})") from error
             raise
         temporary = Path(name)

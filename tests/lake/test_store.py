@@ -105,3 +105,11 @@ def test_the_stores_clock_is_that_of_its_files(tmp_path):
     assert list(store.walk(everything=True)) == list(store.walk())
     assert store.modified("x") - 1 < store.now() < store.modified("x") + 60
     assert open_store(tmp_path / "absent").now() > 0
+
+
+@pytest.mark.parametrize("root", ["file", "file/lake"])
+def test_a_store_that_cannot_be_a_folder_is_one_error(tmp_path, root):
+    (tmp_path / "file").touch()
+    with pytest.raises(LakeError, match="cannot be written to"):
+        open_store(tmp_path / root).write("refs/x", b"1")
+    assert list(open_store(tmp_path / root).walk()) == []
