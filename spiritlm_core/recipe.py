@@ -29,10 +29,12 @@ C = TypeVar("C", bound=FrozenConfig)
 class ComputeConfig(FrozenConfig):
     """How the work is run. Nothing here enters a fingerprint."""
 
-    executor: Literal["ray", "inline"] = Field("ray", description="inline: everything in one process, for debugging.")
-    ray_address: str | None = Field(
-        None, description="Ray cluster to join; null takes RAY_ADDRESS, else starts a private local Ray."
+    executor: Literal["auto", "ray", "inline"] = Field(
+        "auto",
+        description="auto: Ray where a cluster is configured, else processes of this machine; ray: a private Ray then; "
+        "inline: everything in one process, for debugging.",
     )
+    ray_address: str | None = Field(None, description="Ray cluster to join; null takes RAY_ADDRESS.")
     workers: int | None = Field(None, ge=1, description="Workers of a table stage; null takes what the CPUs allow.")
     shard_timeout_seconds: float = Field(3600.0, gt=0, description="A shard that takes longer is tried again.")
     attempts: int = Field(3, ge=1, description="How often a shard is tried before the run stops.")

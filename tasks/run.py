@@ -22,7 +22,6 @@ from spiritlm_core.lake.plan import (
 from spiritlm_core.lake.snapshot import Snapshot
 from spiritlm_core.recipe import Recipe
 from tasks.fanout import FanOut, FanOutSettings
-from tasks.inline import InlineFanOut
 from tasks.progress import Console
 from tasks.recordings import plan_recordings
 from tasks.texts import plan_documents
@@ -71,9 +70,10 @@ class Run:
         self.artifacts: dict[str, str] = {}
         self.reports: dict[str, StageReport] = {}
         compute = recipe.compute
-        settings = FanOutSettings(compute.workers, compute.shard_timeout_seconds, compute.attempts, compute.ray_address)
-        inline = compute.executor == "inline"
-        self.fan_out: FanOut | InlineFanOut = InlineFanOut(lake.uri, 1) if inline else FanOut(lake.uri, settings)
+        settings = FanOutSettings(
+            compute.workers, compute.shard_timeout_seconds, compute.attempts, compute.ray_address, compute.executor
+        )
+        self.fan_out = FanOut(lake.uri, settings, console.say)
 
     # --- planning -----------------------------------------------------------------------------------------
 

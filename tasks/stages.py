@@ -130,24 +130,16 @@ def _build_artifact(work: Assignment, plan: ArtifactPlan, progress: Progress) ->
 
 
 def _has_own_workers(name: str, compute: ComputeConfig) -> bool:
-    if compute.executor == "inline":
-        return False
     return name in TRAININGS or (name in UNIT_FITS and compute.units.own_workers)
 
 
 def _train(run: Run, plan: ArtifactPlan, progress: Progress) -> bool:
-    """Training has workers of its own: Ray Train starts them once the others have given up their cores."""
-    from tasks.fanout import FanOut
-    from tasks.train import run_workers
-
-    if isinstance(run.fan_out, FanOut):
-        run.fan_out.start()
-    run.fan_out.release()
+    """Training has processes of its own; this one commits what they make."""
     stage = plan.call.create(run.lake)
     tables = {table: run.lake.view(snapshot) for table, snapshot in plan.inputs.items()}
 
     def build(out: Path, work: Path) -> dict[str, Any]:
-        return run_workers(_job(plan, stage, run.recipe.compute, tables, out, work), progress)
+        return run.fan_out.run_job(plan.name, _job(plan, stage, run.recipe.compute, tables, out, work), progress)
 
     return commit_build(run.lake, plan, stage, build)[1]
 

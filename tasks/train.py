@@ -2,7 +2,7 @@
 
 The checkpoints in `work` are the truth. Ray Train starts the processes, joins them to one process group and starts
 dead ones again; the job then finds its last checkpoint, as it does when the driver itself was killed.
-Ray must be initialised; see ``tasks.fanout``.
+Ray must be initialised; see :mod:`tasks.executors.cluster`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +20,8 @@ from spiritlm_core.cores import core_share
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.lake.stage import Progress
 from spiritlm_core.lm.errors import TrainingError
+from tasks.executors.base import Wish
+from tasks.executors.cluster import NoRoomError, nodes, room_for, to_come
 
 POLL_SECONDS = 1.0
 _PROGRESS, _SUMMARY, _ERROR = "progress.json", "summary.json", "error.json"
@@ -82,7 +84,7 @@ def run_workers(job: Trainable, progress: Progress) -> dict[str, Any]:
     for stale in (_PROGRESS, _SUMMARY, _ERROR):
         (work / stale).unlink(missing_ok=True)
     progress(0.0, f"starting {workers} training worker{'s' * (workers > 1)}")
-    with _sigterm_asks(job.stop_file):
+    with sigterm_asks(job.stop_file):
         failure = _follow(_trainer(job), work, progress)
     if error := _read(work / _ERROR):
         raise TrainingError(error["message"])
@@ -94,17 +96,15 @@ def run_workers(job: Trainable, progress: Progress) -> dict[str, Any]:
 
 
 def _trainer(job: Trainable) -> Any:
-    import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig
 
-    have: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     compute = job.compute
-    gpu = have.get("GPU", 0) >= compute.workers if compute.use_gpu is None else compute.use_gpu
-    cpus = compute.cpus_per_worker or max(1, int(have.get("CPU", 1) - 1) // compute.workers)
-    _check_room(have, {"CPU": cpus, "GPU": int(gpu)}, compute.workers)
+    each = _wish(job)
+    gpu, cpus = bool(each.gpus), int(each.cpus)
     # Ray leaves GPUs visible to workers that have not reserved one, and torch would take them.
-    hidden = {"env_vars": {"CUDA_VISIBLE_DEVICES": ""}} if have.get("GPU") and not gpu else None
+    seen = any(resources.get("GPU") for resources, _ in [*nodes(), *to_come()])
+    hidden = {"env_vars": {"CUDA_VISIBLE_DEVICES": ""}} if seen and not gpu else None
     environment: dict[str, Any] = {"worker_runtime_env": hidden} if hidden else {}
     return _trainer_class()(
         _worker,
@@ -122,14 +122,36 @@ def _trainer(job: Trainable) -> Any:
     )
 
 
-def _check_room(have: Mapping[str, float], each: Mapping[str, int], workers: int) -> None:
-    """Ray would wait for ever for what no machine has."""
-    for kind, count in each.items():
-        if have.get(kind, 0) < count * workers:
-            raise TrainingError(
-                f"{workers} workers of {count} {kind}s do not fit on {have.get(kind, 0):.0f} {kind}s: lower the "
-                "recipe's `compute.training` or `compute.units`"
-            )
+def _wish(job: Trainable) -> Wish:
+    """What each worker gets: a GPU if there is one for each, and a fair share of the CPUs but one, which Ray needs.
+
+    Raises:
+        TrainingError: there is no room. Ray would wait for it for ever.
+    """
+    compute, machines = job.compute, [*nodes(), *to_come()]
+    gpu = _fits(1, 1, compute.workers) if compute.use_gpu is None else compute.use_gpu
+    share = int(sum(r.get("CPU", 0) * count for r, count in machines) - 1) // compute.workers
+    largest = int(max(r.get("CPU", 0) for r, _ in machines))
+    choices = [compute.cpus_per_worker] if compute.cpus_per_worker else range(max(1, min(share, largest)), 0, -1)
+    for cpus in choices:
+        if _fits(cpus, int(gpu), compute.workers):
+            return Wish("training", cpus, int(gpu))
+    raise TrainingError(_no_room(choices[-1], int(gpu), compute.workers))
+
+
+def _fits(cpus: float, gpus: float, workers: int) -> bool:
+    try:
+        return room_for(Wish("training", cpus, gpus)) >= workers
+    except NoRoomError:
+        return False
+
+
+def _no_room(cpus: float, gpus: float, workers: int) -> str:
+    have = ", ".join(f"{r.get('CPU', 0):g} CPUs and {r.get('GPU', 0):g} GPUs" for r, _ in nodes())
+    return (
+        f"{workers} workers of {cpus:g} CPUs and {gpus:g} GPUs each do not fit on the machines that are up ({have}): "
+        "lower the recipe's `compute.training` or `compute.units`, or add machines"
+    )
 
 
 def _trainer_class() -> Any:
@@ -154,7 +176,7 @@ def _trainer_class() -> Any:
 
 
 @contextmanager
-def _sigterm_asks(stop_file: Path | None) -> Iterator[None]:
+def sigterm_asks(stop_file: Path | None) -> Iterator[None]:
     """Let SIGTERM to this process (preemption, ``kill``) ask the workers to save: no signal reaches their loops."""
     if stop_file is None or threading.current_thread() is not threading.main_thread():
         yield

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING, Any
 
+from spiritlm_core.cores import core_count
+from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.lake.artifact import Artifact
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.plan import ArtifactPlan, ShardJob, StageCall
 from spiritlm_core.lake.run import run_artifact, run_shard
 from spiritlm_core.lake.snapshot import ShardEntry
 from spiritlm_core.lake.stage import Progress, TableStage
+
+if TYPE_CHECKING:
+    from tasks.train import Trainable
 
 QUIET = {
     "TOKENIZERS_PARALLELISM": "false",
@@ -29,6 +35,9 @@ class Worker:
         self.lake = Lake(uri)
         self.ready: tuple[str, TableStage] | None = None
 
+    def is_up(self) -> None:
+        """Answered once the process is up."""
+
     def run_shard(self, call: StageCall, job: ShardJob) -> tuple[ShardEntry, bool]:
         """Compute one shard; see :func:`spiritlm_core.lake.run.run_shard`."""
         return run_shard(self.lake, call, self._stage(call), job)
@@ -37,6 +46,19 @@ class Worker:
         """Build one artifact; see :func:`spiritlm_core.lake.run.run_artifact`."""
         self.ready = None  # a fit may want the memory
         return run_artifact(self.lake, plan, progress)
+
+    def run_job(self, job: Trainable, progress: Progress) -> dict[str, Any]:
+        """Do a training job that one process does alone; returns its summary."""
+        import torch
+
+        self.ready, before = None, torch.get_num_threads()
+        if job.compute.use_gpu and not torch.cuda.is_available():
+            raise SpiritLMError("the recipe's `compute` says use_gpu: true, but torch sees no GPU here")
+        torch.set_num_threads(job.compute.cpus_per_worker or core_count())
+        try:
+            return job.run(progress)
+        finally:
+            torch.set_num_threads(before)
 
     def _stage(self, call: StageCall) -> TableStage:
         if self.ready is None or self.ready[0] != call.identity:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from spiritlm_core.config import FrozenConfig
+from spiritlm_core.errors import LakeError
 from spiritlm_core.lake.schema import is_rejected, rejected, table_of
 from spiritlm_core.lake.stage import ArtifactStage, TableInput, TableStage
 
@@ -26,7 +28,25 @@ class DoubleConfig(FrozenConfig):
     die_on: int | None = None
     hang_on: int | None = None
     fail_on: int | None = None
+    fault: str = "value"
+    seconds: float = 0.0
     marker: str = ""
+
+
+class OddError(Exception):
+    """Pickles, and cannot be unpickled."""
+
+    def __init__(self, number: int, what: str) -> None:
+        super().__init__(f"{number} is {what}")
+
+
+FAULTS = {
+    "value": ValueError("cannot double 1"),
+    "memory": MemoryError("no memory"),
+    "disk": OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+    "odd": OddError(7, "odd"),
+    "lake": LakeError("no such voice"),
+}
 
 
 class Numbers(TableStage):
@@ -60,27 +80,33 @@ class Double(TableStage):
         assert self.ready
         rows = tables[0].to_pylist()
         values = [row["value"] for row in rows]
-        if self.config.die_on in values and self._first_time():
+        if self.config.die_on in values and first_time(self.config.marker):
             os.kill(os.getpid(), 9)
-        if self.config.hang_on in values and self._first_time():
+        if self.config.hang_on in values and first_time(self.config.marker):
             time.sleep(600)
+        time.sleep(self.config.seconds)
         if self.config.fail_on in values:
-            raise ValueError(f"cannot double {self.config.fail_on}")
+            raise FAULTS[self.config.fault]
         out = [row if is_rejected(row) else {**row, "value": row["value"] * self.config.factor} for row in rows]
         return table_of(out, NUMBERS)
 
-    def _first_time(self) -> bool:
-        """True once if there is a marker file to remember it by, else always."""
-        if not self.config.marker:
-            return True
-        path = Path(self.config.marker)
-        seen = path.exists()
-        path.touch()
-        return not seen
+
+def first_time(marker: str) -> bool:
+    """True once if there is a marker file to remember it by, else always."""
+    if not marker:
+        return True
+    path = Path(marker)
+    seen = path.exists()
+    path.write_text(str(os.getpid()))
+    return not seen
 
 
 class SumConfig(FrozenConfig):
     seed: int = 0
+    die: bool = False
+    hang: bool = False
+    marker: str = ""
+    reports: int = 1
 
 
 class Sum(ArtifactStage):
@@ -90,7 +116,12 @@ class Sum(ArtifactStage):
 
     def build(self, tables, out, work, progress):
         total = sum(value for value in tables["numbers"].read(["value"]).column("value").to_pylist() if value > 0)
-        progress(0.5, "added")
+        for _ in range(self.config.reports):
+            progress(0.5, "added")
+        if self.config.hang and first_time(self.config.marker):
+            time.sleep(600)
+        if self.config.die and first_time(self.config.marker):
+            os.kill(os.getpid(), 9)
         (out / "sub").mkdir()
         (out / "sub" / "sum.txt").write_text(str(total))
         (out / "pid.txt").write_text(str(os.getpid()))

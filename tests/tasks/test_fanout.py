@@ -1,84 +1,200 @@
-"""The fan-out on a real Ray: dead, hung and poisonous workers."""
+"""The fan-out on child processes and on a real Ray: dead, hung and poisonous workers."""
 
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
+import psutil
 import pytest
 
-from spiritlm_core.errors import ShardFailedError
+from spiritlm_core.errors import LakeError, ShardFailedError
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.plan import StageCall, plan_artifact, plan_table
 from spiritlm_core.lake.stage import Resources
 from tasks.fanout import FanOut, FanOutSettings
 from tests.lake.stages import DoubleConfig, SumConfig
-from tests.lake.test_lake import execute, numbers_plan
+from tests.lake.test_lake import execute, no_progress, numbers_plan
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
 def ray_runtime():
-    from tasks.fanout import start_ray
+    from tasks.executors.cluster import Runtime
 
-    start_ray(FanOutSettings())
-    import ray  # not before: it reads the settings that `start_ray` makes
-
+    runtime = Runtime()
+    runtime.start()
     yield
-    ray.shutdown()
+    runtime.close()
 
 
-def run(lake, config, groups=((1, 2), (3, 4), (5, 6), (7, -8)), **settings):
+@pytest.fixture(params=["auto", pytest.param("ray", marks=pytest.mark.slow)])
+def executor(request):
+    if request.param == "ray":
+        request.getfixturevalue("ray_runtime")
+    return request.param
+
+
+def run(lake, config, groups=((1, 2), (3, 4), (5, 6), (7, -8)), said=None, **settings):
     first, _ = execute(lake, numbers_plan(*groups))
     plan = plan_table(StageCall.of("tests.lake.stages:Double", config, {}), [first])
-    fan_out = FanOut(lake.uri, FanOutSettings(workers=2, **settings))
+    fan_out = FanOut(lake.uri, FanOutSettings(**{"workers": 2, **settings}), ([] if said is None else said).append)
     done = {}
     try:
         fan_out.run_shards(
             plan.call, plan.jobs, Resources(), lambda entry, computed: done.__setitem__(entry.key, computed)
         )
     finally:
-        fan_out.release()
+        fan_out.close()
     return plan, done
 
 
-def test_all_shards_are_computed_once(tmp_path, ray_runtime):
+def build(lake, executor, progress=no_progress, said=None, cpus=2, **config):
+    first, _ = execute(lake, numbers_plan((1, 2)))
+    plan = plan_artifact(StageCall.of("tests.lake.stages:Sum", SumConfig(**config), {}), {"numbers": first})
+    settings = FanOutSettings(executor=executor, attempts=2)
+    fan_out = FanOut(lake.uri, settings, ([] if said is None else said).append)
+    try:
+        return fan_out.run_artifact(plan, Resources(cpus), progress), fan_out.run_artifact(
+            plan, Resources(cpus), progress
+        )
+    finally:
+        fan_out.close()
+
+
+def children():
+    return [p for p in psutil.Process().children() if "tasks.executors.child" in " ".join(p.cmdline())]
+
+
+def test_all_shards_are_computed_once_and_no_worker_is_left(tmp_path, executor):
     lake = Lake(tmp_path)
-    plan, done = run(lake, DoubleConfig())
+    plan, done = run(lake, DoubleConfig(), executor=executor)
     assert done == dict.fromkeys((job.key for job in plan.jobs), True)
     assert not plan.missing(lake)
+    assert not children()
 
 
-def test_a_dead_worker_is_replaced(tmp_path, ray_runtime):
+def test_a_dead_worker_is_replaced_and_it_is_said(tmp_path, executor):
+    said = []
     lake = Lake(tmp_path / "lake")
-    plan, done = run(lake, DoubleConfig(die_on=3, marker=str(tmp_path / "died")))
+    plan, done = run(lake, DoubleConfig(die_on=3, marker=str(tmp_path / "died")), executor=executor, said=said)
     assert (tmp_path / "died").exists()
     assert set(done) == {job.key for job in plan.jobs}
+    assert len(said) == 1
+    assert "the worker process died" in said[0]
+    assert "it is tried again" in said[0]
 
 
-def test_a_hung_worker_is_replaced(tmp_path, ray_runtime):
+def test_a_hung_worker_is_replaced(tmp_path, executor):
     lake = Lake(tmp_path / "lake")
-    plan, done = run(lake, DoubleConfig(hang_on=5, marker=str(tmp_path / "hung")), timeout_seconds=15)
+    config = DoubleConfig(hang_on=5, marker=str(tmp_path / "hung"))
+    plan, done = run(lake, config, timeout_seconds=15, executor=executor)
     assert (tmp_path / "hung").exists()
     assert set(done) == {job.key for job in plan.jobs}
 
 
-def test_a_poison_shard_stops_the_run_and_the_others_are_kept(tmp_path, ray_runtime):
+def test_a_poison_shard_stops_the_run_in_one_sentence_and_the_others_are_kept(tmp_path, executor):
     lake = Lake(tmp_path / "lake")
-    with pytest.raises(ShardFailedError, match=r"(?s)stage doubled: shard .* failed 2 times.*cannot double 1"):
-        run(lake, DoubleConfig(fail_on=1), attempts=2)
-    with pytest.raises(ShardFailedError, match=r"(?s)failed 2 times.*worker process died"):
-        run(lake, DoubleConfig(die_on=7), attempts=2)
+    expected = r"^stage doubled: shard .* failed 2 times.* Last error: ValueError: cannot double 1$"
+    with pytest.raises(ShardFailedError, match=expected) as found:
+        run(lake, DoubleConfig(fail_on=1), attempts=2, executor=executor)
+    assert "in process" in str(found.value.__cause__), "the traceback of the worker is the cause"
+    with pytest.raises(ShardFailedError, match="failed 2 times.* the worker process died"):
+        run(lake, DoubleConfig(die_on=7), attempts=2, executor=executor)
     assert lake.shard_keys("doubled")
 
 
-def test_an_artifact_is_built_in_a_worker(tmp_path, ray_runtime):
+@pytest.mark.parametrize(
+    ("fault", "text"),
+    [("memory", "MemoryError: no memory"), ("disk", "No space left on device"), ("odd", "OddError: 7 is odd")],
+)
+def test_a_fault_of_a_worker_is_one_sentence(tmp_path, executor, fault, text):
+    with pytest.raises(ShardFailedError) as found:
+        run(Lake(tmp_path), DoubleConfig(fail_on=1, fault=fault), attempts=1, executor=executor)
+    assert text in str(found.value)
+    assert "\n" not in str(found.value)
+
+
+def test_what_the_user_can_act_on_is_not_tried_again(tmp_path, executor):
+    said = []
+    with pytest.raises(LakeError, match="no such voice"):
+        run(Lake(tmp_path), DoubleConfig(fail_on=1, fault="lake"), executor=executor, said=said)
+    assert not said
+
+
+def test_an_artifact_is_built_in_a_worker(tmp_path, executor):
     lake = Lake(tmp_path)
-    first, _ = execute(lake, numbers_plan((1, 2)))
-    plan = plan_artifact(StageCall.of("tests.lake.stages:Sum", SumConfig(), {}), {"numbers": first})
-    fan_out = FanOut(lake.uri, FanOutSettings())
-    artifact, built = fan_out.run_artifact(plan, Resources(), lambda fraction, message: None)
+    (artifact, built), again = build(lake, executor)
     assert built
     assert int((lake.artifact_folder(artifact) / "pid.txt").read_text()) != os.getpid()
-    assert fan_out.run_artifact(plan, Resources(), lambda fraction, message: None) == (artifact, False)
-    fan_out.release()
+    assert again == (artifact, False)
+
+
+def test_a_worker_killed_in_an_artifact_stage_is_replaced(tmp_path, executor):
+    said = []
+    (artifact, built), _ = build(Lake(tmp_path / "lake"), executor, said=said, die=True, marker=str(tmp_path / "died"))
+    assert built
+    assert artifact.summary == {"total": 3}
+    assert len(said) == 1
+    with pytest.raises(ShardFailedError, match="stage sum: the build failed 2 times"):
+        build(Lake(tmp_path / "other"), executor, die=True)
+
+
+def test_progress_of_a_child_is_relayed_and_a_slow_view_does_not_block_it(tmp_path):
+    seen = []
+
+    def slow(fraction, message):
+        seen.append((fraction, message))
+        time.sleep(0.5 if len(seen) < 4 else 0)
+
+    (artifact, _), _ = build(Lake(tmp_path), "auto", progress=slow, reports=200_000)
+    assert artifact.summary == {"total": 3}
+    assert seen[0] == (0.5, "added")
+    assert len(seen) < 200_000
+
+
+DRIVER = """
+import sys
+from spiritlm_core.lake.lake import Lake
+from tests.lake.stages import DoubleConfig
+from tests.tasks.test_fanout import run
+run(Lake(sys.argv[1]), DoubleConfig(hang_on=1, marker=sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
+def test_nothing_is_left_of_a_driver_that_was_killed(tmp_path, sent):
+    marker = tmp_path / "hung"
+    driver = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, str(tmp_path / "lake"), str(marker)],
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+    )
+    deadline = time.monotonic() + 120
+    while not marker.exists() and time.monotonic() < deadline and driver.poll() is None:
+        time.sleep(0.05)
+    workers = psutil.Process(driver.pid).children(recursive=True)
+    assert workers
+    driver.send_signal(sent)
+    driver.wait(30)
+    _, alive = psutil.wait_procs(workers, timeout=30)
+    assert not alive
+
+
+def test_a_worker_that_cannot_start_ends_the_run_with_its_last_words():
+    fan_out = FanOut("nosuch://lake", FanOutSettings(attempts=2))
+    call = StageCall.of("tests.lake.stages:Double", DoubleConfig(), {})
+    with pytest.raises(ShardFailedError, match="stage doubled: no worker comes up: .*nosuch"):
+        fan_out.run_shards(call, numbers_plan((1,)).jobs, Resources(), lambda *_: None)
+
+
+def test_inline_stops_at_the_first_error(tmp_path):
+    with pytest.raises(ShardFailedError, match="failed once.*cannot double 1"):
+        run(Lake(tmp_path), DoubleConfig(fail_on=1), executor="inline")
+    _, done = run(Lake(tmp_path), DoubleConfig(), executor="inline")
+    assert len(done) == 4

@@ -1,0 +1,182 @@
+"""A Ray runtime: a cluster that is joined, or a private one that is started; and what its machines can hold."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from spiritlm_core.errors import SpiritLMError
+from tasks.executors.base import Wish
+from tasks.worker import QUIET
+
+STARTS = 3
+"""Ray gives its helpers 15 s and itself 30 s to come up, which a busy machine or a cold disk can exceed."""
+
+CONNECT_SECONDS = 10.0
+UNLIMITED = 1 << 20
+Machine = tuple[Mapping[str, float], int]  # resources of a kind of machine, and how many there may be
+
+
+class NoRoomError(SpiritLMError):
+    """No machine of the cluster can hold what is wished for."""
+
+
+class Runtime:
+    """Ray, as long as a run lasts; it starts when it is first needed."""
+
+    def __init__(self, address: str | None = None) -> None:
+        """`address` is that of a cluster; default: RAY_ADDRESS, else a private runtime on this machine."""
+        self.address = address or os.environ.get("RAY_ADDRESS") or None
+        self._started_here = False
+
+    @property
+    def is_private(self) -> bool:
+        """Whether the runtime is on this machine and for this run alone."""
+        return self.address is None
+
+    def start(self) -> None:
+        """Start or join Ray if it does not run here yet. Raises SpiritLMError if it cannot be."""
+        os.environ.update({key: os.environ.get(key, value) for key, value in QUIET.items()})  # workers inherit them
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        if self.is_private and "RAY_AUTH_MODE" not in os.environ:
+            os.environ.update(_private_access())
+        import ray
+
+        if ray.is_initialized():
+            return
+        # Ray prints what befalls its workers, up to 25 lines each; we say it ourselves, in one.
+        ray._private.worker.print_to_stdstream = lambda *_, **__: None  # noqa: SLF001
+        if self.address is None:
+            _start_private()
+        else:
+            _join(self.address)
+        self._started_here = True
+
+    def close(self) -> None:
+        """Leave Ray, which ends a private one, if it was started here."""
+        if self._started_here:
+            import ray
+
+            ray.shutdown()
+            self._started_here = False
+
+
+def _private_access() -> dict[str, str]:
+    """A token of our own: a private runtime, too, listens on every interface, and would run anybody's code.
+
+    Ray reads the mode when it is imported; a program that did that before us has chosen for itself.
+    """
+    if "ray" in sys.modules:
+        return {"RAY_AUTH_MODE": "disabled"}
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+
+
+def _init(address: str, **more: Any) -> None:
+    import ray
+
+    ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=True, **more)
+
+
+def _start_private() -> None:
+    import ray
+
+    for _ in range(STARTS):
+        try:
+            return _init("local", include_dashboard=False)
+        except Exception as error:  # noqa: BLE001 - Ray raises a bare Exception
+            ray.shutdown()
+            why = _last_line() or " ".join(str(error).split())[:300]
+    raise SpiritLMError(
+        f"Ray did not start in {STARTS} tries; it last said: {why}. Is the machine busy, or its disk slow? Run again "
+        "to go on, or without Ray: --set compute.executor=auto"
+    )
+
+
+def _last_line() -> str:
+    """The last line of what the node of a private Ray wrote down; empty if there is none."""
+    from ray._common.utils import get_default_ray_temp_dir
+
+    log = Path(get_default_ray_temp_dir()) / "session_latest" / "logs" / "raylet.err"
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines()] if log.is_file() else []
+    return next((line[:300] for line in reversed(lines) if line), "")
+
+
+def _join(address: str) -> None:
+    _check_listens(address)
+    try:
+        _init(address)
+    except Exception as error:
+        raise SpiritLMError(
+            f"cannot join the Ray cluster at {address} ({' '.join(str(error).split())[:300]}); is it up, is this "
+            "machine one of its nodes, and are RAY_AUTH_MODE and RAY_AUTH_TOKEN those of the cluster?"
+        ) from error
+
+
+def _check_listens(address: str) -> None:
+    """Ray itself would try for minutes."""
+    if address in ("auto", "local"):
+        return
+    host, _, port = address.rpartition(":")
+    if "://" in address or not host or not port.isdigit():
+        raise SpiritLMError(f"the address of the Ray cluster is HOST:PORT, not {address!r}: see RAY_ADDRESS")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except OSError as error:
+        raise SpiritLMError(
+            f"no Ray cluster answers at {address} ({error.strerror or error}): start it, or correct or unset "
+            "RAY_ADDRESS or compute.ray_address"
+        ) from error
+
+
+# --- what fits ------------------------------------------------------------------------------------------------
+
+
+def nodes() -> list[Machine]:
+    """The machines that are up."""
+    import ray
+
+    return [(node["Resources"], 1) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+def to_come() -> list[Machine]:
+    """The kinds of machines that an autoscaler starts when there is work for them."""
+    from ray._private.state import state
+
+    config = state.get_cluster_config()
+    groups = config.node_group_configs if config else ()
+    return [(dict(g.resources), UNLIMITED if g.max_count < 0 else g.max_count) for g in groups]
+
+
+def room_for(wish: Wish) -> int:
+    """How many workers with this wish fit on the cluster as it is, or as it can become.
+
+    Raises:
+        NoRoomError: none ever does.
+    """
+    here, later = nodes(), to_come()
+    room = max(sum(_fit(machine, wish) for machine in machines) for machines in (here, later))
+    if room:
+        return room
+    largest = max((resources for resources, _ in here + later), key=lambda r: (r.get("CPU", 0), r.get("GPU", 0)))
+    raise NoRoomError(
+        f"stage {wish.stage} wants {_amounts(wish.cpus, wish.gpus)} on one machine; the largest node of the Ray "
+        f"cluster has {_amounts(largest.get('CPU', 0), largest.get('GPU', 0))}: add a larger node and run again"
+    )
+
+
+def _fit(machine: Machine, wish: Wish) -> int:
+    resources, count = machine
+    wanted = {"CPU": wish.cpus, "GPU": wish.gpus}
+    each = [resources.get(kind, 0) // amount for kind, amount in wanted.items() if amount]
+    return count * int(min(each, default=UNLIMITED))
+
+
+def _amounts(cpus: float, gpus: float) -> str:
+    return f"{cpus:g} CPUs" + (f" and {gpus:g} GPUs" if gpus else "")

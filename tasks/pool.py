@@ -1,0 +1,215 @@
+"""A bounded window of tasks over a pool of workers, whoever starts these.
+
+One task is with a worker at a time, and only with one that is up. A worker that dies or hangs is replaced and its task
+tried again; a task that keeps failing stops the work with the error of its last attempt.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass, field
+from math import inf
+from typing import Any
+
+from spiritlm_core.errors import ShardFailedError, SpiritLMError
+from spiritlm_core.lake.stage import Progress
+from tasks.executors.base import Executor, Failure, Member, Reply, Wish
+
+POLL_SECONDS = 1.0
+START_SECONDS = 600.0  # for a worker to come up
+PATIENCE_SECONDS = 30.0  # without a single worker; then it is said
+
+
+@dataclass
+class Task:
+    """One call of a worker's method, and how often it failed so far."""
+
+    method: str
+    arguments: tuple[Any, ...]
+    about: str
+    failures: int = 0
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How long a task may take and how often it is tried."""
+
+    attempts: int
+    seconds: float = inf
+    only_lost: bool = False  # try again only after the loss of a worker or an error of its machine
+    alone: bool = False  # end the workers of other kinds first, which hold memory
+
+
+class WorkerTraceback(Exception):  # noqa: N818 - what a worker said, as the cause of an error here
+    """The traceback of an error in another process."""
+
+    def __str__(self) -> str:
+        """The traceback."""
+        return f"\n{self.args[0]}"
+
+
+@dataclass
+class _Seat:
+    """A worker and what it does: it starts (not `up`), is idle (no `task`), or works."""
+
+    member: Member
+    since: float = field(default_factory=time.monotonic)
+    up: bool = False
+    task: Task | None = None
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether it owes a reply."""
+        return self.task is not None or not self.up
+
+
+class Pool:
+    """Workers that stay up between stages, so that their libraries are imported once."""
+
+    def __init__(self, executor: Executor, say: Callable[[str], None]) -> None:
+        """`say` shows a line to the user."""
+        self.executor = executor
+        self.say = say
+        self._pools: dict[Hashable, list[_Seat]] = {}
+
+    def work(
+        self,
+        wish: Wish,
+        tasks: Iterable[Task],
+        rules: Rules,
+        on_done: Callable[[Any], None],
+        progress: Progress | None = None,
+    ) -> None:
+        """Do `tasks`; `on_done` is called here with each result.
+
+        Raises:
+            ShardFailedError: a task kept failing, or no worker comes up.
+            SpiritLMError: a task raised one, or there can be no such worker.
+        """
+        batch = _Batch(self, wish, deque(tasks), rules, on_done, progress)
+        try:
+            batch.run(self._seats(wish, alone=rules.alone))
+        except BaseException:
+            self.dismiss(self.executor.kind(wish))
+            raise
+
+    def dismiss(self, *kinds: Hashable) -> None:
+        """End the workers of these kinds; none: of every kind."""
+        for kind in kinds or tuple(self._pools):
+            for seat in self._pools.pop(kind, ()):
+                seat.member.kill()
+
+    def _seats(self, wish: Wish, *, alone: bool) -> list[_Seat]:
+        kind = self.executor.kind(wish)
+        if alone or self.executor.reserves:
+            for other in set(self._pools) - {kind}:
+                self.dismiss(other)
+        return self._pools.setdefault(kind, [])
+
+
+@dataclass
+class _Batch:
+    """The tasks of one stage on their way through a pool."""
+
+    pool: Pool
+    wish: Wish
+    waiting: deque[Task]
+    rules: Rules
+    on_done: Callable[[Any], None]
+    progress: Progress | None
+    failed_starts: int = 0
+    patience: float = field(default_factory=lambda: time.monotonic() + PATIENCE_SECONDS)
+
+    def run(self, seats: list[_Seat]) -> None:
+        while self.waiting or any(seat.task for seat in seats):
+            self._staff(seats)
+            self._hand_out(seats)
+            for seat, reply in self._hear([seat for seat in seats if seat.is_heard]):
+                if seat.up:
+                    self._take(seats, seat, reply)
+                else:
+                    self._welcome(seats, seat, reply.failure)
+
+    def _staff(self, seats: list[_Seat]) -> None:
+        """Follow the room that there is: withdraw workers that cannot come up, ask for those that can."""
+        room = self.pool.executor.room(self.wish)
+        surplus = max(0, len(seats) - room)
+        for seat in [seat for seat in seats if not seat.up][:surplus]:
+            _drop(seats, seat)
+        wanted = min(room, len(self.waiting) + sum(seat.task is not None for seat in seats))
+        seats.extend(_Seat(self.pool.executor.hire(self.wish)) for _ in range(wanted - len(seats)))
+
+    def _hand_out(self, seats: list[_Seat]) -> None:
+        for seat in seats:
+            if seat.up and seat.task is None and self.waiting:
+                seat.task, seat.since = self.waiting.popleft(), time.monotonic()
+                seat.member.call(seat.task.method, seat.task.arguments, self.progress)
+
+    def _hear(self, seats: list[_Seat]) -> list[tuple[_Seat, Reply]]:
+        """The replies that came; a worker that takes too long has replied, too."""
+        by_member = {id(seat.member): seat for seat in seats}
+        replies = self.pool.executor.wait([seat.member for seat in seats], POLL_SECONDS)
+        self._grumble(seats)
+        heard = [(by_member[id(member)], reply) for member, reply in replies]
+        return heard or [
+            (seat, self._overdue(seat)) for seat in seats if time.monotonic() > seat.since + self._limit(seat)
+        ]
+
+    def _limit(self, seat: _Seat) -> float:
+        return self.rules.seconds if seat.up else START_SECONDS
+
+    def _overdue(self, seat: _Seat) -> Reply:
+        what = "no result" if seat.up else "not up"
+        return Reply(
+            failure=Failure(f"{what} within {self._limit(seat):.0f} s; the worker was killed", lost_worker=True)
+        )
+
+    def _grumble(self, seats: list[_Seat]) -> None:
+        if time.monotonic() > self.patience and not any(seat.up for seat in seats):
+            self.pool.say(f"  {self.wish.stage}: waiting for a worker with {self.wish.cpus:g} CPUs to come up")
+            self.patience = inf
+
+    def _welcome(self, seats: list[_Seat], seat: _Seat, failure: Failure | None) -> None:
+        """A worker that is up, or one that failed to come up."""
+        if failure is None:
+            seat.up, self.failed_starts = True, 0
+            return
+        _drop(seats, seat)
+        self.failed_starts += 1
+        if self.failed_starts >= self.rules.attempts:
+            raise ShardFailedError(f"stage {self.wish.stage}: no worker comes up: {failure.text}")
+
+    def _take(self, seats: list[_Seat], seat: _Seat, reply: Reply) -> None:
+        task, seat.task = seat.task, None
+        assert task is not None  # noqa: S101 - only seats that owe a reply are heard
+        if reply.failure is None:
+            self.on_done(reply.value)
+            return
+        if reply.failure.lost_worker:
+            _drop(seats, seat)
+        self._try_again(task, reply.failure)
+
+    def _try_again(self, task: Task, failure: Failure) -> None:
+        if isinstance(failure.cause, SpiritLMError):
+            raise failure.cause from _cause(failure)
+        task.failures += 1
+        if task.failures < self.rules.attempts and (failure.lost_worker or not self.rules.only_lost):
+            self.pool.say(f"  {self.wish.stage}: {task.about}: {failure.text}; it is tried again")
+            self.waiting.appendleft(task)
+            return
+        times = "once" if task.failures == 1 else f"{task.failures} times"
+        raise ShardFailedError(
+            f"stage {self.wish.stage}: {task.about} failed {times}, the run stops; what is finished is kept, "
+            f"run again to go on. Last error: {failure.text}"
+        ) from _cause(failure)
+
+
+def _cause(failure: Failure) -> WorkerTraceback | None:
+    return WorkerTraceback(failure.trace) if failure.trace else None
+
+
+def _drop(seats: list[_Seat], seat: _Seat) -> None:
+    seats.remove(seat)
+    seat.member.kill()
