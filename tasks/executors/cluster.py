@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import socket
@@ -18,6 +19,10 @@ STARTS = 3
 """Ray gives its helpers 15 s and itself 30 s to come up, which a busy machine or a cold disk can exceed."""
 
 CONNECT_SECONDS = 10.0
+_SETTINGS = b"\x04"
+_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + _SETTINGS + bytes(5)
+"""How a client of gRPC, which Ray's head speaks, begins (RFC 9113, 3.4); the server answers with its settings."""
+
 UNLIMITED = 1 << 20
 Machine = tuple[Mapping[str, float], int]  # resources of a kind of machine, and how many there may be
 
@@ -81,7 +86,7 @@ def _private_access() -> dict[str, str]:
 def _init(address: str, **more: Any) -> None:
     import ray
 
-    ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=True, **more)
+    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True, **more)
 
 
 def _start_private() -> None:
@@ -103,7 +108,7 @@ def _last_line() -> str:
     """The last line of what the node of a private Ray wrote down; empty if there is none."""
     from ray._common.utils import get_default_ray_temp_dir
 
-    log = Path(get_default_ray_temp_dir()) / "session_latest" / "logs" / "raylet.err"
+    log = Path(get_default_ray_temp_dir(), "session_latest", "logs", "raylet.err")  # type: ignore[no-untyped-call]
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines()] if log.is_file() else []
     return next((line[:300] for line in reversed(lines) if line), "")
 
@@ -127,7 +132,10 @@ def _check_listens(address: str) -> None:
     if "://" in address or not host or not port.isdigit():
         raise SpiritLMError(f"the address of the Ray cluster is HOST:PORT, not {address!r}: see RAY_ADDRESS")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+        with socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS) as connection:
+            connection.sendall(_GREETING)
+            if connection.recv(9)[3:4] != _SETTINGS:
+                raise ConnectionError("something else listens there")
     except OSError as error:
         raise SpiritLMError(
             f"no Ray cluster answers at {address} ({error.strerror or error}): start it, or correct or unset "

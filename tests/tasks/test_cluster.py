@@ -1,0 +1,102 @@
+"""A Ray that does not answer or does not start is one sentence, and soon."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from spiritlm_core.errors import SpiritLMError
+from tasks.executors import cluster
+from tasks.executors.base import Wish
+from tasks.executors.cluster import NoRoomError, Runtime, room_for
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def listener():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server
+
+
+def test_nobody_listens_at_the_address():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(SpiritLMError, match=rf"no Ray cluster answers at 127.0.0.1:{port} \(Connection refused\)"):
+        Runtime(f"127.0.0.1:{port}").start()
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b""])
+def test_something_else_listens_at_the_address(listener, answer):
+    def serve():
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(1000)
+            connection.sendall(answer)
+
+    threading.Thread(target=serve, daemon=True).start()
+    with pytest.raises(SpiritLMError, match="no Ray cluster answers .*something else listens there"):
+        Runtime(f"127.0.0.1:{listener.getsockname()[1]}").start()
+
+
+def test_a_listener_that_says_nothing_is_not_waited_for(listener, monkeypatch):
+    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 0.2)
+    with pytest.raises(SpiritLMError, match="no Ray cluster answers .*timed out"):
+        Runtime(f"127.0.0.1:{listener.getsockname()[1]}").start()
+
+
+@pytest.mark.parametrize("address", ["ray://head:10001", "head", "head:", ":6379", "head:port"])
+def test_an_address_is_host_and_port(address):
+    with pytest.raises(SpiritLMError, match="the address of the Ray cluster is HOST:PORT, not"):
+        Runtime(address).start()
+
+
+@pytest.mark.parametrize(
+    ("here", "later", "wish", "room"),
+    [
+        ([(2, 0), (3, 0)], [], Wish("s", 1), 5),
+        ([(2, 0), (3, 0)], [], Wish("s", 2), 2),
+        ([(0, 0)], [({"CPU": 8}, 4)], Wish("s", 2), 16),
+        ([(4, 1), (4, 0)], [], Wish("s", 1, 0.5), 2),
+        ([(1, 0), (1, 0)], [], Wish("s", 2), None),
+        ([(8, 0)], [], Wish("s", 1, 1), None),
+        ([(0, 0)], [({"CPU": 8}, 0)], Wish("s", 1), None),
+    ],
+)
+def test_the_room_for_workers_is_counted_by_machine(monkeypatch, here, later, wish, room):
+    monkeypatch.setattr(cluster, "nodes", lambda: [({"CPU": cpus, "GPU": gpus}, 1) for cpus, gpus in here])
+    monkeypatch.setattr(cluster, "to_come", lambda: later)
+    if room is None:
+        with pytest.raises(NoRoomError, match=r"stage s wants \d CPUs.*on one machine; the largest node .* CPUs"):
+            room_for(wish)
+    else:
+        assert room_for(wish) == room
+
+
+SLOW_AGENT = """
+import sys, time
+if any("agent.py" in part or "agent/main.py" in part for part in getattr(sys, "orig_argv", ())):
+    time.sleep(60)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_ray_that_does_not_start_is_tried_again_and_then_one_sentence(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(SLOW_AGENT)
+    code = "from tasks.executors.cluster import Runtime; from spiritlm_core.errors import SpiritLMError\n"
+    code += "try:\n    Runtime().start()\nexcept SpiritLMError as error:\n    print(error)\n"
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert time.monotonic() - began < 300
+    assert done.stdout.startswith("Ray did not start in 3 tries; it last said: "), done.stdout + done.stderr
+    assert done.stdout.count("\n") == 1
+    assert "Traceback" not in done.stderr
