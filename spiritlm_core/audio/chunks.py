@@ -21,7 +21,8 @@ _NAME = re.compile(rb"[ -~]{4}")
 _METADATA = re.compile(
     rb"LIST|id3 |ID3 |bext|iXML|_PMX|cue |smpl|inst|fact|JUNK|PAD |PEAK|afsp|FLLR|APPL|ANNO|NAME|COMT"
 )
-_TAG = re.compile(rb"ID3|TAG|APETAGEX")
+TAG = re.compile(rb"ID3|TAG|APETAGEX")
+"""How what taggers put around and behind the sound begins."""
 _HEAD = 64
 _SLACK = 16  # bytes behind the samples that are less than a chunk or a millisecond
 _MOST = 1000  # chunks, and files joined into one
@@ -124,9 +125,10 @@ def _layout(head: bytes) -> Layout | None:
 def _part(file: BinaryIO, layout: Layout, at: int, size: int) -> Part:
     """The file that begins at `at`."""
     body, promised, place, form = _au(file, at) if layout.name == "AU" else _samples(file, layout, at, size)
-    there = size - body
+    if (there := size - body) < 0:
+        raise Rejection(f"truncated: {layout.name} without samples")
     if promised > there and not _is_placeholder(promised, there):
-        raise Rejection(f"truncated: its header promises {promised} bytes of samples, it has {max(0, there)}")
+        raise Rejection(f"truncated: its header promises {promised} bytes of samples, it has {there}")
     after = body + promised
     starts = (after, _aligned(after, at, layout)) if after <= size else ()
     end = next((end for start in starts if (end := _end_of_chunks(file, layout, start, at, size))), None)
@@ -182,7 +184,7 @@ def _is_over(file: BinaryIO, place: int, size: int) -> bool:
     if size - place <= _SLACK:
         return True
     head = _read(file, place, _HEAD)
-    return bool(_TAG.match(head)) or not (head.strip(b"\0") or _holds_something(file, place))
+    return bool(TAG.match(head)) or not (head.strip(b"\0") or _holds_something(file, place))
 
 
 def _aligned(place: int, at: int, layout: Layout) -> int:

@@ -7,7 +7,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from spiritlm_core.audio.chunks import Part, parts
+from spiritlm_core.audio.chunks import TAG, Part, parts
 from spiritlm_core.audio.config import LimitsConfig
 from spiritlm_core.audio.container import open_container
 from spiritlm_core.audio.sniff import HEAD, is_headerless
@@ -74,7 +74,8 @@ class Downmix:
         """
         if self._channel is not None and not 0 <= self._channel < len(samples):
             raise Rejection(f"no channel {self._channel}: it has {len(samples)}")
-        mono: np.ndarray = samples.mean(axis=0) if self._channel is None else samples[self._channel]
+        with np.errstate(over="ignore", invalid="ignore"):
+            mono: np.ndarray = samples.mean(axis=0) if self._channel is None else samples[self._channel]
         if not np.isfinite(mono).all():
             raise Rejection("samples that are no numbers (NaN or infinite)")
         if np.abs(mono).max(initial=0) > _LOUDEST:
@@ -143,7 +144,7 @@ def _stream(box: Any) -> Any:
 def _frames(box: Any, stream: Any, limits: LimitsConfig) -> Pieces:
     rate, count = stream.rate or 0, 0
     check_format(rate, stream.codec_context.channels, limits)  # before a decoder makes room for them
-    for frame in box.decode(stream):
+    for frame in (frame for packet in box.demux(stream) for frame in _decoded(packet)):
         piece, rate = _float32(frame), frame.sample_rate
         check_format(rate, len(piece), limits)
         count += piece.shape[1]
@@ -152,6 +153,17 @@ def _frames(box: Any, stream: Any, limits: LimitsConfig) -> Pieces:
     tolerance = _MP4_TOLERANCE if "mp4" in box.format.name else _TOLERANCE
     if count and count / rate < promised - tolerance:
         raise Rejection(f"truncated: its header promises {promised:.2f} s, it has {count / rate:.2f} s")
+
+
+def _decoded(packet: Any) -> list[Any]:
+    import av
+
+    try:
+        return list(packet.decode())
+    except av.InvalidDataError:
+        if TAG.match(bytes(packet)):  # between MP3 files joined into one
+            return []
+        raise
 
 
 def check_format(rate: int, channels: int, limits: LimitsConfig) -> None:
@@ -167,7 +179,7 @@ def check_format(rate: int, channels: int, limits: LimitsConfig) -> None:
 
 def _check_memory() -> None:
     """Raise MemoryError if it is the machine that is short of memory, and not the file that asks for too much."""
-    bytearray(_ENOUGH)
+    np.empty(_ENOUGH, np.uint8)
 
 
 def _duration(hours: float) -> str:

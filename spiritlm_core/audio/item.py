@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,8 @@ import pyarrow as pa
 
 from spiritlm_core.audio.grouping import in_order
 from spiritlm_core.lake.schema import table_of
+
+_MOST_CHANNELS = 512  # that libav decodes
 
 RECORDINGS = pa.schema(
     [
@@ -77,7 +80,12 @@ def make_item(
     text: str | None = None,
     error: str | None = None,
 ) -> Item:
-    """An item with its identifiers; one that cannot be read is identified by its name and the reason."""
+    """An item with its identifiers; one that cannot be read is identified by its name and the reason.
+
+    A stretch or a channel that no recording can have is a reason, too.
+    """
+    if reason := _impossible(start, end, channel):
+        start, end, channel, error = None, None, None, error or reason
     content = (sha256, start, end, channel)
     facts = (*content, speaker, language, text)
     key = digest("item", *facts) if error is None else digest("bad item", name, error, *facts)
@@ -85,6 +93,14 @@ def make_item(
     return Item(
         key, recording_id, name, source_uri, language, sha256, size, start, end, channel, speaker, text, error
     )  # fmt: skip
+
+
+def _impossible(start: float | None, end: float | None, channel: int | None) -> str | None:
+    if not all(math.isfinite(second) and second >= 0 for second in (start, end) if second is not None):
+        return f"the stretch from {start} to {end} s is none of a recording"
+    if channel is not None and not 0 <= channel < _MOST_CHANNELS:
+        return f"no channel {channel}: there may be {_MOST_CHANNELS}, counted from 0"
+    return None
 
 
 def reject_duplicates(items: Iterable[Item]) -> list[Item]:

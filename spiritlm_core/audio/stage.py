@@ -21,6 +21,7 @@ from spiritlm_core.lake.schema import AUDIO, SAMPLE_RATE, Row, rejected, table_o
 from spiritlm_core.lake.stage import TableInput, TableStage
 
 _FULL_SCALE = 32_700  # of 32768: clipped samples lose a little in resampling
+_BLOCK = 1 << 20  # samples looked at at once
 _COPIED = ("recording_id", "speaker", "language", "source_uri")
 
 
@@ -119,11 +120,12 @@ def check_level(waveform: np.ndarray, config: AudioConfig) -> None:
     seconds = len(waveform) / SAMPLE_RATE
     if seconds < config.min_seconds:
         raise Rejection(f"too short: {seconds:.3f} s, at least {config.min_seconds:g} s are needed")
-    low, high = int(waveform.min()), int(waveform.max())
-    peak = 20 * np.log10(max(-low, high, 0.5) / 32768)
+    low, high, middle = int(waveform.min()), int(waveform.max()), float(waveform.mean())
+    peak = 20 * np.log10(max(middle - low, high - middle, 0.5) / 32768)
     if peak < config.min_peak_dbfs:
         raise Rejection(f"silent: it peaks at {peak:.0f} dBFS, at least {config.min_peak_dbfs:g} are needed")
-    clipped = float(np.mean((waveform >= _FULL_SCALE) | (waveform <= -_FULL_SCALE)))
+    blocks = (waveform[first : first + _BLOCK] for first in range(0, len(waveform), _BLOCK))
+    clipped = sum(np.count_nonzero((part >= _FULL_SCALE) | (part <= -_FULL_SCALE)) for part in blocks) / len(waveform)
     if clipped > config.max_clipped_share:
         raise Rejection(f"clipped: {clipped:.0%} of its samples are at full scale")
 

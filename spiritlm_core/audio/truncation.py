@@ -8,10 +8,14 @@ at in `chunks`.
 from __future__ import annotations
 
 import os
+import re
 from typing import BinaryIO
 
 _OGG_TAIL = 2 * 65_307  # two pages of the greatest size
 _MP3_HEAD = 4096
+_HEAD = 256
+_MOST_BOXES = 100_000
+_BOX = re.compile(rb"[ -~\xa9]{4}")
 _END_OF_STREAM = 4
 
 HEADER_TELLS_LENGTH = frozenset({"flac", "mov,mp4,m4a,3gp,3g2,mj2", "nistsphere", "tta", "wv"})
@@ -23,10 +27,57 @@ def missing_end(file: BinaryIO) -> str | None:
     file.seek(0, os.SEEK_END)
     size = file.tell()
     file.seek(0)
-    head = file.read(10)
-    reason = _ogg(file, size) if head[:4] == b"OggS" else _mp3(file, size, _id3_size(head))
+    head = file.read(_HEAD)
+    if head[:4] == b"OggS":
+        reason = _ogg(file, size)
+    elif head[4:8] == b"ftyp":
+        reason = _mp4(file, size)
+    elif head[:4] == b"\x1a\x45\xdf\xa3":
+        reason = _cut(_matroska_size(head), size)
+    elif head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+        reason = _cut(8 + int.from_bytes(head[4:8], "little"), size)
+    else:
+        reason = _mp3(file, size, _id3_size(head))
     file.seek(0)
     return reason
+
+
+def _cut(promised: int, there: int) -> str | None:
+    unknown = promised >= 1 << 31 > there
+    short = there < promised and not unknown
+    return f"truncated: its header promises {promised} bytes, it has {there}" if short else None
+
+
+def _mp4(file: BinaryIO, size: int) -> str | None:
+    """Walk the boxes of an MP4 (ISO/IEC 14496-12); of two descriptions of its sound decoders see one."""
+    at, described = 0, 0
+    for _ in range(_MOST_BOXES):
+        file.seek(at)
+        box = file.read(16)
+        length = int.from_bytes(box[8:16] if box[:4] == b"\0\0\0\1" else box[:4], "big")
+        if length < 8 or not _BOX.match(box[4:8]):
+            break
+        described += box[4:8] == b"moov"
+        at += length
+    if described > 1:
+        return "several MP4 files joined into one: split it"
+    return _cut(at, size)
+
+
+def _matroska_size(head: bytes) -> int:
+    """Bytes of a Matroska or WebM file (RFC 8794), 0 where its header does not tell."""
+    length, width = _ebml_number(head[4:])
+    at = 4 + width + length
+    if head[at : at + 4] != b"\x18\x53\x80\x67":
+        return 0
+    length, width = _ebml_number(head[at + 4 :])
+    return 0 if length == (1 << 7 * width) - 1 else at + 4 + width + length
+
+
+def _ebml_number(data: bytes) -> tuple[int, int]:
+    """A number of one to eight bytes, whose width is the number of its leading zero bits, and that width."""
+    width = 9 - data[0].bit_length() if data and data[0] else 1
+    return int.from_bytes(data[:width], "big") & ((1 << 7 * width) - 1), width
 
 
 def _ogg(file: BinaryIO, size: int) -> str | None:
@@ -56,6 +107,4 @@ def _mp3(file: BinaryIO, size: int, at: int) -> str | None:
     tag = next((frame[i : i + 16] for i in (13, 21, 36) if frame[i : i + 4] in (b"Xing", b"Info")), b"")
     if len(tag) < 16 or tag[7] & 3 != 3:  # both the frame count and the byte count are there
         return None
-    promised = int.from_bytes(tag[12:16], "big")
-    there = size - at
-    return f"truncated: its header promises {promised} bytes, it has {there}" if there < promised else None
+    return _cut(int.from_bytes(tag[12:16], "big"), size - at)

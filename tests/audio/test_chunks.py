@@ -129,6 +129,30 @@ def test_silence_that_a_header_left_out_is_kept() -> None:
     assert len(_mono(data)) == 3 * COUNT
 
 
+@pytest.mark.parametrize(
+    ("container", "codec"),
+    [("flac", "flac"), ("ogg", "libopus"), ("mp3", "libmp3lame"), ("adts", "aac"), ("webm", "libopus")],
+)
+def test_other_joined_files_give_the_sound_of_both(container: str, codec: str) -> None:
+    data = libav_bytes(WAVE, container, codec, 44_100 if codec == "aac" else 16_000)
+    assert len(_mono(data + data)) >= 2 * COUNT
+
+
+def test_joined_mp4_files_are_rejected() -> None:
+    data = libav_bytes(WAVE, "mp4", "aac", 44_100)
+    with pytest.raises(Rejection, match="several MP4 files joined"):
+        _mono(data + data)
+
+
+@pytest.mark.parametrize(
+    ("container", "codec"), [("avi", "pcm_s16le"), ("mp4", "aac"), ("mov", "pcm_s16le"), ("matroska", "libopus")]
+)
+def test_other_files_that_were_cut_are_rejected(container: str, codec: str) -> None:
+    data = libav_bytes(WAVE, container, codec, 44_100 if codec == "aac" else 16_000)
+    with pytest.raises(Rejection, match="truncated: its header promises"):
+        _mono(data[: len(data) * 2 // 3])
+
+
 @pytest.mark.parametrize("kind", ["avi", "8svx"])
 def test_another_kind_of_riff_or_iff_is_no_damaged_wav(kind: str) -> None:
     data = libav_bytes(WAVE, "avi", "pcm_s16le") if kind == "avi" else sound_bytes(WAVE, "SVX", subtype="PCM_16")

@@ -230,3 +230,39 @@ def test_importing_the_stage_loads_no_heavy_library() -> None:
     code = "import sys, spiritlm_core.audio.config; print([m for m in ('numpy','pyarrow','av') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("window", "reason"),
+    [
+        ({"channel": 99_999_999_999}, "no channel 99999999999"),
+        ({"channel": -1}, "no channel -1"),
+        ({"channel": 7}, "no channel 7: it has 1"),
+        ({"start": float("nan")}, "none of a recording"),
+        ({"start": 0.0, "end": float("inf")}, "none of a recording"),
+        ({"start": -1.0, "end": 1.0}, "none of a recording"),
+        ({"start": 1e300}, "the recording ends at"),
+    ],
+)
+def test_an_impossible_channel_or_stretch_is_a_rejected_row(tmp_path: Path, window: dict, reason: str) -> None:
+    path = sound(tmp_path / "a.wav", _spoken(0), subtype="PCM_16")
+    given = {"name": "a.wav", "source_uri": path.as_uri(), "language": "en", "sha256": sha256_of(path.as_uri())}
+    items = [make_item(**given, **window)]
+    (group,) = group_items(items, (), ShardingConfig())
+    (row,) = _ingest(group)
+    assert reason in row["reject_reason"]
+
+
+def test_limits_of_the_recipe_reject_with_the_bound(tmp_path: Path) -> None:
+    sound(tmp_path / "a.wav", _spoken(0), subtype="PCM_16")
+    config = AudioConfig.model_validate({"limits": {"min_rate": 22_050}})
+    assert [row["reject_reason"] for row in _ingest(_list(tmp_path), config)] == [
+        "its rate of 16000 Hz is out of bounds: 22050 to 768000 Hz (min_rate, max_rate)"
+    ]
+
+
+def test_a_constant_is_silent_however_large(tmp_path: Path) -> None:
+    sound(tmp_path / "a.wav", np.full(32_000, 0.5), subtype="PCM_16")
+    (tmp_path / "a.txt").write_text("Words.")
+    (row,) = _ingest(_list(tmp_path))
+    assert row["reject_reason"].startswith("silent")

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import math
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,12 @@ def refused(response: Any, status: int, kind: str, *words: str) -> None:
         assert word in error["message"]
 
 
+def wav(bits: int = 16, channels: int = 1, rate: int = 16_000) -> bytes:
+    """A WAV whose header says so."""
+    form = struct.pack("<HHIIHH", 1, channels, rate, 2 * rate % (1 << 32), 2, bits)
+    return b"RIFF\x24\x7d\0\0WAVEfmt \x10\0\0\0" + form + b"data\0\x7d\0\0" + bytes(32_000)
+
+
 FILES: list[tuple[str, Any, int, str, str]] = [
     ("nan", lambda: file_of(broken(), subtype="FLOAT"), 400, "bad_audio", "no numbers"),
     ("infinite", lambda: file_of(np.full(9000, np.inf), subtype="FLOAT"), 400, "bad_audio", "no numbers"),
@@ -50,6 +57,10 @@ FILES: list[tuple[str, Any, int, str, str]] = [
     ("hour", lambda: file_of(np.zeros(3600 * 4000, np.int16), 4000, "FLAC"), 413, "too_long", "2 s together"),
     ("channels", lambda: file_of(np.zeros((9000, 8))), 400, "bad_audio", "8 channels"),
     ("dense", lambda: file_of(np.zeros((9000, 2), np.int16), 655_350, "FLAC"), 400, "bad_audio", "655350 Hz"),
+    ("no bits", lambda: wav(bits=0), 400, "bad_audio", "cannot be"),
+    ("no channels", lambda: wav(channels=0), 400, "bad_audio", "cannot be"),
+    ("one hertz", lambda: wav(rate=1), 400, "bad_audio", "1 Hz"),
+    ("2 GHz", lambda: wav(rate=2_147_483_629), 400, "bad_audio", "2147483629 Hz"),
     ("header", lambda: file_of(np.zeros(0)), 400, "bad_audio", "no samples"),
 ]
 
