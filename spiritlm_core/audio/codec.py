@@ -67,7 +67,7 @@ def read_mono(file: BinaryIO, name: str, channel: int | None = None, limits: Lim
 
     Args:
         file: seekable, any format.
-        name: its name; headerless G.722 is known by its extension alone.
+        name: its name or URI; headerless G.722 is known by ``.g722`` at its end, or as a prompt, alone.
         channel: which channel to take; null averages all of them, or takes the loudest where they cancel each other.
         limits: what it may be.
 

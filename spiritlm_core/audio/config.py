@@ -21,7 +21,7 @@ ClipField = Literal["path", "text", "speaker", "language", "start", "end", "dura
 class _Source(FrozenConfig):
     language: LanguageCode | None = Field(None, description="Language of every recording; null takes the recipe's.")
     speaker: str | None = Field(None, description="Speaker of every recording that names none itself.")
-    channel: int | None = Field(None, ge=0, description="Channel to take (0 is the first); null averages all of them.")
+    channel: int | None = Field(None, ge=0, description="Channel to take (0 is the first); null averages them.")
 
 
 class TreeSource(_Source):

@@ -40,7 +40,7 @@ def decode_mono(
 
     Args:
         file: seekable, any format.
-        name: its name; headerless G.722 is known by its extension ``.g722`` alone.
+        name: its name or URI; headerless G.722 is known by ``.g722`` at its end, or as a prompt, alone.
         channel: which one to take; null averages all of them, or takes the loudest where they cancel each other.
         limits: what the file may be.
         resample: makes pieces of samples of those of the file.
@@ -118,7 +118,8 @@ def _decode(file: BinaryIO, name: str, limits: LimitsConfig) -> Pieces:
 def _part(part: Part, name: str, limits: LimitsConfig) -> Pieces:
     import av
 
-    raw = name.lower().endswith(".g722") and is_headerless(part.read(HEAD))
+    raw = name.lower().endswith(".g722") or name.startswith("prompts://")
+    raw = raw and is_headerless(part.read(HEAD))
     part.seek(0)
     try:
         with open_container(part, "g722" if raw else None) as box:

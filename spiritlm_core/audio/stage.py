@@ -154,13 +154,12 @@ def _stretch(waveform: np.ndarray, item: Row) -> np.ndarray:
 
 def _read(item: Row, limits: LimitsConfig) -> np.ndarray:
     """Decode the file, making sure that it is the one that was listed: its hash is part of the shard's key."""
-    uri, name = str(item["source_uri"]), str(item["source_uri"])
-    name += ".g722" if uri.startswith("prompts://") else ""
+    uri = str(item["source_uri"])
     try:
         if sha256_of(uri) != item["sha256"]:
             raise SourceError(f"{uri} changed while it was read: run again")
         with open_uri(uri) as file:
-            return read_mono(file, name, item["channel"], limits)  # type: ignore[arg-type]
+            return read_mono(file, uri, item["channel"], limits)  # type: ignore[arg-type]
     except OSError as error:
         if is_machine_error(error):
             raise

@@ -60,8 +60,9 @@ def test_what_is_something_else_is_not_read_as_g722(data: bytes) -> None:
         _mono(data, "x.g722")
 
 
-def test_headerless_g722_is_known_by_its_name() -> None:
-    assert len(_mono(libav_bytes(WAVE, "g722", "g722"), "sounds/x.G722")) == len(WAVE)
+@pytest.mark.parametrize("name", ["sounds/x.G722", "file:///sounds/x.g722", "prompts://en/x"])
+def test_headerless_g722_is_known_by_its_name(name: str) -> None:
+    assert len(_mono(libav_bytes(WAVE, "g722", "g722"), name)) == len(WAVE)
 
 
 @pytest.mark.parametrize("rate", [0, 1, 3_999, 768_001, 2_147_483_629, 4_294_967_295])
