@@ -18,7 +18,7 @@ from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.lease import hold
 from spiritlm_core.lake.plan import ModelSource, StageCall, plan_artifact
 from tasks.artifacts import run_table
-from tasks.finetuning import base_model, deliver_tuned, plan_rows, speech_tokenizer
+from tasks.finetuning import base_model, check_examples, deliver_tuned, fit_to_base, plan_rows, speech_tokenizer
 from tasks.flow_runs import guarded, run_name
 from tasks.progress import Console
 from tasks.run import Run
@@ -85,11 +85,13 @@ def run_finetune(recipe: FinetuneRecipe, lake: Lake) -> dict[str, Any]:
 
 def _stages(run: Run, recipe: FinetuneRecipe, template: Template) -> None:
     base = base_model(run, recipe.base)
+    recipe = fit_to_base(run, recipe, base)
     speech = speech_tokenizer(run, recipe.speech_tokenizer, base)
     call = StageCall.of("spiritlm_core.finetune.stage:TaskUnitsStage", FrozenConfig(), run.sources(speech))
     run_stage(run, plan_rows(run.lake, recipe, template, call), "speech tokens of the data set")
     cls = "spiritlm_core.finetune.stage:TaskExamplesStage"
     run_stage(run, run.plan_table(cls, recipe.examples(template), {"base": base}), "questions and answers as tokens")
+    check_examples(run)
     cls = "spiritlm_core.finetune.train_stage:FinetuneStage"
     _artifact(run, cls, recipe.tuning(), {"base": base}, "the model, trained further")
     cls = "spiritlm_core.finetune.measure_stage:MeasureStage"

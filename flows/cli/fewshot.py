@@ -54,6 +54,7 @@ def fewshot(
     from spiritlm_core.finetune.config import DataConfig, SplitConfig
     from spiritlm_core.finetune.fewshot import FewShotConfig, run_few_shot
     from spiritlm_core.finetune.reading import read_rows
+    from spiritlm_core.finetune.rows import commonest
     from spiritlm_core.finetune.template import find_template
 
     pairs = [item.partition("=") for item in column or []]
@@ -71,6 +72,8 @@ def fewshot(
     spirit = SpiritLM.from_pretrained(model, device, dtype, variant, speech_tokenizer)
     found = run_few_shot(spirit, template, rows, source.split, config, batch_size=batch)
     result = found.to_dict(answers=answers)
+    if found.rejected:
+        typer.echo(f"spiritlm: {sum(found.rejected.values())} rows rejected: {commonest(found.rejected)}", err=True)
     typer.echo(json.dumps(result, ensure_ascii=False) if as_json else _lines(result))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from spiritlm_core.errors import ModelReferenceError, Rejection
+from spiritlm_core.errors import ModelReferenceError, Rejection, SpiritLMError
 from spiritlm_core.finetune.template import Part
 from spiritlm_core.lm.prompts import Kind
 
@@ -114,15 +114,26 @@ def encode(layout: PromptFormat, example: Example, kind: Kind | None) -> Encoded
         kind: the modality that every answer of the task begins with, None if that depends on the row.
 
     Raises:
-        Rejection: a token reaches from the question into the answer.
-        SpiritLMError: a speech token is not in the vocabulary.
+        Rejection: a token reaches from the question into the answer, or a speech token is none of the model's.
     """
-    prompt = layout.prompt(example.question, kind or "any")
-    whole = layout.prompt(joined([*example.question, *example.answer]), "any")
+    try:
+        prompt = layout.prompt(example.question, kind or "any")
+        whole = layout.prompt(joined([*example.question, *example.answer]), "any")
+    except SpiritLMError as problem:
+        raise Rejection(str(problem)) from problem
     if whole[: len(prompt)] != prompt:
         raise Rejection("a token of the text tokenizer reaches from the question into the answer")
     eos = layout.vocabulary.eos
     return Encoded(prompt, whole[len(prompt) :] + ([] if eos is None else [eos]))
+
+
+def context_of(base: Path) -> int | None:
+    """The longest sequence that a model takes, in tokens, as its ``config.json`` says; None if it says nothing."""
+    from spiritlm_core.tokens.plain import read_json
+
+    path = base / "config.json"
+    values = read_json(path) if path.is_file() else {}
+    return values.get("max_position_embeddings", values.get("n_positions"))
 
 
 def load_layout(base: Path) -> WordFormat:

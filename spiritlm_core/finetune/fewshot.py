@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from spiritlm_core.config import FrozenConfig
-from spiritlm_core.errors import Rejection, SourceError
+from spiritlm_core.errors import Rejection, SourceError, SpiritLMError
 from spiritlm_core.finetune.config import SplitConfig
 from spiritlm_core.finetune.example import Example, Parts, fill, joined, known_streams
 from spiritlm_core.finetune.metrics import judge
-from spiritlm_core.finetune.rows import TaskRow, split_of
+from spiritlm_core.finetune.rows import TaskRow, commonest, split_of
 from spiritlm_core.finetune.speech import speak
 from spiritlm_core.finetune.template import Template
 from spiritlm_core.lm.prompts import Kind
@@ -104,22 +104,27 @@ def run_few_shot(
     asked = [
         _Question(row, _shots(row, train, template, config)) for row in _drawn(held_out, config)[: config.questions]
     ]
+    rejected = Counter(row.error for row in rows if row.error)
     if not asked or (config.shots and not train):
         raise SourceError(
             f"{len(train)} rows are in the train split, {len(held_out)} are held out, and both are needed: "
-            "see --split-column and --held-out"
+            f"see --split-column and --held-out. Rejected: {commonest(rejected) or 'none'}"
         )
-    examples, rejected = _examples(spirit, template, rows, asked)
-    asked = [question for question in asked if question.row.key in examples]
-    if not asked:
-        raise SourceError(f"no held-out row can be used: {next(iter(rejected), '')}")
+    examples = _examples(spirit, template, asked, rejected)
     labels = _labels(template, train)
     if template.metric == "accuracy" and not labels:
         raise SourceError(
             "no train row has a label, and the template lists none: set `labels` in a template of your own"
         )
     task = _Task(spirit, template, config, examples, labels, batch_size)
-    return task.run(asked, rejected)
+    fitting = [question for question in asked if question.row.key in examples and task.fits(question)]
+    if too_long := sum(question.row.key in examples for question in asked) - len(fitting):
+        rejected[f"too long: question and answer take more than the model's context of {task.context} tokens"] = (
+            too_long
+        )
+    if not fitting:
+        raise SourceError(f"no held-out row can be used: {commonest(rejected)}")
+    return task.run(fitting, rejected)
 
 
 def _split(rows: Sequence[TaskRow], config: SplitConfig, name: str) -> list[TaskRow]:
@@ -161,10 +166,9 @@ def _shots(target: TaskRow, train: Sequence[TaskRow], template: Template, config
 
 
 def _examples(
-    spirit: SpiritLM, template: Template, rows: Sequence[TaskRow], asked: Sequence[_Question]
-) -> tuple[dict[str, Example], Counter[str]]:
-    """The examples of all rows that are shown, by key, and why others cannot be."""
-    rejected = Counter(row.error for row in rows if row.error)
+    spirit: SpiritLM, template: Template, asked: Sequence[_Question], rejected: Counter[str]
+) -> dict[str, Example]:
+    """The examples of all rows that are shown, by key; `rejected` counts why others cannot be."""
     shown = list({row.key: row for question in asked for row in (question.row, *question.shots)}.values())
     found: dict[str, Example] = {}
     for row, spoken in zip(shown, speak(shown, lambda: spirit.speech_tokenizer), strict=True):
@@ -172,10 +176,19 @@ def _examples(
             if spoken.error is not None:
                 raise spoken.error
             speech = {field: known_streams(tokens, spirit.vocabulary) for field, tokens in spoken.tokens.items()}
-            found[row.key] = fill(template.question, template.answer, row.text_fields(), speech)
+            found[row.key] = fill(template.question, template.answer, row.text_fields(), _known(spirit, speech))
+        except SpiritLMError as problem:
+            rejected[f"{problem}: row {row.place}"] += 1
         except Rejection as problem:
             rejected[str(problem)] += 1
-    return found, rejected
+    return found
+
+
+def _known(spirit: SpiritLM, speech: Mapping[str, str]) -> Mapping[str, str]:
+    """`speech` itself. Raises SpiritLMError if the model lacks one of the tokens."""
+    for tokens in speech.values():
+        spirit.speech_ids(tokens)
+    return speech
 
 
 @dataclass(frozen=True)
@@ -205,17 +218,26 @@ class _Task:
         )
         return FewShot(self.template.name, figures, sum(counts) / len(counts), rejected, tuple(right), tuple(given))
 
+    @property
+    def context(self) -> int:
+        """Tokens that the model takes."""
+        return int(self.spirit.model.config.max_position_embeddings)
+
+    def fits(self, question: _Question) -> bool:
+        """Whether a question can be asked, without solved examples and with the shortest answer if need be."""
+        least = self._room if self.template.metric == "accuracy" else 1
+        return len(self._ids((), self.examples[question.row.key].question)) + least <= self.context
+
     def _side(self, example: Example) -> str:
         return example.speech if self.template.metric == "unit_error_rate" else example.text or example.speech
 
     def _prompt(self, question: _Question) -> tuple[list[int], int]:
         """The prompt with as many shots as the context holds, and their number."""
         shots = [self.examples[row.key] for row in question.shots if row.key in self.examples]
-        context = int(self.spirit.model.config.max_position_embeddings)
         own = self.examples[question.row.key].question
         while True:
             prompt = self._ids(shots, own)
-            if not shots or len(prompt) + self._room <= context:
+            if not shots or len(prompt) + self._room <= self.context:
                 return prompt, len(shots)
             shots.remove(max(shots, key=_length))
 

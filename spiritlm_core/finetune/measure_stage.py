@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from spiritlm_core.finetune.config import MeasureConfig
+from spiritlm_core.finetune.example import context_of
 from spiritlm_core.finetune.metrics import judge
 from spiritlm_core.lake.schema import Row
 from spiritlm_core.lake.stage import ArtifactStage, Progress, Resources, TableInput
@@ -62,11 +63,16 @@ class MeasureStage(ArtifactStage):
         seen: set[str] = set()
         for shard in view.shards():
             good = shard.filter(pc.is_null(shard["reject_stage"]))
-            held_out += good.filter(pc.equal(good["split"], "held_out")).to_pylist()
+            held_out += [row for row in good.filter(pc.equal(good["split"], "held_out")).to_pylist() if self._fits(row)]
             seen.update(good.filter(pc.equal(good["split"], "train"))["answer_text"].unique().to_pylist())
         held_out.sort(key=lambda row: key_of(self.config.measures.seed, str(row["example_id"])))
         labels = self.config.labels or tuple(sorted(seen))
         return held_out[: self.config.measures.losses], labels if self.config.metric == "accuracy" else ()
+
+    def _fits(self, row: Row) -> bool:
+        """Whether the base model, whose context may be shorter than that of the tuned one, can be asked, too."""
+        context, ids = context_of(self.models["base"]), [row["prompt_ids"], row["answer_ids"]]
+        return context is None or sum(map(len, cast("list[list[int]]", ids))) <= context
 
     def _loss(self, spirit: SpiritLM, rows: Sequence[Row]) -> dict[str, Any]:
         """Nats per answer token, over all of them."""

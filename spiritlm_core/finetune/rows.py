@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -90,6 +90,13 @@ class TaskRow:
 def rows_table(rows: Sequence[TaskRow]) -> pa.Table:
     """Rows of `TASK_ROWS`, in the order given."""
     return table_of([dataclasses.asdict(row) for row in rows], TASK_ROWS)
+
+
+def commonest(reasons: Mapping[str, int], most: int = 3) -> str:
+    """Why rows were rejected, on one line: the commonest reasons and how often each was met."""
+    ranked = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+    told = [f"{count} times: {reason}" for reason, count in ranked[:most]]
+    return "; ".join([*told, *([f"and {len(ranked) - most} other reasons"] if ranked[most:] else [])])
 
 
 def split_of(key: str, said: str | None, config: SplitConfig) -> str:

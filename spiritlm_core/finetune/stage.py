@@ -106,7 +106,7 @@ class TaskExamplesStage(TableStage):
     """``task_units`` to ``task_examples``. Model role: ``base``, whose tokenizer and vocabulary are taken."""
 
     name: ClassVar[str] = "task_examples"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     inputs: ClassVar[tuple[TableInput, ...]] = (TableInput("task_units"),)
     schema: ClassVar[pa.Schema] = TASK_EXAMPLES
     config: ExamplesConfig
@@ -117,11 +117,7 @@ class TaskExamplesStage(TableStage):
         self._layout = load_layout(self.models["base"])
 
     def process(self, *tables: pa.Table) -> pa.Table:
-        """One example per row, in the same order.
-
-        Raises:
-            SpiritLMError: speech tokens that the base model does not have.
-        """
+        """One example per row, in the same order; one that the base model cannot be taught is rejected."""
         return table_of([self._example(row) for row in tables[0].to_pylist()], TASK_EXAMPLES)
 
     def _example(self, row: Row) -> Row:
@@ -141,7 +137,10 @@ class TaskExamplesStage(TableStage):
         example = fill(self.config.question, self.config.answer, texts, speech)
         if self.config.labels is not None and example.text not in self.config.labels:
             raise Rejection(f"answer {example.text!r} is none of the labels {', '.join(self.config.labels)}"[:300])
-        found = encode(self._layout, example, first_kind(self.config.answer))
+        try:
+            found = encode(self._layout, example, first_kind(self.config.answer))
+        except Rejection as problem:
+            raise Rejection(f"{problem}: row {row['source_place']}") from problem
         if (length := len(found.prompt) + len(found.answer)) > self.config.context_length:
             raise Rejection(f"too long: {length} tokens, tokens.context_length is {self.config.context_length}")
         kinds = {kind for kind, _ in example.answer}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.finetune.conftest import write_lines
 from tests.integration.runs import spiritlm, start
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -61,6 +62,22 @@ def test_what_is_wrong_is_said_in_one_line(base: Path, recordings: Path, tmp_pat
     said = spiritlm("finetune", "asr", "--base", base, "--data", recordings, "--lake", tmp_path / "lake",
                     home=home, status=1)  # fmt: skip
     assert "there is no column 'audio' for the field 'audio' of template asr, only label, wav" in said
+    assert "Traceback" not in said
+
+
+def test_one_bad_row_costs_that_row_and_bad_rows_alone_are_an_error(published: Path, tmp_path: Path) -> None:
+    rows = [{"audio": "[Hu7][Hu9]", "text": "good"}, {"audio": "[Hu7][Hu9999]", "text": "bad"},
+            {"audio": "[Hu8]", "text": "fine"}]  # fmt: skip
+    settings = ["--set", "compute.executor=inline", "--set", "lm.steps=2"]
+    where = ["--base", published, "--lake", tmp_path / "lake", *settings, "--data"]
+    data = write_lines(tmp_path / "d.jsonl", rows)
+    done = json.loads(spiritlm("finetune", "asr", *where, data, "--json", home=tmp_path / "prefect"))
+    assert done["stages"]["task_examples"]["reasons"] == {"'[Hu9999]' is not a speech token of this model": 1}
+    assert done["stages"]["task_examples"]["rows_out"] == 2
+    bad = write_lines(tmp_path / "bad.jsonl", rows[1:2])
+    said = spiritlm("finetune", "asr", *where, bad, home=tmp_path / "prefect", status=1)
+    assert "tokens.context_length 1024 is lowered to 128" in said
+    assert "no row is left to train on: 1 of 1 rows were rejected" in said
     assert "Traceback" not in said
 
 

@@ -1,0 +1,159 @@
+"""What is wrong with rows or settings is found before the work: the rest goes on, and nothing left is an error."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from flows.cli import fewshot as command
+from flows.recipes.finetune import find_finetune_recipe
+from spiritlm_core.audio.files import local_uri
+from spiritlm_core.audio.statcache import StatCache
+from spiritlm_core.config import FrozenConfig
+from spiritlm_core.errors import NothingToTrainOnError, RecipeError, SourceError
+from spiritlm_core.finetune.config import DataConfig, MeasureConfig, SplitConfig
+from spiritlm_core.finetune.fewshot import FewShotConfig, run_few_shot
+from spiritlm_core.finetune.measure_stage import MeasureStage
+from spiritlm_core.finetune.reading import read_rows
+from spiritlm_core.finetune.recipe import FinetuneRecipe
+from spiritlm_core.finetune.template import find_template
+from spiritlm_core.lake.lake import Lake
+from spiritlm_core.lake.plan import StageCall
+from spiritlm_core.lm.spirit import SpiritLM
+from tasks.finetuning import check_examples, fit_to_base, plan_rows
+from tasks.progress import Console
+from tasks.run import Run
+from tests.finetune.conftest import examples_of, write_lines
+from tests.lake.test_lake import execute
+
+BAD = ["[Hu9999]", "[Hu7][Hu8", "[Hu7][Text]", "[Hu7] hello [Hu8]", "[Pi77][Hu1]"]
+LONG = "[Hu1][Hu2]" * 100  # the base model takes 128 tokens
+
+
+def recipe_of(data: Path, *settings: str) -> FinetuneRecipe:
+    return find_finetune_recipe("asr", [f"data.path={data}", *settings])
+
+
+def made(recipe: FinetuneRecipe, base: Path, folder: Path) -> Run:
+    """A run whose tables are there, as the flow makes them."""
+    run = Run(recipe, Lake(folder / "lake"), Console())  # type: ignore[arg-type]
+    template = find_template("asr")
+    call = StageCall.of("spiritlm_core.finetune.stage:TaskUnitsStage", FrozenConfig(), {})
+    first = plan_rows(run.lake, recipe, template, call)
+    run.finish_table(first, execute(run.lake, first)[0], 1, 0.0)
+    examples = "spiritlm_core.finetune.stage:TaskExamplesStage"
+    second = run.plan_table(examples, recipe.examples(template), {"base": local_uri(base)})
+    run.finish_table(second, execute(run.lake, second)[0], 1, 0.0)
+    return run
+
+
+def test_sequences_longer_than_the_base_model_takes_are_shortened(
+    published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = recipe_of(tmp_path)
+    run, base = Run(recipe, Lake(tmp_path), Console()), local_uri(published)  # type: ignore[arg-type]
+    assert fit_to_base(run, recipe, base).tokens.context_length == 128
+    assert "tokens.context_length 1024 is lowered to 128: the base model takes no more" in capsys.readouterr().err
+    for settings in (["tokens.context_length=64"], ["lm.rope_base=20000"]):
+        assert fit_to_base(run, kept := recipe_of(tmp_path, *settings), base) is kept
+    uneven = recipe_of(tmp_path, "tokens.context_length=1000", "lm.tokens_per_step=5000")
+    with pytest.raises(RecipeError, match="context_length is 1000, the base model takes 128 tokens, and lm.tokens_per"):
+        fit_to_base(run, uneven, base)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_a_row_with_a_token_that_the_model_lacks_is_rejected_and_the_others_are_not(
+    published: Path, tmp_path: Path, bad: str
+) -> None:
+    rows = [{"audio": "[Hu7]", "text": "a"}, {"audio": bad, "text": "b"}, {"audio": "[Hu8]", "text": "c"}]
+    found = examples_of(write_lines(tmp_path / "d.jsonl", rows), published, find_template("asr")).read().to_pylist()
+    assert [row["reject_stage"] for row in found] == [None, "task_examples", None]
+    assert found[1]["reject_reason"].endswith(": row 2")
+
+
+def test_half_of_the_rows_lost_and_none_held_out_are_told(
+    published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows: list[dict[str, Any]] = [{"audio": "[Hu9999]", "text": "a"}, {"audio": "[Hu8]", "text": "c"}]
+    recipe = recipe_of(write_lines(tmp_path / "d.jsonl", rows), "data.split.held_out_share=0")
+    check_examples(made(recipe, published, tmp_path))
+    told = " ".join(capsys.readouterr().err.split())
+    assert "1 of 2 rows were rejected (1 times: '[Hu9999]' is not a speech token of this model)" in told
+    assert "no example is held out" in told
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"audio": "[Hu9999]", "text": "a"}, "2 times: '[Hu9999]' is not a speech token of this model"),
+        ({"audio": "[Hu1]", "text": ""}, "2 times: nothing in text"),
+        ({"audio": LONG, "text": "a"}, "2 times: too long"),
+        ({"audio": "gone.wav", "text": "a"}, "2 times: audio"),
+    ],
+)
+def test_nothing_left_to_train_on_is_an_error_with_the_commonest_reasons(
+    published: Path, tmp_path: Path, row: dict[str, str], reason: str
+) -> None:
+    rows = [{**row, "n": 1}, {**row, "audio": row["audio"] + ("[Hu3]" if "[" in row["audio"] else "")}]
+    rows[1]["text"] += " b" if row["text"] else ""
+    recipe = recipe_of(write_lines(tmp_path / "d.jsonl", rows), "tokens.context_length=128")
+    run = made(recipe, published, tmp_path)
+    with pytest.raises(NothingToTrainOnError) as error:
+        check_examples(run)
+    assert "no row is left to train on: 2 of 2 rows were rejected" in str(error.value)
+    assert reason in str(error.value)
+
+
+def test_a_held_out_row_that_is_longer_than_the_base_model_takes_is_not_asked(published: Path, tmp_path: Path) -> None:
+    rows = [{"audio": LONG, "text": "a"}, {"audio": "[Hu1]", "text": "b"}]
+    template = find_template("asr")
+    table = examples_of(write_lines(tmp_path / "d.jsonl", rows), published, template, share=0.99, length=512)
+    stage = MeasureStage(MeasureConfig(metric="wer"), {"base": published, "finetuned": published})
+    (tmp_path / "out").mkdir()
+    found = stage.build({"task_examples": table}, tmp_path / "out", tmp_path, lambda *_: None)
+    assert found["held_out"] == 1
+    assert found["before"]["judged"] == 1
+
+
+def few_shot(published: Path, path: Path, rows: list[dict[str, str]]) -> Any:
+    data = write_lines(path, [{"split": "train", **row} for row in rows])
+    config, template = DataConfig(path=str(data), split_column="split"), find_template("asr")
+    asked = FewShotConfig(shots=1, questions=8, max_new_tokens=4, bootstrap_samples=100)
+    return run_few_shot(
+        SpiritLM.from_pretrained(published), template, read_rows(config, template, StatCache()), SplitConfig(), asked
+    )
+
+
+def test_few_shot_questions_that_cannot_be_asked_are_rejected_and_the_others_are_asked(
+    published: Path, tmp_path: Path
+) -> None:
+    rows = [{"audio": "[Hu1]", "text": "a"}, {"audio": "[Hu2]", "text": "b", "split": "test"}]
+    bad = [{"audio": tokens, "text": "x", "split": "test"} for tokens in (*BAD, LONG)]
+    found = few_shot(published, tmp_path / "d.jsonl", [*rows, *bad])
+    assert found.right == ("b",)
+    assert sum(found.rejected.values()) == len(bad)
+    assert "'[Hu9999]' is not a speech token of this model: row 3" in found.rejected
+    assert any(
+        reason.startswith("too long: question and answer take more than the model's") for reason in found.rejected
+    )
+    with pytest.raises(SourceError, match="no held-out row can be used: 1 times: .*; and 3 other reasons"):
+        few_shot(published, tmp_path / "bad.jsonl", [rows[0], *bad])
+    with pytest.raises(SourceError, match="0 are held out, and both are needed.*Rejected: 1 times: text: holds list"):
+        few_shot(published, tmp_path / "none.jsonl", [rows[0], {"audio": "[Hu1]", "text": ["x"]}])  # type: ignore[dict-item]
+
+
+def test_the_command_says_what_was_rejected(published: Path, tmp_path: Path) -> None:
+    rows = [{"audio": "[Hu1]", "text": "a", "split": "train"}, {"audio": "[Hu2]", "text": "b", "split": "test"}]
+    data = write_lines(tmp_path / "d.jsonl", [*rows, {"audio": LONG, "text": "c", "split": "test"}])
+    app = typer.Typer()
+    command.register(app)
+    asked = ["asr", str(published), str(data), "--shots", "1", "--split-column", "split", "--max-new-tokens", "4"]
+    done = CliRunner().invoke(app, [*asked, "--json"], catch_exceptions=False)
+    assert json.loads(done.stdout)["questions"] == 1
+    assert "1 rows rejected: 1 times: too long: question and answer take more than the model's context" in done.stderr
