@@ -185,7 +185,8 @@ def _guess(path: str) -> str:
         )
     root = Path(path.removeprefix("file://")).expanduser()
     if not root.is_dir():
-        raise SourceError(f"source {path!r}: there is no such folder, nor is it a manifest (.jsonl, .csv, .parquet …)")
+        what = "is a file, not a folder" if root.exists() else "there is no such folder"
+        raise SourceError(f"source {path!r}: {what}, nor is it a manifest (.jsonl, .csv, .parquet …)")
     if _is_ljspeech(root / "metadata.csv"):
         return "ljspeech"
     return "librispeech" if next(root.rglob("*.trans.txt"), None) else "folder"

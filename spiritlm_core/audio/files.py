@@ -12,6 +12,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import os
+import posixpath
 import stat
 import unicodedata
 import zlib
@@ -41,12 +42,12 @@ class File:
     @property
     def suffix(self) -> str:
         """Lower-case extension, with the dot."""
-        return PurePosixPath(self.path).suffix.lower()
+        return posixpath.splitext(self.path)[1].lower()
 
     @property
     def stem(self) -> str:
         """Path without the extension."""
-        return str(PurePosixPath(self.path).with_suffix(""))
+        return posixpath.splitext(self.path)[0]
 
     @property
     def name(self) -> str:

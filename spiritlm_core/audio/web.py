@@ -32,7 +32,7 @@ def ask_web(file: File) -> File:
     try:
         answer = httpx.head(file.uri, follow_redirects=True, timeout=_PATIENCE)
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        raise OSError(f"{_reason(error)}") from error
+        raise OSError(_reason(error)) from error
     if answer.status_code in (405, 501):  # this server answers no HEAD
         return file
     _check(answer)
@@ -98,4 +98,4 @@ def _check(answer: httpx.Response) -> None:
 
 
 def _reason(error: Exception) -> str:
-    return f"cannot be downloaded: {error or type(error).__name__}"
+    return str(error) or type(error).__name__

@@ -128,7 +128,7 @@ def test_an_address_that_gives_nothing_is_a_rejected_row(tmp_path: Path, monkeyp
     for name, reason in {
         "/gone.wav": "127.0.0.1 answered 404", "/big.wav": "larger than", "/no_length_big.wav": "larger than",
         "/slow.wav": "takes longer than 0.1 s", "/loop.wav": "redirects",
-        bad[0]: "refused", bad[1]: "cannot be downloaded", bad[2]: "cannot be downloaded",
+        bad[0]: "refused", bad[1]: "cannot be read", bad[2]: "cannot be read",
     }.items():  # fmt: skip
         assert reason in errors.pop(name)
     assert not errors

@@ -62,10 +62,12 @@ class Columns:
         Raises:
             Rejection: a value that is none, or no path.
         """
-        self._look(row)
+        self._rows += 1
+        self._seen.update(row)
         inside = (row.get(name) for name in self._names["path"])
         file = next((value for value in inside if isinstance(value, File)), None)  # better than a path beside it
         path = file.path if file else _path(self._value(row, "path"))
+        self._look(row)
         start, end = _window(*(number_of(self._value(row, name), name) for name in ("start", "end", "duration")))
         text, speaker, language = (text_of(self._value(row, name), name) for name in ("text", "speaker", "language"))
         channel = _channel(self._value(row, "channel"))
@@ -85,8 +87,6 @@ class Columns:
             note(f"{self._shown}: the text is taken from {taken!r}, not from {unused}")
 
     def _look(self, row: Row) -> None:
-        self._rows += 1
-        self._seen.update(row)
         if self._rows <= _LOOKED_AT:
             claimed = {name for field, names in self._names.items() if field != "text" for name in names}
             self._texts |= {name: None for name, value in row.items() if name not in claimed and _textual(name, value)}

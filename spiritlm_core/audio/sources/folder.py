@@ -36,29 +36,33 @@ def drafts(source: FolderSource) -> Iterator[Draft]:
 def told(source: TreeSource, readers: Iterable[Reader]) -> Iterator[Draft]:
     """What `readers` say of the recordings of a folder, and the recordings of which none says anything."""
     tree = Tree(source.path, follow_symlinks=source.follow_symlinks)
+    kept: dict[tuple[object, ...], Draft] = {}
     known: set[str] = set()
+    differ: list[str] = []
     for reader in readers:
-        said = _once(reader(tree, source.encoding))
-        yield from (draft for draft in said if draft.file is None or draft.file.uri not in known)
-        known |= {draft.file.uri for draft in said if draft.file}
+        for draft in reader(tree, source.encoding):
+            place = (draft.uri if draft.file else (draft.name, draft.error), draft.start, draft.end, draft.channel)
+            first = kept.get(place)
+            if (
+                first is None and draft.uri not in known
+            ):  # else it is a stretch of what is told as a whole, or the reverse
+                kept[place] = draft
+            elif first is not None:
+                kept[place] = _joined(first, draft)
+                differ += [draft.name] if first.text and draft.text not in (first.text, None) else []
+        known = {draft.uri for draft in kept.values() if draft.file}
+    yield from kept.values()
     yield from (draft_of(file) for file in tree.audio if file.uri not in known)
+    if differ:
+        note(f"source {source.path}: transcripts differ, and the first one is taken, of {some(differ)}")
     _say_unused(source, tree)
 
 
-def _once(drafts: Iterable[Draft]) -> list[Draft]:
-    """Each recording or stretch once; of two texts the first counts."""
-    kept: dict[tuple[object, ...], Draft] = {}
-    differ: list[str] = []
-    for draft in drafts:
-        place = (draft.uri if draft.file else (draft.name, draft.error), draft.start, draft.end, draft.channel)
-        first = kept.setdefault(place, draft)
-        if first.text is None and first.error is None:
-            kept[place] = draft
-        elif draft.text not in (first.text, None):
-            differ.append(draft.name)
-    if differ:
-        note(f"transcripts differ, and the first one is taken, of {some(differ)}")
-    return list(kept.values())
+def _joined(first: Draft, later: Draft) -> Draft:
+    """What two transcripts say of one recording; where they differ, the first counts."""
+    speaker, language = first.speaker or later.speaker, first.language or later.language
+    more = later if first.text is None and first.error is None else first
+    return dataclasses.replace(more, speaker=speaker, language=language)
 
 
 def _say_unused(source: TreeSource, tree: Tree) -> None:

@@ -15,6 +15,10 @@ from spiritlm_core.errors import Rejection
 
 SUFFIXES = (".txt", ".csv", ".tsv", ".lst", ".list")
 _BY_SPEAKER = re.compile(r"(^transcripts|^aishell_transcript.*|\.trans)\.(txt|tsv)$")  # MLS, AISHELL, LibriSpeech
+_TEXTS_IN_NAME = re.compile(r"trans|text|sentence|metadata|train|valid|list")
+_NO_TEXTS = re.compile(
+    r"sp(ea)?k|gender|dur|segment|phon|lexicon|split|handle|length"
+)  # other things said of recordings
 _LOOKED_AT = 50
 _SHARE = 0.5  # of the first lines name recordings, else it is prose
 _TEXTS = 2  # as written and as spoken
@@ -24,13 +28,20 @@ Line = tuple[int, list[str], str | None]
 
 def read(tree: Tree, encoding: str) -> Iterator[Draft]:
     """One draft per line of every file of which most of the first lines name recordings."""
-    for file in tree.unused():
-        if file.suffix in SUFFIXES and not file.error:
+    for file in sorted(tree.unused(), key=lambda file: (not _TEXTS_IN_NAME.search(file.name.lower()), file.path)):
+        if file.suffix in SUFFIXES and not file.error and not _NO_TEXTS.search(file.name.lower()):
             lines = list_lines(file, encoding)
             first = [cells for _, cells, _ in lines[:_LOOKED_AT]]
-            named = sum(len(cells) > 1 and _names_one(tree, cells[0], file) for cells in first)
+            kind = _kind(first)
+            named = sum(_fits(cells, kind) and _names_one(tree, cells[0], file) for cells in first)
             if named and named >= _SHARE * len(first):
                 yield from list_drafts(tree, file, lines)
+
+
+def _fits(cells: list[str], kind: str) -> bool:
+    """Whether a line has a name and texts, which a measure is not."""
+    texts = _parted(cells[1:], kind)[2]
+    return 1 <= len(texts) <= _TEXTS and not re.fullmatch(r"[-+\d.]*\.\d+", texts[-1])
 
 
 def list_lines(file: File, encoding: str) -> list[Line]:
