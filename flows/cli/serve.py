@@ -23,6 +23,10 @@ def serve(
     host: Annotated[str, typer.Option(help="Where to listen; 0.0.0.0 lets other machines in, without a password.")] = (
         "127.0.0.1"
     ),
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Another name that clients call this server by, e.g. a proxy's. Repeatable."),
+    ] = None,
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Of the page and the interface; 0 takes a free one.")
     ] = 7860,
@@ -48,6 +52,7 @@ def serve(
 
     config = ServeConfig(
         host=host,
+        allow_host=tuple(allow_host or ()),
         port=port,
         max_upload_mb=max_upload_mb,
         max_seconds=max_seconds,

@@ -16,6 +16,7 @@ from spiritlm_core.serve import turns as requests
 from spiritlm_core.serve.display import HIDDEN, answer, answer_turns, conversation, label, panels_of, sentence, visible
 from spiritlm_core.serve.engine import Engine
 from spiritlm_core.serve.errors import RequestError, as_request_error
+from spiritlm_core.serve.kept import Kept
 from spiritlm_core.serve.plot import Panel
 from spiritlm_core.serve.replies import Reply, describe
 from spiritlm_core.serve.schema import GenerateRequest, SayRequest, TranscribeRequest
@@ -40,11 +41,11 @@ class Actions:
     Args:
         engine: answers.
         config: the limits.
-        folder: where waveforms are kept.
+        kept: where waveforms lie.
     """
 
-    def __init__(self, engine: Engine, config: ServeConfig, folder: Path) -> None:
-        self.engine, self.config, self.folder = engine, config, folder
+    def __init__(self, engine: Engine, config: ServeConfig, kept: Kept) -> None:
+        self.engine, self.config, self.kept = engine, config, kept
         self.models = {name: describe(name, spirit) for name, spirit in engine.models.items()}
 
     def voices(self, model: str) -> dict[str, Any]:
@@ -122,8 +123,8 @@ class Actions:
             reply, panels = self._replied(kind, turns, examples, output, settings)
         except SpiritLMError as error:
             raise gr.Error(sentence(str(error)), print_exception=False, duration=10) from error
-        answered = [*turns, *answer_turns(reply, self.folder)] if kind == "free" else turns
-        return *conversation(answered), "", *answer(reply, panels, self.folder)
+        answered = [*turns, *answer_turns(reply, self.kept)] if kind == "free" else turns
+        return *conversation(answered), "", *answer(reply, panels, self.kept)
 
     def _replied(
         self, kind: str, turns: list[Turn], examples: list[Example], output: str, settings: Settings

@@ -12,6 +12,7 @@ from spiritlm_core.serve.body import BodyLimit
 from spiritlm_core.serve.describe import described, docs_page
 from spiritlm_core.serve.engine import Engine
 from spiritlm_core.serve.errors import INTERNAL, RequestError, as_request_error
+from spiritlm_core.serve.gate import Gate
 from spiritlm_core.serve.replies import describe
 from spiritlm_core.serve.routes import Routes
 from spiritlm_core.serve.schema import Health, Limits, Models
@@ -31,6 +32,7 @@ def create_app(engine: Engine, config: ServeConfig) -> FastAPI:
     _about(app, engine, config)
     Routes(engine, config).add(app)
     app.add_middleware(BodyLimit, config=config)
+    app.add_middleware(Gate, config=config)
     app.openapi = described(app)  # type: ignore[method-assign]
 
     @app.api_route("/v1/{rest:path}", methods=["GET", "POST"], include_in_schema=False)

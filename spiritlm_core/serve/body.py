@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from spiritlm_core.serve.errors import RequestError, invalid, too_large
+from spiritlm_core.serve.errors import RequestError, invalid, slow, too_large
 from spiritlm_core.serve.settings import ServeConfig
 
 M = TypeVar("M", bound=BaseModel)
@@ -22,7 +22,7 @@ _OVERHEAD = 65_536  # of a multipart form around a file
 
 
 class BodyLimit:
-    """Middleware: refuses a body that says it is too large before a byte is read, and others once they become it."""
+    """Middleware: refuses a body that says it is too large before a byte is read, others once they are it, or late."""
 
     def __init__(self, app: ASGIApp, config: ServeConfig) -> None:
         self.app, self.config, self.most = app, config, config.max_bytes + _OVERHEAD
@@ -32,26 +32,54 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        exchange = _Exchange(scope, receive, send, self.most, self.config)
         announced = dict(scope["headers"]).get(b"content-length", b"0")
-        if announced.isdigit() and int(announced) > self.most:
-            error = too_large(self.config.max_upload_mb)
-            response = JSONResponse({**error.to_dict(), "detail": str(error)}, error.status)
-            await response(scope, receive, send)
+        if announced.isdigit() and int(announced[:20]) > self.most:
+            await exchange.refuse(too_large(self.config.max_upload_mb))
             return
-        await self.app(scope, self._counted(receive), send)
+        try:
+            await self.app(scope, exchange.receive, exchange.send)
+        except Exception:
+            if not exchange.refused:  # else it is about the client, who seemed to go
+                raise
 
-    def _counted(self, receive: Receive) -> Receive:
-        seen = 0
 
-        async def counted() -> Message:
-            nonlocal seen
-            message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > self.most:
-                raise too_large(self.config.max_upload_mb)
-            return message
+class _Exchange:
+    """A request whose body is counted and timed. Once it is refused, the application takes the client to be gone."""
 
-        return counted
+    def __init__(self, scope: Scope, receive: Receive, send: Send, most: int, config: ServeConfig) -> None:
+        self._scope, self._receive, self._send = scope, receive, send
+        self._most, self._config = most, config
+        self._deadline = asyncio.get_running_loop().time() + config.upload_timeout
+        self._seen, self._arriving, self._answering, self.refused = 0, True, False, False
+
+    async def receive(self) -> Message:
+        """A piece of the body."""
+        if not self._arriving:
+            return await self._receive()
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                message = await self._receive()
+        except TimeoutError:
+            return await self.refuse(slow(self._config.upload_timeout))
+        self._seen += len(message.get("body", b""))
+        self._arriving = message.get("more_body", False)
+        return message if self._seen <= self._most else await self.refuse(too_large(self._config.max_upload_mb))
+
+    async def send(self, message: Message) -> None:
+        """A piece of the answer."""
+        self._answering = True
+        if not self.refused:
+            await self._send(message)
+
+    async def refuse(self, error: RequestError) -> Message:
+        """Answer with `error`, and close the connection."""
+        self.refused, self._arriving = True, False
+        if not self._answering:
+            body = {**error.to_dict(), "detail": str(error)}  # which the page shows
+            response = JSONResponse(body, error.status, {"Connection": "close"})
+            await response(self._scope, self._receive, self._send)
+        return {"type": "http.disconnect"}
 
 
 async def read(request: Request, schema: type[M], config: ServeConfig) -> tuple[M, dict[str, bytes]]:
@@ -61,17 +89,31 @@ async def read(request: Request, schema: type[M], config: ServeConfig) -> tuple[
         request: JSON; a multipart form whose field ``request`` is JSON, with files beside it; or, for a `schema` with a
             field ``audio``, the bytes of a recording alone (``audio/…``, ``application/octet-stream``).
         schema: what it must be.
-        config: how long it may take to arrive.
+        config: how large a part may be.
 
     Raises:
         RequestError: it is too large, too slow, or not what `schema` says.
     """
     try:
-        async with asyncio.timeout(config.upload_timeout):
-            return await _read(request, schema, config)
-    except TimeoutError as error:
-        message = f"the request did not arrive within {config.upload_timeout:g} s"
-        raise RequestError(408, "slow", message) from error
+        return await _read(request, schema, config)
+    except ClientDisconnect as error:
+        raise RequestError(499, "gone", "the client has gone") from error
+
+
+async def uploaded(request: Request) -> list[tuple[str, bytes]]:
+    """Names and contents of the files of a multipart form.
+
+    Raises:
+        RequestError: it is none, or the client went away.
+    """
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+        raise RequestError(415, "unsupported", "files come as multipart/form-data")
+    try:
+        async with request.form(max_files=16, max_fields=4) as form:
+            files = [value for value in form.values() if isinstance(value, UploadFile)]
+            return [(file.filename or "", await file.read()) for file in files]
+    except HTTPException as error:
+        raise RequestError(400, "bad_request", f"the form cannot be read: {error.detail}") from error
     except ClientDisconnect as error:
         raise RequestError(499, "gone", "the client has gone") from error
 
@@ -83,7 +125,10 @@ async def _read(request: Request, schema: type[M], config: ServeConfig) -> tuple
     if "audio" in schema.model_fields and (kind.startswith("audio/") or kind == "application/octet-stream"):
         return validated(schema, {"audio": _file("audio")}), {"audio": await request.body()}
     if kind not in ("application/json", "application/x-www-form-urlencoded"):  # curl -d says the latter
-        raise RequestError(415, "unsupported", f"a body is JSON or multipart/form-data, not {kind:.60}")
+        alone = " or audio/*" if "audio" in schema.model_fields else ""
+        raise RequestError(
+            415, "unsupported", f"a body is application/json, multipart/form-data{alone}, not {kind:.60}"
+        )
     return validated(schema, await request.body()), {}
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -12,6 +10,7 @@ import gradio as gr
 from spiritlm_core.audio.codec import encode_wav
 from spiritlm_core.lm.content import SpeechSegment
 from spiritlm_core.lm.presets import Classification
+from spiritlm_core.serve.kept import Kept
 from spiritlm_core.serve.plot import Panel, figure, panel
 from spiritlm_core.serve.replies import Reply
 from spiritlm_core.serve.service import RequestHandler
@@ -30,25 +29,25 @@ def conversation(turns: list[Turn]) -> tuple[list[Turn], list[dict[str, Any]]]:
     return turns, [turn.message() for turn in turns]
 
 
-def answer_turns(reply: Reply, folder: Path) -> list[Turn]:
-    """An answer as turns, so that the conversation goes on behind it; what is heard of it is kept in `folder`."""
+def answer_turns(reply: Reply, kept: Kept) -> list[Turn]:
+    """An answer as turns, so that the conversation goes on behind it; what is heard of it is kept."""
     found = []
     for heard in reply.segments:
         if isinstance(heard.segment, SpeechSegment):
-            file = None if heard.waveform is None else _kept(heard.waveform, folder)
+            file = None if heard.waveform is None else _wav(heard.waveform, kept)
             found.append(Turn("assistant", file=file, tokens=heard.segment.tokens))
         else:
             found.append(Turn("assistant", text=heard.segment.text))
     return found
 
 
-def answer(reply: Reply, panels: Sequence[Panel], folder: Path) -> tuple[Any, ...]:
+def answer(reply: Reply, panels: Sequence[Panel], kept: Kept) -> tuple[Any, ...]:
     """Text, label, sound, why there is none, tokens, and the picture of an answer."""
     texts = [h.segment.content for h in reply.segments if not isinstance(h.segment, SpeechSegment)]
     tokens = [h.segment.content for h in reply.segments if isinstance(h.segment, SpeechSegment)]
     silent = next((h.silent for h in reply.segments if h.silent and reply.waveform is None), None)
     empty = "" if reply.segments else "The model ended at once: try another seed, or a temperature above 0."
-    heard = None if reply.waveform is None else _kept(reply.waveform, folder)
+    heard = None if reply.waveform is None else _wav(reply.waveform, kept)
     return (
         "\n".join(texts) or empty,
         gr.update(visible=HIDDEN),
@@ -82,10 +81,8 @@ def sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 
-def _kept(waveform: Any, folder: Path) -> str:
-    with tempfile.NamedTemporaryFile(dir=folder, prefix="answer-", suffix=".wav", delete=False) as file:
-        file.write(encode_wav(waveform))
-    return file.name
+def _wav(waveform: Any, kept: Kept) -> str:
+    return str(kept.add("answer.wav", encode_wav(waveform)))
 
 
 def _plot(panels: Sequence[Panel]) -> tuple[Any, Any]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI
+from starlette.middleware import Middleware
 
 from spiritlm_core.serve.actions import HINTS, TASKS, Actions
 from spiritlm_core.serve.display import HIDDEN, visible
 from spiritlm_core.serve.engine import Engine
+from spiritlm_core.serve.guard import UPLOAD, Guard, Uploads
+from spiritlm_core.serve.kept import Kept
 from spiritlm_core.serve.settings import ServeConfig
 
 CSS = """
@@ -27,16 +28,17 @@ footer { display: none !important; }
 """
 
 
-def mount(app: FastAPI, engine: Engine, config: ServeConfig) -> FastAPI:
-    """`app` with the page at ``/``. Its files lie in a folder of their own, which ends with it."""
-    kept = tempfile.TemporaryDirectory(prefix="spiritlm-page-")
-    os.environ["GRADIO_TEMP_DIR"] = kept.name
-    blocks = Page(Actions(engine, config, Path(kept.name))).blocks()
+def mount(app: FastAPI, engine: Engine, config: ServeConfig, kept: Kept) -> FastAPI:
+    """`app` with the page at ``/``, whose files lie in `kept`."""
+    os.environ["GRADIO_TEMP_DIR"] = str(kept.folder)
+    blocks = Page(Actions(engine, config, kept)).blocks()
     blocks.queue(max_size=4 * config.queue, default_concurrency_limit=config.queue)
+    app.add_api_route(UPLOAD, Uploads(kept, engine).receive, methods=["POST"], include_in_schema=False)
     mounted: FastAPI = gr.mount_gradio_app(
         app,
         blocks,
         path="/",
+        app_kwargs={"middleware": [Middleware(Guard, kept=kept)]},
         max_file_size=config.max_bytes,
         ssr_mode=False,
         footer_links=[],
@@ -44,7 +46,7 @@ def mount(app: FastAPI, engine: Engine, config: ServeConfig) -> FastAPI:
         theme=gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
         css=CSS,
     )
-    mounted.state.kept = kept
+    blocks.has_launched = True  # else Gradio's own check of paths is off where it is mounted
     return mounted
 
 
@@ -60,7 +62,7 @@ class Page:
 
     def blocks(self) -> Any:
         """The layout, and what happens when."""
-        with gr.Blocks(title="spiritlm", analytics_enabled=False, fill_width=True, delete_cache=(3600, 3600)) as blocks:
+        with gr.Blocks(title="spiritlm", analytics_enabled=False, fill_width=True) as blocks:
             self.turns, self.examples = gr.State([]), gr.State([])
             self._head()
             with gr.Row(equal_height=False):

@@ -7,10 +7,12 @@ import logging
 import os
 import signal
 import socket
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import uvicorn
@@ -18,14 +20,18 @@ import uvicorn
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
 from spiritlm_core.lm.spirit import SpiritLM
 from spiritlm_core.serve.api import create_app
+from spiritlm_core.serve.connections import TimedProtocol
 from spiritlm_core.serve.engine import Engine
-from spiritlm_core.serve.settings import ServeConfig
+from spiritlm_core.serve.settings import MEGABYTE, ServeConfig
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from spiritlm_core.serve.kept import Kept
 
 logger = logging.getLogger(__name__)
+_LAST = 4.0
+"""Seconds behind the grace of requests until the process ends whatever it does."""
 
 
 class Server:
@@ -40,6 +46,7 @@ class Server:
     def __init__(self, config: ServeConfig) -> None:
         self.config = config
         self._engine: Engine | None = None
+        self._kept: Kept | None = None
 
     def __enter__(self) -> Self:
         """Take the address.
@@ -54,6 +61,11 @@ class Server:
         if self._engine is not None:
             self._engine.close()
         self._socket.close()
+        self._delete()
+
+    def _delete(self) -> None:
+        if self._kept is not None:
+            self._kept.close()
 
     @property
     def url(self) -> str:
@@ -88,26 +100,63 @@ class Server:
         app = create_app(self._engine, self.config)
         if not self.config.page:
             return app
+        from spiritlm_core.serve.kept import Kept
         from spiritlm_core.serve.page import mount
 
-        mounted: FastAPI = mount(app, self._engine, self.config)
+        self._kept = Kept(int(self.config.max_kept_mb * MEGABYTE))
+        mounted: FastAPI = mount(app, self._engine, self.config, self._kept)
         return mounted
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT; requests under way may finish within ``ServeConfig.grace``."""
         warnings.filterwarnings("ignore", message=".*HTTP_422_UNPROCESSABLE_ENTITY", module="gradio")
+        app = self.app()
         config = uvicorn.Config(
-            self.app(),
+            app,
+            http=partial(TimedProtocol, seconds=self.config.head_timeout, most=self.config.max_connections),
             log_level="warning",
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=self.config.grace,
+            callback_notify=self._expire,
+            timeout_notify=60,
         )
-        _Uvicorn(config).run(sockets=[self._socket])
+        _Uvicorn(config, self).run(sockets=[self._socket])
+
+    async def _expire(self) -> None:
+        if self._kept is not None:
+            self._kept.expire()
+
+    def release(self) -> None:
+        """Give up what is still computed, so that nothing waits for it."""
+        if self._engine is not None:
+            self._engine.close(wait=0)
+
+    def leave(self) -> None:
+        """End the process: something does not let go of it, such as a file that never ends."""
+        logger.error("requests under way did not end: the server ends without them")
+        self._delete()
+        os._exit(0)
 
 
 class _Uvicorn(uvicorn.Server):
-    """Ends quietly: uvicorn would raise the signal anew once it is done."""
+    """Ends in time and quietly: uvicorn would raise the signal anew once it is done."""
+
+    def __init__(self, config: uvicorn.Config, server: Server) -> None:
+        super().__init__(config)
+        self._server = server
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to end; whatever holds the event loop or the process is not waited for."""
+        super().handle_exit(sig, frame)
+        last = threading.Timer(self._server.config.grace + _LAST, self._server.leave)
+        last.daemon = True
+        last.start()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Wait for requests under way, then give them up."""
+        await super().shutdown(sockets)
+        self._server.release()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

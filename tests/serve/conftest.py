@@ -19,6 +19,7 @@ from tests.vocoder.conftest import BASE, build
 
 __all__ = ["base", "published", "speech_tokenizer", "table", "tokenizer"]
 
+HOME = "http://localhost"
 LIMITS = ServeConfig(max_upload_mb=0.5, max_seconds=2, queue=4, max_new_tokens=40, timeout=20)
 
 
@@ -65,5 +66,5 @@ def engine(spirit: SpiritLM, mute: SpiritLM) -> Iterator[Engine]:
 
 @pytest.fixture(scope="session")
 def client(engine: Engine) -> Iterator[TestClient]:
-    with TestClient(create_app(engine, LIMITS), raise_server_exceptions=False) as client:
+    with TestClient(create_app(engine, LIMITS), HOME, raise_server_exceptions=False) as client:
         yield client

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from spiritlm_core import SpiritLM
 from spiritlm_core.serve.actions import Actions
 from spiritlm_core.serve.display import HIDDEN
 from spiritlm_core.serve.engine import Engine
+from spiritlm_core.serve.kept import Kept
 from spiritlm_core.serve.turns import Example, Turn
 from tests.serve.conftest import LIMITS
 
@@ -18,8 +20,10 @@ SAMPLING = (0.0, 1.0, 0, 0, 20)
 
 
 @pytest.fixture
-def actions(engine: Engine, tmp_path: Path) -> Actions:
-    return Actions(engine, LIMITS, tmp_path)
+def actions(engine: Engine) -> Iterator[Actions]:
+    kept = Kept(10_000_000)
+    yield Actions(engine, LIMITS, kept)
+    kept.close()
 
 
 def test_voices_have_names_where_the_vocoder_has(actions: Actions) -> None:

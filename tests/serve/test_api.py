@@ -23,7 +23,7 @@ from spiritlm_core.lm.content import Speech
 from spiritlm_core.serve.api import create_app
 from spiritlm_core.serve.engine import Engine
 from tests.finetune.conftest import sound
-from tests.serve.conftest import LIMITS
+from tests.serve.conftest import HOME, LIMITS
 
 TOKENS = "[St2][Pi3][Hu1][Hu5]"
 WORD = {"kind": "text", "text": "press one"}
@@ -285,7 +285,7 @@ def test_too_much(client: TestClient) -> None:
 
 
 def test_token_limit(engine: Engine) -> None:
-    client = TestClient(create_app(engine, LIMITS.model_copy(update={"token_limit": 5})))
+    client = TestClient(create_app(engine, LIMITS.model_copy(update={"token_limit": 5})), HOME)
     short, long = ({"parts": [{"kind": "text", "text": "one " * n}], "max_new_tokens": 2} for n in (1, 9))
     assert client.post("/v1/generate", json=short).status_code == 200
     error = client.post("/v1/generate", json=long)

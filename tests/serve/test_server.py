@@ -90,7 +90,7 @@ def test_a_body_of_two_gigabytes_is_refused_at_once(server: Served) -> None:
     for header in ("Content-Length: 2000000000", "Transfer-Encoding: chunked"):
         with socket.create_connection((host, int(port)), timeout=20) as connection:
             connection.sendall(
-                f"POST /v1/tokenize HTTP/1.1\r\nHost: x\r\nContent-Type: audio/wav\r\n{header}\r\n\r\n".encode()
+                f"POST /v1/tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Type: audio/wav\r\n{header}\r\n\r\n".encode()
             )
             if "chunked" in header:
                 piece = b"10000\r\n" + b"\0" * 0x10000 + b"\r\n"
@@ -101,6 +101,28 @@ def test_a_body_of_two_gigabytes_is_refused_at_once(server: Served) -> None:
                 answer += piece.decode()
         assert answer.startswith("HTTP/1.1 413"), answer
         assert "too_large" in answer
+
+
+@pytest.mark.parametrize(
+    "start", [b"", b"GET /health HTTP/1.1\r\nX: ", b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\nGET"]
+)
+def test_a_head_that_does_not_end_is_given_up(server: Served, start: bytes) -> None:
+    """Also behind a request that was answered, and though more of it comes all the time."""
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        connection.sendall(start)
+        connection.settimeout(0.5)
+        for _ in range(40):
+            try:
+                if start:
+                    connection.sendall(b"x")
+                if connection.recv(4096) == b"":
+                    return
+            except TimeoutError:
+                continue
+            except OSError:
+                return
+    pytest.fail("the connection is still open")
 
 
 def test_a_port_that_is_taken(server: Served, speaking: Path) -> None:
