@@ -15,7 +15,8 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from spiritlm_core.lm.lora import merged, save_adapters
 from spiritlm_core.lm.model import CausalLM
 from spiritlm_core.lm.run import Run
-from spiritlm_core.tokens.hf import TOKENIZER_FILES, copy_files, save_tokenizer
+from spiritlm_core.tokens.hf import TOKENIZER_FILES, copy_files, save_tokenizer, write_model_config
+from spiritlm_core.tokens.plain import read_json
 from spiritlm_core.tokens.vocabulary import VOCABULARY_FILE, Vocabulary
 
 
@@ -46,6 +47,7 @@ def _save_tokenizer(folder: Path, vocabulary: Vocabulary, out: Path) -> None:
     """The full tokenizer: as it is in a model's folder, extended by the speech tokens otherwise."""
     if (folder / VOCABULARY_FILE).is_file():
         copy_files((*TOKENIZER_FILES, VOCABULARY_FILE), folder, out)
+        write_model_config(out, read_json(folder / "tokenizer_config.json"))
     else:
         save_tokenizer(folder, vocabulary, out)
 

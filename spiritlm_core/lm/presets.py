@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from spiritlm_core.lm.content import Answer, Content, Input, Segment, Speech, Te
 from spiritlm_core.lm.prompts import Modality
 
 if TYPE_CHECKING:
-    from spiritlm_core.lm.spirit import Generation, SpiritLM
+    from spiritlm_core.lm.spirit import SpiritLM
 
 Task = Literal["free", "asr", "tts"]
 Shots = Sequence[tuple[Input | Iterable[Input], Input | Iterable[Input]]]
@@ -71,7 +71,7 @@ def ask(
     task: Task,
     questions: Sequence[Input | Iterable[Input]],
     output: str | None = None,
-    **options: Unpack[Generation],
+    **options: Any,
 ) -> list[Answer]:
     """Answers to several questions.
 
@@ -94,7 +94,7 @@ def ask_stream(
     task: Task,
     question: Input | Iterable[Input],
     output: str | None = None,
-    **options: Unpack[Generation],
+    **options: Any,
 ) -> Generator[Segment, None, Answer]:
     """As :func:`ask` for one question, piece by piece; see :meth:`SpiritLM.generate_stream`."""
     return spirit.generate_stream(question, output or PRESETS[task].output, **_options(task, options))
@@ -169,7 +169,7 @@ def _encoded(spirit: SpiritLM, part: Content) -> Content:
     return Speech(units=units)
 
 
-def _options(task: Task, options: Generation) -> Generation:
+def _options(task: Task, options: dict[str, Any]) -> dict[str, Any]:
     stop = (*options.get("stop", ()), *PRESETS[task].stop)
     return {**options, "stop": stop}
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Self
 
+from pydantic import Field
+
+from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
 from spiritlm_core.lm.content import (
     Answer,
@@ -37,29 +40,27 @@ if TYPE_CHECKING:
 MODALITIES: dict[str, Modality] = {"text": "text", "speech": "speech", "any": "any"}
 
 
-class Generation(TypedDict, total=False):
-    """Options of generation.
+class Generation(FrozenConfig):
+    """Options of generation."""
 
-    Attributes:
-        max_new_tokens: most tokens in the answer (200); fewer where the model's context ends.
-        temperature: 0, the default, takes the most likely token; else logits are divided by it.
-        top_p: nucleus sampling: the smallest set of likely tokens with this probability (1).
-        top_k: only this many of the likely tokens (0: all).
-        seed: of the draws (0). They depend on it and on the prompt, not on what shares a batch.
-        shots: solved examples, pairs of what is asked and what is answered, in front of the prompt. The answer then
-            also ends where the model turns to the next question.
-        stop: further tokens that end an answer, such as ``"[Speech]"``.
-        force: False lets the answer leave the modality asked for (True).
-    """
-
-    max_new_tokens: int
-    temperature: float
-    top_p: float
-    top_k: int
-    seed: int
-    shots: Sequence[tuple[Input, Input]]
-    stop: Sequence[str]
-    force: bool
+    max_new_tokens: int = Field(
+        200, ge=0, description="Most tokens in the answer; fewer where the model's context ends."
+    )
+    temperature: float = Field(0.0, ge=0, description="0 takes the most likely token; else logits are divided by it.")
+    top_p: float = Field(
+        1.0, gt=0, le=1, description="Nucleus sampling: the fewest likely tokens so probable together."
+    )
+    top_k: int = Field(0, ge=0, description="Only this many of the likely tokens; 0: all.")
+    seed: int = Field(
+        0, ge=0, description="Of the draws, which depend on it and the prompt, not on what shares a batch."
+    )
+    shots: Sequence[tuple[Input, Input]] = Field(
+        (),
+        description="Solved examples, pairs of what is asked and what is answered, in front of the prompt. The answer "
+        "then also ends where the model turns to the next question.",
+    )
+    stop: Sequence[str] = Field((), description='Further tokens that end an answer, such as "[Speech]".')
+    force: bool = Field(default=True, description="False lets the answer leave the modality asked for.")
 
 
 class SpiritLM:
@@ -140,7 +141,7 @@ class SpiritLM:
         output: str = "any",
         *,
         prompt: str | None = None,
-        **options: Unpack[Generation],
+        **options: Any,
     ) -> Answer:
         """Continue a prompt.
 
@@ -156,7 +157,8 @@ class SpiritLM:
             The answer, a sequence of one segment for each stretch of one modality; empty if the model ends at once.
 
         Raises:
-            SpiritLMError: a part is neither text nor speech, cannot be read, or the prompt is longer than the context.
+            SpiritLMError: an option is unknown, a part is neither text nor speech or cannot be read, or the prompt is
+                longer than the context.
         """
         (answer,) = self.generate_batch([inputs if prompt is None else Prompt(prompt)], output, **options)
         return answer
@@ -167,7 +169,7 @@ class SpiritLM:
         output: str = "any",
         *,
         batch_size: int = 16,
-        **options: Unpack[Generation],
+        **options: Any,
     ) -> list[Answer]:
         """Continue several prompts, `batch_size` at once; as :meth:`generate` of each.
 
@@ -175,9 +177,9 @@ class SpiritLM:
         """
         from spiritlm_core.lm.generate import continuations
 
-        modality = _modality(output)
-        prompts = self.prompt_ids(batch, modality, options.get("shots", ()))
-        settings: Options = {**self._settings(modality, options), "batch_size": batch_size}
+        modality, given = _modality(output), Generation.of_options(options)
+        prompts = self.prompt_ids(batch, modality, given.shots)
+        settings: Options = {**self._settings(modality, given), "batch_size": batch_size}
         found = continuations(self.model, self.vocabulary, prompts, **settings)
         return [self._answer(prompt, new, modality) for prompt, new in zip(prompts, found, strict=True)]
 
@@ -195,7 +197,7 @@ class SpiritLM:
         output: str = "any",
         *,
         prompt: str | None = None,
-        **options: Unpack[Generation],
+        **options: Any,
     ) -> Generator[Segment, None, Answer]:
         """As :meth:`generate`, but token by token: a `TextSegment` or `SpeechSegment` for what is new.
 
@@ -204,12 +206,14 @@ class SpiritLM:
         Returns:
             The whole answer, as `generate` gives it: ``answer = yield from model.generate_stream(…)``.
         """
+        modality, settings = _modality(output), Generation.of_options(options)
+        return self._stream(inputs if prompt is None else Prompt(prompt), modality, settings)
+
+    def _stream(self, given: Any, modality: Modality, options: Generation) -> Generator[Segment, None, Answer]:
         from spiritlm_core.lm.generate import stream
         from spiritlm_core.lm.streaming import follow
 
-        modality = _modality(output)
-        given = inputs if prompt is None else Prompt(prompt)
-        prompts = self.prompt_ids([given], modality, options.get("shots", ()))
+        prompts = self.prompt_ids([given], modality, options.shots)
         steps = stream(self.model, self.vocabulary, prompts, **self._settings(modality, options))
         new = yield from follow(self.layout, prompts[0], steps, modality)
         return self._answer(prompts[0], new, modality)
@@ -267,19 +271,17 @@ class SpiritLM:
     def _settings(self, modality: Modality, options: Generation) -> Options:
         from spiritlm_core.lm.generate import Sampling
 
-        names = ("temperature", "top_p", "top_k", "seed")
-        sampling: dict[str, Any] = {name: options[name] for name in names if name in options}  # type: ignore[literal-required]
-        stop = set(options.get("stop", ()))
-        if options.get("shots"):
+        stop = set(options.stop)
+        if options.shots:
             stop |= {"[Speech]"} if modality == "text" else {"[Text]"} if modality == "speech" else set()
         if unknown := sorted(stop - set(self.layout.added)):
             raise SpiritLMError(f"stop: {unknown[0]!r} is no marker or speech token of this model")
         return {
             "modality": modality,
-            "max_new_tokens": options.get("max_new_tokens", 200),
-            "sampling": Sampling(**sampling),
+            "max_new_tokens": options.max_new_tokens,
+            "sampling": Sampling(options.temperature, options.top_p, options.seed, options.top_k),
             "stop_ids": sorted(self.layout.added[token] for token in stop),
-            "force": options.get("force", True),
+            "force": options.force,
         }
 
 

@@ -12,12 +12,15 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from spiritlm_core.config import meant
 from spiritlm_core.serve.errors import RequestError, invalid, slow, too_large
+from spiritlm_core.serve.schema import AudioPart, Shot, TextPart, UnitsPart
 from spiritlm_core.serve.settings import ServeConfig
 
 M = TypeVar("M", bound=BaseModel)
 
 _KINDS = ("text", "audio", "units")
+_INNER = {name: None for part in (TextPart, AudioPart, UnitsPart, Shot) for name in part.model_fields}
 _OVERHEAD = 65_536  # of a multipart form around a file
 
 
@@ -125,10 +128,8 @@ async def _read(request: Request, schema: type[M], config: ServeConfig) -> tuple
     if "audio" in schema.model_fields and (kind.startswith("audio/") or kind == "application/octet-stream"):
         return validated(schema, {"audio": _file("audio")}), {"audio": await request.body()}
     if kind not in ("application/json", "application/x-www-form-urlencoded"):  # curl -d says the latter
-        alone = " or audio/*" if "audio" in schema.model_fields else ""
-        raise RequestError(
-            415, "unsupported", f"a body is application/json, multipart/form-data{alone}, not {kind:.60}"
-        )
+        kinds = "application/json, multipart/form-data" + (", audio/*" if "audio" in schema.model_fields else "")
+        raise RequestError(415, "unsupported", f"the body of a request is one of {kinds}, not {kind:.60}")
     return validated(schema, await request.body()), {}
 
 
@@ -162,7 +163,11 @@ def validated(schema: type[M], data: bytes | str | dict[str, Any]) -> M:
         return schema.model_validate(data) if isinstance(data, dict) else schema.model_validate_json(data)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        raise invalid(first["msg"].removeprefix("Value error, "), _field(first["loc"])) from error
+        message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            known = schema.model_fields if len(first["loc"]) == 1 else _INNER
+            message = f"there is no such field{meant(str(first['loc'][-1]), known)}"
+        raise invalid(message, _field(first["loc"])) from error
 
 
 def _field(location: tuple[int | str, ...]) -> str | None:

@@ -52,13 +52,25 @@ class Recordings:
             if part.file not in self._files:
                 raise invalid(f"the request has no file {part.file!r:.60}", field)
             return self._files[part.file]
-        try:
-            return base64.b64decode(part.data or "", validate=True)
-        except (binascii.Error, ValueError) as error:
-            raise invalid(f"data is not base64: {error}", field) from error
+        return decoded(part.data or "", field)
 
     def _decoded(self, data: bytes) -> NDArray[np.float32]:
         limits = _LIMITS.model_copy(update={"max_hours": self._left / 3600})
         waveform = read_waveform(io.BytesIO(data), "the recording", limits=limits)
         self._left -= len(waveform) / SAMPLE_RATE
         return waveform
+
+
+def decoded(text: str, field: str) -> bytes:
+    """Bytes of base64, in one line or in many, or of a ``data:`` URL of it.
+
+    Raises:
+        RequestError: it is neither; `field` is named.
+    """
+    head, comma, body = text.strip().partition(",")
+    if comma and not (head[:5].lower() == "data:" and head.lower().endswith(";base64")):
+        raise invalid("data is base64, or a URL data:…;base64,…", field)
+    try:
+        return base64.b64decode("".join((body if comma else head).split()), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise invalid(f"data is not base64: {error}", field) from error

@@ -27,7 +27,7 @@ class AudioPart(Strict):
     """A recording in a prompt, in any usual format: in the JSON itself, or a file of a multipart request."""
 
     kind: Literal["audio"] = "audio"
-    data: str | None = Field(None, description="The file in base64.")
+    data: str | None = Field(None, description="The file in base64, in one line or many, or as a URL data:…;base64,….")
     file: str | None = Field(None, description="Instead: name of the multipart field that holds the file.")
 
     @model_validator(mode="after")

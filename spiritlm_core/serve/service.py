@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
 from spiritlm_core.lm.content import Answer, Content, Segment
@@ -26,7 +26,7 @@ from spiritlm_core.serve.schema import (
 from spiritlm_core.serve.settings import ServeConfig
 
 if TYPE_CHECKING:
-    from spiritlm_core.lm.spirit import Generation, SpiritLM
+    from spiritlm_core.lm.spirit import SpiritLM
     from spiritlm_core.units.types import Units
 
 
@@ -107,7 +107,7 @@ class RequestHandler:
 
     def _prepared(
         self, request: TaskRequest, question: list[tuple[str, Part]], output: str
-    ) -> tuple[list[Content], Generation]:
+    ) -> tuple[list[Content], dict[str, Any]]:
         limit = self._config.max_new_tokens
         most = request.max_new_tokens or min(limit, request.usual_tokens)
         if most > limit:

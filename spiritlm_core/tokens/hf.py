@@ -26,18 +26,14 @@ TOKENIZER_FILES = (
     "additional_chat_templates",
 )
 _CHAT = ("chat_template.jinja", "chat_template.json", "additional_chat_templates")
+_SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
 _KEPT = (  # of tokenizer_config.json; the rest speaks to the class of the base tokenizer
-    "bos_token",
-    "eos_token",
-    "unk_token",
-    "pad_token",
-    "sep_token",
-    "cls_token",
-    "mask_token",
+    *_SPECIAL,
     "additional_special_tokens",
     "extra_special_tokens",
     "model_max_length",
     "padding_side",
+    "model_input_names",
     "chat_template",
 )
 
@@ -75,6 +71,27 @@ def write_config(out: Path, values: dict[str, Any]) -> None:
     write_json(out / "tokenizer_config.json", {**kept, **fixed})
 
 
+def write_model_config(out: Path, values: dict[str, Any]) -> None:
+    """Write the ``tokenizer_config.json`` of a model, with which the usual lines of transformers work.
+
+    ``model.generate(**tokenizer(texts, padding=True))`` needs a padding token, on the left, and no inputs that a
+    causal model does not take. EOS pads, as the model's configuration says; special tokens that ``tokenizer.json``
+    does not have would become new ids, so they are left out.
+    """
+    from tokenizers import Tokenizer
+
+    known = Tokenizer.from_file(str(out / "tokenizer.json")).get_vocab()
+    special = {name: token for name in _SPECIAL if (token := _content(values.get(name))) in known}
+    pad = next((special[name] for name in ("eos_token", "unk_token", "bos_token") if name in special), None)
+    others = {name: value for name, value in values.items() if name not in _SPECIAL}
+    padding = {"padding_side": "left", **({} if pad is None else {"pad_token": pad})}
+    write_config(out, {**others, **special, **padding, "model_input_names": ["input_ids", "attention_mask"]})
+
+
+def _content(token: Any) -> Any:
+    return token.get("content") if isinstance(token, dict) else token
+
+
 def save_tokenizer(text_tokenizer: Path, vocabulary: Vocabulary, out: Path) -> None:
     """Write a text tokenizer together with the markers and speech tokens, and ``vocabulary.json``.
 
@@ -94,7 +111,7 @@ def save_tokenizer(text_tokenizer: Path, vocabulary: Vocabulary, out: Path) -> N
     copy_files(_CHAT, text_tokenizer, out)
     tokenizer.save(str(out / "tokenizer.json"))
     config = text_tokenizer / "tokenizer_config.json"
-    write_config(out, read_json(config) if config.is_file() else {})
+    write_model_config(out, read_json(config) if config.is_file() else {})
     write_json(out / VOCABULARY_FILE, {**vocabulary.to_dict(), "fingerprint": vocabulary.fingerprint()})
 
 

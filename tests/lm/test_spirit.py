@@ -5,6 +5,7 @@ import math
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +18,6 @@ from spiritlm_core.errors import ModelReferenceError, SpiritLMError
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.lm.content import Prompt, Speech, SpeechSegment, Text, TextSegment
 from spiritlm_core.lm.score import stream_losses
-from spiritlm_core.lm.spirit import Generation
 from spiritlm_core.lm.streaming import pieces
 from spiritlm_core.tokens.documents import documents
 from spiritlm_core.tokens.hf import load_vocabulary
@@ -45,6 +45,23 @@ def test_the_folder_is_an_ordinary_hugging_face_model(published: Path) -> None:
     assert record["vocabulary"] == vocabulary.fingerprint()
     assert record["embedding_rows"] == model.config.vocab_size
     assert len(pq.read_table(published / "metrics.parquet")) == record["steps"] == 30
+
+
+def test_the_usual_lines_of_transformers(published: Path) -> None:
+    """A batch that is padded gives what each prompt gives alone."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(published), AutoTokenizer.from_pretrained(published)
+    for settings in (model.config, model.generation_config):
+        assert (settings.pad_token_id, settings.eos_token_id) == (tokenizer.pad_token_id, tokenizer.eos_token_id)
+    texts = ["[Text] press one", "[Speech][Hu3][Pi2][Hu1][Hu7][Text] please enter", "[Text] a"]
+    inputs = tokenizer(texts, padding=True, return_tensors="pt")
+    together = model.generate(**inputs, max_new_tokens=9, do_sample=False)[:, inputs["input_ids"].shape[1] :]
+    for text, row in zip(texts, together.tolist(), strict=True):
+        one = tokenizer(text, return_tensors="pt")
+        alone = model.generate(**one, max_new_tokens=9, do_sample=False)[0, one["input_ids"].shape[1] :].tolist()
+        assert row[: len(alone)] == alone
+        assert set(row[len(alone) :]) <= {tokenizer.pad_token_id}
 
 
 def test_losses_per_stream_agree_with_the_mean_and_beat_chance(published: Path, table: pa.Table) -> None:
@@ -117,7 +134,7 @@ def test_every_way_to_write_a_prompt(published: Path) -> None:
 def test_a_batch_is_each_prompt_alone(published: Path) -> None:
     spirit = SpiritLM.from_pretrained(published)
     batch = ["press one", ["for sales", Speech(tokens="[Hu1][Hu2]")], Prompt("[Speech][Hu3]")]
-    options: Generation = {"max_new_tokens": 25, "temperature": 0.8, "top_p": 0.9, "seed": 3}
+    options: dict[str, Any] = {"max_new_tokens": 25, "temperature": 0.8, "top_p": 0.9, "seed": 3}
     together = spirit.generate_batch(batch, "any", **options)
     assert together == [spirit.generate(part, "any", **options) for part in batch]
     assert together == spirit.generate_batch(batch, "any", batch_size=1, **options)
@@ -137,7 +154,7 @@ def test_streaming_gives_the_same_answer(published: Path) -> None:
     spirit = SpiritLM.from_pretrained(published)
     segments = 0
     for seed in range(12):
-        options: Generation = {"max_new_tokens": 40, "temperature": 3.0, "seed": seed}
+        options: dict[str, Any] = {"max_new_tokens": 40, "temperature": 3.0, "seed": seed}
         answer = spirit.generate("press one", "any", **options)
         streamed = list(spirit.generate_stream("press one", "any", **options))
         assert "".join(p.tokens for p in streamed if p.kind == "speech") == answer.tokens
@@ -181,6 +198,30 @@ def test_shots_and_stops_end_an_answer(published: Path) -> None:
     assert all(spirit.vocabulary.speech_marker not in answer.ids for answer in found)
     with pytest.raises(SpiritLMError, match="hello"):
         spirit.generate("x", stop=["hello"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tempature": 5}, "no option tempature: temperature may be meant"),
+        ({"max_tokens": 5}, "max_new_tokens"),
+        ({"do_sample": True}, "no option do_sample: there is max_new_tokens, temperature"),
+        ({"temperature": "hot"}, "option temperature: .*not 'hot'"),
+        ({"temperature": float("nan")}, "option temperature"),
+        ({"top_p": 0}, "option top_p"),
+        ({"stop": "[Text]"}, "option stop"),
+        ({"shots": ["one"]}, "option shots.0"),
+    ],
+)
+def test_options_that_there_are_not_are_errors(published: Path, options: dict[str, Any], message: str) -> None:
+    spirit = SpiritLM.from_pretrained(published, "cpu")
+    for call in (
+        lambda: spirit.generate("press", **options),
+        lambda: spirit.generate_batch(["press"], **options),
+        lambda: spirit.generate_stream("press", **options),
+    ):
+        with pytest.raises(SpiritLMError, match=message):
+            call()
 
 
 def test_dtype_and_variant_of_our_folders(published: Path) -> None:

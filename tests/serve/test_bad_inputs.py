@@ -74,6 +74,51 @@ def test_recordings(client: TestClient, make: Any, status: int, kind: str, words
     refused(client.post("/v1/transcribe", files={"clip": ("clip.wav", data)}), status, kind, words)
 
 
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda text: "\n".join(text[i : i + 76] for i in range(0, len(text), 76)),
+        lambda text: "\r\n".join(text[i : i + 64] for i in range(0, len(text), 64)) + "\r\n",
+        lambda text: f"data:audio/wav;base64,{text}",
+        lambda text: f"DATA:;name=x;Base64,\n {text}\t",
+    ],
+    ids=["lines", "lines of mail", "url", "wrapped url"],
+)
+def test_base64_as_programs_write_it(client: TestClient, clip: bytes, write: Any) -> None:
+    plain = base64.b64encode(clip).decode()
+    want, found = (
+        client.post("/v1/tokenize", json={"audio": {"kind": "audio", "data": data}}) for data in (plain, write(plain))
+    )
+    assert want.status_code == 200
+    assert found.json() == want.json()
+
+
+@pytest.mark.parametrize(
+    "data", ["data:audio/wav,abcd", "data:audio/wav;base64", "http://x/y;base64,abcd", "ab,cd", "YQ"]
+)
+def test_what_is_no_base64(client: TestClient, data: str) -> None:
+    audio = {"kind": "audio", "data": data}
+    refused(client.post("/v1/tokenize", json={"audio": audio}), 422, "invalid", "base64")
+
+
+@pytest.mark.parametrize(("route", "kinds"), [("transcribe", ", audio/*"), ("tokenize", ", audio/*"), ("say", "data,")])
+def test_another_type_of_body_is_told_which_there_are(client: TestClient, route: str, kinds: str) -> None:
+    response = client.post(f"/v1/{route}", content=b"x", headers={"content-type": "text/plain"})
+    refused(response, 415, "unsupported", "application/json, multipart/form-data", kinds, "text/plain")
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"parts": [WORD], "tempature": 5}, "temperature may be meant"),
+        ({"parts": [WORD], "max_tokens": 5, "stream": True}, "max_new_tokens may be meant"),
+        ({"parts": [{"kind": "text", "text": "x", "texts": "y"}]}, "text may be meant"),
+    ],
+)
+def test_a_field_that_there_is_not_is_told_what_may_be_meant(client: TestClient, body: Any, words: str) -> None:
+    refused(client.post("/v1/generate", json=body), 422, "invalid", words)
+
+
 def parts(**more: Any) -> dict[str, Any]:
     return {"parts": [WORD], "max_new_tokens": 1, **more}
 

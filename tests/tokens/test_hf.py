@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tokenizers import AddedToken, Tokenizer
@@ -39,7 +40,10 @@ def test_auto_tokenizer_gives_the_ids_of_the_vocabulary(
     ids = full(mixed, add_special_tokens=False)["input_ids"]
     assert ids[1 : ids.index(vocabulary.speech_marker)] == text.encode(" and they")
     assert full.decode(ids) == mixed == full.decode(ids, skip_special_tokens=True)
-    assert full.eos_token_id == vocabulary.eos
+    assert full.eos_token_id == full.pad_token_id == vocabulary.eos
+    padded = full(["[Text] a", "[Text] press one now"], padding=True, return_tensors="pt")
+    assert set(padded) == {"input_ids", "attention_mask"}, "what a causal model takes"
+    assert padded["attention_mask"][:, 0].tolist() == [0, 1]
     assert load_vocabulary(tmp_path) == vocabulary
 
 
@@ -65,6 +69,31 @@ def test_chat_templates_and_special_tokens_stay(folders: dict[str, Path], tmp_pa
     assert text == "<|im_start|>hi<|im_end|>"
     ids = full(text)["input_ids"]
     assert (ids[0], ids[-1]) == (1, full.eos_token_id)
+
+
+@pytest.mark.parametrize(
+    ("special", "pad"),
+    [
+        ({"pad_token": "<pad>", "unk_token": "<none>", "bos_token": {"content": "<none either>"}}, "<|im_end|>"),
+        ({"pad_token": "<|endoftext|>"}, "<|im_end|>"),
+        ({"eos_token": None, "unk_token": {"content": "<|endoftext|>"}}, "<|endoftext|>"),
+        ({"eos_token": None}, None),
+    ],
+)
+def test_a_token_that_pads_adds_no_id(
+    folders: dict[str, Path], tmp_path: Path, special: dict[str, Any], pad: str | None
+) -> None:
+    from transformers import AutoTokenizer
+
+    source = tmp_path / "source"
+    shutil.copytree(folders["gpt2"], source)
+    path = source / "tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "model_input_names": ["token_type_ids"], **special}))
+    vocabulary = vocabulary_for(source, SequencesConfig())
+    save_tokenizer(source, vocabulary, tmp_path / "out")
+    full = AutoTokenizer.from_pretrained(tmp_path / "out", trust_remote_code=False)
+    assert (len(full), full.pad_token, full.padding_side) == (vocabulary.size, pad, "left")
+    assert set(full("[Text] a")) == {"input_ids", "attention_mask"}
 
 
 def test_a_config_written_by_transformers_5_is_readable_to_4(folders: dict[str, Path], tmp_path: Path) -> None:
