@@ -113,7 +113,7 @@ class Server:
         app = self.app()
         config = uvicorn.Config(
             app,
-            http=partial(TimedProtocol, seconds=self.config.head_timeout, most=self.config.max_connections),
+            http=partial(TimedProtocol, seconds=self.config.head_timeout, most=self.config.max_connections),  # type: ignore[arg-type]
             log_level="warning",
             access_log=False,
             server_header=False,
