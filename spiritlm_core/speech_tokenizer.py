@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from spiritlm_core.audio.waveform import Audio, as_waveform
 from spiritlm_core.errors import ModelReferenceError
+from spiritlm_core.models.weights import check_weights
 from spiritlm_core.released.layout import ROOT_VARIABLE, Released, Variant, checked_variant, default_root
 from spiritlm_core.tokens.speech import Streams, UnitStreams, from_string, merge_streams, to_string
 
@@ -75,10 +76,11 @@ class SpeechTokenizer:
             ModelReferenceError: a model is missing, damaged or cannot be loaded.
             RecipeError: the machine has no such precision.
         """
+        folder = _folder(Path(root) if root is not None else default_root(), variant)
+        check_weights(folder)
         from spiritlm_core.units.config import UnitsConfig
         from spiritlm_core.units.extractor import UnitExtractor
 
-        folder = _folder(Path(root) if root is not None else default_root(), variant)
         units = _read(folder / "config.json").get("units")
         config = UnitsConfig.model_validate(units) if units else None
         extractor = UnitExtractor(_models(folder, variant), config, device=device, precision=precision)

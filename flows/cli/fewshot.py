@@ -49,6 +49,9 @@ def fewshot(
     Prints word and character error rates (asr), unit error rates (tts, speech-to-speech), or the accuracy of the most
     likely label (classification), each with a 95 % bootstrap interval.
     """
+    from spiritlm_core.lm.folder import locate
+
+    locate(model, variant)
     from spiritlm_core.audio.statcache import StatCache
     from spiritlm_core.errors import SpiritLMError
     from spiritlm_core.finetune.config import DataConfig, SplitConfig

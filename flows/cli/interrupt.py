@@ -64,3 +64,15 @@ def leave_within(seconds: float, status: int) -> None:
     last = threading.Timer(seconds, os._exit, [status])
     last.daemon = True
     last.start()
+
+
+def leave_after_main(seconds: float, status: int) -> None:
+    """End this process with `status` if its main thread is over in so long, and other threads keep it."""
+
+    def leave() -> None:
+        if not threading.main_thread().is_alive():
+            os._exit(status)
+
+    last = threading.Timer(seconds, leave)
+    last.daemon = True
+    last.start()

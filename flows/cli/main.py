@@ -93,7 +93,7 @@ def main() -> None:
     interrupt.answer_ctrl_c()
     status = _status(debug=_take_debug(sys.argv))
     sys.stdout.flush()
-    interrupt.leave_within(EXIT_SECONDS, status)
+    interrupt.leave_after_main(EXIT_SECONDS, status)
     sys.exit(status)
 
 

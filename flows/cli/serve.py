@@ -47,6 +47,10 @@ def serve(
     dtype: DtypeOption = None,
 ) -> None:
     """Serve MODEL on this machine until Ctrl-C: a page at /, an HTTP interface at /v1, its description at /docs."""
+    from spiritlm_core.lm.folder import locate
+
+    for folder in model:
+        locate(folder, variant)
     from spiritlm_core.serve.server import Server
     from spiritlm_core.serve.settings import ServeConfig
 

@@ -82,13 +82,13 @@ def suite(
     Which side of a pair is more likely (sWUGGY, sBLIMP, SALMon, StoryCloze), which label, few-shot recognition and
     synthesis, style preservation, multiple choice, and text tasks of lm-eval; chance and trivial answers beside each.
     """
+    check_out(out)
+    loaders = _loaders(models, device, dtype, variant, speech_tokenizer)
     from flows.cli.run import stdout_for_results
     from spiritlm_core.evaluate.suite.run import SuiteConfig, run_suite
     from spiritlm_core.evaluate.suite.table import page, plain
 
-    check_out(out)
     names = tuple(filter(None, (name.strip() for name in (lm_eval or "").split(","))))
-    loaders = _loaders(models, device, dtype, variant, speech_tokenizer)
     tasks = _tasks(task or [], folder, optional=bool(names))
     config = SuiteConfig(
         limit=limit,
@@ -139,13 +139,14 @@ def _loaders(
 ) -> dict[str, Callable[[], SpiritLM]]:
     """Name of each model → what loads it; a speech tokenizer of all is loaded once."""
     from spiritlm_core.errors import SpiritLMError
+    from spiritlm_core.lm.folder import locate
     from spiritlm_core.lm.spirit import SpiritLM
     from spiritlm_core.speech_tokenizer import SpeechTokenizer
 
     if len(set(models)) < len(models):
         raise SpiritLMError("a model is named twice")
-    if gone := [path for path in models if not path.is_dir()]:
-        raise SpiritLMError(f"{gone[0]} is not a folder: name the folder of a model")  # not after an hour of the others
+    for path in models:
+        locate(path, variant)  # not after an hour of the others
     shared: Any = None if tokenizer is None else SpeechTokenizer.from_pretrained(tokenizer, variant, device)
     short = [path.resolve().name for path in models]
     names = [name if short.count(name) == 1 else str(path) for name, path in zip(short, models, strict=True)]

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
 from spiritlm_core.lm.config import LmConfig
-from spiritlm_core.models.weights import check_indexes
+from spiritlm_core.models.weights import check_weights
 from spiritlm_core.tokens.hf import load_vocabulary
 from spiritlm_core.tokens.vocabulary import VOCABULARY_FILE, Vocabulary
 
@@ -110,7 +110,8 @@ def load_pretrained(path: Path, attention: str = "sdpa", dtype: torch.dtype = to
         folder, options["gguf_file"] = path.parent, path.name
     elif not path.is_dir():
         raise ModelReferenceError(f"{path}: neither a Hugging Face model folder nor a .gguf file")
-    check_indexes(folder)
+    else:
+        check_weights(folder)
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder, trust_remote_code=False, output_loading_info=True, **options

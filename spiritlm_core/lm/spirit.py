@@ -21,6 +21,7 @@ from spiritlm_core.lm.content import (
     contents,
     voiced,
 )
+from spiritlm_core.lm.folder import locate
 from spiritlm_core.lm.prompts import Kind, Modality
 from spiritlm_core.tokens.speech import Streams, merge_streams, to_string
 
@@ -104,6 +105,7 @@ class SpiritLM:
         Raises:
             ModelReferenceError: `path` is no such folder, or its parts cannot be loaded.
         """
+        locate(path, variant)  # what is not there is said before torch is imported
         from spiritlm_core.lm.loading import load
 
         model, layout, beside = load(Path(path), device, dtype, variant)

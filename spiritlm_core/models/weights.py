@@ -1,12 +1,17 @@
-"""Indexes of weights that lie in several files: ``model.safetensors.index.json`` and the like."""
+"""Files of weights and their indexes, checked without reading the weights: what broke off, or leads elsewhere."""
 
 from __future__ import annotations
 
+import json
+import struct
 from pathlib import Path
 
 from spiritlm_core.errors import ModelReferenceError
 from spiritlm_core.models.content import file_below
 from spiritlm_core.tokens.plain import read_json
+
+_LONGEST = 100_000_000
+"""Bytes of a header that the format allows."""
 
 
 def weight_files(index: Path) -> dict[str, Path]:
@@ -25,3 +30,30 @@ def check_indexes(folder: Path) -> None:
     """Check every index in a folder, which libraries then follow. Raises ModelReferenceError."""
     for index in sorted(folder.glob("*.index.json")):
         weight_files(index)
+
+
+def check_weights(folder: Path) -> None:
+    """Check every index in a folder, and whether ``.safetensors`` files in it and below are as long as they say.
+
+    Raises:
+        ModelReferenceError: one is cut short, damaged, or leads elsewhere; it is named.
+    """
+    check_indexes(folder)
+    for path in sorted(folder.rglob("*.safetensors")):
+        try:
+            expected = _size(path)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, struct.error) as error:
+            raise ModelReferenceError(f"{path}: its header cannot be read: copy or download it anew") from error
+        if path.stat().st_size != expected:
+            raise ModelReferenceError(
+                f"{path}: has {path.stat().st_size} bytes of {expected}: copy or download it anew, it is damaged"
+            )
+
+
+def _size(path: Path) -> int:
+    """Bytes that a file has to have."""
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(min(length, _LONGEST)))
+    ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
+    return int(8 + length + max(ends, default=0))

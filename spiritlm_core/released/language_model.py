@@ -17,7 +17,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from spiritlm_core.errors import ModelReferenceError
 from spiritlm_core.models.weights import weight_files
-from spiritlm_core.released.layout import Variant
+from spiritlm_core.released.layout import LANGUAGE_MODELS, Variant
 from spiritlm_core.released.reading import CheckpointError, Described, Tensors, describe, read_archive, take
 from spiritlm_core.released.text_tokenizer import ReleasedTextTokenizer
 from spiritlm_core.tokens.plain import read_json
@@ -25,7 +25,6 @@ from spiritlm_core.tokens.vocabulary import TEXT_MARKER, Vocabulary
 
 _SIZES = {"base": {"pitch": 0, "style": 0}, "expressive": {"pitch": 64, "style": 100}}
 _BUFFER = re.compile(r"(model\.layers\.[0-9]+\.self_attn\.)?(model\.)?rotary_emb\.inv_freq")
-_MODELS = "spiritlm_model"
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 Width = Annotated[int, Field(ge=1, le=65_536)]
@@ -108,32 +107,10 @@ def vocabulary_of(tokenizer: ReleasedTextTokenizer, folder: Path) -> Vocabulary:
     return vocabulary
 
 
-def find(root: Path, variant: Variant | None) -> Path | None:
-    """The folder of a released language model in (or at) `root`, or None if `root` is something else.
-
-    Args:
-        root: such a folder, the ``spiritlm_model`` that holds both, or the root of the released checkpoints.
-        variant: which of both; expressive where it is there, else base.
-
-    Raises:
-        ModelReferenceError: that variant is not there.
-    """
-    if (root / "tokenizer.model").is_file() and (root / "config.json").is_file():
-        return root
-    for parent in (root / _MODELS, root):
-        names = {name: parent / f"spirit-lm-{name}-7b" for name in ("expressive", "base")}
-        there = [folder for folder in names.values() if folder.is_dir()]
-        if there and variant is not None and not names[variant].is_dir():
-            raise ModelReferenceError(f"{names[variant]} is missing: complete the download, or use the other variant")
-        if there:
-            return names[variant] if variant is not None else there[0]
-    return None
-
-
 def speech_tokenizer_root(folder: Path) -> Path | None:
     """The folder that holds the speech tokenizer of the language model in `folder`, if it lies where it should."""
     parent = folder.absolute().parent
-    roots = [folder, parent.parent] if parent.name == _MODELS else [folder]
+    roots = [folder, parent.parent] if parent.name == LANGUAGE_MODELS else [folder]
     return next((root for root in roots if (root / "speech_tokenizer").is_dir()), None)
 
 

@@ -15,6 +15,9 @@ Variant = Literal["base", "expressive"]
 ROOT_VARIABLE = "SPIRITLM_CHECKPOINTS_DIR"
 """Environment variable that names the folder of the released checkpoints."""
 
+LANGUAGE_MODELS = "spiritlm_model"
+"""Folder of the language models, below the root."""
+
 _FILES: dict[str, tuple[str, ...]] = {
     "base": ("hubert_25hz/mhubert_base_25hz.pt", "hubert_25hz/L11_quantizer_500.pt"),
     "expressive": (
@@ -74,6 +77,28 @@ class Released:
                 hint = ", or move its folder away to do without a vocoder" if name.startswith("hifigan") else hint
                 raise ModelReferenceError(f"{self.folder / name} is missing: complete the download{hint}")
         return {name: self.folder / name for name in names}
+
+
+def find_language_model(root: Path, variant: Variant | None) -> Path | None:
+    """The folder of a released language model in (or at) `root`, or None if `root` is something else.
+
+    Args:
+        root: such a folder, the ``spiritlm_model`` that holds both, or the root of the released checkpoints.
+        variant: which of both; expressive where it is there, else base.
+
+    Raises:
+        ModelReferenceError: that variant is not there.
+    """
+    if (root / "tokenizer.model").is_file() and (root / "config.json").is_file():
+        return root
+    for parent in (root / LANGUAGE_MODELS, root):
+        names = {name: parent / f"spirit-lm-{name}-7b" for name in ("expressive", "base")}
+        there = [folder for folder in names.values() if folder.is_dir()]
+        if there and variant is not None and not names[variant].is_dir():
+            raise ModelReferenceError(f"{names[variant]} is missing: complete the download, or use the other variant")
+        if there:
+            return names[variant] if variant is not None else there[0]
+    return None
 
 
 def checked_variant(wanted: str) -> Variant:

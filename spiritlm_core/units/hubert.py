@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from transformers import HubertConfig, HubertModel
 
 from spiritlm_core.errors import ModelReferenceError
-from spiritlm_core.models.weights import check_indexes
+from spiritlm_core.models.weights import check_weights
 from spiritlm_core.units.config import FRAME, on_grid
 from spiritlm_core.units.encoder import SpeechEncoder, Waveform, quiet_loading
 from spiritlm_core.units.precision import Precision
@@ -50,7 +50,7 @@ class HubertFeatures:
             ModelReferenceError: Not a HuBERT, not at 16 kHz, no 25 Hz grid, too few layers, or weights missing.
         """
         config = _read_config(folder, max(layers))
-        check_indexes(folder)
+        check_weights(folder)
         with quiet_loading():
             model, found = HubertModel.from_pretrained(
                 folder, config=config, local_files_only=True, output_loading_info=True

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from transformers import Wav2Vec2Config, Wav2Vec2ForSequenceClassification
 
 from spiritlm_core.errors import ModelReferenceError
-from spiritlm_core.models.weights import check_indexes
+from spiritlm_core.models.weights import check_weights
 from spiritlm_core.units.encoder import SpeechEncoder, quiet_loading
 from spiritlm_core.units.precision import Precision
 from spiritlm_core.units.style import StyleModel
@@ -69,7 +69,7 @@ class StyleClassifier:
         try:
             config = Wav2Vec2Config.from_pretrained(folder, local_files_only=True)
             _check(folder, config)
-            check_indexes(folder)
+            check_weights(folder)
             with quiet_loading():
                 model, found = Wav2Vec2ForSequenceClassification.from_pretrained(
                     folder, config=config, local_files_only=True, use_safetensors=True, output_loading_info=True

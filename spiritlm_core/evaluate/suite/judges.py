@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spiritlm_core.errors import ModelReferenceError
-from spiritlm_core.models.weights import check_indexes
+from spiritlm_core.models.weights import check_weights
 from spiritlm_core.tokens.speech import from_string
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def _folder(reference: str) -> Path:
 
 
 def _load(folder: Path, preparing: Any, modelling: Any) -> tuple[Any, Any]:
-    check_indexes(folder)
+    check_weights(folder)
     options = {"local_files_only": True, "trust_remote_code": False}
     try:
         return preparing.from_pretrained(folder, **options), modelling.from_pretrained(folder, **options).eval()
