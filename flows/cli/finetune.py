@@ -67,7 +67,9 @@ def _run(
     from spiritlm_core.finetune.template import find_template
     from spiritlm_core.lake.lake import Lake
 
-    find_template(find_finetune_recipe(recipe, overrides).template)
+    settings = find_finetune_recipe(recipe, overrides)
+    find_template(settings.template)
+    _check_given(base or settings.base, data or settings.data.path)
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SpiritLMError(f"--out {out}: is there already, and not empty; name a new folder")
     result = run_flow("finetune", "finetune", recipe, lake, data, base, overrides)
@@ -78,6 +80,17 @@ def _run(
             shutil.copytree(store.artifact_folder(artifact), out, dirs_exist_ok=True, copy_function=shutil.copyfile)
             result["model"] = str(out)
     return result
+
+
+def _check_given(base: str, data: str) -> None:
+    """Whether what lies on this machine is there."""
+    from spiritlm_core.errors import SourceError
+    from spiritlm_core.lm.folder import locate
+
+    if "://" not in base:
+        locate(Path(base).expanduser())
+    if "://" not in data and not Path(data).expanduser().exists():
+        raise SourceError(f"data {data}: there is no such file or folder")
 
 
 def _print(result: dict[str, Any], stream: TextIO) -> None:

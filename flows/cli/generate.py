@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from flows.cli.files import is_file
 from flows.cli.options import (
     DeviceOption,
     DtypeOption,
@@ -25,7 +26,7 @@ from flows.cli.options import (
     TopPOption,
     VariantOption,
 )
-from flows.cli.shots import is_file, read_shots
+from flows.cli.shots import read_shots
 
 if TYPE_CHECKING:
     from spiritlm_core.lm.content import Answer, Content

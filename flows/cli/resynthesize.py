@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.cli.files import check_any
 from flows.cli.options import DeviceOption, SpeakerOption, VariantOption
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def resynthesize(
     from spiritlm_core.lake.schema import SAMPLE_RATE
     from spiritlm_core.speech_tokenizer import SpeechTokenizer
 
+    check_any(audio)
     targets = _targets(audio, out)
     tokenizer = SpeechTokenizer.from_pretrained(model or checkpoints, variant, device)
     tokenizer.vocoder.voice(speaker)

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from flows.cli.files import is_file
+
 
 def read_shots(path: Path, output: str) -> list[tuple[Any, Any]]:
     """Pairs of question and answer, the answer in `output`, text or speech.
@@ -31,14 +33,6 @@ def read_shots(path: Path, output: str) -> list[tuple[Any, Any]]:
         spoken, written = _shot(line, path.parent, f"{path}:{number}")
         pairs.append((spoken, Text(written)) if output.lower() == "text" else (Text(written), spoken))
     return pairs
-
-
-def is_file(name: str) -> bool:
-    """Whether `name` names a file; a long text is no file name."""
-    try:
-        return Path(name).is_file()
-    except (OSError, ValueError):
-        return False
 
 
 def _shot(line: str, folder: Path, where: str) -> tuple[Any, str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.cli.files import check_any
 from flows.cli.options import DeviceOption, VariantOption
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def tokenize(
     from spiritlm_core.errors import SpiritLMError
     from spiritlm_core.speech_tokenizer import SpeechTokenizer
 
+    check_any(audio)
     tokenizer = SpeechTokenizer.from_pretrained(model or checkpoints, variant, device)
     failed = 0
     for name in audio:

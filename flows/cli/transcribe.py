@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flows.cli.files import check_any
 from flows.cli.options import (
     DeviceOption,
     DtypeOption,
@@ -58,6 +59,7 @@ def transcribe(
     from spiritlm_core.lm.presets import encoded_shots
     from spiritlm_core.lm.spirit import SpiritLM
 
+    check_any(audio)
     given = read_shots(shots, "text") if shots else []
     spirit = SpiritLM.from_pretrained(model, device, dtype, variant, speech_tokenizer)
     solved = encoded_shots(spirit, given)

@@ -256,6 +256,19 @@ def test_wrong_prompts_and_folders_are_clear_errors(published: Path, tmp_path: P
         SpiritLM.from_pretrained(damaged)
 
 
+@pytest.mark.parametrize("left", [5, 500, -5])
+def test_weights_that_are_cut_short_are_one_error(published: Path, tmp_path: Path, left: int) -> None:
+    from spiritlm_core.lm.model import load_pretrained
+
+    folder = tmp_path / "cut"
+    shutil.copytree(published, folder)
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:left])
+    for load in (SpiritLM.from_pretrained, load_pretrained):
+        with pytest.raises(ModelReferenceError, match="cut/model.safetensors"):
+            load(folder)
+
+
 def test_waveforms_of_any_shape_and_rate_become_16_khz_mono() -> None:
     from spiritlm_core.audio.waveform import as_waveform
 
