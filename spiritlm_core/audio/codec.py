@@ -1,24 +1,29 @@
 """Audio in any usual format to 16 kHz mono, and FLAC in and out of the lake.
 
-Decoding goes through libav (PyAV) piece by piece, so a long recording costs its 16 kHz samples and no more.
+Decoding goes through libav (PyAV) piece by piece, so a long recording costs its 16 kHz samples, in memory or on disk,
+and no more.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from typing import BinaryIO
+from tempfile import SpooledTemporaryFile
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from spiritlm_core.audio.config import LimitsConfig
 from spiritlm_core.audio.decode import Pieces, decode_mono
 from spiritlm_core.audio.resample import by_libav
+from spiritlm_core.audio.samples import StoredSamples
 from spiritlm_core.errors import Rejection
 from spiritlm_core.lake.schema import SAMPLE_RATE
 
 LIMITS = LimitsConfig()
 """What a recording may be where no recipe says it."""
+
+_MOST_IN_MEMORY = 64 * 2**20  # bytes, 35 minutes
 
 
 def encode_flac(waveform: np.ndarray) -> bytes:
@@ -77,8 +82,17 @@ def read_mono(file: BinaryIO, name: str, channel: int | None = None, limits: Lim
     Raises:
         Rejection: not audio, damaged, cut short, beyond the limits, no such channel, or samples that are no numbers.
     """
+    found = io.BytesIO()
+    decode_mono(file, name, channel, limits, _resampled, found)
+    return np.frombuffer(found.getbuffer(), np.int16)
 
-    def resample(pieces: Pieces) -> Iterator[np.ndarray]:
-        return map(to_int16, by_libav(pieces))
 
-    return decode_mono(file, name, channel, limits, resample, np.int16)
+def store_mono(file: BinaryIO, name: str, channel: int | None = None, limits: LimitsConfig = LIMITS) -> StoredSamples:
+    """As `read_mono`, but a long recording is kept in a temporary file instead of memory."""
+    found: Any = SpooledTemporaryFile(_MOST_IN_MEMORY)  # noqa: SIM115 - it lives as long as the samples
+    decode_mono(file, name, channel, limits, _resampled, found)
+    return StoredSamples(found, 0, found.tell() // 2)
+
+
+def _resampled(pieces: Pieces) -> Iterator[np.ndarray]:
+    return map(to_int16, by_libav(pieces))

@@ -108,7 +108,7 @@ class LimitsConfig(FrozenConfig):
     max_rate: int = Field(768_000, le=1_536_000, description="Highest sampling rate, in hertz.")
     max_channels: int = Field(64, ge=1, le=512, description="Most channels.")
     max_hours: float = Field(
-        24.0, gt=0, le=1000, description="Longest recording; an hour takes 115 MB while it is cut."
+        24.0, gt=0, le=1000, description="Longest recording; an hour takes 115 MB of temporary disk space."
     )
 
 

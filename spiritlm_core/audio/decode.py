@@ -34,9 +34,9 @@ def decode_mono(
     channel: int | None,
     limits: LimitsConfig,
     resample: Callable[[Pieces], Iterator[np.ndarray]],
-    dtype: type[np.generic],
-) -> np.ndarray:
-    """One channel of a file, resampled by `resample`, as `dtype`[T].
+    sink: BinaryIO,
+) -> None:
+    """One channel of a file, resampled by `resample`, written to `sink`.
 
     Args:
         file: seekable, any format.
@@ -44,19 +44,20 @@ def decode_mono(
         channel: which one to take; null averages all of them, or takes the loudest where they cancel each other.
         limits: what the file may be.
         resample: makes pieces of samples of those of the file.
-        dtype: of the samples that `resample` yields.
+        sink: empty; takes the samples as they lie in memory.
 
     Raises:
         TooLong: longer than allowed.
         Rejection: not audio, damaged, cut short, beyond the limits, no such channel, or samples that are no numbers.
     """
-    mix, found = Downmix(channel), bytearray()  # which grows in place
+    mix = Downmix(channel)
     for piece in resample((mix.mono(piece), rate) for piece, rate in _decode(file, name, limits)):
-        found += np.ascontiguousarray(piece, dtype).data.cast("B")
+        samples = np.ascontiguousarray(piece)
+        sink.write(samples.data)
     if mix.cancels:
-        del found
-        return decode_mono(file, name, mix.loudest, limits, resample, dtype)
-    return np.frombuffer(found, dtype)
+        sink.seek(0)
+        sink.truncate()
+        decode_mono(file, name, mix.loudest, limits, resample, sink)
 
 
 class Downmix:

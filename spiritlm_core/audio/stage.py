@@ -10,9 +10,10 @@ from typing import ClassVar
 import numpy as np
 import pyarrow as pa
 
-from spiritlm_core.audio.codec import encode_flac, read_mono
+from spiritlm_core.audio.codec import encode_flac, store_mono
 from spiritlm_core.audio.config import AudioConfig, LimitsConfig
 from spiritlm_core.audio.files import open_uri
+from spiritlm_core.audio.samples import Samples, StoredSamples, blocks
 from spiritlm_core.audio.segments import segments
 from spiritlm_core.audio.statcache import sha256_of
 from spiritlm_core.audio.vad import Region, loud_region, speech_probabilities, speech_regions
@@ -21,7 +22,6 @@ from spiritlm_core.lake.schema import AUDIO, SAMPLE_RATE, Row, rejected, table_o
 from spiritlm_core.lake.stage import TableInput, TableStage
 
 _FULL_SCALE = 32_700  # of 32768: clipped samples lose a little in resampling
-_BLOCK = 1 << 20  # samples looked at at once
 _COPIED = ("recording_id", "speaker", "language", "source_uri")
 
 
@@ -43,7 +43,7 @@ class AudioStage(TableStage):
     def __init__(self, config: AudioConfig, models: Mapping[str, Path]) -> None:
         """Needs no models of the lake: voice activity comes with a package."""
         super().__init__(config, models)
-        self._last: tuple[tuple[object, ...], np.ndarray] | None = None
+        self._last: tuple[tuple[object, ...], StoredSamples] | None = None
 
     def process(self, *tables: pa.Table) -> pa.Table:
         """Rows of `AUDIO`, in the order of the recordings.
@@ -76,7 +76,7 @@ class AudioStage(TableStage):
         rows[0]["text" if len(rows) == 1 else "recording_text"] = item["text"]
         return rows
 
-    def _waveform(self, item: Row) -> np.ndarray:
+    def _waveform(self, item: Row) -> StoredSamples:
         """int16[T] of the item's file; kept for the next item, which often is another stretch of it."""
         wanted = (item["source_uri"], item["sha256"], item["channel"])
         if self._last is None or self._last[0] != wanted:
@@ -85,7 +85,7 @@ class AudioStage(TableStage):
         return self._last[1]
 
 
-def find_segments(waveform: np.ndarray, config: AudioConfig, *, transcribed: bool) -> list[Region]:
+def find_segments(waveform: Samples, config: AudioConfig, *, transcribed: bool) -> list[Region]:
     """Segments of int16[T] in seconds.
 
     A transcript is better evidence of speech than a detector: with one, and none found, the loud part is taken.
@@ -102,7 +102,7 @@ def find_segments(waveform: np.ndarray, config: AudioConfig, *, transcribed: boo
     return segments(regions, probabilities, len(waveform) / SAMPLE_RATE, config)
 
 
-def segment_row(waveform: np.ndarray, segment: Region, recording_id: str) -> Row:
+def segment_row(waveform: Samples, segment: Region, recording_id: str) -> Row:
     """The columns that describe one segment of a recording."""
     first, last = round(segment.start * SAMPLE_RATE), round(segment.end * SAMPLE_RATE)
     start, end = first / SAMPLE_RATE, last / SAMPLE_RATE
@@ -115,19 +115,23 @@ def segment_row(waveform: np.ndarray, segment: Region, recording_id: str) -> Row
     }
 
 
-def check_level(waveform: np.ndarray, config: AudioConfig) -> None:
+def check_level(waveform: Samples, config: AudioConfig) -> None:
     """Reject int16[T] that is too short, silent or badly clipped."""
     seconds = len(waveform) / SAMPLE_RATE
     if seconds < config.min_seconds:
         raise Rejection(f"too short: {seconds:.3f} s, at least {config.min_seconds:g} s are needed")
-    low, high, middle = int(waveform.min()), int(waveform.max()), float(waveform.mean())
-    peak = 20 * np.log10(max(middle - low, high - middle, 0.5) / 32768)
+    parts = [(part.min(), part.max(), part.sum(dtype=np.int64), _clipped(part)) for part in blocks(waveform)]
+    lows, highs, sums, clipped = zip(*parts, strict=True)
+    middle, share = sum(sums) / len(waveform), sum(clipped) / len(waveform)
+    peak = 20 * np.log10(max(middle - min(lows), max(highs) - middle, 0.5) / 32768)
     if peak < config.min_peak_dbfs:
         raise Rejection(f"silent: it peaks at {peak:.0f} dBFS, at least {config.min_peak_dbfs:g} are needed")
-    blocks = (waveform[first : first + _BLOCK] for first in range(0, len(waveform), _BLOCK))
-    clipped = sum(np.count_nonzero((part >= _FULL_SCALE) | (part <= -_FULL_SCALE)) for part in blocks) / len(waveform)
-    if clipped > config.max_clipped_share:
-        raise Rejection(f"clipped: {clipped:.0%} of its samples are at full scale")
+    if share > config.max_clipped_share:
+        raise Rejection(f"clipped: {share:.0%} of its samples are at full scale")
+
+
+def _clipped(part: np.ndarray) -> int:
+    return int(np.count_nonzero((part >= _FULL_SCALE) | (part <= -_FULL_SCALE)))
 
 
 def split_of(item: Row, config: AudioConfig) -> str:
@@ -139,7 +143,7 @@ def split_of(item: Row, config: AudioConfig) -> str:
     return "held_out" if drawn < config.held_out_share * 2**64 else "train"
 
 
-def _stretch(waveform: np.ndarray, item: Row) -> np.ndarray:
+def _stretch(waveform: StoredSamples, item: Row) -> StoredSamples:
     """The part between the item's `start` and `end`, in seconds of the file."""
     start, end = item["start"], item["end"]
     length = len(waveform) / SAMPLE_RATE
@@ -149,17 +153,17 @@ def _stretch(waveform: np.ndarray, item: Row) -> np.ndarray:
         raise Rejection(f"the stretch ends at {end:g} s, the recording at {length:.2f} s")
     first = round(start * SAMPLE_RATE) if isinstance(start, float) else 0
     last = round(end * SAMPLE_RATE) if isinstance(end, float) else len(waveform)
-    return waveform[first:last]
+    return waveform.between(first, last)
 
 
-def _read(item: Row, limits: LimitsConfig) -> np.ndarray:
+def _read(item: Row, limits: LimitsConfig) -> StoredSamples:
     """Decode the file, making sure that it is the one that was listed: its hash is part of the shard's key."""
     uri = str(item["source_uri"])
     try:
         if sha256_of(uri) != item["sha256"]:
             raise SourceError(f"{uri} changed while it was read: run again")
         with open_uri(uri) as file:
-            return read_mono(file, uri, item["channel"], limits)  # type: ignore[arg-type]
+            return store_mono(file, uri, item["channel"], limits)  # type: ignore[arg-type]
     except OSError as error:
         if is_machine_error(error):
             raise

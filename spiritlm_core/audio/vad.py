@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from spiritlm_core.audio.config import VadConfig
+from spiritlm_core.audio.samples import Samples
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.lake.schema import SAMPLE_RATE
 
@@ -32,7 +33,7 @@ class Region:
     end: float
 
 
-def speech_probabilities(waveform: np.ndarray) -> np.ndarray:
+def speech_probabilities(waveform: Samples) -> np.ndarray:
     """Probability of speech, float32[ceil(T / 512)], of int16[T] or float32[T] at 16 kHz."""
     session = _session()
     hidden = cell = np.zeros(_STATE, np.float32)
@@ -66,7 +67,7 @@ def speech_regions(probabilities: np.ndarray, config: VadConfig) -> list[Region]
     return [region for region in regions if region.end - region.start >= config.min_speech]
 
 
-def loud_region(waveform: np.ndarray) -> Region | None:
+def loud_region(waveform: Samples) -> Region | None:
     """From the first to the last 32 ms that is within 35 dB of the loudest: where the energy of int16[T] is."""
     usable = len(waveform) - len(waveform) % WINDOW
     if not usable:

@@ -172,34 +172,47 @@ def test_what_a_playlist_names_is_not_opened(name: str, tmp_path: Path, visits: 
 
 _CHILD = """
 import io, resource, sys
-from spiritlm_core.audio.codec import read_mono
-from spiritlm_core.audio.waveform import as_waveform
-from spiritlm_core.errors import Rejection, SpiritLMError
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+from pathlib import Path
+from spiritlm_core.audio.codec import read_mono, store_mono
+from spiritlm_core.audio.config import AudioConfig
+from spiritlm_core.audio.stage import check_level
+from spiritlm_core.errors import Rejection
+
 for path in sys.argv[1:]:
-    data = open(path, "rb").read()
-    for read in (lambda: read_mono(io.BytesIO(data), path), lambda: as_waveform(data)):
-        try:
-            read()
-        except (Rejection, SpiritLMError):
-            pass
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+    data = Path(path).read_bytes()
+    try:
+        check_level(store_mono(io.BytesIO(data), path), AudioConfig())
+        read_mono(io.BytesIO(data), path)
+    except Rejection:
+        pass
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 
 
-def _grown(tmp_path: Path, files: list[bytes]) -> int:
-    """Mebibytes that a process has more at its peak for reading `files`."""
-    paths = [tmp_path / f"{number}.wav" for number in range(len(files))]
+def _peak(tmp_path: Path, *files: bytes) -> int:
+    """Mebibytes that a process has at its peak that reads `files`."""
+    paths = [tmp_path / str(number) for number in range(len(files))]
     for path, data in zip(paths, files, strict=True):
         path.write_bytes(data)
     done = subprocess.run([sys.executable, "-c", _CHILD, *map(str, paths)], capture_output=True, text=True, check=True)
     return int(done.stdout)
 
 
-def test_memory_does_not_grow_with_what_a_header_says(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory: pytest.TempPathFactory) -> int:
+    """Mebibytes that a process needs for ordinary files."""
+    return _peak(tmp_path_factory.mktemp("usual"), WAV, FLAC, _with_rate(44_100))
+
+
+def test_memory_does_not_grow_with_what_a_header_says(tmp_path: Path, usual: int) -> None:
     hours = FLAC[:21] + bytes([FLAC[21] | 0xF]) + b"\xff\xff\xff\xff" + FLAC[26:]  # the number of all samples
     rates = [_with_rate(rate) for rate in (1, 3_999, 16_001, 767_999, 768_001, 2_147_483_629, 4_294_967_295)]
     wide = [WAV[:22] + struct.pack("<H", count) + WAV[24:] for count in (64, 65, 512, 65_535)]
     aligned = [WAV[:32] + struct.pack("<HH", 65_535, bits) + WAV[36:] for bits in (8, 16, 64)]
-    usual = _grown(tmp_path, [WAV, _with_rate(44_100)])
-    assert _grown(tmp_path, [WAV, hours, *rates, *wide, *aligned]) < usual + 150
+    assert _peak(tmp_path, hours, *rates, *wide, *aligned) < usual + 60
+
+
+def test_memory_does_not_grow_with_the_length_of_a_recording(tmp_path: Path, usual: int) -> None:
+    silence = sound_bytes(np.zeros(3 * 3600 * 16_000, np.int16), "FLAC", subtype="PCM_16")
+    assert len(silence) < 1_000_000
+    assert _peak(tmp_path, silence) < usual + 120  # three hours are 346 MB
