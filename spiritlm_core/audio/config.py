@@ -15,13 +15,17 @@ from spiritlm_core.language import LanguageCode, main_code
 
 _Prompts = Literal["en", "es", "fr", "it", "ru"]
 PromptLanguage = Annotated[_Prompts, BeforeValidator(lambda name: main_code(name) if isinstance(name, str) else name)]
+MOST_CHANNELS = 512
+"""No recording may have more."""
 ClipField = Literal["path", "text", "speaker", "language", "start", "end", "duration", "channel"]
 
 
 class _Source(FrozenConfig):
     language: LanguageCode | None = Field(None, description="Language of every recording; null takes the recipe's.")
     speaker: str | None = Field(None, description="Speaker of every recording that names none itself.")
-    channel: int | None = Field(None, ge=0, description="Channel to take (0 is the first); null averages them.")
+    channel: int | None = Field(
+        None, ge=0, lt=MOST_CHANNELS, description="Channel to take (0 is the first); null averages them."
+    )
 
 
 class TreeSource(_Source):
@@ -83,6 +87,7 @@ SourceConfig = Annotated[
 ]
 
 _MANIFEST = re.compile(r"\.parquet$|\.(jsonl|ndjson|json|csv|tsv)(\.(gz|bz2|zst))?$")
+_COLUMNS = re.compile(r"#(\w+=[^&=]+(?:&\w+=[^&=]+)*)$")
 _KINDS = ("folder", "librispeech", "ljspeech", "manifest", "lhotse", "prompts")
 
 
@@ -106,7 +111,7 @@ class LimitsConfig(FrozenConfig):
 
     min_rate: int = Field(4_000, ge=1_000, description="Lowest sampling rate, in hertz.")
     max_rate: int = Field(768_000, le=1_536_000, description="Highest sampling rate, in hertz.")
-    max_channels: int = Field(64, ge=1, le=512, description="Most channels.")
+    max_channels: int = Field(64, ge=1, le=MOST_CHANNELS, description="Most channels.")
     max_hours: float = Field(
         24.0, gt=0, le=1000, description="Longest recording; an hour takes 115 MB of temporary disk space."
     )
@@ -147,29 +152,35 @@ def parse_source(text: str) -> SourceConfig:
     """Read the short form of a source: ``prompts:en``, ``KIND:PATH``, or a path whose layout is guessed.
 
     Args:
-        text: for example ``prompts:fr``, ``librispeech:/data/LibriSpeech``, ``s3://bucket/voices``, ``clips.jsonl``.
+        text: for example ``prompts:fr``, ``librispeech:/data/LibriSpeech``, ``s3://bucket/voices``, ``clips.jsonl``,
+            ``clips.jsonl#text=raw_text&path=clip`` (which column is which field).
 
     Raises:
         SourceError: the kind is unknown, a local path does not exist, or the value does not fit.
     """
+    named = None if os.path.lexists(text) else _COLUMNS.search(text)
+    columns = dict(pair.split("=", 1) for pair in named[1].split("&")) if named else {}
+    text = text[: named.start()] if named else text
     kind, colon, rest = text.partition(":")
     if not colon or rest.startswith("//") or (kind not in _KINDS and os.path.lexists(text)):
-        return _source(_guess(text), text)
+        return _source(_guess(text), text, columns)
     if kind not in _KINDS:
         raise SourceError(f"source {text!r}: {kind!r} is not one of {', '.join(_KINDS)}, and there is no such path")
-    return _source(kind, rest)
+    return _source(kind, rest, columns)
 
 
-def _source(kind: str, value: str) -> SourceConfig:
+def _source(kind: str, value: str, columns: dict[str, str]) -> SourceConfig:
     field = "prompts" if kind == "prompts" else "path"
     if kind == "prompts" and main_code(value) not in get_args(_Prompts):
         raise SourceError(f"prompts:{value}: there are prompts in {', '.join(get_args(_Prompts))}")
     if field == "path" and value and ("://" not in value or value.startswith("file://")):
         value = str(Path(value.removeprefix("file://")).expanduser())
     try:
-        return TypeAdapter(SourceConfig).validate_python({"kind": kind, field: value})
+        said = {"kind": kind, field: value} | ({"columns": columns} if columns else {})
+        return TypeAdapter(SourceConfig).validate_python(said)
     except ValidationError as error:
-        raise SourceError(f"source {kind}:{value}: {error.errors()[0]['msg']}") from error
+        where = f" ({columns})" if columns else ""
+        raise SourceError(f"source {kind}:{value}{where}: {error.errors()[0]['msg']}") from error
 
 
 def _guess(path: str) -> str:

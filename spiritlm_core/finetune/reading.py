@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -194,9 +195,9 @@ def _text(value: Any, column: str) -> str:
         except UnicodeEncodeError as error:
             raise Rejection(f"{column}: half a surrogate pair, a character that no encoding has") from error
         return value
-    if isinstance(value, bool | int | float):
+    if isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
         return json.dumps(value)
-    raise Rejection(f"{column}: holds {type(value).__name__}, not text")
+    raise Rejection(f"{column}: holds {value if isinstance(value, float) else type(value).__name__}, not text")
 
 
 def _take_recording(draft: _Draft, field: str, value: Any, column: str, root: str) -> None:

@@ -95,6 +95,8 @@ LAYOUTS: dict[str, tuple[dict[str, str | bytes], str | None]] = {
                            "moments.txt": "1_2_3\thttp://x/y.mp3\t1.0\t2.0\n"}, "1"),
     "texts beside, speakers in a table": ({"a.wav": SOUND, "a.txt": "good morning",
                                            "t.csv": "path,speaker\na.wav,eva\n"}, "eva"),
+    "CSS10": ({"x/a.wav": SOUND, "transcript.txt": "x/a.wav|Good, 7.|good morning|9.87\n"}, None),
+    "the whole name and an ending": ({"a.wav": SOUND, "a.wav.txt": "good morning"}, None),
     "upper case": ({"A.WAV": SOUND, "A.TXT": "good morning"}, None),
     "two dots": ({"a.v1.wav": SOUND, "a.v1.txt": "good morning"}, None),
     "accents in two spellings": ({"e\u0301.wav": SOUND, "\u00e9.txt": "good morning"}, None),

@@ -346,6 +346,9 @@ def test_a_bad_value_in_lhotse_costs_one_row(tmp_path: Path, source: str, said: 
         ("manifest:/x/list.jsonl", "manifest", None),
         ("lhotse:/x", "lhotse", None),
         ("https://host/list.jsonl.gz?token=x", "manifest", None),
+        ("https://host/list.csv#text=raw_text", "manifest", None),
+        ("manifest:/x/list.csv#colour=x", None, "colour"),
+        ("folder:/x#text=x", None, "Extra inputs are not permitted"),
         ("https://host/voices", None, "a web address cannot be listed: give a manifest"),
         ("gs://bucket/voices", None, "a web address cannot be listed"),
         ("tape:/x", None, "'tape' is not one of folder, librispeech"),
@@ -362,6 +365,18 @@ def test_parse_source(text: str, kind: str | None, reason: str | None) -> None:
         assert source.kind == kind
         assert getattr(source, "path", "").startswith("s3://") == ("s3://" in text)
         assert getattr(source, "path", "").startswith("https://") == ("https://" in text)
+
+
+def test_a_channel_that_no_recording_has_is_refused() -> None:
+    with pytest.raises(ValueError, match="less than 512"):
+        FolderSource(path="x", channel=99_999_999_999)
+
+
+def test_columns_can_be_named_on_the_command_line(tmp_path: Path) -> None:
+    source = parse_source("clips.jsonl#text=Raw Text&path=clip")
+    assert source == ManifestSource(path="clips.jsonl", columns={"text": "Raw Text", "path": "clip"})
+    (tmp_path / "a#text=b.csv").write_text("path\n")
+    assert parse_source(str(tmp_path / "a#text=b.csv")) == ManifestSource(path=str(tmp_path / "a#text=b.csv"))
 
 
 def test_parse_source_reads_a_local_path_with_a_colon(tmp_path: Path) -> None:

@@ -138,6 +138,17 @@ def test_fields_may_be_called_as_in_manifests(tmp_path: Path, column: str) -> No
     assert "audio" in rows[0].recordings
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"), [("NaN", "holds nan"), ('["a"]', "holds list"), ('{"en": "a"}', "holds dict")]
+)
+def test_a_text_that_is_none_is_rejected(tmp_path: Path, text: str, reason: str) -> None:
+    (tmp_path / "data.jsonl").write_text(
+        f'{{"audio": "[Hu1]", "text": {text}}}\n{{"audio": "[Hu1]", "text": "good"}}\n'
+    )
+    first, second = read(tmp_path / "data.jsonl")
+    assert (reason in first.error, second.error) == (True, None)
+
+
 def test_files_that_are_no_data(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="nowhere: there is no such file or folder"):
         read(tmp_path / "nowhere")

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from spiritlm_core.audio.config import MOST_CHANNELS
 from spiritlm_core.audio.files import File, printable
 from spiritlm_core.audio.sources.draft import Draft, clean
 from spiritlm_core.audio.sources.notes import note, some
@@ -27,7 +28,6 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "channel": ("channel",),
 }
 """Field of a clip to the names of its column, the first one found counts. Manifests and fine-tuning share them."""
-_MOST_CHANNELS = 1024
 _TEXTUAL = re.compile(r"text|transcri|sentence|utterance|caption|prompt|normali[sz]ed")
 _LOOKED_AT = 100  # rows in which unused texts are looked for
 
@@ -82,7 +82,8 @@ class Columns:
         taken = next((name for name in self._names["text"] if name in self._seen), None)
         unused = some([repr(name) for name in self._texts if name != taken])
         if unused and taken is None:
-            note(f"{self._shown}: no text column was recognised among {unused}; say `columns: {{text: NAME}}`")
+            how = "a manifest source can name it: `#text=NAME`"
+            note(f"{self._shown}: no text column was recognised among {unused}; {how}")
         elif unused:
             note(f"{self._shown}: the text is taken from {taken!r}, not from {unused}")
 
@@ -158,9 +159,9 @@ def _channel(value: Any) -> int | None:
     number = number_of(value, "channel")
     if number is None:
         return None
-    if not number.is_integer() or number >= _MOST_CHANNELS:
+    if not number.is_integer() or number >= MOST_CHANNELS:
         raise Rejection(
-            f"channel: {_short(value)} must be a whole number below {_MOST_CHANNELS}, 0 is the first channel"
+            f"channel: {_short(value)} must be a whole number below {MOST_CHANNELS}, 0 is the first channel"
         )
     return int(number)
 

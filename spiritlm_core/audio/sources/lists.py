@@ -19,6 +19,7 @@ _TEXTS_IN_NAME = re.compile(r"trans|text|sentence|metadata|train|valid|list")
 _NO_TEXTS = re.compile(
     r"sp(ea)?k|gender|dur|segment|phon|lexicon|split|handle|length"
 )  # other things said of recordings
+_NUMBER = re.compile(r"[-+\d]*\.\d+")
 _LOOKED_AT = 50
 _SHARE = 0.5  # of the first lines name recordings, else it is prose
 _TEXTS = 2  # as written and as spoken
@@ -41,7 +42,7 @@ def read(tree: Tree, encoding: str) -> Iterator[Draft]:
 def _fits(cells: list[str], kind: str) -> bool:
     """Whether a line has a name and texts, which a measure is not."""
     texts = _parted(cells[1:], kind)[2]
-    return 1 <= len(texts) <= _TEXTS and not re.fullmatch(r"[-+\d.]*\.\d+", texts[-1])
+    return 1 <= len(texts) <= _TEXTS and not _NUMBER.fullmatch(texts[-1])
 
 
 def list_lines(file: File, encoding: str) -> list[Line]:
@@ -77,6 +78,8 @@ def list_drafts(tree: Tree, file: File, lines: list[Line], *, normalized: bool =
 
 def _parted(cells: list[str], kind: str) -> tuple[str | None, str | None, list[str]]:
     """Speaker, language and texts of a line behind its name."""
+    while len(cells) > _TEXTS and _NUMBER.fullmatch(cells[-1]):  # CSS10 ends with the duration
+        cells = cells[:-1]
     if kind != "speaker" or len(cells) == 1:
         return None, None, cells
     speaker, *texts = cells

@@ -27,7 +27,7 @@ def read(tree: Tree, encoding: str) -> Iterator[Draft]:
     beside = _transcripts(tree)
     away = _once_named(tree, beside)
     for file in tree.audio:
-        found = beside.get(composed(file.stem)) or away.get(_base(file.stem), {})
+        found = beside.get(composed(file.stem)) or beside.get(composed(file.path)) or away.get(_base(file.stem), {})
         draft = next(
             (draft for ending in FORMATS if (draft := _draft(file, found.get(ending), ending, encoding))), None
         )
