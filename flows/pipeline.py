@@ -207,9 +207,13 @@ def run_recipe(
 def _run(run: Run, spec: StageSpec) -> None:
     config, models = spec.config(run.recipe), spec.models(run.recipe)
     if spec.name == "audio":
-        run_stage(run, run.plan_recordings(spec.cls, config), spec.about)
+        with run.console.stage(spec.name, "which recordings are there"):
+            plan = run.plan_recordings(spec.cls, config)
+        run_stage(run, plan, spec.about)
     elif spec.name == "documents":
-        run_stage(run, run.plan_documents(spec.cls, config), spec.about)
+        with run.console.stage(spec.name, "which texts are there"):
+            plan = run.plan_documents(spec.cls, config)
+        run_stage(run, plan, spec.about)
     elif spec.kind == "table":
         run_stage(run, run.plan_table(spec.cls, config, models), spec.about)
     else:

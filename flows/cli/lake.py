@@ -38,8 +38,8 @@ def _stored(lake: Any) -> dict[str, dict[str, Any]]:
             about["objects"] += 1
             about["bytes"] += entry.size
     for ref in lake.refs():
-        if about := found.get(f"{ref.kind}s/{ref.name}"):
-            about["recipes"].append(ref.recipe)
+        if (name := f"{ref.kind}s/{ref.name}") in found:
+            found[name]["recipes"].append(ref.recipe)
     return found
 
 

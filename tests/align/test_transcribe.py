@@ -35,7 +35,9 @@ def test_transcribe_then_align(asr, fitted, capfd):
     stage = WordsStage(WordsConfig(mode="transcribe", max_misfit=50.0), {"asr": asr, "aligner": fitted[0]})
     stage.setup()
     answers = stage.process(table(rows)).to_pylist()
-    assert capfd.readouterr().out == "", "standard output belongs to the caller"
+    printed = capfd.readouterr()
+    assert printed.out == "", "standard output belongs to the caller"
+    assert "No language specified" not in printed.err
     assert {answer["text_origin"] for answer in answers} == {"asr"}
     truth = [" ".join(spoken(text, "en")) for text, _ in given]
     heard = [" ".join(spoken(answer["text"], "en")) for answer in answers]
