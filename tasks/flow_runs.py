@@ -13,7 +13,6 @@ from prefect import Flow
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
-from prefect.states import Failed
 
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.failures import explained, one_line
@@ -39,21 +38,34 @@ def log(text: str) -> None:
         return
 
 
+class _OneLine(logging.Filter):
+    """Our errors say what to do; Prefect would put a traceback under them."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Leave the traceback out."""
+        if record.exc_info and isinstance(record.exc_info[1], SpiritLMError):
+            record.exc_info = record.exc_text = None
+        return True
+
+
 def explaining(function: Callable[P, R]) -> Callable[P, R]:
-    """A flow or task that fails with one sentence instead of a traceback, wherever it runs."""
+    """A flow or task that fails with one sentence, wherever it runs; see :func:`spiritlm_core.failures.explained`."""
 
     @functools.wraps(function)
     def explaining_function(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return function(*args, **kwargs)
-        except Exception as error:  # noqa: BLE001 - whatever it is, people get a sentence
-            failure = explained(error)
-            get_run_logger().error("%s", failure)
-            return cast("R", Failed(message=str(failure), data=failure))
+        except Exception as error:
+            raise explained(error) from error
 
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logging.getLogger(name).addFilter(_ONE_LINE)
     # Prefect draws its form from the signature, and would look up the names of the types in this module.
     explaining_function.__signature__ = inspect.signature(function, eval_str=True)  # type: ignore[attr-defined]
     return explaining_function
+
+
+_ONE_LINE = _OneLine()
 
 
 class _Ended:

@@ -63,10 +63,11 @@ def test_the_guard_sees_native_libraries_that_call_home(code, tmp_path):
 def test_the_guard_sees_onnxruntime_that_was_not_switched_off(tmp_path):
     guard = Guard(tmp_path)
     switched_on = watched(guard, tmp_path) | {"ORT_DISABLE_TELEMETRY": "0"}
-    with subprocess.Popen([*guard.prefix, sys.executable, "-c", SESSION], env=switched_on) as process:
+    session = [*guard.prefix, sys.executable, "-c", SESSION]
+    with subprocess.Popen(session, env=switched_on, start_new_session=True) as process:
         while not guard.attempts() and process.poll() is None:
             time.sleep(0.5)
-        process.terminate()
+        os.killpg(process.pid, signal.SIGKILL)
     assert guard.attempts()
 
 
