@@ -13,7 +13,6 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,6 @@ from spiritlm_core.lake.shard import (
     check_shard,
     code_version,
     encode_shard,
-    open_shard,
     read_footer,
     read_rows,
 )
@@ -89,10 +87,12 @@ class Lake:
         path = shard_path(table, key)
         try:
             if local := self.store.local_path(path):
-                check_once(local, partial(_check_file, name=str(local)))
+                check_once(local, lambda file: self._check_shard(path, file.read_bytes()))
                 source = pa.OSFile(str(local))
             else:
-                source = open_shard(self.store.read(path), self.store.child(path))
+                data = self.store.read(path)
+                self._check_shard(path, data)
+                source = pa.BufferReader(data)
         except FileNotFoundError as error:
             raise self._missing_shard(path) from error
         with source:
@@ -108,7 +108,14 @@ class Lake:
         except FileNotFoundError as error:
             raise self._missing_shard(path) from error
         with source:
-            footer = read_footer(source, self.store.child(path))
+            return self._footer(path, source)
+
+    def _check_shard(self, path: str, data: bytes) -> None:
+        check_shard(data, self.store.child(path))
+        self._footer(path, pa.BufferReader(data))
+
+    def _footer(self, path: str, source: pa.NativeFile) -> ShardFooter:
+        footer = read_footer(source, self.store.child(path))
         self._check_place(path, shard_path(footer.table, footer.key))
         return footer
 
@@ -223,10 +230,6 @@ class Lake:
         """A local folder for what an unfinished artifact needs to resume."""
         local = self.store.root if isinstance(self.store, LocalStore) else cache_folder()
         return local / "work" / name / key
-
-
-def _check_file(path: Path, name: str) -> None:
-    check_shard(path.read_bytes(), name)
 
 
 def ref_path(recipe: str, name: str) -> str:

@@ -109,12 +109,6 @@ def encode_shard(table: pa.Table, footer: ShardFooter) -> bytes:
     return seal(buffer.getvalue(), _MARK)
 
 
-def open_shard(data: bytes, name: str) -> pa.NativeFile:
-    """A shard for :func:`read_footer` and :func:`read_rows`, once its checksum was found right. Raises LakeError."""
-    check_shard(data, name)
-    return pa.BufferReader(data)
-
-
 def check_shard(data: bytes, name: str) -> bool:
     """Whether a shard carries a checksum. Raises LakeError if it is wrong, or if it got lost."""
     if is_sealed(data, name, _MARK):

@@ -199,6 +199,11 @@ def test_a_damaged_shard_is_found_when_it_is_read(lake):
             lake.read_shard("numbers", key, ["value"])
     path.write_bytes(whole)
     assert lake.read_shard("numbers", key).num_rows == 2
+    other = max(lake.shard_keys("numbers"))
+    (lake.store.root / shard_path("numbers", other)).write_bytes(whole)
+    for read in (lake.read_shard, lake.read_footer):
+        with pytest.raises(LakeError, match=f"{other}.parquet is damaged: it says that it is .*{key}"):
+            read("numbers", other)
 
 
 def move_away(path, target):
