@@ -87,7 +87,9 @@ def _verify_shard(lake: Lake, path: str) -> Check:
 
 def _verify_blob(lake: Lake, path: str) -> Check:
     if blob_path(lake.store.sha256(path)) != path:
-        yield Problem(path, "its bytes do not match its name")
+        name = PurePosixPath(path).name.encode()
+        users = [entry.path for entry in lake.store.walk("artifacts") if name in lake.store.read(entry.path)]
+        yield Problem(path, f"its bytes do not match its name; it is a file of {', '.join(users) or 'no artifact'}")
     return True
 
 

@@ -295,8 +295,9 @@ class S3Store(Store):
 
     def now(self) -> float:
         """See :meth:`Store.now`: the date of an answer of the server."""
+        bucket, _, prefix = self.root.partition("/")
         with _s3_errors(self.uri):
-            answer = self._files.call_s3("head_bucket", Bucket=self.root.partition("/")[0])
+            answer = self._files.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=1)
         return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"]).timestamp()
 
     def write(self, path: str, data: bytes) -> None:

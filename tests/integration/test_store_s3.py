@@ -9,11 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from spiritlm_core.errors import LakeError
+from spiritlm_core.lake.artifact import blob_path
 from spiritlm_core.lake.care import collect_garbage, resolve_ref, verify
 from spiritlm_core.lake.lake import Lake, shard_path
-from spiritlm_core.lake.lease import hold, live_leases
+from spiritlm_core.lake.lease import Lease, hold, lease_path, live_leases
 from spiritlm_core.lake.plan import StageCall, plan_artifact, plan_table
 from spiritlm_core.lake.run import run_artifact
+from spiritlm_core.lake.seal import to_json
 from spiritlm_core.lake.store import open_store, read_uri
 from tests.lake.stages import DoubleConfig, SumConfig
 from tests.lake.test_lake import execute, no_progress, numbers_plan
@@ -29,6 +31,7 @@ OPERATIONS = {
     "write": lambda store: store.write("a", b"1"),
     "create": lambda store: store.create("a", b"1"),
     "delete": lambda store: store.delete("a"),
+    "now": lambda store: store.now(),
 }
 
 
@@ -184,6 +187,34 @@ def test_verify_and_garbage_collection(lake):
     key = next(iter(lake.shard_keys("doubled")))
     lake.store.write(shard_path("doubled", key), b"not parquet")
     assert [problem.path for problem in verify(lake)] == [shard_path("doubled", key)]
+
+
+def test_damage_on_s3_is_found_when_it_is_read(lake):
+    numbers, _, artifact = build(lake)
+    shard, blob = shard_path("numbers", numbers.keys[0]), blob_path(artifact.files["sub/sum.txt"])
+    data = bytearray(lake.store.read(shard))
+    data[-60] ^= 1
+    lake.store.write(shard, bytes(data))
+    with pytest.raises(LakeError, match=f"{shard} is damaged"):
+        lake.view(numbers).read()
+    copy = lake.artifact_folder(artifact) / "sub" / "sum.txt"
+    copy.write_text("18")
+    assert (lake.artifact_folder(artifact) / "sub" / "sum.txt").read_text() == "17"
+    copy.write_text("18")
+    lake.store.write(blob, b"18")
+    with pytest.raises(LakeError, match=f"{blob} are damaged"):
+        lake.artifact_folder(artifact)
+
+
+def test_leases_are_told_apart_by_the_servers_clock(lake, monkeypatch):
+    lake.store.write("x", b"1")
+    assert -2 < lake.store.now() - next(iter(lake.store.walk("x"))).modified < 60
+    far = Lease("far", "run", "r", "another", 1, 0.0, "another boot pid:[1]", "1")
+    lake.store.write(lease_path(far), to_json(far))
+    assert live_leases(lake.store) == [far]
+    now = lake.store.now()
+    monkeypatch.setattr(lake.store, "now", lambda: now + 400)
+    assert live_leases(lake.store) == []
 
 
 # --- errors ---------------------------------------------------------------------------------------------------

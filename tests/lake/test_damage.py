@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from flows.cli.lake import app
 from spiritlm_core.errors import LakeError
 from spiritlm_core.lake.artifact import blob_path, manifest_path
 from spiritlm_core.lake.care import collect_garbage, resolve_ref, verify
@@ -264,3 +266,17 @@ def test_reading_a_shard_starts_no_thread(lake):
     )
     done = subprocess.run([sys.executable, "-c", code, lake.uri], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["2", "0"]
+
+
+def test_verify_says_what_is_damaged_and_whose_file_it_is(lake):
+    artifact = fill(lake)
+    runner = CliRunner()
+    whole = runner.invoke(app, ["verify", "--lake", lake.uri])
+    assert (whole.exit_code, whole.stdout) == (0, "nothing is wrong\n8 objects, 0 without checksum (of an older version)\n")
+    blob = blob_path(artifact.files["sub/sum.txt"])
+    flip(lake.store.root / blob)
+    found = json.loads(runner.invoke(app, ["verify", "--lake", lake.uri, "--json"]).stdout)
+    assert (found["objects"], found["without_checksum"]) == (8, 0)
+    ((path, problem),) = [(problem["path"], problem["problem"]) for problem in found["problems"]]
+    assert path == blob
+    assert manifest_path("sum", artifact.key) in problem
