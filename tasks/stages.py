@@ -54,10 +54,13 @@ def store_key(context: TaskRunContext, parameters: dict[str, Any]) -> str:
 
 
 def run_stage(run: Run, plan: Plan, about: str) -> StageReport:
-    """Run one stage as a Prefect task, or take it from the cache; returns the account."""
+    """Run one stage as a Prefect task, or take it from the cache; returns the account. Raises what stopped the task."""
     work, began = Assignment(run, plan, about), time.monotonic()
     # The lake is the truth: what it lacks is computed, whatever Prefect remembers.
-    stage_task(plan.name).with_options(refresh_cache=not plan.is_complete(run.lake))(work)
+    stage = stage_task(plan.name).with_options(refresh_cache=not plan.is_complete(run.lake))
+    state: Any = stage(work, return_state=True)
+    if not state.is_completed():
+        state.result()
     if isinstance(plan, TablePlan):
         snapshot = run.lake.read_snapshot(plan.name, plan.fingerprint)
         report = run.finish_table(plan, snapshot, work.computed, began)
