@@ -23,11 +23,13 @@ from spiritlm_core import SpiritLM
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
 from spiritlm_core.lm.constraints import forbidden_ids
 from spiritlm_core.lm.content import Speech, SpeechSegment, Text, TextSegment
+from spiritlm_core.lm.formats import StringFormat
 from spiritlm_core.lm.generate import Options, generate
 from spiritlm_core.lm.prompts import Modality
 from spiritlm_core.lm.readback import audible, ends_with_speech, last_run, parse, read_back, starts_with_speech
 from spiritlm_core.released.text_tokenizer import ReleasedTextTokenizer
 from spiritlm_core.speech_tokenizer import SpeechTokenizer
+from spiritlm_core.tokens.vocabulary import Vocabulary
 from tests.released.conftest import PARITY, golden
 
 MODALITIES: dict[str, Modality] = {"TEXT": "text", "SPEECH": "speech", "ARBITRARY": "any"}
@@ -120,6 +122,10 @@ def slow_pair() -> tuple:
         runpy.run_path(str(PARITY / "make_checkpoints.py"), run_name="__main__")
         folder = Path(name) / "spiritlm_model" / "spirit-lm-base-7b"
         return ReleasedTextTokenizer.load(folder), transformers.LlamaTokenizer.from_pretrained(folder)
+
+
+def llama_layout() -> StringFormat:
+    return StringFormat(slow_pair()[0], Vocabulary(32000, 501, 0, 0))
 
 
 @EVERY
@@ -406,6 +412,17 @@ def test_a_text_that_reads_like_a_token_is_text(folder: Path, text: str, outside
     marked = loaded.layout.encode("[Speech][Hu5][Text]a</s>")
     assert marked[:behind] == ids[:behind]
     assert marked[-1] == 2
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.one_of(PIECES, st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=5)), max_size=8))
+def test_any_text_comes_back_and_holds_no_token(parts: list[str]) -> None:
+    layout, text = llama_layout(), "".join(parts).replace("▁", "")
+    ids = layout.prompt([("speech", "[Hu5]"), ("text", text)], "text")
+    behind = ids.index(32000) + 1
+    assert not set(ids[behind:]) & {0, 1, 2}
+    assert max(ids[behind:], default=0) < 32000
+    assert layout.text(ids[behind:]) == text
 
 
 def test_a_prompt_that_ends_like_a_speech_token_is_not_gone_on_with(folder: Path) -> None:
