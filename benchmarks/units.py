@@ -113,7 +113,8 @@ class Worker:
         if precision.startswith("force-"):
             for module in (encoder, fcpe):
                 module.kind_of = lambda *_: precision.removeprefix("force-")
-        cls.stage = UnitsStage(UnitsConfig(), {role: folder / role for role in ROLES[variant]})
+        config = UnitsConfig().stage(expressive=variant == "expressive")
+        cls.stage = UnitsStage(config, {role: folder / role for role in ROLES[variant]})
         extractor: Any = extraction.UnitExtractor(cls.stage.models, precision=cast("Any", precision))
         cls.stage._extractor = extractor
         cls._run(warm_up)

@@ -15,7 +15,7 @@ from prefect import flow
 from pydantic import Field
 
 from flows.recipes import find_recipe
-from flows.stages import StageSpec, check_vocoder, stages_for, wanted_stages
+from flows.stages import StageSpec, ancestors, check_vocoder, stages_for, wanted_stages
 from spiritlm_core.errors import RecipeError
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.lease import hold
@@ -36,7 +36,7 @@ RecipeOrName = Annotated[
 LakeUri = Annotated[str, Field(description="Where data and models are kept: a folder or s3://bucket/prefix.")]
 Sources = Annotated[list[str], Field(description="Recordings instead of the recipe's: prompts:en, a folder, s3://….")]
 Overrides = Annotated[list[str], Field(description="Settings to change, each KEY=VALUE, for example lm.steps=100.")]
-Until = Annotated[str | None, Field(description="Last stage to run; null runs all.")]
+Until = Annotated[str | None, Field(description="Run this stage and what it is made from; null runs all.")]
 Refit = Annotated[bool, Field(description="Fit unit models, aligner and tokenizer anew on the corpus as it is now.")]
 
 UNIT_MODELS = ("speech_tokenizer",)
@@ -217,4 +217,6 @@ def _run(run: Run, spec: StageSpec) -> None:
     elif spec.kind == "table":
         run_stage(run, run.plan_table(spec.cls, config, models), spec.about)
     else:
-        run_stage(run, run.plan_artifact(spec.cls, config, models, pinned=spec.pinned), spec.about)
+        made_from = ancestors(spec, run.recipe)
+        plan = run.plan_artifact(spec.cls, config, models, pinned=spec.pinned, made_from=made_from)
+        run_stage(run, plan, spec.about)

@@ -6,12 +6,18 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from spiritlm_core.align.config import AlignerFitConfig, WordsConfig
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import RecipeError
+from spiritlm_core.evaluate.config import PublishStageConfig
+from spiritlm_core.evaluate.resynthesis.config import ResynthesisStageConfig
 from spiritlm_core.evaluate.suite.config import SuiteStageConfig
+from spiritlm_core.evaluate.units.config import UnitEvaluationStageConfig
 from spiritlm_core.lake.plan import load_class
 from spiritlm_core.lm.config import ModelConfig
 from spiritlm_core.recipe import Recipe
+from spiritlm_core.tokens.config import TokensConfig
+from spiritlm_core.units.config import UnitsStageConfig
 from spiritlm_core.vocoder.fit_config import VocoderFitConfig, VocoderStageConfig
 from tasks.run import LINEAGE
 
@@ -66,13 +72,25 @@ def _has_voice(recipe: Recipe) -> bool:
     return recipe.vocoder is not None
 
 
+def _units(recipe: Recipe) -> UnitsStageConfig:
+    return recipe.units.stage(expressive=_expressive(recipe))
+
+
 def _vocoder(recipe: Recipe) -> VocoderStageConfig:
-    sizes = recipe.units.sizes if _expressive(recipe) else {"hubert": recipe.units.quantizer.size}
-    return VocoderStageConfig(fit=recipe.vocoder or VocoderFitConfig(), **sizes)
+    fit = (recipe.vocoder or VocoderFitConfig()).used()
+    return VocoderStageConfig(fit=fit if _expressive(recipe) else fit.reset("streams"), **dict(_units(recipe)))
 
 
 def _hubert(recipe: Recipe) -> Models:
     return {"hubert": recipe.units.hubert.model or "hubert"}
+
+
+def _unit_evaluation(recipe: Recipe) -> UnitEvaluationStageConfig:
+    return UnitEvaluationStageConfig(**dict(recipe.unit_evaluation), precision=recipe.units.precision)
+
+
+def _resynthesis(recipe: Recipe) -> ResynthesisStageConfig:
+    return ResynthesisStageConfig(**dict(recipe.resynthesis), precision=recipe.units.precision)
 
 
 def _judged(recipe: Recipe) -> Models:
@@ -91,8 +109,35 @@ def _asr(recipe: Recipe) -> Models:
     return {"asr": recipe.align.asr} if recipe.align.asr else {}
 
 
+def _aligner(recipe: Recipe) -> AlignerFitConfig:
+    return recipe.align.fit if _asr(recipe) else recipe.align.fit.reset("asr_minutes")
+
+
+def _heard(recipe: Recipe) -> Models:
+    """The recogniser, where transcripts are not all that counts."""
+    return _asr(recipe) if recipe.align.words.mode != "given" else {}
+
+
+def _words(recipe: Recipe) -> WordsConfig:
+    return recipe.align.words if _heard(recipe) else recipe.align.words.reset("min_confidence")
+
+
 def _align_models(recipe: Recipe) -> Models:
-    return {**_asr(recipe), "aligner": recipe.align.aligner or "aligner"}
+    return {**_heard(recipe), "aligner": recipe.align.aligner or "aligner"}
+
+
+def _examples(recipe: Recipe) -> TokensConfig:
+    return recipe.token_settings.reset("tokenizer", "shares", "window")
+
+
+def _trained(recipe: Recipe) -> ModelConfig:
+    tokens = recipe.token_settings.reset("tokenizer")  # a role
+    shares = tokens.shares if recipe.texts else tokens.shares.reset("documents")
+    return ModelConfig(lm=recipe.lm, tokens=tokens.model_copy(update={"shares": shares}))
+
+
+def _published(recipe: Recipe) -> PublishStageConfig:
+    return PublishStageConfig(**dict(recipe.publish), precision=recipe.units.precision)
 
 
 def _base(recipe: Recipe) -> Models:
@@ -116,7 +161,7 @@ STAGES: tuple[StageSpec, ...] = (
         "aligner",
         "artifact",
         "spiritlm_core.align.fit:AlignerFit",
-        config=lambda recipe: recipe.align.fit,
+        config=_aligner,
         models=_asr,
         wanted=lambda recipe: recipe.align.aligner is None,
         pinned=True,
@@ -126,7 +171,7 @@ STAGES: tuple[StageSpec, ...] = (
         "words",
         "table",
         "spiritlm_core.align.stage:WordsStage",
-        config=lambda recipe: recipe.align.words,
+        config=_words,
         models=_align_models,
         about="words and their times (WhisperX)",
     ),
@@ -171,7 +216,7 @@ STAGES: tuple[StageSpec, ...] = (
         "speech_tokenizer",
         "artifact",
         "spiritlm_core.units.folder:SpeechTokenizerStage",
-        config=lambda recipe: recipe.units,
+        config=_units,
         models=_unit_models,
         on_request=True,
         about="the unit models in one folder",
@@ -180,7 +225,7 @@ STAGES: tuple[StageSpec, ...] = (
         "unit_evaluation",
         "artifact",
         "spiritlm_core.evaluate.units.stage:UnitEvaluationStage",
-        config=lambda recipe: recipe.unit_evaluation.model_copy(update={"models": {}}),  # they are roles
+        config=_unit_evaluation,
         models=_judged,
         on_request=True,
         about="speech units judged on held-out speech",
@@ -189,7 +234,7 @@ STAGES: tuple[StageSpec, ...] = (
         "units",
         "table",
         "spiritlm_core.units.stage:UnitsStage",
-        config=lambda recipe: recipe.units,
+        config=_units,
         models=_unit_models,
         about="HuBERT, pitch and style units",
     ),
@@ -207,7 +252,7 @@ STAGES: tuple[StageSpec, ...] = (
         "speaking_tokenizer",
         "artifact",
         "spiritlm_core.units.folder:SpeakingTokenizerStage",
-        config=lambda recipe: recipe.units,
+        config=_units,
         models=lambda recipe: {**_unit_models(recipe), **_voice(recipe)},
         wanted=_has_voice,
         on_request=True,
@@ -217,7 +262,7 @@ STAGES: tuple[StageSpec, ...] = (
         "resynthesis",
         "artifact",
         "spiritlm_core.evaluate.resynthesis.stage:ResynthesisStage",
-        config=lambda recipe: recipe.resynthesis.model_copy(update={"models": {}}),  # they are roles
+        config=_resynthesis,
         models=_resynthesised,
         on_request=True,
         about="audio to units and back, judged on held-out speech",
@@ -260,7 +305,7 @@ STAGES: tuple[StageSpec, ...] = (
         "examples",
         "table",
         "spiritlm_core.tokens.stage:ExamplesStage",
-        config=lambda recipe: recipe.token_settings,
+        config=_examples,
         models=lambda _: {"tokenizer": "tokenizer"},
         about="packed training sequences of the first epoch",
     ),
@@ -268,7 +313,7 @@ STAGES: tuple[StageSpec, ...] = (
         "model",
         "artifact",
         "spiritlm_core.lm.stage:ModelStage",
-        config=lambda recipe: ModelConfig(lm=recipe.lm, tokens=recipe.token_settings),
+        config=_trained,
         models=_model,
         about="the language model",
     ),
@@ -284,7 +329,7 @@ STAGES: tuple[StageSpec, ...] = (
         "published",
         "artifact",
         "spiritlm_core.evaluate.publish:PublishStage",
-        config=lambda recipe: recipe.publish,
+        config=_published,
         models=lambda recipe: {
             "model": "model",
             "evaluation": "evaluation",
@@ -316,7 +361,7 @@ def check_vocoder(recipe: Recipe) -> None:
 
 
 def wanted_stages(recipe: Recipe, until: str | None = None) -> list[StageSpec]:
-    """The stages that `recipe` runs, up to and including `until`. Raises RecipeError for an unknown stage."""
+    """The stages that `recipe` runs, or `until` and all it is made from. Raises RecipeError for an unknown stage."""
     stages = [stage for stage in STAGES if stage.wanted(recipe) and not stage.on_request]
     if until is None:
         return stages
@@ -324,7 +369,7 @@ def wanted_stages(recipe: Recipe, until: str | None = None) -> list[StageSpec]:
     names = [stage.name for stage in stages]
     if name not in names:
         raise RecipeError(f"there is no stage {until!r} in recipe {recipe.name!r}; its stages are {', '.join(names)}")
-    return stages[: names.index(name) + 1]
+    return stages_for(recipe, [name])
 
 
 def stages_for(recipe: Recipe, names: Iterable[str]) -> list[StageSpec]:
@@ -346,6 +391,11 @@ def stages_for(recipe: Recipe, names: Iterable[str]) -> list[StageSpec]:
         sources = [known[name] for name in _made_from(stage, recipe) if name in known and name not in needed]
         waiting += [source for source in sources if source.wanted(recipe)]
     return [stage for stage in STAGES if stage.name in needed]
+
+
+def ancestors(stage: StageSpec, recipe: Recipe) -> set[str]:
+    """The stages that `stage` is made from, directly or not."""
+    return {found.name for found in stages_for(recipe, [stage.name])} - {stage.name}
 
 
 def _made_from(stage: StageSpec, recipe: Recipe) -> set[str]:

@@ -1,10 +1,11 @@
-"""The base of every configuration: frozen, typed, and strict about unknown keys."""
+"""The base of every configuration: frozen, typed, strict about unknown keys; what of it enters a fingerprint."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from difflib import get_close_matches
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -14,11 +15,34 @@ from spiritlm_core.errors import SpiritLMError
 class FrozenConfig(BaseModel):
     """A configuration that cannot be changed after validation; an unknown key is an error.
 
-    Every field reaches the fingerprint of what is computed with it, so a field that does not change
-    the result (batch size, thread count, log interval) belongs into a ``*Compute`` model kept apart.
+    Fields reach the fingerprint of what is computed with them (see :meth:`key`), so a field that never changes a
+    result (batch size, thread count, log interval) belongs into a ``*Compute`` model kept apart, and one that changes
+    none as the other fields are set is named by :meth:`idle`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    younger: ClassVar[AbstractSet[str]] = frozenset()
+    """Fields that came later: left out of keys where they hold their default, so that older keys stay what they are."""
+
+    def idle(self) -> AbstractSet[str]:
+        """Fields that change no result as the others are set; in keys they count as their defaults."""
+        return frozenset()
+
+    def reset(self, *names: str) -> Self:
+        """A copy with the defaults in the fields called `names`."""
+        fields = type(self).model_fields
+        return self.model_copy(update={name: fields[name].get_default(call_default_factory=True) for name in names})
+
+    def key(self) -> dict[str, Any]:
+        """What fingerprints hold of this configuration: plain JSON values, every default spelled out."""
+        plain, defaults = self.reset(*self.idle()), self.reset(*self.younger)
+        values = plain.model_dump(mode="json")
+        values |= {name: value.key() for name, value in plain if isinstance(value, FrozenConfig)}
+        for name in self.younger:
+            if getattr(plain, name) == getattr(defaults, name):
+                del values[name]
+        return values
 
     @classmethod
     def of_options(cls, options: Mapping[str, Any]) -> Self:

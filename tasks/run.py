@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import LakeError
+from spiritlm_core.lake.fingerprint import config_json
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.plan import (
     ArtifactPlan,
@@ -27,10 +28,7 @@ from tasks.recordings import plan_recordings
 from tasks.texts import plan_documents
 
 LINEAGE = "lineage:"
-"""A model role that is given what the run knows about where its inputs come from."""
-
-NOT_IN_LINEAGE = {"compute", "sharding", "sources", "texts", "description", "unit_evaluation", "resynthesis", "suite"}
-"""Parts of a recipe that do not shape its model."""
+"""A model role that is given what the run knows about where the inputs of a stage come from."""
 
 
 @dataclass
@@ -66,6 +64,7 @@ class Run:
         self.lake = lake
         self.console = console
         self.refit = refit
+        self.calls: dict[str, StageCall] = {}
         self.snapshots: dict[str, Snapshot] = {}
         self.artifacts: dict[str, str] = {}
         self.reports: dict[str, StageReport] = {}
@@ -79,22 +78,37 @@ class Run:
 
     def plan_recordings(self, cls: str, config: FrozenConfig) -> TablePlan:
         """The plan of the `audio` table: the recordings that are there now, in shards that exist where possible."""
-        call = StageCall.of(cls, config, {})
-        return plan_recordings(self.lake, self.recipe, call, self.console.say)
+        return plan_recordings(self.lake, self.recipe, self._call(cls, config), self.console.say)
 
     def plan_documents(self, cls: str, config: FrozenConfig) -> TablePlan:
         """The plan of the `documents` table: the texts that are there now, in shards that exist where possible."""
-        return plan_documents(self.lake, self.recipe, StageCall.of(cls, config, {}))
+        return plan_documents(self.lake, self.recipe, self._call(cls, config))
 
     def plan_table(self, cls: str, config: FrozenConfig, models: Mapping[str, str]) -> TablePlan:
         """The plan of a table made from earlier tables."""
-        call = StageCall.of(cls, config, self.sources(models))
+        call = self._call(cls, config, self.sources(models))
         return plan_table(call, list(self._inputs(cls).values()), separate=load_class(cls).separate)
 
-    def plan_artifact(self, cls: str, config: FrozenConfig, models: Mapping[str, str], *, pinned: bool) -> ArtifactPlan:
-        """The plan of an artifact; a pinned one stays what it is until its configuration or its models change."""
-        call = StageCall.of(cls, config, self.sources(models))
+    def plan_artifact(
+        self,
+        cls: str,
+        config: FrozenConfig,
+        models: Mapping[str, str],
+        *,
+        pinned: bool,
+        made_from: Collection[str] = (),
+    ) -> ArtifactPlan:
+        """The plan of an artifact; a pinned one stays what it is until its configuration or its models change.
+
+        The role `LINEAGE` is given what is known about the stages called `made_from`.
+        """
+        call = self._call(cls, config, self.sources(models, made_from))
         return plan_artifact(call, self._inputs(cls), self._pin(call) if pinned and not self.refit else None)
+
+    def _call(self, cls: str, config: FrozenConfig, models: Mapping[str, ModelSource] | None = None) -> StageCall:
+        call = StageCall.of(cls, config, models or {})
+        self.calls[call.name] = call
+        return call
 
     def _inputs(self, cls: str) -> dict[str, Snapshot]:
         """The tables that a stage reads, without the optional ones that this recipe does not make."""
@@ -112,25 +126,28 @@ class Run:
             raise LakeError(f"table {table!r} is needed before it is made; the order of the stages is wrong")
         return self.snapshots[table]
 
-    def sources(self, models: Mapping[str, str]) -> dict[str, ModelSource]:
+    def sources(self, models: Mapping[str, str], made_from: Collection[str] = ()) -> dict[str, ModelSource]:
         """Roles to models: names of artifacts of this run, model references, or `LINEAGE`."""
-        return {role: self._source(where) for role, where in models.items()}
+        return {role: self._source(where, made_from) for role, where in models.items()}
 
-    def _source(self, where: str) -> ModelSource:
+    def _source(self, where: str, made_from: Collection[str]) -> ModelSource:
         if where == LINEAGE:
-            return ModelSource.of_json(self.lineage())
+            return ModelSource.of_json(self.lineage(made_from))
         if "://" in where:
             return ModelSource.of_reference(where)
         return ModelSource(self.artifacts[where], artifact=where)
 
-    def lineage(self) -> dict[str, Any]:
-        """What the run's outputs were made from: recipe, snapshots, artifacts. The same for the same inputs."""
+    def lineage(self, made_from: Collection[str]) -> dict[str, Any]:
+        """What the stages called `made_from` were: their settings, the models given to them, and what they made."""
+        calls = {name: call for name, call in self.calls.items() if name in made_from}
+        given = {role: source.reference for call in calls.values() for role, source in call.models.items()}
         return {
             "recipe": self.recipe.name,
             "variant": self.recipe.variant,
-            "settings": self.recipe.model_dump(mode="json", exclude=NOT_IN_LINEAGE),
-            "tables": {name: snapshot.fingerprint for name, snapshot in self.snapshots.items()},
-            "artifacts": dict(self.artifacts),
+            "settings": {name: config_json(call.config) for name, call in calls.items()},
+            "given": {role: reference for role, reference in given.items() if reference is not None},
+            "tables": {name: made.fingerprint for name, made in self.snapshots.items() if name in made_from},
+            "artifacts": {name: key for name, key in self.artifacts.items() if name in made_from},
         }
 
     # --- keeping the account ------------------------------------------------------------------------------

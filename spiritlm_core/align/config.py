@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from typing import Literal
 
 from pydantic import Field
@@ -38,6 +39,10 @@ class AlignerFitConfig(FrozenConfig):
     mels: int = Field(64, ge=16, le=128, description="Mel bands of the front end.")
     rarest: int = Field(3, ge=1, description="A character seen less often than this gets no output of its own.")
     seed: int = Field(0, ge=0, description="Seed of the weights and of the order of the utterances.")
+
+    def idle(self) -> AbstractSet[str]:
+        """What is put before a teacher that there is not."""
+        return {"taught_minutes"} if self.teacher == "none" else frozenset()
 
 
 class WordsConfig(FrozenConfig):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
@@ -133,6 +134,10 @@ class AudioConfig(FrozenConfig):
     held_out_share: float = Field(0.1, ge=0, lt=1, description="Share of recordings (or speakers) kept for evaluation.")
     held_out_by: Literal["recording", "speaker"] = Field("recording", description="What is held out as a whole.")
     split_salt: str = Field("", description="Change it to draw another held-out set.")
+
+    def idle(self) -> AbstractSet[str]:
+        """How a held-out set is drawn that there is not."""
+        return frozenset() if self.held_out_share else {"held_out_by", "split_salt"}
 
     @model_validator(mode="after")
     def _room_for_speech(self) -> AudioConfig:

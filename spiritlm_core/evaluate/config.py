@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
+from typing import ClassVar
+
 from pydantic import Field
 
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.language import LanguageCode
+from spiritlm_core.units.config import ExtractionPrecision
 
 
 class EvaluateConfig(FrozenConfig):
@@ -38,3 +42,11 @@ class PublishConfig(FrozenConfig):
     description: str = Field("", max_length=4000, description="A paragraph of your own at the top of the card.")
     data: str = Field("", max_length=4000, description="Where the recordings come from, and under which licence.")
     base_model: str | None = Field(None, description="Reference of the model that training started from, if any.")
+
+
+class PublishStageConfig(PublishConfig):
+    """What the stage is given: the model card, and how the units of the corpus were extracted."""
+
+    younger: ClassVar[AbstractSet[str]] = {"precision"}
+
+    precision: ExtractionPrecision = Field("exact", description="As in `units`.")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from spiritlm_core.errors import SpiritLMError, is_machine_error
-from spiritlm_core.evaluate.config import PublishConfig
+from spiritlm_core.evaluate.config import PublishStageConfig
 from spiritlm_core.lake.stage import ArtifactStage, Progress, TableInput
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.units.folder import ROLES, copy_model, try_speech_tokenizer, write_speech_tokenizer
@@ -38,7 +38,7 @@ class PublishStage(ArtifactStage):
     name: ClassVar[str] = "published"
     version: ClassVar[int] = 1
     inputs: ClassVar[tuple[TableInput, ...]] = ()
-    config: PublishConfig
+    config: PublishStageConfig
 
     def build(  # the contract of stages; nothing here reads tables or is worth resuming
         self,
@@ -59,7 +59,7 @@ class PublishStage(ArtifactStage):
         vocabulary = load_vocabulary(out)
         sizes = {"hubert": vocabulary.hubert, "pitch": vocabulary.pitch, "style": vocabulary.style}
         if with_speech := not self.models.keys().isdisjoint(ROLES):
-            write_speech_tokenizer(out / "speech_tokenizer", self.models, sizes)
+            write_speech_tokenizer(out / "speech_tokenizer", self.models, sizes, self.config.precision)
         _suppress_padding(out, vocabulary)
         self._figures(out)
         progress(0.4, "loading the folder back")

@@ -58,7 +58,8 @@ class FinetuneRecipe(FrozenConfig):
 
     def tuning(self) -> TuningConfig:
         """Configuration of the stage ``finetuned``."""
-        return TuningConfig(lm=self.lm, tokens=self.tokens)
+        lm = self.lm.reset("architecture", "new_token_init", "vocabulary_multiple")  # as the base model has them
+        return TuningConfig(lm=lm, tokens=self.tokens)
 
     def examples(self, template: Template) -> ExamplesConfig:
         """Configuration of the stage ``task_examples``."""
@@ -76,4 +77,5 @@ class FinetuneRecipe(FrozenConfig):
 
     def settings(self) -> dict[str, Any]:
         """What shapes the model, for its lineage."""
-        return self.model_dump(mode="json", exclude={"compute", "sharding", "description"})
+        values = self.model_copy(update={"lm": self.tuning().lm}).key()
+        return {name: value for name, value in values.items() if name not in {"compute", "sharding", "description"}}

@@ -30,8 +30,8 @@ def digest(value: Any) -> str:
 
 
 def config_json(config: FrozenConfig | None) -> Any:
-    """A configuration as plain JSON values, every default spelled out."""
-    return None if config is None else config.model_dump(mode="json")
+    """A configuration as plain JSON values; see :meth:`FrozenConfig.key`."""
+    return None if config is None else config.key()
 
 
 def stage_identity(stage: str, version: int, config: Any, models: Mapping[str, str]) -> str:

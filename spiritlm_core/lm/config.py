@@ -6,6 +6,7 @@ The defaults fit the quickstart (half an hour of speech, two CPU cores); the rec
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -50,6 +51,10 @@ class OptimizerConfig(FrozenConfig):
     epsilon: float = Field(1e-8, gt=0, description="Added to the root of the second moment")
     weight_decay: float = Field(0.1, ge=0, description="Decoupled weight decay; matrices only, not norms or biases")
     clip_norm: float = Field(1.0, gt=0, description="The global gradient norm is clipped to this value")
+
+    def idle(self) -> AbstractSet[str]:
+        """What other schedules have."""
+        return {"constant": {"decay_share", "final_share"}, "cosine": {"decay_share"}, "wsd": set()}[self.schedule]
 
 
 class LoraConfig(FrozenConfig):
@@ -97,6 +102,14 @@ class LmConfig(FrozenConfig):
         "last", description="The model that is written: that of the last step, or of the lowest held-out loss"
     )
     seed: int = Field(0, ge=0, description="Seed of the initial weights and of the data order")
+
+    def idle(self) -> AbstractSet[str]:
+        """The looks at held-out sequences where they choose no model, and what only a fresh or a base model has.
+
+        The base model itself is the one in the role of that name.
+        """
+        looks = {"validate_every", "validation_sequences"} if self.export == "last" else set()
+        return looks | ({"new_token_init"} if self.base is None else {"base", "architecture"})
 
 
 def check_whole_sequences(lm: LmConfig, context_length: int) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Set as AbstractSet
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, model_validator
 
 from spiritlm_core.config import FrozenConfig
 
@@ -48,6 +49,10 @@ class TokenizerConfig(FrozenConfig):
     )
     max_lines: int = Field(1_000_000, ge=1, description="Transcripts the BPE is trained on, drawn at random if more")
     seed: int = Field(0, ge=0, description="Seed of that draw")
+
+    def idle(self) -> AbstractSet[str]:
+        """All, for a tokenizer that is taken as it is: the model in the role ``base`` says which."""
+        return frozenset() if self.base is None else set(type(self).model_fields)
 
 
 class SequencesConfig(FrozenConfig):
@@ -95,6 +100,8 @@ SpanLaw = Annotated[UniformLaw | PoissonLaw | FixedLaw, Field(discriminator="kin
 class SharesConfig(FrozenConfig):
     """Weights of the streams: their shares of the training tokens, in proportion."""
 
+    younger: ClassVar[AbstractSet[str]] = {"documents"}
+
     text: float = Field(1.0, ge=0, description="Weight of the text stream")
     speech: float = Field(1.0, ge=0, description="Weight of the speech stream")
     interleaved: float = Field(1.0, ge=0, description="Weight of the interleaved stream")
@@ -105,12 +112,6 @@ class SharesConfig(FrozenConfig):
         description="Part of the text stream that comes from the text documents, the rest from the transcripts; "
         "null goes by their sizes",
     )
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without `documents` where it says nothing, so that corpora without texts keep their fingerprints."""
-        values: dict[str, Any] = handler(self)
-        return values if self.documents is not None else {k: v for k, v in values.items() if k != "documents"}
 
     @model_validator(mode="after")
     def _some(self) -> Self:

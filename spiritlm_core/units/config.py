@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from math import prod
 from typing import Annotated, Any, Literal, Self
 
@@ -28,6 +29,7 @@ def on_grid(kernels: Sequence[int], strides: Sequence[int]) -> bool:
 Minutes = Annotated[float, Field(gt=0, description="Upper bound of the train speech used for fitting, in minutes.")]
 Seed = Annotated[int, Field(ge=0, lt=2**32, description="Seed of every random choice of the fit.")]
 Size = Annotated[int, Field(ge=1)]
+ExtractionPrecision = Literal["exact", "bf16", "int8"]
 
 
 class PerturbConfig(FrozenConfig):
@@ -46,6 +48,10 @@ class PerturbConfig(FrozenConfig):
     )
     noise: float = Field(default=0.3, ge=0, le=1, description="Share of crops with noise or another voice mixed in.")
     snr: tuple[float, float] = Field(default=(0.0, 20.0), description="Least and greatest distance of noise, in dB.")
+
+    def idle(self) -> AbstractSet[str]:
+        """The distance of noise that there is not."""
+        return frozenset() if self.noise else {"snr"}
 
 
 class HubertConfig(FrozenConfig):
@@ -126,6 +132,10 @@ class HubertConfig(FrozenConfig):
             raise ValueError(f"cluster_layer {self.cluster_layer} is above the last of {self.layers} layers")
         return self
 
+    def idle(self) -> AbstractSet[str]:
+        """The layer of later iterations where there is one iteration."""
+        return {"cluster_layer"} if len(self.clusters) == 1 else frozenset()
+
 
 class AugmentConfig(FrozenConfig):
     """How copies of recordings are changed; each of the four changes with the same probability."""
@@ -182,6 +192,10 @@ class QuantizerConfig(FrozenConfig):
         """Number of units that can come out, the blank included."""
         return self.units + (self.kind == "linear")
 
+    def idle(self) -> AbstractSet[str]:
+        """The settings of the other kind."""
+        return {"linear"} if self.kind == "kmeans" else frozenset()
+
 
 class PitchConfig(FrozenConfig):
     """A VQ-VAE over fundamental frequency and voicing at 200 Hz, one code per 80 ms (Polyak et al. 2021)."""
@@ -221,15 +235,35 @@ class UnitsConfig(FrozenConfig):
     quantizer: QuantizerConfig = QuantizerConfig()
     pitch: PitchConfig = PitchConfig()
     style: StyleConfig = StyleConfig()
-    precision: Literal["exact", "bf16", "int8"] = Field(
+    precision: ExtractionPrecision = Field(
         default="exact",
         description="Of the matrix products of extraction; bf16 and int8 are faster and change units.",
     )
 
+    def stage(self, *, expressive: bool) -> UnitsStageConfig:
+        """What the stages are given that use the models, without how these are fitted."""
+        sizes = {"pitch": self.pitch.codes, "style": self.style.clusters} if expressive else {}
+        return UnitsStageConfig(precision=self.precision, hubert=self.quantizer.size, **sizes)
+
+
+class StreamSizes(FrozenConfig):
+    """How many units there are of each kind."""
+
+    hubert: int = Field(ge=1, description="HuBERT units, the blank included.")
+    pitch: int = Field(default=0, ge=0, description="Pitch units; 0 for Base.")
+    style: int = Field(default=0, ge=0, description="Style units; 0 for Base.")
+
     @property
     def sizes(self) -> dict[str, int]:
-        """Number of units of each stream."""
-        return {"hubert": self.quantizer.size, "pitch": self.pitch.codes, "style": self.style.clusters}
+        """Number of units of each stream that there is."""
+        sizes = {"hubert": self.hubert, "pitch": self.pitch, "style": self.style}
+        return {name: size for name, size in sizes.items() if size}
+
+
+class UnitsStageConfig(StreamSizes):
+    """What the stages that use the unit models are given, besides these."""
+
+    precision: ExtractionPrecision = Field(default="exact", description="Of the matrix products of extraction.")
 
 
 class UnitsCompute(FrozenConfig):

@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 
 from spiritlm_core.errors import ModelReferenceError, RecipeError
-from spiritlm_core.units.config import UnitsConfig
 from spiritlm_core.units.f0 import Melody, melodies
 from spiritlm_core.units.hubert import HubertFeatures
 from spiritlm_core.units.pitch import PitchCoder
@@ -30,27 +29,27 @@ class UnitExtractor:
     def __init__(
         self,
         models: Mapping[str, Path],
-        config: UnitsConfig | None = None,
+        sizes: Mapping[str, int] | None = None,
         *,
         device: str | None = None,
-        precision: Precision | None = None,
+        precision: Precision = "exact",
     ) -> None:
         """Load the models.
 
         Args:
             models: Role → local folder: ``hubert`` and ``quantizer``, for Expressive ``pitch`` and ``style`` too.
-            config: If given, the models must be of the sizes it says.
+            sizes: If given, stream → number of units that its model must have.
             device: Where to compute; ``cuda`` if there is one, else ``cpu``.
-            precision: Of the matrix products; that of `config`, else exact.
+            precision: Of the matrix products.
 
         Raises:
             ModelReferenceError: A model is missing, damaged, or not made for this HuBERT.
-            RecipeError: A pinned model is not of the size that `config` says.
+            RecipeError: A model is not of the size that `sizes` says.
         """
         if missing := {"hubert", "quantizer"} - set(models):
             raise ModelReferenceError(f"speech units need the models {sorted(missing)}")
         self.device = device or pick_device()
-        self.precision = precision or (config.precision if config else "exact")
+        self.precision = precision
         self.quantizer = load_quantizer(models["quantizer"])
         self.layer = self.quantizer.layer
         self._classes = classifier(self.quantizer, self.device)
@@ -59,8 +58,7 @@ class UnitExtractor:
         layers = [self.layer] + ([self.style.layer] if isinstance(self.style, StyleModel) else [])
         self.hubert = HubertFeatures.load(models["hubert"], layers, self.device, self.precision)
         self._check_widths()
-        if config is not None:
-            self._check_sizes(config)
+        self._check_sizes(sizes or {})
 
     def encode(self, batch: Sequence[Waveform], speakers: Sequence[str | None] | None = None) -> list[Units]:
         """Units of each waveform.
@@ -137,14 +135,15 @@ class UnitExtractor:
             if have != want:
                 raise ModelReferenceError(f"the {name} wants {want} features a frame, but this HuBERT gives {have}")
 
-    def _check_sizes(self, config: UnitsConfig) -> None:
-        found = {"quantizer.units": (self.quantizer.size, config.quantizer.size)}
+    def _check_sizes(self, wanted: Mapping[str, int]) -> None:
+        found = {"hubert": self.quantizer.size}
         if self.pitch is not None:
-            found["pitch.codes"] = (self.pitch.config.codes, config.pitch.codes)
+            found["pitch"] = self.pitch.config.codes
         if self.style is not None:
-            found["style.clusters"] = (self.style.size, config.style.clusters)
-        for name, (have, want) in found.items():
-            if have != want:
+            found["style"] = self.style.size
+        for name, have in found.items():
+            if have != wanted.get(name, have):
                 raise RecipeError(
-                    f"units.{name} is {want}, but the model at hand has {have}: refit it or change the recipe"
+                    f"{wanted[name]} {name} units are wanted, but the model at hand has {have}: refit it or change "
+                    "the recipe"
                 )

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from pydantic import TypeAdapter
 
-from spiritlm_core.errors import SpiritLMError
+from spiritlm_core.errors import ModelReferenceError, SpiritLMError
 from spiritlm_core.lake.schema import SAMPLE_RATE
 from spiritlm_core.lake.stage import ArtifactStage, Progress, TableInput
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.units.config import FRAME, UnitsConfig
+from spiritlm_core.units.config import FRAME, ExtractionPrecision, UnitsStageConfig
 
 ROLES = ("hubert", "quantizer", "pitch", "style", "vocoder")
 RATES_HZ = {"hubert": 25.0, "pitch": 12.5, "style": 1.0}
@@ -36,7 +37,7 @@ class SpeechTokenizerStage(ArtifactStage):
     name: ClassVar[str] = "speech_tokenizer"
     version: ClassVar[int] = 1
     inputs: ClassVar[tuple[TableInput, ...]] = ()
-    config: UnitsConfig
+    config: UnitsStageConfig
 
     def build(  # the contract of stages; nothing here reads tables or is worth resuming
         self,
@@ -55,8 +56,8 @@ class SpeechTokenizerStage(ArtifactStage):
             ModelReferenceError: a model is missing or cannot be loaded.
         """
         progress(0.0, "copying the models")
-        sizes = {name: size for name, size in self.config.sizes.items() if name in self.models}
-        write_speech_tokenizer(out, self.models, sizes)
+        sizes = self.config.sizes
+        write_speech_tokenizer(out, self.models, sizes, self.config.precision)
         progress(0.4, "loading the folder back")
         try_speech_tokenizer(out, sizes)
         return {"streams": sizes, "bytes": sum(path.stat().st_size for path in out.rglob("*") if path.is_file())}
@@ -68,13 +69,16 @@ class SpeakingTokenizerStage(SpeechTokenizerStage):
     name: ClassVar[str] = "speaking_tokenizer"
 
 
-def write_speech_tokenizer(folder: Path, models: Mapping[str, Path], sizes: Mapping[str, int]) -> None:
+def write_speech_tokenizer(
+    folder: Path, models: Mapping[str, Path], sizes: Mapping[str, int], precision: ExtractionPrecision = "exact"
+) -> None:
     """Copy the models into `folder`, one folder per role, beside a ``config.json`` that is written last.
 
     Args:
         folder: where to write; other files in it stay.
         models: role → local folder or file; roles that a speech tokenizer does not have are passed over.
         sizes: stream → number of units (``hubert``, ``pitch``, ``style``); 0 for a stream that there is not.
+        precision: with which the units of the corpus were extracted, and those of others will be.
     """
     present = [role for role in ROLES if role in models]
     folder.mkdir(parents=True, exist_ok=True)
@@ -83,10 +87,26 @@ def write_speech_tokenizer(folder: Path, models: Mapping[str, Path], sizes: Mapp
     record = {
         "format": _FORMAT,
         "sample_rate": SAMPLE_RATE,
+        "precision": precision,
         "models": present,
         "streams": {name: {"classes": size, "hertz": RATES_HZ[name]} for name, size in sizes.items() if size},
     }
     (folder / CONFIG).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def precision_of(folder: Path) -> ExtractionPrecision:
+    """With which the speech tokenizer in `folder` was made to be used: what its ``config.json`` says, else exact.
+
+    Raises:
+        ModelReferenceError: the file is damaged.
+    """
+    if not (folder / CONFIG).exists():
+        return "exact"
+    try:
+        said = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("precision", "exact")
+        return TypeAdapter(ExtractionPrecision).validate_python(said)
+    except (OSError, ValueError, AttributeError) as error:
+        raise ModelReferenceError(f"{folder / CONFIG}: not the configuration of a speech tokenizer: {error}") from error
 
 
 def try_speech_tokenizer(folder: Path, sizes: Mapping[str, int]) -> None:

@@ -25,8 +25,9 @@ from torch import nn
 from torch.nn.functional import linear
 
 from spiritlm_core.errors import RecipeError
+from spiritlm_core.units.config import ExtractionPrecision
 
-Precision = Literal["exact", "bf16", "int8"]
+Precision = ExtractionPrecision
 Kind = Literal["fp32", "bf16x3", "bf16", "int8"]
 """How a precision is computed on a machine."""
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from spiritlm_core.errors import is_machine_error
 from spiritlm_core.lake.schema import UNITS, Row, is_rejected, rejected, table_of
 from spiritlm_core.lake.stage import Resources, TableInput, TableStage
-from spiritlm_core.units.config import UnitsConfig
+from spiritlm_core.units.config import UnitsStageConfig
 
 if TYPE_CHECKING:
     from spiritlm_core.units.extractor import UnitExtractor
@@ -38,14 +38,14 @@ class UnitsStage(TableStage):
     inputs = (TableInput("audio", _COLUMNS),)
     schema = UNITS
     resources = Resources(num_cpus=1.0)
-    config: UnitsConfig
+    config: UnitsStageConfig
     _extractor: UnitExtractor
 
     def setup(self) -> None:
         """Load the models."""
         from spiritlm_core.units.extractor import UnitExtractor
 
-        self._extractor = UnitExtractor(self.models, self.config)
+        self._extractor = UnitExtractor(self.models, self.config.sizes, precision=self.config.precision)
 
     def process(self, *tables: pa.Table) -> pa.Table:
         """One output row per audio row; a clip that cannot be encoded becomes a rejected row.

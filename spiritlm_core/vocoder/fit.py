@@ -79,7 +79,8 @@ class VocoderFit(ArtifactStage):
         """HuBERT units of waveforms; each process encodes its share."""
         from spiritlm_core.units.extractor import UnitExtractor
 
-        extractor = UnitExtractor({role: self.models[role] for role in ("hubert", "quantizer")})
+        models = {role: self.models[role] for role in ("hubert", "quantizer")}
+        extractor = UnitExtractor(models, precision=self.config.precision)
 
         def encode(waveforms: list[NDArray[np.float32]]) -> list[NDArray[np.int16]]:
             own = waveforms[ranks.rank :: ranks.size]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Set as AbstractSet
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from spiritlm_core.config import FrozenConfig
-from spiritlm_core.units.config import Minutes, Seed
+from spiritlm_core.units.config import Minutes, Seed, UnitsStageConfig
 from spiritlm_core.vocoder.config import GeneratorConfig, IstftConfig, Size, VocoderConfig
 
 
@@ -84,6 +85,14 @@ class VocoderFitConfig(FrozenConfig):
         generator = {"kind": kind, **GENERATORS.get(kind, {}).get(size, {}), **given}
         return {**SIZES[size], **data, "generator": generator}
 
+    def used(self) -> Self:
+        """The same without the settings of discriminators that never take part."""
+        if self.adversarial_from < self.steps:
+            return self
+        weights = self.weights.reset("features", "adversarial")
+        plain = self.reset("discriminators", "judged_frames")
+        return plain.model_copy(update={"weights": weights, "adversarial_from": self.steps})
+
     def architecture(self, sizes: dict[str, int], names: tuple[str, ...], usual: int) -> VocoderConfig:
         """The vocoder to fit.
 
@@ -106,18 +115,16 @@ class VocoderFitConfig(FrozenConfig):
         )
 
 
-class VocoderStageConfig(FrozenConfig):
-    """What the stage is given: the fit, and how many units the models of the recipe have."""
+class VocoderStageConfig(UnitsStageConfig):
+    """What the stage is given: the fit, how many units the models of the recipe have, and how they are extracted."""
+
+    younger: ClassVar[AbstractSet[str]] = {"precision"}
 
     fit: VocoderFitConfig
-    hubert: int = Field(ge=1, description="HuBERT units.")
-    pitch: int = Field(default=0, ge=0, description="Pitch units; 0 for Base.")
-    style: int = Field(default=0, ge=0, description="Style units; 0 for Base.")
 
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Number of units of each stream."""
-        return {"hubert": self.hubert, "pitch": self.pitch, "style": self.style}
+    def idle(self) -> AbstractSet[str]:
+        """The precision of encoding recordings again, where none is."""
+        return {"precision"} if self.fit.shifts == 1 else frozenset()
 
 
 GENERATORS: dict[str, dict[str, dict[str, Any]]] = {

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from spiritlm_core.errors import SpiritLMError
-from spiritlm_core.evaluate.config import PublishConfig
+from spiritlm_core.evaluate.config import PublishStageConfig
 from spiritlm_core.evaluate.publish import PublishError, PublishStage
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.units.config import HubertConfig, PitchConfig, QuantizerConfig, StyleConfig, UnitsConfig
@@ -56,7 +56,7 @@ def publish(model: Path, evaluated: Path, folder: Path, units: dict[str, Path] |
     lineage.write_text(json.dumps(LINEAGE))
     out.mkdir()
     roles = {"model": model, "evaluation": evaluated, "lineage": lineage, **(units or {})}
-    settings = PublishConfig(title="Tiny", license="apache-2.0", **config)
+    settings = PublishStageConfig(title="Tiny", license="apache-2.0", **config)
     PublishStage(settings, roles).build({}, out, folder, lambda *_: None)
     return out
 

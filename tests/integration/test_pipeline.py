@@ -165,7 +165,7 @@ def test_a_bad_folder_loses_nothing(place, speech, first):
 
 def test_two_runs_at_once_agree(place, speech, first):
     lake, home = place / "shared", place / "home"
-    arguments = ("run", runs.RECIPE, "--source", speech, "--lake", lake, "--json", "--until", "units")
+    arguments = ("run", runs.RECIPE, "--source", speech, "--lake", lake, "--json", "--until", "sequences")
     both = [runs.start(*arguments, home=home) for _ in range(2)]
     ended = [(process.communicate(timeout=580), process.returncode) for process in both]
     assert [code for _, code in ended] == [0, 0], ended

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from tests.units.conftest import CONFIG
 @pytest.fixture(scope="module")
 def folder(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("speech_tokenizer")
-    summary = SpeechTokenizerStage(CONFIG, models).build({}, out, out, lambda *_: None)
+    summary = SpeechTokenizerStage(CONFIG.stage(expressive=True), models).build({}, out, out, lambda *_: None)
     assert summary["streams"] == {"hubert": 20, "pitch": 16, "style": 4}
     return out
 
@@ -50,9 +51,25 @@ def test_the_layout(folder: Path) -> None:
     assert not (folder / "hubert" / "iterations").exists()
 
 
+def test_it_is_used_with_the_precision_of_the_recipe(models: dict[str, Path], folder: Path, tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"precision": "bf16"}).stage(expressive=True)
+    SpeechTokenizerStage(config, models).build({}, tmp_path, tmp_path, lambda *_: None)
+    assert SpeechTokenizer.from_pretrained(tmp_path)._extractor.precision == "bf16"
+    assert SpeechTokenizer.from_pretrained(tmp_path, precision="exact")._extractor.precision == "exact"
+    assert SpeechTokenizer.from_pretrained(folder)._extractor.precision == "exact"
+
+
+@pytest.mark.parametrize("said", ["{", "[]", '{"precision": "rough"}', '{"precision": null}'])
+def test_a_damaged_configuration_is_named(folder: Path, said: str, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "config.json").write_text(said)
+    with pytest.raises(ModelReferenceError, match=r"config\.json: not the configuration of a speech tokenizer"):
+        SpeechTokenizer.from_pretrained(tmp_path)
+
+
 def test_base_has_two_models(models: dict[str, Path], tmp_path: Path) -> None:
     base = {role: models[role] for role in ("hubert", "quantizer")}
-    SpeechTokenizerStage(CONFIG, base).build({}, tmp_path, tmp_path, lambda *_: None)
+    SpeechTokenizerStage(CONFIG.stage(expressive=False), base).build({}, tmp_path, tmp_path, lambda *_: None)
     units = SpeechTokenizer.from_pretrained(tmp_path).encode(synthetic.speech(0, 1.0), 16_000)
     assert len(units.hubert) == 24
     assert units.pitch is None
@@ -78,7 +95,9 @@ def test_a_vocoder_is_tried(models: dict[str, Path], tmp_path: Path) -> None:
     model = VocoderModel(VocoderConfig(**streams, embedding=4, generator=small, duration_channels=4, usual_styles=(2,)))
     model.save(tmp_path / "vocoder")
     roles = {**models, "vocoder": tmp_path / "vocoder"}
-    SpeakingTokenizerStage(CONFIG, roles).build({}, tmp_path / "out", tmp_path, lambda *_: None)
+    SpeakingTokenizerStage(CONFIG.stage(expressive="pitch" in roles), roles).build(
+        {}, tmp_path / "out", tmp_path, lambda *_: None
+    )
     tokenizer = SpeechTokenizer.from_pretrained(tmp_path / "out")
     assert len(tokenizer.decode("[St1][Pi3][Hu2][Hu7]")) >= 2 * 640
     unsaid, first, other = (tokenizer.decode(f"{style}[Pi3][Hu2][Hu7]") for style in ("", "[St2]", "[St1]"))

@@ -23,7 +23,7 @@ LENGTHS = (0, 100, 1279, 1280, 1919, 1920, 15_999, 16_000, 20_111)
 
 @pytest.fixture(scope="module")
 def extractor(models: dict[str, Path]) -> UnitExtractor:
-    return UnitExtractor(models, CONFIG)
+    return UnitExtractor(models, CONFIG.stage(expressive=True).sizes)
 
 
 def equal(one: Units, other: Units) -> bool:
@@ -80,7 +80,7 @@ def test_silence_has_units(extractor: UnitExtractor) -> None:
 
 
 def stage_on(models: dict[str, Path], *roles: str) -> UnitsStage:
-    stage = UnitsStage(CONFIG, {role: models[role] for role in roles})
+    stage = UnitsStage(CONFIG.stage(expressive="pitch" in roles), {role: models[role] for role in roles})
     stage.setup()
     return stage
 
@@ -126,9 +126,8 @@ def test_machine_errors_are_not_rejections(
 def test_models_that_do_not_fit_are_refused(models: dict[str, Path]) -> None:
     with pytest.raises(ModelReferenceError, match="quantizer"):
         UnitExtractor({"hubert": models["hubert"]})
-    larger = CONFIG.model_copy(update={"quantizer": CONFIG.quantizer.model_copy(update={"units": 30})})
-    with pytest.raises(RecipeError, match=r"quantizer\.units is 30, but the model at hand has 20"):
-        UnitExtractor(models, larger)
+    with pytest.raises(RecipeError, match=r"30 hubert units are wanted, but the model at hand has 20"):
+        UnitExtractor(models, {"hubert": 30})
 
 
 @pytest.mark.parametrize(("role", "message"), [("quantizer", "quantizer wants 32"), ("style", "style model wants 32")])

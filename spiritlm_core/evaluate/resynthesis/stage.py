@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from spiritlm_core.cores import all_cores
-from spiritlm_core.evaluate.resynthesis.config import ResynthesisConfig
+from spiritlm_core.evaluate.resynthesis.config import ResynthesisStageConfig
 from spiritlm_core.evaluate.units.clips import AUDIO_INPUT, Clip
 from spiritlm_core.evaluate.units.config import OWN
 from spiritlm_core.lake.stage import ArtifactStage, Progress, Resources, TableInput
@@ -35,7 +35,7 @@ class ResynthesisStage(ArtifactStage):
     version: ClassVar[int] = 1
     inputs: ClassVar[tuple[TableInput, ...]] = (AUDIO_INPUT,)
     resources: ClassVar[Resources] = Resources(num_cpus=1.0)
-    config: ResynthesisConfig
+    config: ResynthesisStageConfig
 
     def build(self, tables: Mapping[str, TableView], out: Path, work: Path, progress: Progress) -> dict[str, Any]:
         """Judge all systems; see :class:`ArtifactStage`.
@@ -75,7 +75,7 @@ class ResynthesisStage(ArtifactStage):
         from spiritlm_core.units.extractor import UnitExtractor
 
         own = {role: self.models[role] for role in _UNIT_MODELS if role in self.models}
-        yield OWN, SpeechTokenizer(UnitExtractor(own), self.models.get("vocoder"))
+        yield OWN, SpeechTokenizer(UnitExtractor(own, precision=self.config.precision), self.models.get("vocoder"))
         for role in sorted(self.models):
             if role.startswith(GIVEN):
                 yield role.removeprefix(GIVEN), SpeechTokenizer.from_pretrained(self.models[role])

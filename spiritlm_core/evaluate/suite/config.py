@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
+
 from pydantic import Field, field_validator
 
 from spiritlm_core.config import FrozenConfig
@@ -36,6 +38,10 @@ class SuiteConfig(FrozenConfig):
     lm_eval_limit: int | None = Field(None, ge=1, description="Most questions of each of them; None: all.")
     lm_eval_shots: int | None = Field(None, ge=0, description="Solved examples in these tasks; None: as they say.")
 
+    def idle(self) -> AbstractSet[str]:
+        """How lm-eval asks, where it is not asked."""
+        return frozenset() if self.lm_eval else {"lm_eval_limit", "lm_eval_shots"}
+
 
 class SuiteStageConfig(FrozenConfig):
     """Which sets are built, and what is asked."""
@@ -45,6 +51,10 @@ class SuiteStageConfig(FrozenConfig):
     voices: tuple[str, ...] = Field(VOICES, min_length=1, description="Voices of eSpeak NG.")
     spoken: bool = Field(True, description="False builds text alone.")
     ask: SuiteConfig = Field(SuiteConfig(), description="What is asked of the model.")
+
+    def idle(self) -> AbstractSet[str]:
+        """The voices of sets that are not spoken."""
+        return frozenset() if self.spoken else {"voices"}
 
     @field_validator("sets")
     @classmethod

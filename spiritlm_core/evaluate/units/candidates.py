@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spiritlm_core.errors import ModelReferenceError
-from spiritlm_core.evaluate.units.config import OWN, UnitEvaluationConfig
+from spiritlm_core.evaluate.units.config import OWN, UnitEvaluationStageConfig
+from spiritlm_core.units.config import ExtractionPrecision
 from spiritlm_core.units.types import Units, chunks
 
 if TYPE_CHECKING:
@@ -51,20 +52,20 @@ class Candidate:
 
 
 def candidates(
-    models: Mapping[str, Path], config: UnitEvaluationConfig, train: Train
+    models: Mapping[str, Path], config: UnitEvaluationStageConfig, train: Train
 ) -> Iterator[tuple[str, Callable[[], Candidate]]]:
     """Names of the tokenizers with functions that load or fit them; one after the other, so that few are in memory.
 
     Args:
         models: Roles hubert and quantizer, pitch and style for Expressive, and ``candidate.NAME`` for each given one.
-        config: Seed of the k-means.
+        config: Seed of the k-means, and the precision of the recipe's own.
         train: Gives the train speech for the k-means.
     """
     size, layer = _size_and_layer(models["quantizer"])
     yield "mfcc", partial(_mfcc, size, train, config.seed)
     for name, folder in _iterations(models["hubert"]):
         yield name, partial(_iteration, name, folder, layer, size, train, config.seed)
-    yield OWN, partial(_tokenizer, OWN, {role: models[role] for role in ROLES if role in models})
+    yield OWN, partial(_tokenizer, OWN, {role: models[role] for role in ROLES if role in models}, config.precision)
     for role in sorted(models):
         if role.startswith(GIVEN):
             name = role.removeprefix(GIVEN)
@@ -158,13 +159,16 @@ def roles_in(folder: Path) -> dict[str, Path]:
 
 
 def _given(name: str, folder: Path) -> Candidate:
-    return _tokenizer(name, roles_in(folder))
+    from spiritlm_core.units.folder import precision_of
+
+    models = roles_in(folder)
+    return _tokenizer(name, models, precision_of(models["hubert"].parent))
 
 
-def _tokenizer(name: str, models: Mapping[str, Path]) -> Candidate:
+def _tokenizer(name: str, models: Mapping[str, Path], precision: ExtractionPrecision) -> Candidate:
     from spiritlm_core.units.extractor import UnitExtractor
 
-    extractor = UnitExtractor(models)
+    extractor = UnitExtractor(models, precision=precision)
     layer = extractor.quantizer.layer
     return Candidate(
         name,

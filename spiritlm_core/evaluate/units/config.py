@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from collections.abc import Set as AbstractSet
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
 from spiritlm_core.config import FrozenConfig
+from spiritlm_core.units.config import ExtractionPrecision
 
 OWN = "recipe"
 """Name of the recipe's own tokenizer among the candidates."""
@@ -49,3 +51,15 @@ class UnitEvaluationConfig(FrozenConfig):
         if OWN in self.models or "mfcc" in self.models:
             raise ValueError(f"{OWN!r} and 'mfcc' are candidates already: give the model another name")
         return self
+
+
+class UnitEvaluationStageConfig(UnitEvaluationConfig):
+    """What the stage is given; the given models are roles."""
+
+    younger: ClassVar[AbstractSet[str]] = {"precision"}
+
+    precision: ExtractionPrecision = Field(default="exact", description="As in `units`, of the recipe's tokenizer.")
+
+    def idle(self) -> AbstractSet[str]:
+        """The models, which are roles."""
+        return {"models"}

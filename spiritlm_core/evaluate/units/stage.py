@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from spiritlm_core.cores import all_cores
 from spiritlm_core.evaluate.units.clips import AUDIO_INPUT, describe, held_out_clips
-from spiritlm_core.evaluate.units.config import UnitEvaluationConfig
+from spiritlm_core.evaluate.units.config import UnitEvaluationStageConfig
 from spiritlm_core.lake.stage import ArtifactStage, Progress, Resources, TableInput
 from spiritlm_core.lake.view import TableView
 
@@ -35,7 +35,7 @@ class UnitEvaluationStage(ArtifactStage):
     version: ClassVar[int] = 1
     inputs: ClassVar[tuple[TableInput, ...]] = (AUDIO_INPUT,)
     resources: ClassVar[Resources] = Resources(num_cpus=1.0)
-    config: UnitEvaluationConfig
+    config: UnitEvaluationStageConfig
 
     def build(self, tables: Mapping[str, TableView], out: Path, work: Path, progress: Progress) -> dict[str, Any]:
         """Label the held-out speech, measure one tokenizer after the other; a killed build keeps those it has.

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from flows.cli.evaluate import app
 from spiritlm_core.errors import SourceError, SpiritLMError
 from spiritlm_core.evaluate.resynthesis.clips import draw_clips, list_clips, train_clips
-from spiritlm_core.evaluate.resynthesis.config import ResynthesisConfig
+from spiritlm_core.evaluate.resynthesis.config import ResynthesisStageConfig
 from spiritlm_core.evaluate.resynthesis.griffin_lim import MelInverter, UnitMeans
 from spiritlm_core.evaluate.resynthesis.judges import fetch_judges
 from spiritlm_core.evaluate.resynthesis.run import Judges, evaluate_resynthesis
@@ -28,7 +28,9 @@ from tests.evaluate.units.test_labels import real_clips
 from tests.evaluate.units.test_stage import _rows
 from tests.vocoder.conftest import build
 
-SETTINGS = ResynthesisConfig(clips=3, players=2, bootstrap_samples=100, griffin_lim_iterations=8, train_minutes=0.2)
+SETTINGS = ResynthesisStageConfig(
+    clips=3, players=2, bootstrap_samples=100, griffin_lim_iterations=8, train_minutes=0.2
+)
 
 
 class Parrot:

@@ -12,7 +12,7 @@ from transformers import HubertConfig, HubertModel
 from spiritlm_core.audio.codec import encode_flac
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
 from spiritlm_core.evaluate.units.candidates import roles_in
-from spiritlm_core.evaluate.units.config import UnitEvaluationConfig
+from spiritlm_core.evaluate.units.config import UnitEvaluationConfig, UnitEvaluationStageConfig
 from spiritlm_core.evaluate.units.stage import UnitEvaluationStage
 from spiritlm_core.evaluate.units.table import MISSING, cells, markdown, page, plain
 from spiritlm_core.lake.schema import AUDIO, table_of
@@ -24,7 +24,7 @@ from spiritlm_core.units.fit_style import StyleFit
 from spiritlm_core.units.pitch import PitchCoder
 from tests.evaluate.units.test_labels import real_clips
 
-SETTINGS = UnitEvaluationConfig(
+SETTINGS = UnitEvaluationStageConfig(
     robustness_minutes=0.2, snrs=(10.0,), speeds=(1.1,), bootstrap_samples=100, abx_cells=200, probe_folds=2
 )
 

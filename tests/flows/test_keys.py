@@ -1,0 +1,252 @@
+"""Which keys move when a setting changes: every field of every recipe, planned as a run plans it, nothing computed."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from flows.recipes import find_recipe, recipe_names
+from flows.recipes.finetune import find_finetune_recipe, finetune_recipe_names
+from flows.stages import STAGES, ancestors
+from spiritlm_core.finetune.recipe import FinetuneRecipe
+from spiritlm_core.finetune.template import find_template
+from spiritlm_core.lake.fingerprint import config_json
+from spiritlm_core.lake.lake import Lake
+from spiritlm_core.lake.plan import TablePlan
+from spiritlm_core.lake.shard import ShardStats
+from spiritlm_core.lake.snapshot import ShardEntry, Snapshot
+from spiritlm_core.models import reference
+from spiritlm_core.recipe import Recipe
+from tasks.progress import Console
+from tasks.run import Run
+from tests.flows.settings import changed, fields
+
+Keys = dict[str, str]
+Stages = set[str]
+
+NOT_TRIED = {
+    "sources.0.kind": "another kind of source lists other recordings",
+    "vocoder.generator.kind": "the other kind has other fields",
+    "tokens.text_span.kind": "the other kinds have other fields",
+    "tokens.speech_span.kind": "the other kinds have other fields",
+}
+
+
+def _expressive(recipe: Recipe) -> bool:
+    return recipe.variant == "expressive"
+
+
+def _fitted(recipe: Recipe) -> bool:
+    return recipe.units.hubert.model is None
+
+
+def _judged(recipe: Recipe) -> bool:
+    return recipe.vocoder is not None and recipe.vocoder.adversarial_from < recipe.vocoder.steps
+
+
+def _if(holds: Callable[[Recipe], Any], *stages: str) -> Callable[[Recipe], Stages]:
+    return lambda recipe: set(stages) if holds(recipe) else set()
+
+
+def _always(*stages: str) -> Callable[[Recipe], Stages]:
+    return lambda _: set(stages)
+
+
+EXTRACTED = ("speech_tokenizer", "speaking_tokenizer", "unit_evaluation", "units", "resynthesis", "published")
+RULES: list[tuple[str, Callable[[Recipe], Stages]]] = [
+    (r"description|(compute|sharding)\..*", _always()),
+    (r"name", _always("evaluation", "published")),
+    (r"variant", _always(*EXTRACTED, "vocoder", "sequences", "evaluation")),
+    (r"language|sources\.0\.(language|speaker|channel)", _always("audio")),
+    (r"sources\..*", _always()),
+    (r"texts", _always("tokenizer", "examples", "model")),
+    (r"audio\..*", _always("audio")),
+    (r"align\.aligner", _always("words")),
+    (r"align\.asr", lambda recipe: {"words", *_if(lambda r: r.align.aligner is None, "aligner")(recipe)}),
+    (r"align\.words\.min_confidence", _if(lambda recipe: recipe.align.asr, "words")),
+    (r"align\.words\..*", _always("words")),
+    (r"align\.fit\.asr_minutes", _if(lambda recipe: recipe.align.asr and recipe.align.aligner is None, "aligner")),
+    (r"align\.fit\..*", _if(lambda recipe: recipe.align.aligner is None, "aligner")),
+    (r"units\.hubert\.model", _always("quantizer", "style", "vocoder", *EXTRACTED)),
+    (r"units\.hubert\.cluster_layer", _if(lambda r: _fitted(r) and len(r.units.hubert.clusters) > 1, "hubert")),
+    (r"units\.hubert\..*", _if(_fitted, "hubert")),
+    (r"units\.quantizer\.linear\..*", _if(lambda recipe: recipe.units.quantizer.kind == "linear", "quantizer")),
+    (r"units\.quantizer\.(units|kind)", _always("quantizer", "vocoder")),
+    (r"units\.quantizer\..*", _always("quantizer")),
+    (r"units\.pitch\.codes", _if(_expressive, "pitch", "vocoder")),
+    (r"units\.pitch\..*", _if(_expressive, "pitch")),
+    (r"units\.style\.clusters", _if(_expressive, "style", "vocoder")),
+    (r"units\.style\..*", _if(_expressive, "style")),
+    (r"units\.precision", _always(*EXTRACTED)),
+    (r"vocoder", _always("published", "resynthesis")),
+    (r"vocoder\.streams", _if(_expressive, "vocoder")),
+    (r"vocoder\.(discriminators\..*|judged_frames|weights\.(features|adversarial))", _if(_judged, "vocoder")),
+    (r"vocoder\..*", _always("vocoder")),
+    (r"tokens\.tokenizer\.base", _always("tokenizer")),
+    (r"tokens\.tokenizer\..*", _if(lambda recipe: recipe.token_settings.tokenizer.base is None, "tokenizer")),
+    (r"tokens\.sequences\.(pitch|style)", _if(_expressive, "sequences")),
+    (r"tokens\.sequences\..*", _always("sequences")),
+    (r"tokens\.(context_length|(text|speech)_span\..*)", _always("examples", "model")),
+    (r"tokens\.shares\.documents", _if(lambda recipe: recipe.texts, "model")),
+    (r"tokens\.(shares\..*|window)", _always("model")),
+    (r"lm\.(validate_every|validation_sequences)", _if(lambda recipe: recipe.lm.export == "best", "model")),
+    (r"lm\.base", _always("tokenizer", "model")),
+    (r"lm\.architecture\..*", _if(lambda recipe: recipe.lm.base is None, "model")),
+    (r"lm\.new_token_init", _if(lambda recipe: recipe.lm.base, "model")),
+    (r"lm\.optimizer\.decay_share", _if(lambda recipe: recipe.lm.optimizer.schedule == "wsd", "model")),
+    (r"lm\.optimizer\.final_share", _if(lambda recipe: recipe.lm.optimizer.schedule != "constant", "model")),
+    (r"lm(\..*)?", _always("model")),
+    (r"evaluate\..*", _always("evaluation")),
+    (r"publish\..*", _always("published")),
+    (r"suite\.ask\.lm_eval_(limit|shots)", _if(lambda recipe: recipe.suite and recipe.suite.ask.lm_eval, "suite")),
+    (r"suite(\..*)?", _always("suite")),
+    (r"unit_evaluation\..*", _always("unit_evaluation")),
+    (r"resynthesis\..*", _always("resynthesis")),
+]
+"""A pattern of fields, and the stages whose own result they change; the first that matches counts."""
+
+
+@dataclass(frozen=True)
+class Fake:
+    """What a model reference resolves to, without a network."""
+
+    digest: str
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reference, "resolve", lambda ref: Fake(hashlib.sha256(ref.encode()).hexdigest()))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two folders with the same recording, one with a text, and a lake."""
+    folder = tmp_path_factory.mktemp("keys")
+    noise = np.random.default_rng(0).normal(0, 0.1, (16_000, 2))
+    for name in ("clips", "COPY"):
+        (folder / name).mkdir()
+        soundfile.write(folder / name / "clip.wav", noise, 16_000)
+    (folder / "TEXTS").mkdir()
+    (folder / "TEXTS" / "one.txt").write_text("one text")
+    return folder
+
+
+def shipped(name: str, place: Path, overrides: list[str]) -> Recipe:
+    """A recipe of the package on the recordings of the test."""
+    return find_recipe(name, [*overrides, f"sources=[{{kind: folder, path: {place / 'clips'}}}]"])
+
+
+def keys(recipe: Recipe, place: Path) -> Keys:
+    """The fingerprint of every stage of `recipe`, as if all before it had been computed."""
+    run, found = Run(recipe, Lake(str(place / "lake")), Console()), {}
+    for spec in (stage for stage in STAGES if stage.wanted(recipe)):
+        config, models = spec.config(recipe), spec.models(recipe)
+        if spec.name == "audio":
+            plan: Any = run.plan_recordings(spec.cls, config)
+        elif spec.name == "documents":
+            plan = run.plan_documents(spec.cls, config)
+        elif spec.kind == "table":
+            plan = run.plan_table(spec.cls, config, models)
+        else:
+            plan = run.plan_artifact(spec.cls, config, models, pinned=spec.pinned, made_from=ancestors(spec, recipe))
+        found[spec.name] = plan.fingerprint
+        if isinstance(plan, TablePlan):
+            entries = tuple(ShardEntry(job.key, ShardStats(0, 0, 0, 0)) for job in plan.jobs)
+            run.snapshots[spec.name] = Snapshot(spec.name, plan.call.identity, entries)
+        else:
+            run.artifacts[spec.name] = plan.fingerprint
+    return found
+
+
+def expected(path: str, recipe: Recipe, other: Recipe) -> Stages:
+    """The stages whose keys a change at `path` must move: those of the rule, and all that are made from them."""
+    rule = next((rule for pattern, rule in RULES if re.fullmatch(pattern, path)), None)
+    assert rule is not None, f"no rule says which keys {path} moves"
+    direct = rule(recipe)
+    if path == "units.precision" and recipe.vocoder is not None and recipe.vocoder.shifts > 1:
+        direct = {*direct, "vocoder"}
+    return {
+        stage.name
+        for stage in STAGES
+        if stage.wanted(recipe)
+        and stage.wanted(other)
+        and direct & {stage.name, *ancestors(stage, recipe), *ancestors(stage, other)}
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides"),
+    [
+        *((name, []) for name in recipe_names()),
+        ("quickstart", ["variant=base", "lm.export=best", "units.quantizer.kind=linear", "vocoder.shifts=2"]),
+        ("quickstart", ["vocoder.adversarial_from=100", "units.hubert.clusters=[9,9]", "units.hubert.steps=[9,9]"]),
+    ],
+    ids=lambda value: "+".join(map(str, value)) if isinstance(value, list) else value,
+)
+def test_a_setting_moves_the_keys_of_what_it_changes_and_no_others(
+    name: str, overrides: list[str], place: Path
+) -> None:
+    recipe = shipped(name, place, overrides)
+    before, wrong = keys(recipe, place), {}
+    for path, annotation in fields(recipe):
+        if path in NOT_TRIED:
+            continue
+        other = changed(recipe, path, annotation, place)
+        after = keys(other, place)
+        moved = {stage for stage in before.keys() & after.keys() if before[stage] != after[stage]}
+        if moved != (due := expected(path, recipe, other)):
+            wrong[path] = f"moves {sorted(moved - due)} for nothing, leaves {sorted(due - moved)}"
+    assert not wrong, "\n".join(f"{path}: {text}" for path, text in wrong.items())
+
+
+@pytest.mark.parametrize("change", ["units.hubert.learning_rate=0.001", "units.hubert.steps=[9,9]"])
+def test_how_hubert_would_be_fitted_costs_nothing_where_it_is_given(change: str, place: Path) -> None:
+    assert keys(shipped("base", place, [change]), place) == keys(shipped("base", place, []), place)
+
+
+def test_discriminators_that_never_take_part_cost_nothing(place: Path) -> None:
+    later = shipped("quickstart", place, ["vocoder.adversarial_from=4000", "vocoder.weights.features=3"])
+    assert keys(later, place) == keys(shipped("quickstart", place, []), place)
+
+
+TUNING_RULES: list[tuple[str, Callable[[FinetuneRecipe], Stages]]] = [
+    (r"data\.split\..*", _always("examples")),
+    (r"tokens\.context_length", _always("examples", "tuning")),
+    (r"tokens\.window", _always("tuning")),
+    (r"lm\.(architecture\..*|new_token_init|vocabulary_multiple)", _always()),
+    (r"lm\.(validate_every|validation_sequences)", lambda recipe: {"tuning"} if recipe.lm.export == "best" else set()),
+    (r"lm\.optimizer\.decay_share", _always()),
+    (r"lm(\..*)?", _always("tuning")),
+    (r"measures\..*", _always("measured")),
+    (r".*", _always()),
+]
+"""The same for fine-tuning; rows of data and the models that are named have keys of their own."""
+
+
+def tuning_keys(recipe: FinetuneRecipe) -> dict[str, Any]:
+    template = find_template(recipe.template)
+    found = {"examples": recipe.examples(template), "tuning": recipe.tuning(), "measured": recipe.measured(template)}
+    return {stage: config_json(config) for stage, config in found.items()}
+
+
+@pytest.mark.parametrize("name", finetune_recipe_names())
+@pytest.mark.parametrize("overrides", [[], ["lm.export=last"]], ids=["as it is", "last"])
+def test_a_setting_of_a_fine_tuning_moves_the_keys_of_what_it_changes(
+    name: str, overrides: list[str], place: Path
+) -> None:
+    recipe = find_finetune_recipe(name, overrides)
+    before = tuning_keys(recipe)
+    for path, annotation in fields(recipe):
+        if path in ("lm.base", "template"):  # no setting of a fine-tuning; another task
+            continue
+        after = tuning_keys(changed(recipe, path, annotation, place))
+        moved = {stage for stage, key in before.items() if key != after[stage]}
+        assert moved == next(rule for pattern, rule in TUNING_RULES if re.fullmatch(pattern, path))(recipe), path
