@@ -7,7 +7,7 @@ from collections.abc import Set as AbstractSet
 from difflib import get_close_matches
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from spiritlm_core.errors import SpiritLMError
 
@@ -21,6 +21,12 @@ class FrozenConfig(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _can_be_fingerprinted(cls, value: Any) -> Any:
+        _check_plain(value)
+        return value
 
     younger: ClassVar[AbstractSet[str]] = frozenset()
     """Fields that came later: left out of keys where they hold their default, so that older keys stay what they are."""
@@ -66,3 +72,13 @@ def meant(name: str, known: Iterable[str]) -> str:
     names = list(known)
     close = get_close_matches(name, names, 1)
     return f": {close[0]} may be meant" if close else f": there is {', '.join(names)}"
+
+
+def _check_plain(value: Any) -> None:
+    """Refuse what JSON, and so a fingerprint, cannot hold. Raises ValueError."""
+    if isinstance(value, int) and abs(value) >= 2**53:
+        raise ValueError("is beyond ±(2^53 - 1), the largest whole number that every reader of JSON understands")
+    if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError("holds half of a surrogate pair, a character that no encoding has")
+    for part in [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, tuple) else ():
+        _check_plain(part)

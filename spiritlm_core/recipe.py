@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Literal, Self
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from spiritlm_core.align.config import AlignConfig
 from spiritlm_core.audio.config import AudioConfig, ShardingConfig, SourceConfig
 from spiritlm_core.config import FrozenConfig
+from spiritlm_core.config_files import load_config, load_config_file
 from spiritlm_core.errors import RecipeError
 from spiritlm_core.evaluate.config import EvaluateConfig, PublishConfig
 from spiritlm_core.evaluate.resynthesis.config import ResynthesisConfig
@@ -22,8 +22,6 @@ from spiritlm_core.lm.config import LmCompute, LmConfig, ModelConfig
 from spiritlm_core.tokens.config import TextSource, TokensConfig
 from spiritlm_core.units.config import UnitsCompute, UnitsConfig
 from spiritlm_core.vocoder.fit_config import VocoderFitConfig
-
-C = TypeVar("C", bound=FrozenConfig)
 
 
 class ComputeConfig(FrozenConfig):
@@ -107,132 +105,8 @@ def load_recipe(text: str, name: str, overrides: Sequence[str] = ()) -> Recipe:
     return load_config(Recipe, text, name, overrides)
 
 
-def load_config(model: type[C], text: str, name: str, overrides: Sequence[str] = ()) -> C:
-    """Read a configuration from YAML.
-
-    Args:
-        model: its class.
-        text: the YAML.
-        name: the file's name, for messages.
-        overrides: ``a.b=value`` assignments, applied in order; values are YAML.
-
-    Raises:
-        RecipeError: what is wrong, with the key and the line of every error.
-    """
-    lines: dict[tuple[str, ...], int] = {}
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        body = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{name} is not YAML: {error}") from error
-    if not isinstance(body, dict):
-        raise RecipeError(f"{name}: a recipe is a mapping of keys to values, see `spiritlm recipes`")
-    _index(node, (), lines, name)
-    for override in overrides:
-        _apply(body, override)
-    try:
-        return model.model_validate(body)
-    except ValidationError as error:
-        raise RecipeError(_explain(error, name, lines, overrides)) from None
-
-
 def load_recipe_file(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe file; see :func:`load_config`."""
     if not path.exists():
         raise RecipeError(f"there is no recipe file {path}; `spiritlm recipes` lists those that come with the package")
     return load_config_file(Recipe, path, "recipe", overrides)
-
-
-def load_config_file(model: type[C], path: Path, kind: str, overrides: Sequence[str] = ()) -> C:
-    """Read a file of some `kind`, such as "recipe"; see :func:`load_config`."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise RecipeError(f"there is no {kind} file {path}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} cannot be read: {error}") from error
-    return load_config(model, text, str(path), overrides)
-
-
-def _index(node: Any, path: tuple[str, ...], lines: dict[tuple[str, ...], int], name: str) -> None:
-    """Remember on which line every key stands, and refuse keys given twice (YAML keeps the last silently)."""
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            where = (*path, str(key.value))
-            if where in lines:
-                raise RecipeError(f"{name}, line {key.start_mark.line + 1}: {'.'.join(where)} is given twice")
-            lines[where] = key.start_mark.line + 1
-            _index(value, where, lines, name)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            lines[*path, str(index)] = value.start_mark.line + 1
-            _index(value, (*path, str(index)), lines, name)
-
-
-def _apply(body: dict[str, Any], override: str) -> None:
-    key, equals, value = override.partition("=")
-    parts = key.strip().split(".")
-    if not equals or not all(parts):
-        raise RecipeError(f"--set {override!r}: write KEY=VALUE, for example --set lm.steps=100")
-    try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"--set {override!r}: the value is not YAML ({error})") from error
-    target: Any = body
-    for part in parts[:-1]:
-        target = _enter(target, part, override)
-    _assign(target, parts[-1], parsed, override)
-
-
-def _enter(target: Any, part: str, override: str) -> Any:
-    if isinstance(target, dict):
-        if target.get(part) is None:
-            target[part] = {}
-        return target[part]
-    if isinstance(target, list) and part.isdigit() and int(part) < len(target):
-        return target[int(part)]
-    raise RecipeError(f"--set {override!r}: {part!r} cannot be reached, what is before it holds no such key")
-
-
-def _assign(target: Any, part: str, value: Any, override: str) -> None:
-    if isinstance(target, list) and part.isdigit() and int(part) < len(target):
-        target[int(part)] = value
-    elif isinstance(target, dict):
-        target[part] = value
-    else:
-        raise RecipeError(f"--set {override!r}: {part!r} cannot be set, what is before it is a single value")
-
-
-def _explain(error: ValidationError, name: str, lines: dict[tuple[str, ...], int], overrides: Sequence[str]) -> str:
-    found = []
-    for item in error.errors(include_url=False):
-        loc = tuple(str(part) for part in item["loc"])
-        key = ".".join(loc) or "recipe"
-        found.append(f"{_place(loc, name, lines, overrides)}: {key}: {_problem(item)}")
-    return "\n".join(dict.fromkeys(found))
-
-
-def _problem(item: Any) -> str:
-    if item["type"] == "extra_forbidden":
-        return "unknown key"
-    if item["type"] == "missing":
-        return "is required"
-    shown = "" if isinstance(item["input"], dict | list) else f" (got {item['input']!r})"
-    return f"{item['msg'].removeprefix('Value error, ')}{shown}"
-
-
-def _place(loc: tuple[str, ...], name: str, lines: dict[tuple[str, ...], int], overrides: Sequence[str]) -> str:
-    """The override or the line to blame: that of the key itself, or of the closest key around it.
-
-    Discriminated unions put the chosen tag into the location; it stands in no file and is skipped.
-    """
-    dotted = ".".join(loc)
-    for override in overrides:
-        key = override.partition("=")[0].strip()
-        if dotted == key or dotted.startswith(key + "."):
-            return f"--set {override}"
-    known: tuple[str, ...] = ()
-    for part in loc:
-        if (*known, part) in lines:
-            known = (*known, part)
-    return f"{name}, line {lines[known]}" if known else name

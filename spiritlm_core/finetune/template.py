@@ -13,9 +13,9 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from spiritlm_core.config import FrozenConfig
+from spiritlm_core.config_files import load_config_file
 from spiritlm_core.errors import RecipeError
 from spiritlm_core.lm.prompts import Kind
-from spiritlm_core.recipe import load_config_file
 
 FOLDER = Path(__file__).parent / "templates"
 Metric = Literal["wer", "unit_error_rate", "accuracy", "none"]

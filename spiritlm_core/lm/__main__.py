@@ -20,10 +20,10 @@ import sys
 from pathlib import Path
 
 import pyarrow as pa
-import yaml
 from pydantic import Field, ValidationError
 
 from spiritlm_core.config import FrozenConfig
+from spiritlm_core.config_files import load_config_file
 from spiritlm_core.errors import RecipeError
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.launch import main
@@ -57,13 +57,13 @@ def read_job(path: Path) -> Job:
         RecipeError: the file is missing, or something in it is wrong.
         LakeError: the sequences were made with another tokenizer.
     """
+    given = load_config_file(Arguments, path, "job")
     try:
-        given = Arguments.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
         text = TableView.of_files(given.text) if given.text else None
         sequences = TableView.of_files(given.sequences)
         source = CorpusSource(sequences, given.tokens, text)
         config = ModelConfig(lm=given.lm, tokens=given.tokens)
-    except (OSError, ValidationError, yaml.YAMLError, pa.ArrowException) as error:
+    except (OSError, ValidationError, pa.ArrowException) as error:
         raise RecipeError(f"{path}: {error}") from error
     check_tokenizer(sequences, TextTokenizer.load(given.tokenizer))  # the pipeline's own tables cannot be mixed up
     return Job(config, given.compute, source, given.tokenizer, given.base, given.work, given.out, given.resume_from)

@@ -6,14 +6,13 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from spiritlm_core.config_files import read_text, read_yaml
+from spiritlm_core.errors import RecipeError
 from spiritlm_core.released.reading import CheckpointError, Described, describe, field, read_archive, shapes, take
 from spiritlm_core.units.architecture import PitchArchitecture, PitchBlocks
 from spiritlm_core.units.pitch import PitchCoder
-
-_LONGEST_CONFIG = 100_000
 
 Count = Annotated[int, Field(ge=1, le=16)]
 Stages = Annotated[list[Count | Annotated[list[Count], Field(max_length=16)]], Field(min_length=1, max_length=1)]
@@ -138,12 +137,10 @@ def _architecture(path: Path) -> PitchArchitecture:
 def _yaml(path: Path) -> Any:
     if not path.is_file():
         raise CheckpointError(f"{path} is missing: complete the download, or use --variant base")
-    if path.stat().st_size > _LONGEST_CONFIG:
-        raise CheckpointError(f"{path} has more than {_LONGEST_CONFIG} bytes, which no such configuration has")
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not YAML: {' '.join(str(error).split())[:160]}") from error
+        return read_yaml(read_text(path, "configuration"), str(path)).body
+    except RecipeError as error:
+        raise CheckpointError(str(error)) from error
 
 
 def _released(name: str, architecture: PitchArchitecture) -> str:

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
-import yaml
 from pydantic import Field, ValidationError
 
 from spiritlm_core.config import FrozenConfig
+from spiritlm_core.config_files import load_config_file
 from spiritlm_core.errors import RecipeError
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.launch import main
@@ -56,12 +56,12 @@ def read_job(path: Path) -> FitJob:
     Raises:
         RecipeError: the file is missing, or something in it is wrong.
     """
+    given = load_config_file(Arguments, path, "job")
     try:
-        given = Arguments.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
         cls, config = STAGES[given.stage]
         tables = {"audio": TableView.of_files(given.audio), "units": TableView.of_files(given.units)}
         return FitJob(cls, config.model_validate(given.config), given.models, tables, given.work, given.out)
-    except (OSError, ValidationError, yaml.YAMLError, pa.ArrowException) as error:
+    except (OSError, ValidationError, pa.ArrowException) as error:
         raise RecipeError(f"{path}: {error}") from error
 
 

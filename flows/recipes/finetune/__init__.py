@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from spiritlm_core.config_files import load_config_file
 from spiritlm_core.errors import RecipeError
 from spiritlm_core.finetune.recipe import FinetuneRecipe
-from spiritlm_core.recipe import load_config_file
 
 FOLDER = Path(__file__).parent
 
