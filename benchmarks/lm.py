@@ -121,7 +121,7 @@ def ours(setting: Setting) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         job = Job(config, compute, Sequences(setting), vocabulary_folder(work), None, work / "w", work / "o")
-        run = start(job)
+        run = start(job, print)
         run.checkpoints.save = lambda *_: work  # type: ignore[method-assign,assignment]
         before = peak_memory()
         with Metrics(run) as metrics:

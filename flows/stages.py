@@ -86,11 +86,11 @@ def _hubert(recipe: Recipe) -> Models:
 
 
 def _unit_evaluation(recipe: Recipe) -> UnitEvaluationStageConfig:
-    return UnitEvaluationStageConfig(**dict(recipe.unit_evaluation), precision=recipe.units.precision)
+    return UnitEvaluationStageConfig(**dict(recipe.unit_evaluation.reset("models")), precision=recipe.units.precision)
 
 
 def _resynthesis(recipe: Recipe) -> ResynthesisStageConfig:
-    return ResynthesisStageConfig(**dict(recipe.resynthesis), precision=recipe.units.precision)
+    return ResynthesisStageConfig(**dict(recipe.resynthesis.reset("models")), precision=recipe.units.precision)
 
 
 def _judged(recipe: Recipe) -> Models:

@@ -67,7 +67,7 @@ def read_yaml(text: str, name: str) -> Yaml:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise RecipeError(f"{name} is not YAML: {line}{_said(error)}") from error
     except yaml.YAMLError as error:
-        raise RecipeError(f"{name} is not YAML: {error}") from error
+        raise RecipeError(f"{name} is not YAML: {' '.join(str(error).split())}") from error
 
 
 def _said(error: yaml.MarkedYAMLError) -> str:

@@ -17,7 +17,7 @@ from spiritlm_core.lake.fingerprint import digest
 from spiritlm_core.lake.plan import ArtifactPlan, TablePlan, load_class
 from spiritlm_core.lake.run import commit_build, shard_entry
 from spiritlm_core.lake.snapshot import ShardEntry, Snapshot
-from spiritlm_core.lake.stage import ArtifactStage, Progress
+from spiritlm_core.lake.stage import NOTE, ArtifactStage, Progress
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.lm.config import ModelConfig
 from spiritlm_core.lm.job import Job
@@ -95,6 +95,8 @@ def _execute(work: Assignment) -> Reference:
     with work.run.console.stage(work.plan.name, work.about) as meter:
 
         def progress(fraction: float, message: str) -> None:
+            if message.startswith(NOTE):
+                work.run.console.say(f"  {work.plan.name:<11} {message}")
             meter(fraction, message)
             artifact.update(fraction)
 

@@ -13,9 +13,10 @@ from spiritlm_core.align.corpus import Utterance
 from spiritlm_core.align.targets import characters_of, labels_of, spikes_of
 from spiritlm_core.align.teacher import Taught
 from spiritlm_core.align.whisperx import UNFITTED, prepare
+from spiritlm_core.checkpoints import Checkpoint
 from spiritlm_core.cores import all_cores, core_count
 from spiritlm_core.errors import Rejection, SpiritLMError
-from spiritlm_core.lake.stage import ArtifactStage, Progress, Resources, TableInput
+from spiritlm_core.lake.stage import ArtifactStage, Progress, Resources, TableInput, noting
 from spiritlm_core.lake.view import TableView
 
 if TYPE_CHECKING:
@@ -83,14 +84,14 @@ class AlignerFit(ArtifactStage):
         """The utterances with the words that the recogniser heard; those without any are left out."""
         from spiritlm_core.align.whisperx import Transcriber
 
-        note = work / "recognised.json"
-        texts: dict[str, str] = json.loads(note.read_text(encoding="utf-8")) if note.exists() else {}
+        note = Checkpoint(work / "recognised.pt")
+        texts: dict[str, str] = note.load(noting(progress)) or {}
         recogniser = Transcriber(self.models["asr"])
         for index, utterance in enumerate(utterances):
             if utterance.key not in texts:
                 texts[utterance.key] = _transcript(recogniser, utterance, language)
             if index % 16 == 0 or index + 1 == len(utterances):
-                _write(note, texts)
+                note.save(texts)
                 progress(0.0, f"transcribing {index + 1} of {len(utterances)}")
         heard = [Utterance(u.key, corpus.spoken(texts[u.key], language), u.waveform) for u in utterances]
         return [utterance for utterance in heard if utterance.words]
@@ -101,16 +102,17 @@ class AlignerFit(ArtifactStage):
         """The teacher's times of every utterance; None where it has none or was not asked."""
         if not self._has_teacher(language):
             return [None] * len(utterances)
-        note = work / "taught.json"
-        if not note.exists():
+        note = Checkpoint(work / "taught.pt")
+        known = note.load(noting(progress))
+        if known is None:
             asked = _first_minutes(utterances, self.settings.taught_minutes)
 
             def report(done: float) -> None:
                 progress(_TAUGHT_SHARE * done, f"pocketsphinx aligns {len(asked)} utterances")
 
             answers = teacher.teach([(u.waveform, u.words) for u in asked], core_count(), report)
-            _write(note, {u.key: _plain(times) for u, times in zip(asked, answers, strict=True)})
-        known = json.loads(note.read_text(encoding="utf-8"))
+            known = {u.key: _plain(times) for u, times in zip(asked, answers, strict=True)}
+            note.save(known)
         return [_taught_again(known.get(utterance.key)) for utterance in utterances]
 
     def _has_teacher(self, language: str) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +12,8 @@ from torch import Tensor, nn
 
 from spiritlm_core.align.config import AlignerFitConfig
 from spiritlm_core.align.ctc import CTCAligner
+from spiritlm_core.checkpoints import Checkpoint, Tell
+from spiritlm_core.lake.stage import noting
 
 CHECKPOINT = "aligner.pt"
 _SAVE_EVERY = 100
@@ -42,8 +43,8 @@ def train(
 ) -> float:
     """Train `model` in place for ``config.steps`` steps, resuming from `work`; returns the last mean loss."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=0.01)
-    state = _restore(work / CHECKPOINT, model, optimizer)
-    step, average = state["step"], state["average"]
+    checkpoint = Checkpoint(work / CHECKPOINT)
+    step, average = _restore(checkpoint, model, optimizer, noting(report))
     model.train()
     for batch in _batches(items, config, step):
         torch.manual_seed(config.seed * 1_000_003 + step)  # dropout and masks depend on the step alone
@@ -57,7 +58,8 @@ def train(
         average = float(loss.detach()) if step == 0 else 0.98 * average + 0.02 * float(loss.detach())
         step += 1
         if step % _SAVE_EVERY == 0 or step == config.steps:
-            _save(work / CHECKPOINT, model, optimizer, step, average)
+            parts = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+            checkpoint.save({**parts, "step": step, "average": average})
         if step % 10 == 0:
             report(step / config.steps, f"step {step} of {config.steps}, loss {average:.3f}")
     model.eval()
@@ -142,18 +144,12 @@ def _ctc_loss(logits: Tensor, batch: list[Item], rows: list[int]) -> Tensor:
     return loss / lengths.sum().clamp(min=1)
 
 
-def _save(path: Path, model: CTCAligner, optimizer: torch.optim.Optimizer, step: int, average: float) -> None:
-    partial = path.with_suffix(".partial")
-    torch.save(
-        {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "average": average}, partial
-    )
-    partial.replace(path)
-
-
-def _restore(path: Path, model: CTCAligner, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    if not path.exists():
-        return {"step": 0, "average": 0.0}
-    state: dict[str, Any] = torch.load(path, weights_only=True)
+def _restore(
+    checkpoint: Checkpoint, model: CTCAligner, optimizer: torch.optim.Optimizer, tell: Tell
+) -> tuple[int, float]:
+    """Steps that were taken, and their mean loss."""
+    if (state := checkpoint.load(tell)) is None:
+        return 0, 0.0
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
-    return state
+    return state["step"], state["average"]

@@ -8,7 +8,7 @@ or Ray are, or on which machine it runs.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -39,11 +39,20 @@ class TableInput:
     optional: bool = False
 
 
+NOTE = "note:"
+"""A message of :class:`Progress` that begins so is for people to keep: it is printed, not only shown for a while."""
+
+
 class Progress(Protocol):
     """Called now and then with the fraction done (0 to 1) and a short line on what is happening."""
 
     def __call__(self, fraction: float, message: str) -> None:
         """Report progress."""
+
+
+def noting(progress: Progress) -> Callable[[str], None]:
+    """Tells `progress` what people should keep."""
+    return lambda message: progress(0.0, f"{NOTE} {message}")
 
 
 class TableStage(ABC):

@@ -6,7 +6,6 @@ number of ranks may read them). ``state.json`` is written last and atomically: a
 
 from __future__ import annotations
 
-import json
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
@@ -29,12 +28,12 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import async_save, save
 
+from spiritlm_core.checkpoints import Tell, none_is_left
+from spiritlm_core.lm.checkpoint_files import STATE, Planner, Reader, damage, read_record, write_state
 from spiritlm_core.lm.config import LmCompute
 from spiritlm_core.lm.errors import CheckpointError
 from spiritlm_core.lm.model import CausalLM
 from spiritlm_core.lm.parallel import World
-
-_STATE = "state.json"
 
 
 @dataclass
@@ -71,12 +70,45 @@ class Checkpoints:
         complete = self._complete()
         return complete[-1] if complete else None
 
+    def usable(self, tell: Tell) -> Path | None:
+        """The last complete checkpoint whose files are whole, if any; every rank must call this.
+
+        Later ones, which are damaged, no longer count, and `tell` is told so.
+
+        Raises:
+            DamagedCheckpointError: all are damaged.
+        """
+        complete = self._complete()[::-1]
+        whole = self._first_whole(complete)
+        if whole is None:
+            if complete:
+                raise none_is_left(complete)
+            return None
+        for path in complete[: complete.index(whole)]:
+            if self.world.first:
+                (path / STATE).rename(path / f"{STATE}.damaged")
+            tell(f"checkpoint {path} is damaged; going on from the one before, {whole.name}")
+        return whole
+
+    def check(self, path: Path) -> None:
+        """Make sure that the files of `path` are whole; every rank must call this. Raises CheckpointError."""
+        if self._first_whole([path]) is None:
+            raise CheckpointError(damage(path) or f"{path} is damaged")
+
+    def _first_whole(self, paths: list[Path]) -> Path | None:
+        """Found by the first rank, whose disk may be another's too."""
+        found = -1
+        if self.world.first:
+            found = next((index for index, path in enumerate(paths) if damage(path) is None), -1)
+        total = int(self.world.sum(torch.tensor(found if self.world.first else 0, device=self.world.device)))
+        return paths[total] if total >= 0 else None
+
     def at(self, step: int) -> Path:
         """Where the checkpoint of `step` lies."""
         return self.folder / f"step-{step:08d}"
 
     def _complete(self) -> list[Path]:
-        return sorted(state.parent for state in self.folder.glob(f"step-*/{_STATE}"))
+        return sorted(state.parent for state in self.folder.glob(f"step-*/{STATE}"))
 
     def save(self, lm: CausalLM, optimizer: torch.optim.Optimizer, state: RunState) -> Path:
         """Write a checkpoint; every rank must call this. Older ones beyond `keep` are deleted afterwards.
@@ -136,13 +168,11 @@ class Checkpoints:
         """Declare a checkpoint complete, and delete those that are no longer kept."""
         if not self.world.first:
             return
-        part = path / f"{_STATE}.part"
-        part.write_text(json.dumps(record, indent=1), encoding="utf-8")
-        part.replace(path / _STATE)
+        write_state(path, record)
         best = None if record["best_step"] is None else self.at(record["best_step"])
         for old in self._complete()[: -self.keep]:
             if old != best:
-                (old / _STATE).unlink()  # first the mark, so that a kill leaves no half checkpoint that counts
+                (old / STATE).unlink()  # first the mark, so that a kill leaves no half checkpoint that counts
                 shutil.rmtree(old, ignore_errors=True)
 
     def restore(self, path: Path, lm: CausalLM, optimizer: torch.optim.Optimizer, expected: RunState) -> RunState:
@@ -172,7 +202,7 @@ def _load(tensors: dict[str, Any], path: Path) -> None:
     """Fill `tensors` from a checkpoint."""
     try:
         with _quiet():
-            load(tensors, checkpoint_id=str(path))
+            load(tensors, storage_reader=Reader(path), planner=Planner())
     except (Exception, CheckpointException) as error:  # the latter is a bare BaseException
         raise CheckpointError(f"{path}: cannot be loaded into this model: {_last_line(error)}") from error
 
@@ -228,7 +258,7 @@ def read_state(path: Path) -> RunState:
         CheckpointError: `path` is not a complete checkpoint.
     """
     try:
-        record = json.loads((path / _STATE).read_text(encoding="utf-8"))
+        record, _ = read_record(path)
         metrics = path / "metrics.parquet"
         rows = pq.read_table(metrics).to_pylist() if metrics.exists() else []
         return RunState(**record, rows=rows)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from spiritlm_core.checkpoints import Tell
 from spiritlm_core.lm.checkpoint import Checkpoints, RunState
 from spiritlm_core.lm.data import Step, steps
 from spiritlm_core.lm.errors import TrainingError
@@ -45,11 +46,12 @@ class Run:
         return self.state.step < self.job.config.lm.new_tokens_first
 
 
-def start(job: Job) -> Run:
-    """Build model and optimiser, and go on from the latest checkpoint, or from the one that the job names.
+def start(job: Job, tell: Tell) -> Run:
+    """Build model and optimiser, and go on from the last checkpoint that is whole, or from the one that the job names.
 
     Raises:
         CheckpointError: a checkpoint is there but cannot be loaded.
+        DamagedCheckpointError: all checkpoints are damaged.
         SpiritLMError: the model cannot be built.
     """
     lm, compute = job.config.lm, job.compute
@@ -70,11 +72,15 @@ def start(job: Job) -> Run:
     optimizer = build_optimizer(model, lm.optimizer)
     checkpoints = Checkpoints(job.work / "checkpoints", world, compute)
     state = RunState(vocabulary.fingerprint(), job.source.fingerprint())
-    path = job.resume_from or checkpoints.latest()
+    if job.resume_from is not None:
+        checkpoints.check(job.resume_from)
+    path = job.resume_from or checkpoints.usable(tell)
     if path is not None:
         state = checkpoints.restore(path, model, optimizer, state)
         if path.parent != checkpoints.folder:  # its best checkpoint is not among ours
             state.best_step = state.best_loss = None
+        elif lm.export == "best" and state.best_step is not None:
+            checkpoints.check(checkpoints.at(state.best_step))  # now, not after the last step
     return Run(job, world, vocabulary, objective, optimizer, checkpoints, state)
 
 

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any, Self
 
-from spiritlm_core.lake.stage import Progress
+from spiritlm_core.lake.stage import Progress, noting
 from spiritlm_core.lm.data import Prefetch
 from spiritlm_core.lm.errors import TrainingError
 from spiritlm_core.lm.export import export_model
@@ -39,7 +39,7 @@ def train(job: Job, progress: Progress) -> dict[str, Any]:
         TrainingError: the loss or the gradient is not finite, or the run was asked to stop (a checkpoint was saved).
         CheckpointError: a checkpoint is there but cannot be loaded, or one cannot be written.
     """
-    run = start(job)
+    run = start(job, noting(progress))
     with _Stop(job.stop_file) as stop, Metrics(run) as metrics:
         _loop(run, stop, metrics, progress)
     if job.config.lm.export == "best" and run.state.best_step is not None:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from spiritlm_core.checkpoints import Checkpoint
 from spiritlm_core.cores import all_cores
 from spiritlm_core.errors import RecipeError
-from spiritlm_core.lake.stage import ArtifactStage, Progress, Resources
+from spiritlm_core.lake.stage import ArtifactStage, Progress, Resources, noting
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.units.config import HubertConfig
 from spiritlm_core.units.training import FIT_INPUT, perplexity, pick_device, train_clips
@@ -95,18 +96,19 @@ class _Fit:
 
     def _labels(self, iteration: int, model: MaskedPrediction | None) -> Labels:
         """K-means labels of the clips, int64[N] each, kept in `work`; each process labels its share."""
-        path = self.work / f"labels-{iteration}.npz"
+        import torch
+
+        kept = Checkpoint(self.work / f"labels-{iteration}.pt")
         self.ranks.barrier()
-        if not path.exists():
+        if (state := kept.load(noting(self.progress))) is None:
             kmeans = self._codebook(iteration, model)
             own = self.waveforms[self.ranks.rank :: self.ranks.size]
             labels = self.ranks.gather([kmeans.assign(frames) for frames in self._features(own, model)])
+            state = {"labels": [torch.from_numpy(clip) for clip in labels]}
             if self.ranks.first:
-                np.savez(path.with_suffix(".tmp.npz"), *labels)
-                path.with_suffix(".tmp.npz").replace(path)
-            self.ranks.barrier()
-        with np.load(path) as stored:
-            return [stored[f"arr_{i}"] for i in range(len(self.waveforms))]
+                kept.save(state)
+        self.ranks.barrier()
+        return [clip.numpy() for clip in state["labels"]]
 
     def _codebook(self, iteration: int, model: MaskedPrediction | None) -> KMeans:
         """Clusters of the first frames, found by the first process.

@@ -19,14 +19,15 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
+from spiritlm_core.checkpoints import Checkpoint
 from spiritlm_core.evaluate.distances import unit_errors
-from spiritlm_core.lake.stage import Progress
+from spiritlm_core.lake.stage import Progress, noting
 from spiritlm_core.units.augment import augment
 from spiritlm_core.units.config import FRAME, RECEPTIVE_FIELD, QuantizerConfig
 from spiritlm_core.units.kmeans import Frames, KMeans
 from spiritlm_core.units.linear import SLOPE, LinearQuantizer
 from spiritlm_core.units.quantizer import Quantizer
-from spiritlm_core.units.training import Checkpoint, learning_rate_scale, pick_device
+from spiritlm_core.units.training import learning_rate_scale, pick_device
 from spiritlm_core.units.types import SHORTEST, hubert_count
 
 Waveforms = Sequence[NDArray[np.float32]]
@@ -119,7 +120,7 @@ class _Fit:
         student = make_student(self.speech.features[0].shape[1], self.config.size, generator).to(self.device)
         optimizer = torch.optim.AdamW(student.parameters(), self.linear.learning_rate, weight_decay=0.01)
         losses: list[float] = []
-        if state := self.checkpoint.load():
+        if state := self.checkpoint.load(noting(self.progress)):
             student.load_state_dict(state["model"])
             optimizer.load_state_dict(state["optimizer"])
             losses = state["losses"]

@@ -9,20 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spiritlm_core.checkpoints import Checkpoint
 from spiritlm_core.cores import all_cores
-from spiritlm_core.lake.stage import ArtifactStage, Progress
+from spiritlm_core.lake.stage import ArtifactStage, Progress, noting
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.units.architecture import PitchArchitecture
 from spiritlm_core.units.config import PitchConfig
-from spiritlm_core.units.training import (
-    FIT_INPUT,
-    Checkpoint,
-    Clip,
-    learning_rate_scale,
-    perplexity,
-    pick_device,
-    train_clips,
-)
+from spiritlm_core.units.training import FIT_INPUT, Clip, learning_rate_scale, perplexity, pick_device, train_clips
 from spiritlm_core.units.types import chunks
 
 if TYPE_CHECKING:
@@ -95,7 +88,7 @@ class _Fit:
         self.losses: list[float] = []
 
     def run(self, checkpoint: Checkpoint, progress: Progress) -> None:
-        if state := checkpoint.load():
+        if state := checkpoint.load(noting(progress)):
             self._restore(state)
         for step in range(len(self.losses), self.config.steps):
             self.losses.append(self._step(step))

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from spiritlm_core.checkpoints import Checkpoint, Tell
 from spiritlm_core.errors import RecipeError
-from spiritlm_core.lake.stage import Progress
+from spiritlm_core.lake.stage import Progress, noting
 from spiritlm_core.units.config import HubertConfig
 from spiritlm_core.units.masked_prediction import MaskedPrediction, Tape, draw_masks, hubert_loss
 from spiritlm_core.units.ranks import Ranks
-from spiritlm_core.units.training import Checkpoint, learning_rate_scale
+from spiritlm_core.units.training import learning_rate_scale
 
 CHECKPOINT_EVERY = 50
 _BETAS = (0.9, 0.98)
@@ -50,7 +51,7 @@ class Pretraining:
         optimizer = torch.optim.AdamW(
             model.parameters(), self.config.learning_rate, betas=_BETAS, weight_decay=_WEIGHT_DECAY
         )
-        history, steps = self._resume(model, optimizer), self.config.steps[self.iteration]
+        history, steps = self._resume(model, optimizer, noting(progress)), self.config.steps[self.iteration]
         for step in range(len(history), steps):
             history.append(self._step(model, optimizer, step))
             if (step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == steps:
@@ -59,9 +60,9 @@ class Pretraining:
                 progress((step + 1) / steps, message)
         return _metrics(history)
 
-    def _resume(self, model: MaskedPrediction, optimizer: torch.optim.Optimizer) -> list[list[float]]:
+    def _resume(self, model: MaskedPrediction, optimizer: torch.optim.Optimizer, tell: Tell) -> list[list[float]]:
         self.ranks.barrier()
-        state = Checkpoint(self.checkpoint).load()
+        state = Checkpoint(self.checkpoint).load(tell)
         self.ranks.barrier()
         if state is None:
             return []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -70,28 +69,6 @@ def pick_device() -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A state dict in a file that is replaced whole: a kill leaves the old one or the new one."""
-
-    path: Path
-
-    def load(self) -> dict[str, Any] | None:
-        """The state saved last, on the CPU, or None."""
-        import torch
-
-        return torch.load(self.path, map_location="cpu", weights_only=True) if self.path.exists() else None
-
-    def save(self, state: dict[str, Any]) -> None:
-        """Replace the file by `state`: tensors and plain values."""
-        import torch
-
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_suffix(".tmp")
-        torch.save(state, temporary)
-        temporary.replace(self.path)
 
 
 def perplexity(units: NDArray[np.integer[Any]], size: int) -> float:

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from spiritlm_core.checkpoints import Checkpoint, Tell
 from spiritlm_core.errors import RecipeError, SpiritLMError
-from spiritlm_core.lake.stage import Progress
+from spiritlm_core.lake.stage import Progress, noting
 from spiritlm_core.units.config import FRAME
 from spiritlm_core.units.ranks import Ranks
-from spiritlm_core.units.training import Checkpoint, learning_rate_scale
+from spiritlm_core.units.training import learning_rate_scale
 from spiritlm_core.vocoder.discriminators import Discriminators
 from spiritlm_core.vocoder.fit_config import VocoderFitConfig
 from spiritlm_core.vocoder.losses import MelDistance, adversarial_loss, discriminator_loss, duration_loss, feature_loss
@@ -89,7 +90,7 @@ class Training:
         Raises:
             SpiritLMError: a loss is not finite.
         """
-        self._resume(checkpoint)
+        self._resume(checkpoint, noting(progress))
         steps = self.config.steps
         for step in range(len(self.history), steps):
             self.history.append(self._step(step))
@@ -99,9 +100,9 @@ class Training:
             if last or (step + 1) % _REPORT_EVERY == 0:
                 progress((step + 1) / steps, f"step {step + 1}/{steps}, mel distance {self.history[-1][0]:.3f}")
 
-    def _resume(self, checkpoint: Checkpoint) -> None:
+    def _resume(self, checkpoint: Checkpoint, tell: Tell) -> None:
         self.ranks.barrier()
-        state = checkpoint.load()
+        state = checkpoint.load(tell)
         self.ranks.barrier()
         if state is None:
             return

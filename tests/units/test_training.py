@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from spiritlm_core.checkpoints import Checkpoint
 from spiritlm_core.cores import all_cores
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.units.training import Checkpoint, learning_rate_scale, perplexity, train_clips
+from spiritlm_core.units.training import learning_rate_scale, perplexity, train_clips
 from tests.units.synthetic import row, table
 
 

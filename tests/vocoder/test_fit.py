@@ -11,13 +11,13 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from spiritlm_core.checkpoints import Checkpoint
 from spiritlm_core.errors import RecipeError, SpiritLMError
 from spiritlm_core.lake.schema import UNITS, table_of
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.tokens.speech import Streams
 from spiritlm_core.units.config import FRAME
 from spiritlm_core.units.ranks import Ranks
-from spiritlm_core.units.training import Checkpoint
 from spiritlm_core.vocoder.fit import VocoderFit
 from spiritlm_core.vocoder.fit_config import SIZES, VocoderFitConfig, VocoderStageConfig
 from spiritlm_core.vocoder.hifigan import fold_weight_norm, normalise_weights

@@ -48,12 +48,8 @@ class ResynthesisConfig(FrozenConfig):
 
 
 class ResynthesisStageConfig(ResynthesisConfig):
-    """What the stage is given; the given models and the judges are roles."""
+    """What the stage is given; the given models are roles."""
 
     younger: ClassVar[AbstractSet[str]] = {"precision"}
 
     precision: ExtractionPrecision = Field(default="exact", description="As in `units`, of the recipe's tokenizer.")
-
-    def idle(self) -> AbstractSet[str]:
-        """The models, which are roles."""
-        return {"models", "recogniser", "speaker_encoder"}

@@ -59,7 +59,3 @@ class UnitEvaluationStageConfig(UnitEvaluationConfig):
     younger: ClassVar[AbstractSet[str]] = {"precision"}
 
     precision: ExtractionPrecision = Field(default="exact", description="As in `units`, of the recipe's tokenizer.")
-
-    def idle(self) -> AbstractSet[str]:
-        """The models, which are roles."""
-        return {"models"}

@@ -1,0 +1,98 @@
+"""Checkpoints of a fit: files that name their own digest, so that damage is seen and the one before serves."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spiritlm_core.errors import SpiritLMError
+
+Tell = Callable[[str], None]
+"""Told what a person should read."""
+
+
+class DamagedCheckpointError(SpiritLMError):
+    """There are checkpoints, and none of them can be used."""
+
+
+def none_is_left(damaged: Iterable[Path]) -> DamagedCheckpointError:
+    """The error when all checkpoints of a fit are damaged."""
+    paths = " ".join(map(str, damaged))
+    return DamagedCheckpointError(f"every checkpoint is damaged; to begin from the start, delete {paths}")
+
+
+def digest_of(path: Path) -> str:
+    """The sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state of a fit, in the last two files ``STEM-NUMBER-DIGEST.SUFFIX`` where `path` is ``STEM.SUFFIX``.
+
+    A file gets its name when it is complete, so a kill leaves what there was, or one more.
+    """
+
+    path: Path
+
+    def load(self, tell: Tell | None = None) -> dict[str, Any] | None:
+        """The state saved last, on the CPU, or None if none was; a damaged file is passed over, and `tell` told so.
+
+        Raises:
+            DamagedCheckpointError: all files are damaged.
+        """
+        import torch
+
+        files = self._files()
+        whole = next((file for file in files if _is_whole(file)), None)
+        if whole is None:
+            if files:
+                raise none_is_left(files)
+            return None
+        for damaged in files[: files.index(whole)]:
+            with suppress(FileNotFoundError):  # another process of the fit was quicker
+                damaged.rename(f"{damaged}.damaged")
+            if tell is not None:
+                tell(f"checkpoint {damaged} is damaged; going on from the one before, {whole.name}")
+        state: dict[str, Any] = torch.load(whole, map_location="cpu", weights_only=True)
+        return state
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Add a file with `state`, tensors and plain values; of the older ones the last stays."""
+        import torch
+
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.path.with_suffix(".tmp")
+        torch.save(state, temporary)
+        before = self._files()
+        number = _named(before[0])[0] + 1 if before else 1
+        name = f"{self.path.stem}-{number:08d}-{digest_of(temporary)[:32]}{self.path.suffix}"
+        temporary.replace(self.path.with_name(name))
+        for file in before[1:]:
+            file.unlink(missing_ok=True)
+
+    def _files(self) -> list[Path]:
+        """Those that there are, the last one first."""
+        found = self.path.parent.glob(f"{self.path.stem}-*{self.path.suffix}")
+        named = re.compile(rf"{re.escape(self.path.stem)}-\d{{8}}-[0-9a-f]{{32}}{re.escape(self.path.suffix)}")
+        return sorted((file for file in found if named.fullmatch(file.name)), reverse=True)
+
+
+def _is_whole(file: Path) -> bool:
+    """Whether its content is what its name says."""
+    try:
+        return digest_of(file).startswith(_named(file)[1])
+    except FileNotFoundError:
+        return False
+
+
+def _named(file: Path) -> tuple[int, str]:
+    """Number and digest in the name of a checkpoint."""
+    _, number, digest = file.stem.rsplit("-", 2)
+    return int(number), digest
