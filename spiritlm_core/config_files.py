@@ -80,7 +80,7 @@ def _check_depth(text: str, name: str) -> None:
     for event in yaml.parse(text, Loader=_Loader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MOST_DEPTH:
-            raise _too_much(event.start_mark.line, name)
+            raise _too_much(event.start_mark.line if event.start_mark else 0, name)
 
 
 def _too_much(line: int, name: str) -> RecipeError:
@@ -199,12 +199,12 @@ def _explain(error: ValidationError, name: str, lines: Lines, overrides: Sequenc
     return "\n".join(dict.fromkeys([*found, *more]))
 
 
-def _short(value: object, show: Callable[[object], str] = repr) -> str:
+def _short(value: object, show: Callable[[object], str] = repr, most: int = _LONGEST) -> str:
     """`value` in few characters."""
     if isinstance(value, int) and abs(value) >= 10**_LONGEST:
         return "a huge number"
     shown = show(value)
-    return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}…"
+    return shown if len(shown) <= most else f"{shown[:most]}…"
 
 
 def _problem(item: Any) -> str:
@@ -213,7 +213,7 @@ def _problem(item: Any) -> str:
     if item["type"] == "missing":
         return "is required"
     shown = "" if isinstance(item["input"], dict | list) else f" (got {_short(item['input'])})"
-    return f"{item['msg'].removeprefix('Value error, ')}{shown}"
+    return f"{_short(item['msg'].removeprefix('Value error, '), str, 400)}{shown}"
 
 
 def _place(loc: tuple[str, ...], name: str, lines: Lines, overrides: Sequence[str]) -> str:

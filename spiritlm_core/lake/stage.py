@@ -50,7 +50,7 @@ class Progress(Protocol):
         """Report progress."""
 
 
-def noting(progress: Progress) -> Callable[[str], None]:
+def noting(progress: Callable[[float, str], None]) -> Callable[[str], None]:
     """Tells `progress` what people should keep."""
     return lambda message: progress(0.0, f"{NOTE} {message}")
 

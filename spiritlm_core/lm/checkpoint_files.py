@@ -104,4 +104,4 @@ class Planner(DefaultLoadPlanner):
         safe = BytesIO()
         torch.save(plain, safe)
         safe.seek(0)
-        super().load_bytes(read_item, safe)  # type: ignore[no-untyped-call]
+        super().load_bytes(read_item, safe)

@@ -15,6 +15,7 @@ C = TypeVar("C", bound=FrozenConfig)
 
 OTHER: dict[str, Any] = {
     "language": "fr",
+    "sources.0.language": "fr",
     "lm.lora.targets": ["q_proj"],
     "name": "another",
     "texts": [{"path": "TEXTS"}],

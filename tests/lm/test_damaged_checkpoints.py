@@ -1,0 +1,128 @@
+"""Checkpoints of a training run that are damaged, or were made to do harm."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.distributed.checkpoint.state_dict_saver import save
+
+from spiritlm_core.checkpoints import DamagedCheckpointError
+from spiritlm_core.lm.checkpoint_files import write_state
+from spiritlm_core.lm.errors import CheckpointError
+from spiritlm_core.lm.job import Job
+from spiritlm_core.lm.train import train
+from tests.lm.test_train import assert_same_weights, losses, run, tiny_config
+
+
+def cut(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+def flipped(data: bytes) -> bytes:
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+
+
+class Evil:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("name", ["state.json", ".metadata", "__0_0.distcp", "random-0.pt", "metrics.parquet"])
+@pytest.mark.parametrize("spoil", [cut, flipped])
+def test_training_goes_on_from_the_checkpoint_before(job: Job, name: str, spoil: Callable[[bytes], bytes]) -> None:
+    run(job)
+    folder, told = job.work / "checkpoints", []
+    file = folder / "step-00000012" / name
+    file.write_bytes(spoil(file.read_bytes()))
+    again = replace(job, out=job.out.parent / "again")
+    train(again, lambda _, message: told.append(message))
+    notes = [message for message in told if message.startswith("note:")]
+    assert len(notes) == 1
+    assert "step-00000012 is damaged; going on from the one before, step-00000008" in notes[0]
+    assert losses(again.out) == losses(job.out)
+    assert_same_weights(again.out, job.out)
+
+
+def test_with_no_whole_checkpoint_the_error_says_what_to_delete(job: Job) -> None:
+    run(job)
+    for shard in (job.work / "checkpoints").glob("*/*.distcp"):
+        shard.write_bytes(flipped(shard.read_bytes()))
+    with pytest.raises(DamagedCheckpointError, match="delete .*step-00000012 .*step-00000008"):
+        run(job)
+
+
+def test_a_damaged_best_checkpoint_is_said_before_training_goes_on(job: Job) -> None:
+    best = replace(job, config=tiny_config(export="best", validate_every=4))
+    run(best)
+    folder = job.work / "checkpoints"
+    for shard in (folder / "step-00000012").glob("*.distcp"):
+        shard.write_bytes(flipped(shard.read_bytes()))
+    with pytest.raises(CheckpointError, match="step-00000012: cannot be loaded, __0_0.distcp is damaged"):
+        run(replace(best, resume_from=folder / "step-00000012"))
+
+
+@pytest.mark.parametrize("place", [".metadata", "plain value"])
+def test_a_checkpoint_cannot_run_code(job: Job, place: str, tmp_path: Path) -> None:
+    """Its digests are right: whoever made it made these, too."""
+    run(job)
+    made, evil = job.work / "checkpoints" / "step-00000012", tmp_path / "harm"
+    if place == ".metadata":
+        (made / place).write_bytes(pickle.dumps(Evil(evil)))
+    else:
+        shard = made / "__0_0.distcp"
+        _replace_plain_value(shard, made, Evil(evil))
+    record = {"vocabulary": "", "corpus": ""}
+    import json
+
+    record = {k: v for k, v in json.loads((made / "state.json").read_text()).items() if k not in ("files", "sha256")}
+    write_state(made, record)
+    with pytest.raises(CheckpointError, match="step-00000012: cannot be loaded into this model"):
+        run(job)
+    assert not evil.exists()
+    pickle.loads((made / ".metadata").read_bytes())  # what would have happened
+    assert evil.exists() == (place == ".metadata")
+
+
+def _replace_plain_value(shard: Path, made: Path, value: object) -> None:
+    """Put a pickle behind the shard's content, and let the metadata point to it for the learning rate."""
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    metadata = pickle.loads((made / ".metadata").read_bytes())
+    info = next(
+        v for k, v in metadata.storage_data.items() if k.fqn.endswith("param_groups.0.lr") or k.fqn.endswith(".lr")
+    )
+    info.offset, info.length = shard.stat().st_size, len(buffer.getvalue())
+    with shard.open("ab") as file:
+        file.write(buffer.getvalue())
+    (made / ".metadata").write_bytes(pickle.dumps(metadata))
+
+
+def test_the_readers_take_what_torch_writes(tmp_path: Path) -> None:
+    from torch.distributed.checkpoint.state_dict_loader import load
+
+    from spiritlm_core.lm.checkpoint_files import Planner, Reader
+
+    kinds = [torch.float32, torch.bfloat16, torch.float16, torch.int64, torch.bool]
+    state: dict[str, Any] = {str(kind): torch.ones(2, 3).to(kind) for kind in kinds}
+    state |= {"plain": {"lr": 0.5, "betas": (0.9, 0.95), "none": None, "text": "x", "flags": [True, 3]}}
+    save(state, checkpoint_id=str(tmp_path / "one"))
+    empty = {
+        name: torch.zeros_like(v) if isinstance(v, torch.Tensor) else dict.fromkeys(v) for name, v in state.items()
+    }
+    empty["plain"]["betas"], empty["plain"]["flags"] = (0.0, 0.0), [False, 0]
+    load(empty, storage_reader=Reader(tmp_path / "one"), planner=Planner())
+    assert all(torch.equal(empty[str(kind)], state[str(kind)]) for kind in kinds)
+    assert empty["plain"]["lr"] == 0.5

@@ -1,0 +1,80 @@
+"""Damaged checkpoints: seen, said, passed over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from spiritlm_core.checkpoints import Checkpoint, DamagedCheckpointError
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "cut short": lambda data: data[: len(data) // 2],
+    "empty": lambda _: b"",
+    "a bit flipped at the start": lambda data: bytes([data[0] ^ 1]) + data[1:],
+    "a bit flipped in a weight": lambda data: data.replace(torch.ones(3).numpy().tobytes(), b"\0" * 12),
+    "a bit flipped at the end": lambda data: data[:-1] + bytes([data[-1] ^ 128]),
+    "zeros": lambda data: bytes(len(data)),
+}
+
+
+def spoil(path: Path, how: str) -> None:
+    whole = path.read_bytes()
+    path.write_bytes(DAMAGE[how](whole))
+    assert path.read_bytes() != whole
+
+
+def saved(folder: Path, steps: int) -> Checkpoint:
+    checkpoint = Checkpoint(folder / "new" / "fit.pt")
+    for step in range(steps):
+        checkpoint.save({"step": step, "weights": torch.ones(3)})
+    return checkpoint
+
+
+def test_the_last_two_are_kept_and_the_last_is_loaded(tmp_path: Path) -> None:
+    assert Checkpoint(tmp_path / "none" / "fit.pt").load() is None
+    checkpoint, told = saved(tmp_path, 4), []
+    assert len(list((tmp_path / "new").iterdir())) == 2
+    state = checkpoint.load(told.append)
+    assert state is not None
+    assert state["step"] == 3
+    assert told == []
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+def test_a_damaged_file_is_passed_over_and_said(how: str, tmp_path: Path) -> None:
+    checkpoint, told = saved(tmp_path, 3), []
+    last = max((tmp_path / "new").iterdir())
+    spoil(last, how)
+    for _ in range(2):
+        state = checkpoint.load(told.append)
+        assert state is not None
+        assert state["step"] == 1
+    assert len(told) == 1
+    assert f"{last} is damaged; going on from the one before, fit-00000002-" in told[0]
+    checkpoint.save({"step": 9})
+    assert checkpoint.load() == {"step": 9}
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+def test_with_none_left_the_error_says_what_to_delete(how: str, tmp_path: Path) -> None:
+    checkpoint = saved(tmp_path, 2)
+    files = sorted((tmp_path / "new").iterdir())
+    for file in files:
+        spoil(file, how)
+    for _ in range(2):
+        with pytest.raises(DamagedCheckpointError, match="to begin from the start, delete .*fit-00000002") as caught:
+            checkpoint.load()
+        assert all(str(file) in str(caught.value) for file in files)
+    for file in files:
+        file.unlink()
+    assert checkpoint.load() is None
+
+
+def test_other_files_do_not_count(tmp_path: Path) -> None:
+    checkpoint = saved(tmp_path, 1)
+    for name in ("fit.tmp", "fit.pt", "fit-00000009-abc.pt", "other-00000009-" + "0" * 32 + ".pt"):
+        (tmp_path / "new" / name).write_bytes(b"half")
+    assert checkpoint.load() is not None
