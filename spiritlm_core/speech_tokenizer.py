@@ -76,24 +76,13 @@ class SpeechTokenizer:
             ModelReferenceError: a model is missing, damaged or cannot be loaded.
             RecipeError: the machine has no such precision.
         """
-<<<<<<< HEAD
-        folder = _folder(Path(root) if root is not None else default_root(), variant)
-        check_weights(folder)
-        from spiritlm_core.units.config import UnitsConfig
-=======
->>>>>>> fbcb3c5 (A key holds what changes the result and nothing else)
         from spiritlm_core.units.extractor import UnitExtractor
         from spiritlm_core.units.folder import precision_of
 
-<<<<<<< HEAD
-        units = _read(folder / "config.json").get("units")
-        config = UnitsConfig.model_validate(units) if units else None
-        extractor = UnitExtractor(_models(folder, variant), config, device=device, precision=precision)
-=======
         folder = _folder(Path(root) if root is not None else default_root(), variant)
+        check_weights(folder)
         chosen = precision or precision_of(folder)
         extractor = UnitExtractor(_models(folder, variant), device=device, precision=chosen)
->>>>>>> fbcb3c5 (A key holds what changes the result and nothing else)
         return cls(extractor, folder / VOCODER if (folder / VOCODER).is_dir() else None)
 
     @property
