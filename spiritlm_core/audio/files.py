@@ -152,8 +152,11 @@ def stat_file(uri: str) -> File:
         return File(uri, uri)  # asked for when its content is: a list may name thousands
     if "://" in uri and not uri.startswith("file://"):
         return File(uri, uri, error=f"{uri.partition('://')[0]}:// cannot be read: file://, s3:// and https:// can")
-    path = _as_spelt(Path(local_path(uri)))
-    return _regular(path.name, path)
+    try:
+        path = _as_spelt(Path(local_path(uri)))
+        return _regular(path.name, path)
+    except ValueError:  # a NUL, or half a surrogate pair
+        return File(uri, uri, error="no file can be called so")
 
 
 def composed(name: str) -> str:

@@ -127,16 +127,17 @@ def test_parquet_of_hugging_face_in_a_folder(tmp_path: Path) -> None:
 
 def test_kaldi_segments_and_what_kaldi_would_run(tmp_path: Path) -> None:
     scp = "r1 wav/a.wav\nr2 sph2pipe -f wav b.sph |\nr3 raw.ark:17\nr4 /gone.wav\n"
-    segments = "u1 r1 0.0 0.1\nu2 r1 0.1 -1\nu3 r2 0 1\nu4 r3 0 1\nu5 r4 0 1\nu6 r9 0 1\nu7 r1 0.2 0.1\nu8 r1 x\n"
-    files = {"wav/a.wav": SOUND, "wav.scp": scp, "segments": segments, "text": "u1 one\nu2 two\nu9 nine\n"}
+    places = ("r1 0.0 0.1", "r1 0.1 -1", "r2 0 1", "r3 0 1", "r4 0 1", "r9 0 1", "r1 0.2 0.1", "r1 x", "r1 nan inf")
+    segments = "".join(f"u{number} {place}\n" for number, place in enumerate(places, 1))
+    files = {"wav/a.wav": SOUND, "wav.scp": scp, "segments": segments, "text": "u1 one\nu2 two\nu0 none\n"}
     items = list_items(parse_source(str(_write(tmp_path, files))), "en", StatCache())
     good = [(item.name, item.start, item.end, item.text) for item in items if not item.error]
     assert good == [("wav/a.wav", 0.0, 0.1, "one"), ("wav/a.wav", 0.1, None, "two")]
     errors = {item.name: item.error or "" for item in items if item.error}
     for name, reason in {
         "u3": "a command, which is not run", "u4": "a place in an archive", "/gone.wav": "recording not found",
-        "u6": "recording r9 is not in wav.scp", "u7": "ends before it starts", "u8": "is not RECORDING START END",
-        "u9": "u9 is not in wav.scp",
+        "u6": "recording r9 is not in wav.scp", "u7": "the stretch ends at 0.1 s, before",
+        "u8": "is not RECORDING START END", "u9": "start: 'nan' must be", "u0": "u0 is not in wav.scp",
     }.items():  # fmt: skip
         assert reason in errors.pop(name)
     assert not errors
@@ -235,6 +236,18 @@ def test_every_file_is_a_row_or_counted(tmp_path: Path) -> None:
 def test_a_transcript_is_found_whatever_its_name_says_about_the_corpus(tmp_path: Path) -> None:
     items = _list(_write(tmp_path, {"notice.wav": SOUND, "notice.txt": "good morning", "COPYING.txt": "free"}))
     assert {name: item.text for name, item in items.items()} == {"notice.wav": "good morning"}
+
+
+def test_signs_in_subtitles_are_text(tmp_path: Path) -> None:
+    cue = "1\n00:00:00,000 --> 00:00:01,000\n"
+    said = cue + "a < b and <i>c</i> > d\nNOTE that &amp; 7\n7\n\n2\n00:00:01,000 --> 00:00:02,000\n<00:00:01.500>9\n"
+    items = _list(_write(tmp_path, {"a.wav": SOUND, "a.srt": said}))
+    assert items["a.wav"].text == "a < b and c > d NOTE that & 7 7 9"
+
+
+def test_a_json_file_without_a_text_says_nothing(tmp_path: Path) -> None:
+    files = {"a.wav": SOUND, "a.json": '{"speaker": {"id": 7}, "duration": "x"}', "b.wav": SOUND, "b.json": "[1]"}
+    assert [(item.text, item.error) for item in _list(_write(tmp_path, files)).values()] == [(None, None)] * 2
 
 
 def test_speakers_of_folders(tmp_path: Path) -> None:

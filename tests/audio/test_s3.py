@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from spiritlm_core.audio.config import AudioConfig, parse_source
@@ -19,7 +21,7 @@ from spiritlm_core.audio.item import items_table
 from spiritlm_core.audio.sources import list_items
 from spiritlm_core.audio.stage import AudioStage
 from spiritlm_core.audio.statcache import StatCache
-from tests.audio.files import sound
+from tests.audio.files import sound, sound_bytes
 from tests.audio.synthetic import voice
 
 pytestmark = pytest.mark.integration
@@ -94,11 +96,14 @@ def test_a_folder_on_s3_gives_the_rows_of_the_folder_on_disk(tmp_path: Path, buc
     (tmp_path / "src/bad.wav").write_text("no audio")
     manifest = [{"path": "src/sub dir/clip é 2.flac", "text": "Two."}, {"path": "src/none.wav", "text": "Ghost."}]
     (tmp_path / "list.jsonl").write_text("".join(json.dumps(row) + "\n" for row in manifest))
+    sounds = [sound_bytes(voice(1.2, seed), "FLAC", subtype="PCM_16") for seed in (3, 4)]
+    (tmp_path / "hf").mkdir()
+    pq.write_table(pa.table({"audio": sounds, "text": ["Three.", "Four."]}), tmp_path / "hf/train.parquet")
     _upload(tmp_path, f"{bucket}/data")
-    for name in ("src", "list.jsonl"):
+    for name in ("src", "list.jsonl", "hf/train.parquet", "hf"):
         here, there = (_rows(f"{root}/{name}") for root in (str(tmp_path), f"{bucket}/data"))
         assert [row | {"source_uri": ""} for row in there] == [row | {"source_uri": ""} for row in here]
-        assert all(row["source_uri"].startswith("s3://voices/data/") for row in there)
+        assert all("s3://voices/data/" in row["source_uri"] for row in there)
 
 
 def _rows(source: str) -> list[dict]:

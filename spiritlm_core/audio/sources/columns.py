@@ -68,7 +68,7 @@ class Columns:
         file = next((value for value in inside if isinstance(value, File)), None)  # better than a path beside it
         path = file.path if file else _path(self._value(row, "path"))
         self._look(row)
-        start, end = _window(*(number_of(self._value(row, name), name) for name in ("start", "end", "duration")))
+        start, end = window(*(number_of(self._value(row, name), name) for name in ("start", "end", "duration")))
         text, speaker, language = (text_of(self._value(row, name), name) for name in ("text", "speaker", "language"))
         channel = _channel(self._value(row, "channel"))
         return Draft(path, file.uri if file else "", file, clean(text), speaker, language, start, end, channel)
@@ -166,7 +166,7 @@ def _channel(value: Any) -> int | None:
     return int(number)
 
 
-def _window(start: float | None, end: float | None, duration: float | None) -> tuple[float | None, float | None]:
+def window(start: float | None, end: float | None, duration: float | None) -> tuple[float | None, float | None]:
     """Stretch of the file; a duration without a start describes the whole file."""
     if end is None and start is not None and duration is not None:
         end = start + duration

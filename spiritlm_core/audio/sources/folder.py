@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 
 from spiritlm_core.audio.config import FolderSource, TreeSource
-from spiritlm_core.audio.files import File, printable
+from spiritlm_core.audio.files import printable
 from spiritlm_core.audio.sources import kaldi, lists, sidecars, tables
 from spiritlm_core.audio.sources.draft import Draft, draft_of
 from spiritlm_core.audio.sources.notes import note, some
@@ -42,14 +42,11 @@ def told(source: TreeSource, readers: Iterable[Reader]) -> Iterator[Draft]:
     for reader in readers:
         for draft in reader(tree, source.encoding):
             place = (draft.uri if draft.file else (draft.name, draft.error), draft.start, draft.end, draft.channel)
-            first = kept.get(place)
-            if (
-                first is None and draft.uri not in known
-            ):  # else it is a stretch of what is told as a whole, or the reverse
-                kept[place] = draft
-            elif first is not None:
+            if first := kept.get(place):
                 kept[place] = _joined(first, draft)
                 differ += [draft.name] if first.text and draft.text not in (first.text, None) else []
+            elif draft.uri not in known:  # else a stretch of what is told as a whole, or the reverse
+                kept[place] = draft
         known = {draft.uri for draft in kept.values() if draft.file}
     yield from kept.values()
     yield from (draft_of(file) for file in tree.audio if file.uri not in known)
@@ -67,29 +64,14 @@ def _joined(first: Draft, later: Draft) -> Draft:
 
 def _say_unused(source: TreeSource, tree: Tree) -> None:
     """Name what may be transcripts, and count what is neither that nor sound."""
-    left = [file for file in tree.others if file.uri not in tree.used]
     texts = [file for file in tree.unused() if file.suffix in TRANSCRIPTS or file.name in kaldi.NAMES]
     if texts:
         note(f"source {source.path}: not used as transcripts: {some([printable(file.path) for file in texts])}")
-    if others := _without(left, texts):
+    named = tree.used | {file.uri for file in texts}
+    if others := [file for file in tree.others if file.uri not in named]:
         note(f"source {source.path}: not audio: {kinds_of(others)}")
 
 
-def _without(files: list[File], out: list[File]) -> list[File]:
-    uris = {file.uri for file in out}
-    return [file for file in files if file.uri not in uris]
-
-
-TRANSCRIPTS = (
-    *sidecars.FORMATS,
-    *tables.SUFFIXES,
-    *lists.SUFFIXES,
-    ".xml",
-    ".eaf",
-    ".ctm",
-    ".stm",
-    ".trn",
-    ".mlf",
-    ".ass",
-)
+_UNREAD = (".xml", ".eaf", ".ctm", ".stm", ".trn", ".mlf", ".ass")
+TRANSCRIPTS = (*sidecars.FORMATS, *tables.SUFFIXES, *lists.SUFFIXES, *_UNREAD)
 """Names that promise a transcript; one that is not used is named."""

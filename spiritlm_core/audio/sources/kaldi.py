@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 
 from spiritlm_core.audio.files import File, printable, read_uri
+from spiritlm_core.audio.sources.columns import number_of, window
 from spiritlm_core.audio.sources.draft import Draft, clean, decode_lines
 from spiritlm_core.audio.sources.tree import Tree
 from spiritlm_core.errors import Rejection
@@ -64,16 +65,13 @@ def _stretch(place: str, *, whole: bool) -> tuple[str, float | None, float | Non
     """Recording, and where the utterance begins and ends in seconds."""
     if whole:
         return place, None, None
-    try:
-        recording, start, end = place.split()[:3]
-        first, last = float(start), float(end)
-    except ValueError:
-        raise Rejection(f"segments: {place!r} is not RECORDING START END") from None
-    if last < 0:  # Kaldi's way to say: to the end
-        return recording, first, None
-    if not 0 <= first < last:
-        raise Rejection(f"segments: {place!r} ends before it starts")
-    return recording, first, last
+    recording, *times = place.split()
+    if len(times) < 2:
+        raise Rejection(f"segments: {place!r} is not RECORDING START END")
+    start = number_of(times[0], "start")
+    if times[1].startswith("-"):  # Kaldi's way to say: to the end
+        return recording, start, None
+    return recording, *window(start, number_of(times[1], "end"), None)
 
 
 def _file_of(path: str) -> str:

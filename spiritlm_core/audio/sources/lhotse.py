@@ -16,7 +16,7 @@ from spiritlm_core.audio.files import local_path, local_uri, printable, stat_fil
 from spiritlm_core.audio.sources.columns import check_path, number_of, text_of
 from spiritlm_core.audio.sources.draft import Draft, clean, missing
 from spiritlm_core.audio.sources.manifest import resolve
-from spiritlm_core.errors import Rejection, SourceError, is_machine_error
+from spiritlm_core.errors import Rejection, SourceError, is_machine_error, reason_of
 
 _MANIFEST = re.compile(r"\.(jsonl|json|yaml|yml)(\.gz)?$")
 
@@ -65,8 +65,9 @@ def _load(path: Path) -> list[Any]:
     except Exception as error:  # whatever lhotse makes of damaged lines
         if is_machine_error(error):
             raise
-        where = f", line {len(entries) + 1}," if ".jsonl" in path.name else ""
-        raise SourceError(f"source lhotse:{path}{where} cannot be read: {error or type(error).__name__}") from error
+        told = ".jsonl" in path.name and not isinstance(error, UnicodeDecodeError)  # which is found a block ahead
+        where = f", line {len(entries) + 1}," if told else ""
+        raise SourceError(f"source lhotse:{path}{where} cannot be read: {reason_of(error)}") from error
     return entries
 
 

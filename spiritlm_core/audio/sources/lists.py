@@ -16,9 +16,7 @@ from spiritlm_core.errors import Rejection
 SUFFIXES = (".txt", ".csv", ".tsv", ".lst", ".list")
 _BY_SPEAKER = re.compile(r"(^transcripts|^aishell_transcript.*|\.trans)\.(txt|tsv)$")  # MLS, AISHELL, LibriSpeech
 _TEXTS_IN_NAME = re.compile(r"trans|text|sentence|metadata|train|valid|list")
-_NO_TEXTS = re.compile(
-    r"sp(ea)?k|gender|dur|segment|phon|lexicon|split|handle|length"
-)  # other things said of recordings
+_NO_TEXTS = re.compile(r"sp(ea)?k|gender|dur|segment|phonem|lexicon|split|handle|length")  # said of recordings, too
 _NUMBER = re.compile(r"[-+\d]*\.\d+")
 _LOOKED_AT = 50
 _SHARE = 0.5  # of the first lines name recordings, else it is prose

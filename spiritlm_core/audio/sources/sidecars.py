@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import html
 import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 
 from spiritlm_core.audio.files import File, composed, printable, read_uri
-from spiritlm_core.audio.sources.columns import Columns, Row
+from spiritlm_core.audio.sources.columns import ALIASES, Columns, Row
 from spiritlm_core.audio.sources.draft import Draft, clean, decode_text, draft_of, missing
 from spiritlm_core.audio.sources.textgrid import text_of_grid
 from spiritlm_core.audio.sources.tree import Tree, speaker_in
@@ -17,7 +19,8 @@ from spiritlm_core.errors import Rejection
 _TAKE = re.compile(r"_mic\d+$")  # VCTK: several microphones, one text
 _BY_SPEAKER = re.compile(r"^wav48|\.normalized\.txt$")  # VCTK, LibriTTS
 _CUE = re.compile(
-    r"^\ufeff?WEBVTT.*\n(.+\n)*|^(NOTE|STYLE|REGION)\b(.*\n)(.+\n)*|^.+\n(?=.*-->)|^.*-->.*$|<[^>\n]*>|\{\\[^}\n]*\}",
+    r"\A\ufeff?WEBVTT.*\n(.+\n)*|(?<=\n\n)(NOTE|STYLE|REGION)\b.*\n(.+\n)*|^.+\n(?=.*-->)|^.*-->.*$"  # all but text
+    r"|</?(i|b|u|s|c|v|font|lang|ruby|rt)\b[^<>\n]*>|<[\d:.]+>|\{\\[^}\n]*\}",  # marks in the text
     re.MULTILINE,
 )
 
@@ -28,10 +31,8 @@ def read(tree: Tree, encoding: str) -> Iterator[Draft]:
     away = _once_named(tree, beside)
     for file in tree.audio:
         found = beside.get(composed(file.stem)) or beside.get(composed(file.path)) or away.get(_base(file.stem), {})
-        draft = next(
-            (draft for ending in FORMATS if (draft := _draft(file, found.get(ending), ending, encoding))), None
-        )
-        if draft:
+        drafts = (_draft(file, found[ending], ending, encoding) for ending in FORMATS if ending in found)
+        if draft := next(filter(None, drafts), None):
             tree.used |= {transcript.uri for transcript in found.values()}
             yield draft
 
@@ -69,10 +70,8 @@ def _base(stem: str) -> str:
     return _TAKE.sub("", composed(stem).rpartition("/")[2])
 
 
-def _draft(file: File, transcript: File | None, ending: str, encoding: str) -> Draft | None:
+def _draft(file: File, transcript: File, ending: str, encoding: str) -> Draft | None:
     """What a transcript says of a recording; null if it says nothing."""
-    if transcript is None:
-        return None
     name = f"transcript {printable(transcript.name)}"
     if transcript.error:
         return draft_of(file, error=f"{name}: {transcript.error}")
@@ -85,8 +84,8 @@ def _draft(file: File, transcript: File | None, ending: str, encoding: str) -> D
         return None
     by_speaker = _BY_SPEAKER.search(file.path) or _BY_SPEAKER.search(transcript.path)
     speaker = said.get("speaker") or (speaker_in(file.path) if by_speaker else None)
-    whole = draft_of(file, said.get("text"), reason, speaker)
-    return Draft(whole.name, whole.uri, file, whole.text, speaker, said.get("language"), error=reason)
+    draft = draft_of(file, said.get("text"), reason, speaker)
+    return dataclasses.replace(draft, language=said.get("language"))
 
 
 def _plain(text: str) -> Row:
@@ -95,7 +94,7 @@ def _plain(text: str) -> Row:
 
 def _cues(text: str) -> Row:
     """The words of subtitles, without times and marks."""
-    return {"text": clean(_CUE.sub(" ", text.replace("\r\n", "\n").replace("\r", "\n")))}
+    return {"text": clean(html.unescape(_CUE.sub(" ", text.replace("\r\n", "\n").replace("\r", "\n"))))}
 
 
 def _grid(text: str) -> Row:
@@ -112,7 +111,10 @@ def _fields(text: str) -> Row:
         return {}
     row = {str(name).lower(): value for name, value in found.items()}
     if isinstance(parts := row.get("segments"), list) and "text" not in row:
-        row["text"] = " ".join(str(part["text"]) for part in parts if isinstance(part, dict) and "text" in part)
+        texts = [part.get("text") for part in parts if isinstance(part, dict)]
+        row["text"] = " ".join(text for text in texts if isinstance(text, str))
+    if not any(name in row for name in ALIASES["text"]):
+        return {}
     draft = Columns({}, "").draft({name: row.get(name) for name in row if name not in _NOT_HERE} | {"path": "-"})
     return {"text": draft.text, "speaker": draft.speaker, "language": draft.language}
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from spiritlm_core.errors import Rejection
 
 _TOKEN = re.compile(r'"((?:[^"]|"")*)"|(?<![\w\[.])(-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)(?![\w\]])')
-_COMMENT = re.compile(r"\[\d+\]|(?<=\s)!.*$", re.MULTILINE)
 _TIERS = ("transcript", "utterance", "sentence", "text", "ort", "word", "")
 _SILENCE = re.compile(r"<[^>]*>|\b(sil|sp|spn)\b|#")
 

@@ -39,8 +39,11 @@ class Tree:
         self.audio = [file for file, is_sound in zip(files, sound, strict=True) if is_sound]
         self.others = [file for file, is_sound in zip(files, sound, strict=True) if not is_sound]
         self.used: set[str] = set()
+        self._at: dict[str, File] = {}
         self._named: dict[str, list[File]] = {}
         for file in self.audio:
+            self._at.setdefault(composed(file.path), file)
+            self._at.setdefault(composed(file.stem), file)
             for name in {file.name, PurePosixPath(file.name).stem}:
                 self._named.setdefault(composed(name), []).append(file)
 
@@ -60,14 +63,11 @@ class Tree:
         path = composed(posixpath.normpath(name))
         ending = PurePosixPath(path).suffix.lower() in AUDIO_SUFFIXES
         for wanted in (path, path.rpartition(".")[0]) if ending else (path,):
+            beside = posixpath.normpath(posixpath.join(composed(folder), wanted))
+            if exact := self._at.get(beside) or self._at.get(wanted):
+                return exact
             found = self._named.get(wanted.rpartition("/")[2], [])
-            for at in (posixpath.normpath(posixpath.join(composed(folder), wanted)), wanted):
-                exact = [file for file in found if at in (composed(file.path), composed(file.stem))]
-                if exact:
-                    return exact[0]
-            alike = [
-                file for file in found if _alike(composed(file.path), wanted) or _alike(composed(file.stem), wanted)
-            ]
+            alike = [one for one in found if _alike(composed(one.path), wanted) or _alike(composed(one.stem), wanted)]
             if len({file.stem for file in alike}) > 1:
                 few = " or ".join(printable(file.path) for file in alike[:3])
                 raise Rejection(f"{printable(name)} may be {few}")
