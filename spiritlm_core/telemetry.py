@@ -12,6 +12,7 @@ OFF = {
     "DO_NOT_TRACK": "1",  # Prefect's client, Hugging Face, and whoever else keeps to it
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_USAGE_STATS_REPORT_URL": "http://127.0.0.1:9",  # a head reports that it is switched off; nobody is there
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_UPDATE_DOWNLOAD_COUNTS": "0",  # of data sets and metrics
     "GRADIO_ANALYTICS_ENABLED": "False",  # the check for a newer version, too
