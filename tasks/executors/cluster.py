@@ -91,7 +91,7 @@ def _init(address: str, **more: Any) -> None:
 
 def _start_private() -> None:
     import ray
-    import ray._private.services as services
+    from ray._private import services
 
     # Without a dashboard this server only asks the cloud's metadata service where it is, for usage statistics.
     services.start_api_server = lambda *_, **__: (None, None)

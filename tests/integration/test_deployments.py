@@ -158,13 +158,12 @@ def test_what_can_be_refused_at_once_is(deployed, tmp_path):
     assert trigger(deployed, "pipeline/quickstart", "until").returncode == 2
 
 
-def test_an_unexpected_error_is_one_line_wherever_it_is_shown(deployed, worker):
+def test_an_error_is_one_line_wherever_it_is_shown(deployed, worker):
     assert trigger(deployed, "pipeline/quickstart", "lake=/dev/null/lake", "until=audio").returncode == 1
     (flow_run,) = deployed.call("/flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 1})
-    message = flow_run["state"]["message"]
-    assert re.search(r"/dev/null/lake.* \(unexpected; the traceback is in .*/error-.*\.log\)$", message)
-    assert message in log(deployed, flow_run)
-    assert "Traceback" not in worker.read_text() + "".join(log(deployed, flow_run))
+    said = [flow_run["state"]["message"], *log(deployed, flow_run), worker.read_text()]
+    assert all("/dev/null/lake cannot be written to" in text for text in (said[0], said[-1], "".join(said[1:-1])))
+    assert not any("Traceback" in text for text in said)
 
 
 def log(server: PrefectServer, flow_run: dict) -> list[str]:
