@@ -39,7 +39,7 @@ class ProgressArtifact:
     def _create(self, stage: str, about: str) -> None:
         from prefect.artifacts import create_progress_artifact
 
-        found = create_progress_artifact(progress=0.0, key=f"progress-{stage}", description=about)
+        found = create_progress_artifact(progress=0.0, key=_key("progress", stage), description=about)
         self.id = found if isinstance(found, UUID) else None
 
     def _show(self, progress: float) -> None:
@@ -47,6 +47,11 @@ class ProgressArtifact:
 
         if self.id is not None:
             update_progress_artifact(self.id, progress=progress)
+
+
+def _key(kind: str, stage: str) -> str:
+    """The key of an artifact; Prefect takes no underscore."""
+    return f"{kind}-{stage}".replace("_", "-")
 
 
 def stage_table(report: StageReport) -> None:
@@ -57,7 +62,9 @@ def stage_table(report: StageReport) -> None:
     rows = [{"what": key, "value": str(value)} for key, value in report.to_dict().items() if key not in hidden]
     rows += [{"what": f"rejected: {reason}", "value": str(count)} for reason, count in report.reasons.items()]
     rows += [{"what": key, "value": _short(value)} for key, value in report.summary.items()]
-    updates.put(partial(create_table_artifact, rows, key=f"stage-{report.name}", description=f"Stage {report.name}"))
+    updates.put(
+        partial(create_table_artifact, rows, key=_key("stage", report.name), description=f"Stage {report.name}")
+    )
 
 
 def run_table(reports: Sequence[StageReport]) -> None:

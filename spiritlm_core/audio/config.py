@@ -15,7 +15,9 @@ from spiritlm_core.errors import SourceError
 from spiritlm_core.language import LanguageCode, main_code
 
 _Prompts = Literal["en", "es", "fr", "it", "ru"]
-PromptLanguage = Annotated[_Prompts, BeforeValidator(lambda name: main_code(name) if isinstance(name, str) else name)]
+PromptLanguage = Annotated[
+    _Prompts, BeforeValidator(lambda name: main_code(name, "") if isinstance(name, str) else name)
+]
 MOST_CHANNELS = 512
 """No recording may have more."""
 ClipField = Literal["path", "text", "speaker", "language", "start", "end", "duration", "channel"]
@@ -176,7 +178,7 @@ def parse_source(text: str) -> SourceConfig:
 
 def _source(kind: str, value: str, columns: dict[str, str]) -> SourceConfig:
     field = "prompts" if kind == "prompts" else "path"
-    if kind == "prompts" and main_code(value) not in get_args(_Prompts):
+    if kind == "prompts" and main_code(value, "") not in get_args(_Prompts):
         raise SourceError(f"prompts:{value}: there are prompts in {', '.join(get_args(_Prompts))}")
     if field == "path" and value and ("://" not in value or value.startswith("file://")):
         value = str(Path(value.removeprefix("file://")).expanduser())

@@ -339,7 +339,9 @@ def test_a_bad_value_in_lhotse_costs_one_row(tmp_path: Path, source: str, said: 
     ("text", "kind", "reason"),
     [
         ("prompts:en", "prompts", None),
+        ("prompts:FR", "prompts", None),
         ("prompts:xx", None, "there are prompts in en, es"),
+        ("prompts:", None, "there are prompts in en, es"),
         ("s3://bucket/voices", "folder", None),
         ("s3://bucket/list.parquet", "manifest", None),
         ("librispeech:s3://bucket/x", "librispeech", None),

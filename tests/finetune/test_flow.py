@@ -78,6 +78,7 @@ def test_one_bad_row_costs_that_row_and_bad_rows_alone_are_an_error(published: P
     said = spiritlm("finetune", "asr", *where, bad, home=tmp_path / "prefect", status=1)
     assert "tokens.context_length 1024 is lowered to 128" in said
     assert "no row is left to train on: 1 of 1 rows were rejected" in said
+    assert "does not answer" not in said
     assert "Traceback" not in said
 
 
