@@ -1,4 +1,4 @@
-"""Where the samples lie in files made of chunks: WAV, RF64, Wave64, AIFF, CAF, and AU.
+"""Where the samples lie in files made of chunks: WAV, RF64, Wave64, AIFF, 8SVX, CAF, and AU.
 
 Decoders believe a header. But recorders that die or cannot seek leave a wrong length in it, and files get joined
 end to end. So what a header promises is compared with the file, and all the sound is found, or its loss is told.
@@ -64,6 +64,8 @@ class Layout:
 
 _LAYOUTS = (
     Layout("WAV", re.compile(rb"(RIFF|RF64|BW64)....WAVE", re.DOTALL), 12, b"data", "<I"),
+    Layout("WAV", re.compile(rb"RIFX....WAVE", re.DOTALL), 12, b"data", ">I"),
+    Layout("8SVX", re.compile(rb"FORM....(8SVX|16SV)", re.DOTALL), 12, b"BODY", ">I"),
     Layout("AIFF", re.compile(rb"FORM....AIF[FC]", re.DOTALL), 12, b"SSND", ">I"),
     Layout("CAF", re.compile(rb"caff\0\x01"), 8, b"data", ">Q", align=1),
     Layout("Wave64", re.compile(rb"riff\x2e\x91\xcf\x11"), 40, b"data" + _UUID, "<Q", own=24, align=8),

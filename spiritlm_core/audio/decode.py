@@ -153,7 +153,7 @@ def _frames(box: Any, stream: Any, limits: LimitsConfig) -> Pieces:
         yield piece, rate
     promised = _promised_seconds(box, stream)
     tolerance = _MP4_TOLERANCE if "mp4" in box.format.name else _TOLERANCE
-    if count and count / rate < promised - tolerance:
+    if count and count / rate < promised - tolerance and promised <= limits.max_hours * 3600:
         raise Rejection(f"truncated: its header promises {promised:.2f} s, it has {count / rate:.2f} s")
 
 

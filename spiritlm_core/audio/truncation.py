@@ -50,18 +50,18 @@ def _cut(promised: int, there: int) -> str | None:
 
 def _mp4(file: BinaryIO, size: int) -> str | None:
     """Walk the boxes of an MP4 (ISO/IEC 14496-12); of two descriptions of its sound decoders see one."""
-    at, described = 0, 0
+    at, described, last = 0, 0, b""
     for _ in range(_MOST_BOXES):
         file.seek(at)
         box = file.read(16)
         length = int.from_bytes(box[8:16] if box[:4] == b"\0\0\0\1" else box[:4], "big")
         if length < 8 or not _BOX.match(box[4:8]):
             break
-        described += box[4:8] == b"moov"
-        at += length
+        last, at = box[4:8], at + length
+        described += last == b"moov"
     if described > 1:
         return "several MP4 files joined into one: split it"
-    return _cut(at, size)
+    return _cut(at, size) if last in (b"moov", b"moof", b"mdat") else None
 
 
 def _matroska_size(head: bytes) -> int:

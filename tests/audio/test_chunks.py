@@ -7,6 +7,7 @@ import struct
 
 import numpy as np
 import pytest
+import soundfile
 
 from spiritlm_core.audio.codec import read_mono
 from spiritlm_core.errors import Rejection
@@ -15,11 +16,21 @@ from tests.audio.synthetic import voice
 
 WAVE = voice(1.0)
 COUNT = len(WAVE)
+
+
+def _big_endian() -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, WAVE, 16_000, format="WAV", subtype="PCM_16", endian="BIG")
+    return buffer.getvalue()
+
+
 # a file with a second of sound, the name in front of the length of its samples, that length's format
 KINDS = {
     "wav": (sound_bytes(WAVE, "WAV", subtype="PCM_16"), b"data", "<I"),
     "wav of floats": (sound_bytes(WAVE, "WAV", subtype="FLOAT"), b"data", "<I"),
     "wavex": (sound_bytes(np.stack([WAVE, WAVE], 1), "WAVEX", subtype="PCM_24"), b"data", "<I"),
+    "rifx": (_big_endian(), b"data", ">I"),
+    "8svx": (sound_bytes(WAVE, "SVX", subtype="PCM_16"), b"BODY", ">I"),
     "rf64": (sound_bytes(WAVE, "RF64", subtype="PCM_16"), b"ds64\x1c\0\0\0" + struct.pack("<Q", 32096), "<Q"),
     "w64": (sound_bytes(WAVE, "W64", subtype="PCM_16"), bytes.fromhex("64617461f3acd3118cd100c04f8edb8a"), "<Q"),
     "aiff": (sound_bytes(WAVE, "AIFF", subtype="PCM_16"), b"SSND", ">I"),
@@ -153,10 +164,15 @@ def test_other_files_that_were_cut_are_rejected(container: str, codec: str) -> N
         _mono(data[: len(data) * 2 // 3])
 
 
-@pytest.mark.parametrize("kind", ["avi", "8svx"])
-def test_another_kind_of_riff_or_iff_is_no_damaged_wav(kind: str) -> None:
-    data = libav_bytes(WAVE, "avi", "pcm_s16le") if kind == "avi" else sound_bytes(WAVE, "SVX", subtype="PCM_16")
-    assert len(_mono(data, "x.wav")) == COUNT
+@pytest.mark.parametrize("frames", [0, 100, 0x7FFFFFFF])
+def test_the_number_of_frames_in_an_aiff_counts_for_nothing(frames: int) -> None:
+    data = _promising("aiff", 0)
+    at = data.index(b"COMM") + 10
+    assert len(_mono(data[:at] + struct.pack(">I", frames) + data[at + 4 :])) == COUNT
+
+
+def test_another_kind_of_riff_is_no_damaged_wav() -> None:
+    assert len(_mono(libav_bytes(WAVE, "avi", "pcm_s16le"), "x.wav")) == COUNT
     with pytest.raises(Rejection) as caught:
         _mono(b"RIFF" + struct.pack("<I", 200) + b"RMID" + bytes(196))
     assert "WAV" not in str(caught.value)

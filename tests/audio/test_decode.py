@@ -77,6 +77,14 @@ def test_rates_within_bounds_are_read(rate: int) -> None:
         assert abs(len(samples) - len(WAVE) * 16_000 / rate) <= 1
 
 
+def test_a_length_beyond_the_bounds_is_no_promise() -> None:
+    endless = FLAC[:21] + bytes([FLAC[21] | 0xF]) + b"\xff\xff\xff\xff" + FLAC[26:]  # the number of all samples
+    hours = FLAC[:21] + bytes([FLAC[21] & 0xF0]) + struct.pack(">I", 10 * 3600 * 16_000) + FLAC[26:]
+    assert len(_mono(endless)) == len(WAVE)
+    with pytest.raises(Rejection, match="truncated: its header promises 36000"):
+        _mono(hours)
+
+
 def test_lengths_and_channels_out_of_bounds_are_rejected_with_the_bound() -> None:
     with pytest.raises(TooLong, match=r"longer than 1 s \(max_hours\)"):
         _mono(WAV, max_hours=1 / 3600)
