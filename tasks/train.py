@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ from tasks.executors.base import Wish
 from tasks.executors.cluster import NoRoomError, nodes, room_for, to_come
 
 POLL_SECONDS = 1.0
+SHRUNK_SECONDS = 60.0  # for a machine to come back
 _PROGRESS, _SUMMARY, _ERROR = "progress.json", "summary.json", "error.json"
 
 
@@ -84,8 +86,9 @@ def run_workers(job: Trainable, progress: Progress) -> dict[str, Any]:
     for stale in (_PROGRESS, _SUMMARY, _ERROR):
         (work / stale).unlink(missing_ok=True)
     progress(0.0, f"starting {workers} training worker{'s' * (workers > 1)}")
+    each = _wish(job)
     with sigterm_asks(job.stop_file):
-        failure = _follow(_trainer(job), work, progress)
+        failure = _follow(_trainer(job, each), job, each, progress)
     if error := _read(work / _ERROR):
         raise TrainingError(error["message"])
     if failure is not None:
@@ -95,12 +98,11 @@ def run_workers(job: Trainable, progress: Progress) -> dict[str, Any]:
     return summary
 
 
-def _trainer(job: Trainable) -> Any:
+def _trainer(job: Trainable, each: Wish) -> Any:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig
 
     compute = job.compute
-    each = _wish(job)
     gpu, cpus = bool(each.gpus), int(each.cpus)
     # Ray leaves GPUs visible to workers that have not reserved one, and torch would take them.
     seen = any(resources.get("GPU") for resources, _ in [*nodes(), *to_come()])
@@ -188,8 +190,12 @@ def sigterm_asks(stop_file: Path | None) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _follow(trainer: Any, work: Path, progress: Progress) -> BaseException | None:
-    """Run `trainer` in a thread and pass on, from the caller's own thread, what rank 0 writes down."""
+def _follow(trainer: Any, job: Trainable, each: Wish, progress: Progress) -> BaseException | None:
+    """Run `trainer` in a thread and pass on, from the caller's own thread, what rank 0 writes down.
+
+    Raises:
+        TrainingError: the cluster no longer has room for the workers. Ray would wait for it for ever.
+    """
     failed: list[BaseException] = []
 
     def fit() -> None:
@@ -201,12 +207,16 @@ def _follow(trainer: Any, work: Path, progress: Progress) -> BaseException | Non
     thread = threading.Thread(target=fit, name="ray-train", daemon=True)
     thread.start()
     seen: dict[str, Any] | None = None
+    roomy = time.monotonic()
     while thread.is_alive():
         thread.join(POLL_SECONDS)
-        latest = _read(work / _PROGRESS)
+        latest = _read(job.work / _PROGRESS)
         if latest and latest != seen:
             progress(latest["fraction"], latest["message"])
             seen = latest
+        roomy = time.monotonic() if _fits(each.cpus, each.gpus, job.compute.workers) else roomy
+        if time.monotonic() > roomy + SHRUNK_SECONDS:
+            raise TrainingError(_no_room(each.cpus, each.gpus, job.compute.workers))
     return failed[0] if failed else None
 
 

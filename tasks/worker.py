@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import pickle
+import traceback
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from spiritlm_core.cores import core_count
-from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.lake.artifact import Artifact
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.plan import ArtifactPlan, ShardJob, StageCall
 from spiritlm_core.lake.run import run_artifact, run_shard
 from spiritlm_core.lake.snapshot import ShardEntry
 from spiritlm_core.lake.stage import Progress, TableStage
+from spiritlm_core.lm.errors import TrainingError
+from tasks.executors.base import Failure, Reply
 
 if TYPE_CHECKING:
     from tasks.train import Trainable
@@ -35,6 +40,14 @@ class Worker:
         self.lake = Lake(uri)
         self.ready: tuple[str, TableStage] | None = None
 
+    def answer(self, method: str, arguments: Sequence[Any], progress: Progress | None) -> Reply:
+        """Call a method of this class; an error becomes a reply that can be sent. `progress` is its last argument."""
+        extra = () if progress is None else (progress,)
+        try:
+            return Reply(getattr(self, method)(*arguments, *extra))
+        except Exception as error:  # noqa: BLE001 - the run decides
+            return Reply(failure=_portable(Failure.of_error(error, traceback.format_exc())))
+
     def is_up(self) -> None:
         """Answered once the process is up."""
 
@@ -53,7 +66,7 @@ class Worker:
 
         self.ready, before = None, torch.get_num_threads()
         if job.compute.use_gpu and not torch.cuda.is_available():
-            raise SpiritLMError("the recipe's `compute` says use_gpu: true, but torch sees no GPU here")
+            raise TrainingError("the recipe's `compute` says use_gpu: true, but torch sees no GPU here")
         torch.set_num_threads(job.compute.cpus_per_worker or core_count())
         try:
             return job.run(progress)
@@ -68,6 +81,15 @@ class Worker:
             stage.setup()
             self.ready = (call.identity, stage)
         return self.ready[1]
+
+
+def _portable(failure: Failure) -> Failure:
+    """Without the exception where that cannot be sent; its text is kept."""
+    try:
+        pickle.loads(pickle.dumps(failure))  # noqa: S301 - our own
+    except Exception:  # noqa: BLE001 - pickle passes on whatever the exception's class raises
+        return replace(failure, cause=None)
+    return failure
 
 
 def _limit_threads(threads: int) -> None:

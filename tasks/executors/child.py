@@ -7,7 +7,6 @@ again. It ends when the socket closes: with its parent, however that ended.
 from __future__ import annotations
 
 import os
-import pickle
 import queue
 import select
 import signal
@@ -15,9 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-import traceback
 from collections.abc import Sequence
-from dataclasses import replace
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any
 
@@ -69,7 +66,8 @@ class ChildMember:
         if kind is None:
             return Reply(failure=Failure.of_death(self._last_words()))
         if kind == _REPLY:
-            return Reply(*rest)
+            reply: Reply = rest[0]
+            return reply
         if self.progress is not None:
             self.progress(*rest)
         return None
@@ -150,24 +148,6 @@ def _listen(connection: Connection, calls: queue.SimpleQueue[Any]) -> None:
         os._exit(1)
 
 
-def _answer(worker: Worker, connection: Connection, method: str, arguments: Sequence[Any], relayed: bool) -> None:
-    extra = (_Relay(connection),) if relayed else ()
-    try:
-        value, failure = getattr(worker, method)(*arguments, *extra), None
-    except Exception as error:  # noqa: BLE001 - the parent decides
-        value, failure = None, _portable(Failure.of_error(error, traceback.format_exc()))
-    connection.send((_REPLY, value, failure))
-
-
-def _portable(failure: Failure) -> Failure:
-    """Without the exception where that cannot be sent; its text is kept."""
-    try:
-        pickle.loads(pickle.dumps(failure))  # noqa: S301 - our own
-    except Exception:  # noqa: BLE001 - pickle passes on whatever the exception's class raises
-        return replace(failure, cause=None)
-    return failure
-
-
 def main(number: int) -> None:
     """One child: answer calls on the socket with this file descriptor until the parent closes it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
@@ -175,6 +155,7 @@ def main(number: int) -> None:
     calls: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(connection, calls), daemon=True).start()
     worker = Worker(*calls.get())
-    connection.send((_REPLY, None, None))
+    connection.send((_REPLY, Reply()))
     while True:
-        _answer(worker, connection, *calls.get())
+        method, arguments, relayed = calls.get()
+        connection.send((_REPLY, worker.answer(method, arguments, _Relay(connection) if relayed else None)))

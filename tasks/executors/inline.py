@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Sequence
 from typing import Any
 
 from spiritlm_core.lake.stage import Progress
-from tasks.executors.base import Failure, Reply, Wish
+from tasks.executors.base import Reply, Wish
 from tasks.worker import Worker
 
 
@@ -21,11 +20,7 @@ class InlineMember:
 
     def call(self, method: str, arguments: Sequence[Any], progress: Progress | None = None) -> None:
         """Do it."""
-        extra = () if progress is None else (progress,)
-        try:
-            self.replies.append(Reply(getattr(self.worker, method)(*arguments, *extra)))
-        except Exception as error:  # noqa: BLE001 - the caller decides
-            self.replies.append(Reply(failure=Failure.of_error(error, traceback.format_exc())))
+        self.replies.append(self.worker.answer(method, arguments, progress))
 
     def kill(self) -> None:
         """Nothing to end."""

@@ -18,7 +18,7 @@ class RayMember:
     def __init__(self, actor: Any) -> None:
         """`actor` may still wait for its resources; that it is up is its first reply."""
         self.actor = actor
-        self.ref = actor.is_up.remote()
+        self.ref = actor.answer.remote("is_up", (), None)
         self._progress: Progress | None = None
         self._relay: Any = None
         self._asked: Any = None
@@ -27,8 +27,7 @@ class RayMember:
         """Begin; progress comes through a relay, because the actor does one thing at a time."""
         if progress is not None:
             self._relay, self._progress = _actor(_Relay, num_cpus=0, node=_this_node()).remote(), progress
-            arguments = (*arguments, _Sender(self._relay))
-        self.ref = getattr(self.actor, method).remote(*arguments)
+        self.ref = self.actor.answer.remote(method, tuple(arguments), self._relay and _Sender(self._relay))
 
     def pass_on(self) -> None:
         """Hand on the latest progress. Never waits: a relay that does not answer costs the view, not the work."""
@@ -54,9 +53,10 @@ class RayMember:
 
         self._end_relay()
         try:
-            return Reply(ray.get(self.ref))
+            reply: Reply = ray.get(self.ref)
         except ray.exceptions.RayError as error:
             return Reply(failure=_failure_of(error))
+        return reply
 
     def kill(self) -> None:
         """End it, or withdraw it where it still waits for its resources."""

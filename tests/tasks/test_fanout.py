@@ -85,9 +85,7 @@ def test_a_dead_worker_is_replaced_and_it_is_said(tmp_path, executor):
     plan, done = run(lake, DoubleConfig(die_on=3, marker=str(tmp_path / "died")), executor=executor, said=said)
     assert (tmp_path / "died").exists()
     assert set(done) == {job.key for job in plan.jobs}
-    assert len(said) == 1
-    assert "the worker process died" in said[0]
-    assert "it is tried again" in said[0]
+    assert ["the worker process died" in line for line in said if "it is tried again" in line] == [True]
 
 
 def test_a_hung_worker_is_replaced(tmp_path, executor):
@@ -140,7 +138,7 @@ def test_a_worker_killed_in_an_artifact_stage_is_replaced(tmp_path, executor):
     (artifact, built), _ = build(Lake(tmp_path / "lake"), executor, said=said, die=True, marker=str(tmp_path / "died"))
     assert built
     assert artifact.summary == {"total": 3}
-    assert len(said) == 1
+    assert sum("it is tried again" in line for line in said) == 1
     with pytest.raises(ShardFailedError, match="stage sum: the build failed 2 times"):
         build(Lake(tmp_path / "other"), executor, die=True)
 

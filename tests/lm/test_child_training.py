@@ -1,0 +1,91 @@
+"""Training alone in a child process: the same model as in one process, whoever is killed on the way."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from spiritlm_core.lm.checkpoint import read_state
+from spiritlm_core.lm.config import LmCompute
+from spiritlm_core.lm.errors import CheckpointError, TrainingError
+from spiritlm_core.lm.job import Job
+from tasks.fanout import FanOut, FanOutSettings
+from tests.lm.conftest import tiny_config
+from tests.lm.test_train import assert_same_weights, losses, run
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+COMPUTE = LmCompute(cpus_per_worker=1, checkpoint_every=4, log_every=2)
+
+
+def train(job: Job, progress: Callable[[float, str], None] = lambda *_: None) -> dict[str, object]:
+    fan_out = FanOut(str(job.work.parent / "lake"), FanOutSettings())
+    try:
+        return fan_out.run_job("model", job, progress)
+    finally:
+        fan_out.close()
+
+
+def test_a_killed_child_is_replaced_and_the_result_is_the_same(job: Job) -> None:
+    job = replace(job, config=tiny_config(steps=60), compute=COMPUTE)
+    pids: list[int] = []
+
+    def progress(_fraction: float, message: str) -> None:
+        if message.startswith("step") and not pids:
+            (child,) = psutil.Process().children()
+            pids.append(child.pid)
+            child.kill()
+
+    assert train(job, progress)["steps"] == 60
+    assert pids
+    undisturbed = replace(job, work=job.work.parent / "undisturbed", out=job.out.parent / "expected")
+    run(undisturbed)
+    assert losses(job.out) == losses(undisturbed.out)
+    assert_same_weights(job.out, undisturbed.out)
+
+
+def test_what_the_caller_can_act_on_is_not_tried_again(job: Job) -> None:
+    with pytest.raises(TrainingError, match="use_gpu: true, but torch sees no GPU"):
+        train(replace(job, compute=COMPUTE.model_copy(update={"use_gpu": True})))
+    half = job.work / "checkpoints" / "step-00000004"
+    half.mkdir(parents=True)
+    (half / "state.json").write_text('{"vocabulary": "of another model", "corpus": "", "step": 4}')
+    with pytest.raises(CheckpointError, match="trained with vocabulary of another"):
+        train(replace(job, compute=COMPUTE))
+
+
+DRIVER = """
+import pickle, sys
+from pathlib import Path
+from tests.lm.test_child_training import train
+train(pickle.loads(Path(sys.argv[1]).read_bytes()))
+"""
+
+
+def test_sigterm_to_the_driver_saves_the_step_that_the_child_is_at(job: Job, tmp_path: Path) -> None:
+    rarely = COMPUTE.model_copy(update={"checkpoint_every": 1000})
+    job = replace(
+        job, compute=rarely, config=tiny_config(steps=100_000, validate_every=5)
+    )  # the first is soon the best
+    (tmp_path / "job.pickle").write_bytes(pickle.dumps(job))
+    command = [sys.executable, "-c", DRIVER, str(tmp_path / "job.pickle")]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    driver = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 200
+    while not list(job.work.glob("checkpoints/step-*/state.json")):
+        assert driver.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    driver.terminate()
+    _, told = driver.communicate(timeout=100)
+    saved = read_state(max((job.work / "checkpoints").glob("step-*/state.json")).parent)
+    assert f"asked to stop; step {saved.step} is saved" in told
