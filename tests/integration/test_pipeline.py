@@ -1,4 +1,4 @@
-"""The whole pipeline as people run it: real speech, real Prefect, real Ray, at the smallest size of every stage."""
+"""The whole pipeline as people run it: real speech, real Prefect, real workers, at the smallest size of every stage."""
 
 from __future__ import annotations
 

@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 
 from spiritlm_core.errors import SpiritLMError
+from spiritlm_core.lm.config import LmCompute
+from spiritlm_core.lm.errors import TrainingError
+from tasks import train
 from tasks.executors import cluster
 from tasks.executors.base import Wish
 from tasks.executors.cluster import NoRoomError, Runtime, room_for
@@ -78,6 +81,50 @@ def test_the_room_for_workers_is_counted_by_machine(monkeypatch, here, later, wi
             room_for(wish)
     else:
         assert room_for(wish) == room
+
+
+class Work:
+    """As much of a job as the search for room looks at."""
+
+    def __init__(self, work, **compute):
+        self.work, self.compute = work, LmCompute(**compute)
+
+
+@pytest.mark.parametrize(
+    ("here", "compute", "cpus"),
+    [
+        ([2, 2], {"workers": 1}, 2),
+        ([4, 4], {"workers": 2}, 3),
+        ([3, 3, 3], {"workers": 3}, 2),
+        ([8, 1], {"workers": 2}, 4),
+        ([1], {"workers": 1}, 1),
+        ([8], {"workers": 2, "cpus_per_worker": 1}, 1),
+        ([2, 2], {"workers": 1, "cpus_per_worker": 3}, None),
+        ([2, 2], {"workers": 5}, None),
+    ],
+)
+def test_training_asks_for_what_its_machines_can_hold(monkeypatch, tmp_path, here, compute, cpus):
+    for module in (cluster, train):
+        monkeypatch.setattr(module, "nodes", lambda: [({"CPU": count}, 1) for count in here])
+        monkeypatch.setattr(module, "to_come", list)
+    if cpus is None:
+        with pytest.raises(TrainingError, match="do not fit on the machines that are up .2 CPUs and 0 GPUs, 2 CPUs"):
+            train._wish(Work(tmp_path, **compute))
+    else:
+        assert train._wish(Work(tmp_path, **compute)).cpus == cpus
+
+
+def test_training_whose_machines_are_gone_is_not_waited_for(monkeypatch, tmp_path):
+    monkeypatch.setattr(train, "SHRUNK_SECONDS", 0.0)
+    monkeypatch.setattr(train, "POLL_SECONDS", 0.05)
+    for module in (cluster, train):
+        monkeypatch.setattr(module, "nodes", lambda: [({"CPU": 1}, 1)])
+        monkeypatch.setattr(module, "to_come", list)
+    never = threading.Event()
+    trainer = type("Waiting", (), {"fit": lambda self: never.wait()})()
+    with pytest.raises(TrainingError, match="2 workers of 2 CPUs and 0 GPUs each do not fit"):
+        train._follow(trainer, Work(tmp_path, workers=2), Wish("training", 2), lambda *_: None)
+    never.set()
 
 
 SLOW_AGENT = """
