@@ -92,6 +92,8 @@ def main() -> None:
     os.environ.update({key: os.environ.get(key, value) for key, value in QUIET.items()})
     interrupt.answer_ctrl_c()
     status = _status(debug=_take_debug(sys.argv))
+    if interrupt.asked():  # some commands end well on Ctrl-C, and libraries make errors of their own of it
+        status = interrupt.STATUS
     sys.stdout.flush()
     interrupt.leave_after_main(EXIT_SECONDS, status)
     sys.exit(status)
@@ -107,11 +109,10 @@ def _status(*, debug: bool) -> int:
     except KeyboardInterrupt:
         return interrupt.STATUS
     except Exception as error:  # noqa: BLE001 - whatever it is, people get a sentence
-        if interrupt.asked():  # libraries turn Ctrl-C into errors of their own
-            return interrupt.STATUS
         if debug:
             traceback.print_exception(error)
-        typer.echo(f"spiritlm: {explained(error)}", err=True)
+        if not interrupt.asked():
+            typer.echo(f"spiritlm: {explained(error)}", err=True)
         return 1
     return 0
 
