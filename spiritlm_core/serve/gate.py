@@ -24,7 +24,11 @@ class Gate:
     """
 
     def __init__(self, app: ASGIApp, config: ServeConfig) -> None:
-        self.app, self.config = app, config
+        self.app, self._everywhere = app, config.host in _EVERYWHERE
+        self._added = config.allow_host
+        self._own = {"localhost", config.host.lower(), *config.allow_host}
+        if self._everywhere:
+            self._own |= {socket.gethostname().lower(), socket.getfqdn().lower()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As ASGI has it."""
@@ -39,18 +43,17 @@ class Gate:
         if host is not None and not self._is_own(_name(f"//{host}")):
             message = f"this server is not called {host:.60}: start it with --allow-host to let it be called so"
             return RequestError(403, "wrong_host", message)
-        if origin is None or _address(origin) == (host or "").lower() or _name(origin) in self.config.allow_host:
+        if origin is None or _name(origin) in self._added or (host is not None and _address(origin) == host.lower()):
             return None
         return RequestError(403, "wrong_origin", f"a page of {origin:.60} may not use this server: see --allow-host")
 
     def _is_own(self, name: str) -> bool:
-        if name in ("localhost", self.config.host.lower(), *self.config.allow_host) or name.endswith(".localhost"):
+        if name in self._own or name.endswith(".localhost"):
             return True
-        everywhere = self.config.host in _EVERYWHERE
         try:
-            return ipaddress.ip_address(name).is_loopback or everywhere  # numbers cannot be pointed elsewhere
+            return ipaddress.ip_address(name).is_loopback or self._everywhere  # numbers cannot be pointed elsewhere
         except ValueError:
-            return everywhere and name in (socket.gethostname().lower(), socket.getfqdn().lower())
+            return False
 
 
 def _name(url: str) -> str:

@@ -116,6 +116,7 @@ class Server:
             http=partial(TimedProtocol, seconds=self.config.head_timeout, most=self.config.max_connections),  # type: ignore[arg-type]
             log_level="warning",
             access_log=False,
+            ws="none",
             server_header=False,
             timeout_graceful_shutdown=self.config.grace,
             callback_notify=self._expire,

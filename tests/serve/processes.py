@@ -51,7 +51,7 @@ def start(*arguments: object) -> subprocess.Popen[str]:
 
 
 @contextmanager
-def served(*arguments: object, seconds: float = 90) -> Iterator[Served]:
+def served(*arguments: object, seconds: float = 240) -> Iterator[Served]:
     """The server on a free port, once it says that it is there; ended in any case."""
     found = Served(start(*arguments, "--port", 0))
     ready = threading.Event()

@@ -6,6 +6,8 @@ import asyncio
 import base64
 import io
 import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,11 +19,14 @@ from hypothesis import strategies as st
 
 from spiritlm_core import SpiritLM
 from spiritlm_core.audio.codec import encode_flac, encode_wav
+from spiritlm_core.errors import ModelReferenceError
 from spiritlm_core.finetune.answers import label_ids
 from spiritlm_core.finetune.likelihood import answer_nats
 from spiritlm_core.lm.content import Speech
 from spiritlm_core.serve.api import create_app
 from spiritlm_core.serve.engine import Engine
+from spiritlm_core.serve.server import Server
+from spiritlm_core.speech_tokenizer import SpeechTokenizer
 from tests.finetune.conftest import sound
 from tests.serve.conftest import HOME, LIMITS
 
@@ -314,3 +319,14 @@ def test_what_is_our_fault_is_said_without_details(
         "queue_depth": 0,
         "limits": 0,
     }
+
+
+def test_a_vocoder_that_is_cut_short_is_one_error(speaking: Path, tmp_path: Path) -> None:
+    """Of the model and of its speech tokenizer alone, before anything is loaded."""
+    folder = tmp_path / "cut"
+    shutil.copytree(speaking, folder)
+    path = folder / "speech_tokenizer" / "vocoder" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    for load in (SpiritLM.from_pretrained, SpeechTokenizer.from_pretrained, Server(LIMITS).load):
+        with pytest.raises(ModelReferenceError, match="vocoder/model.safetensors.*anew"):
+            load([str(folder)] if load.__name__ == "load" else folder)  # type: ignore[operator]

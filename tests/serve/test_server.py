@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -147,3 +150,43 @@ def test_signals_end_it_after_what_is_under_way(speaking: Path, sig: int) -> Non
         assert time.monotonic() - started < 20
     assert found.lines[-1] == "closed\n"
     assert "Traceback" not in "".join(found.lines)
+
+
+STUCK = """
+import sys, time
+from spiritlm_core.serve.server import Server
+from spiritlm_core.serve.settings import ServeConfig
+
+class Holding(Server):
+    def app(self):
+        app = super().app()
+
+        @app.get("/hold")
+        async def hold():
+            time.sleep(1000)
+
+        return app
+
+with Holding(ServeConfig(port=0, grace=1)) as server:
+    server.load([sys.argv[1]])
+    server._engine.submit(lambda _: time.sleep(1000))
+    print(server.url, flush=True)
+    server.run()
+"""
+
+
+@pytest.mark.parametrize(("method", "route"), [("POST", "/v1/generate"), ("GET", "/hold")], ids=["work", "event loop"])
+def test_a_signal_ends_it_whatever_holds_it(speaking: Path, tmp_path: Path, method: str, route: str) -> None:
+    """Work that never ends, or an event loop that is held, as by a file without end; no file of the page is left."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", STUCK, str(speaking)]
+    with subprocess.Popen(command, env=environment, cwd=Path(__file__).parents[2], text=True, stdout=-1) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        assert httpx.get(f"{url}/health", timeout=60).json()["ready"]
+        assert list(tmp_path.glob("spiritlm-page-*"))
+        with pytest.raises(httpx.TimeoutException):
+            httpx.request(method, url + route, json={"parts": []} if method == "POST" else None, timeout=1)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    assert not list(tmp_path.glob("spiritlm-page-*"))
