@@ -76,11 +76,11 @@ class SpeechTokenizer:
             ModelReferenceError: a model is missing, damaged or cannot be loaded.
             RecipeError: the machine has no such precision.
         """
+        folder = _folder(Path(root) if root is not None else default_root(), variant)
+        check_weights(folder)  # what is not there, or cut short, is said before torch is imported
         from spiritlm_core.units.extractor import UnitExtractor
         from spiritlm_core.units.folder import precision_of
 
-        folder = _folder(Path(root) if root is not None else default_root(), variant)
-        check_weights(folder)
         chosen = precision or precision_of(folder)
         extractor = UnitExtractor(_models(folder, variant), device=device, precision=chosen)
         return cls(extractor, folder / VOCODER if (folder / VOCODER).is_dir() else None)
