@@ -61,7 +61,7 @@ def test_what_is_wrong_is_said_in_one_line(base: Path, recordings: Path, tmp_pat
     home = tmp_path / "prefect"
     said = spiritlm("finetune", "asr", "--base", base, "--data", recordings, "--lake", tmp_path / "lake",
                     home=home, status=1)  # fmt: skip
-    assert "there is no column 'audio' for the field 'audio' of template asr, only label, wav" in said
+    assert "there is no column 'text' for the field 'text' of template asr, only label, wav" in said
     assert "Traceback" not in said
 
 
@@ -90,7 +90,7 @@ def test_the_flow_has_a_form() -> None:
 
 
 def test_a_model_that_is_not_there(recordings: Path, tmp_path: Path) -> None:
-    for base, message in (("lake://mine", "has no published model of a recipe 'mine'"), ("none", "no such folder")):
+    for base, message in (("lake://mine", "has no published model of a recipe 'mine'"), ("none", "is not a folder")):
         said = spiritlm("finetune", "asr", "--base", base, "--data", recordings, "--lake", tmp_path / "lake",
                         home=tmp_path / "prefect", status=1)  # fmt: skip
         assert message in said
