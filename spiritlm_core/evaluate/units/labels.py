@@ -7,7 +7,6 @@ downloaded. Its boundaries have errors of their own, the same for every tokenize
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spiritlm_core.align.words import words_of as spelled
 from spiritlm_core.audio.codec import to_int16
 from spiritlm_core.evaluate.units.clips import Clip
 from spiritlm_core.language import main_code
@@ -89,14 +89,14 @@ def _unfit(clip: Clip) -> str | None:
     if not (clip.text or "").strip():
         return "no transcript"
     if not words_of(clip.text or ""):
-        return "transcript with digits or symbols"
+        return "transcript with letters beyond a to z"
     return "too short" if clip.seconds < _SHORTEST else None
 
 
 def words_of(text: str) -> list[str]:
-    """Lower-case words of an English transcript; none if it holds a digit, a letter beyond a-z or a spoken symbol."""
-    plain = unicodedata.normalize("NFKC", text).replace("\u2019", "'").lower()
-    if re.search(r"[^a-z'\s.,;:!?\"()\-\u2013\u2014\u2018\u201c\u201d\u2026]", plain):
+    """Lower-case words of an English transcript, numbers and symbols spelled out; none if it has letters beyond a-z."""
+    plain = " ".join(part for word in spelled(text, "en") for part in word.spoken)
+    if re.search(r"[^a-z'\s\-]", plain):
         return []
     return [word for word in (raw.strip("'") for raw in re.sub(r"[^a-z']", " ", plain).split()) if word]
 

@@ -107,6 +107,12 @@ def _phones(units: Mapping[str, Units], data: HeldOut) -> dict[str, Any]:
     return {**found.to_dict(), DRAWS: found.draws.tolist()}
 
 
+_NO_CELLS = {
+    "within": "no speaker says two phones in the same surroundings",
+    "across": "no two held-out speakers say two phones in the same surroundings",
+}
+
+
 def _abx(candidate: Candidate, units: Mapping[str, Units], data: HeldOut) -> dict[str, Any]:
     """Error rates on units (0 if equal, else 1) and on the features below them (angle)."""
     if data.labels.why_none or not any(data.abx.cells.values()):
@@ -119,7 +125,8 @@ def _abx(candidate: Candidate, units: Mapping[str, Units], data: HeldOut) -> dic
         "features": error_rates(data.abx, vectors, angular),
     }
     cells = {name: len(cells) for name, cells in data.abx.cells.items()}
-    return {"cells": cells, **{name: _rounded(rates) for name, rates in found.items()}}
+    absent = {name: _NO_CELLS[name] for name, count in cells.items() if not count}
+    return {"cells": cells, "absent": absent, **{name: _rounded(rates) for name, rates in found.items()}}
 
 
 def _unit_length(frames: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -32,7 +32,7 @@ class UnitEvaluationStage(ArtifactStage):
     """
 
     name: ClassVar[str] = "unit_evaluation"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     inputs: ClassVar[tuple[TableInput, ...]] = (AUDIO_INPUT,)
     resources: ClassVar[Resources] = Resources(num_cpus=1.0)
     config: UnitEvaluationStageConfig

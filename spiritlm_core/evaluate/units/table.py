@@ -9,6 +9,7 @@ from typing import Any
 from spiritlm_core.evaluate.rendering import aligned, markdown_table, template
 
 MISSING = "n/a"
+_HELP = "Labels need English recordings with transcripts; see docs/sources.md on where these are looked for."
 Result = Mapping[str, Any]
 
 
@@ -120,10 +121,31 @@ def notes(report: Mapping[str, Any]) -> list[str]:
         lines.append(f"{count} are in the train split, too: set audio.held_out_by=speaker to judge on new voices.")
     skipped = "".join(f"; {count} clips: {reason}" for reason, count in labels["skipped"].items())
     if labels["missing"]:
-        lines.append(f"No phone labels, so no purity, PNMI and ABX: {labels['missing']}{skipped}.")
+        lines.append(f"{MISSING}: no phone labels, so no purity, PNMI and ABX: {labels['missing']}{skipped}. {_HELP}")
     else:
         lines.append(f"Phones of {labels['clips']} clips, {labels['classes']} classes{skipped}.")
-    return [*lines, *map(_gain, report["differences"])]
+    return [*lines, *_absent(report), *map(_gain, report["differences"])]
+
+
+def _absent(report: Mapping[str, Any]) -> list[str]:
+    """Why a figure is n/a: a line for each reason, with the tokenizers that it holds for."""
+    reasons: dict[str, list[str]] = {}
+    for result in report["candidates"]:
+        for reason in _reasons(result, labelled=not report["labels"]["missing"]):
+            reasons.setdefault(reason, []).append(result["name"])
+    everyone = len(report["candidates"])
+    named = {reason: "" if len(names) == everyone else f" ({', '.join(names)})" for reason, names in reasons.items()}
+    return [f"{MISSING}: {reason}{of}." for reason, of in named.items()]
+
+
+def _reasons(result: Result, *, labelled: bool) -> list[str]:
+    speaker = result["speaker"].get("all") or result["speaker"]["hubert"]
+    parts = {"F0 and voicing": _at(result, "pitch", "missing"), "speaker": speaker.get("missing")}
+    if labelled:
+        absent = _at(result, "abx", "absent") or {}
+        parts |= {"phones": _at(result, "phones", "missing"), "ABX": _at(result, "abx", "missing")}
+        parts |= {"ABX w": absent.get("within"), "ABX a": absent.get("across")}
+    return [f"{what}, {reason}" for what, reason in parts.items() if reason]
 
 
 def _gain(difference: Mapping[str, Any]) -> str:

@@ -101,7 +101,7 @@ def _clip(text, language="en", seconds=1.0):
         (_clip("  "), "no transcript"),
         (_clip("room 101"), "digits"),
         (_clip("50 % off"), "digits"),
-        (_clip("h\u00e9las"), "digits or symbols"),
+        (_clip("h\u00e9las"), "letters beyond a to z"),
         (_clip("frobnicatorium"), "not in the dictionary"),
         (_clip("yes", seconds=0.05), "too short"),
         (_clip("this is a whole sentence that nobody could ever say in so short a time", seconds=0.3), "not aligned"),
@@ -125,6 +125,8 @@ def test_words():
         "o'brien",
     ]
     assert words_of("c\u2019est l'\u00e9t\u00e9") == []
+    spelled = words_of("Press 1, or #; $5 & 25 %")
+    assert " ".join(spelled) == "press one or pound five dollars and twenty five percent"
     assert Labels().why_none == "no clips"
 
 

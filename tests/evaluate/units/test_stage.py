@@ -137,6 +137,21 @@ def test_the_table_and_the_page_show_them(built):
     assert "2 of 2 held-out speakers are in the train split" in markdown(report)
     assert "mfcc" in plain(report)
     assert (out / "units.html").read_text() == page(report)
+    assert "n/a: F0 and voicing, no pitch units (mfcc, iteration 1, iteration 2, given)." in plain(report)
+
+
+def test_the_table_says_why_a_figure_is_missing(built):
+    _, report, _ = built
+    lonely = json.loads(json.dumps(report))
+    for result in lonely["candidates"]:
+        result["abx"] = {
+            "cells": {"within": 3, "across": 0},
+            "absent": {"across": "one voice"},
+            "units": {"within": 0.5},
+        }
+        result["speaker"] = {"hubert": {"missing": "one speaker"}}
+    assert "n/a: ABX a, one voice." in plain(lonely)
+    assert "n/a: speaker, one speaker." in plain(lonely)
 
 
 def test_names_are_escaped_in_the_page(built):
