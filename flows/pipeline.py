@@ -218,5 +218,5 @@ def _run(run: Run, spec: StageSpec) -> None:
         run_stage(run, run.plan_table(spec.cls, config, models), spec.about)
     else:
         made_from = ancestors(spec, run.recipe)
-        plan = run.plan_artifact(spec.cls, config, models, pinned=spec.pinned, made_from=made_from)
-        run_stage(run, plan, spec.about)
+        artifact = run.plan_artifact(spec.cls, config, models, pinned=spec.pinned, made_from=made_from)
+        run_stage(run, artifact, spec.about)

@@ -26,7 +26,7 @@ def run(
     lake: LakeOption = DEFAULT_LAKE,
     set_: SetOption = None,
     source: SourceOption = None,
-    until: Annotated[str | None, typer.Option(metavar="STAGE", help="Last stage to run.")] = None,
+    until: Annotated[str | None, typer.Option(metavar="STAGE", help="Run this stage and what it is made from.")] = None,
     refit: Annotated[
         bool, typer.Option("--refit", help="Fit unit models, aligner and tokenizer anew on the corpus as it is now.")
     ] = False,

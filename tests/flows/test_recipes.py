@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from flows.recipes import FOLDER, find_recipe, recipe_names
-from flows.stages import ALIASES, STAGES, wanted_stages
+from flows.stages import ALIASES, STAGES, ancestors, wanted_stages
 from spiritlm_core.errors import RecipeError
 from spiritlm_core.lake.fingerprint import canonical_json, config_json
 from spiritlm_core.lake.plan import load_class
@@ -67,6 +67,27 @@ def test_until_takes_names_and_aliases():
         assert wanted_stages(recipe, alias)[-1].name == name
     with pytest.raises(RecipeError, match=r"no stage 'wordz'.*its stages are audio, aligner, words"):
         wanted_stages(recipe, "wordz")
+
+
+@pytest.mark.parametrize(
+    ("until", "without"),
+    [
+        ("audio", {"aligner", "hubert", "tokenizer"}),
+        ("words", {"hubert", "quantizer", "units", "vocoder"}),
+        ("units", {"aligner", "words", "vocoder", "tokenizer"}),
+        ("sequences", {"vocoder", "examples", "model"}),
+        ("model", {"vocoder", "examples", "evaluation"}),
+        ("evaluation", {"vocoder", "examples", "published", "suite"}),
+    ],
+)
+def test_until_runs_what_its_stage_is_made_from_and_nothing_else(until, without):
+    recipe = find_recipe("quickstart")
+    stages = wanted_stages(recipe, until)
+    names = {stage.name for stage in stages}
+    assert not names & without
+    assert stages[-1].name == until
+    assert names == {until, *ancestors(stages[-1], recipe)}
+    assert without <= {stage.name for stage in wanted_stages(recipe)}
 
 
 def test_a_missing_recipe_says_what_there_is(tmp_path):
