@@ -57,6 +57,20 @@ def test_killed_fit_resumes_to_the_same_weights(
     assert same(fit(audio, tmp_path), load_file(models["hubert"] / "model.safetensors"))
 
 
+@pytest.mark.parametrize("stem", ["iteration-0", "iteration-1"])
+def test_a_damaged_checkpoint_is_passed_over_and_said(
+    audio: pa.Table, models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stem: str
+) -> None:
+    monkeypatch.setattr(pretrain, "CHECKPOINT_EVERY", 4)
+    fit(audio, tmp_path)
+    last = max((tmp_path / "work").glob(f"{stem}-*.pt"))
+    last.write_bytes(last.read_bytes()[:1000])
+    told: list[str] = []
+    monkeypatch.setattr("spiritlm_core.units.pretrain.noting", lambda _: told.append)
+    assert same(fit(audio, tmp_path), load_file(models["hubert"] / "model.safetensors"))
+    assert [f"{last} is damaged" in message for message in told] == [True]
+
+
 def test_fit_sees_train_rows_only_and_no_order_of_rows(
     audio: pa.Table, models: dict[str, Path], tmp_path: Path
 ) -> None:
