@@ -32,7 +32,8 @@ from spiritlm_core.lake.shard import (
 )
 from spiritlm_core.lake.snapshot import Ref, Snapshot
 from spiritlm_core.lake.stage import ArtifactStage
-from spiritlm_core.lake.store import READ_ONLY, LocalStore, open_store
+from spiritlm_core.lake.local import READ_ONLY, LocalStore
+from spiritlm_core.lake.store import open_store
 from spiritlm_core.lake.view import TableView
 
 

@@ -65,7 +65,6 @@ class ModelSource:
             return _as_file(self.digest, self.content)
         return self._resolved()
 
-
     def _resolved(self) -> Path:
         from spiritlm_core.models.reference import resolve
 

@@ -19,6 +19,7 @@ from tests.lake.test_lake import execute, numbers_plan
 RECIPE = Path(__file__).parents[1] / "integration" / "tiny.yaml"
 
 
+@pytest.mark.slow
 def test_a_stage_that_fails_stops_the_run_though_an_older_snapshot_names_its_result(tmp_path):
     lake = Lake(tmp_path / "lake")
     numbers, _ = execute(lake, numbers_plan((1, 2)))

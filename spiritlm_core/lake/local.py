@@ -1,0 +1,146 @@
+"""A store in a folder. A write is a temporary file that is renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from spiritlm_core.errors import LakeError
+from spiritlm_core.lake.objects import TEMPORARY, Entry, Store
+from spiritlm_core.names import stays_inside
+
+READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
+"""What the system says where nothing may be written."""
+
+
+class LocalStore(Store):
+    """A folder on this machine (or on a file system that all machines share)."""
+
+    def __init__(self, root: Path) -> None:
+        """`root` need not exist yet."""
+        self.root = root.expanduser().absolute()
+        self.uri = str(self.root)
+
+    def _path(self, path: str) -> Path:
+        if not stays_inside(path):
+            raise LakeError(f"{path!r} is not a path inside the store {self.uri}")
+        return self.root / path
+
+    def walk(self, prefix: str = "", *, everything: bool = False) -> Iterator[Entry]:
+        """See :meth:`Store.walk`. Links to files are listed, links to folders are not followed (but `prefix` is)."""
+        yield from self._walk(self.root / prefix, everything)
+
+    def _walk(self, folder: Path, everything: bool) -> Iterator[Entry]:
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from self._walk(Path(entry.path), everything)
+            elif everything or (entry.is_file() and not entry.name.startswith(TEMPORARY)):
+                with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+                    yield self._entry(entry)
+
+    def _entry(self, found: os.DirEntry[str]) -> Entry:
+        about = found.stat(follow_symlinks=False)
+        version = f"{about.st_mtime_ns}-{about.st_ino}"
+        path = Path(found.path).relative_to(self.root).as_posix()
+        return Entry(path, about.st_size, version, about.st_mtime, link=stat.S_ISLNK(about.st_mode))
+
+    def open(self, path: str) -> BinaryIO:
+        """See :meth:`Store.open`."""
+        return self._path(path).open("rb")
+
+    def exists(self, path: str) -> bool:
+        """See :meth:`Store.exists`."""
+        return self._path(path).is_file()
+
+    def modified(self, path: str) -> float:
+        """See :meth:`Store.modified`."""
+        return self._path(path).stat().st_mtime
+
+    def write(self, path: str, data: bytes) -> None:
+        """See :meth:`Store.write`."""
+        with self._temporary(path, data) as temporary:
+            temporary.replace(self._path(path))
+
+    def create(self, path: str, data: bytes) -> bool:
+        """See :meth:`Store.create`."""
+        if self.exists(path):
+            return False
+        with self._temporary(path, data) as temporary:
+            return _claim(temporary, self._path(path))
+
+    @contextlib.contextmanager
+    def _temporary(self, path: str, data: bytes) -> Iterator[Path]:
+        folder = self._path(path).parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(prefix=TEMPORARY, dir=folder)
+        except OSError as error:
+            if error.errno in {*READ_ONLY, errno.ENOTDIR, errno.EEXIST}:
+                raise LakeError(f"{self.uri} cannot be written to ({error.strerror} at {folder})") from error
+            raise
+        temporary = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.chmod(0o644)
+            yield temporary
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def delete(self, path: str) -> None:
+        """See :meth:`Store.delete`."""
+        self._path(path).unlink(missing_ok=True)
+
+    def now(self) -> float:
+        """See :meth:`Store.now`: the stamp of a new file, which has no name, in the store; this clock if it is read-only."""
+        try:
+            with tempfile.TemporaryFile(dir=self.root) as file:
+                return os.fstat(file.fileno()).st_mtime
+        except OSError:
+            return time.time()
+
+    def fetch(self, path: str, target: Path) -> None:
+        """See :meth:`Store.fetch`; a hard link where the file system has them."""
+        try:
+            os.link(self._path(path), target)
+        except OSError:
+            super().fetch(path, target)
+
+    def local_path(self, path: str) -> Path | None:
+        """See :meth:`Store.local_path`."""
+        return self._path(path)
+
+    def prune(self, folder: str) -> None:
+        """Remove what is empty below `folder`."""
+        for found, _, _ in os.walk(self.root / folder, topdown=False):
+            with contextlib.suppress(OSError):  # not empty
+                Path(found).rmdir()
+
+
+def _claim(temporary: Path, path: Path) -> bool:
+    """Give a file the name `path` unless that is taken: a hard link is the one local call that fails if it is."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError:  # no hard links on this file system: then one writer at a time
+        with (path.parent / f"{TEMPORARY}{path.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if path.exists():
+                return False
+            temporary.replace(path)
+    return True

@@ -1,0 +1,144 @@
+"""A store on S3. A write is one PUT or one completed multipart upload."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
+from functools import cache
+from typing import Any, BinaryIO, cast
+
+from spiritlm_core.errors import LakeError
+from spiritlm_core.lake.objects import Entry, Store
+from spiritlm_core.names import stays_inside
+
+
+class S3Store(Store):
+    """A prefix of an S3 bucket; endpoint, region and credentials come from the usual AWS variables."""
+
+    def __init__(self, uri: str) -> None:
+        """`uri` is ``s3://bucket`` or ``s3://bucket/prefix``."""
+        self.root = uri.removeprefix("s3://").rstrip("/")  # not a URL: "?", "#" and "%" are letters of a key
+        if not self.root.partition("/")[0]:
+            raise LakeError(f"{uri!r} names no bucket; write s3://BUCKET/PREFIX")
+        self.uri = f"s3://{self.root}"
+
+    @property
+    def _files(self) -> Any:
+        variables = frozenset((key, value) for key, value in os.environ.items() if key.startswith("AWS_"))
+        return _s3_client(variables, os.getpid())
+
+    def _path(self, path: str) -> str:
+        if not stays_inside(path):
+            raise LakeError(f"{path!r} is not a path inside the store {self.uri}")
+        return f"{self.root}/{path}"
+
+    def walk(self, prefix: str = "", *, everything: bool = False) -> Iterator[Entry]:  # noqa: ARG002
+        """See :meth:`Store.walk`. Folder markers (zero bytes, name ends in ``/``) are left out."""
+        found: dict[str, Any] = {}
+        with contextlib.suppress(FileNotFoundError), _s3_errors(self.uri):
+            found = self._files.find(f"{self.root}/{prefix}".rstrip("/"), detail=True)
+        for name, info in sorted(found.items()):
+            if info.get("type") == "file" and not name.endswith("/") and name.startswith(f"{self.root}/"):
+                version, modified = str(info.get("ETag", "")).strip('"'), info["LastModified"].timestamp()
+                yield Entry(name[len(self.root) + 1 :], int(info["size"]), version, modified)
+
+    def open(self, path: str) -> BinaryIO:
+        """See :meth:`Store.open`."""
+        with _s3_errors(self.uri):
+            return cast("BinaryIO", self._files.open(self._path(path), "rb"))
+
+    def read(self, path: str) -> bytes:
+        """See :meth:`Store.read`; one GET."""
+        with _s3_errors(self.uri):
+            return cast("bytes", self._files.cat_file(self._path(path)))
+
+    def exists(self, path: str) -> bool:
+        """See :meth:`Store.exists`. Not `isfile`: that takes "no access" and "no network" for "no object"."""
+        with contextlib.suppress(FileNotFoundError), _s3_errors(self.uri):
+            return bool(self._files.info(self._path(path))["type"] == "file")
+        return False
+
+    def modified(self, path: str) -> float:
+        """See :meth:`Store.modified`."""
+        with _s3_errors(self.uri):
+            return float(self._files.modified(self._path(path)).timestamp())
+
+    def now(self) -> float:
+        """See :meth:`Store.now`: the date of an answer of the server."""
+        bucket, _, prefix = self.root.partition("/")
+        with _s3_errors(self.uri):
+            answer = self._files.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=1)
+        return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"]).timestamp()
+
+    def write(self, path: str, data: bytes) -> None:
+        """See :meth:`Store.write`."""
+        with _s3_errors(self.uri):
+            self._files.pipe_file(self._path(path), data)
+
+    def create(self, path: str, data: bytes) -> bool:
+        """See :meth:`Store.create`: a conditional PUT (``If-None-Match: *``)."""
+        if self.exists(path):
+            return False
+        with _s3_errors(self.uri):
+            try:
+                self._files.pipe_file(self._path(path), data, mode="create")
+            except FileExistsError:
+                return False
+            except OSError:
+                # Some servers refuse the condition with a code that s3fs reports as a plain OSError.
+                if self.exists(path):
+                    return False
+                raise
+        return True
+
+    def delete(self, path: str) -> None:
+        """See :meth:`Store.delete`."""
+        with contextlib.suppress(FileNotFoundError), _s3_errors(self.uri):
+            self._files.rm_file(self._path(path))
+
+
+@cache
+def _s3_client(variables: frozenset[tuple[str, str]], process: int) -> Any:
+    """One client per process and set of AWS variables: making one takes half a second, and stores are made often."""
+    del variables, process
+    import s3fs
+
+    # Listings are never cached: another writer's shards must be seen.
+    return s3fs.S3FileSystem(use_listings_cache=False, skip_instance_cache=True)
+
+
+_S3_HINT = "check AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and that the bucket exists"
+
+_SERVER_ERRNOS = {errno.EBUSY, getattr(errno, "EREMOTEIO", errno.EIO)}
+"""What s3fs makes of a server's "slow down" and "internal error": a fault of the machine, not of the object."""
+
+
+@contextlib.contextmanager
+def _s3_errors(uri: str) -> Iterator[None]:
+    """Say which store failed and which variables to look at. A missing object stays a FileNotFoundError."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        if _error_code(error) == "NoSuchBucket":
+            raise LakeError(f"{uri}: {error}; {_S3_HINT}") from error
+        raise
+    except PermissionError as error:
+        raise LakeError(f"{uri}: access denied ({error}); {_S3_HINT}") from error
+    except Exception as error:
+        if type(error).__module__.startswith(("botocore", "aiobotocore", "aiohttp")):
+            raise LakeError(f"{uri}: {type(error).__name__}: {error}; {_S3_HINT}") from error
+        if isinstance(error, OSError) and error.errno in _SERVER_ERRNOS:
+            raise OSError(errno.EIO, f"{uri}: {error}") from error
+        raise
+
+
+def _error_code(error: BaseException | None) -> str | None:
+    """The code in the server's answer, which s3fs keeps as the cause of what it raises."""
+    while error is not None:
+        if code := getattr(error, "response", {}).get("Error", {}).get("Code"):
+            return str(code)
+        error = error.__cause__
+    return None
