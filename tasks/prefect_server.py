@@ -77,10 +77,11 @@ def prefect_home() -> Home:
 
 
 @contextmanager
-def api(home: Home | None = None) -> Iterator[str]:
+def api(home: Home | None = None, load: str = "prefect") -> Iterator[str]:
     """The address of a Prefect API for the time of the block, also put into ``PREFECT_API_URL``.
 
-    An address that is configured already (``PREFECT_API_URL``, a Prefect profile) is used as it is.
+    An address that is configured already (``PREFECT_API_URL``, a Prefect profile) is used as it is. The module `load`
+    is imported while the server starts.
     Raises ServerError.
     """
     configured = configured_api()
@@ -93,7 +94,7 @@ def api(home: Home | None = None) -> Iterator[str]:
             url = _find_or_start(home)
             os.environ["PREFECT_API_URL"] = url
             os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", RETRIES)
-            importlib.import_module("prefect")  # takes seconds, and so does the server: let them overlap
+            importlib.import_module(load)  # takes seconds, and so does the server: let them overlap
             _wait_until_healthy(home, url)
         try:
             yield url

@@ -15,7 +15,7 @@ def run_flow(module: str, name: str, *args: Any) -> dict[str, Any]:
     from tasks.prefect_server import api
 
     began = time.monotonic()
-    with api():
+    with api(load=f"flows.{module}"):
         flow = getattr(import_module(f"flows.{module}"), name)
         from tasks.flow_runs import run_flow as run
 
