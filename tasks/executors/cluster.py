@@ -100,20 +100,23 @@ def _start_private() -> None:
             return _init("local", include_dashboard=False)
         except Exception as error:  # noqa: BLE001 - Ray raises a bare Exception
             ray.shutdown()
-            why = _last_line() or " ".join(str(error).split())[:300]
+            why = _last_words() or " ".join(str(error).split())[:300]
     raise SpiritLMError(
-        f"Ray did not start in {STARTS} tries; it last said: {why}. Is the machine busy, or its disk slow? Run again "
-        "to go on, or without Ray: --set compute.executor=auto"
+        f"Ray did not start in {STARTS} tries; it last said: {why.rstrip('.')}. Is the machine busy, or its disk slow? "
+        "Run again to go on, or without Ray: --set compute.executor=auto"
     )
 
 
-def _last_line() -> str:
-    """The last line of what the node of a private Ray wrote down; empty if there is none."""
+def _last_words() -> str:
+    """What the node of our last private Ray said when it gave up, and in which file; empty if it said nothing."""
     from ray._common.utils import get_default_ray_temp_dir
 
-    log = Path(get_default_ray_temp_dir(), "session_latest", "logs", "raylet.err")  # type: ignore[no-untyped-call]
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines()] if log.is_file() else []
-    return next((line[:300] for line in reversed(lines) if line), "")
+    temp = Path(get_default_ray_temp_dir())  # type: ignore[no-untyped-call]
+    for log in sorted(temp.glob(f"session_*_{os.getpid()}/logs/raylet.err"))[-1:]:
+        said = [line.partition("(raylet)")[2] for line in log.read_text(errors="replace").splitlines()]
+        for line in filter(None, reversed(said)):  # the others are a stack of C++
+            return f"{line.rpartition('Check failed: ')[2].strip()[:250]} ({log})"
+    return ""
 
 
 def _join(address: str) -> None:

@@ -146,4 +146,5 @@ def test_a_ray_that_does_not_start_is_tried_again_and_then_one_sentence(tmp_path
     assert time.monotonic() - began < 300
     assert done.stdout.startswith("Ray did not start in 3 tries; it last said: "), done.stdout + done.stderr
     assert done.stdout.count("\n") == 1
+    assert "raylet.err" in done.stdout, "the cause is the last line of the node's own log"
     assert "Traceback" not in done.stderr
