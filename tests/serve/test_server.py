@@ -165,6 +165,7 @@ class Holding(Server):
         async def hold():
             time.sleep(1000)
 
+        app.router.routes.insert(0, app.router.routes.pop())  # before the page, which takes all routes
         return app
 
 with Holding(ServeConfig(port=0, grace=1)) as server:
@@ -180,13 +181,19 @@ def test_a_signal_ends_it_whatever_holds_it(speaking: Path, tmp_path: Path, meth
     """Work that never ends, or an event loop that is held, as by a file without end; no file of the page is left."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "TMPDIR": str(tmp_path)}
     command = [sys.executable, "-c", STUCK, str(speaking)]
-    with subprocess.Popen(command, env=environment, cwd=Path(__file__).parents[2], text=True, stdout=-1) as process:
+    process = subprocess.Popen(
+        command, env=environment, cwd=Path(__file__).parents[2], text=True, stdout=subprocess.PIPE
+    )
+    try:
         assert process.stdout is not None
         url = process.stdout.readline().strip()
         assert httpx.get(f"{url}/health", timeout=60).json()["ready"]
         assert list(tmp_path.glob("spiritlm-page-*"))
         with pytest.raises(httpx.TimeoutException):
-            httpx.request(method, url + route, json={"parts": []} if method == "POST" else None, timeout=1)
+            httpx.request(method, url + route, json={"parts": []} if method == "POST" else None, timeout=2)
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait(10)
     assert not list(tmp_path.glob("spiritlm-page-*"))
