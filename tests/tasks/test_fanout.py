@@ -157,7 +157,9 @@ def test_progress_of_a_child_is_relayed_and_a_slow_view_does_not_block_it(tmp_pa
 
 
 DRIVER = """
+import signal
 import sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 from spiritlm_core.lake.lake import Lake
 from tests.lake.stages import DoubleConfig
 from tests.tasks.test_fanout import run

@@ -149,7 +149,7 @@ def test_samples_that_are_no_sound_are_named(tmp_path: Path) -> None:
         soundfile.write(tmp_path / name, samples, 16_000, subtype="FLOAT")
     found = Recordings()
     found.encode(None, [tmp_path / name for name in wrong], lambda _: None)  # type: ignore[arg-type]
-    for name, reason in (("nan.wav", "not finite"), ("none.wav", "no samples")):
+    for name, reason in (("nan.wav", "no numbers"), ("none.wav", "no samples")):
         with pytest.raises(Rejection, match=f"{name}: .*{reason}"):
             found.tokens(tmp_path / name)
 
