@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from spiritlm_core.errors import SpiritLMError
+from spiritlm_core.files import file_sha256
 
 Tell = Callable[[str], None]
 """Told what a person should read."""
@@ -24,12 +24,6 @@ def none_is_left(damaged: Iterable[Path]) -> DamagedCheckpointError:
     """The error when all checkpoints of a fit are damaged."""
     paths = " ".join(map(str, damaged))
     return DamagedCheckpointError(f"every checkpoint is damaged; to begin from the start, delete {paths}")
-
-
-def digest_of(path: Path) -> str:
-    """The sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)
@@ -72,7 +66,7 @@ class Checkpoint:
         torch.save(state, temporary)
         before = self._files()
         number = _named(before[0])[0] + 1 if before else 1
-        name = f"{self.path.stem}-{number:08d}-{digest_of(temporary)[:32]}{self.path.suffix}"
+        name = f"{self.path.stem}-{number:08d}-{file_sha256(temporary)[:32]}{self.path.suffix}"
         temporary.replace(self.path.with_name(name))
         for file in before[1:]:
             file.unlink(missing_ok=True)
@@ -87,7 +81,7 @@ class Checkpoint:
 def _is_whole(file: Path) -> bool:
     """Whether its content is what its name says."""
     try:
-        return digest_of(file).startswith(_named(file)[1])
+        return file_sha256(file).startswith(_named(file)[1])
     except FileNotFoundError:
         return False
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -312,11 +311,3 @@ def _models(folder: Path, variant: str | None) -> dict[str, Path]:
     if missing := [role for role in wanted if role not in have]:
         raise ModelReferenceError(f"{folder} has no {' and no '.join(missing)} model, which {variant} units need")
     return {role: have[role] for role in wanted}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelReferenceError(f"{path}: not the configuration of a speech tokenizer: {error}") from error
-    return values

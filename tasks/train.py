@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from spiritlm_core.cores import core_share
 from spiritlm_core.errors import SpiritLMError
+from spiritlm_core.files import write_atomically
 from spiritlm_core.lake.stage import Progress
 from spiritlm_core.lm.errors import TrainingError
 from tasks.executors.base import Wish
@@ -258,9 +259,7 @@ def _worker(arguments: dict[str, Any]) -> None:
 
 
 def _write(path: Path, record: dict[str, Any]) -> None:
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_text(json.dumps(record), encoding="utf-8")
-    part.replace(path)
+    write_atomically(path, json.dumps(record).encode())
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -204,7 +204,8 @@ def _transcript(recogniser: Any, utterance: Utterance, language: str) -> str:
 
 
 def _write_placeholder(out: Path, language: str) -> None:
-    _write(out / "config.json", {"model_type": UNFITTED, "language": language})
+    content = json.dumps({"model_type": UNFITTED, "language": language}, ensure_ascii=False)
+    (out / "config.json").write_text(content, encoding="utf-8")
 
 
 def _plain(times: list[Taught] | None) -> list[list[Any]] | None:
@@ -213,9 +214,3 @@ def _plain(times: list[Taught] | None) -> list[list[Any]] | None:
 
 def _taught_again(times: list[list[Any]] | None) -> list[Taught] | None:
     return None if times is None else [Taught(start, end, tuple(onsets)) for start, end, onsets in times]
-
-
-def _write(path: Path, content: Any) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
-    partial.replace(path)

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from spiritlm_core.audio.config import MOST_CHANNELS
 from spiritlm_core.audio.grouping import in_order
 from spiritlm_core.lake.schema import table_of
-
-_MOST_CHANNELS = 512  # that libav decodes
 
 RECORDINGS = pa.schema(
     [
@@ -98,8 +97,8 @@ def make_item(
 def _impossible(start: float | None, end: float | None, channel: int | None) -> str | None:
     if not all(math.isfinite(second) and second >= 0 for second in (start, end) if second is not None):
         return f"the stretch from {start} to {end} s is none of a recording"
-    if channel is not None and not 0 <= channel < _MOST_CHANNELS:
-        return f"no channel {channel}: there may be {_MOST_CHANNELS}, counted from 0"
+    if channel is not None and not 0 <= channel < MOST_CHANNELS:
+        return f"no channel {channel}: there may be {MOST_CHANNELS}, counted from 0"
     return None
 
 

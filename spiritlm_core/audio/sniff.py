@@ -1,4 +1,3 @@
-# `looks_like_audio(head, name)` says whether a file may be audio; give it the first `HEAD` bytes.
 """Telling from the beginning of a file whether it may hold sound, before it is read as a whole."""
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ The folder is loaded back before it counts as built; one that transformers canno
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from spiritlm_core.errors import SpiritLMError, is_machine_error
 from spiritlm_core.evaluate.config import PublishStageConfig
+from spiritlm_core.files import file_sha256
 from spiritlm_core.lake.stage import ArtifactStage, Progress, TableInput
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.units.folder import ROLES, copy_model, try_speech_tokenizer, write_speech_tokenizer
@@ -149,8 +149,7 @@ def _check_forward(model: Any, vocabulary: Vocabulary) -> None:
 
 
 def _digest(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        return {"size": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    return {"size": path.stat().st_size, "sha256": file_sha256(path)}
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import shutil
 import tempfile
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
 from pydantic import AfterValidator
 
 from spiritlm_core.errors import LakeError
-from spiritlm_core.lake.seal import STRICT, Digest, FileName, check_once, check_sha256, file_sha256, from_json, to_json
+from spiritlm_core.files import TEMPORARY, file_sha256, new_entry
+from spiritlm_core.lake.seal import STRICT, Digest, FileName, check_sha256, from_json, is_intact, to_json
 from spiritlm_core.lake.store import Store
 
 
@@ -93,25 +93,15 @@ def materialize(store: Store, artifact: Artifact, cache: Path) -> Path:
         if _is_intact(target, artifact):
             return target
         _drop(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".tmp-", dir=target.parent))
-    try:
+    with new_entry(target) as scratch:
         for name in artifact.files:
-            _fetch(store, artifact, name, temporary / name)
-        _move(temporary, target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            _fetch(store, artifact, name, scratch / "content" / name)
     return target
 
 
 def _is_intact(folder: Path, artifact: Artifact) -> bool:
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
-    try:
-        for name, sha256 in artifact.files.items():
-            check_once(folder / name, partial(check_sha256, sha256=sha256), sha256)
-    except (LakeError, OSError):
-        return False
-    return names == set(artifact.files)
+    return names == set(artifact.files) and all(is_intact(folder / name, sha) for name, sha in artifact.files.items())
 
 
 def _fetch(store: Store, artifact: Artifact, name: str, path: Path) -> None:
@@ -129,17 +119,9 @@ def _fetch(store: Store, artifact: Artifact, name: str, path: Path) -> None:
         ) from error
 
 
-def _move(temporary: Path, target: Path) -> None:
-    try:
-        temporary.rename(target)
-    except OSError:  # another process was faster; its files are the same
-        if not target.is_dir():
-            raise
-
-
 def _drop(folder: Path) -> None:
     """Take a folder away at once, so that no other process finds half of it."""
-    aside = Path(tempfile.mkdtemp(prefix=".tmp-", dir=folder.parent))
+    aside = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=folder.parent))
     try:
         folder.rename(aside / folder.name)
     finally:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from spiritlm_core.errors import LakeError
-from spiritlm_core.lake.objects import TEMPORARY, Entry, Store
+from spiritlm_core.files import TEMPORARY
+from spiritlm_core.lake.objects import Entry, Store
 from spiritlm_core.names import stays_inside
 
 READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})

@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-TEMPORARY = ".tmp-"
-"""How the name of what is no object yet begins."""
-
+from spiritlm_core.files import TEMPORARY
 
 @dataclass(frozen=True)
 class Entry:

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import LakeError, ModelReferenceError
+from spiritlm_core.files import write_atomically
 from spiritlm_core.lake.fingerprint import (
     artifact_key,
     config_json,
@@ -27,7 +28,6 @@ from spiritlm_core.lake.fingerprint import (
 )
 from spiritlm_core.lake.lake import Lake, cache_folder, snapshot_path
 from spiritlm_core.lake.snapshot import Snapshot
-from spiritlm_core.models.content import write_atomically
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,14 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from spiritlm_core.errors import LakeError
+from spiritlm_core.files import file_sha256
 from spiritlm_core.names import checked_name
 
 CURE = "put back a copy of it, or delete it and run again"
@@ -109,13 +110,16 @@ def check_once(path: Path, check: Callable[[Path], None], expected: str = "") ->
         _checked[path] = state
 
 
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file, read piece by piece."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def check_sha256(path: Path, sha256: str) -> None:
     """Raises LakeError if the file's bytes have another sha256."""
     if file_sha256(path) != sha256:
         raise LakeError(f"{path} is damaged")
+
+
+def is_intact(path: Path, sha256: str) -> bool:
+    """Whether the file is there and its bytes have this sha256; looked at once per process and state of the file."""
+    try:
+        check_once(path, partial(check_sha256, sha256=sha256), sha256)
+    except (LakeError, OSError):
+        return False
+    return True

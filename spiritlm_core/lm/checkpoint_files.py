@@ -16,7 +16,7 @@ from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
 from torch.distributed.checkpoint.planner import ReadItem
 
-from spiritlm_core.checkpoints import digest_of
+from spiritlm_core.files import file_sha256, write_atomically
 from spiritlm_core.lm.errors import CheckpointError
 
 STATE = "state.json"
@@ -37,10 +37,8 @@ _ALLOWED = {
 def write_state(path: Path, record: Mapping[str, Any]) -> None:
     """Declare the checkpoint in the folder `path` complete: ``state.json``, with digests of all files and of itself."""
     files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith(STATE))
-    said = {**record, _FILES: {file.relative_to(path).as_posix(): digest_of(file) for file in files}}
-    part = path / f"{STATE}.part"
-    part.write_text(json.dumps({**said, _OWN: _digest(said)}, indent=1), encoding="utf-8")
-    part.replace(path / STATE)
+    said = {**record, _FILES: {file.relative_to(path).as_posix(): file_sha256(file) for file in files}}
+    write_atomically(path / STATE, json.dumps({**said, _OWN: _digest(said)}, indent=1).encode())
 
 
 def read_record(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
@@ -62,7 +60,7 @@ def damage(path: Path) -> str | None:
     """What is wrong with the files of a checkpoint, as far as their bytes tell."""
     try:
         _, files = read_record(path)
-        wrong = [name for name, digest in files.items() if digest_of(path / name) != digest]
+        wrong = [name for name, digest in files.items() if file_sha256(path / name) != digest]
     except (CheckpointError, OSError) as error:
         return str(error)
     return f"{path}: cannot be loaded, {wrong[0]} is damaged" if wrong else None

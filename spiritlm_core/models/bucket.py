@@ -8,8 +8,9 @@ import shutil
 from pathlib import Path
 
 from spiritlm_core.errors import LakeError, ModelReferenceError
+from spiritlm_core.files import new_entry, write_atomically
 from spiritlm_core.lake.store import Entry, Store, open_store, split_uri
-from spiritlm_core.models.content import file_below, new_entry, write_atomically
+from spiritlm_core.models.content import file_below
 
 
 def from_bucket(uri: str, cache: Path) -> Path:

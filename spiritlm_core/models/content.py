@@ -1,18 +1,16 @@
-"""Digests of files and folders that are the same on every machine, and atomic writes into the cache."""
+"""Digests of files and folders that are the same on every machine."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from spiritlm_core.errors import ModelReferenceError
+from spiritlm_core.files import file_sha256, write_atomically
 from spiritlm_core.names import checked_name
 
 _MEMO_FROM = 1 << 26  # bytes; hashing less than this is faster than a doubt about the memo
@@ -52,12 +50,12 @@ def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
 def _file_digest(path: Path, memo: Path | None) -> str:
     before = path.stat()
     if memo is None or before.st_size < _MEMO_FROM:
-        return _hash(path)
+        return file_sha256(path)
     state = [str(path.resolve()), before.st_size, before.st_mtime_ns]
     note = memo / hashlib.sha256(json.dumps(state[:1]).encode()).hexdigest()
     if (known := _noted(note, state)) is not None:
         return known
-    digest = _hash(path)
+    digest = file_sha256(path)
     if time.time() - before.st_mtime > _SETTLED and path.stat().st_mtime_ns == before.st_mtime_ns:
         write_atomically(note, json.dumps([state, digest]).encode())
     return digest
@@ -71,11 +69,6 @@ def _noted(note: Path, state: list[object]) -> str | None:
     return str(digest) if seen == state else None
 
 
-def _hash(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def file_below(folder: Path, name: str, where: str) -> Path:
     """The file in `folder` that `where` (an archive, an index, a listing) calls `name`.
 
@@ -86,31 +79,3 @@ def file_below(folder: Path, name: str, where: str) -> Path:
         return folder / checked_name(name)
     except ValueError as error:
         raise ModelReferenceError(f"{where}: {error}") from error
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that readers see it whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".partial-")
-    with os.fdopen(handle, "wb") as stream:
-        stream.write(data)
-    Path(name).replace(path)
-
-
-@contextmanager
-def new_entry(target: Path) -> Iterator[Path]:
-    """A scratch folder whose ``content`` becomes `target` when the block ends well.
-
-    Of several processes that fill the same entry at once the first wins, the others use its copy.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=".partial-"))
-    try:
-        yield scratch
-        try:
-            (scratch / "content").rename(target)
-        except OSError:
-            if not target.exists():
-                raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)

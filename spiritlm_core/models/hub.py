@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import re
 from fnmatch import fnmatch
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from spiritlm_core.errors import LakeError, ModelReferenceError
-from spiritlm_core.lake.seal import check_once, check_sha256
-from spiritlm_core.models.content import write_atomically
+from spiritlm_core.errors import ModelReferenceError
+from spiritlm_core.files import write_atomically
+from spiritlm_core.lake.seal import is_intact
 from spiritlm_core.models.syntax import Parsed
 from spiritlm_core.names import checked_name
 
@@ -77,18 +76,12 @@ def _fetch(repository: str, seen: dict[str, Any]) -> Path:
 def _drop_damaged(folder: Path, files: list[str]) -> bool:
     """Delete files whose bytes do not give the sha256 that the hub's cache calls them by; whether there were any."""
     blobs = [(folder / name).resolve() for name in files]
-    found = [blob for blob in blobs if _SHA256.fullmatch(blob.name) and blob.exists() and not _is_intact(blob)]
+    found = [
+        blob for blob in blobs if _SHA256.fullmatch(blob.name) and blob.exists() and not is_intact(blob, blob.name)
+    ]
     for blob in found:
         blob.unlink(missing_ok=True)
     return bool(found)
-
-
-def _is_intact(blob: Path) -> bool:
-    try:
-        check_once(blob, partial(check_sha256, sha256=blob.name))
-    except LakeError:
-        return False
-    return True
 
 
 def _complete(repository: str, seen: dict[str, Any]) -> Path | None:

@@ -9,7 +9,8 @@ import zipfile
 from pathlib import Path
 
 from spiritlm_core.errors import ModelReferenceError
-from spiritlm_core.models.content import file_below, new_entry
+from spiritlm_core.files import new_entry
+from spiritlm_core.models.content import file_below
 from spiritlm_core.models.syntax import Parsed
 
 _TIMEOUT = 3600

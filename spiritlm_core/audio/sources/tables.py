@@ -15,7 +15,6 @@ from spiritlm_core.audio.sources.tree import Tree
 from spiritlm_core.errors import SourceError
 
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
-_PACKED = (".gz", ".bz2", ".zst")
 _LOOKED_AT = 50
 _REFUSED = "invalidated"  # Common Voice: what listeners found to be something else than the sentence
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from spiritlm_core.cores import all_cores
 from spiritlm_core.evaluate.units.clips import AUDIO_INPUT, describe, held_out_clips
 from spiritlm_core.evaluate.units.config import UnitEvaluationStageConfig
+from spiritlm_core.files import write_atomically
 from spiritlm_core.lake.stage import ArtifactStage, Progress, Resources, TableInput
 from spiritlm_core.lake.view import TableView
 
@@ -72,8 +73,7 @@ class UnitEvaluationStage(ArtifactStage):
             progress(0.1 + 0.9 * number / len(named), f"judging {name}")
             kept = work / f"{number}.json"
             if not kept.exists():
-                _write_json(kept.with_suffix(".tmp"), measure(load(), data))
-                kept.with_suffix(".tmp").replace(kept)
+                _write_json(kept, measure(load(), data))
             results.append(json.loads(kept.read_text(encoding="utf-8")))
         return results
 
@@ -111,5 +111,4 @@ def _write(out: Path, report: Mapping[str, Any]) -> None:
 
 
 def _write_json(path: Path, value: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    write_atomically(path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
