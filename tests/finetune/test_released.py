@@ -14,7 +14,7 @@ from spiritlm_core.finetune.example import load_layout
 from spiritlm_core.finetune.fewshot import FewShotConfig, run_few_shot
 from spiritlm_core.finetune.reading import read_rows
 from spiritlm_core.finetune.template import find_template
-from spiritlm_core.lm.formats import StringFormat
+from spiritlm_core.released.text_tokenizer import ReleasedTextTokenizer
 from tests.finetune.conftest import labelled, write_lines
 from tests.released.test_language_model import Roots, released
 
@@ -29,8 +29,10 @@ def test_few_shot(released: Roots, tmp_path: Path, variant: str, task: str, monk
     rows = read_rows(DataConfig(path=str(data), columns=columns), find_template(task), StatCache())
     spirit = SpiritLM.from_pretrained(released("tiny"), "cpu", "float32", variant)
     asked: list[str] = []
-    encode = StringFormat.encode
-    monkeypatch.setattr(StringFormat, "encode", lambda self, string: asked.append(string) or encode(self, string))
+    encode = ReleasedTextTokenizer.encode
+    monkeypatch.setattr(
+        ReleasedTextTokenizer, "encode", lambda self, string, mark="": asked.append(string) or encode(self, string, mark)
+    )
     config = FewShotConfig(shots=1, questions=3, max_new_tokens=5, bootstrap_samples=100)
     found = run_few_shot(spirit, find_template(task), rows, SplitConfig(held_out_share=0.3), config)
     assert len(found.given) == 3
