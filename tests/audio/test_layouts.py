@@ -52,6 +52,10 @@ VTT = (
     "WEBVTT\nKind: captions\n\nNOTE by hand\n\nintro\n00:00.000 --> 00:01.000\n<v Anna>good\n\n"
     "00:01.000 --> 00:02.000\nmorning"
 )
+ROLLING = (
+    "WEBVTT\n\n00:00.000 --> 00:01.000\n \ngood<00:00.500><c></c>\n\n00:01.000 --> 00:01.010\ngood\n \n\n"
+    "00:01.010 --> 00:02.000\ngood\nmorning<00:01.500><c></c>\n"
+)
 LAYOUTS: dict[str, tuple[dict[str, str | bytes], str | None]] = {
     "LibriTTS": ({"84/1/84_1_0.wav": SOUND, "84/1/84_1_0.normalized.txt": "good morning",
                   "84/1/84_1_0.original.txt": "Good morning.", "84/1/84_1.book.tsv": "x\ty\tz\n"}, "84"),
@@ -95,6 +99,30 @@ LAYOUTS: dict[str, tuple[dict[str, str | bytes], str | None]] = {
                            "moments.txt": "1_2_3\thttp://x/y.mp3\t1.0\t2.0\n"}, "1"),
     "texts beside, speakers in a table": ({"a.wav": SOUND, "a.txt": "good morning",
                                            "t.csv": "path,speaker\na.wav,eva\n"}, "eva"),
+    "AISHELL-3": ({"train/wav/SSB0005/SSB00050001.wav": SOUND,
+                   "train/content.txt": "SSB00050001.wav\t好 hao3 早 zao3\n"}, "SSB0005"),
+    "a voice behind the text": ({"wavs/a.wav": SOUND, "metadata.csv": "wavs/a.wav|good morning|anna\n"}, None),
+    "a feeling behind the text (ESD)": ({"0011/Sad/0011_1.wav": SOUND,
+                                         "0011/0011.txt": "0011_1\tgood morning\tSad\n"}, None),
+    "VITS, its placeholder": ({"wavs/p1/p1_1.wav": SOUND,
+                               "filelists/train.txt": "DUMMY2/p1/p1_1.wav|7|good morning\n"}, "7"),
+    "paths of Windows": ({"wavs/a.wav": SOUND, "metadata.csv": "file_name,text\nwavs\\a.wav,good morning\n"}, None),
+    "JSUT": ({"basic/wav/B_0001.wav": SOUND, "basic/transcript_utf8.txt": "B_0001:good morning\n"}, None),
+    "ITA with readings": ({"B_0001.wav": SOUND, "transcript_utf8.txt": "B_0001:good morning,グッド\n"}, None),
+    "Festival": ({"wav/a_1.wav": SOUND, "etc/txt.done.data": '( a_1 "good morning" )\n'}, None),
+    "sclite": ({"a.wav": SOUND, "ref.trn": "good morning (a)\n"}, None),
+    "THCHS-30": ({"data/A1.wav": SOUND, "data/A1.wav.trn": "good morning\ng ud m or\n",
+                  "train/x.trn": "../x.trn\n"}, None),
+    "TIMIT": ({"DR1/F/SA1.WAV": SOUND, "DR1/F/SA1.TXT": "0 46797 good morning\n"}, None),
+    "whisper.cpp": ({"a.wav": SOUND,
+                     "a.wav.json": '{"transcription": [{"text": " good"}, {"text": " morning"}]}'}, None),
+    "a list of stretches": ({"a.wav": SOUND, "a.json": '[{"text": "good"}, {"text": "morning"}]'}, None),
+    "captions that roll up": ({"a.wav": SOUND, "a.en.vtt": ROLLING}, None),
+    "TextGrid, short as of old": ({"a.wav": SOUND, "a.TextGrid": SHORT_GRID.replace("File", "File short")}, None),
+    "TextGrid of two speakers": ({"a.wav": SOUND,
+                                  "a.TextGrid": _grid(("A - words", "good"), ("A - phones", "g"),
+                                                      ("B - words", "morning"))
+                                  }, None),
     "CSS10": ({"x/a.wav": SOUND, "transcript.txt": "x/a.wav|Good, 7.|good morning|9.87\n"}, None),
     "the whole name and an ending": ({"a.wav": SOUND, "a.wav.txt": "good morning"}, None),
     "upper case": ({"A.WAV": SOUND, "A.TXT": "good morning"}, None),
@@ -110,7 +138,8 @@ def test_layouts_are_found_by_looking(tmp_path: Path, name: str) -> None:
     _write(tmp_path, files)
     with notes() as heard:
         items = [item for item in _list(tmp_path).values() if item.size]
-    assert {(item.text, item.speaker, item.error) for item in items} == {("good morning", speaker, None)}
+    said = "好 早" if name == "AISHELL-3" else "good morning"
+    assert {(item.text, item.speaker, item.error) for item in items} == {(said, speaker, None)}
     assert not [line for line in heard if "differ" in line or "no text column" in line]
 
 

@@ -31,7 +31,9 @@ def test_few_shot(released: Roots, tmp_path: Path, variant: str, task: str, monk
     asked: list[str] = []
     encode = ReleasedTextTokenizer.encode
     monkeypatch.setattr(
-        ReleasedTextTokenizer, "encode", lambda self, string, mark="": asked.append(string) or encode(self, string, mark)
+        ReleasedTextTokenizer,
+        "encode",
+        lambda self, string, mark="": asked.append(string) or encode(self, string, mark),
     )
     config = FewShotConfig(shots=1, questions=3, max_new_tokens=5, bootstrap_samples=100)
     found = run_few_shot(spirit, find_template(task), rows, SplitConfig(held_out_share=0.3), config)

@@ -97,6 +97,9 @@ class Columns:
 
 
 def _textual(name: str, value: Any) -> bool:
+    if isinstance(value, list | dict):  # GigaSpeech: texts of stretches within a row
+        inside = value.items() if isinstance(value, dict) else [(name, one) for one in value[:1]]
+        return any(_textual(str(within), one) for within, one in inside)
     return isinstance(value, str) and bool(value) and (" " in value.strip() or bool(_TEXTUAL.search(name)))
 
 

@@ -42,7 +42,9 @@ def _table(file: File | None, encoding: str) -> Table:
     for _, line, reason in decode_lines(read_uri(file.uri), encoding, printable(file.path)):
         name, *rest = line.split(None, 1) or [""]
         if name:
-            found[name] = ("".join(rest), reason)
+            rest_of = "".join(rest)
+            twice = name in found and found[name][0] != rest_of
+            found[name] = (rest_of, f"{printable(file.path)} names {printable(name)} twice" if twice else reason)
     return found
 
 

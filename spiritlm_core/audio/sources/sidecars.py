@@ -18,6 +18,8 @@ from spiritlm_core.errors import Rejection
 
 _TAKE = re.compile(r"_mic\d+$")  # VCTK: several microphones, one text
 _BY_SPEAKER = re.compile(r"^wav48|\.normalized\.txt$")  # VCTK, LibriTTS
+_LANGUAGE = re.compile(r"\.([a-z]{2}(?:[-_][A-Za-z]+)?)$")
+_SAMPLES = re.compile(r"\A0 \d{4,} (?=\D)")  # TIMIT: where the text begins and ends, in samples
 _CUE = re.compile(
     r"\A\ufeff?WEBVTT.*\n(.+\n)*|(?<=\n\n)(NOTE|STYLE|REGION)\b.*\n(.+\n)*|^.+\n(?=.*-->)|^.*-->.*$"  # all but text
     r"|</?(i|b|u|s|c|v|font|lang|ruby|rt)\b[^<>\n]*>|<[\d:.]+>|\{\\[^}\n]*\}",  # marks in the text
@@ -54,7 +56,15 @@ def _transcripts(tree: Tree) -> dict[str, dict[str, File]]:
         path = composed(file.path)
         if ending := max((ending for ending in FORMATS if path.lower().endswith(ending)), key=len, default=None):
             found.setdefault(path[: -len(ending)], {}).setdefault(ending, file)
-    return found
+    return found | _tagged(tree, found)
+
+
+def _tagged(tree: Tree, found: dict[str, dict[str, File]]) -> dict[str, dict[str, File]]:
+    """Those with a language behind the recording's name, ``clip.en.vtt``; of several languages none is taken."""
+    bare = {composed(file.stem) for file in tree.audio} - found.keys()
+    tags = [(stem.rpartition(".")[0], stem) for stem in found if _LANGUAGE.search(stem)]
+    once = Counter(head for head, _ in tags)
+    return {head: found[stem] for head, stem in tags if head in bare and once[head] == 1}
 
 
 def _once_named(tree: Tree, transcripts: dict[str, dict[str, File]]) -> dict[str, dict[str, File]]:
@@ -85,16 +95,35 @@ def _draft(file: File, transcript: File, ending: str, encoding: str) -> Draft | 
     by_speaker = _BY_SPEAKER.search(file.path) or _BY_SPEAKER.search(transcript.path)
     speaker = said.get("speaker") or (speaker_in(file.path) if by_speaker else None)
     draft = draft_of(file, said.get("text"), reason, speaker)
-    return dataclasses.replace(draft, language=said.get("language"))
+    tag = _LANGUAGE.search(transcript.stem) if _base(transcript.stem) != _base(file.stem) else None
+    return dataclasses.replace(draft, language=said.get("language") or (tag and tag[1]))
 
 
 def _plain(text: str) -> Row:
-    return {"text": clean(text)}
+    return {"text": clean(_SAMPLES.sub("", text))}
+
+
+def _first_line(text: str) -> Row:
+    """Words, above lines of other units; or the place of such a file, which says nothing itself (THCHS-30)."""
+    line = clean(text.partition("\n")[0]) or ""
+    return {} if line.endswith(".trn") else {"text": line}
 
 
 def _cues(text: str) -> Row:
     """The words of subtitles, without times and marks."""
-    return {"text": clean(html.unescape(_CUE.sub(" ", text.replace("\r\n", "\n").replace("\r", "\n"))))}
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    marked = html.unescape(_CUE.sub(lambda found: "\0" if "-->" in found[0] else " ", text))
+    cues = [[" ".join(line.split()) for line in cue.split("\n") if line.strip()] for cue in marked.split("\0")[1:]]
+    return {"text": clean(" ".join(line for cue in _unrolled(cues) for line in cue))}
+
+
+def _unrolled(cues: list[list[str]]) -> list[list[str]]:
+    """Cues without the lines that stay from the cue before, where most of them begin so (captions that roll up)."""
+    cues = [cue for cue in cues if cue]
+    stays = [bool(before) and cue[0] == before[-1] for before, cue in zip([[], *cues], cues, strict=False)]
+    if sum(stays) * 2 < max(2, len(cues) - 1) or max(map(len, cues), default=0) < 2:
+        return cues
+    return [cue[1:] if stay else cue for cue, stay in zip(cues, stays, strict=True)]
 
 
 def _grid(text: str) -> Row:
@@ -107,16 +136,21 @@ def _fields(text: str) -> Row:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise Rejection(f"not JSON: {error}") from error
+    found = {"segments": found} if isinstance(found, list) else found
     if not isinstance(found, dict):
         return {}
     row = {str(name).lower(): value for name, value in found.items()}
-    if isinstance(parts := row.get("segments"), list) and "text" not in row:
-        texts = [part.get("text") for part in parts if isinstance(part, dict)]
-        row["text"] = " ".join(text for text in texts if isinstance(text, str))
+    parts = next((row.pop(name) for name in ("segments", *ALIASES["text"]) if _are_rows(row.get(name))), [])
+    if parts and "text" not in row:
+        row["text"] = " ".join(part["text"] for part in parts if isinstance(part.get("text"), str))
     if not any(name in row for name in ALIASES["text"]):
         return {}
     draft = Columns({}, "").draft({name: row.get(name) for name in row if name not in _NOT_HERE} | {"path": "-"})
     return {"text": draft.text, "speaker": draft.speaker, "language": draft.language}
+
+
+def _are_rows(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(part, dict) for part in value)
 
 
 _NOT_HERE = ("start", "offset", "end", "duration", "channel", *("audio", "file", "wav"))  # the file itself is known
@@ -125,6 +159,7 @@ FORMATS: dict[str, Callable[[str], Row]] = {
     ".txt": _plain,
     ".lab": _plain,
     ".original.txt": _plain,
+    ".trn": _first_line,
     ".textgrid": _grid,
     ".srt": _cues,
     ".vtt": _cues,

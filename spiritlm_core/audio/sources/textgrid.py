@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 
@@ -21,20 +22,22 @@ def text_of_grid(text: str) -> str:
     tiers = list(_tiers(iter(_TOKEN.findall(text))))
     spoken = [(name.lower(), labels) for name, labels in tiers if not re.search("phon|seg", name.lower())]
     for wanted in _TIERS:
-        found = [labels for name, labels in spoken if wanted in name]
+        found = [(name, labels) for name, labels in spoken if wanted in name]
         if found and (wanted or len(found) == 1):
-            return " ".join(label for label in found[0] if not _SILENCE.fullmatch(label.strip()))
+            speakers = all(" - " in name for name, _ in found)  # of the Montreal forced aligner
+            labels = sorted(itertools.chain(*(labels for _, labels in found))) if speakers else found[0][1]
+            return " ".join(label for _, label in labels if not _SILENCE.fullmatch(label.strip()))
     return ""
 
 
-def _tiers(tokens: Iterator[tuple[str, str]]) -> Iterator[tuple[str, list[str]]]:
-    """Name and labels of every tier."""
+def _tiers(tokens: Iterator[tuple[str, str]]) -> Iterator[tuple[str, list[tuple[float, str]]]]:
+    """Name and labels of every tier, with the seconds where they begin."""
     try:
         head = [next(tokens)[0] for _ in range(2)]
         count = [next(tokens)[1] for _ in range(3)][2]
     except StopIteration:
         return
-    if head != ["ooTextFile", "TextGrid"]:
+    if head not in (["ooTextFile", "TextGrid"], ["ooTextFile short", "TextGrid"]):
         raise Rejection("is no TextGrid")
     try:
         for _ in range(int(count)):
@@ -45,7 +48,8 @@ def _tiers(tokens: Iterator[tuple[str, str]]) -> Iterator[tuple[str, list[str]]]
         raise Rejection("ends before all its tiers are told") from error
 
 
-def _label(tokens: Iterator[tuple[str, str]], kind: str) -> str:
-    for _ in range(2 if kind == "IntervalTier" else 1):
+def _label(tokens: Iterator[tuple[str, str]], kind: str) -> tuple[float, str]:
+    start = next(tokens)[1]
+    if kind == "IntervalTier":
         next(tokens)
-    return next(tokens)[0].replace('""', '"')
+    return float(start), next(tokens)[0].replace('""', '"')

@@ -68,12 +68,14 @@ class Tree:
                 return exact
             found = self._named.get(wanted.rpartition("/")[2], [])
             alike = [one for one in found if _alike(composed(one.path), wanted) or _alike(composed(one.stem), wanted)]
+            below = [file for file in alike if composed(file.path).startswith(f"{composed(folder)}/")]
+            alike = below or alike  # a list describes what lies beside and below it
             if len({file.stem for file in alike}) > 1:
                 few = " or ".join(printable(file.path) for file in alike[:3])
                 raise Rejection(f"{printable(name)} may be {few}")
             if alike:
                 return alike[0]
-        return None
+        return self.find(name.replace("\\", "/"), folder) if "\\" in name else None
 
     def placed(self, draft: Draft, table: File) -> Draft:
         """`draft` with the recording that it names in `table`, or with the reason that there is none."""
@@ -105,7 +107,8 @@ def speaker_in(path: str) -> str | None:
     *folders, name = path.split("/")
     stem = PurePosixPath(name).stem
     starts = r"((?<!\d)|(?=\D))"  # a number is one as a whole
-    named = (folder for folder in folders if re.search(rf"{starts}{re.escape(folder)}(?!\d)", stem))
+    ends = r"(?!\d)|(?<=^[A-Z]{3}\d{4})(?=\d{4}$)"  # or one of eight digits, SSB0005 and 0001 (AISHELL-3)
+    named = (folder for folder in folders if re.search(rf"{starts}{re.escape(folder)}({ends})", stem))
     return next(map(printable, named), None)
 
 
