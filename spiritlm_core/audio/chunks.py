@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import BinaryIO
@@ -74,10 +74,10 @@ _LAYOUTS = (
 
 
 class Part:
-    """Bytes `start` to `end` of a file, as a file; `size`, at `at` in the file, replaces what is there."""
+    """Bytes `start` to `end` of a file, as a file; `numbers` replace what is at their places in the file."""
 
-    def __init__(self, file: BinaryIO, start: int, end: int, at: int = 0, size: bytes = b"") -> None:
-        self._file, self._start, self.end, self._at, self._size = file, start, end, at, size
+    def __init__(self, file: BinaryIO, start: int, end: int, numbers: Mapping[int, bytes] | None = None) -> None:
+        self._file, self._start, self.end, self._numbers = file, start, end, numbers or {}
         self._place = start
 
     def tell(self) -> int:
@@ -95,9 +95,10 @@ class Part:
         left = max(0, self.end - self._place)
         data = self._file.read(left if count < 0 else min(count, left))
         first, self._place = self._place, self._place + len(data)
-        low, high = max(first, self._at), min(self._place, self._at + len(self._size))
-        if low < high:
-            data = data[: low - first] + self._size[low - self._at : high - self._at] + data[high - first :]
+        for at, number in self._numbers.items():
+            low, high = max(first, at), min(self._place, at + len(number))
+            if low < high:
+                data = data[: low - first] + number[low - at : high - at] + data[high - first :]
         return data
 
 
@@ -137,7 +138,15 @@ def _part(file: BinaryIO, layout: Layout, at: int, size: int) -> Part:
     if end is None:
         end, promised = size, there
     most = (1 << 8 * struct.calcsize(form)) - 1
-    return Part(file, at, end, place, struct.pack(form, min(promised + layout.own, most)))
+    numbers = {place: struct.pack(form, min(promised + layout.own, most))}
+    return Part(file, at, end, numbers | (_iff(file, layout, at, end) if layout.name in ("AIFF", "8SVX") else {}))
+
+
+def _iff(file: BinaryIO, layout: Layout, at: int, end: int) -> dict[int, bytes]:
+    """The length of the whole, and no number of frames where it is too great for libav."""
+    whole = {at + 4: struct.pack(">I", min(end - at - 8, (1 << 31) - 1))}
+    common = next((body for name, body, _ in islice(_chunks(file, layout, at, end), _MOST) if name == b"COMM"), None)
+    return whole | ({common + 2: bytes(4)} if common and _read(file, common + 2, 1) >= b"\x80" else {})
 
 
 def _au(file: BinaryIO, at: int) -> tuple[int, int, int, str]:

@@ -89,7 +89,7 @@ SourceConfig = Annotated[
     Field(discriminator="kind"),
 ]
 
-_MANIFEST = re.compile(r"\.parquet$|\.(jsonl|ndjson|json|csv|tsv)(\.(gz|bz2|zst))?$")
+_MANIFEST = re.compile(r"\.parquet$|\.(jsonl|ndjson|json|csv|tsv|txt|lst|list)(\.(gz|bz2|zst))?$")
 _COLUMNS = re.compile(r"#(\w+=[^&=]+(?:&\w+=[^&=]+)*)$")
 _KINDS = ("folder", "librispeech", "ljspeech", "manifest", "lhotse", "prompts")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from typing import BinaryIO
 
 _OGG_TAIL = 2 * 65_307  # two pages of the greatest size
@@ -17,6 +18,8 @@ _HEAD = 256
 _MOST_BOXES = 100_000
 _BOX = re.compile(rb"[ -~\xa9]{4}")
 _END_OF_STREAM = 4
+_PACKET = 188  # bytes of MPEG-TS
+_PIECE = 1 << 20
 
 HEADER_TELLS_LENGTH = frozenset({"flac", "mov,mp4,m4a,3gp,3g2,mj2", "nistsphere", "tta", "wv"})
 """libav formats whose stream duration is what the header says, not an estimate from the file's size."""
@@ -36,10 +39,68 @@ def missing_end(file: BinaryIO) -> str | None:
         reason = _cut(_matroska_size(head), size)
     elif head[:4] == b"RIFF" and head[8:12] == b"AVI ":
         reason = _cut(8 + int.from_bytes(head[4:8], "little"), size)
+    elif head[:1] == head[_PACKET : _PACKET + 1] == b"G":
+        reason = "truncated: its last packet is incomplete" if size % _PACKET else None
+    elif found := next((start for start in _ONCE if head.startswith(start)), None):
+        reason = _joined(file, found) or _cut(_ONCE[found](file, size), size)
     else:
         reason = _mp3(file, size, _id3_size(head))
     file.seek(0)
     return reason
+
+
+def _joined(file: BinaryIO, start: bytes) -> str | None:
+    """Whether a file begins again on the way, where decoders stop without a word."""
+    file.seek(len(start))
+    before = b""
+    while piece := file.read(_PIECE):
+        if start in before + piece:
+            return "several files joined into one: split it"
+        before = piece[-len(start) :]
+    return None
+
+
+def _voc_size(file: BinaryIO, size: int) -> int:
+    """Bytes that the blocks of a Creative Voice file take, up to the one that ends it or the file."""
+    file.seek(20)
+    at = int.from_bytes(file.read(2), "little")
+    while at < size:
+        file.seek(at)
+        block = file.read(4)
+        at += 1 if block[:1] == b"\0" else 4 + int.from_bytes(block[1:], "little")
+        if block[:1] == b"\0":
+            break
+    return at
+
+
+def _flv_size(file: BinaryIO, size: int) -> int:
+    """Bytes that the tags of a Flash video take."""
+    at = 9
+    while at + 4 < size:
+        file.seek(at + 5)
+        at += 15 + int.from_bytes(file.read(3), "big")
+    return at + 4
+
+
+def _asf_size(file: BinaryIO, size: int) -> int:
+    """Bytes that the file properties of an ASF (WMA) file tell, 0 where they are not known."""
+    del size
+    file.seek(0)
+    head = file.read(_MP3_HEAD)
+    at = head.find(b"\xa1\xdc\xab\x8c\x47\xa9\xcf\x11\x8e\xe4\0\xc0\x0c\x20\x53\x65")
+    return int.from_bytes(head[at + 40 : at + 48], "little") if at > 0 else 0
+
+
+_ONCE: dict[bytes, Callable[[BinaryIO, int], int]] = {
+    b"Creative Voice File\x1a": _voc_size,
+    b"FLV\x01\x05\0\0\0\x09": _flv_size,
+    b"FLV\x01\x04\0\0\0\x09": _flv_size,
+    b"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\0\xaa\0\x62\xce\x6c": _asf_size,
+    b"TTA1\x01\0\x01\0": lambda *_: 0,
+    b"TTA1\x01\0\x02\0": lambda *_: 0,
+    b"nut/multimedia container\0": lambda *_: 0,
+}
+"""How files begin that are one from there to their end, and the bytes that they promise."""
 
 
 def _cut(promised: int, there: int) -> str | None:

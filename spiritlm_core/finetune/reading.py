@@ -13,8 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from spiritlm_core.audio.files import File, list_tree, local_path, local_uri, open_uri, printable, stat_file
-from spiritlm_core.audio.sources.columns import names_of
-from spiritlm_core.audio.sources.manifest import resolve
+from spiritlm_core.audio.sources.columns import names_of, resolve
 from spiritlm_core.audio.statcache import StatCache, hash_files
 from spiritlm_core.errors import Rejection, SourceError
 from spiritlm_core.finetune.config import DataConfig

@@ -184,3 +184,30 @@ def test_impossible_formats_are_rejected(bits: int, channels: int, align: int) -
     data = b"RIFF\xff\xff\xff\xffWAVEfmt " + struct.pack("<I", 16) + body + b"data" + struct.pack("<I", 32_000)
     with pytest.raises(Rejection, match=r"cannot be decoded|no channels|no samples"):
         _mono(data + bytes(32_000))
+
+
+@pytest.mark.parametrize("number", [0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF])
+@pytest.mark.parametrize("places", [(4,), (22,), (4, 22)])
+def test_the_length_of_an_aiff_and_its_number_of_frames_may_be_anything(number: int, places: tuple[int, ...]) -> None:
+    data = bytearray(libav_bytes(WAVE, "aiff", "pcm_s16be", 16_000))
+    assert data[12:16] == b"COMM"
+    for place in places:
+        data[place : place + 4] = struct.pack(">I", number)
+    assert len(_mono(bytes(data))) == COUNT
+
+
+CONTAINERS = {"mpegts": "mp2", "asf": "adpcm_ms", "voc": "pcm_u8", "flv": "mp3", "tta": "tta", "nut": "pcm_s16le"}
+
+
+@pytest.mark.parametrize("kind", CONTAINERS)
+def test_a_file_that_ends_too_early_or_begins_again_loses_no_sound_without_a_word(kind: str) -> None:
+    data = libav_bytes(WAVE, kind, CONTAINERS[kind], 44_100)
+    assert len(_mono(data)) >= COUNT - 800
+    if kind != "nut":
+        with pytest.raises(Rejection, match="truncated|cannot be decoded"):
+            _mono(data[: len(data) * 3 // 5 - 5])
+    if kind == "mpegts":
+        assert len(_mono(data + data)) >= 2 * COUNT - 1600
+    else:
+        with pytest.raises(Rejection, match="several files joined into one"):
+            _mono(data + data)

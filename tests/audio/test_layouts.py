@@ -143,6 +143,42 @@ def test_layouts_are_found_by_looking(tmp_path: Path, name: str) -> None:
     assert not [line for line in heard if "differ" in line or "no text column" in line]
 
 
+def test_lists_in_several_folders_speak_of_what_lies_below_them(tmp_path: Path) -> None:
+    files = {f"{who}/{name}": SOUND for who in "xy" for name in ("wav/v_1.wav", "wav/v_2.wav")}
+    lists = {f"{who}/transcripts_utf8.txt": f"v_1:one {who}\nv_2:two {who}\n" for who in "xy"}
+    items = _list(_write(tmp_path, files | lists))
+    assert {name: item.text for name, item in items.items()} == {
+        f"{who}/wav/v_{n}.wav": f"{text} {who}" for who in "xy" for n, text in ((1, "one"), (2, "two"))
+    }
+
+
+@pytest.mark.parametrize(
+    ("lines", "texts"),
+    [
+        ("wavs/a.wav|你好5|你好五\nwavs/b.wav|再见|再见\n", ["你好五", "再见"]),
+        ("wavs/a.wav|s1|你好\nwavs/b.wav|s1|再见\n", ["你好", "再见"]),
+        ("wavs/a.wav|你好|s1\nwavs/b.wav|再见|s1\n", ["你好", "再见"]),
+        ("a|5 %|five percent\nb|Hello|hello\n", ["five percent", "hello"]),
+        ("a|good morning|Anna Smith\nb|bye|Anna Smith\n", ["good morning", "bye"]),
+    ],
+)
+def test_what_the_last_column_of_a_list_is_is_told_by_what_it_holds(
+    tmp_path: Path, lines: str, texts: list[str]
+) -> None:
+    items = _list(_write(tmp_path, {"wavs/a.wav": SOUND, "wavs/b.wav": SOUND, "train.txt": lines}))
+    assert sorted(str(item.text) for item in items.values()) == sorted(texts)
+    assert {item.speaker for item in items.values()} <= {None, "s1"}
+
+
+def test_the_language_of_subtitles_is_in_their_names(tmp_path: Path) -> None:
+    cue = "1\n00:00:00,000 --> 00:00:01,000\n{}\n"
+    files = {"a.fr.srt": cue.format("bonjour"), "b.en.srt": cue.format("one"), "b.de.srt": cue.format("eins")}
+    with notes() as heard:
+        items = _list(_write(tmp_path, {"a.wav": SOUND, "b.wav": SOUND} | files))
+    assert (items["a.wav"].text, items["a.wav"].language, items["b.wav"].text) == ("bonjour", "fr", None)
+    assert "b.de.srt, b.en.srt" in heard[0]
+
+
 def test_parquet_of_hugging_face_in_a_folder(tmp_path: Path) -> None:
     _write(tmp_path, {"b.wav": SOUND, "README.md": "---"})
     sounds = [{"bytes": (tmp_path / "b.wav").read_bytes() + b"\0" * n, "path": f"{n}.wav"} for n in (2, 4)]
@@ -195,6 +231,8 @@ def test_bad_rows_and_lines_are_rejected_rows(tmp_path: Path) -> None:
     [
         ({"a.wav": SOUND, "a.json": "{oops"}, "transcript a.json: not JSON"),
         ({"a.wav": SOUND, "a.json": '{"text": ["x"]}'}, "transcript a.json: text is a list"),
+        ({"a.wav": SOUND, "a.txt": "hello".encode("utf-16-le")}, "transcript a.txt holds NUL"),
+        ({"a.wav": SOUND, "wav.scp": "u a.wav\nu b.wav\n", "text": "u one\n"}, "wav.scp names u twice"),
         ({"a.wav": SOUND, "a.srt": b"\xff\xfe\xff"}, "transcript a.srt is not utf-16"),
         ({"a.wav": SOUND, "a.TextGrid": _grid(("words", "x"))[:-60]}, "ends before all its tiers are told"),
         ({"x/a.wav": SOUND, "y/a.wav": SOUND, "list.txt": "a|one\n"}, "a may be x/a.wav or y/a.wav"),
@@ -222,6 +260,13 @@ def test_of_two_transcripts_the_first_counts_and_it_is_said(tmp_path: Path) -> N
         ({"a.wav": SOUND, "a.TextGrid": 'File type = "ooTextFile"\n'}, "not used as transcripts: a.TextGrid"),
         ({"a.wav": SOUND, "b.srt": "1\n", "c.json": "{}"}, "not used as transcripts: b.srt, c.json"),
         ({"a.wav": SOUND, "texts/list.tsv": "id\tline\n1\tgood morning\n"}, "not used as transcripts: texts/list.tsv"),
+        (
+            {
+                "a.wav": SOUND,
+                "G.json": '{"audios": [{"path": "a.wav", "segments": [{"text_tokens": "GOOD MORNING"}]}]}',
+            },
+            "no text column was recognised among 'segments'",
+        ),
         ({"a.wav": SOUND, "a.eaf": "<ANNOTATION_DOCUMENT/>"}, "not used as transcripts: a.eaf"),
         (
             {"a.wav": SOUND, "x.jpg": b"\xff\xd8\xff\xe0", "y.jpg": b"\xff\xd8", "p.html": HTML},

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from spiritlm_core.audio.config import AudioConfig, ManifestSource
+from spiritlm_core.audio.config import AudioConfig, ManifestSource, parse_source
 from spiritlm_core.audio.files import read_uri
 from spiritlm_core.audio.item import Item, items_table
 from spiritlm_core.audio.sources import list_items
@@ -43,6 +43,29 @@ def _told(found: list[Draft]) -> list[tuple[str, str | None]]:
     return [(draft.name, draft.problem or draft.text) for draft in found]
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "a|hello\nb|there\n",
+        "/gone/b.wav|1|there\nDUMMY/a.wav|0|hello\n",
+        "a.wav hello\nb.wav there\n",
+        "a:hello\nb:there\n",
+    ],
+)
+def test_a_list_without_a_header_is_a_manifest_too(tmp_path: Path, content: str) -> None:
+    assert parse_source(str(tmp_path / "train.txt")).kind == "manifest"
+    found = _read(tmp_path, "train.txt", content)
+    assert sorted(draft.text for draft in found if draft.file and draft.text) == ["hello", "there"]
+
+
+def test_a_quote_does_not_swallow_the_rows_below_it(tmp_path: Path) -> None:
+    found = _read(tmp_path, "m.csv", 'path,text\na.wav,"hello\nb.wav,there\nc.wav,"good, ""you"""\n')
+    assert [draft.text for draft in found] == [None, "there", 'good, "you"']
+    found = _read(tmp_path, "m.csv", 'path,text\na.wav,"one\nb.wav,two\nc.wav,three"\n')
+    assert "swallows the rows below" in (found[0].problem or "")
+    assert found[1].text == "two"
+
+
 GOOD = [("a.wav", "hello"), ("b.wav", "there")]
 
 
@@ -57,6 +80,7 @@ GOOD = [("a.wav", "hello"), ("b.wav", "there")]
         ("m.csv", "path,text,\na.wav,hello,\nb.wav,there,,,\n,,\n"),
         ("m.tsv", '"path"\t"text"\n"a.wav"\t"hello"\nb.wav\tthere\n'),
         ("m.csv", "path,text\na.wav,hello\nb.wav,there\n".encode("utf-16")),
+        ("m.csv", "path,text\na.wav,hello\nb.wav,there\n".encode("utf-32")),
         ("m.json", '{\n "data": [\n {"path": "a.wav", "text": "hello"},\n {"path": "b.wav", "text": "there"}]}\n'),
         ("m.json", '{"PATH": "a.wav", "Text": "hello"}\n{"path": "b.wav", "text": "there", "words": [{"w": 1}]}'),
         ("m.jsonl.gz", gzip.compress(b'{"path": "a.wav", "text": "hello"}\n{"path": "b.wav", "text": "there"}\n')),
@@ -75,6 +99,10 @@ def test_tables_are_read_however_they_are_written(tmp_path: Path, name: str, con
         ("m.csv", 'path,text\na.wav,"hello\nb.wav,there\n', ["line 2: a quote is not closed", None]),
         ("m.csv", 'path,text\na.wav,"hello\nb.wav,"there"\n', ["line 2: a quote is not closed", None]),
         ("m.csv", 'path,text\na.wav,"say "yes" now"\nb.wav,there\n', ["line 2: a quote is not closed", None]),
+        ("m.csv", 'path,text\na.wav,"hello\nb.wav,there\n', ["line 2: a quote", None]),
+        ("m.csv", "path,text\na.wav,NaN\nb.wav,there\n", ["text is NaN", None]),
+        ("m.csv", "path,text\na.wav,he\0llo\nb.wav,there\n", ["line 2 of m.csv holds NUL", None]),
+        ("m.jsonl", '{"path":"a.wav","text":"a\\u0000"}\n{"path":"b.wav","text":"there"}', ["text holds a NUL", None]),
         ("m.csv", b"path,text\na.wav,caf\xe9\nb.wav,there\n", ["line 2 of m.csv is not utf-8", None]),
         ("m.jsonl", '{"path":"a.wav","text":["a"]}\n{"path":"b.wav","text":"there"}', ["text is a list", None]),
         ("m.jsonl", '{"path":"a.wav","text":{"en":"a"}}\n{"path":"b.wav","text":"there"}', ["text is an object", None]),

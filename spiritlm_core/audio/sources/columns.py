@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from spiritlm_core.audio.config import MOST_CHANNELS
-from spiritlm_core.audio.files import File, printable
+from spiritlm_core.audio.files import File, is_web, local_path, local_uri, printable
 from spiritlm_core.audio.sources.draft import Draft, clean
 from spiritlm_core.audio.sources.notes import note, some
 from spiritlm_core.errors import Rejection, SourceError
@@ -121,6 +122,24 @@ def check_path(path: str) -> str:
     return path
 
 
+def resolve(path: str, root: str) -> str:
+    """The URI of what a manifest calls `path`, relative paths starting at `root`.
+
+    Raises:
+        Rejection: no file can be called so.
+    """
+    check_path(path)
+    if "://" in path:
+        return path
+    if root.startswith("s3://") and not path.startswith("/"):
+        return f"{root.rstrip('/')}/{path}"
+    if is_web(root):
+        from urllib.parse import urljoin
+
+        return urljoin(root.rstrip("/") + "/", path)
+    return local_uri(Path(local_path(root)) / path)
+
+
 def text_of(value: Any, name: str) -> str | None:
     """Text without blanks around it, or a whole number as text. Raises Rejection for anything else."""
     if isinstance(value, float) and value.is_integer():  # what pandas makes of 7 in a column with gaps
@@ -129,6 +148,10 @@ def text_of(value: Any, name: str) -> str | None:
         return None if value is None else str(value)
     if not isinstance(value, str):
         raise Rejection(f"{name} is {_kind(value)}, not text: {printable(repr(value)[:60])}")
+    if value.strip() in ("NaN", "nan"):  # what pandas makes of a gap
+        raise Rejection(f"{name} is NaN, not text")
+    if "\0" in value:
+        raise Rejection(f"{name} holds a NUL character")
     try:
         value.encode()
     except UnicodeEncodeError as error:

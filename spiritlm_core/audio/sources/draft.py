@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from spiritlm_core.audio.files import File, printable
 from spiritlm_core.errors import SourceError
 
-_WIDE = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+_WIDE = (
+    *((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32")),
+    *((codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16")),
+)
 
 
 @dataclass(frozen=True)
@@ -59,12 +62,14 @@ def decode_text(data: bytes, encoding: str, what: str) -> tuple[str, str | None]
     """
     encoding = next((name for mark, name in _WIDE if data.startswith(mark)), encoding)
     try:
-        return data.decode(encoding), None
+        text = data.decode(encoding)
     except LookupError as error:
         raise SourceError(f"encoding {encoding!r} of a source: {error}") from error
     except UnicodeDecodeError as error:
         reason = f"{what} is not {encoding} (byte {error.start}): convert it, or set `encoding` of the source"
         return data.decode(encoding, "replace"), reason
+    nul = f"{what} holds NUL characters: if it is UTF-16, set `encoding` of the source" if "\0" in text else None
+    return text, nul
 
 
 def decode_lines(data: bytes, encoding: str, what: str) -> list[tuple[int, str, str | None]]:

@@ -13,9 +13,8 @@ from typing import Any
 
 from spiritlm_core.audio.config import LhotseSource
 from spiritlm_core.audio.files import local_path, local_uri, printable, stat_file
-from spiritlm_core.audio.sources.columns import check_path, number_of, text_of
+from spiritlm_core.audio.sources.columns import check_path, number_of, resolve, text_of
 from spiritlm_core.audio.sources.draft import Draft, clean, missing
-from spiritlm_core.audio.sources.manifest import resolve
 from spiritlm_core.errors import Rejection, SourceError, is_machine_error, reason_of
 
 _MANIFEST = re.compile(r"\.(jsonl|json|yaml|yml)(\.gz)?$")

@@ -43,15 +43,22 @@ Line = tuple[int, list[str], str | None]
 def read(tree: Tree, encoding: str) -> Iterator[Draft]:
     """One draft per line of every file of which most of the first lines name recordings."""
     for file in sorted(tree.unused(), key=lambda file: (not _TEXTS_IN_NAME.search(file.name.lower()), file.path)):
-        if file.suffix in SUFFIXES and not file.error and not _NO_TEXTS.search(file.name.lower()):
-            lines = list_lines(file, encoding)
-            for lines_of in (lines, _without_folder(tree, lines)):
-                first = [cells for _, cells, _ in lines_of[:_LOOKED_AT]]
-                kind = _kind(first)
-                named = sum(_fits(cells, kind) and _names_one(tree, cells[0], file) for cells in first)
-                if named and named >= _SHARE * len(first):
-                    yield from list_drafts(tree, file, lines_of)
-                    break
+        may_be = file.suffix in SUFFIXES and not file.error and not _NO_TEXTS.search(file.name.lower())
+        if may_be and (lines := lines_of(tree, file, encoding)):
+            yield from list_drafts(tree, file, lines)
+
+
+def lines_of(tree: Tree, file: File, encoding: str) -> list[Line]:
+    """The lines of a list, if most of the first ones name recordings of `tree`; else none."""
+    lines = list_lines(file, encoding)
+    return next((found for found in (lines, _without_folder(tree, lines)) if _is_list(tree, file, found)), [])
+
+
+def _is_list(tree: Tree, file: File, lines: list[Line]) -> bool:
+    first = [cells for _, cells, _ in lines[:_LOOKED_AT]]
+    kind = _kind(first)
+    named = sum(_fits(cells, kind) and _names_one(tree, cells[0], file) for cells in first)
+    return 0 < named >= _SHARE * len(first)
 
 
 def _without_folder(tree: Tree, lines: list[Line]) -> list[Line]:

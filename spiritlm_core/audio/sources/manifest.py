@@ -1,4 +1,4 @@
-"""Manifests: a JSONL, JSON, CSV, TSV or Parquet file with a row per clip.
+"""Manifests: a JSONL, JSON, CSV, TSV or Parquet file with a row per clip, or a list of the kinds in `lists`.
 
 Column names of the usual data sets are understood (NeMo, Common Voice, Hugging Face, Coqui).
 """
@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from spiritlm_core.audio.config import ManifestSource
 from spiritlm_core.audio.files import File, is_web, local_path, local_uri, printable, stat_file
-from spiritlm_core.audio.sources.columns import Columns, check_path
+from spiritlm_core.audio.sources import lists
+from spiritlm_core.audio.sources.columns import Columns, resolve
 from spiritlm_core.audio.sources.draft import Draft, missing
 from spiritlm_core.audio.sources.rows import read_rows
+from spiritlm_core.audio.sources.tree import Tree
 from spiritlm_core.errors import Rejection, SourceError, reason_of
 
 
@@ -24,7 +25,21 @@ def drafts(source: ManifestSource) -> Iterator[Draft]:
     if manifest.error:
         raise SourceError(f"source manifest:{source.path}: {manifest.error}")
     root = source.audio_root or manifest.uri.rpartition("/")[0]
-    yield from table_drafts(manifest, source.columns, source.encoding, lambda draft: _found(draft, root))
+    rows = table_drafts(manifest, source.columns, source.encoding, lambda draft: _found(draft, root))
+    try:
+        yield from rows
+    except SourceError as problem:
+        yield from _of_list(manifest, root, source, problem)
+
+
+def _of_list(manifest: File, root: str, source: ManifestSource, problem: SourceError) -> Iterator[Draft]:
+    """One draft per line of a list without a header, whose recordings lie below `root`; else raises `problem`."""
+    if manifest.suffix not in lists.SUFFIXES or source.columns or is_web(root):
+        raise problem
+    tree = Tree(root, follow_symlinks=False)
+    if not (lines := lists.lines_of(tree, manifest, source.encoding)):
+        raise SourceError(f"{problem}, nor do its lines begin with names of recordings below {root}") from problem
+    yield from lists.list_drafts(tree, manifest, lines)
 
 
 def table_drafts(
@@ -54,24 +69,8 @@ def table_drafts(
     reader.finish()
 
 
-def resolve(path: str, root: str) -> str:
-    """The URI of what a manifest calls `path`, relative paths starting at `root`.
-
-    Raises:
-        Rejection: no file can be called so.
-    """
-    check_path(path)
-    if "://" in path:
-        return path
-    if root.startswith("s3://") and not path.startswith("/"):
-        return f"{root.rstrip('/')}/{path}"
-    if is_web(root):
-        from urllib.parse import urljoin
-
-        return urljoin(root.rstrip("/") + "/", path)
-    return local_uri(Path(local_path(root)) / path)
-
-
 def _found(draft: Draft, root: str) -> Draft:
     file = draft.file or stat_file(resolve(draft.name, root))
+    if file.error and "\\" in draft.name:  # a path of Windows
+        file = stat_file(resolve(draft.name.replace("\\", "/"), root))
     return dataclasses.replace(draft, name=printable(draft.name), uri=file.uri, file=file)

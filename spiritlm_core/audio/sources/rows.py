@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from spiritlm_core.audio.embedded import embedded_columns, has_bytes, row_uri
 from spiritlm_core.audio.files import File, open_uri, printable, read_plain
+from spiritlm_core.audio.sniff import AUDIO_SUFFIXES
 from spiritlm_core.audio.sources.columns import ALIASES, Row
 from spiritlm_core.audio.sources.draft import decode_lines, decode_text
 from spiritlm_core.errors import SourceError, is_machine_error
@@ -168,6 +169,10 @@ def _header(lines: list[tuple[int, str, str | None]], mark: str) -> list[str]:
     return [cell.strip().lower() for cell in next((cells for _, cells, _ in _records(lines, mark)), [])]
 
 
+def _names_sound(line: str, mark: str) -> bool:
+    return any(PurePosixPath(cell.strip(' "')).suffix.lower() in AUDIO_SUFFIXES for cell in line.split(mark))
+
+
 def _width(number: int, has: int, wants: int, mark: str) -> str:
     why = f"; put a text that holds {mark!r} into quotes" if has > wants else ""
     return f"line {number} has {has} fields, the header has {wants}{why}"
@@ -191,6 +196,9 @@ def _records(lines: list[tuple[int, str, str | None]], mark: str) -> Iterator[tu
             cells, used = line.split(mark), 1
             if mark in ",;":
                 reason = reason or f"line {number}: a quote is not closed, or not doubled within quotes ({error})"
+        if used > 1 and any(_names_sound(text, mark) for _, text, _ in lines[at + 1 : at + used]):
+            cells, used = line.split(mark), 1
+            reason = reason or f"line {number}: a quote that begins there swallows the rows below it"
         reason = next((why for _, _, why in lines[at : at + used] if why), reason)
         at += used
         if any(cell.strip() for cell in cells):

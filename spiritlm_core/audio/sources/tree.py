@@ -12,8 +12,8 @@ from pathlib import PurePosixPath
 
 from spiritlm_core.audio.files import File, composed, list_tree, open_uri, printable, stat_file
 from spiritlm_core.audio.sniff import AUDIO_SUFFIXES, HEAD, looks_like_audio
+from spiritlm_core.audio.sources.columns import resolve
 from spiritlm_core.audio.sources.draft import Draft
-from spiritlm_core.audio.sources.manifest import resolve
 from spiritlm_core.audio.sources.notes import some
 from spiritlm_core.errors import Rejection, is_machine_error
 
