@@ -14,7 +14,7 @@ from typing import Annotated, Any, ParamSpec, TypeVar, get_type_hints
 from prefect import flow
 from pydantic import Field
 
-from flows.recipes import find_recipe
+from flows.recipes import find_recipe, with_sources
 from flows.stages import StageSpec, ancestors, check_vocoder, stages_for, wanted_stages
 from spiritlm_core.errors import RecipeError
 from spiritlm_core.lake.lake import Lake
@@ -170,17 +170,13 @@ def evaluate_resynthesis(
 
 def load(recipe: str | Recipe, sources: list[str], overrides: list[str]) -> Recipe:
     """The recipe to run, with `sources` in place of its own. Raises RecipeError or SourceError."""
-    from spiritlm_core.audio.config import parse_source
-
     if isinstance(recipe, str):
         loaded = find_recipe(recipe, overrides)
     elif overrides:
         raise RecipeError("overrides go with the name of a recipe, not with a whole one: change the recipe itself")
     else:
         loaded = recipe
-    if sources:
-        loaded = loaded.model_copy(update={"sources": tuple(parse_source(source) for source in sources)})
-    return loaded
+    return with_sources(loaded, sources)
 
 
 def run_recipe(

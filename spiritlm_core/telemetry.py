@@ -24,4 +24,4 @@ OFF = {
 
 def switch_off() -> None:
     """Set the switches that the user has not set."""
-    os.environ.update({name: os.environ.get(name, value) for name, value in OFF.items()})
+    os.environ.update({**OFF, **os.environ})

@@ -95,16 +95,10 @@ def markdown(key: str, text: str, description: str) -> None:
 
 def training_curves(metrics: Path) -> None:
     """An image artifact with the losses of a training run."""
-    from base64 import b64encode
-
-    from prefect.artifacts import create_image_artifact
-
     from spiritlm_core.evaluate import plots
 
     if curves := plots.read_curves(metrics):
-        image = b64encode(plots.png(plots.training_curves(curves))).decode()
-        key, about = "training-curves", "Training and held-out loss"
-        updates.put(partial(create_image_artifact, f"data:image/png;base64,{image}", key=key, description=about))
+        image("training-curves", plots.png(plots.training_curves(curves)), "Training and held-out loss")
 
 
 def summary_row(report: StageReport) -> dict[str, Any]:

@@ -15,9 +15,9 @@ from spiritlm_core.finetune.publish_stage import SPEECH_TOKENIZER
 from spiritlm_core.finetune.recipe import IN_LAKE, FinetuneRecipe
 from spiritlm_core.finetune.rows import commonest
 from spiritlm_core.lake.fingerprint import digest
-from spiritlm_core.lake.plan import ModelSource, StageCall, TablePlan, inline_job
+from spiritlm_core.lake.plan import ModelSource, StageCall, TablePlan
 from tasks.delivery import put_folder
-from tasks.recordings import kept_groups, stat_cache
+from tasks.recordings import inline_jobs, stat_cache
 
 if TYPE_CHECKING:
     from spiritlm_core.finetune.template import Template
@@ -33,16 +33,14 @@ def plan_rows(lake: Lake, recipe: FinetuneRecipe, template: Template, call: Stag
     Raises:
         SourceError: the data cannot be read, or lacks a column of the template.
     """
-    from spiritlm_core.audio.grouping import group_items
     from spiritlm_core.finetune.reading import read_rows
     from spiritlm_core.finetune.rows import rows_table
 
     with stat_cache(lake, f"cache/finetune/{digest(recipe.data.path)[:32]}.json") as cache:
         rows = read_rows(recipe.data, template, cache)
-    groups = group_items(rows, kept_groups(lake, recipe.name, call), recipe.sharding)
-    jobs = [inline_job(call.identity, [row.key for row in group], rows_table(group), group[0].name) for group in groups]
+    jobs = inline_jobs(rows, lake, recipe.name, call, recipe.sharding, rows_table)
     lineage = {"models": call.digests, "data": recipe.data.model_dump(mode="json")}
-    return TablePlan(call, tuple(sorted(jobs, key=lambda job: job.key)), lineage)
+    return TablePlan(call, jobs, lineage)
 
 
 def base_model(run: Run, base: str) -> str:

@@ -191,8 +191,8 @@ def supervise(home: Home, url: str) -> None:
     """Run the server until nobody uses it; called in the supervisor process."""
     port = url.rsplit(":", 1)[1].removesuffix("/api")
     environment = {
+        **QUIET,
         **os.environ,
-        **{key: os.environ.get(key, value) for key, value in QUIET.items()},
         "PREFECT_HOME": str(home.path),
         "PREFECT_UI_API_URL": url,
     }

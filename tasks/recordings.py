@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from spiritlm_core.errors import SourceError
 from spiritlm_core.lake.fingerprint import digest
 from spiritlm_core.lake.lake import Lake
-from spiritlm_core.lake.plan import StageCall, TablePlan, inline_job
+from spiritlm_core.lake.plan import ShardJob, StageCall, TablePlan, inline_job
 from spiritlm_core.recipe import Recipe
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from spiritlm_core.audio.config import ShardingConfig
+    from spiritlm_core.audio.grouping import Member
     from spiritlm_core.audio.item import Item
     from spiritlm_core.audio.statcache import StatCache
+
+M = TypeVar("M", bound="Member")
 
 
 def plan_recordings(lake: Lake, recipe: Recipe, call: StageCall, say: Callable[[str], None]) -> TablePlan:
@@ -24,23 +30,35 @@ def plan_recordings(lake: Lake, recipe: Recipe, call: StageCall, say: Callable[[
 
     Raises SourceError if a source cannot be listed or none of them holds anything.
     """
-    from spiritlm_core.audio.grouping import group_items
     from spiritlm_core.audio.item import items_table
 
     items = _list(lake, recipe, say)
     if not items:
         shown = ", ".join(getattr(source, "path", source.kind) for source in recipe.sources)
         raise SourceError(f"no recordings found in {shown}; give a folder of audio with --source PATH")
-    groups = group_items(items, kept_groups(lake, recipe.name, call), recipe.sharding)
-    jobs = [
-        inline_job(call.identity, [item.key for item in group], items_table(group), _about(group)) for group in groups
-    ]
-    # Order by key: a set of recordings has none, and every run must see the same one.
+    jobs = inline_jobs(items, lake, recipe.name, call, recipe.sharding, items_table)
     lineage = {"models": call.digests, "sources": [source.model_dump(mode="json") for source in recipe.sources]}
-    return TablePlan(call, tuple(sorted(jobs, key=lambda job: job.key)), lineage)
+    return TablePlan(call, jobs, lineage)
 
 
-def _about(group: Sequence[Item]) -> str:
+def inline_jobs(
+    items: Sequence[M],
+    lake: Lake,
+    recipe: str,
+    call: StageCall,
+    sharding: ShardingConfig,
+    table_of: Callable[[Sequence[M]], pa.Table],
+) -> tuple[ShardJob, ...]:
+    """One job per group of items, in the order of their keys; groups that a shard holds already keep its key."""
+    from spiritlm_core.audio.grouping import group_items
+
+    groups = group_items(items, kept_groups(lake, recipe, call), sharding)
+    jobs = [inline_job(call.identity, [item.key for item in group], table_of(group), _about(group)) for group in groups]
+    # Order by key: a set of items has none, and every run must see the same one.
+    return tuple(sorted(jobs, key=lambda job: job.key))
+
+
+def _about(group: Sequence[Member]) -> str:
     more = f" and {len(group) - 1} more" if len(group) > 1 else ""
     return f"{group[0].source_uri}{more}"
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from spiritlm_core.errors import SourceError
 from spiritlm_core.lake.fingerprint import digest
 from spiritlm_core.lake.lake import Lake
-from spiritlm_core.lake.plan import StageCall, TablePlan, inline_job
+from spiritlm_core.lake.plan import StageCall, TablePlan
 from spiritlm_core.recipe import Recipe
-from tasks.recordings import kept_groups, stat_cache
+from tasks.recordings import inline_jobs, stat_cache
 
 
 def plan_documents(lake: Lake, recipe: Recipe, call: StageCall) -> TablePlan:
@@ -16,7 +16,6 @@ def plan_documents(lake: Lake, recipe: Recipe, call: StageCall) -> TablePlan:
     Raises:
         SourceError: a source cannot be read, or none of them holds anything.
     """
-    from spiritlm_core.audio.grouping import group_items
     from spiritlm_core.tokens.pieces import SHARDING, Piece, collect, list_pieces, pieces_table
 
     pieces: list[Piece] = []
@@ -27,10 +26,6 @@ def plan_documents(lake: Lake, recipe: Recipe, call: StageCall) -> TablePlan:
     if not pieces:
         shown = ", ".join(source.path for source in recipe.texts)
         raise SourceError(f"no text documents found in {shown}: name .txt, .jsonl or .parquet files under `texts`")
-    groups = group_items(pieces, kept_groups(lake, recipe.name, call), SHARDING)
-    jobs = [
-        inline_job(call.identity, [piece.key for piece in group], pieces_table(group), group[0].source_uri)
-        for group in groups
-    ]
+    jobs = inline_jobs(pieces, lake, recipe.name, call, SHARDING, pieces_table)
     lineage = {"models": call.digests, "sources": [source.model_dump(mode="json") for source in recipe.texts]}
-    return TablePlan(call, tuple(sorted(jobs, key=lambda job: job.key)), lineage)
+    return TablePlan(call, jobs, lineage)

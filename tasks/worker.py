@@ -34,7 +34,7 @@ class Worker:
 
     def __init__(self, uri: str, threads: int) -> None:
         """`uri` is the lake, `threads` the number of compute threads of this process."""
-        os.environ.update({key: os.environ.get(key, value) for key, value in QUIET.items()})
+        os.environ.update({**QUIET, **os.environ})
         os.environ["OMP_NUM_THREADS"] = str(threads)
         self.threads = threads
         self.lake = Lake(uri)

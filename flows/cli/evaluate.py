@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.cli import resynthesis, suite
-from flows.cli.flow import run_flow
+from flows.cli.flow import artifact_folder, run_flow
 from flows.cli.options import DEFAULT_LAKE, JsonOption, LakeOption, RecipeArgument, SetOption, SourceOption
 from flows.cli.reports import check_out, copy_report
 
@@ -81,24 +81,9 @@ def _override(model: str) -> str:
 
 def _evaluate(recipe: str, lake: str, overrides: list[str], sources: list[str]) -> dict[str, Any]:
     """Check everything that can be wrong before a server is started; then run the flow."""
-    from flows.recipes import find_recipe
-    from spiritlm_core.audio.config import parse_source
+    from flows.recipes import find_recipe, with_sources
     from spiritlm_core.models.reference import resolve
 
-    for reference in find_recipe(recipe, overrides).unit_evaluation.models.values():
+    for reference in with_sources(find_recipe(recipe, overrides), sources).unit_evaluation.models.values():
         resolve(reference)
-    for source in sources:
-        parse_source(source)
     return run_flow("pipeline", "evaluate_units", recipe, lake, sources, overrides)
-
-
-def artifact_folder(lake: str, result: dict[str, Any], stage: str) -> Path:
-    """The files of `stage` in the result of a flow, on this machine. Raises LakeError."""
-    from spiritlm_core.errors import LakeError
-    from spiritlm_core.lake.lake import Lake
-
-    opened, key = Lake(lake), result["stages"][stage]["fingerprint"]
-    artifact = opened.read_artifact(stage, key)
-    if artifact is None:
-        raise LakeError(f"{opened.uri} has no {stage} {key[:12]} any more; run again")
-    return opened.artifact_folder(artifact)

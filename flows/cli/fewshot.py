@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli.options import VariantOption
+from flows.cli.options import DeviceOption, SpeechTokenizerOption, VariantOption
 
 
 def register(app: typer.Typer) -> None:
@@ -35,11 +35,9 @@ def fewshot(
     seed: Annotated[int, typer.Option(min=0, help="Of questions, shots and intervals.")] = 0,
     batch: Annotated[int, typer.Option(min=1, help="Prompts in one forward pass.")] = 8,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 200,
-    speech_tokenizer: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Instead of the one beside the model.")
-    ] = None,
+    speech_tokenizer: SpeechTokenizerOption = None,
     variant: VariantOption = None,
-    device: Annotated[str | None, typer.Option(help="Where to compute; a GPU if there is one.")] = None,
+    device: DeviceOption = None,
     dtype: Annotated[str | None, typer.Option(help="Of the weights, such as bfloat16.")] = None,
     answers: Annotated[bool, typer.Option("--answers", help="With --json: every question's answer, too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+import typer
+
 
 def is_file(name: str) -> bool:
     """Whether `name` names a file; a long text is no file name."""
@@ -25,3 +27,8 @@ def check_any(names: Iterable[str]) -> None:
     given = list(names)
     if not any(name == "-" or is_file(name) for name in given):
         raise SpiritLMError("\n".join(f"{name}: there is no such file" for name in given))
+
+
+def complain(name: str, error: Exception) -> None:
+    """Say on standard error what is wrong with one of the files."""
+    typer.echo(f"spiritlm: {error if name in str(error) else f'{name}: {error}'}", err=True)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
-from flows.cli.flow import run_flow
+from flows.cli.flow import artifact_folder, run_flow
 from flows.cli.options import DEFAULT_LAKE, JsonOption, LakeOption, SetOption
 
 
@@ -65,7 +65,6 @@ def _run(
     from flows.recipes.finetune import find_finetune_recipe
     from spiritlm_core.errors import SpiritLMError
     from spiritlm_core.finetune.template import find_template
-    from spiritlm_core.lake.lake import Lake
 
     settings = find_finetune_recipe(recipe, overrides)
     find_template(settings.template)
@@ -74,11 +73,9 @@ def _run(
         raise SpiritLMError(f"--out {out}: is there already, and not empty; name a new folder")
     result = run_flow("finetune", "finetune", recipe, lake, data, base, overrides)
     if out is not None:
-        store = Lake(lake)
-        artifact = store.read_artifact("finetune_published", result["stages"]["finetune_published"]["fingerprint"])
-        if artifact is not None:
-            shutil.copytree(store.artifact_folder(artifact), out, dirs_exist_ok=True, copy_function=shutil.copyfile)
-            result["model"] = str(out)
+        folder = artifact_folder(lake, result, "finetune_published")
+        shutil.copytree(folder, out, dirs_exist_ok=True, copy_function=shutil.copyfile)
+        result["model"] = str(out)
     return result
 
 

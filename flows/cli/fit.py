@@ -101,15 +101,12 @@ def _fit(
 
 
 def _check(kind: Kind, recipe: str, overrides: list[str], sources: list[str], out: Path | None) -> None:
-    from flows.recipes import find_recipe
+    from flows.recipes import find_recipe, with_sources
     from flows.stages import check_vocoder
-    from spiritlm_core.audio.config import parse_source
     from spiritlm_core.units.folder import check_target
 
-    loaded = find_recipe(recipe, overrides)
+    loaded = with_sources(find_recipe(recipe, overrides), sources)
     if kind == "vocoder":
         check_vocoder(loaded)
-    for source in sources:
-        parse_source(source)
     if out is not None:
         check_target(out)

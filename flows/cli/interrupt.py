@@ -59,18 +59,11 @@ def _listen(ends: int) -> None:
         leave_within(GRACE_SECONDS, STATUS)
 
 
-def leave_within(seconds: float, status: int) -> None:
-    """End this process with `status` after so long, unless it has ended by then."""
-    last = threading.Timer(seconds, os._exit, [status])
-    last.daemon = True
-    last.start()
-
-
-def leave_after_main(seconds: float, status: int) -> None:
-    """End this process with `status` if its main thread is over in so long, and other threads keep it."""
+def leave_within(seconds: float, status: int, *, main_may_work: bool = False) -> None:
+    """End this process with `status` after so long, unless it has ended by then, or its main thread may still work."""
 
     def leave() -> None:
-        if not threading.main_thread().is_alive():
+        if not (main_may_work and threading.main_thread().is_alive()):
             os._exit(status)
 
     last = threading.Timer(seconds, leave)

@@ -89,13 +89,13 @@ def _register() -> None:
 
 def main() -> None:
     """Entry point: an error is one message on standard error and exit status 1; Ctrl-C is exit status 130."""
-    os.environ.update({key: os.environ.get(key, value) for key, value in QUIET.items()})
+    os.environ.update({**QUIET, **os.environ})
     interrupt.answer_ctrl_c()
     status = _status(debug=_take_debug(sys.argv))
     if interrupt.asked():  # some commands end well on Ctrl-C, and libraries make errors of their own of it
         status = interrupt.STATUS
     sys.stdout.flush()
-    interrupt.leave_after_main(EXIT_SECONDS, status)
+    interrupt.leave_within(EXIT_SECONDS, status, main_may_work=True)
     sys.exit(status)
 
 

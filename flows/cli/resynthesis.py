@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.flow import run_flow
+from flows.cli.flow import artifact_folder, run_flow
 from flows.cli.options import (
     DEFAULT_LAKE,
     DeviceOption,
@@ -180,26 +180,16 @@ def _of_recipe(
     out: Path | None,
 ) -> dict[str, Any]:
     """Run the flow; returns the report of its artifact."""
-    from flows.cli.evaluate import artifact_folder
+    from flows.recipes import find_recipe, with_sources
+    from flows.stages import stages_for
 
     asked = [f"resynthesis.{name}={json.dumps(value)}" for name, value in settings.items()]
     uris = {name: json.dumps(folder.absolute().as_uri()) for name, folder in _named(models).items()}
     changes = [*overrides, *asked, *(f"resynthesis.models.{name}={uri}" for name, uri in uris.items())]
-    _check(recipe, changes, sources)
+    stages_for(with_sources(find_recipe(recipe, changes), sources), ["resynthesis"])  # before a server is started
     result = run_flow("pipeline", "evaluate_resynthesis", recipe, lake, sources, changes)
     folder = artifact_folder(lake, result, "resynthesis")
     if out is not None:
         copy_report(folder, out, "resynthesis")
     report: dict[str, Any] = json.loads((folder / "resynthesis.json").read_text(encoding="utf-8"))
     return report
-
-
-def _check(recipe: str, overrides: list[str], sources: list[str]) -> None:
-    """What can be wrong is said before a server is started."""
-    from flows.recipes import find_recipe
-    from flows.stages import stages_for
-    from spiritlm_core.audio.config import parse_source
-
-    stages_for(find_recipe(recipe, overrides), ["resynthesis"])
-    for source in sources:
-        parse_source(source)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.files import check_any
+from flows.cli.files import check_any, complain
 from flows.cli.options import DeviceOption, SpeakerOption, VariantOption
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def resynthesize(
             write_wav(target, waveform)
         except SpiritLMError as error:
             failed += 1
-            typer.echo(f"spiritlm: {error if name in str(error) else f'{name}: {error}'}", err=True)
+            complain(name, error)
             continue
         found = {"file": name, "wav": str(target), "seconds": len(waveform) / SAMPLE_RATE}
         typer.echo(json.dumps(found) if as_json else f"{name}\t{target}")

@@ -49,13 +49,10 @@ def _run(
     recipe: str, lake: str, overrides: list[str], sources: list[str], *, until: str | None, refit: bool
 ) -> dict[str, Any]:
     """Check everything that can be wrong before a server is started; then run the flow."""
-    from flows.recipes import find_recipe
+    from flows.recipes import find_recipe, with_sources
     from flows.stages import wanted_stages
-    from spiritlm_core.audio.config import parse_source
 
-    wanted_stages(find_recipe(recipe, overrides), until)
-    for source in sources:
-        parse_source(source)
+    wanted_stages(with_sources(find_recipe(recipe, overrides), sources), until)
     return run_flow("pipeline", "pipeline", recipe, lake, sources, overrides, until, refit)
 
 

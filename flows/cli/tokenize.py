@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.files import check_any
+from flows.cli.files import check_any, complain
 from flows.cli.options import DeviceOption, VariantOption
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def tokenize(
             found = tokenizer.encode(sys.stdin.buffer.read() if name == "-" else name)
         except SpiritLMError as error:
             failed += 1
-            typer.echo(f"spiritlm: {error if name in str(error) else f'{name}: {error}'}", err=True)
+            complain(name, error)
             continue
         typer.echo(_line(tokenizer, name, found, raw=units, as_json=as_json))
     raise typer.Exit(1 if failed else 0)

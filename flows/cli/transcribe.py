@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.files import check_any
+from flows.cli.files import check_any, complain
 from flows.cli.options import (
     DeviceOption,
     DtypeOption,
@@ -89,7 +89,7 @@ def _questions(
         except ModelReferenceError:
             raise
         except SpiritLMError as error:
-            typer.echo(f"spiritlm: {error if name in str(error) else f'{name}: {error}'}", err=True)
+            complain(name, error)
             continue
         yield index, question
 

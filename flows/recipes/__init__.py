@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from spiritlm_core.audio.config import parse_source
 from spiritlm_core.errors import RecipeError
 from spiritlm_core.recipe import Recipe, load_recipe_file
 
@@ -23,3 +24,10 @@ def find_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     if name not in recipe_names():
         raise RecipeError(f"there is no recipe {name!r}; there are {', '.join(recipe_names())}, or give a .yaml file")
     return load_recipe_file(FOLDER / f"{name}.yaml", overrides)
+
+
+def with_sources(recipe: Recipe, sources: Sequence[str]) -> Recipe:
+    """`recipe` with `sources`, in their short form, in place of its own if there are any. Raises SourceError."""
+    if not sources:
+        return recipe
+    return recipe.model_copy(update={"sources": tuple(parse_source(source) for source in sources)})

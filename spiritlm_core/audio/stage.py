@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
@@ -20,6 +19,7 @@ from spiritlm_core.audio.vad import Region, loud_region, speech_probabilities, s
 from spiritlm_core.errors import Rejection, SourceError, is_machine_error
 from spiritlm_core.lake.schema import AUDIO, SAMPLE_RATE, Row, rejected, table_of
 from spiritlm_core.lake.stage import TableInput, TableStage
+from spiritlm_core.split import draw_split
 
 _FULL_SCALE = 32_700  # of 32768: clipped samples lose a little in resampling
 _COPIED = ("recording_id", "speaker", "language", "source_uri")
@@ -139,8 +139,7 @@ def split_of(item: Row, config: AudioConfig) -> str:
     who = item["recording_id"]
     if config.held_out_by == "speaker" and item["speaker"]:
         who = item["speaker"]
-    drawn = int.from_bytes(hashlib.sha256(f"split\x1f{config.split_salt}\x1f{who}".encode()).digest()[:8], "big")
-    return "held_out" if drawn < config.held_out_share * 2**64 else "train"
+    return draw_split(who, config.split_salt, config.held_out_share)
 
 
 def _stretch(waveform: StoredSamples, item: Row) -> StoredSamples:

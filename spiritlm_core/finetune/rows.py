@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import pyarrow as pa
 
 from spiritlm_core.finetune.config import SplitConfig
 from spiritlm_core.lake.schema import table_of
+from spiritlm_core.split import draw_split
 
 TASK_ROWS = pa.schema(
     [
@@ -101,7 +101,4 @@ def commonest(reasons: Mapping[str, int], most: int = 3) -> str:
 
 def split_of(key: str, said: str | None, config: SplitConfig) -> str:
     """Either "train" or "held_out": what the data says, else drawn from the row's content alone."""
-    if said is not None:
-        return said
-    drawn = int.from_bytes(hashlib.sha256(f"split\x1f{config.salt}\x1f{key}".encode()).digest()[:8], "big")
-    return "held_out" if drawn < config.held_out_share * 2**64 else "train"
+    return draw_split(key, config.salt, config.held_out_share) if said is None else said

@@ -16,6 +16,7 @@ from spiritlm_core.audio.sources.draft import decode_text
 from spiritlm_core.errors import Rejection, SourceError, is_machine_error
 from spiritlm_core.lake.schema import DOCUMENTS, TEXT, Row, is_rejected, rejected, table_of
 from spiritlm_core.lake.stage import TableInput, TableStage
+from spiritlm_core.split import draw_split
 from spiritlm_core.tokens.config import TextSource
 from spiritlm_core.tokens.pieces import Piece, check_column, open_text
 from spiritlm_core.tokens.text import TextTokenizer
@@ -65,8 +66,7 @@ class DocumentsStage(TableStage):
 
 def split_of(text: str, source: TextSource) -> str:
     """Either "train" or "held_out", drawn from the text itself: other documents never change it, copies agree."""
-    drawn = hashlib.sha256(f"split\x1f{source.split_salt}\x1f{text}".encode()).digest()[:8]
-    return "held_out" if int.from_bytes(drawn, "big") < source.held_out_share * 2**64 else "train"
+    return draw_split(text, source.split_salt, source.held_out_share)
 
 
 def _checked(text: str | Exception, source: TextSource) -> Row:

@@ -23,6 +23,7 @@ _SETTINGS = b"\x04"
 _GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + _SETTINGS + bytes(5)
 """How a client of gRPC, which Ray's head speaks, begins (RFC 9113, 3.4); the server answers with its settings."""
 
+_RAY = {"RAY_TRAIN_V2_ENABLED": "1", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 UNLIMITED = 1 << 20
 Machine = tuple[Mapping[str, float], int]  # resources of a kind of machine, and how many there may be
 
@@ -46,10 +47,7 @@ class Runtime:
 
     def start(self) -> None:
         """Start or join Ray if it does not run here yet. Raises SpiritLMError if it cannot be."""
-        os.environ.update({key: os.environ.get(key, value) for key, value in QUIET.items()})  # workers inherit them
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        os.environ.update({**QUIET, **_RAY, **os.environ})  # workers inherit them
         if self.is_private and "RAY_AUTH_MODE" not in os.environ:
             os.environ.update(_private_access())
         import ray

@@ -1,0 +1,11 @@
+"""Which part of a corpus is kept for evaluation."""
+
+from __future__ import annotations
+
+import hashlib
+
+
+def draw_split(who: object, salt: str, held_out_share: float) -> str:
+    """Either "train" or "held_out", drawn from who or what an item is, so that other items never change it."""
+    drawn = int.from_bytes(hashlib.sha256(f"split\x1f{salt}\x1f{who}".encode()).digest()[:8], "big")
+    return "held_out" if drawn < held_out_share * 2**64 else "train"
