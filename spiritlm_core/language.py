@@ -41,7 +41,8 @@ def _named(name: str) -> Any:
     import langcodes
 
     try:
-        return langcodes.find(name) if len(name) > 3 else None
+        named = name.isprintable() and (len(name) > 3 or not name.isascii())
+        return langcodes.find(name) if named else None
     except LookupError:
         return None
 

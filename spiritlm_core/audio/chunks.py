@@ -184,6 +184,8 @@ def _end_of_chunks(file: BinaryIO, layout: Layout, place: int, at: int, size: in
         if _layout(head):
             return place
         name, length = layout.chunk(head)
+        if name == layout.samples and length:
+            raise Rejection("it holds samples in two places: split it")
         place = _aligned(place + layout.head + length, at, layout)
         if not (_NAME.match(name) if place < size + layout.align else _METADATA.match(name)):
             return None

@@ -21,8 +21,9 @@ from spiritlm_core.evaluate.recogniser import normalised
 from spiritlm_core.language import language_code, main_code
 
 ENGLISH = ["en", "en-US", "en_us", "EN", "eng", "English", "en_GB.UTF-8", " en "]
-OTHERS = [("français", "fr"), ("zh-Hans-CN", "zh"), ("cmn", "zh"), ("yue", "yue"), ("pt-BR", "pt"), ("Deutsch", "de")]
-NONE = ["", " ", "xx", "und", "zxx", "123", "unknown", "N/A", "en-", "a", "POSIX"]
+OTHERS = [("français", "fr"), ("zh-Hans-CN", "zh"), ("cmn", "zh"), ("yue", "yue"), ("pt-BR", "pt"), ("中文", "zh")]
+OTHERS += [("Deutsch", "de")]
+NONE = ["", " ", "\x000000", "Æ\x0000\x80", "xx", "und", "zxx", "123", "unknown", "N/A", "en-", "a", "POSIX"]
 
 
 @pytest.mark.parametrize("name", ENGLISH)

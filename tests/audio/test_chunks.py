@@ -211,3 +211,10 @@ def test_a_file_that_ends_too_early_or_begins_again_loses_no_sound_without_a_wor
     else:
         with pytest.raises(Rejection, match="several files joined into one"):
             _mono(data + data)
+
+
+@pytest.mark.parametrize("kind", ["wav", "aiff", "w64", "caf"])
+def test_samples_in_two_places_are_rejected(kind: str) -> None:
+    data, name, _ = KINDS[kind]
+    with pytest.raises(Rejection, match="two places"):
+        _mono(data + data[data.index(name) :])

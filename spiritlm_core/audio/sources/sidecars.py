@@ -140,7 +140,7 @@ def _fields(text: str) -> Row:
     if not isinstance(found, dict):
         return {}
     row = {str(name).lower(): value for name, value in found.items()}
-    parts = next((row.pop(name) for name in ("segments", *ALIASES["text"]) if _are_rows(row.get(name))), [])
+    parts: list[Row] = next((row.pop(name) for name in ("segments", *ALIASES["text"]) if _are_rows(row.get(name))), [])
     if parts and "text" not in row:
         row["text"] = " ".join(part["text"] for part in parts if isinstance(part.get("text"), str))
     if not any(name in row for name in ALIASES["text"]):
