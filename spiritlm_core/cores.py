@@ -19,7 +19,7 @@ def core_share() -> int:
 
 @contextmanager
 def all_cores() -> Iterator[None]:
-    """Let torch use every core that is this process's share; a Ray worker is started with one thread."""
+    """Let torch use every core that is this process's share; a worker is started with one thread."""
     import torch
 
     before = torch.get_num_threads()

@@ -1,1 +1,1 @@
-"""How a stage runs: one Prefect task per stage, the Ray fan-out, progress and reports."""
+"""How a stage runs: one Prefect task per stage, the fan-out over workers, progress and reports."""

@@ -100,15 +100,9 @@ def _plain(report: dict[str, Any]) -> str:
 
 
 def _config(settings: dict[str, Any]) -> ResynthesisConfig:
-    from pydantic import ValidationError
-
-    from spiritlm_core.errors import SpiritLMError
     from spiritlm_core.evaluate.resynthesis.config import ResynthesisConfig
 
-    try:
-        return ResynthesisConfig.model_validate(settings)
-    except ValidationError as error:
-        raise SpiritLMError("; ".join(f"{item['loc'][0]}: {item['msg']}" for item in error.errors())) from None
+    return ResynthesisConfig.of_options(settings)
 
 
 def _named(models: list[str]) -> dict[str, Path]:

@@ -20,16 +20,13 @@ def write_wav(path: Path, waveform: NDArray[np.float32]) -> Path:
     Raises:
         SpiritLMError: the file cannot be written.
     """
-    import soundfile
-
-    from spiritlm_core.audio.codec import to_int16
+    from spiritlm_core.audio.codec import encode_wav
     from spiritlm_core.errors import SpiritLMError
-    from spiritlm_core.lake.schema import SAMPLE_RATE
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(path, to_int16(waveform), SAMPLE_RATE, format="WAV", subtype="PCM_16")
-    except (OSError, soundfile.LibsndfileError) as error:
+        path.write_bytes(encode_wav(waveform))
+    except OSError as error:
         raise SpiritLMError(f"{path} cannot be written: {error}") from error
     return path
 

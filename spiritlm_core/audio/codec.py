@@ -28,19 +28,19 @@ _MOST_IN_MEMORY = 64 * 2**20  # bytes, 35 minutes
 
 def encode_flac(waveform: np.ndarray) -> bytes:
     """Encode float32[T] in [-1, 1] (or int16[T]) at 16 kHz as 16-bit mono FLAC."""
-    import soundfile
-
-    buffer = io.BytesIO()
-    soundfile.write(buffer, to_int16(waveform), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
-    return buffer.getvalue()
+    return _encode(waveform, "FLAC")
 
 
 def encode_wav(waveform: np.ndarray) -> bytes:
     """Encode float32[T] in [-1, 1] (or int16[T]) at 16 kHz as a 16-bit mono WAV file."""
+    return _encode(waveform, "WAV")
+
+
+def _encode(waveform: np.ndarray, kind: str) -> bytes:
     import soundfile
 
     buffer = io.BytesIO()
-    soundfile.write(buffer, to_int16(waveform), SAMPLE_RATE, format="WAV", subtype="PCM_16")
+    soundfile.write(buffer, to_int16(waveform), SAMPLE_RATE, format=kind, subtype="PCM_16")
     return buffer.getvalue()
 
 

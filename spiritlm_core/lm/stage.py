@@ -1,4 +1,4 @@
-"""The stage ``model``: trains the language model in this process. ``tasks.train`` runs the same loop under Ray."""
+"""The stage ``model``: trains the language model in this process, or as a :class:`Job` in others."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from spiritlm_core.config import meant
-from spiritlm_core.serve.errors import RequestError, invalid, slow, too_large
+from spiritlm_core.serve.errors import RequestError, gone, invalid, slow, too_large
 from spiritlm_core.serve.schema import AudioPart, Shot, TextPart, UnitsPart
 from spiritlm_core.serve.settings import ServeConfig
 
@@ -79,8 +79,7 @@ class _Exchange:
         """Answer with `error`, and close the connection."""
         self.refused, self._arriving = True, False
         if not self._answering:
-            body = {**error.to_dict(), "detail": str(error)}  # which the page shows
-            response = JSONResponse(body, error.status, {"Connection": "close"})
+            response = JSONResponse(error.to_page(), error.status, {"Connection": "close"})
             await response(self._scope, self._receive, self._send)
         return {"type": "http.disconnect"}
 
@@ -100,7 +99,7 @@ async def read(request: Request, schema: type[M], config: ServeConfig) -> tuple[
     try:
         return await _read(request, schema, config)
     except ClientDisconnect as error:
-        raise RequestError(499, "gone", "the client has gone") from error
+        raise gone() from error
 
 
 async def uploaded(request: Request) -> list[tuple[str, bytes]]:
@@ -118,7 +117,7 @@ async def uploaded(request: Request) -> list[tuple[str, bytes]]:
     except HTTPException as error:
         raise RequestError(400, "bad_request", f"the form cannot be read: {error.detail}") from error
     except ClientDisconnect as error:
-        raise RequestError(499, "gone", "the client has gone") from error
+        raise gone() from error
 
 
 async def _read(request: Request, schema: type[M], config: ServeConfig) -> tuple[M, dict[str, bytes]]:

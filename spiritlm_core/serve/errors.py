@@ -27,6 +27,10 @@ class RequestError(SpiritLMError):
         """The body of the response."""
         return {"error": {"type": self.kind, "message": str(self), "field": self.field}}
 
+    def to_page(self) -> dict[str, Any]:
+        """The same with a field that the page shows."""
+        return {**self.to_dict(), "detail": str(self)}
+
     @property
     def headers(self) -> dict[str, str]:
         """Of the response."""
@@ -45,6 +49,11 @@ def too_large(limit_mb: float) -> RequestError:
 def slow(seconds: float) -> RequestError:
     """A body that does not arrive."""
     return RequestError(408, "slow", f"the request did not arrive within {seconds:g} s")
+
+
+def gone() -> RequestError:
+    """A client that does not wait for its answer."""
+    return RequestError(499, "gone", "the client has gone")
 
 
 def busy(retry_after: int) -> RequestError:

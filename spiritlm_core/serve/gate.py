@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
@@ -43,7 +43,9 @@ class Gate:
         if host is not None and not self._is_own(_name(f"//{host}")):
             message = f"this server is not called {host:.60}: start it with --allow-host to let it be called so"
             return RequestError(403, "wrong_host", message)
-        if origin is None or _name(origin) in self._added or (host is not None and _address(origin) == host.lower()):
+        if origin is None or _name(origin) in self._added:
+            return None
+        if host is not None and parted(origin).netloc.lower() == host.lower():
             return None
         return RequestError(403, "wrong_origin", f"a page of {origin:.60} may not use this server: see --allow-host")
 
@@ -57,14 +59,12 @@ class Gate:
 
 
 def _name(url: str) -> str:
-    try:
-        return urlsplit(url).hostname or ""
-    except ValueError:
-        return ""
+    return parted(url).hostname or ""
 
 
-def _address(url: str) -> str:
+def parted(url: str) -> SplitResult:
+    """The parts of an address; of what is none they are empty."""
     try:
-        return urlsplit(url).netloc.lower()
+        return urlsplit(url)
     except ValueError:
-        return ""
+        return urlsplit("")

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -15,7 +15,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from spiritlm_core.serve.body import uploaded
 from spiritlm_core.serve.engine import Engine
-from spiritlm_core.serve.errors import RequestError, invalid
+from spiritlm_core.serve.errors import RequestError, gone, invalid
+from spiritlm_core.serve.gate import parted
 from spiritlm_core.serve.kept import Kept, not_uploaded
 
 UPLOAD = "/gradio_api/upload"
@@ -54,8 +55,7 @@ class Guard:
         try:
             receive = await self._checked(scope, receive)
         except RequestError as error:
-            body = {**error.to_dict(), "detail": str(error)}  # which the page shows
-            await JSONResponse(body, error.status)(scope, receive, send)
+            await JSONResponse(error.to_page(), error.status)(scope, receive, send)
             return
         await self.app(scope, receive, send)
 
@@ -87,7 +87,7 @@ class Guard:
         path, url = found.get("path"), found.get("url")
         if path is not None:
             self._kept.claim(path if isinstance(path, str) else "", session)
-        if url is not None and not (isinstance(url, str) and _path(url).endswith(f"{_FILE}{path}")):
+        if url is not None and not (isinstance(url, str) and unquote(parted(url).path).endswith(f"{_FILE}{path}")):
             raise not_uploaded()
 
 
@@ -122,19 +122,12 @@ def _files(value: Any) -> Iterator[dict[str, Any]]:
             waiting += one
 
 
-def _path(url: str) -> str:
-    try:
-        return unquote(urlsplit(url).path)
-    except ValueError:
-        return ""
-
-
 async def _body(receive: Receive) -> bytes:
     data, more = b"", True
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise RequestError(499, "gone", "the client has gone")
+            raise gone()
         data, more = data + message.get("body", b""), message.get("more_body", False)
         if len(data) > _LONGEST:
             raise RequestError(413, "too_large", f"a request to the queue has at most {_LONGEST} bytes")

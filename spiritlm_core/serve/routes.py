@@ -15,7 +15,7 @@ from spiritlm_core.lm.spirit import SpiritLM
 from spiritlm_core.serve.body import read
 from spiritlm_core.serve.describe import takes
 from spiritlm_core.serve.engine import Engine
-from spiritlm_core.serve.errors import RequestError, late
+from spiritlm_core.serve.errors import gone, late
 from spiritlm_core.serve.events import EventStream, Pieces, events, result
 from spiritlm_core.serve.replies import classified, generated, tokenized, transcribed
 from spiritlm_core.serve.schema import (
@@ -132,7 +132,7 @@ class Routes:
             if done.done():
                 return result(done)
             if leaving.done():
-                raise RequestError(499, "gone", "the client has gone")
+                raise gone()
             raise late(self.config.timeout)
         finally:
             leaving.cancel()

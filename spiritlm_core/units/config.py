@@ -273,14 +273,14 @@ class UnitsCompute(FrozenConfig):
         default=1, ge=1, description="Processes that fit HuBERT together (one GPU each, or one group of CPU cores)."
     )
     use_gpu: bool | None = Field(
-        default=None, description="true: every fit gets GPUs of the Ray cluster; false: none; null: one where there is."
+        default=None, description="true: every fit gets GPUs; false: none; null: one where there is."
     )
     cpus_per_worker: int | None = Field(default=None, ge=1, description="CPU cores of one; null shares the machine's.")
     retries: int = Field(default=3, ge=0, description="How often dead processes are replaced before the run stops.")
 
     @property
     def own_workers(self) -> bool:
-        """Whether Ray Train starts processes for the fits; else they run in the worker that every artifact has."""
+        """Whether the fits are jobs with processes of their own; else each runs in the worker of an artifact."""
         return self.workers > 1 or self.use_gpu is not None
 
 

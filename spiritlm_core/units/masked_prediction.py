@@ -14,6 +14,7 @@ from torch.nn.functional import normalize as unit
 from transformers import HubertConfig as HubertModelConfig
 from transformers import HubertModel
 
+from spiritlm_core.audio.codec import to_int16
 from spiritlm_core.lake.schema import SAMPLE_RATE
 from spiritlm_core.units.config import FRAME, RECEPTIVE_FIELD, HubertConfig, PerturbConfig
 from spiritlm_core.units.mfcc import PREEMPHASIS, mel_centres
@@ -42,7 +43,7 @@ class Tape:
     @classmethod
     def of(cls, waveforms: Sequence[NDArray[np.float32]], labels: Sequence[NDArray[np.int64]]) -> Tape:
         """Join clips; `labels` holds one entry per whole 25 Hz frame of each clip."""
-        pieces = [_to_int16(wave[: FRAME * len(units)]) for wave, units in zip(waveforms, labels, strict=True)]
+        pieces = [to_int16(wave[: FRAME * len(units)]) for wave, units in zip(waveforms, labels, strict=True)]
         return cls(np.concatenate([*pieces, np.zeros(RECEPTIVE_FIELD - FRAME, np.int16)]), np.concatenate(labels))
 
     def crop(
@@ -184,7 +185,3 @@ def gabor_filters(channels: int, kernel: int) -> torch.Tensor:
     phases = np.arange(4)[None, :, None] * np.pi / 2
     filters = envelope[:, None] * np.cos(2 * np.pi * centres[:, None] * time[:, None] + phases)
     return torch.from_numpy(filters.reshape(-1, 1, kernel)[:channels].astype(np.float32))
-
-
-def _to_int16(waveform: NDArray[np.float32]) -> NDArray[np.int16]:
-    return np.clip(np.round(waveform * 32768), -32768, 32767).astype(np.int16)
