@@ -114,6 +114,7 @@ LAYOUTS: dict[str, tuple[dict[str, str | bytes], str | None]] = {
     "THCHS-30": ({"data/A1.wav": SOUND, "data/A1.wav.trn": "good morning\ng ud m or\n",
                   "train/x.trn": "../x.trn\n"}, None),
     "TIMIT": ({"DR1/F/SA1.WAV": SOUND, "DR1/F/SA1.TXT": "0 46797 good morning\n"}, None),
+    "Audacity": ({"a.wav": SOUND, "a.txt": "0.0\t1.2\tgood\n1.2\t2.0\tmorning\n"}, None),
     "whisper.cpp": ({"a.wav": SOUND,
                      "a.wav.json": '{"transcription": [{"text": " good"}, {"text": " morning"}]}'}, None),
     "a list of stretches": ({"a.wav": SOUND, "a.json": '[{"text": "good"}, {"text": "morning"}]'}, None),
@@ -150,6 +151,11 @@ def test_lists_in_several_folders_speak_of_what_lies_below_them(tmp_path: Path) 
     assert {name: item.text for name, item in items.items()} == {
         f"{who}/wav/v_{n}.wav": f"{text} {who}" for who in "xy" for n, text in ((1, "one"), (2, "two"))
     }
+
+
+def test_a_list_of_another_speaker_says_nothing(tmp_path: Path) -> None:
+    items = _list(_write(tmp_path, {"p226/1.wav": SOUND, "list.txt": "p225/1.wav|one\n"}))
+    assert {name: item.text for name, item in items.items()} == {"p226/1.wav": None}
 
 
 @pytest.mark.parametrize(
@@ -267,6 +273,7 @@ def test_of_two_transcripts_the_first_counts_and_it_is_said(tmp_path: Path) -> N
             },
             "no text column was recognised among 'segments'",
         ),
+        ({"a.wav": SOUND, "a.lab": "0 500 sil\n500 900 hh\n"}, "not used as transcripts: a.lab"),
         ({"a.wav": SOUND, "a.eaf": "<ANNOTATION_DOCUMENT/>"}, "not used as transcripts: a.eaf"),
         (
             {"a.wav": SOUND, "x.jpg": b"\xff\xd8\xff\xe0", "y.jpg": b"\xff\xd8", "p.html": HTML},

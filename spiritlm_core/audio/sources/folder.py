@@ -72,6 +72,6 @@ def _say_unused(source: TreeSource, tree: Tree) -> None:
         note(f"source {source.path}: not audio: {kinds_of(others)}")
 
 
-_UNREAD = (".xml", ".eaf", ".ctm", ".stm", ".trn", ".mlf", ".ass")
+_UNREAD = (".xml", ".eaf", ".ctm", ".stm", ".mlf", ".ass", ".lrc", ".sbv", ".ttml", ".dfxp", ".wrd", ".cha")
 TRANSCRIPTS = (*sidecars.FORMATS, *tables.SUFFIXES, *lists.SUFFIXES, *_UNREAD)
 """Names that promise a transcript; one that is not used is named."""

@@ -25,7 +25,7 @@ _BY_SPEAKER = re.compile(
 _TEXTS_IN_NAME = re.compile(r"trans|text|content|sentence|metadata|train|valid|list")
 _NO_TEXTS = re.compile(r"sp(ea)?k|gender|dur|segment|phonem|lexicon|split|handle|length")  # said of recordings, too
 _NUMBER = re.compile(r"[-+\d]*\.\d+")
-_SPLIT = re.compile(r"train|dev|valid\w*|val|test|eval\w*|other|http.*|")
+_DUMMY = re.compile(r"^dummy\w*/", re.IGNORECASE)
 _COLON = re.compile(r"[^\s:]+:(?!//)")  # JSUT
 _ENCLOSED = re.compile(
     r'\(\s*(?P<id>\S+)\s+"(?P<text>.*)"\s*\)|(?P<said>.*?)\s*\((?P<name>[^()\s]+)\)'
@@ -51,7 +51,7 @@ def read(tree: Tree, encoding: str) -> Iterator[Draft]:
 def lines_of(tree: Tree, file: File, encoding: str) -> list[Line]:
     """The lines of a list, if most of the first ones name recordings of `tree`; else none."""
     lines = list_lines(file, encoding)
-    return next((found for found in (lines, _without_folder(tree, lines)) if _is_list(tree, file, found)), [])
+    return next((found for found in (lines, _without_dummy(lines)) if _is_list(tree, file, found)), [])
 
 
 def _is_list(tree: Tree, file: File, lines: list[Line]) -> bool:
@@ -61,13 +61,9 @@ def _is_list(tree: Tree, file: File, lines: list[Line]) -> bool:
     return 0 < named >= _SHARE * len(first)
 
 
-def _without_folder(tree: Tree, lines: list[Line]) -> list[Line]:
-    """The lines without the first folder of their names, if none is there: VITS's ``DUMMY1/LJ001-0001.wav``."""
-    heads = {cells[0].partition("/")[0] for _, cells, _ in lines}
-    there = {part for file in tree.audio for part in file.folder.split("/")}
-    if heads & there or any(_SPLIT.fullmatch(head) for head in heads):
-        return []
-    return [(number, [cells[0].partition("/")[2], *cells[1:]], reason) for number, cells, reason in lines]
+def _without_dummy(lines: list[Line]) -> list[Line]:
+    """The lines without the folder that VITS's lists have for "wherever they are": ``DUMMY1/LJ001-0001.wav``."""
+    return [(number, [_DUMMY.sub("", cells[0]), *cells[1:]], reason) for number, cells, reason in lines]
 
 
 def _fits(cells: list[str], kind: str) -> bool:

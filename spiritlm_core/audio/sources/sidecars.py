@@ -19,7 +19,7 @@ from spiritlm_core.errors import Rejection
 _TAKE = re.compile(r"_mic\d+$")  # VCTK: several microphones, one text
 _BY_SPEAKER = re.compile(r"^wav48|\.normalized\.txt$")  # VCTK, LibriTTS
 _LANGUAGE = re.compile(r"\.([a-z]{2}(?:[-_][A-Za-z]+)?)$")
-_SAMPLES = re.compile(r"\A0 \d{4,} (?=\D)")  # TIMIT: where the text begins and ends, in samples
+_TIMED = re.compile(r"(?:0 \d{4,} |\d+\.\d+\t\d+\.\d+\t)(\D.*)")
 _CUE = re.compile(
     r"\A\ufeff?WEBVTT.*\n(.+\n)*|(?<=\n\n)(NOTE|STYLE|REGION)\b.*\n(.+\n)*|^.+\n(?=.*-->)|^.*-->.*$"  # all but text
     r"|</?(i|b|u|s|c|v|font|lang|ruby|rt)\b[^<>\n]*>|<[\d:.]+>|\{\\[^}\n]*\}",  # marks in the text
@@ -100,7 +100,15 @@ def _draft(file: File, transcript: File, ending: str, encoding: str) -> Draft | 
 
 
 def _plain(text: str) -> Row:
-    return {"text": clean(_SAMPLES.sub("", text))}
+    """The words, without the times of a line as TIMIT (in samples) and Audacity (behind tabs) write them."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    timed = [found[1] for line in lines if (found := _TIMED.fullmatch(line))]
+    return {"text": clean(" ".join(timed if len(timed) == len(lines) else lines))}
+
+
+def _labels(text: str) -> Row:
+    """The words; of labels with times (HTK) nobody knows whether they are words."""
+    return {} if re.match(r"\d+\s+\d+\s+\S", text) else {"text": clean(text)}
 
 
 def _first_line(text: str) -> Row:
@@ -157,7 +165,7 @@ _NOT_HERE = ("start", "offset", "end", "duration", "channel", *("audio", "file",
 FORMATS: dict[str, Callable[[str], Row]] = {
     ".normalized.txt": _plain,  # LibriTTS
     ".txt": _plain,
-    ".lab": _plain,
+    ".lab": _labels,
     ".original.txt": _plain,
     ".trn": _first_line,
     ".textgrid": _grid,
