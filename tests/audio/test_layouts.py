@@ -178,9 +178,15 @@ def test_what_the_last_column_of_a_list_is_is_told_by_what_it_holds(
 
 def test_the_language_of_subtitles_is_in_their_names(tmp_path: Path) -> None:
     cue = "1\n00:00:00,000 --> 00:00:01,000\n{}\n"
-    files = {"a.fr.srt": cue.format("bonjour"), "b.en.srt": cue.format("one"), "b.de.srt": cue.format("eins")}
+    files = {
+        "c.bk.txt": "copy",
+        "a.fr.srt": cue.format("bonjour"),
+        "b.en.srt": cue.format("one"),
+        "b.de.srt": cue.format("eins"),
+    }
     with notes() as heard:
-        items = _list(_write(tmp_path, {"a.wav": SOUND, "b.wav": SOUND} | files))
+        items = _list(_write(tmp_path, {f"{name}.wav": SOUND for name in "abc"} | files))
+    assert (items["c.wav"].text, items["c.wav"].error) == (None, None)
     assert (items["a.wav"].text, items["a.wav"].language, items["b.wav"].text) == ("bonjour", "fr", None)
     assert "b.de.srt, b.en.srt" in heard[0]
 

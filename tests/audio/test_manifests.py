@@ -255,3 +255,11 @@ def test_recordings_inside_parquet_become_segments(tmp_path: Path) -> None:
     stage.setup()
     rows = stage.process(items_table(list(_items(tmp_path / "m.parquet").values()))).to_pylist()
     assert [(row["text"], row["reject_reason"]) for row in rows] == [("x", None), ("y", None)]
+
+
+@pytest.mark.parametrize(
+    "names", [("start", "end"), ("start_time", "end_time"), ("Begin", "Stop"), ("begin_time", "duration")]
+)
+def test_where_a_stretch_lies_may_be_called_as_data_sets_do(tmp_path: Path, names: tuple[str, str]) -> None:
+    (row,) = _read(tmp_path, "m.csv", f"path,{','.join(names)},text\na.wav,0,0.125,one\n")
+    assert (row.start, row.end, row.text) == (0, 0.125, "one")

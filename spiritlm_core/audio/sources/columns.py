@@ -18,13 +18,13 @@ Row = dict[str, Any]
 ALIASES: dict[str, tuple[str, ...]] = {
     "path": (
         *("path", "audio", "audio_filepath", "audio_path", "audio_file", "audio_url", "file", "file_name", "filename"),
-        *("wav", "wav_path", "wav_file", "wav_filename"),
+        *("filepath", "file_path", "audio_filename", "audio_file_name", "wav", "wav_path", "wav_file", "wav_filename"),
     ),
     "text": ("text", "transcript", "transcription", "sentence"),
     "speaker": ("speaker", "speaker_id", "speaker_name", "spk_id", "client_id"),
     "language": ("language", "lang", "locale"),
-    "start": ("start", "offset"),
-    "end": ("end",),
+    "start": ("start", "offset", "start_time", "begin", "begin_time", "start_seconds"),
+    "end": ("end", "end_time", "stop", "stop_time", "end_seconds"),
     "duration": ("duration",),
     "channel": ("channel",),
 }

@@ -15,6 +15,7 @@ from spiritlm_core.audio.sources.draft import Draft, clean, decode_text, draft_o
 from spiritlm_core.audio.sources.textgrid import text_of_grid
 from spiritlm_core.audio.sources.tree import Tree, speaker_in
 from spiritlm_core.errors import Rejection
+from spiritlm_core.language import language_code
 
 _TAKE = re.compile(r"_mic\d+$")  # VCTK: several microphones, one text
 _BY_SPEAKER = re.compile(r"^wav48|\.normalized\.txt$")  # VCTK, LibriTTS
@@ -62,7 +63,7 @@ def _transcripts(tree: Tree) -> dict[str, dict[str, File]]:
 def _tagged(tree: Tree, found: dict[str, dict[str, File]]) -> dict[str, dict[str, File]]:
     """Those with a language behind the recording's name, ``clip.en.vtt``; of several languages none is taken."""
     bare = {composed(file.stem) for file in tree.audio} - found.keys()
-    tags = [(stem.rpartition(".")[0], stem) for stem in found if _LANGUAGE.search(stem)]
+    tags = [(stem.rpartition(".")[0], stem) for stem in found if _language_in(stem)]
     once = Counter(head for head, _ in tags)
     return {head: found[stem] for head, stem in tags if head in bare and once[head] == 1}
 
@@ -95,8 +96,17 @@ def _draft(file: File, transcript: File, ending: str, encoding: str) -> Draft | 
     by_speaker = _BY_SPEAKER.search(file.path) or _BY_SPEAKER.search(transcript.path)
     speaker = said.get("speaker") or (speaker_in(file.path) if by_speaker else None)
     draft = draft_of(file, said.get("text"), reason, speaker)
-    tag = _LANGUAGE.search(transcript.stem) if _base(transcript.stem) != _base(file.stem) else None
-    return dataclasses.replace(draft, language=said.get("language") or (tag and tag[1]))
+    tag = _language_in(transcript.stem) if _base(transcript.stem) != _base(file.stem) else None
+    return dataclasses.replace(draft, language=said.get("language") or tag)
+
+
+def _language_in(stem: str) -> str | None:
+    """The language at the end of a name, as in ``clip.en``."""
+    found = _LANGUAGE.search(stem)
+    try:
+        return language_code(found[1]) if found else None
+    except ValueError:
+        return None
 
 
 def _plain(text: str) -> Row:
