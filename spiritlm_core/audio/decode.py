@@ -195,12 +195,21 @@ def _promised_seconds(box: Any, stream: Any) -> float:
 
 def _float32(frame: Any) -> np.ndarray:
     """float32[channels, n] of a decoded frame; integers are scaled to [-1, 1)."""
-    samples: np.ndarray = frame.to_ndarray()
-    if not frame.format.is_planar:
-        samples = samples.reshape(-1, frame.layout.nb_channels).T
+    channels = frame.layout.nb_channels
+    samples = _planes(frame, channels) if frame.format.is_planar else frame.to_ndarray().reshape(-1, channels).T
     if samples.dtype == np.uint8:
         return (samples.astype(np.float32) - 128.0) / 128.0
     if samples.dtype.kind == "i":
         return (samples / float(1 << (8 * samples.itemsize - 1))).astype(np.float32)
     with np.errstate(over="ignore"):
         return samples.astype(np.float32)
+
+
+def _planes(frame: Any, channels: int) -> np.ndarray:
+    """A row for each channel, by number: libav marks no end of more than eight planes, and PyAV reads on beyond it."""
+    from av.audio.frame import format_dtypes
+    from av.audio.plane import AudioPlane
+
+    dtype = np.dtype(format_dtypes[frame.format.name])
+    rows = [np.frombuffer(AudioPlane(frame, index), dtype, frame.samples) for index in range(channels)]
+    return np.stack(rows)

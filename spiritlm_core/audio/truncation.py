@@ -113,6 +113,8 @@ def _mp4(file: BinaryIO, size: int) -> str | None:
     """Walk the boxes of an MP4 (ISO/IEC 14496-12); of two descriptions of its sound decoders see one."""
     at, described, last = 0, 0, b""
     for _ in range(_MOST_BOXES):
+        if at >= size:  # and perhaps beyond what a file can be
+            break
         file.seek(at)
         box = file.read(16)
         length = int.from_bytes(box[8:16] if box[:4] == b"\0\0\0\1" else box[:4], "big")

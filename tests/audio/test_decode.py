@@ -11,8 +11,10 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
+from av.audio.plane import AudioPlane
 
 from spiritlm_core.audio import resample
 from spiritlm_core.audio.codec import read_mono
@@ -195,6 +197,22 @@ for path in sys.argv[1:]:
         pass
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
+
+
+def test_every_channel_of_more_than_eight_is_read() -> None:
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="wv") as box:
+        stream = box.add_stream("wavpack", rate=16_000, layout="hexadecagonal")
+        samples = np.tile(np.arange(16, dtype=np.int16)[:, None] * 1024, 4096)  # the encoder keeps eight bits
+        frame = av.AudioFrame(format="s16p", layout="hexadecagonal", samples=4096)
+        for index, row in enumerate(samples):
+            AudioPlane(frame, index).update(row.tobytes())
+        frame.sample_rate = 16_000
+        box.mux(stream.encode(frame))
+        box.mux(stream.encode(None))
+    for channel in (0, 8, 15):
+        found = read_mono(io.BytesIO(buffer.getvalue()), "x.wv", channel)
+        assert np.allclose(found, channel * 1024 / 32768)
 
 
 def _peak(tmp_path: Path, *files: bytes) -> int:
