@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from spiritlm_core.align.config import AlignConfig
 from spiritlm_core.audio.config import AudioConfig, ShardingConfig, SourceConfig
 from spiritlm_core.config import FrozenConfig
-from spiritlm_core.config_files import load_config, load_config_file
+from spiritlm_core.config_files import load_config_file
 from spiritlm_core.errors import RecipeError
 from spiritlm_core.evaluate.config import EvaluateConfig, PublishConfig
 from spiritlm_core.evaluate.resynthesis.config import ResynthesisConfig
@@ -100,13 +100,8 @@ class Recipe(FrozenConfig):
         return self.tokens.model_copy(update={"sequences": sequences, "tokenizer": tokenizer})
 
 
-def load_recipe(text: str, name: str, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe from YAML; see :func:`load_config`."""
-    return load_config(Recipe, text, name, overrides)
-
-
 def load_recipe_file(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe file; see :func:`load_config`."""
+    """Read a recipe file; see :func:`load_config_file`."""
     if not path.exists():
         raise RecipeError(f"there is no recipe file {path}; `spiritlm recipes` lists those that come with the package")
     return load_config_file(Recipe, path, "recipe", overrides)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 
 from flows.cli import resynthesis, suite
-from flows.cli.flow import artifact_folder, run_flow
+from flows.cli.flow import answer, artifact_folder, run_flow
 from flows.cli.options import DEFAULT_LAKE, JsonOption, LakeOption, RecipeArgument, SetOption, SourceOption
 from flows.cli.reports import check_out, copy_report
 
@@ -47,25 +46,24 @@ def units(
     Fits the unit models first where the lake lacks them. Transcripts are needed for phones only; without them the
     columns that do not need phones are still there.
     """
-    from flows.cli.run import stdout_for_results
-
-    began = time.monotonic()
     check_out(out)
     overrides = [*(set_ or []), *map(_override, model or [])]
-    with stdout_for_results() as stream:
+
+    def work() -> dict[str, Any]:
         result = _evaluate(recipe, lake, overrides, source or [])
         folder = artifact_folder(lake, result, "unit_evaluation")
-        report = json.loads((folder / "units.json").read_text(encoding="utf-8"))
         if out is not None:
             copy_report(folder, out, "units")
-        result["seconds"] = round(time.monotonic() - began, 1)
-        if as_json:
-            print(json.dumps({**result, "report": report}, allow_nan=False), file=stream)
-        else:
-            from spiritlm_core.evaluate.units.table import plain
+        return {**result, "report": json.loads((folder / "units.json").read_text(encoding="utf-8"))}
 
-            print(plain(report), file=stream)
-            print(f"report: {result['units']}", file=stream)
+    answer(work, _print, as_json=as_json)
+
+
+def _print(result: dict[str, Any], stream: TextIO) -> None:
+    from spiritlm_core.evaluate.units.table import plain
+
+    print(plain(result["report"]), file=stream)
+    print(f"report: {result['units']}", file=stream)
 
 
 def _override(model: str) -> str:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import time
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import typer
 
-from flows.cli.flow import artifact_folder, run_flow
+from flows.cli.flow import answer, artifact_folder, run_flow
 from flows.cli.options import DEFAULT_LAKE, JsonOption, LakeOption, SetOption
 
 
@@ -44,16 +42,7 @@ def finetune(
 
     The loss counts answers alone. A run that was killed goes on where it was; what the lake has is not computed again.
     """
-    from flows.cli.run import stdout_for_results
-
-    began = time.monotonic()
-    with stdout_for_results() as stream:
-        result = _run(recipe, data, base, set_ or [], out, lake)
-        result["seconds"] = round(time.monotonic() - began, 1)
-        if as_json:
-            print(json.dumps(result, allow_nan=False), file=stream)
-        else:
-            _print(result, stream)
+    answer(lambda: _run(recipe, data, base, set_ or [], out, lake), _print, as_json=as_json)
 
 
 def _run(

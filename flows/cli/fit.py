@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from flows.cli.flow import run_flow
+from flows.cli.flow import answer, run_flow
 from flows.cli.options import DEFAULT_LAKE, JsonOption, LakeOption, RecipeArgument, SetOption, SourceOption
 
 Kind = Literal["units", "vocoder"]
@@ -68,18 +66,9 @@ def _run(
     out: Path | None,
     as_json: bool,
 ) -> None:
-    from flows.cli.run import stdout_for_results
+    from flows.cli.summary import print_summary
 
-    began = time.monotonic()
-    with stdout_for_results() as stream:
-        result = _fit(kind, recipe, lake, overrides, sources, refit=refit, out=out)
-        result["seconds"] = round(time.monotonic() - began, 1)
-        if as_json:
-            print(json.dumps(result, allow_nan=False), file=stream)
-        else:
-            from flows.cli.summary import print_summary
-
-            print_summary(result, stream)
+    answer(lambda: _fit(kind, recipe, lake, overrides, sources, refit=refit, out=out), print_summary, as_json=as_json)
 
 
 def _fit(

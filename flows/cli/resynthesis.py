@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.flow import artifact_folder, run_flow
+from flows.cli.flow import artifact_folder, run_flow, stdout_for_results
 from flows.cli.options import (
     DEFAULT_LAKE,
     DeviceOption,
@@ -72,7 +72,6 @@ def resynthesis(
     WER and CER by a recogniser of its own, mel-cepstral distortion, F0, voicing, duration and speaker similarity: of
     each model with timing kept and with predicted durations, of the recording itself, and of plain Griffin-Lim.
     """
-    from flows.cli.run import stdout_for_results
     from spiritlm_core.errors import SpiritLMError
 
     check_out(out)

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Any
 
 import typer
 
-from flows.cli.flow import run_flow
+from flows.cli.flow import answer, run_flow
 from flows.cli.options import DEFAULT_LAKE, JsonOption, LakeOption, RecipeArgument, SetOption, SourceOption
 
 
@@ -33,16 +27,11 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Run RECIPE: compute what the lake does not hold yet. A run that was killed goes on where it was."""
-    began = time.monotonic()
-    with stdout_for_results() as out:
-        result = _run(recipe, lake, set_ or [], source or [], until=until, refit=refit)
-        result["seconds"] = round(time.monotonic() - began, 1)
-        if as_json:
-            print(json.dumps(result, allow_nan=False), file=out)
-        else:
-            from flows.cli.summary import print_summary
+    from flows.cli.summary import print_summary
 
-            print_summary(result, out)
+    answer(
+        lambda: _run(recipe, lake, set_ or [], source or [], until=until, refit=refit), print_summary, as_json=as_json
+    )
 
 
 def _run(
@@ -54,18 +43,3 @@ def _run(
 
     wanted_stages(with_sources(find_recipe(recipe, overrides), sources), until)
     return run_flow("pipeline", "pipeline", recipe, lake, sources, overrides, until, refit)
-
-
-@contextmanager
-def stdout_for_results() -> Iterator[TextIO]:
-    """Standard output for the result alone: whatever a library prints meanwhile goes to standard error."""
-    sys.stdout.flush()
-    saved = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        with os.fdopen(os.dup(saved), "w", encoding="utf-8") as out:
-            yield out
-    finally:
-        sys.stdout.flush()
-        os.dup2(saved, 1)
-        os.close(saved)

@@ -84,7 +84,7 @@ def suite(
     """
     check_out(out)
     loaders = _loaders(models, device, dtype, variant, speech_tokenizer)
-    from flows.cli.run import stdout_for_results
+    from flows.cli.flow import stdout_for_results
     from spiritlm_core.evaluate.suite.run import SuiteConfig, run_suite
     from spiritlm_core.evaluate.suite.table import page, plain
 

@@ -65,14 +65,14 @@ class StatCache:
                 self._entries.pop(file.uri, None)
 
 
-def hash_files(files: Iterable[File], cache: StatCache, threads: int | None = None) -> dict[str, str | Exception]:
+def hash_files(files: Iterable[File], cache: StatCache) -> dict[str, str | Exception]:
     """sha256 of every file by URI; what cannot be read maps to the error instead.
 
     Raises:
         Exception: a machine error (disk, network) while reading.
     """
     wanted = {file.uri: file for file in files}
-    with ThreadPoolExecutor(threads or min(16, 2 * (os.cpu_count() or 1))) as pool:
+    with ThreadPoolExecutor(min(16, 2 * (os.cpu_count() or 1))) as pool:
         return dict(zip(wanted, pool.map(lambda file: _hash(file, cache), wanted.values()), strict=True))
 
 

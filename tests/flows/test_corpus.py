@@ -12,13 +12,14 @@ from flows.cli.corpus import app
 from flows.recipes import find_recipe
 from flows.stages import STAGES, stages_for, wanted_stages
 from spiritlm_core.config import FrozenConfig
+from spiritlm_core.config_files import load_config
 from spiritlm_core.errors import RecipeError, SourceError, SpiritLMError
 from spiritlm_core.lake.fingerprint import config_json
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.plan import StageCall, TablePlan
 from spiritlm_core.lake.run import run_shard
 from spiritlm_core.lake.snapshot import Snapshot
-from spiritlm_core.recipe import Recipe, load_recipe
+from spiritlm_core.recipe import Recipe
 from spiritlm_core.tokens.text_stage import DocumentsStage
 from tasks.progress import Console
 from tasks.run import Run
@@ -71,11 +72,11 @@ def test_export_says_what_it_wrote(lake: Lake, tmp_path: Path) -> None:
 
 def with_texts(*paths: Path | str, name: str = "small") -> Recipe:
     listed = json.dumps([{"path": str(path), "piece_bytes": 100} for path in paths])
-    return load_recipe(RECIPE.replace("name: small", f"name: {name}") + f"texts: {listed}\n", "small.yaml")
+    return load_config(Recipe, RECIPE.replace("name: small", f"name: {name}") + f"texts: {listed}\n", "small.yaml")
 
 
 def test_texts_add_two_stages_and_nothing_else_changes() -> None:
-    without, texts = load_recipe(RECIPE, "x"), with_texts("books")
+    without, texts = load_config(Recipe, RECIPE, "x"), with_texts("books")
     names = [stage.name for stage in wanted_stages(texts)]
     assert [name for name in names if name not in ("documents", "text")] == [s.name for s in wanted_stages(without)]
     assert names.index("documents") < names.index("tokenizer") < names.index("text") < names.index("examples")
@@ -88,8 +89,10 @@ def test_texts_add_two_stages_and_nothing_else_changes() -> None:
 
 def test_a_wrong_text_source_names_key_and_line() -> None:
     with pytest.raises(RecipeError, match=r"line 11: texts\.0\.colum: unknown key"):
-        load_recipe(
-            RECIPE + "texts:\n  - {path: books, colum: body}\n".replace("\n  -", " [").replace("}\n", "}]\n"), "x"
+        load_config(
+            Recipe,
+            RECIPE + "texts:\n  - {path: books, colum: body}\n".replace("\n  -", " [").replace("}\n", "}]\n"),
+            "x",
         )
 
 
@@ -140,7 +143,7 @@ def test_no_texts_at_all_is_an_error(tmp_path: Path) -> None:
 
 
 def test_optional_tables_are_read_where_a_recipe_makes_them(lake: Lake) -> None:
-    recipe = load_recipe(RECIPE, "x")
+    recipe = load_config(Recipe, RECIPE, "x")
     run = Run(recipe, lake, Console())
     ref = lake.read_ref("small", "sequences")
     assert ref is not None

@@ -11,11 +11,11 @@ from pydantic import ValidationError
 
 from flows.recipes import find_recipe
 from flows.recipes.finetune import find_finetune_recipe
-from spiritlm_core.config_files import MOST_CHARACTERS, read_yaml
+from spiritlm_core.config_files import MOST_CHARACTERS, load_config, read_yaml
 from spiritlm_core.errors import RecipeError
 from spiritlm_core.finetune.template import find_template
 from spiritlm_core.lm.__main__ import read_job
-from spiritlm_core.recipe import Recipe, load_recipe
+from spiritlm_core.recipe import Recipe
 from spiritlm_core.units.__main__ import read_job as read_fit
 
 START = "name: mine\nsources: [{kind: folder, path: clips}]\n"
@@ -73,7 +73,7 @@ def test_what_is_wrong_in_a_recipe_is_one_error_with_file_and_line(what: str) ->
     text, message = HOSTILE[what]
     began = time.process_time()
     with pytest.raises(RecipeError, match=message) as caught:
-        load_recipe(START + text, "mine.yaml")
+        load_config(Recipe, START + text, "mine.yaml")
     assert "mine.yaml" in str(caught.value)
     assert len(str(caught.value)) < 3000
     assert time.process_time() - began < 20
@@ -81,7 +81,7 @@ def test_what_is_wrong_in_a_recipe_is_one_error_with_file_and_line(what: str) ->
 
 def test_anchors_and_merge_keys_are_fine_where_they_are_few() -> None:
     text = "units:\n  pitch: &fit {max_minutes: 3, seed: 1}\n  style: {<<: *fit, seed: 2}\n"
-    units = load_recipe(START + text, "mine.yaml").units
+    units = load_config(Recipe, START + text, "mine.yaml").units
     assert (units.pitch.max_minutes, units.style.max_minutes, units.style.seed) == (3, 3, 2)
 
 
@@ -99,7 +99,7 @@ def test_anchors_and_merge_keys_are_fine_where_they_are_few() -> None:
 )
 def test_a_value_given_with_set_is_read_as_carefully(value: str, message: str) -> None:
     with pytest.raises(RecipeError, match=rf"--set lm={re.escape(value[:3])}.*{message}"):
-        load_recipe(START, "mine.yaml", [f"lm={value}"])
+        load_config(Recipe, START, "mine.yaml", [f"lm={value}"])
 
 
 @pytest.mark.parametrize("read", [find_recipe, find_finetune_recipe, find_template, read_job, read_fit])

@@ -4,10 +4,11 @@ import pytest
 
 from flows.recipes import FOLDER, find_recipe, recipe_names
 from flows.stages import ALIASES, STAGES, ancestors, wanted_stages
+from spiritlm_core.config_files import load_config
 from spiritlm_core.errors import RecipeError
 from spiritlm_core.lake.fingerprint import canonical_json, config_json
 from spiritlm_core.lake.plan import load_class
-from spiritlm_core.recipe import load_recipe
+from spiritlm_core.recipe import Recipe
 
 SMALL = """\
 name: mine
@@ -115,13 +116,13 @@ def test_a_missing_recipe_says_what_there_is(tmp_path):
 def test_what_is_wrong_is_named_with_its_line(change, message):
     assert change[0] in SMALL
     with pytest.raises(RecipeError, match=message):
-        load_recipe(SMALL.replace(*change), "mine.yaml")
+        load_config(Recipe, SMALL.replace(*change), "mine.yaml")
 
 
 def test_overrides():
-    recipe = load_recipe(SMALL, "mine.yaml", ["lm.steps=7", "units.pitch.codes=16", "sources.0.path=other"])
+    recipe = load_config(Recipe, SMALL, "mine.yaml", ["lm.steps=7", "units.pitch.codes=16", "sources.0.path=other"])
     assert (recipe.lm.steps, recipe.units.pitch.codes, recipe.sources[0].path) == (7, 16, "other")
-    assert load_recipe(SMALL, "x", ["align.aligner=hf://a/b"]).align.aligner == "hf://a/b"
+    assert load_config(Recipe, SMALL, "x", ["align.aligner=hf://a/b"]).align.aligner == "hf://a/b"
 
 
 @pytest.mark.parametrize(
@@ -138,7 +139,7 @@ def test_overrides():
 )
 def test_wrong_overrides_are_named(override, message):
     with pytest.raises(RecipeError, match=message):
-        load_recipe(SMALL, "mine.yaml", [override])
+        load_config(Recipe, SMALL, "mine.yaml", [override])
 
 
 def test_recipes_are_packaged():

@@ -6,10 +6,11 @@ import pytest
 from prefect import flow
 from prefect.testing.utilities import prefect_test_harness
 
+from spiritlm_core.config_files import load_config
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.lake.lake import Lake, shard_path
 from spiritlm_core.lake.plan import StageCall, plan_table
-from spiritlm_core.recipe import load_recipe
+from spiritlm_core.recipe import Recipe
 from tasks.progress import Console
 from tasks.run import Run
 from tasks.stages import run_stage
@@ -28,7 +29,7 @@ def test_a_stage_that_fails_stops_the_run_though_an_older_snapshot_names_its_res
     lake.store.delete(shard_path("doubled", doubled.keys[0]))
     damaged = tmp_path / "lake" / shard_path("numbers", numbers.keys[0])
     damaged.write_bytes(damaged.read_bytes()[:-1])
-    recipe = load_recipe(RECIPE.read_text(), "tiny", ["compute.executor=inline"])
+    recipe = load_config(Recipe, RECIPE.read_text(), "tiny", ["compute.executor=inline"])
     with prefect_test_harness(server_startup_timeout=120):
         run = flow(lambda: run_stage(Run(recipe, lake, Console()), plan, "twice the numbers"), name="one stage")
         with pytest.raises(SpiritLMError, match=f"{numbers.keys[0]}.parquet is damaged"):

@@ -7,13 +7,14 @@ from pathlib import Path
 import pyarrow as pa
 
 from spiritlm_core.config import FrozenConfig
+from spiritlm_core.config_files import load_config
 from spiritlm_core.lake.fingerprint import config_json, shard_key
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.plan import ModelSource, StageCall
 from spiritlm_core.lake.schema import DOCUMENTS, Row, table_of
 from spiritlm_core.lake.shard import ShardFooter, count_rows
 from spiritlm_core.lake.snapshot import ShardEntry, Snapshot
-from spiritlm_core.recipe import Recipe, load_recipe
+from spiritlm_core.recipe import Recipe
 from spiritlm_core.tokens.config import TokenizerConfig
 from spiritlm_core.tokens.fit import TokenizerFit
 from spiritlm_core.tokens.stage import SequencesStage
@@ -51,7 +52,7 @@ def document_rows(texts: list[str]) -> list[Row]:
 
 def small_lake(root: Path, tokenizer: Path, *, texts: bool) -> tuple[Lake, Recipe]:
     """A lake with `sequences`, and `text` if asked for, and the recipe that could have made it."""
-    recipe = load_recipe(RECIPE + (TEXTS if texts else ""), "small.yaml")
+    recipe = load_config(Recipe, RECIPE + (TEXTS if texts else ""), "small.yaml")
     lake, key = Lake(root), "ab" * 32
     fit = TokenizerFit(TokenizerConfig(), {})
     lake.commit_artifact(fit, tokenizer, key=key, identity=key, models={}, inputs={}, summary={}, seconds=0.0)

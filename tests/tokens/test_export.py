@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from spiritlm_core.config_files import load_config
 from spiritlm_core.errors import LakeError, SpiritLMError
-from spiritlm_core.recipe import load_recipe
+from spiritlm_core.recipe import Recipe
 from spiritlm_core.tokens.export import IGNORED, META_FILE, PACKED, columns, export
 from spiritlm_core.tokens.finished import FinishedCorpus
 from spiritlm_core.tokens.hf import load_vocabulary
@@ -170,7 +171,9 @@ def test_a_missing_or_another_corpus_says_what_to_run(folders: dict[str, Path], 
     ):
         FinishedCorpus.open(Lake(tmp_path / "none"), recipe, "my.yaml")
     with pytest.raises(LakeError, match="no table `text`"):
-        FinishedCorpus.open(lake, load_recipe(RECIPE + TEXTS, "x"))
+        FinishedCorpus.open(lake, load_config(Recipe, RECIPE + TEXTS, "x"))
     with pytest.raises(LakeError, match=r"other settings of tokens\.sequences"):
-        FinishedCorpus.open(lake, load_recipe(RECIPE.replace("style: 5}\n  context", "style: 6}\n  context"), "x"))
+        FinishedCorpus.open(
+            lake, load_config(Recipe, RECIPE.replace("style: 5}\n  context", "style: 6}\n  context"), "x")
+        )
     assert isinstance(FinishedCorpus.open(lake, recipe).sequences.read(), pa.Table)
