@@ -119,16 +119,6 @@ EXAMPLES = pa.schema(
     ]
 )
 
-TABLES: dict[str, pa.Schema] = {
-    "audio": AUDIO,
-    "words": WORDS,
-    "units": UNITS,
-    "sequences": SEQUENCES,
-    "documents": DOCUMENTS,
-    "text": TEXT,
-    "examples": EXAMPLES,
-}
-
 Row = dict[str, object]
 
 

@@ -1,4 +1,4 @@
-"""What the fits share: reading train speech, using all cores, learning-rate schedule, checkpoints."""
+"""What the fits share: reading train speech, the device, the learning-rate schedule, how many units are in use."""
 
 from __future__ import annotations
 

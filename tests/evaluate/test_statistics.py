@@ -88,8 +88,9 @@ def test_a_base_corpus_has_hubert_only(corpus: Corpus) -> None:
 
 
 def test_an_empty_corpus_is_counted_too() -> None:
-    from spiritlm_core.lake.schema import TABLES
+    from spiritlm_core.lake.schema import AUDIO, SEQUENCES, UNITS, WORDS
 
-    empty = {name: TableView.of(table_of([], TABLES[name])) for name in ("audio", "words", "units", "sequences")}
+    schemas = {"audio": AUDIO, "words": WORDS, "units": UNITS, "sequences": SEQUENCES}
+    empty = {name: TableView.of(table_of([], schema)) for name, schema in schemas.items()}
     found = corpus_statistics(empty, SIZES)
     assert found["rows"]["total"] == found["audio"]["utterances"] == found["units"]["hubert"]["frames"] == 0
