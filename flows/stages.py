@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from spiritlm_core.align.config import AlignerFitConfig, WordsConfig
+from flows import given
+from flows.given import Models
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import RecipeError
-from spiritlm_core.evaluate.config import PublishStageConfig
-from spiritlm_core.evaluate.resynthesis.config import ResynthesisStageConfig
 from spiritlm_core.evaluate.suite.config import SuiteStageConfig
-from spiritlm_core.evaluate.units.config import UnitEvaluationStageConfig
 from spiritlm_core.lake.plan import load_class
-from spiritlm_core.lm.config import ModelConfig
 from spiritlm_core.recipe import Recipe
-from spiritlm_core.tokens.config import TokensConfig
-from spiritlm_core.units.config import UnitsStageConfig
-from spiritlm_core.vocoder.fit_config import VocoderFitConfig, VocoderStageConfig
 from tasks.run import LINEAGE
-
-Models = Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -44,111 +36,6 @@ class StageSpec:
     about: str = ""
 
 
-def _expressive(recipe: Recipe) -> bool:
-    return recipe.variant == "expressive"
-
-
-def _with_texts(recipe: Recipe) -> bool:
-    return bool(recipe.texts)
-
-
-def _unit_models(recipe: Recipe) -> Models:
-    hubert = recipe.units.hubert.model
-    models = {"hubert": hubert or "hubert", "quantizer": "quantizer"}
-    return {**models, "pitch": "pitch", "style": "style"} if _expressive(recipe) else models
-
-
-def _voice(recipe: Recipe) -> Models:
-    return {"vocoder": "vocoder"} if recipe.vocoder is not None else {}
-
-
-def _listening(recipe: Recipe) -> Models:
-    """What a vocoder is fitted with: recordings are encoded again, a little later each time."""
-    models = {**_hubert(recipe), "quantizer": "quantizer"}
-    return models if recipe.vocoder is not None and recipe.vocoder.shifts > 1 else {}
-
-
-def _has_voice(recipe: Recipe) -> bool:
-    return recipe.vocoder is not None
-
-
-def _units(recipe: Recipe) -> UnitsStageConfig:
-    return recipe.units.stage(expressive=_expressive(recipe))
-
-
-def _vocoder(recipe: Recipe) -> VocoderStageConfig:
-    fit = (recipe.vocoder or VocoderFitConfig()).used()
-    return VocoderStageConfig(fit=fit if _expressive(recipe) else fit.reset("streams"), **dict(_units(recipe)))
-
-
-def _hubert(recipe: Recipe) -> Models:
-    return {"hubert": recipe.units.hubert.model or "hubert"}
-
-
-def _unit_evaluation(recipe: Recipe) -> UnitEvaluationStageConfig:
-    return UnitEvaluationStageConfig(**dict(recipe.unit_evaluation.reset("models")), precision=recipe.units.precision)
-
-
-def _resynthesis(recipe: Recipe) -> ResynthesisStageConfig:
-    return ResynthesisStageConfig(**dict(recipe.resynthesis.reset("models")), precision=recipe.units.precision)
-
-
-def _judged(recipe: Recipe) -> Models:
-    given = recipe.unit_evaluation.models
-    return {**_unit_models(recipe), **{f"candidate.{name}": model for name, model in given.items()}}
-
-
-def _resynthesised(recipe: Recipe) -> Models:
-    given = recipe.resynthesis
-    judges = {"recogniser": given.recogniser, "speaker_encoder": given.speaker_encoder}
-    candidates = {f"candidate.{name}": model for name, model in given.models.items()}
-    return {**_unit_models(recipe), **_voice(recipe), **judges, **candidates}
-
-
-def _asr(recipe: Recipe) -> Models:
-    return {"asr": recipe.align.asr} if recipe.align.asr else {}
-
-
-def _aligner(recipe: Recipe) -> AlignerFitConfig:
-    return recipe.align.fit if _asr(recipe) else recipe.align.fit.reset("asr_minutes")
-
-
-def _heard(recipe: Recipe) -> Models:
-    """The recogniser, where transcripts are not all that counts."""
-    return _asr(recipe) if recipe.align.words.mode != "given" else {}
-
-
-def _words(recipe: Recipe) -> WordsConfig:
-    return recipe.align.words if _heard(recipe) else recipe.align.words.reset("min_confidence")
-
-
-def _align_models(recipe: Recipe) -> Models:
-    return {**_heard(recipe), "aligner": recipe.align.aligner or "aligner"}
-
-
-def _examples(recipe: Recipe) -> TokensConfig:
-    return recipe.token_settings.reset("tokenizer", "shares", "window")
-
-
-def _trained(recipe: Recipe) -> ModelConfig:
-    tokens = recipe.token_settings.reset("tokenizer")  # a role
-    shares = tokens.shares if recipe.texts else tokens.shares.reset("documents")
-    return ModelConfig(lm=recipe.lm, tokens=tokens.model_copy(update={"shares": shares}))
-
-
-def _published(recipe: Recipe) -> PublishStageConfig:
-    return PublishStageConfig(**dict(recipe.publish), precision=recipe.units.precision)
-
-
-def _base(recipe: Recipe) -> Models:
-    return {"base": recipe.token_settings.tokenizer.base} if recipe.token_settings.tokenizer.base else {}
-
-
-def _model(recipe: Recipe) -> Models:
-    base = {"base": recipe.lm.base} if recipe.lm.base else {}
-    return {"tokenizer": "tokenizer", **base}
-
-
 STAGES: tuple[StageSpec, ...] = (
     StageSpec(
         "audio",
@@ -161,8 +48,8 @@ STAGES: tuple[StageSpec, ...] = (
         "aligner",
         "artifact",
         "spiritlm_core.align.fit:AlignerFit",
-        config=_aligner,
-        models=_asr,
+        config=given.aligner,
+        models=given.asr,
         wanted=lambda recipe: recipe.align.aligner is None,
         pinned=True,
         about="alignment model fitted on the corpus",
@@ -171,8 +58,8 @@ STAGES: tuple[StageSpec, ...] = (
         "words",
         "table",
         "spiritlm_core.align.stage:WordsStage",
-        config=_words,
-        models=_align_models,
+        config=given.words,
+        models=given.align_models,
         about="words and their times (WhisperX)",
     ),
     StageSpec(
@@ -189,7 +76,7 @@ STAGES: tuple[StageSpec, ...] = (
         "artifact",
         "spiritlm_core.units.fit_quantizer:QuantizerFit",
         config=lambda recipe: recipe.units.quantizer,
-        models=_hubert,
+        models=given.hubert,
         pinned=True,
         about="k-means over HuBERT features",
     ),
@@ -198,7 +85,7 @@ STAGES: tuple[StageSpec, ...] = (
         "artifact",
         "spiritlm_core.units.fit_pitch:PitchFit",
         config=lambda recipe: recipe.units.pitch,
-        wanted=_expressive,
+        wanted=given.expressive,
         pinned=True,
         about="VQ-VAE over F0",
     ),
@@ -207,8 +94,8 @@ STAGES: tuple[StageSpec, ...] = (
         "artifact",
         "spiritlm_core.units.fit_style:StyleFit",
         config=lambda recipe: recipe.units.style,
-        models=_hubert,
-        wanted=_expressive,
+        models=given.hubert,
+        wanted=given.expressive,
         pinned=True,
         about="k-means over one-second style features",
     ),
@@ -216,8 +103,8 @@ STAGES: tuple[StageSpec, ...] = (
         "speech_tokenizer",
         "artifact",
         "spiritlm_core.units.folder:SpeechTokenizerStage",
-        config=_units,
-        models=_unit_models,
+        config=given.units,
+        models=given.unit_models,
         on_request=True,
         about="the unit models in one folder",
     ),
@@ -225,8 +112,8 @@ STAGES: tuple[StageSpec, ...] = (
         "unit_evaluation",
         "artifact",
         "spiritlm_core.evaluate.units.stage:UnitEvaluationStage",
-        config=_unit_evaluation,
-        models=_judged,
+        config=given.unit_evaluation,
+        models=given.judged,
         on_request=True,
         about="speech units judged on held-out speech",
     ),
@@ -234,17 +121,17 @@ STAGES: tuple[StageSpec, ...] = (
         "units",
         "table",
         "spiritlm_core.units.stage:UnitsStage",
-        config=_units,
-        models=_unit_models,
+        config=given.units,
+        models=given.unit_models,
         about="HuBERT, pitch and style units",
     ),
     StageSpec(
         "vocoder",
         "artifact",
         "spiritlm_core.vocoder.fit:VocoderFit",
-        config=_vocoder,
-        models=_listening,
-        wanted=_has_voice,
+        config=given.vocoder,
+        models=given.listening,
+        wanted=given.has_voice,
         pinned=True,
         about="units back to speech",
     ),
@@ -252,9 +139,9 @@ STAGES: tuple[StageSpec, ...] = (
         "speaking_tokenizer",
         "artifact",
         "spiritlm_core.units.folder:SpeakingTokenizerStage",
-        config=_units,
-        models=lambda recipe: {**_unit_models(recipe), **_voice(recipe)},
-        wanted=_has_voice,
+        config=given.units,
+        models=lambda recipe: {**given.unit_models(recipe), **given.voice(recipe)},
+        wanted=given.has_voice,
         on_request=True,
         about="the unit models and the vocoder in one folder",
     ),
@@ -262,8 +149,8 @@ STAGES: tuple[StageSpec, ...] = (
         "resynthesis",
         "artifact",
         "spiritlm_core.evaluate.resynthesis.stage:ResynthesisStage",
-        config=_resynthesis,
-        models=_resynthesised,
+        config=given.resynthesis,
+        models=given.resynthesised,
         on_request=True,
         about="audio to units and back, judged on held-out speech",
     ),
@@ -272,7 +159,7 @@ STAGES: tuple[StageSpec, ...] = (
         "table",
         "spiritlm_core.tokens.text_stage:DocumentsStage",
         config=lambda _: FrozenConfig(),
-        wanted=_with_texts,
+        wanted=given.with_texts,
         about="text documents, read and checked",
     ),
     StageSpec(
@@ -280,7 +167,7 @@ STAGES: tuple[StageSpec, ...] = (
         "artifact",
         "spiritlm_core.tokens.fit:TokenizerFit",
         config=lambda recipe: recipe.token_settings.tokenizer,
-        models=_base,
+        models=given.base,
         pinned=True,
         about="text tokenizer",
     ),
@@ -298,14 +185,14 @@ STAGES: tuple[StageSpec, ...] = (
         "spiritlm_core.tokens.text_stage:TextStage",
         config=lambda _: FrozenConfig(),
         models=lambda _: {"tokenizer": "tokenizer"},
-        wanted=_with_texts,
+        wanted=given.with_texts,
         about="tokens of the text documents",
     ),
     StageSpec(
         "examples",
         "table",
         "spiritlm_core.tokens.stage:ExamplesStage",
-        config=_examples,
+        config=given.examples,
         models=lambda _: {"tokenizer": "tokenizer"},
         about="packed training sequences of the first epoch",
     ),
@@ -313,8 +200,8 @@ STAGES: tuple[StageSpec, ...] = (
         "model",
         "artifact",
         "spiritlm_core.lm.stage:ModelStage",
-        config=_trained,
-        models=_model,
+        config=given.trained,
+        models=given.model,
         about="the language model",
     ),
     StageSpec(
@@ -329,13 +216,13 @@ STAGES: tuple[StageSpec, ...] = (
         "published",
         "artifact",
         "spiritlm_core.evaluate.publish:PublishStage",
-        config=_published,
+        config=given.published,
         models=lambda recipe: {
             "model": "model",
             "evaluation": "evaluation",
             "lineage": LINEAGE,
-            **_unit_models(recipe),
-            **_voice(recipe),
+            **given.unit_models(recipe),
+            **given.voice(recipe),
         },
         about="Hugging Face folder with model card and lineage",
     ),
