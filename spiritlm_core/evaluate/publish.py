@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from spiritlm_core.errors import SpiritLMError, is_machine_error
 from spiritlm_core.evaluate.config import PublishStageConfig
-from spiritlm_core.files import file_sha256
+from spiritlm_core.files import file_sha256, write_json
 from spiritlm_core.lake.stage import ArtifactStage, Progress, TableInput
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.units.folder import ROLES, copy_model, try_speech_tokenizer, write_speech_tokenizer
@@ -87,7 +87,7 @@ class PublishStage(ArtifactStage):
         given = _read_json(self.models["lineage"]) if "lineage" in self.models else {}
         paths = sorted(path for path in out.rglob("*") if path.is_file())
         files = {path.relative_to(out).as_posix(): _digest(path) for path in paths}
-        _write_json(out / "lineage.json", {**given, "files": files})
+        write_json(out / "lineage.json", {**given, "files": files})
         return files
 
 
@@ -119,7 +119,7 @@ def _suppress_padding(folder: Path, vocabulary: Vocabulary) -> None:
     path = folder / "generation_config.json"
     settings = _read_json(path) if path.is_file() else {}
     if rows > vocabulary.size:
-        _write_json(path, {**settings, "suppress_tokens": list(range(vocabulary.size, rows))})
+        write_json(path, {**settings, "suppress_tokens": list(range(vocabulary.size, rows))})
 
 
 def _check_ids(tokenizer: Any, vocabulary: Vocabulary) -> None:
@@ -160,7 +160,3 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise PublishError(f"{path}: holds a JSON {type(found).__name__}, not an object")
     return found
-
-
-def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -13,6 +13,7 @@ from spiritlm_core.evaluate.config import EvaluateConfig
 from spiritlm_core.evaluate.corpus import Utterance, count, pick, rank, rows_of
 from spiritlm_core.evaluate.findings import Findings
 from spiritlm_core.evaluate.statistics import corpus_statistics
+from spiritlm_core.files import write_json
 from spiritlm_core.lake.stage import ArtifactStage, Progress, Resources, TableInput
 from spiritlm_core.lake.view import TableView
 
@@ -132,9 +133,9 @@ class EvaluateStage(ArtifactStage):
         from spiritlm_core.evaluate import plots
         from spiritlm_core.evaluate.report import charts, render
 
-        _write_json(out / "metrics.json", findings.metrics())
-        _write_json(out / "statistics.json", findings.statistics)
-        _write_json(out / "samples.json", findings.samples)
+        write_json(out / "metrics.json", findings.metrics())
+        write_json(out / "statistics.json", findings.statistics)
+        write_json(out / "samples.json", findings.samples)
         content = self._content(findings, tables, evaluated)
         drawn = charts(content)
         (out / "report.html").write_text(render(content, drawn), encoding="utf-8")
@@ -186,7 +187,3 @@ class EvaluateStage(ArtifactStage):
 
 def _drawable(utterance: Utterance) -> bool:
     return _FIGURE_SECONDS[0] <= utterance.duration <= _FIGURE_SECONDS[1]
-
-
-def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")

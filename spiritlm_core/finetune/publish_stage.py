@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from spiritlm_core.config import FrozenConfig
+from spiritlm_core.files import write_json
 from spiritlm_core.finetune.measure_stage import ADAPTER
 from spiritlm_core.lake.stage import ArtifactStage, Progress, TableInput
 from spiritlm_core.lake.view import TableView
@@ -51,7 +52,7 @@ class PublishTunedStage(ArtifactStage):
         if beside := speech is not None and (speech / CONFIG).is_file():
             copy_model(speech, out / SPEECH_TOKENIZER)
         lineage = json.loads(self.models["lineage"].read_text(encoding="utf-8"))
-        (out / "lineage.json").write_text(json.dumps(lineage, indent=1) + "\n", encoding="utf-8")
+        write_json(out / "lineage.json", lineage)
         metrics = json.loads((self.models["measures"] / "metrics.json").read_text(encoding="utf-8"))
         (out / "README.md").write_text(_card(lineage, metrics), encoding="utf-8")
         adapter = (out / ADAPTER).is_file()

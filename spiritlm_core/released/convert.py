@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from spiritlm_core.errors import ModelReferenceError
+from spiritlm_core.files import write_json
 from spiritlm_core.lake.schema import SAMPLE_RATE
 from spiritlm_core.released.layout import Released, Variant, digest_of, digests
 from spiritlm_core.units.folder import CONFIG, RATES_HZ
@@ -131,6 +132,6 @@ def _convert(released: Released, variant: Variant, source: dict[str, Any], out: 
         "streams": {name: {"classes": size, "hertz": RATES_HZ[name]} for name, size in sizes.items()},
         "source": source,
     }
-    (out / CONFIG).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_json(out / CONFIG, record)
     for path in out.rglob("*.safetensors"):
         path.chmod(0o644)  # the library writes them for the owner alone

@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
+from spiritlm_core.files import write_json
 from spiritlm_core.lake.schema import SAMPLE_RATE
 from spiritlm_core.lake.stage import ArtifactStage, Progress, TableInput
 from spiritlm_core.lake.view import TableView
@@ -91,7 +92,7 @@ def write_speech_tokenizer(
         "models": present,
         "streams": {name: {"classes": size, "hertz": RATES_HZ[name]} for name, size in sizes.items() if size},
     }
-    (folder / CONFIG).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_json(folder / CONFIG, record)
 
 
 def precision_of(folder: Path) -> ExtractionPrecision:

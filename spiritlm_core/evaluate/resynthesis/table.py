@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spiritlm_core.evaluate.rendering import aligned, data_uri, markdown_table, template
+from spiritlm_core.files import write_json
 
 if TYPE_CHECKING:
     from spiritlm_core.evaluate.resynthesis.run import Resynthesis
@@ -131,10 +132,7 @@ def _url(waveform: Any) -> str:
 
 def write(out: Path, found: Resynthesis) -> None:
     """Put ``resynthesis.json``, ``resynthesis.md`` and ``resynthesis.html`` into `out`."""
-    import json
-
     out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(found.report, indent=1, ensure_ascii=False, allow_nan=False)
-    (out / "resynthesis.json").write_text(text + "\n", encoding="utf-8")
+    write_json(out / "resynthesis.json", found.report)
     (out / "resynthesis.md").write_text(markdown(found.report), encoding="utf-8")
     (out / "resynthesis.html").write_text(page(found), encoding="utf-8")

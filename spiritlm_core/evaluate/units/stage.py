@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from spiritlm_core.cores import all_cores
 from spiritlm_core.evaluate.units.clips import AUDIO_INPUT, describe, held_out_clips
 from spiritlm_core.evaluate.units.config import UnitEvaluationStageConfig
-from spiritlm_core.files import write_atomically
+from spiritlm_core.files import write_json
 from spiritlm_core.lake.stage import ArtifactStage, Progress, Resources, TableInput
 from spiritlm_core.lake.view import TableView
 
@@ -73,7 +73,7 @@ class UnitEvaluationStage(ArtifactStage):
             progress(0.1 + 0.9 * number / len(named), f"judging {name}")
             kept = work / f"{number}.json"
             if not kept.exists():
-                _write_json(kept, measure(load(), data))
+                write_json(kept, measure(load(), data))
             results.append(json.loads(kept.read_text(encoding="utf-8")))
         return results
 
@@ -105,10 +105,6 @@ def _summary(report: Mapping[str, Any]) -> dict[str, Any]:
 def _write(out: Path, report: Mapping[str, Any]) -> None:
     from spiritlm_core.evaluate.units.table import markdown, page
 
-    _write_json(out / REPORT, report)
+    write_json(out / REPORT, report)
     (out / TABLE).write_text(markdown(report), encoding="utf-8")
     (out / PAGE).write_text(page(report), encoding="utf-8")
-
-
-def _write_json(path: Path, value: Any) -> None:
-    write_atomically(path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
