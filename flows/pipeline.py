@@ -27,7 +27,7 @@ from tasks.progress import Console
 from tasks.run import Run
 from tasks.stages import run_stage
 
-DEFAULT_LAKE = os.environ.get("SPIRITLM_LAKE", "lake")
+DEFAULT_LAKE = os.environ.get("SPIRITLM_LAKE") or "lake"
 """The same variable as that of the command line; of the worker, when a deployment names no lake."""
 
 RecipeOrName = Annotated[

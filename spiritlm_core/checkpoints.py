@@ -63,7 +63,11 @@ class Checkpoint:
 
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_suffix(".tmp")
-        torch.save(state, temporary)
+        try:
+            with temporary.open("wb") as file:
+                torch.save(state, file)
+        except RuntimeError as error:  # torch hides what the disk said
+            raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
         before = self._files()
         number = _named(before[0])[0] + 1 if before else 1
         name = f"{self.path.stem}-{number:08d}-{file_sha256(temporary)[:32]}{self.path.suffix}"

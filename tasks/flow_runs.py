@@ -5,18 +5,21 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
+from httpx import HTTPError, InvalidURL
 from prefect import Flow
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
+from pydantic import ValidationError
 
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.failures import explained, one_line
-from tasks.progress import Console
+from tasks.progress import LINE_SECONDS, Console
 from tasks.updates import updates
 
 P = ParamSpec("P")
@@ -71,6 +74,7 @@ _ONE_LINE = _OneLine()
 class _Ended:
     """What the last flow of this process came to, whether or not Prefect got to know it."""
 
+    working = False
     result: Any = None
     failure: SpiritLMError | None = None
 
@@ -81,6 +85,7 @@ def guarded(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def keeping(*args: P.args, **kwargs: P.kwargs) -> R:
         _Ended.result = _Ended.failure = None
+        _Ended.working = True
         try:
             _Ended.result = function(*args, **kwargs)
         except Exception as error:
@@ -88,9 +93,18 @@ def guarded(function: Callable[P, R]) -> Callable[P, R]:
             raise _Ended.failure from error
         finally:
             updates.flush()
+            _Ended.working = False
         return cast("R", _Ended.result)
 
     return explaining(keeping)
+
+
+def _not_taken(error: Exception) -> Exception:
+    """What Prefect says of an API that is not there, or is something else; other errors stay what they are."""
+    if not isinstance(error, RuntimeError | HTTPError | InvalidURL | ValidationError):
+        return error
+    text = f"no Prefect server takes the run ({one_line(error)}): is it up, and PREFECT_API_URL its address?"
+    return SpiritLMError(text)
 
 
 def run_flow(flow: Flow[..., dict[str, Any]], *args: Any) -> dict[str, Any]:
@@ -100,6 +114,8 @@ def run_flow(flow: Flow[..., dict[str, Any]], *args: Any) -> dict[str, Any]:
         SpiritLMError: the flow failed.
     """
     logging.raiseExceptions = False  # or Prefect prints every line of the log that its server does not take
+    ended = threading.Event()
+    threading.Thread(target=_say_who_waits, args=(ended,), daemon=True).start()
     try:
         state: Any = flow(*args, return_state=True)
         return cast("dict[str, Any]", state.result())
@@ -108,7 +124,16 @@ def run_flow(flow: Flow[..., dict[str, Any]], *args: Any) -> dict[str, Any]:
     except Exception as error:
         if _Ended.failure is not None:
             raise _Ended.failure from error
-        if _Ended.result is None:
-            raise
+        if _Ended.result is None:  # it never began
+            raise _not_taken(error) from error
         Console().say(f"the Prefect server died ({one_line(error)}): the run is complete, its record there is not")
         return cast("dict[str, Any]", _Ended.result)
+    finally:
+        ended.set()
+
+
+def _say_who_waits(ended: threading.Event) -> None:
+    """Before and after the body of a flow Prefect alone is busy, and says nothing."""
+    while not ended.wait(LINE_SECONDS):
+        if not _Ended.working:
+            Console().say("  prefect     … the Prefect server has not answered yet")

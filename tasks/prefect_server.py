@@ -2,12 +2,14 @@
 
 The server is kept by a small supervisor process of its own, so that it outlives the run that started it for
 as long as another run needs it, writes down the last task states before it ends, and ends even when a run
-is killed. Clients register by a file that holds their process id.
+is killed. Whoever is alive holds a lock on a file of its own, which ends with the process, however that ends:
+a process id may be somebody else's by now.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import importlib
 import json
@@ -23,6 +25,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.failures import one_line
@@ -31,8 +34,8 @@ from tasks.progress import Console
 START_SECONDS = 180.0
 POLL_SECONDS = 0.5
 DRAIN_SECONDS = 2.0
-RETRIES = "2"
-"""Of a request: this server is on this machine, and does not come back."""
+IMPATIENT = {"PREFECT_CLIENT_MAX_RETRIES": "2", "PREFECT_API_REQUEST_TIMEOUT": "20"}
+"""This server is on this machine: if it is gone or hangs, it does not come back."""
 
 QUIET = {
     "PREFECT_LOGGING_LEVEL": "WARNING",
@@ -62,7 +65,7 @@ class Home:
 
     @property
     def clients(self) -> Path:
-        """One file per client, named by its process id."""
+        """One file per client, locked by it."""
         return self.path / "spiritlm-clients"
 
     @property
@@ -93,7 +96,7 @@ def api(home: Home | None = None, load: str = "prefect") -> Iterator[str]:
         with Console().stage("prefect", "starting the Prefect server"):
             url = _find_or_start(home)
             os.environ["PREFECT_API_URL"] = url
-            os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", RETRIES)
+            os.environ.update({key: os.environ.get(key, value) for key, value in IMPATIENT.items()})
             importlib.import_module(load)  # takes seconds, and so does the server: let them overlap
             _wait_until_healthy(home, url)
         try:
@@ -122,18 +125,44 @@ def _registered(home: Home) -> Iterator[None]:
     mine = home.clients / str(os.getpid())
     try:
         home.clients.mkdir(parents=True, exist_ok=True)
-        mine.touch()
+        with _alone(home):
+            file = _locked(mine)
     except OSError as error:
         raise ServerError(f"PREFECT_HOME cannot be used ({one_line(error)}); set it to a folder that can") from error
     try:
         yield
     finally:
         mine.unlink(missing_ok=True)
+        file.close()
+
+
+def _alone(home: Home) -> TextIO:
+    """Held while a server is looked up, started or given up."""
+    return _locked(home.lock)
+
+
+def _locked(path: Path) -> TextIO:
+    """An empty file that is locked as long as this process has it open."""
+    file = path.open("a")
+    fcntl.flock(file, fcntl.LOCK_EX)
+    file.truncate(0)
+    return file
+
+
+def _is_locked(path: Path) -> bool:
+    """Whether a process that lives holds this file."""
+    try:
+        with path.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _find_or_start(home: Home) -> str:
-    with home.lock.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _alone(home):
         url = _running(home)
         if url is None:
             url = f"http://127.0.0.1:{_free_port()}/api"
@@ -142,17 +171,16 @@ def _find_or_start(home: Home) -> str:
                 subprocess.Popen(  # noqa: S603 - our own module; it must outlive us, hence no `with`
                     command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
                 )
-            _wait_for(lambda: _running(home) == url, home)
+            _wait_for(lambda: _running(home) is not None, home)
+            url = _running(home) or url  # the supervisor of a run that was killed may have been before ours
     return url
 
 
 def _running(home: Home) -> str | None:
     try:
-        state = json.loads(home.state.read_text())
-        os.kill(int(state["pid"]), 0)
-    except (OSError, ValueError, KeyError):
+        return str(json.loads(home.state.read_text())["url"]) if _is_locked(home.state) else None
+    except (OSError, ValueError):  # it is being written, or deleted
         return None
-    return str(state["url"])
 
 
 def _wait_until_healthy(home: Home, url: str) -> None:
@@ -165,9 +193,18 @@ def _wait_for(condition: Callable[[], bool], home: Home, alive: Callable[[], boo
         if condition():
             return
         if not alive():
-            raise ServerError(f"the embedded Prefect server ended while it started; its log is {home.log}")
+            raise ServerError(
+                f"the embedded Prefect server ended while it started{_last_words(home)}; its log is {home.log}. "
+                f"Is there room on the disks of {home.path} and of temporary files?"
+            )
         time.sleep(0.1)
     raise ServerError(f"the embedded Prefect server did not start within {START_SECONDS:.0f} s; its log is {home.log}")
+
+
+def _last_words(home: Home) -> str:
+    lines = home.log.read_text(errors="replace").split("\n")
+    said = [line.strip() for line in lines if line.strip()]
+    return f" ({said[-1][:200]})" if said else ""
 
 
 def _healthy(url: str) -> bool:
@@ -198,14 +235,26 @@ def supervise(home: Home, url: str) -> None:
     }
     environment.pop("PREFECT_API_URL", None)
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", port]
-    with subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL) as server:  # noqa: S603
-        home.state.write_text(json.dumps({"pid": os.getpid(), "url": url}))
+    if _is_locked(home.state):
+        return
+    with (
+        _locked(home.state) as state,
+        subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, preexec_fn=_end_with_us) as server,  # noqa: S603, PLW1509 - there is one thread
+    ):
+        state.write(json.dumps({"pid": os.getpid(), "url": url}))
+        state.flush()
         signal.signal(signal.SIGTERM, lambda *_: server.terminate())
         try:
             _watch(home, server)
         finally:
             home.state.unlink(missing_ok=True)
             _stop(server)
+
+
+def _end_with_us() -> None:
+    """In the server, before it starts: end when the supervisor does, even by force (Linux alone can do that)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 def _watch(home: Home, server: subprocess.Popen[bytes]) -> None:
@@ -223,26 +272,17 @@ def _watch(home: Home, server: subprocess.Popen[bytes]) -> None:
 
 def _unused(home: Home) -> bool:
     """Whether there is still no client, under the lock that a new client takes. The state file goes with it."""
-    with home.lock.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _alone(home):
         if _clients(home):
             return False
-        home.state.unlink(missing_ok=True)
+        for path in (home.state, *home.clients.iterdir()):
+            path.unlink(missing_ok=True)
         return True
 
 
-def _clients(home: Home) -> list[int]:
-    """The processes that use the server; files of dead ones are removed."""
-    alive = []
-    for path in list(home.clients.glob("*")):
-        try:
-            os.kill(int(path.name), 0)
-            alive.append(int(path.name))
-        except (ProcessLookupError, ValueError):
-            path.unlink(missing_ok=True)
-        except PermissionError:
-            alive.append(int(path.name))
-    return alive
+def _clients(home: Home) -> list[Path]:
+    """The files of the processes that use the server."""
+    return [path for path in home.clients.iterdir() if _is_locked(path)]
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from rich.console import Console as RichConsole
@@ -30,8 +30,9 @@ class Console:
         self.rich = RichConsole(stderr=True)
 
     def say(self, text: str) -> None:
-        """Print one line."""
-        self.rich.print(text, highlight=False, markup=False, soft_wrap=True)
+        """Print one line; a log that is full or closed holds up no work."""
+        with suppress(OSError):
+            self.rich.print(text, highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
     def stage(self, name: str, about: str) -> Iterator[Meter]:

@@ -180,15 +180,21 @@ def _trainer_class() -> Any:
 
 @contextmanager
 def sigterm_asks(stop_file: Path | None) -> Iterator[None]:
-    """Let SIGTERM to this process (preemption, ``kill``) ask the workers to save: no signal reaches their loops."""
+    """Let SIGTERM to this process (preemption, ``kill``) ask the workers to save: no signal reaches their loops.
+
+    A training that was over already is not asked: then the signal ends this process, as ever.
+    """
     if stop_file is None or threading.current_thread() is not threading.main_thread():
         yield
         return
+    stop_file.unlink(missing_ok=True)  # it asked an earlier run
     before = signal.signal(signal.SIGTERM, lambda *_: stop_file.touch())
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+    if stop_file.exists():
+        signal.raise_signal(signal.SIGTERM)
 
 
 def _follow(trainer: Any, job: Trainable, each: Wish, progress: Progress) -> BaseException | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -78,3 +80,20 @@ def test_other_files_do_not_count(tmp_path: Path) -> None:
     for name in ("fit.tmp", "fit.pt", "fit-00000009-abc.pt", "other-00000009-" + "0" * 32 + ".pt"):
         (tmp_path / "new" / name).write_bytes(b"half")
     assert checkpoint.load() is not None
+
+
+FULL = """
+import resource, sys, torch
+from pathlib import Path
+from spiritlm_core.checkpoints import Checkpoint
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+try:
+    Checkpoint(Path(sys.argv[1]) / "fit.pt").save({"weights": torch.ones(100_000)})
+except OSError as error:
+    print(error.strerror)
+"""
+
+
+def test_what_the_disk_says_is_not_hidden_by_torch(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.stdout == "File too large\n", done.stderr

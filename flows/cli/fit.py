@@ -9,6 +9,7 @@ import typer
 
 from flows.cli.flow import answer, run_flow
 from flows.cli.options import DEFAULT_LAKE, JsonOption, LakeOption, RecipeArgument, SetOption, SourceOption
+from flows.cli.reports import check_out
 
 Kind = Literal["units", "vocoder"]
 app = typer.Typer(help="Fit models on recordings, without the rest of the pipeline.", no_args_is_help=True)
@@ -97,5 +98,6 @@ def _check(kind: Kind, recipe: str, overrides: list[str], sources: list[str], ou
     loaded = with_sources(find_recipe(recipe, overrides), sources)
     if kind == "vocoder":
         check_vocoder(loaded)
+    check_out(out)
     if out is not None:
         check_target(out)

@@ -83,7 +83,8 @@ def verify(lake: LakeOption = DEFAULT_LAKE, as_json: JsonOption = False) -> None
     else:
         for problem in problems:
             typer.echo(f"{problem.path}: {problem.problem}")
-        typer.echo("nothing is wrong" if not problems else f"{len(problems)} problems")
+        well = "nothing is wrong" if count["objects"] else f"there is nothing in {lake}"
+        typer.echo(f"{len(problems)} problems" if problems else well)
         typer.echo(f"{count['objects']} objects, {count['without_checksum']} without checksum (of an older version)")
     raise typer.Exit(1 if problems else 0)
 

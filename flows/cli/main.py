@@ -90,6 +90,7 @@ def _register() -> None:
 def main() -> None:
     """Entry point: an error is one message on standard error and exit status 1; Ctrl-C is exit status 130."""
     os.environ.update({**QUIET, **os.environ})
+    _open_standard_streams()
     interrupt.answer_ctrl_c()
     status = _status(debug=_take_debug(sys.argv))
     if interrupt.asked():  # some commands end well on Ctrl-C, and libraries make errors of their own of it
@@ -97,6 +98,16 @@ def main() -> None:
     sys.stdout.flush()
     interrupt.leave_within(EXIT_SECONDS, status, main_may_work=True)
     sys.exit(status)
+
+
+def _open_standard_streams() -> None:
+    """Where one is closed, as after ``>&-``, what is said goes nowhere: not into the next file that is opened."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+    sys.stdout, sys.stderr = sys.stdout or open(1, "w"), sys.stderr or open(2, "w")  # noqa: SIM115
 
 
 def _status(*, debug: bool) -> int:

@@ -7,10 +7,22 @@ from typing import Annotated
 
 import typer
 
+
+def checked_lake(uri: str) -> str:
+    """`uri`, which can be that of a lake; before anything is started. Raises LakeError."""
+    from spiritlm_core.lake.lake import Lake
+
+    return Lake(uri) and uri
+
+
 LakeOption = Annotated[
     str,
     typer.Option(
-        "--lake", metavar="URI", envvar="SPIRITLM_LAKE", help="The lake: a folder, file://… or s3://bucket/prefix."
+        "--lake",
+        metavar="URI",
+        envvar="SPIRITLM_LAKE",
+        callback=checked_lake,
+        help="The lake: a folder, file://… or s3://bucket/prefix.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, nothing else.")]

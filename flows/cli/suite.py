@@ -22,8 +22,10 @@ class ModelOrCommand(TyperGroup):
     """``evaluate MODEL… --suite FOLDER`` is short for ``evaluate suite MODEL… --suite FOLDER``."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """As ever, but for the folder of a model, or what is asked as one, in the place of a command."""
-        model = bool(args) and args[0] not in self.commands and (Path(args[0]).is_dir() or _asks(args))
+        """As ever, but for a folder, which is a model's, or what is asked as one, in the place of a command."""
+        model = (
+            bool(args) and args[0] not in self.commands and ("/" in args[0] or Path(args[0]).is_dir() or _asks(args))
+        )
         return super().resolve_command(ctx, ["suite", *args] if model else args)
 
 

@@ -63,8 +63,16 @@ class Lake:
     """The tables and artifacts below one URI."""
 
     def __init__(self, uri: str | Path) -> None:
-        """`uri` is a path, ``file://…`` or ``s3://bucket/prefix``; nothing is read or created yet."""
+        """`uri` is a path, ``file://…`` or ``s3://bucket/prefix``; nothing is read or created yet.
+
+        Raises:
+            LakeError: there can be no lake.
+        """
+        if not str(uri).strip():
+            raise LakeError("the lake has an empty name: --lake and SPIRITLM_LAKE take a folder or s3://bucket/prefix")
         self.store = open_store(uri)
+        if isinstance(self.store, LocalStore) and self.store.root.exists() and not self.store.root.is_dir():
+            raise LakeError(f"the lake {self.store.uri} is not a folder")
         self.uri = self.store.uri
 
     # --- shards -------------------------------------------------------------------------------------------

@@ -56,8 +56,6 @@ def start(job: Job, tell: Tell) -> Run:
     """
     lm, compute = job.config.lm, job.compute
     world = World.current(compute, lm.precision)
-    if world.first:
-        job.stop_file.unlink(missing_ok=True)  # it asked an earlier attempt
     vocabulary = vocabulary_of(job.tokenizer, job.config.tokens.sequences)
     model: CausalLM = build_model(
         lm,

@@ -64,6 +64,8 @@ def _loop(run: Run, stop: _Stop, metrics: Metrics, progress: Progress) -> None:
                 path = run.checkpoints.save(run.lm, run.optimizer, state)
             if outcome.stop:
                 run.checkpoints.finish()
+                if run.world.first:
+                    run.job.stop_file.unlink(missing_ok=True)
                 raise TrainingError(f"asked to stop; step {state.step} is saved in {path}, start again to go on")
     run.checkpoints.finish()
 

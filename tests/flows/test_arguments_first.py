@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -80,3 +81,26 @@ def test_a_file_that_is_not_there_is_named_at_once(folders: Path) -> None:
     assert json.loads(done.stdout) == [1, []], done.stderr
     assert "none.wav" in done.stderr
     assert "none.flac" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("run quickstart --lake ''", "the lake has an empty name"),
+        ("run quickstart --lake ' '", "the lake has an empty name"),
+        ("lake verify --lake clip.wav", "is not a folder"),
+        ("status --lake clip.wav", "is not a folder"),
+        ("run quickstart --lake ftp://host/lake", "unknown scheme 'ftp'"),
+        ("fit units quickstart --out clip.wav/units", "is not a folder"),
+        ("evaluate ./gone", "gone is not a folder: name the folder of a model"),
+    ],
+)
+def test_a_place_that_cannot_be_used_is_named_at_once(folders: Path, command: str, said: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, *shlex.split(command)],
+        cwd=folders, capture_output=True, text=True, timeout=60, check=False,
+        env={"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin"},
+    )  # fmt: skip
+    assert json.loads(done.stdout) == [1, []], done.stderr
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -54,6 +55,39 @@ def test_a_run_survives_its_prefect_server(arguments, tmp_path):
     assert all(word not in "".join(said) + err for word in ("Traceback", "ERROR", "Error logging"))
     again = json.loads(runs.spiritlm(*arguments, home=home, PREFECT_API_URL=""))
     assert all(stage["shards_computed"] == 0 for stage in again["stages"].values())
+
+
+def test_a_server_ends_with_its_supervisor_and_the_run_goes_on(arguments, tmp_path):
+    process = runs.start(*arguments, home=tmp_path / "home", PREFECT_API_URL="")
+    assert any("✓ audio" in line for line in iter(process.stderr.readline, ""))
+    supervisor = json.loads((tmp_path / "home" / "spiritlm-server.json").read_text())["pid"]
+    servers = psutil.Process(supervisor).children()
+    os.kill(supervisor, signal.SIGKILL)
+    out, err = process.communicate(timeout=400)
+    assert process.returncode == 0, err
+    assert json.loads(out)["stages"]
+    assert psutil.wait_procs(servers, timeout=60)[1] == []
+
+
+@pytest.mark.parametrize(
+    ("closed", "status"),
+    [(">&-", 0), ("2>&-", 0), ("2>/dev/full", 0), ("<&- >&- 2>&-", 0), ("| head -c 0", 0), (">/dev/full", 1)],
+)
+def test_a_run_needs_neither_its_output_nor_its_log(arguments, tmp_path, closed, status):
+    where = {"PREFECT_API_URL": "", "XDG_STATE_HOME": str(tmp_path), "PREFECT_HOME": str(tmp_path / "home")}
+    line = shlex.join(runs.command(*arguments[:-3], "--set", "compute.executor=inline", "--until", "audio"))
+    done = subprocess.run(
+        ["bash", "-c", f"{line} {closed}"], check=False, capture_output=True, text=True, env={**os.environ, **where}
+    )
+    assert "Traceback" not in done.stderr
+    assert done.returncode == status, done.stderr
+    assert list((tmp_path / "lake" / "snapshots" / "audio").iterdir())
+
+
+def test_a_server_that_is_none_is_said_in_one_line(arguments, tmp_path):
+    told = runs.spiritlm(*arguments, home=tmp_path, status=1, PREFECT_API_URL="http://127.0.0.1:9/api")
+    assert "no Prefect server takes the run" in told
+    assert "unexpected" not in told
 
 
 def test_a_stage_that_fails_unforeseen_ends_the_run_with_one_line_and_is_tried_again(arguments, tmp_path):

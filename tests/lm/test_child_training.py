@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from spiritlm_core.lm.config import LmCompute
 from spiritlm_core.lm.errors import CheckpointError, TrainingError
 from spiritlm_core.lm.job import Job
 from tasks.fanout import FanOut, FanOutSettings
+from tasks.train import sigterm_asks
 from tests.lm.conftest import tiny_config
 from tests.lm.test_train import assert_same_weights, losses, run
 
@@ -61,6 +63,28 @@ def test_what_the_caller_can_act_on_is_not_tried_again(job: Job) -> None:
     (half / "state.json").write_text('{"vocabulary": "of another model", "corpus": "", "step": 4}')
     with pytest.raises(CheckpointError, match="trained with vocabulary of another"):
         train(replace(job, compute=COMPUTE))
+
+
+def test_what_is_asked_while_a_worker_starts_is_heard_and_what_an_earlier_run_was_asked_is_not(job: Job) -> None:
+    job.stop_file.touch()
+    with sigterm_asks(job.stop_file):
+        assert not job.stop_file.exists()
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(TrainingError, match="asked to stop; step 1 is saved"):
+            job.run(lambda *_: None)
+    assert not job.stop_file.exists()
+
+
+def test_sigterm_behind_the_last_step_ends_the_program_as_ever(tmp_path: Path) -> None:
+    heard: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+    try:
+        with sigterm_asks(tmp_path / "stop"):
+            signal.raise_signal(signal.SIGTERM)
+            assert heard == []
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == [signal.SIGTERM]
 
 
 DRIVER = """
