@@ -64,8 +64,8 @@ class Checkpoint:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_suffix(".tmp")
         try:
-            with temporary.open("wb") as file:
-                torch.save(state, file)
+            with temporary.open("wb") as opened:
+                torch.save(state, opened)
         except RuntimeError as error:  # torch hides what the disk said
             raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
         before = self._files()

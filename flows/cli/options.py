@@ -12,7 +12,8 @@ def checked_lake(uri: str) -> str:
     """`uri`, which can be that of a lake; before anything is started. Raises LakeError."""
     from spiritlm_core.lake.lake import Lake
 
-    return Lake(uri) and uri
+    Lake(uri)
+    return uri
 
 
 LakeOption = Annotated[

@@ -66,6 +66,7 @@ def test_what_the_caller_can_act_on_is_not_tried_again(job: Job) -> None:
 
 
 def test_what_is_asked_while_a_worker_starts_is_heard_and_what_an_earlier_run_was_asked_is_not(job: Job) -> None:
+    job.work.mkdir(parents=True, exist_ok=True)
     job.stop_file.touch()
     with sigterm_asks(job.stop_file):
         assert not job.stop_file.exists()
