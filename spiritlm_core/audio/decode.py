@@ -211,5 +211,5 @@ def _planes(frame: Any, channels: int) -> np.ndarray:
     from av.audio.plane import AudioPlane
 
     dtype = np.dtype(format_dtypes[frame.format.name])
-    rows = [np.frombuffer(AudioPlane(frame, index), dtype, frame.samples) for index in range(channels)]
-    return np.stack(rows)
+    planes: list[Any] = [AudioPlane(frame, index) for index in range(channels)]
+    return np.stack([np.frombuffer(plane, dtype, frame.samples) for plane in planes])
