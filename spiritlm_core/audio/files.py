@@ -62,7 +62,10 @@ class File:
 
 def printable(path: str) -> str:
     r"""`path` as text that any encoder takes: bytes that are not UTF-8 become ``\xNN``."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    try:
+        return os.fsencode(path).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # half a surrogate pair, out of JSON
+        return path.encode("utf-8", "backslashreplace").decode()
 
 
 def local_uri(path: str | Path) -> str:

@@ -218,3 +218,9 @@ def test_samples_in_two_places_are_rejected(kind: str) -> None:
     data, name, _ = KINDS[kind]
     with pytest.raises(Rejection, match="two places"):
         _mono(data + data[data.index(name) :])
+
+
+def test_a_box_of_an_mp4_may_tell_any_length() -> None:
+    data = libav_bytes(WAVE, "mp4", "aac", 44_100)
+    huge = data + b"\0\0\0\1free" + b"\xff" * 8
+    assert len(_mono(huge)) >= COUNT

@@ -220,6 +220,12 @@ def test_kaldi_segments_and_what_kaldi_would_run(tmp_path: Path) -> None:
     assert not errors
 
 
+def test_a_line_of_segments_may_hold_one_word(tmp_path: Path) -> None:
+    _write(tmp_path, {"a.wav": SOUND, "wav.scp": "r a.wav\n", "segments": "u1\nu2 r 0 0.1\n"})
+    items = list_items(parse_source(str(tmp_path)), "en", StatCache())
+    assert sorted(item.error or "" for item in items) == ["", "segments: '' is not RECORDING START END"]
+
+
 def test_bad_rows_and_lines_are_rejected_rows(tmp_path: Path) -> None:
     files = {f"wavs/{name}.wav": SOUND for name in "abcde"}
     table = "file_name,text\nwavs/a.wav,one\nwavs/b.wav,two, three\nwavs/gone.wav,four\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import json
@@ -263,3 +264,15 @@ def test_recordings_inside_parquet_become_segments(tmp_path: Path) -> None:
 def test_where_a_stretch_lies_may_be_called_as_data_sets_do(tmp_path: Path, names: tuple[str, str]) -> None:
     (row,) = _read(tmp_path, "m.csv", f"path,{','.join(names)},text\na.wav,0,0.125,one\n")
     assert (row.start, row.end, row.text) == (0, 0.125, "one")
+
+
+def test_flipped_bits_in_parquet_give_rows_or_a_source_error(tmp_path: Path) -> None:
+    _clips(tmp_path)
+    table = pa.table({"audio": [{"bytes": b"x" * 50, "path": "q.wav"}], "path": ["a.wav"], "text": ["one"]})
+    pq.write_table(table, tmp_path / "m.parquet")
+    whole = (tmp_path / "m.parquet").read_bytes()
+    for bit in range(len(whole) * 4, len(whole) * 8, 37):  # its metadata, at the end
+        data = bytearray(whole)
+        data[bit // 8] ^= 1 << bit % 8
+        with contextlib.suppress(SourceError):
+            _read(tmp_path, "m.parquet", bytes(data))

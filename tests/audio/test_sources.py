@@ -384,3 +384,20 @@ def test_columns_can_be_named_on_the_command_line(tmp_path: Path) -> None:
 def test_parse_source_reads_a_local_path_with_a_colon(tmp_path: Path) -> None:
     _clip(tmp_path / "12:30/a.wav")
     assert parse_source(str(tmp_path / "12:30")) == FolderSource(path=str(tmp_path / "12:30"))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"recording_id": ["r"]}, {"id": "\ud800", "text": 1.5}, {"id": [1], "start": "x"}, {"duration": 1e400}]
+)
+def test_a_supervision_with_a_wrong_value_is_a_row_and_the_next_one_is_read(
+    tmp_path: Path, wrong: dict[str, Any]
+) -> None:
+    sound(tmp_path / "a.wav", 0.1 * np.random.default_rng(0).standard_normal(16_000))
+    source = {"type": "file", "channels": [0], "source": "a.wav"}
+    recording = {"id": "r", "sources": [source], "sampling_rate": 16000, "num_samples": 16000, "duration": 1.0}
+    said = {"id": "s", "recording_id": "r", "start": 0.0, "duration": 0.5, "channel": 0, "text": "hello"}
+    (tmp_path / "recordings.jsonl").write_text(json.dumps(recording) + "\n")
+    (tmp_path / "supervisions.jsonl").write_text(json.dumps(said | wrong) + "\n" + json.dumps(said) + "\n")
+    items = list_items(parse_source(f"lhotse:{tmp_path}"), "en", StatCache())
+    assert "hello" in [item.text for item in items if not item.error]
+    assert len(items) == 2

@@ -67,13 +67,14 @@ def _stretch(place: str, *, whole: bool) -> tuple[str, float | None, float | Non
     """Recording, and where the utterance begins and ends in seconds."""
     if whole:
         return place, None, None
-    recording, *times = place.split()
-    if len(times) < 2:
-        raise Rejection(f"segments: {place!r} is not RECORDING START END")
-    start = number_of(times[0], "start")
-    if times[1].startswith("-"):  # Kaldi's way to say: to the end
+    try:
+        recording, start_at, end_at, *_ = place.split()
+    except ValueError:
+        raise Rejection(f"segments: {place!r} is not RECORDING START END") from None
+    start = number_of(start_at, "start")
+    if end_at.startswith("-"):  # Kaldi's way to say: to the end
         return recording, start, None
-    return recording, *window(start, number_of(times[1], "end"), None)
+    return recording, *window(start, number_of(end_at, "end"), None)
 
 
 def _file_of(path: str) -> str:

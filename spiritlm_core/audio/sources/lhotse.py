@@ -71,10 +71,10 @@ def _load(path: Path) -> list[Any]:
 
 
 def _recordings(recordings: list[Any], spoken: list[Any], root: str) -> Iterator[Draft]:
-    known = {recording.id: recording for recording in recordings}
+    known = {str(recording.id): recording for recording in recordings}
     for one in spoken:
-        yield _checked(lambda one=one: _supervision(one, known.get(one.recording_id), root), one)  # type: ignore[misc]
-    for unspoken in known.keys() - {one.recording_id for one in spoken}:
+        yield _checked(lambda one=one: _supervision(one, known.get(str(one.recording_id)), root), one)  # type: ignore[misc]
+    for unspoken in known.keys() - {str(one.recording_id) for one in spoken}:
         whole = known[unspoken]
         yield _checked(lambda it=whole: _stretch(it, it.id, 0.0, it.duration, None, [], root), whole)  # type: ignore[misc]
 
@@ -91,7 +91,7 @@ def _checked(read: Callable[[], Draft], entry: Any) -> Draft:
         return read()
     except Rejection as problem:
         reason = str(problem)
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, ArithmeticError, LookupError) as error:
         reason = f"a value of the wrong type: {error}"
     return missing(str(entry.id), f"lhotse:{entry.id}", reason)
 

@@ -61,8 +61,8 @@ def _parquet(file: File) -> Rows:
         with open_uri(file.uri) as stream:
             found = parquet.ParquetFile(stream)
             yield from ((number, row, None) for number, row in enumerate(_parquet_rows(found, file), 1))
-    except (OSError, pa.ArrowException) as error:
-        if is_machine_error(error):
+    except Exception as error:  # whatever pyarrow makes of damaged metadata
+        if is_machine_error(error) or isinstance(error, SourceError):
             raise
         raise SourceError(f"{printable(file.name)} is not Parquet, or damaged: {error}") from error
 
