@@ -242,23 +242,3 @@ def test_memory_does_not_grow_with_the_length_of_a_recording(tmp_path: Path, usu
     silence = sound_bytes(np.zeros(3 * 3600 * 16_000, np.int16), "FLAC", subtype="PCM_16")
     assert len(silence) < 1_000_000
     assert _peak(tmp_path, silence) < usual + 120  # three hours are 346 MB
-
-
-def test_many_channels_in_planes_of_their_own_are_read() -> None:
-    wave = voice(1.0)
-    buffer = io.BytesIO()
-    with av.open(buffer, "w", format="wv") as box:
-        stream = box.add_stream("wavpack", rate=16_000, layout="7.1.4")
-        size = stream.codec_context.frame_size or 1024
-        for at in range(0, len(wave), size):
-            piece = np.repeat(wave[None, at : at + size], stream.layout.nb_channels, 0).astype(np.float32)
-            packed = np.ascontiguousarray(piece.T).reshape(1, -1)
-            frame = av.AudioFrame.from_ndarray(packed, format="flt", layout=stream.layout.name)
-            frame.sample_rate = 16_000
-            for ready in av.AudioResampler(format=stream.format.name, layout=stream.layout.name).resample(frame):
-                box.mux(stream.encode(ready))
-        box.mux(stream.encode(None))
-    for _ in range(5):
-        found = read_mono(io.BytesIO(buffer.getvalue()), "x") / 32768
-        assert abs(len(found) - len(wave)) <= 2048
-        assert np.abs(found).max() == pytest.approx(np.abs(wave).max(), rel=0.1)
