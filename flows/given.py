@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from spiritlm_core.align.config import AlignerFitConfig, WordsConfig
 from spiritlm_core.evaluate.config import PublishStageConfig
 from spiritlm_core.evaluate.resynthesis.config import ResynthesisStageConfig
+from spiritlm_core.evaluate.suite.config import SuiteRunConfig, SuiteStageConfig
 from spiritlm_core.evaluate.units.config import UnitEvaluationStageConfig
 from spiritlm_core.lm.config import ModelConfig
 from spiritlm_core.recipe import Recipe
@@ -130,6 +131,18 @@ def trained(recipe: Recipe) -> ModelConfig:
 def published(recipe: Recipe) -> PublishStageConfig:
     """The model card, and how the units were extracted."""
     return PublishStageConfig(**dict(recipe.publish), precision=recipe.units.precision)
+
+
+def suite(recipe: Recipe) -> SuiteRunConfig:
+    """Which sets are built, what is asked, and how the units were extracted."""
+    return SuiteRunConfig(**dict(recipe.suite or SuiteStageConfig()), precision=recipe.units.precision)
+
+
+def examined(recipe: Recipe) -> Models:
+    """What is measured and by whom: no card, no figures, and no voice where nobody listens."""
+    judges = recipe.suite.judges if recipe.suite else {}
+    speaks = voice(recipe) if judges.keys() & {"recogniser", "speech_judge"} else {}
+    return {"model": "model", **unit_models(recipe), **speaks, **judges}
 
 
 def base(recipe: Recipe) -> Models:

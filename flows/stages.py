@@ -10,7 +10,6 @@ from flows import given
 from flows.given import Models
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import RecipeError
-from spiritlm_core.evaluate.suite.config import SuiteStageConfig
 from spiritlm_core.lake.plan import load_class
 from spiritlm_core.recipe import Recipe
 from tasks.run import LINEAGE
@@ -230,8 +229,8 @@ STAGES: tuple[StageSpec, ...] = (
         "suite",
         "artifact",
         "spiritlm_core.evaluate.suite.stage:SuiteStage",
-        config=lambda recipe: recipe.suite or SuiteStageConfig(),
-        models=lambda _: {"model": "published"},
+        config=given.suite,
+        models=given.examined,
         wanted=lambda recipe: recipe.suite is not None,
         about="zero-shot and few-shot tasks on small test sets",
     ),

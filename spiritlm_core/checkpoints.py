@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spiritlm_core.errors import SpiritLMError
+from spiritlm_core.errors import SpiritLMError, is_machine_error
 from spiritlm_core.files import file_sha256
 
 Tell = Callable[[str], None]
@@ -41,21 +42,14 @@ class Checkpoint:
         Raises:
             DamagedCheckpointError: all files are damaged.
         """
-        import torch
-
         files = self._files()
-        whole = next((file for file in files if _is_whole(file)), None)
-        if whole is None:
-            if files:
-                raise none_is_left(files)
-            return None
-        for damaged in files[: files.index(whole)]:
-            with suppress(FileNotFoundError):  # another process of the fit was quicker
-                damaged.rename(f"{damaged}.damaged")
-            if tell is not None:
-                tell(f"checkpoint {damaged} is damaged; going on from the one before, {whole.name}")
-        state: dict[str, Any] = torch.load(whole, map_location="cpu", weights_only=True)
-        return state
+        for whole in files:
+            if (state := _state(whole)) is not None:
+                _pass_over(files[: files.index(whole)], whole, tell)
+                return state
+        if files:
+            raise none_is_left(files)
+        return None
 
     def save(self, state: dict[str, Any]) -> None:
         """Add a file with `state`, tensors and plain values; of the older ones the last stays."""
@@ -82,12 +76,27 @@ class Checkpoint:
         return sorted((file for file in found if named.fullmatch(file.name)), reverse=True)
 
 
-def _is_whole(file: Path) -> bool:
-    """Whether its content is what its name says."""
+def _state(file: Path) -> dict[str, Any] | None:
+    """What it holds, if its content is what its name says, and plain values and tensors."""
+    import torch
+
     try:
-        return file_sha256(file).startswith(_named(file)[1])
-    except FileNotFoundError:
-        return False
+        if not file.is_file() or not file_sha256(file).startswith(_named(file)[1]):
+            return None
+        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    except (FileNotFoundError, pickle.UnpicklingError, EOFError, RuntimeError) as error:
+        if is_machine_error(error):
+            raise
+        return None
+    return state
+
+
+def _pass_over(damaged: Iterable[Path], whole: Path, tell: Tell | None) -> None:
+    for file in damaged:
+        with suppress(FileNotFoundError):  # another process of the fit was quicker
+            file.rename(f"{file}.damaged")
+        if tell is not None:
+            tell(f"checkpoint {file} is damaged; going on from the one before, {whole.name}")
 
 
 def _named(file: Path) -> tuple[int, str]:

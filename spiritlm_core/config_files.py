@@ -175,13 +175,13 @@ def _enter(target: Any, part: str, override: str) -> Any:
         if target.get(part) is None:
             target[part] = {}
         return target[part]
-    if isinstance(target, list) and part.isdigit() and int(part) < len(target):
+    if isinstance(target, list) and part.isdecimal() and int(part) < len(target):
         return target[int(part)]
     raise RecipeError(f"--set {override!r}: {part!r} cannot be reached, what is before it holds no such key")
 
 
 def _assign(target: Any, part: str, value: Any, override: str) -> None:
-    if isinstance(target, list) and part.isdigit() and int(part) < len(target):
+    if isinstance(target, list) and part.isdecimal() and int(part) < len(target):
         target[int(part)] = value
     elif isinstance(target, dict):
         target[part] = value

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+_LONGEST = 255
+"""Bytes of a part of a name, on every usual file system."""
+
 
 def stays_inside(path: str) -> bool:
     """Whether `path`, joined to a folder, names something below that folder."""
@@ -9,11 +12,13 @@ def stays_inside(path: str) -> bool:
 
 
 def checked_name(name: str) -> str:
-    r"""`name`, which must be relative and joined by ``/``, without empty parts, ``.``, ``..`` and ``\``.
+    r"""`name`, which must be relative and joined by ``/``, without empty, overlong parts, ``.``, ``..`` and ``\``.
 
     Raises:
         ValueError: it is not; a file may not name what lies outside of its own folder.
     """
-    if not stays_inside(name) or "\\" in name or any(part in ("", ".") for part in name.split("/")):
+    parts = name.encode(errors="replace").split(b"/")
+    wrong = "\\" in name or any("\ud800" <= character <= "\udfff" for character in name)
+    if not stays_inside(name) or wrong or any(part in (b"", b".") or len(part) > _LONGEST for part in parts):
         raise ValueError(f"{name!r} is no name of a file below its folder")
     return name

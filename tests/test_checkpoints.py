@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from spiritlm_core.checkpoints import Checkpoint, DamagedCheckpointError
+from spiritlm_core.files import file_sha256
 
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "cut short": lambda data: data[: len(data) // 2],
@@ -97,3 +101,32 @@ except OSError as error:
 def test_what_the_disk_says_is_not_hidden_by_torch(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True, check=False)
     assert done.stdout == "File too large\n", done.stderr
+
+
+class Evil:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("kind", ["garbage", "pickle", "tensors and code", "folder", "pipe"])
+def test_what_is_no_checkpoint_and_is_named_like_one_is_passed_over(kind: str, tmp_path: Path) -> None:
+    checkpoint, evil, file, told = saved(tmp_path, 1), Evil(tmp_path / "made"), tmp_path / "x", []
+    if kind in ("folder", "pipe"):
+        (Path.mkdir if kind == "folder" else os.mkfifo)(file)
+        digest = "0" * 32
+    else:
+        file.write_bytes(pickle.dumps(evil) if kind == "pickle" else b"garbage")
+        if kind == "tensors and code":
+            torch.save({"step": 9, "evil": evil}, file)
+        digest = file_sha256(file)[:32]
+    file.rename(tmp_path / "new" / f"fit-00000009-{digest}.pt")
+    state = checkpoint.load(told.append)
+    assert state is not None
+    assert state["step"] == 0
+    assert len(told) == 1
+    assert not (tmp_path / "made").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -91,6 +92,8 @@ def main() -> None:
     """Entry point: an error is one message on standard error and exit status 1; Ctrl-C is exit status 130."""
     os.environ.update({**QUIET, **os.environ})
     _open_standard_streams()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
     interrupt.answer_ctrl_c()
     status = _status(debug=_take_debug(sys.argv))
     if interrupt.asked():  # some commands end well on Ctrl-C, and libraries make errors of their own of it

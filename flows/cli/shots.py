@@ -41,7 +41,7 @@ def _shot(line: str, folder: Path, where: str) -> tuple[Any, str]:
 
     try:
         shot = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         shot = None
     if not _is_shot(shot):
         raise SpiritLMError(f'{where}: a shot is {{"audio": FILE, "text": …}} or {{"speech": TOKENS, "text": …}}')

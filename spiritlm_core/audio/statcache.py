@@ -40,7 +40,7 @@ class StatCache:
             saved = json.loads(zlib.decompress(data or b""))
             entries = {uri: (size, version, sha) for uri, (size, version, sha) in saved["files"].items()}
             return cls(entries) if saved["format"] == _FORMAT else cls()
-        except (zlib.error, ValueError, KeyError, TypeError, AttributeError):
+        except (zlib.error, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return cls()
 
     def to_bytes(self) -> bytes:

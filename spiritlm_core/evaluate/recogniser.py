@@ -49,9 +49,9 @@ def fetched_recogniser(reference: str) -> Recogniser:
     Raises:
         ModelReferenceError: there is none.
     """
-    from spiritlm_core.models.reference import resolve
+    from spiritlm_core.models.reference import as_reference, resolve
 
-    return Recogniser(resolve(reference).path)
+    return Recogniser(resolve(as_reference(reference)).path)
 
 
 def text_errors(reference: str, heard: str, language: str | None) -> TextErrors:

@@ -136,7 +136,7 @@ def _json_lines(file: File, wanted: Sequence[str], seen: set[str]) -> Iterator[t
                     continue
                 try:
                     values = json.loads(line)
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:
                     yield place, Rejection(f"not JSON: {error}")
                     continue
                 if not isinstance(values, dict):

@@ -57,7 +57,7 @@ def verify(lake: Lake, count: Counter[str] | None = None) -> Iterator[Problem]:
     for folder, check in _CHECKS.items():
         for entry in lake.store.walk(folder, everything=True):
             if entry.link:
-                yield Problem(entry.path, "is a symbolic link; put the file or folder itself in its place")
+                yield Problem(entry.path, "is a symbolic link or no file at all; put the file or folder itself in its place")
             if entry.link or entry.temporary:
                 continue
             count["objects"] += 1
@@ -182,7 +182,7 @@ def _reachable(lake: Lake) -> set[str]:
     keep = {lease_path(lease) for lease in live_leases(lake.store)}
     for entry in lake.store.walk("refs", everything=True):
         if entry.link:  # what it leads to may be out of reach just now, or more than one ref
-            raise LakeError(f"{lake.store.child(entry.path)} is a symbolic link; put the file or folder in its place")
+            raise LakeError(f"{lake.store.child(entry.path)} is a symbolic link or no file; put the file or folder in its place")
     for ref in lake.refs():
         target = resolve_ref(lake, ref)
         if isinstance(target, Snapshot):

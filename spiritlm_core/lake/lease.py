@@ -42,8 +42,8 @@ class Lease:
 
     def alive(self, silent: float) -> bool:
         """Whether the holder still works, which renewed its lease `silent` seconds ago."""
-        if self.machine and self.machine == this_machine():
-            return _began(self.pid) == self.began
+        if self.began and self.machine == this_machine() and (began := _began(self.pid)) is not None:
+            return began == self.began
         return silent < EXPIRY_SECONDS
 
 
@@ -56,13 +56,24 @@ def this_machine() -> str:
         return ""
 
 
-def _began(pid: int) -> str:
-    """When a process began, in ticks since the machine did; "" if there is none that works."""
+def _began(pid: int) -> str | None:
+    """When a process began, in ticks since the machine did; "" if there is none that works, None if it is hidden."""
     try:
         state, *values = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return ""
+        return None if _exists(pid) else ""
     return "" if state in "ZX" else values[18]
+
+
+def _exists(pid: int) -> bool:
+    """Whether there is a process that ``/proc`` does not show (``hidepid``): somebody else's."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return True
 
 
 def read_lease(store: Store, path: str) -> Lease:
@@ -93,7 +104,7 @@ def hold(store: Store, kind: Literal["run", "gc"], recipe: str = "") -> Iterator
     """Hold a lease while the block runs. Raises LakeError if garbage collection is under way (or, for "gc", a run)."""
     pid = os.getpid()
     machine = this_machine()
-    lease = Lease(uuid.uuid4().hex, kind, recipe, socket.gethostname(), pid, time.time(), machine, _began(pid))
+    lease = Lease(uuid.uuid4().hex, kind, recipe, socket.gethostname(), pid, time.time(), machine, _began(pid) or "")
     _write(store, lease)
     stop = threading.Event()
     beat = threading.Thread(target=_beat, args=(store, lease, stop), daemon=True)

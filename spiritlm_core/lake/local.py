@@ -36,7 +36,13 @@ class LocalStore(Store):
         return self.root / path
 
     def walk(self, prefix: str = "", *, everything: bool = False) -> Iterator[Entry]:
-        """See :meth:`Store.walk`. Links to files are listed, links to folders are not followed (but `prefix` is)."""
+        """See :meth:`Store.walk`. Links to files are listed, links to folders are not followed (but `prefix` is).
+
+        Raises LakeError where `prefix` is there and is no folder: a disk that is not mounted now is not an empty one.
+        """
+        for folder in (self.root, self.root / prefix) if prefix else ():
+            if os.path.lexists(folder) and not folder.is_dir():
+                raise LakeError(f"{folder} is no folder, or a link to one that is out of reach")
         yield from self._walk(self.root / prefix, everything)
 
     def _walk(self, folder: Path, everything: bool) -> Iterator[Entry]:
@@ -47,7 +53,7 @@ class LocalStore(Store):
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 yield from self._walk(Path(entry.path), everything)
-            elif everything or (entry.is_file() and not entry.name.startswith(TEMPORARY)):
+            elif everything or (os.path.isfile(entry) and not entry.name.startswith(TEMPORARY)):  # noqa: PTH113
                 with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
                     yield self._entry(entry)
 
@@ -55,10 +61,12 @@ class LocalStore(Store):
         about = found.stat(follow_symlinks=False)
         version = f"{about.st_mtime_ns}-{about.st_ino}"
         path = Path(found.path).relative_to(self.root).as_posix()
-        return Entry(path, about.st_size, version, about.st_mtime, link=stat.S_ISLNK(about.st_mode))
+        return Entry(path, about.st_size, version, about.st_mtime, link=not stat.S_ISREG(about.st_mode))
 
     def open(self, path: str) -> BinaryIO:
         """See :meth:`Store.open`."""
+        if not self.exists(path):  # a pipe would be waited for
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._path(path)))
         return self._path(path).open("rb")
 
     def exists(self, path: str) -> bool:
@@ -123,7 +131,7 @@ class LocalStore(Store):
 
     def local_path(self, path: str) -> Path | None:
         """See :meth:`Store.local_path`."""
-        return self._path(path)
+        return self._path(path) if self.exists(path) else None
 
     def prune(self, folder: str) -> None:
         """Remove what is empty below `folder`."""

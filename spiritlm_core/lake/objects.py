@@ -17,7 +17,7 @@ class Entry:
     """One object: its path in the store, its size in bytes, and a token that changes with its content.
 
     `modified` is the time of the last write by the store's own clock, in seconds since the epoch. `link` says that
-    a symbolic link is there, not the object itself.
+    a symbolic link, or a pipe, is there, not the object itself.
     """
 
     path: str

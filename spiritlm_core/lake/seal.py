@@ -26,7 +26,7 @@ CURE = "put back a copy of it, or delete it and run again"
 T = TypeVar("T")
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 FileName = Annotated[str, AfterValidator(checked_name)]
-STRICT = ConfigDict(extra="forbid")
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 """An unknown field of an object is damage."""
 
 BLANK = "0" * 64

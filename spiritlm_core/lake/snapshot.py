@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from spiritlm_core.lake.fingerprint import snapshot_fingerprint
 from spiritlm_core.lake.seal import STRICT, Digest, FileName, from_json, to_json
@@ -91,7 +93,7 @@ class Ref:
     kind: Literal["table", "artifact"]
     target: Digest
     identity: Digest
-    updated: float
+    updated: Annotated[float, Field(ge=0, le=1e11)]
 
     def to_json(self) -> bytes:
         """The ref as JSON."""

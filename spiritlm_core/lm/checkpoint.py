@@ -6,6 +6,7 @@ number of ranks may read them). ``state.json`` is written last and atomically: a
 
 from __future__ import annotations
 
+import re
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
@@ -108,7 +109,8 @@ class Checkpoints:
         return self.folder / f"step-{step:08d}"
 
     def _complete(self) -> list[Path]:
-        return sorted(state.parent for state in self.folder.glob(f"step-*/{STATE}"))
+        found = (state.parent for state in self.folder.glob(f"step-*/{STATE}"))
+        return sorted(folder for folder in found if re.fullmatch(r"step-\d{8,}", folder.name))  # and no copy of one
 
     def save(self, lm: CausalLM, optimizer: torch.optim.Optimizer, state: RunState) -> Path:
         """Write a checkpoint; every rank must call this. Older ones beyond `keep` are deleted afterwards.

@@ -11,16 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
 from torch.distributed.checkpoint.planner import ReadItem
 
 from spiritlm_core.files import file_sha256, write_atomically
+from spiritlm_core.lake.seal import FileName
 from spiritlm_core.lm.errors import CheckpointError
 
 STATE = "state.json"
 _FILES, _OWN = "files", "sha256"
+_NAMED = TypeAdapter(dict[FileName, str])
 _METADATA = "torch.distributed.checkpoint.metadata"
 _ALLOWED = {
     *((_METADATA, name) for name in ("BytesStorageMetadata", "ChunkStorageMetadata", "Metadata", "MetadataIndex")),
@@ -51,8 +54,8 @@ def read_record(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         said: dict[str, Any] = json.loads((path / STATE).read_text(encoding="utf-8"))
         if (own := said.pop(_OWN, None)) is not None and own != _digest(said):
             raise CheckpointError(f"{path}: {STATE} is damaged")
-        return said, said.pop(_FILES, {})
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+        return said, _NAMED.validate_python(said.pop(_FILES, {}))
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a complete checkpoint: {error}") from error
 
 
@@ -60,10 +63,15 @@ def damage(path: Path) -> str | None:
     """What is wrong with the files of a checkpoint, as far as their bytes tell."""
     try:
         _, files = read_record(path)
-        wrong = [name for name, digest in files.items() if file_sha256(path / name) != digest]
+        wrong = [name for name, digest in files.items() if _digest_of(path / name) != digest]
     except (CheckpointError, OSError) as error:
         return str(error)
     return f"{path}: cannot be loaded, {wrong[0]} is damaged" if wrong else None
+
+
+def _digest_of(path: Path) -> str | None:
+    """That of a file; a pipe would be waited for."""
+    return file_sha256(path) if path.is_file() else None
 
 
 def _digest(said: Mapping[str, Any]) -> str:

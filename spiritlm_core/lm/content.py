@@ -30,6 +30,10 @@ class Text:
     text: str
     kind: ClassVar[Kind] = "text"
 
+    def __post_init__(self) -> None:
+        """Raises SpiritLMError for what is no text."""
+        _check_text(self.text)
+
 
 @dataclass(frozen=True, eq=False)
 class Speech:
@@ -58,6 +62,15 @@ class Prompt:
     """A whole prompt as a string, markers and all, used as it is: ``Prompt("[Text]hello[Speech]")``."""
 
     string: str
+
+    def __post_init__(self) -> None:
+        """Raises SpiritLMError for what is no text."""
+        _check_text(self.string)
+
+
+def _check_text(text: object) -> None:
+    if not isinstance(text, str) or (not text.isascii() and any("\ud800" <= sign <= "\udfff" for sign in text)):
+        raise SpiritLMError(f"a text is a string of Unicode characters, not {text!r:.60}")
 
 
 @dataclass(frozen=True)

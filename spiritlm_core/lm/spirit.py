@@ -47,7 +47,9 @@ class Generation(FrozenConfig):
     max_new_tokens: int = Field(
         200, ge=0, description="Most tokens in the answer; fewer where the model's context ends."
     )
-    temperature: float = Field(0.0, ge=0, description="0 takes the most likely token; else logits are divided by it.")
+    temperature: float = Field(
+        0.0, ge=0, le=100, description="0 takes the most likely token; else logits are divided by it."
+    )
     top_p: float = Field(
         1.0, gt=0, le=1, description="Nucleus sampling: the fewest likely tokens so probable together."
     )
@@ -288,6 +290,6 @@ class SpiritLM:
 
 
 def _modality(output: str) -> Modality:
-    if output.lower() not in MODALITIES:
+    if str(output).lower() not in MODALITIES:
         raise SpiritLMError(f"output is text, speech or any, not {output!r}")
     return MODALITIES[output.lower()]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from spiritlm_core.errors import ModelReferenceError
@@ -29,42 +29,49 @@ def content_digest(path: Path, memo: Path | None = None) -> str:
     Args:
         path: A file or a folder.
         memo: Folder that remembers the digests of large files by path, size and time of change.
+
+    Raises:
+        ModelReferenceError: something there is no file (a link that leads nowhere or to a folder, whose content would
+            go unseen; a pipe), or there is no file at all.
     """
     if path.is_file():
         return _file_digest(path, memo)
-    lines = "".join(f"{_file_digest(path / name, memo)}  {name}\n" for name in file_names(path))
-    return hashlib.sha256(lines.encode()).hexdigest()
+    names = file_names(path)
+    if not names:
+        raise ModelReferenceError(f"{path} holds no files")
+    lines = "".join(f"{_file_digest(path / name, memo)}  {name}\n" for name in names)
+    return hashlib.sha256(os.fsencode(lines)).hexdigest()
 
 
 def file_names(folder: Path) -> list[str]:
     """Names of the files below `folder`, relative, ``/``-joined, in byte order; nothing hidden."""
-    names = (Path(root, file).relative_to(folder).as_posix() for root, _, files in _walk(folder) for file in files)
-    visible = (name for name in names if not any(part.startswith(".") for part in name.split("/")))
-    return sorted(visible, key=str.encode)
-
-
-def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
-    yield from os.walk(folder, followlinks=False)
+    found = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    names = (path.relative_to(folder).as_posix() for path in found)
+    visible = [name for name in names if not any(part.startswith(".") for part in name.split("/"))]
+    if odd := next((name for name in visible if not (folder / name).is_file()), None):
+        raise ModelReferenceError(f"{folder / odd} is no file: put the file or folder itself in its place")
+    return sorted(visible, key=os.fsencode)
 
 
 def _file_digest(path: Path, memo: Path | None) -> str:
     before = path.stat()
     if memo is None or before.st_size < _MEMO_FROM:
         return file_sha256(path)
-    state = [str(path.resolve()), before.st_size, before.st_mtime_ns]
+    state = [str(path.resolve()), before.st_size, before.st_mtime_ns, before.st_ctime_ns, before.st_ino]
     note = memo / hashlib.sha256(json.dumps(state[:1]).encode()).hexdigest()
     if (known := _noted(note, state)) is not None:
         return known
     digest = file_sha256(path)
     if time.time() - before.st_mtime > _SETTLED and path.stat().st_mtime_ns == before.st_mtime_ns:
-        write_atomically(note, json.dumps([state, digest]).encode())
+        with contextlib.suppress(OSError):  # it only saves time
+            write_atomically(note, json.dumps([state, digest]).encode())
     return digest
 
 
 def _noted(note: Path, state: list[object]) -> str | None:
     try:
         seen, digest = json.loads(note.read_bytes())
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
     return str(digest) if seen == state else None
 

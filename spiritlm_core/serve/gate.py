@@ -39,15 +39,16 @@ class Gate:
             await JSONResponse(error.to_dict(), error.status)(scope, receive, send)
 
     def _refusal(self, headers: Headers) -> RequestError | None:
-        host, origin = headers.get("host"), headers.get("origin")
+        host = headers.get("host")
         if host is not None and not self._is_own(_name(f"//{host}")):
             message = f"this server is not called {host:.60}: start it with --allow-host to let it be called so"
             return RequestError(403, "wrong_host", message)
-        if origin is None or _name(origin) in self._added:
-            return None
-        if host is not None and parted(origin).netloc.lower() == host.lower():
-            return None
-        return RequestError(403, "wrong_origin", f"a page of {origin:.60} may not use this server: see --allow-host")
+        for origin in headers.getlist("origin"):
+            own = host is not None and parted(origin).netloc.lower() == host.lower()
+            if not own and _name(origin) not in self._added:
+                message = f"a page of {origin:.60} may not use this server: see --allow-host"
+                return RequestError(403, "wrong_origin", message)
+        return None
 
     def _is_own(self, name: str) -> bool:
         if name in self._own or name.endswith(".localhost"):

@@ -41,11 +41,11 @@ class Guard:
     """Middleware inside Gradio's application, which takes paths and URLs from requests where it is mounted in another.
 
     All of its routes but those of the page are gone: what calls a function at once, or a component's, or fetches
-    for a client. Work in the queue may name no file that was not uploaded in its session.
+    for a client. Work in the queue may name no file that was not uploaded in its session, and only one of `functions`.
     """
 
-    def __init__(self, app: ASGIApp, kept: Kept) -> None:
-        self.app, self._kept = app, kept
+    def __init__(self, app: ASGIApp, kept: Kept, functions: int) -> None:
+        self.app, self._kept, self._functions = app, kept, range(functions)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As ASGI has it."""
@@ -79,9 +79,17 @@ class Guard:
         session = asked.get("session_hash") if isinstance(asked, dict) else None
         if not isinstance(session, str) or not session:
             raise invalid("a request to the queue is an object with a session_hash", "session_hash")
+        if type(asked.get("fn_index")) is not int or asked["fn_index"] not in self._functions:
+            raise invalid("there is no such function", "fn_index")
+        if not isinstance(asked.get("data"), list):
+            raise invalid("what a function is given is a list", "data")
         for found in _files(asked):
             self._claim(found, session)
-        return json.dumps({key: asked[key] for key in _ASKED if key in asked}).encode()
+        try:
+            kept = {key: asked[key] for key in _ASKED if key in asked}
+            return json.dumps(kept, allow_nan=False, ensure_ascii=False).encode()
+        except ValueError as error:
+            raise invalid("a number is not finite, or a text no Unicode", "data") from error
 
     def _claim(self, found: dict[str, Any], session: str) -> None:
         path, url = found.get("path"), found.get("url")
@@ -123,15 +131,16 @@ def _files(value: Any) -> Iterator[dict[str, Any]]:
 
 
 async def _body(receive: Receive) -> bytes:
-    data, more = b"", True
+    data, more = bytearray(), True
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise gone()
-        data, more = data + message.get("body", b""), message.get("more_body", False)
+        data += message.get("body", b"")
+        more = message.get("more_body", False)
         if len(data) > _LONGEST:
             raise RequestError(413, "too_large", f"a request to the queue has at most {_LONGEST} bytes")
-    return data
+    return bytes(data)
 
 
 def _again(body: bytes, receive: Receive) -> Receive:

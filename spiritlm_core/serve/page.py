@@ -38,7 +38,7 @@ def mount(app: FastAPI, engine: Engine, config: ServeConfig, kept: Kept) -> Fast
         app,
         blocks,
         path="/",
-        app_kwargs={"middleware": [Middleware(Guard, kept=kept)]},
+        app_kwargs={"middleware": [Middleware(Guard, kept=kept, functions=len(blocks.fns))]},
         max_file_size=config.max_bytes,
         ssr_mode=False,
         footer_links=[],

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+import re
 from collections.abc import Mapping
+from urllib.parse import unquote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,16 +63,22 @@ class Recordings:
         return waveform
 
 
+_URL = re.compile(r"data:.{0,1000}?;\s*base64,", re.IGNORECASE | re.DOTALL)
+_SAFE = str.maketrans("-_", "+/")
+
+
 def decoded(text: str, field: str) -> bytes:
-    """Bytes of base64, in one line or in many, or of a ``data:`` URL of it.
+    """Bytes of base64, also in many lines and with the alphabet of URLs, or of a ``data:`` URL of it.
 
     Raises:
         RequestError: it is neither; `field` is named.
     """
-    head, comma, body = text.strip().partition(",")
-    if comma and not (head[:5].lower() == "data:" and head.lower().endswith(";base64")):
+    text = text.strip()
+    url = _URL.match(text)
+    body = unquote(text[url.end() :]) if url else text
+    if "," in body:
         raise invalid("data is base64, or a URL data:…;base64,…", field)
     try:
-        return base64.b64decode("".join((body if comma else head).split()), validate=True)
+        return base64.b64decode("".join(body.split()).translate(_SAFE), validate=True)
     except (binascii.Error, ValueError) as error:
         raise invalid(f"data is not base64: {error}", field) from error

@@ -23,7 +23,7 @@ def read_json(path: Path) -> Json:
     """A JSON file; ModelReferenceError if it cannot be read."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelReferenceError(f"{path}: not a readable JSON file: {error}") from error
     if not isinstance(values, dict):
         raise ModelReferenceError(f"{path}: not a JSON object")

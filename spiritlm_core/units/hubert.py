@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from math import prod
 from pathlib import Path
@@ -15,6 +14,7 @@ from transformers import HubertConfig, HubertModel
 
 from spiritlm_core.errors import ModelReferenceError
 from spiritlm_core.models.weights import check_weights
+from spiritlm_core.tokens.plain import read_json
 from spiritlm_core.units.config import FRAME, on_grid
 from spiritlm_core.units.encoder import SpeechEncoder, Waveform, quiet_loading
 from spiritlm_core.units.precision import Precision
@@ -90,8 +90,8 @@ def last_layer(folder: Path) -> int:
 
 def _read_config(folder: Path, layers: int) -> HubertConfig:
     try:
-        kind = json.loads((folder / "config.json").read_text()).get("model_type")
-    except (OSError, ValueError) as error:
+        kind = read_json(folder / "config.json").get("model_type")
+    except ModelReferenceError as error:
         raise ModelReferenceError(f"{folder} is not a Hugging Face model folder: {error}") from error
     if kind != "hubert":
         raise ModelReferenceError(f"{folder} holds a model of type {kind}, not a HuBERT")
@@ -106,7 +106,7 @@ def _read_config(folder: Path, layers: int) -> HubertConfig:
 
 def _preprocessor(folder: Path) -> dict[str, Any]:
     path = folder / "preprocessor_config.json"
-    settings: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    settings: dict[str, Any] = read_json(path) if path.exists() else {}
     if settings.get("sampling_rate", 16_000) != 16_000:
         raise ModelReferenceError(f"{folder} wants {settings['sampling_rate']} Hz, the lake holds 16000 Hz")
     return settings

@@ -86,7 +86,7 @@ class KMeans:
             with safe_open(path, framework="numpy") as file:
                 arrays = {name: file.get_tensor(name) for name in ("centres", "mean", "scale")}
                 return cls(**arrays, facts=json.loads((file.metadata() or {})["facts"]))
-        except (FileNotFoundError, SafetensorError, KeyError) as error:
+        except (OSError, SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
             raise ModelReferenceError(f"{path} is not a k-means file of this project: {error}") from error
 
 

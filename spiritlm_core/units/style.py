@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 
 from spiritlm_core.errors import ModelReferenceError
 from spiritlm_core.units.f0 import Melody
@@ -142,7 +143,7 @@ class StyleModel:
             arrays = load_file(folder / "style.safetensors")
             kmeans = KMeans.load(folder / "kmeans.safetensors")
             return cls(facts["layer"], facts["speakers"], arrays["means"], arrays["projection"], kmeans)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError, RecursionError) as error:
             raise ModelReferenceError(f"{folder} is not a style model of this project: {error}") from error
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from math import prod
 from pathlib import Path
@@ -14,6 +13,7 @@ from transformers import Wav2Vec2Config, Wav2Vec2ForSequenceClassification
 
 from spiritlm_core.errors import ModelReferenceError
 from spiritlm_core.models.weights import check_weights
+from spiritlm_core.tokens.plain import read_json
 from spiritlm_core.units.encoder import SpeechEncoder, quiet_loading
 from spiritlm_core.units.precision import Precision
 from spiritlm_core.units.style import StyleModel
@@ -102,7 +102,7 @@ def _check(folder: Path, config: Wav2Vec2Config) -> None:
 
 def _settings(folder: Path) -> dict[str, bool | int]:
     path = folder / "preprocessor_config.json"
-    settings: dict[str, bool | int] = json.loads(path.read_text()) if path.exists() else {}
+    settings: dict[str, bool | int] = read_json(path) if path.exists() else {}
     if settings.get("sampling_rate", 16_000) != 16_000:
         raise ModelReferenceError(f"{folder} wants {settings['sampling_rate']} Hz; units are made at 16000 Hz")
     return settings

@@ -250,3 +250,15 @@ def test_a_setting_of_a_fine_tuning_moves_the_keys_of_what_it_changes(
         after = tuning_keys(changed(recipe, path, annotation, place))
         moved = {stage for stage, key in before.items() if key != after[stage]}
         assert moved == next(rule for pattern, rule in TUNING_RULES if re.fullmatch(pattern, path))(recipe), path
+
+
+@pytest.mark.parametrize("role", ["recogniser", "text_judge", "speech_judge"])
+def test_another_judge_at_the_same_place_moves_the_key_of_the_suite(
+    role: str, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = shipped("quickstart", place, [f"suite.ask.{role}=/models/judge"])
+    before = keys(recipe, place)
+    found = reference.resolve
+    monkeypatch.setattr(reference, "resolve", lambda ref: Fake("0" * 64) if ref.endswith("/judge") else found(ref))
+    after = keys(recipe, place)
+    assert {name for name in before if before[name] != after[name]} == {"suite"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -111,6 +112,8 @@ def test_a_lake_without_checksums_is_read_and_they_are_counted(tmp_path):
         ("snapshots", {"lineage": 3}),
         ("refs", {"target": 5}),
         ("refs", {"updated": "now"}),
+        ("refs", {"updated": float("inf")}),
+        ("refs", {"updated": 1e300}),
         ("leases", {"pid": "mine"}),
         ("leases", {"pid": [1]}),
     ],
@@ -137,7 +140,7 @@ def test_what_is_no_object_at_all_is_found(lake, folder, content):
         live_leases(lake.store)
 
 
-BAD_NAMES = ["../../x", "/tmp/x", "a/../../x", "..", "", "a//b", "./x", "a\\..\\x", "x\0", "a/"]
+BAD_NAMES = ["\ud800", "a" * 256, "../../x", "/tmp/x", "a/../../x", "..", "", "a//b", "./x", "a\\..\\x", "x\0", "a/"]
 
 
 @pytest.mark.parametrize("name", BAD_NAMES)
@@ -285,3 +288,49 @@ def test_verify_says_what_is_damaged_and_whose_file_it_is(lake):
     ((path, problem),) = [(problem["path"], problem["problem"]) for problem in found["problems"]]
     assert path == blob
     assert manifest_path("sum", artifact.key) in problem
+
+
+def a_dangling_link(path):
+    path.symlink_to("not mounted")
+
+
+def a_loop(path):
+    path.symlink_to(path)
+
+
+@pytest.mark.parametrize("folder", ["refs", "tables", "blobs", "artifacts"])
+@pytest.mark.parametrize("instead", [a_dangling_link, a_loop, Path.touch])
+def test_a_folder_that_is_out_of_reach_is_not_an_empty_one(lake, tmp_path, folder, instead):
+    """Else a collection would delete all that the refs lead to, because their disk is not mounted."""
+    fill(lake)
+    (lake.store.root / folder).rename(tmp_path / "elsewhere")
+    instead(lake.store.root / folder)
+    before = everything(tmp_path)
+    for look in (lambda: collect_garbage(lake), lambda: list(verify(lake)), lambda: list(lake.store.walk(folder))):
+        with pytest.raises(LakeError, match=f"{folder} is no folder, or a link to one that is out of reach|is missing"):
+            look()
+    assert everything(tmp_path) == before
+
+
+@pytest.mark.parametrize("folder", sorted(KINDS))
+def test_a_pipe_in_a_lake_is_not_waited_for(lake, folder):
+    fill(lake)
+    pipe = lake.store.root / folder / "numbers" / "pipe.json"
+    pipe.parent.mkdir(parents=True, exist_ok=True)
+    os.mkfifo(pipe)
+    assert [problem.path for problem in verify(lake)] == [f"{folder}/numbers/pipe.json"]
+    assert len(list(lake.refs())) == 2
+    with pytest.raises(FileNotFoundError):
+        lake.store.read(f"{folder}/numbers/pipe.json")
+
+
+@pytest.mark.parametrize("instead", [Path.mkdir, os.mkfifo, a_loop])
+@pytest.mark.parametrize("folder", ["tables", "snapshots"])
+def test_what_is_no_file_is_no_object(lake, folder, instead):
+    fill(lake)
+    path = lake.store.root / next(path for path in objects(lake) if path.startswith(folder))
+    path.unlink()
+    instead(path)
+    with pytest.raises(LakeError, match=f"{path.name} is missing"):
+        list(lake.view(lake.read_snapshot("numbers", lake.read_ref("r", "numbers").target)).shards())
+    assert CliRunner().invoke(app, ["ls", "--lake", lake.uri]).exit_code == 0

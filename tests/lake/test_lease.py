@@ -13,7 +13,7 @@ import pytest
 from spiritlm_core.errors import LakeError
 from spiritlm_core.lake.care import collect_garbage
 from spiritlm_core.lake.lake import Lake
-from spiritlm_core.lake.lease import EXPIRY_SECONDS, Lease, hold, lease_path, live_leases
+from spiritlm_core.lake.lease import EXPIRY_SECONDS, Lease, hold, lease_path, live_leases, this_machine
 from spiritlm_core.lake.seal import to_json
 from tests.lake.test_damage import fill
 
@@ -112,3 +112,18 @@ def test_a_dry_run_lists_exactly_what_is_deleted(lake):
     assert not (lake.store.root / "cache/artifacts").exists()
     assert {"tables/.tmp-4", f"work/sum/{'0' * 64}/step"} < files(lake)
     assert collect_garbage(lake).paths == []
+
+
+@pytest.mark.parametrize("silent", [0, EXPIRY_SECONDS + 60])
+def test_where_proc_does_not_say_when_a_process_began_the_stores_clock_counts(lake, silent, monkeypatch):
+    unknown = Lease("old", "run", "r", "here", 2**22 + 1, 0.0, this_machine(), "")
+    put(lake, unknown, silent)
+    assert bool(live_leases(lake.store)) == (silent < EXPIRY_SECONDS)
+    put(lake, replace(unknown, began="1"), silent)  # dead
+    assert live_leases(lake.store) == []
+
+    def denied(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", denied)  # somebody else's, which hidepid hides
+    assert bool(live_leases(lake.store)) == (silent < EXPIRY_SECONDS)

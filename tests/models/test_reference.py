@@ -189,3 +189,52 @@ def test_importing_the_syntax_costs_little():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
     )
     assert done.stdout.strip() == "[]"
+
+
+ODD = {
+    "a link to a folder": lambda path: path.symlink_to("deep"),
+    "a link to nowhere": lambda path: path.symlink_to("nowhere"),
+    "a loop": lambda path: path.symlink_to(path),
+    "a pipe": os.mkfifo,
+}
+
+
+@pytest.mark.parametrize("what", ODD)
+def test_what_would_go_unseen_in_a_folder_is_an_error(folder, tmp_path, what):
+    """The digest of a folder covers all that is read of it: another model behind a link would have the same key."""
+    ODD[what](folder / "odd")
+    with pytest.raises(ModelReferenceError, match="odd is no file"):
+        resolve(f"file://{folder}", tmp_path / "cache")
+    (folder / "odd").rename(folder / ".odd")
+    resolve(f"file://{folder}", tmp_path / "cache")
+
+
+@pytest.mark.parametrize("path", ["", "/dev/zero", "pipe"])
+def test_a_model_without_files_is_an_error(tmp_path, path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelReferenceError, match="holds no files"):
+        resolve(f"file://{tmp_path / (path or 'empty')}", tmp_path / "cache")
+
+
+@pytest.mark.parametrize("note", [b"5", b"null", b"[1]", b"{}", b"[" * 100_000, b"\xff", b""], ids=range(7))
+def test_a_damaged_memory_of_digests_costs_time_alone(tmp_path, monkeypatch, note):
+    monkeypatch.setattr(content, "_MEMO_FROM", 1)
+    model = tmp_path / "model.bin"
+    model.write_bytes(b"1")
+    os.utime(model, (1, 1))
+    content_digest(model, tmp_path / "memo")
+    (kept,) = (tmp_path / "memo").iterdir()
+    kept.write_bytes(note)
+    assert content_digest(model, tmp_path / "memo") == hashlib.sha256(b"1").hexdigest()
+    model.write_bytes(b"2")
+    os.utime(model, (1, 1))  # as cp -p and rsync -t leave it
+    assert content_digest(model, tmp_path / "memo") == hashlib.sha256(b"2").hexdigest()
+
+
+def test_digests_need_no_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(content, "_MEMO_FROM", 1)
+    (tmp_path / "model.bin").write_bytes(b"1")
+    os.utime(tmp_path / "model.bin", (1, 1))
+    (tmp_path / "memo").touch()  # no folder can be made there
+    assert content_digest(tmp_path / "model.bin", tmp_path / "memo") == hashlib.sha256(b"1").hexdigest()

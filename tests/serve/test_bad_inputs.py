@@ -9,6 +9,7 @@ import math
 import struct
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -81,8 +82,11 @@ def test_recordings(client: TestClient, make: Any, status: int, kind: str, words
         lambda text: "\r\n".join(text[i : i + 64] for i in range(0, len(text), 64)) + "\r\n",
         lambda text: f"data:audio/wav;base64,{text}",
         lambda text: f"DATA:;name=x;Base64,\n {text}\t",
+        lambda text: f'data:audio/wav;codecs="a,b"; rate=16000; base64,{text}',
+        lambda text: "data:audio/wav;base64," + quote(text, safe=""),
+        lambda text: text.replace("+", "-").replace("/", "_"),
     ],
-    ids=["lines", "lines of mail", "url", "wrapped url"],
+    ids=["lines", "lines of mail", "url", "wrapped url", "parameters", "percent", "alphabet of urls"],
 )
 def test_base64_as_programs_write_it(client: TestClient, clip: bytes, write: Any) -> None:
     plain = base64.b64encode(clip).decode()

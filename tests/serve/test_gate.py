@@ -31,11 +31,13 @@ NAME = socket.gethostname().lower()
         ("127.0.0.1", ("proxy.example",), "localhost:1", "https://other.example", 403),
         ("127.0.0.1", (), "localhost:1", "http://localhost:1", 200),
         ("127.0.0.1", (), "localhost:1", "http://[", 403),
+        ("127.0.0.1", (), "localhost:1", "http://localhost:1 https://other.example", 403),
+        ("127.0.0.1", (), "localhost:1", "https://other.example http://localhost:1", 403),
     ],
 )
 def test_names_and_origins(host: str, allowed: tuple[str, ...], name: str, origin: str | None, status: int) -> None:
     app = FastAPI()
     app.add_middleware(Gate, config=ServeConfig(host=host, allow_host=allowed))
     app.get("/")(lambda: "yes")
-    headers = {"Host": name, **({"Origin": origin} if origin else {})}
+    headers = [("Host", name), *([("Origin", one) for one in origin.split()] if origin else [])]
     assert TestClient(app).get("/", headers=headers).status_code == status

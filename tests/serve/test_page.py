@@ -130,11 +130,18 @@ def test_no_other_file_is_read(
         '{"data": [null, null], "event_data": {"path": "/dev/zero"}, "session_hash": "x"}',
         '{"data": [null, null]}',
         '{"data": [null, null], "session_hash": ["x"]}',
+        '{"data": [null, null], "fn_index": 999, "session_hash": "x"}',
+        '{"data": [null, null], "fn_index": -1, "session_hash": "x"}',
+        '{"data": [null, null], "fn_index": true, "session_hash": "x"}',
+        '{"data": null, "fn_index": 1, "session_hash": "x"}',
+        '{"data": [null, NaN], "fn_index": 1, "session_hash": "x"}',
+        '{"data": [null, 1e999], "fn_index": 1, "session_hash": "x"}',
+        '{"data": [null, "\\ud800"], "fn_index": 1, "session_hash": "x"}',
         "[" * 50_000 + "]" * 50_000,
         "nonsense",
         '{"data": "' + "x" * 1_100_000 + '"}',
     ],
-    ids=range(9),
+    ids=range(16),
 )
 def test_other_bodies_are_refused(page: httpx.Client, uploaded: str, body: str) -> None:
     kind = {"content-type": "application/json"}

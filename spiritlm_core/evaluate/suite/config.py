@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
+from typing import ClassVar
 
 from pydantic import Field, field_validator
 
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.language import LanguageCode
+from spiritlm_core.models.reference import as_reference
+from spiritlm_core.units.config import ExtractionPrecision
 
 VOICES = ("en-us", "en-us+f3")
 PAIRS = ("words", "grammar", "stories", "topic-stories")
@@ -52,6 +55,12 @@ class SuiteStageConfig(FrozenConfig):
     spoken: bool = Field(True, description="False builds text alone.")
     ask: SuiteConfig = Field(SuiteConfig(), description="What is asked of the model.")
 
+    @property
+    def judges(self) -> dict[str, str]:
+        """Role → reference of the models that judge."""
+        given = {role: getattr(self.ask, role) for role in ("recogniser", "text_judge", "speech_judge")}
+        return {role: as_reference(reference) for role, reference in given.items() if reference is not None}
+
     def idle(self) -> AbstractSet[str]:
         """The voices of sets that are not spoken."""
         return frozenset() if self.spoken else {"voices"}
@@ -62,3 +71,11 @@ class SuiteStageConfig(FrozenConfig):
         if unknown := [name for name in sets if name not in KINDS]:
             raise ValueError(f"there is no set {unknown[0]!r}; there are {', '.join(KINDS)}")
         return sets
+
+
+class SuiteRunConfig(SuiteStageConfig):
+    """What the stage is given: the settings, and how the units of the corpus were extracted."""
+
+    younger: ClassVar[AbstractSet[str]] = {"precision"}
+
+    precision: ExtractionPrecision = Field("exact", description="As in `units`.")

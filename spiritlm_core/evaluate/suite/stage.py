@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from spiritlm_core.cores import all_cores
-from spiritlm_core.evaluate.suite.config import SuiteStageConfig
+from spiritlm_core.evaluate.suite.config import SuiteRunConfig
 from spiritlm_core.lake.stage import ArtifactStage, Progress, Resources, TableInput
 from spiritlm_core.lake.view import TableView
+from spiritlm_core.units.folder import ROLES, write_speech_tokenizer
 
 NAME = "model"
 
@@ -18,15 +19,16 @@ NAME = "model"
 class SuiteStage(ArtifactStage):
     """Builds the test sets with the seed of `ask`, and measures the model on them.
 
-    Writes ``suite.json`` (every figure) and ``suite.html``. Role ``model``: a published folder, with its speech
-    tokenizer beside it where it has one.
+    Writes ``suite.json`` (every figure) and ``suite.html``. Role ``model``: the model; hubert, quantizer, pitch, style
+    and vocoder: its speech tokenizer, where it has none beside it. The models that judge have roles, too, so that
+    their content counts; `ask` says where they are.
     """
 
     name: ClassVar[str] = "suite"
     version: ClassVar[int] = 1
     inputs: ClassVar[tuple[TableInput, ...]] = ()
     resources: ClassVar[Resources] = Resources(num_cpus=1.0)
-    config: SuiteStageConfig
+    config: SuiteRunConfig
 
     def build(
         self,
@@ -42,11 +44,11 @@ class SuiteStage(ArtifactStage):
         from spiritlm_core.lm.spirit import SpiritLM
 
         progress(0.0, "building test sets")
-        folder = self._sets(work)
+        folder, speech = self._sets(work), self._speech_tokenizer(work)
         progress(0.2, "asking the model")
         with all_cores():
             report = run_suite(
-                {NAME: lambda: SpiritLM.from_pretrained(self.models["model"])},
+                {NAME: lambda: SpiritLM.from_pretrained(self.models["model"], speech_tokenizer=speech)},
                 read_suite(folder),
                 self.config.ask,
                 tell=lambda message: progress(0.3, message),
@@ -57,6 +59,12 @@ class SuiteStage(ArtifactStage):
         (out / "suite.json").write_text(text.replace(f"{folder}/", "") + "\n", encoding="utf-8")
         (out / "suite.html").write_text(page(report).replace(f"{folder}/", ""), encoding="utf-8")
         return summary(report)
+
+    def _speech_tokenizer(self, work: Path) -> Path | None:
+        if self.models.keys().isdisjoint(ROLES):
+            return None
+        write_speech_tokenizer(work / "speech_tokenizer", self.models, {}, self.config.precision)
+        return work / "speech_tokenizer"
 
     def _sets(self, work: Path) -> Path:
         """The folder of the built sets; what an attempt that was cut off left is built anew."""

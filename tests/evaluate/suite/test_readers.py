@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import wave
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 from flows.cli.evaluate import app
 from spiritlm_core.audio.codec import encode_flac
 from spiritlm_core.errors import SourceError, SpiritLMError
-from spiritlm_core.evaluate.suite.config import KINDS, PAIRS, SuiteStageConfig
+from spiritlm_core.evaluate.suite.config import KINDS, PAIRS, SuiteRunConfig
 from spiritlm_core.evaluate.suite.espeak import Espeak, Voice
 from spiritlm_core.evaluate.suite.labelled import LabelTask
 from spiritlm_core.evaluate.suite.layouts import read_suite, read_task
@@ -150,16 +151,18 @@ def test_the_synthesizer_depends_on_its_arguments_alone(tmp_path: Path) -> None:
 
 
 def test_stage(speaking: Path, tmp_path: Path) -> None:
-    config = SuiteStageConfig.model_validate(
+    config = SuiteRunConfig.model_validate(
         {"sets": ["words", "intents", "styles", "transcripts"], "items": 3, "voices": ["en-us"],
          "ask": {"shots": 1, "max_new_tokens": 8, "bootstrap_samples": 100}}
     )  # fmt: skip
     summaries, files = [], []
-    for name in ("one", "two"):
+    shutil.copytree(speaking, tmp_path / "model", ignore=shutil.ignore_patterns("speech_tokenizer"))
+    parts = {path.name: path for path in (speaking / "speech_tokenizer").iterdir() if path.is_dir()}
+    for name, models in (("one", {"model": speaking}), ("two", {"model": tmp_path / "model", **parts})):
         out, work = tmp_path / name / "out", tmp_path / name / "work"
         out.mkdir(parents=True)
         work.mkdir()
-        summaries.append(SuiteStage(config, {"model": speaking}).build({}, out, work, lambda *_: None))
+        summaries.append(SuiteStage(config, models).build({}, out, work, lambda *_: None))
         files.append({path.name: path.read_bytes() for path in out.iterdir()})
     assert summaries[0] == summaries[1]
     assert files[0] == files[1]
@@ -167,7 +170,7 @@ def test_stage(speaking: Path, tmp_path: Path) -> None:
     assert {name.partition("/")[0] for name in summaries[0]} <= {"words", "intents", "styles", "transcripts"}
     assert str(tmp_path).encode() not in b"".join(files[0].values())
     with pytest.raises(ValidationError, match="no set 'poems'"):
-        SuiteStageConfig.model_validate({"sets": ["poems"]})
+        SuiteRunConfig.model_validate({"sets": ["poems"]})
 
 
 def test_commands(speaking: Path, tmp_path: Path) -> None:
