@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import os
 import posixpath
 import stat
@@ -25,6 +26,9 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from spiritlm_core.errors import SourceError, is_machine_error
 from spiritlm_core.lake.store import Store, open_store
+
+PACKED = (".gz", ".bz2", ".zst")
+"""Endings of names of compressed files."""
 
 
 @dataclass(frozen=True)
@@ -105,23 +109,35 @@ def read_uri(uri: str) -> bytes:
         return file.read()
 
 
+def open_plain(uri: str, name: str) -> BinaryIO:
+    """Open a source URI for reading, decompressed if `name` ends in one of `PACKED`."""
+    return _unpacked(open_uri(uri), name)
+
+
 def read_plain(uri: str) -> bytes:
-    """All bytes of a source URI, decompressed if its name ends in .gz, .bz2 or .zst.
+    """All bytes of a source URI, decompressed if its name ends in one of `PACKED`.
 
     Raises:
         SourceError: it is not compressed that way, or damaged.
     """
-    import pyarrow as pa
-
-    data, suffix = read_uri(uri), PurePosixPath(uri).suffix.lower()
+    data = io.BytesIO(read_uri(uri))
     try:
-        if suffix == ".gz":
-            return gzip.decompress(data)
-        if suffix == ".bz2":
-            return bz2.decompress(data)
-        return pa.CompressedInputStream(pa.BufferReader(data), "zstd").read() if suffix == ".zst" else data
+        return _unpacked(data, uri).read()
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise SourceError(f"{printable(local_path(uri))}: cannot be decompressed: {error}") from error
+
+
+def _unpacked(raw: BinaryIO, name: str) -> BinaryIO:
+    suffix = PurePosixPath(name).suffix.lower()
+    if suffix == ".gz":
+        return gzip.open(raw, "rb")  # type: ignore[return-value]
+    if suffix == ".bz2":
+        return bz2.open(raw, "rb")  # type: ignore[return-value]
+    if suffix == ".zst":
+        import pyarrow as pa
+
+        return io.BufferedReader(pa.CompressedInputStream(pa.PythonFile(raw, "r"), "zstd"))
+    return io.BufferedReader(raw)  # type: ignore[type-var] # files of S3 know no readline(size)
 
 
 def is_web(uri: str) -> bool:

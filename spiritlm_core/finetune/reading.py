@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from spiritlm_core.audio.files import File, list_tree, local_path, local_uri, open_uri, printable, stat_file
+from spiritlm_core.audio.files import File, list_tree, local_path, local_uri, open_plain, open_uri, printable, stat_file
 from spiritlm_core.audio.sources.columns import names_of, resolve
 from spiritlm_core.audio.statcache import StatCache, hash_files
 from spiritlm_core.errors import Rejection, SourceError
@@ -20,7 +20,7 @@ from spiritlm_core.finetune.config import DataConfig
 from spiritlm_core.finetune.rows import Recording, TaskRow
 from spiritlm_core.finetune.template import Template
 from spiritlm_core.lake.fingerprint import digest
-from spiritlm_core.tokens.pieces import format_of, open_text
+from spiritlm_core.tokens.pieces import format_of
 
 HELD_OUT = ("held_out", "validation", "valid", "val", "dev", "test", "eval")
 _BATCH = 64
@@ -130,7 +130,7 @@ def _check_columns(file: File, names: Names, seen: set[str], config: DataConfig,
 def _json_lines(file: File, wanted: Sequence[str], seen: set[str]) -> Iterator[tuple[int, dict[str, Any] | Exception]]:
     del wanted
     try:
-        with open_text(file.uri, file.path) as stream:
+        with open_plain(file.uri, file.path) as stream:
             for place, line in enumerate(stream, 1):
                 if not line.strip():
                     continue

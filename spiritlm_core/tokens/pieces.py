@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import io
 import json
 import re
 import time
@@ -22,7 +21,17 @@ from typing import BinaryIO
 import pyarrow as pa
 
 from spiritlm_core.audio.config import ShardingConfig
-from spiritlm_core.audio.files import File, list_tree, local_path, local_uri, open_uri, printable, stat_file
+from spiritlm_core.audio.files import (
+    PACKED,
+    File,
+    list_tree,
+    local_path,
+    local_uri,
+    open_plain,
+    open_uri,
+    printable,
+    stat_file,
+)
 from spiritlm_core.audio.grouping import in_order
 from spiritlm_core.audio.item import digest
 from spiritlm_core.audio.statcache import StatCache, sha256_of
@@ -39,7 +48,6 @@ SUFFIXES = {
     "jsonl": (".jsonl", ".ndjson"),
     "parquet": (".parquet",),
 }
-_PACKED = (".gz", ".bz2", ".zst")
 _WILD = re.compile(r"[*?]")
 
 PIECES = pa.schema(
@@ -131,7 +139,7 @@ def pieces_table(pieces: Sequence[Piece]) -> pa.Table:
 def format_of(name: str) -> str | None:
     """The format that a file's name stands for, or None."""
     name = name.lower()
-    stem = name.rpartition(".")[0] if name.endswith(_PACKED) else name
+    stem = name.rpartition(".")[0] if name.endswith(PACKED) else name
     return next((kind for kind, suffixes in SUFFIXES.items() if stem.endswith(suffixes)), None)
 
 
@@ -203,27 +211,10 @@ def _cuts(file: File, source: TextSource, kind: str, cache: StatCache) -> list[C
     return cuts
 
 
-def open_text(uri: str, name: str) -> BinaryIO:
-    """Open a file for reading, decompressed if its name ends in .gz, .bz2 or .zst."""
-    raw = open_uri(uri)
-    suffix = name.lower().rpartition(".")[2]
-    if suffix == "gz":
-        import gzip
-
-        return gzip.open(raw, "rb")  # type: ignore[return-value]
-    if suffix == "bz2":
-        import bz2
-
-        return bz2.open(raw, "rb")  # type: ignore[return-value]
-    if suffix == "zst":
-        return io.BufferedReader(pa.CompressedInputStream(pa.PythonFile(raw, "r"), "zstd"))
-    return io.BufferedReader(raw)  # type: ignore[type-var] # files of S3 know no readline(size)
-
-
 def _line_cuts(file: File, source: TextSource, kind: str) -> Iterator[Cut]:
     """A whole file, or stretches that end with a line (JSON lines) or a blank line (paragraphs)."""
     start, place = 0, 1
-    with open_text(file.uri, file.path) as stream:
+    with open_plain(file.uri, file.path) as stream:
         if kind == "text" and source.documents == "file":
             yield _whole(stream)
             return

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from spiritlm_core.audio.files import open_uri
+from spiritlm_core.audio.files import open_plain, open_uri
 from spiritlm_core.audio.item import digest
 from spiritlm_core.audio.sources.draft import decode_text
 from spiritlm_core.errors import Rejection, SourceError, is_machine_error
@@ -18,7 +18,7 @@ from spiritlm_core.lake.schema import DOCUMENTS, TEXT, Row, is_rejected, rejecte
 from spiritlm_core.lake.stage import TableInput, TableStage
 from spiritlm_core.split import draw_split
 from spiritlm_core.tokens.config import TextSource
-from spiritlm_core.tokens.pieces import Piece, check_column, open_text
+from spiritlm_core.tokens.pieces import Piece, check_column
 from spiritlm_core.tokens.text import TextTokenizer
 
 Found = Iterator[tuple[int, str | Exception]]
@@ -97,7 +97,7 @@ def _documents(piece: Piece, source: TextSource) -> Found:
 def _bytes(piece: Piece) -> bytes:
     """The piece, still as it was listed: its hash is part of the shard's key."""
     try:
-        with open_text(piece.source_uri, piece.name) as stream:
+        with open_plain(piece.source_uri, piece.name) as stream:
             if stream.seekable():
                 stream.seek(piece.start)
             else:

@@ -125,7 +125,7 @@ def test_unchanged_files_are_not_read_again(tmp_path: Path, monkeypatch: pytest.
     first = pieces(path, cache)
     monkeypatch.setattr("spiritlm_core.audio.statcache.RACY_SECONDS", -10.0)
     first = pieces(path, cache)
-    monkeypatch.setattr("spiritlm_core.tokens.pieces.open_text", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr("spiritlm_core.tokens.pieces.open_plain", lambda *_: pytest.fail("read again"))
     assert pieces(path, cache) == first
 
 

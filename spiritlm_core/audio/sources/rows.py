@@ -17,7 +17,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from spiritlm_core.audio.embedded import embedded_columns, has_bytes, row_uri
-from spiritlm_core.audio.files import File, open_uri, printable, read_plain
+from spiritlm_core.audio.files import PACKED, File, open_uri, printable, read_plain
 from spiritlm_core.audio.sniff import AUDIO_SUFFIXES
 from spiritlm_core.audio.sources.columns import ALIASES, Row
 from spiritlm_core.audio.sources.draft import decode_lines, decode_text
@@ -47,7 +47,7 @@ def read_rows(file: File, encoding: str, known: Known) -> Rows:
         yield from _parquet(file)
         return
     data, shown = read_plain(file.uri), printable(file.name)
-    kind = PurePosixPath(name.stem).suffix if name.suffix in (".gz", ".bz2", ".zst") else name.suffix
+    kind = PurePosixPath(name.stem).suffix if name.suffix in PACKED else name.suffix
     if kind in (".json", ".jsonl", ".ndjson") or (kind not in (".csv", ".tsv") and data.lstrip()[:1] in (b"{", b"[")):
         yield from _json(data, encoding, shown, known)
     else:
