@@ -13,6 +13,7 @@ from pyarrow import parquet
 
 from spiritlm_core.audio.files import File, open_uri, stat_file
 
+_FIRST_ROWS = 16
 _LOCK = threading.Lock()  # the rows of a group are asked for by several threads, and read once
 
 
@@ -26,12 +27,14 @@ def embedded_columns(schema: pa.Schema) -> list[str]:
     return [field.name for field in schema if _bytes_of(field.type)]
 
 
-def has_bytes(group: Any, column: str) -> bool:
-    """Whether a row group (its metadata) holds any bytes in `column`, rather than paths alone."""
-    chunks = (group.column(number) for number in range(group.num_columns))
-    chunk = next(chunk for chunk in chunks if chunk.path_in_schema in (column, f"{column}.bytes"))
-    told = chunk.statistics
-    return told is None or not told.has_null_count or told.null_count < group.num_rows
+def has_bytes(table: Any, column: str) -> bool:
+    """Whether a Parquet file holds bytes in `column`, rather than paths alone: its first rows tell.
+
+    They are read because pyarrow ends the process where it finds damage in what a file says of its columns.
+    """
+    first = next(table.iter_batches(_FIRST_ROWS, columns=[_bytes_column(table, column)]), None)
+    values = first.column(0).to_pylist() if first else []
+    return any(value.get("bytes") if isinstance(value, dict) else value for value in values)
 
 
 def open_row(uri: str) -> BinaryIO:
@@ -68,9 +71,13 @@ def _values(uri: str, version: File, column: str, group: int) -> pa.ChunkedArray
     del version
     with open_uri(uri) as stream:
         file = parquet.ParquetFile(stream)
-        kind = file.schema_arrow.field(column).type
-        values = file.read_row_group(group, columns=[f"{column}.bytes" if pa.types.is_struct(kind) else column])[column]
-    return pa.chunked_array([chunk.field("bytes") for chunk in values.chunks]) if pa.types.is_struct(kind) else values
+        values = file.read_row_group(group, columns=[_bytes_column(file, column)])[column]
+    inside = pa.types.is_struct(values.type)
+    return pa.chunked_array([chunk.field("bytes") for chunk in values.chunks]) if inside else values
+
+
+def _bytes_column(table: Any, column: str) -> str:
+    return f"{column}.bytes" if pa.types.is_struct(table.schema_arrow.field(column).type) else column
 
 
 def _bytes_of(kind: pa.DataType) -> bool:

@@ -28,6 +28,7 @@ Rows = Iterator[tuple[int, Row, str | None]]
 Known = Callable[[list[str]], int]
 """How many of the columns are known; 0 if none of them is a path."""
 _SEPARATORS = "\t,|;"
+_BUFFER = 1 << 16  # bytes of a column read at once; without one all of it is
 _RECORD_LINES = 1000  # a quoted field of more lines was never closed
 
 
@@ -59,7 +60,7 @@ def _parquet(file: File) -> Rows:
 
     try:
         with open_uri(file.uri) as stream:
-            found = parquet.ParquetFile(stream)
+            found = parquet.ParquetFile(stream, buffer_size=_BUFFER)
             yield from ((number, row, None) for number, row in enumerate(_parquet_rows(found, file), 1))
     except Exception as error:  # whatever pyarrow makes of damaged metadata
         if is_machine_error(error) or isinstance(error, SourceError):
@@ -73,9 +74,9 @@ def _parquet_rows(found: Any, file: File) -> Iterator[Row]:
     sounds = embedded_columns(schema)
     columns = [name for field in schema if field.name not in sounds for name in _columns_of(field)]
     columns += [name for sound in sounds for name in _columns_of(schema.field(sound)) if name != sound]
+    inside = {sound for sound in sounds if has_bytes(found, sound)}
     for number in range(found.num_row_groups):
         group = found.metadata.row_group(number)
-        inside = {sound for sound in sounds if has_bytes(group, sound)}
         size = group.total_byte_size // max(1, group.num_rows)
         batches = found.iter_batches(row_groups=[number], columns=columns)
         values = (
