@@ -275,7 +275,9 @@ def _styled(streams: Streams, seed: int, styles: Sequence[int]) -> Streams:
 def _folder(root: Path, variant: str | None) -> Path:
     """The folder in our layout; released checkpoints are converted into the cache, once per content."""
     if not root.is_dir():
-        raise ModelReferenceError(f"{root} is not a folder: name a speech tokenizer's, or set {ROOT_VARIABLE}")
+        raise ModelReferenceError(
+            f"{root} is not a folder: name a speech tokenizer (--model on the command line) or set {ROOT_VARIABLE}"
+        )
     released = Released.find(root)
     if released is None:
         return root / "speech_tokenizer" if (root / "speech_tokenizer").is_dir() else root

@@ -23,6 +23,8 @@ def ls(lake: LakeOption = DEFAULT_LAKE, as_json: JsonOption = False) -> None:
     if as_json:
         typer.echo(json.dumps(found))
         return
+    if not found:
+        typer.echo(f"there is nothing in {lake}")
     for name, about in found.items():
         used = f"  {', '.join(about['recipes'])}" if about["recipes"] else ""
         typer.echo(f"{name:<28} {about['objects']:>6} objects {describe_size(about['bytes']):>10}{used}")

@@ -76,7 +76,7 @@ def say(
     from spiritlm_core.lm.speaking import Voice
     from spiritlm_core.lm.spirit import SpiritLM
 
-    texts = [line for given in text for line in (_lines() if given == "-" else [given])]
+    texts = [line for given in text for line in (_lines() if given == "-" else [given]) if line.strip()]
     targets = _targets(out, len(texts), as_json=as_json)
     solved = read_shots(shots, "speech") if shots else []
     spirit = SpiritLM.from_pretrained(model, device, dtype, variant, speech_tokenizer)
@@ -116,10 +116,13 @@ def _lines() -> list[str]:
 
 def _targets(out: str | None, count: int, *, as_json: bool) -> list[Path | None]:
     """The file of each text; none where no speech, or standard output, is wanted."""
+    from spiritlm_core.audio.sniff import AUDIO_SUFFIXES
     from spiritlm_core.errors import SpiritLMError
 
     if not count:
         raise SpiritLMError("there is no text to say")
+    if out is not None and Path(out).suffix.lower() in AUDIO_SUFFIXES - {".wav"}:
+        raise SpiritLMError(f"--out {out}: only WAV is written; name FILE.wav, or a folder")
     if out is None:
         if as_json:
             return [None] * count

@@ -138,6 +138,8 @@ def test_what_cannot_be_said(
 ) -> None:
     for arguments, message in (
         (["x"], "say where the speech goes"),
+        (["x", "--out", "x.mp3"], "only WAV is written"),
+        ([" ", "--out", "x.wav"], "no text to say"),
         (["x", "y", "--out", "a.wav"], "for a single text"),
         (["x", "--out", "-", "--json"], "standard output"),
         (["x", "--out", tmp_path, "--speaker", 9], "no speaker 9"),
