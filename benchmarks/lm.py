@@ -104,10 +104,10 @@ def lm_config(setting: Setting) -> Any:
 def ours(setting: Setting) -> dict[str, Any]:
     """Run the training loop itself."""
     from spiritlm_core.lm.config import LmCompute, ModelConfig
-    from spiritlm_core.lm.job import Job
-    from spiritlm_core.lm.metrics import Metrics
-    from spiritlm_core.lm.run import start
-    from spiritlm_core.lm.train import _loop, _Stop
+    from spiritlm_core.lm.train.job import Job
+    from spiritlm_core.lm.train.loop import _loop, _Stop
+    from spiritlm_core.lm.train.metrics import Metrics
+    from spiritlm_core.lm.train.run import start
     from spiritlm_core.tokens.config import TokensConfig
 
     compute = LmCompute(
@@ -145,7 +145,7 @@ def trainer(setting: Setting) -> dict[str, Any]:
     from torch.utils.data import Dataset
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
-    from spiritlm_core.lm.model import build_model
+    from spiritlm_core.lm.model.network import build_model
     from spiritlm_core.tokens.vocabulary import Vocabulary
 
     source = Sequences(setting)
@@ -212,7 +212,7 @@ def trainer(setting: Setting) -> dict[str, Any]:
 
 def pairs_of(setting: Setting) -> list[int]:
     """Pairs that attention must look at, of a few sequences."""
-    from spiritlm_core.lm.attention import Documents
+    from spiritlm_core.lm.model.attention import Documents
 
     return [Documents.of(Sequences(setting).packed(i).document_ids).pairs for i in range(setting.sequences)]
 
@@ -220,7 +220,7 @@ def pairs_of(setting: Setting) -> list[int]:
 def peak_memory() -> int:
     import torch
 
-    from spiritlm_core.lm.metrics import memory
+    from spiritlm_core.lm.train.metrics import memory
 
     return memory(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 

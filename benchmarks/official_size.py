@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2ForSequenceClassification
 
-from spiritlm_core.units.architecture import PitchArchitecture
-from spiritlm_core.units.config import PAPER_CONVOLUTIONS, PitchConfig
-from spiritlm_core.units.hubert import HubertFeatures
-from spiritlm_core.units.kmeans import KMeans
-from spiritlm_core.units.pitch import PitchCoder
+from spiritlm_core.speech.config import PAPER_CONVOLUTIONS, PitchConfig
+from spiritlm_core.speech.encoders.hubert import HubertFeatures
+from spiritlm_core.speech.pitch.architecture import PitchArchitecture
+from spiritlm_core.speech.pitch.coder import PitchCoder
+from spiritlm_core.speech.quantizers.kmeans import KMeans
 
 LAYER, UNITS = 11, 500
 _KERNELS, _STRIDES = PAPER_CONVOLUTIONS["conv_kernels"], PAPER_CONVOLUTIONS["conv_strides"]

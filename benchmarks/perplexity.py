@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from spiritlm_core.lm.model import load_pretrained
-from spiritlm_core.models.reference import resolve
+from spiritlm_core.lm.model.network import load_pretrained
+from spiritlm_core.references.reference import resolve
 from spiritlm_core.tokens.fit import take
 from spiritlm_core.tokens.hf import load_vocabulary
 from spiritlm_core.tokens.text import TextTokenizer

@@ -13,10 +13,10 @@ import torch
 from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2ForSequenceClassification
 
 from spiritlm_core.lake.schema import SAMPLE_RATE
-from spiritlm_core.units.f0 import LOWEST, THRESHOLD, Melody, fill
-from spiritlm_core.units.fcpe import _bundled
-from spiritlm_core.units.pitch import PitchCoder
-from spiritlm_core.units.quantizer import load_quantizer
+from spiritlm_core.speech.pitch.coder import PitchCoder
+from spiritlm_core.speech.pitch.f0 import LOWEST, THRESHOLD, Melody, fill
+from spiritlm_core.speech.pitch.fcpe import _bundled
+from spiritlm_core.speech.quantizers.quantizer import load_quantizer
 
 
 class PlainExtractor:

@@ -31,7 +31,7 @@ import pyarrow.parquet as pq
 from spiritlm_core.audio.codec import decode_flac, encode_flac
 from spiritlm_core.audio.waveform import as_waveform
 from spiritlm_core.lake.schema import AUDIO, SAMPLE_RATE, UNITS, table_of
-from spiritlm_core.units.config import UnitsConfig
+from spiritlm_core.speech.config import UnitsConfig
 
 STREAMS = {"base": ("hubert",), "expressive": ("hubert", "pitch", "style")}
 ROLES = {"base": ("hubert", "quantizer"), "expressive": ("hubert", "quantizer", "pitch", "style")}
@@ -104,9 +104,10 @@ class Worker:
         """Load the models, use them once, and put clocks around their parts."""
         import torch
 
-        from spiritlm_core.units import encoder, fcpe
-        from spiritlm_core.units import extractor as extraction
-        from spiritlm_core.units.stage import UnitsStage
+        from spiritlm_core.speech import extractor as extraction
+        from spiritlm_core.speech.encoders import encoder
+        from spiritlm_core.speech.pitch import fcpe
+        from spiritlm_core.speech.stage import UnitsStage
 
         torch.set_num_threads(threads)
         cls.seconds = {}

@@ -21,11 +21,11 @@ import numpy as np
 import torch
 
 from spiritlm_core.cores import core_count
+from spiritlm_core.speech.config import FRAME
+from spiritlm_core.speech.vocoder.fit_config import SIZES, VocoderFitConfig
+from spiritlm_core.speech.vocoder.model import VocoderModel
+from spiritlm_core.speech.vocoder.vocoder import Vocoder
 from spiritlm_core.tokens.speech import Streams
-from spiritlm_core.units.config import FRAME
-from spiritlm_core.vocoder.fit_config import SIZES, VocoderFitConfig
-from spiritlm_core.vocoder.model import VocoderModel
-from spiritlm_core.vocoder.vocoder import Vocoder
 
 STREAMS = {"hubert": 500, "pitch": 64, "style": 100}
 BASELINE = "hifigan base"
@@ -66,7 +66,7 @@ def judged(models: dict[str, Path], source: str, limit: int) -> list[dict[str, A
     from spiritlm_core.evaluate.resynthesis.judges import fetch_judges
     from spiritlm_core.evaluate.resynthesis.run import evaluate_resynthesis
     from spiritlm_core.evaluate.resynthesis.systems import references, tokenizer_systems
-    from spiritlm_core.speech_tokenizer import SpeechTokenizer
+    from spiritlm_core.speech.tokenizer import SpeechTokenizer
 
     config = ResynthesisConfig(clips=limit)
     systems = references(MelInverter(config.griffin_lim_iterations))[:1]

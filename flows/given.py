@@ -11,9 +11,9 @@ from spiritlm_core.evaluate.suite.config import SuiteRunConfig, SuiteStageConfig
 from spiritlm_core.evaluate.units.config import UnitEvaluationStageConfig
 from spiritlm_core.lm.config import ModelConfig
 from spiritlm_core.recipe import Recipe
+from spiritlm_core.speech.config import UnitsStageConfig
+from spiritlm_core.speech.vocoder.fit_config import VocoderFitConfig, VocoderStageConfig
 from spiritlm_core.tokens.config import TokensConfig
-from spiritlm_core.units.config import UnitsStageConfig
-from spiritlm_core.vocoder.fit_config import VocoderFitConfig, VocoderStageConfig
 
 Models = Mapping[str, str]
 """Role to the name of an earlier stage, a model reference, or `tasks.run.LINEAGE`."""

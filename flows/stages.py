@@ -64,7 +64,7 @@ STAGES: tuple[StageSpec, ...] = (
     StageSpec(
         "hubert",
         "artifact",
-        "spiritlm_core.units.fit_hubert:HubertFit",
+        "spiritlm_core.speech.pretraining.fit_hubert:HubertFit",
         config=lambda recipe: recipe.units.hubert,
         wanted=lambda recipe: recipe.units.hubert.model is None,
         pinned=True,
@@ -73,7 +73,7 @@ STAGES: tuple[StageSpec, ...] = (
     StageSpec(
         "quantizer",
         "artifact",
-        "spiritlm_core.units.fit_quantizer:QuantizerFit",
+        "spiritlm_core.speech.quantizers.fit_quantizer:QuantizerFit",
         config=lambda recipe: recipe.units.quantizer,
         models=given.hubert,
         pinned=True,
@@ -82,7 +82,7 @@ STAGES: tuple[StageSpec, ...] = (
     StageSpec(
         "pitch",
         "artifact",
-        "spiritlm_core.units.fit_pitch:PitchFit",
+        "spiritlm_core.speech.pitch.fit:PitchFit",
         config=lambda recipe: recipe.units.pitch,
         wanted=given.expressive,
         pinned=True,
@@ -91,7 +91,7 @@ STAGES: tuple[StageSpec, ...] = (
     StageSpec(
         "style",
         "artifact",
-        "spiritlm_core.units.fit_style:StyleFit",
+        "spiritlm_core.speech.style.fit:StyleFit",
         config=lambda recipe: recipe.units.style,
         models=given.hubert,
         wanted=given.expressive,
@@ -101,7 +101,7 @@ STAGES: tuple[StageSpec, ...] = (
     StageSpec(
         "speech_tokenizer",
         "artifact",
-        "spiritlm_core.units.folder:SpeechTokenizerStage",
+        "spiritlm_core.speech.folder:SpeechTokenizerStage",
         config=given.units,
         models=given.unit_models,
         on_request=True,
@@ -119,7 +119,7 @@ STAGES: tuple[StageSpec, ...] = (
     StageSpec(
         "units",
         "table",
-        "spiritlm_core.units.stage:UnitsStage",
+        "spiritlm_core.speech.stage:UnitsStage",
         config=given.units,
         models=given.unit_models,
         about="HuBERT, pitch and style units",
@@ -127,7 +127,7 @@ STAGES: tuple[StageSpec, ...] = (
     StageSpec(
         "vocoder",
         "artifact",
-        "spiritlm_core.vocoder.fit:VocoderFit",
+        "spiritlm_core.speech.vocoder.fit:VocoderFit",
         config=given.vocoder,
         models=given.listening,
         wanted=given.has_voice,
@@ -137,7 +137,7 @@ STAGES: tuple[StageSpec, ...] = (
     StageSpec(
         "speaking_tokenizer",
         "artifact",
-        "spiritlm_core.units.folder:SpeakingTokenizerStage",
+        "spiritlm_core.speech.folder:SpeakingTokenizerStage",
         config=given.units,
         models=lambda recipe: {**given.unit_models(recipe), **given.voice(recipe)},
         wanted=given.has_voice,
@@ -198,7 +198,7 @@ STAGES: tuple[StageSpec, ...] = (
     StageSpec(
         "model",
         "artifact",
-        "spiritlm_core.lm.stage:ModelStage",
+        "spiritlm_core.lm.train.stage:ModelStage",
         config=given.trained,
         models=given.model,
         about="the language model",
@@ -206,7 +206,7 @@ STAGES: tuple[StageSpec, ...] = (
     StageSpec(
         "evaluation",
         "artifact",
-        "spiritlm_core.evaluate.stage:EvaluateStage",
+        "spiritlm_core.evaluate.heldout.stage:EvaluateStage",
         config=lambda recipe: recipe.evaluate,
         models=lambda _: {"model": "model", "lineage": LINEAGE},
         about="held-out losses, few-shot tasks, report",
@@ -214,7 +214,7 @@ STAGES: tuple[StageSpec, ...] = (
     StageSpec(
         "published",
         "artifact",
-        "spiritlm_core.evaluate.publish:PublishStage",
+        "spiritlm_core.publish.stage:PublishStage",
         config=given.published,
         models=lambda recipe: {
             "model": "model",

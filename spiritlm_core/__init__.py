@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 from spiritlm_core.telemetry import switch_off
 
 if TYPE_CHECKING:
-    from spiritlm_core.lm.spirit import SpiritLM
-    from spiritlm_core.speech_tokenizer import SpeechTokenizer
+    from spiritlm_core.lm.generate.spirit import SpiritLM
+    from spiritlm_core.speech.tokenizer import SpeechTokenizer
 
 __all__ = ["SpeechTokenizer", "SpiritLM"]
 
 switch_off()
 
-_HOMES = {"SpeechTokenizer": "spiritlm_core.speech_tokenizer", "SpiritLM": "spiritlm_core.lm.spirit"}
+_HOMES = {"SpeechTokenizer": "spiritlm_core.speech.tokenizer", "SpiritLM": "spiritlm_core.lm.generate.spirit"}
 
 
 def __getattr__(name: str) -> Any:

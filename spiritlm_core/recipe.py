@@ -19,9 +19,9 @@ from spiritlm_core.evaluate.suite.config import SuiteStageConfig
 from spiritlm_core.evaluate.units.config import UnitEvaluationConfig
 from spiritlm_core.language import LanguageCode
 from spiritlm_core.lm.config import LmCompute, LmConfig, ModelConfig
+from spiritlm_core.speech.config import UnitsCompute, UnitsConfig
+from spiritlm_core.speech.vocoder.fit_config import VocoderFitConfig
 from spiritlm_core.tokens.config import TextSource, TokensConfig
-from spiritlm_core.units.config import UnitsCompute, UnitsConfig
-from spiritlm_core.vocoder.fit_config import VocoderFitConfig
 
 
 class ComputeConfig(FrozenConfig):

@@ -50,7 +50,7 @@ def copy_speech_tokenizer(lake: Lake, name: str, key: str, folder: Path) -> None
         SpeechTokenizerError: something else is there.
         LakeError: the lake does not have it.
     """
-    from spiritlm_core.units.folder import put_speech_tokenizer
+    from spiritlm_core.speech.folder import put_speech_tokenizer
 
     artifact = lake.read_artifact(name, key)
     if artifact is None:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 
-from spiritlm_core.audio.files import local_uri
 from spiritlm_core.errors import ModelReferenceError, NothingToTrainOnError, RecipeError
 from spiritlm_core.finetune.example import context_of
 from spiritlm_core.finetune.publish_stage import SPEECH_TOKENIZER
 from spiritlm_core.finetune.recipe import IN_LAKE, FinetuneRecipe
 from spiritlm_core.finetune.rows import commonest
+from spiritlm_core.intake.files import local_uri
 from spiritlm_core.lake.fingerprint import digest
 from spiritlm_core.lake.plan import ModelSource, StageCall, TablePlan
 from tasks.delivery import put_folder

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from spiritlm_core.audio.config import ShardingConfig
-    from spiritlm_core.audio.grouping import Member
-    from spiritlm_core.audio.item import Item
-    from spiritlm_core.audio.statcache import StatCache
+    from spiritlm_core.intake.grouping import Member
+    from spiritlm_core.intake.item import Item
+    from spiritlm_core.intake.statcache import StatCache
 
 M = TypeVar("M", bound="Member")
 
@@ -30,7 +30,7 @@ def plan_recordings(lake: Lake, recipe: Recipe, call: StageCall, say: Callable[[
 
     Raises SourceError if a source cannot be listed or none of them holds anything.
     """
-    from spiritlm_core.audio.item import items_table
+    from spiritlm_core.intake.item import items_table
 
     items = _list(lake, recipe, say)
     if not items:
@@ -50,7 +50,7 @@ def inline_jobs(
     table_of: Callable[[Sequence[M]], pa.Table],
 ) -> tuple[ShardJob, ...]:
     """One job per group of items, in the order of their keys; groups that a shard holds already keep its key."""
-    from spiritlm_core.audio.grouping import group_items
+    from spiritlm_core.intake.grouping import group_items
 
     groups = group_items(items, kept_groups(lake, recipe, call), sharding)
     jobs = [inline_job(call.identity, [item.key for item in group], table_of(group), _about(group)) for group in groups]
@@ -65,8 +65,8 @@ def _about(group: Sequence[Member]) -> str:
 
 def _list(lake: Lake, recipe: Recipe, say: Callable[[str], None]) -> list[Item]:
     """List the sources; the content hashes of files that did not change come from the lake's cache."""
-    from spiritlm_core.audio.sources import collect
-    from spiritlm_core.audio.sources.notes import notes
+    from spiritlm_core.intake.sources import collect
+    from spiritlm_core.intake.sources.notes import notes
 
     said = digest([source.model_dump(mode="json") for source in recipe.sources])
     with stat_cache(lake, f"cache/sources/{said[:32]}.json") as cache, notes() as heard:
@@ -82,7 +82,7 @@ def _list(lake: Lake, recipe: Recipe, say: Callable[[str], None]) -> list[Item]:
 @contextmanager
 def stat_cache(lake: Lake, path: str) -> Iterator[StatCache]:
     """The cache that the lake keeps at `path`, written back if it changed."""
-    from spiritlm_core.audio.statcache import StatCache
+    from spiritlm_core.intake.statcache import StatCache
 
     try:
         known = lake.store.read(path)

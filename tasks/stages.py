@@ -13,6 +13,7 @@ from prefect import Task, task
 from prefect.context import TaskRunContext
 
 from spiritlm_core.finetune.train_stage import FinetuneStage
+from spiritlm_core.fit.job import FitJob
 from spiritlm_core.lake.fingerprint import digest
 from spiritlm_core.lake.plan import ArtifactPlan, TablePlan, load_class
 from spiritlm_core.lake.run import commit_build, shard_entry
@@ -20,9 +21,8 @@ from spiritlm_core.lake.snapshot import ShardEntry, Snapshot
 from spiritlm_core.lake.stage import NOTE, ArtifactStage, Progress
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.lm.config import ModelConfig
-from spiritlm_core.lm.job import Job
+from spiritlm_core.lm.train.job import Job
 from spiritlm_core.recipe import ComputeConfig
-from spiritlm_core.units.job import FitJob
 from tasks.artifacts import ProgressArtifact, stage_table, training_curves
 from tasks.flow_runs import explaining, log
 from tasks.run import Run, StageReport

@@ -16,7 +16,7 @@ def plan_documents(lake: Lake, recipe: Recipe, call: StageCall) -> TablePlan:
     Raises:
         SourceError: a source cannot be read, or none of them holds anything.
     """
-    from spiritlm_core.tokens.pieces import SHARDING, Piece, collect, list_pieces, pieces_table
+    from spiritlm_core.intake.pieces import SHARDING, Piece, collect, list_pieces, pieces_table
 
     pieces: list[Piece] = []
     for source in recipe.texts:

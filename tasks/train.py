@@ -21,7 +21,7 @@ from spiritlm_core.cores import core_share
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.files import write_atomically
 from spiritlm_core.lake.stage import Progress
-from spiritlm_core.lm.errors import TrainingError
+from spiritlm_core.lm.train.errors import TrainingError
 from tasks.executors.base import Wish
 from tasks.executors.cluster import NoRoomError, nodes, room_for, to_come
 

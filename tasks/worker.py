@@ -16,7 +16,7 @@ from spiritlm_core.lake.plan import ArtifactPlan, ShardJob, StageCall
 from spiritlm_core.lake.run import run_artifact, run_shard
 from spiritlm_core.lake.snapshot import ShardEntry
 from spiritlm_core.lake.stage import Progress, TableStage
-from spiritlm_core.lm.errors import TrainingError
+from spiritlm_core.lm.train.errors import TrainingError
 from tasks.executors.base import Failure, Reply
 
 if TYPE_CHECKING:

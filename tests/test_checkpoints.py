@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import torch
 
-from spiritlm_core.checkpoints import Checkpoint, DamagedCheckpointError
 from spiritlm_core.files import file_sha256
+from spiritlm_core.fit.checkpoints import Checkpoint, DamagedCheckpointError
 
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "cut short": lambda data: data[: len(data) // 2],
@@ -89,7 +89,7 @@ def test_other_files_do_not_count(tmp_path: Path) -> None:
 FULL = """
 import resource, sys, torch
 from pathlib import Path
-from spiritlm_core.checkpoints import Checkpoint
+from spiritlm_core.fit.checkpoints import Checkpoint
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 try:
     Checkpoint(Path(sys.argv[1]) / "fit.pt").save({"weights": torch.ones(100_000)})

@@ -69,7 +69,7 @@ def _print(result: dict[str, Any], stream: TextIO) -> None:
 def _override(model: str) -> str:
     """``NAME=FOLDER`` as a setting of the recipe. Raises RecipeError."""
     from spiritlm_core.errors import RecipeError
-    from spiritlm_core.models.reference import as_reference
+    from spiritlm_core.references.reference import as_reference
 
     name, equals, where = (part.strip() for part in model.partition("="))
     if not (name and equals and where) or "." in name:
@@ -80,7 +80,7 @@ def _override(model: str) -> str:
 def _evaluate(recipe: str, lake: str, overrides: list[str], sources: list[str]) -> dict[str, Any]:
     """Check everything that can be wrong before a server is started; then run the flow."""
     from flows.recipes import find_recipe, with_sources
-    from spiritlm_core.models.reference import resolve
+    from spiritlm_core.references.reference import resolve
 
     for reference in with_sources(find_recipe(recipe, overrides), sources).unit_evaluation.models.values():
         resolve(reference)

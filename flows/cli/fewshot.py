@@ -47,16 +47,16 @@ def fewshot(
     Prints word and character error rates (asr), unit error rates (tts, speech-to-speech), or the accuracy of the most
     likely label (classification), each with a 95 % bootstrap interval.
     """
-    from spiritlm_core.lm.folder import locate
+    from spiritlm_core.lm.model.folder import locate
 
     locate(model, variant)
-    from spiritlm_core.audio.statcache import StatCache
     from spiritlm_core.errors import SpiritLMError
     from spiritlm_core.finetune.config import DataConfig, SplitConfig
     from spiritlm_core.finetune.fewshot import FewShotConfig, run_few_shot
     from spiritlm_core.finetune.reading import read_rows
     from spiritlm_core.finetune.rows import commonest
     from spiritlm_core.finetune.template import find_template
+    from spiritlm_core.intake.statcache import StatCache
 
     pairs = [item.partition("=") for item in column or []]
     if wrong := [field for field, equals, name in pairs if not (field and equals and name)]:
@@ -68,7 +68,7 @@ def fewshot(
     )
     rows = read_rows(source, template, StatCache())
     config = FewShotConfig(shots=shots, questions=questions, seed=seed, max_new_tokens=max_new_tokens)
-    from spiritlm_core.lm.spirit import SpiritLM
+    from spiritlm_core.lm.generate.spirit import SpiritLM
 
     spirit = SpiritLM.from_pretrained(model, device, dtype, variant, speech_tokenizer)
     found = run_few_shot(spirit, template, rows, source.split, config, batch_size=batch)

@@ -71,7 +71,7 @@ def _run(
 def _check_given(base: str, data: str) -> None:
     """Whether what lies on this machine is there."""
     from spiritlm_core.errors import SourceError
-    from spiritlm_core.lm.folder import locate
+    from spiritlm_core.lm.model.folder import locate
 
     if "://" not in base:
         locate(Path(base).expanduser())

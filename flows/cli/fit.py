@@ -93,7 +93,7 @@ def _fit(
 def _check(kind: Kind, recipe: str, overrides: list[str], sources: list[str], out: Path | None) -> None:
     from flows.recipes import find_recipe, with_sources
     from flows.stages import check_vocoder
-    from spiritlm_core.units.folder import check_target
+    from spiritlm_core.speech.folder import check_target
 
     loaded = with_sources(find_recipe(recipe, overrides), sources)
     if kind == "vocoder":

@@ -29,7 +29,7 @@ from flows.cli.options import (
 from flows.cli.shots import read_shots
 
 if TYPE_CHECKING:
-    from spiritlm_core.lm.content import Answer, Content
+    from spiritlm_core.lm.generate.content import Answer, Content
 
 EXPLICIT = ("text", "audio", "speech")
 _SEPARATOR = "\x00"  # cannot be in an argument of a shell command
@@ -99,7 +99,7 @@ def generate(
     """
     del text, audio, speech  # they have become parts, see InOrder
     from spiritlm_core.errors import SpiritLMError
-    from spiritlm_core.lm.spirit import SpiritLM
+    from spiritlm_core.lm.generate.spirit import SpiritLM
 
     inputs = [_part(part) for part in parts or ()]
     if prompt is not None and (inputs or shots):
@@ -139,7 +139,7 @@ def _write(answer: Answer, out: Path, speaker: str | None) -> tuple[dict[int, st
     """
     from flows.cli.wav import write_wav
     from spiritlm_core.errors import SpiritLMError
-    from spiritlm_core.lm.content import SpeechSegment
+    from spiritlm_core.lm.generate.content import SpeechSegment
 
     files, silent = {}, False
     for index, segment in enumerate(answer):
@@ -161,7 +161,7 @@ def _described(answer: Answer, files: dict[int, str]) -> dict[str, Any]:
 
 def _part(part: str) -> Content:
     from spiritlm_core.errors import SpiritLMError
-    from spiritlm_core.lm.content import Speech, Text
+    from spiritlm_core.lm.generate.content import Speech, Text
 
     kind, marked, value = part.partition(_SEPARATOR)
     if marked:
@@ -179,7 +179,7 @@ def _part(part: str) -> Content:
 
 def _explicit(kind: str, value: str) -> Content:
     from spiritlm_core.errors import SpiritLMError
-    from spiritlm_core.lm.content import Speech, Text
+    from spiritlm_core.lm.generate.content import Speech, Text
 
     if kind == "audio":
         if value != "-" and not is_file(value):
@@ -193,7 +193,7 @@ def _explicit(kind: str, value: str) -> Content:
 
 def _guess(data: bytes) -> Content:
     """What stands on standard input."""
-    from spiritlm_core.lm.content import Speech, Text
+    from spiritlm_core.lm.generate.content import Speech, Text
 
     string = _decoded(data)
     if string is None:

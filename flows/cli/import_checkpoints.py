@@ -29,7 +29,7 @@ def import_checkpoints(
 
     SpeechTokenizer.from_pretrained and `spiritlm tokenize --model` load OUT. The same files are not converted twice.
     """
-    from spiritlm_core.released.convert import import_checkpoints as convert
+    from spiritlm_core.speech.released.convert import import_checkpoints as convert
 
     done = convert(root, out, variant, force=force)
     if as_json:

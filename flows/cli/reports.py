@@ -33,7 +33,7 @@ def fetched_reference(given: str) -> str:
     Raises:
         ModelReferenceError: nothing is there.
     """
-    from spiritlm_core.models.reference import as_reference, resolve
+    from spiritlm_core.references.reference import as_reference, resolve
 
     reference = as_reference(given)
     resolve(reference)

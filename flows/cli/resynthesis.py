@@ -149,7 +149,7 @@ class _Direct:
     def _systems(self, models: dict[str, Path], train: list[Clip]) -> Iterator[System]:
         from spiritlm_core.evaluate.resynthesis.griffin_lim import MelInverter
         from spiritlm_core.evaluate.resynthesis.systems import references, tokenizer_systems
-        from spiritlm_core.speech_tokenizer import SpeechTokenizer
+        from spiritlm_core.speech.tokenizer import SpeechTokenizer
 
         inverter = MelInverter(self.config.griffin_lim_iterations)
         yield from references(inverter)

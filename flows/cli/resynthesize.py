@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from spiritlm_core.speech_tokenizer import SpeechTokenizer
+    from spiritlm_core.speech.tokenizer import SpeechTokenizer
 
 
 def register(app: typer.Typer) -> None:
@@ -52,7 +52,7 @@ def resynthesize(
     from flows.cli.wav import write_wav
     from spiritlm_core.errors import SpiritLMError
     from spiritlm_core.lake.schema import SAMPLE_RATE
-    from spiritlm_core.speech_tokenizer import SpeechTokenizer
+    from spiritlm_core.speech.tokenizer import SpeechTokenizer
 
     check_any(audio)
     targets = _targets(audio, out)

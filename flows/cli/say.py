@@ -28,9 +28,9 @@ from flows.cli.shots import read_shots
 from flows.cli.wav import WavStream, write_wav
 
 if TYPE_CHECKING:
-    from spiritlm_core.lm.content import Answer
-    from spiritlm_core.lm.speaking import Voice
-    from spiritlm_core.lm.spirit import SpiritLM
+    from spiritlm_core.lm.generate.content import Answer
+    from spiritlm_core.lm.generate.speaking import Voice
+    from spiritlm_core.lm.generate.spirit import SpiritLM
 
 _NOTHING = "the model answered with nothing that can be heard"
 
@@ -72,9 +72,9 @@ def say(
     written while the model is still thinking of the rest.
     """
     from spiritlm_core.errors import SpiritLMError
-    from spiritlm_core.lm.presets import encoded_shots
-    from spiritlm_core.lm.speaking import Voice
-    from spiritlm_core.lm.spirit import SpiritLM
+    from spiritlm_core.lm.generate.presets import encoded_shots
+    from spiritlm_core.lm.generate.speaking import Voice
+    from spiritlm_core.lm.generate.spirit import SpiritLM
 
     texts = [line for given in text for line in (_lines() if given == "-" else [given]) if line.strip()]
     targets = _targets(out, len(texts), as_json=as_json)
@@ -143,8 +143,8 @@ def _asked(
 ) -> list[tuple[int, Answer | Exception]]:
     """The answer to each text, by its number; an error for one that cannot be asked."""
     from spiritlm_core.errors import SpiritLMError
-    from spiritlm_core.lm.content import Text
-    from spiritlm_core.lm.presets import ask, prompt_length
+    from spiritlm_core.lm.generate.content import Text
+    from spiritlm_core.lm.generate.presets import ask, prompt_length
 
     good, found = [], {}
     for i, text in texts:
@@ -160,9 +160,9 @@ def _asked(
 def _stream(spirit: SpiritLM, text: str, options: dict[str, Any], voice: Voice) -> None:
     """Speech to standard output as it comes."""
     from spiritlm_core.errors import SpiritLMError
-    from spiritlm_core.lm.content import Segment, Text
-    from spiritlm_core.lm.presets import ask_stream, prompt_length
-    from spiritlm_core.lm.speaking import Sound, hear_stream
+    from spiritlm_core.lm.generate.content import Segment, Text
+    from spiritlm_core.lm.generate.presets import ask_stream, prompt_length
+    from spiritlm_core.lm.generate.speaking import Sound, hear_stream
 
     prompt_length(spirit, Text(text), "speech", options["shots"])
     with WavStream(sys.stdout.buffer) as wav:
@@ -179,7 +179,7 @@ def _stream(spirit: SpiritLM, text: str, options: dict[str, Any], voice: Voice) 
 def _said(spirit: SpiritLM, answer: Answer, target: Path | None, voice: Voice) -> dict[str, Any]:
     """Write one answer, and describe it."""
     from spiritlm_core.lake.schema import SAMPLE_RATE
-    from spiritlm_core.lm.speaking import said
+    from spiritlm_core.lm.generate.speaking import said
 
     found = {"tokens": answer.tokens, "finish": answer.finish}
     if target is None:

@@ -47,7 +47,7 @@ def serve(
     dtype: DtypeOption = None,
 ) -> None:
     """Serve MODEL on this machine until Ctrl-C: a page at /, an HTTP interface at /v1, its description at /docs."""
-    from spiritlm_core.lm.folder import locate
+    from spiritlm_core.lm.model.folder import locate
 
     for folder in model:
         locate(folder, variant)

@@ -18,7 +18,7 @@ def read_shots(path: Path, output: str) -> list[tuple[Any, Any]]:
         SpiritLMError: it cannot be read, or a line is neither.
     """
     from spiritlm_core.errors import SpiritLMError
-    from spiritlm_core.lm.content import Text
+    from spiritlm_core.lm.generate.content import Text
 
     if output.lower() not in ("text", "speech"):
         raise SpiritLMError("--shots needs --output text or --output speech, which says what they answer")
@@ -37,7 +37,7 @@ def read_shots(path: Path, output: str) -> list[tuple[Any, Any]]:
 
 def _shot(line: str, folder: Path, where: str) -> tuple[Any, str]:
     from spiritlm_core.errors import SpiritLMError
-    from spiritlm_core.lm.content import Speech
+    from spiritlm_core.lm.generate.content import Speech
 
     try:
         shot = json.loads(line)

@@ -15,7 +15,7 @@ from flows.cli.reports import check_out, fetched_reference
 
 if TYPE_CHECKING:
     from spiritlm_core.evaluate.suite.task import SuiteTask
-    from spiritlm_core.lm.spirit import SpiritLM
+    from spiritlm_core.lm.generate.spirit import SpiritLM
 
 
 class ModelOrCommand(TyperGroup):
@@ -141,9 +141,9 @@ def _loaders(
 ) -> dict[str, Callable[[], SpiritLM]]:
     """Name of each model → what loads it; a speech tokenizer of all is loaded once."""
     from spiritlm_core.errors import SpiritLMError
-    from spiritlm_core.lm.folder import locate
-    from spiritlm_core.lm.spirit import SpiritLM
-    from spiritlm_core.speech_tokenizer import SpeechTokenizer
+    from spiritlm_core.lm.generate.spirit import SpiritLM
+    from spiritlm_core.lm.model.folder import locate
+    from spiritlm_core.speech.tokenizer import SpeechTokenizer
 
     if len(set(models)) < len(models):
         raise SpiritLMError("a model is named twice")

@@ -15,7 +15,7 @@ def print_summary(result: dict[str, Any], out: TextIO) -> None:
     console = Console(file=out, highlight=False, width=None if out.isatty() else 110)
     console.print(stage_table(result["stages"]))
     if result.get("samples"):
-        from spiritlm_core.evaluate.samples import lines
+        from spiritlm_core.evaluate.heldout.samples import lines
 
         for line in lines(result["samples"]):
             console.print(line, markup=False, soft_wrap=True)

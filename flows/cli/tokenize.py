@@ -13,8 +13,8 @@ from flows.cli.files import check_any, complain
 from flows.cli.options import DeviceOption, VariantOption
 
 if TYPE_CHECKING:
-    from spiritlm_core.speech_tokenizer import SpeechTokenizer
-    from spiritlm_core.units.types import Units
+    from spiritlm_core.speech.tokenizer import SpeechTokenizer
+    from spiritlm_core.speech.types import Units
 
 STREAMS = ("hubert", "pitch", "style")
 
@@ -43,7 +43,7 @@ def tokenize(
     A file that cannot be read is named on standard error; the others are still done, and the exit status is 1.
     """
     from spiritlm_core.errors import SpiritLMError
-    from spiritlm_core.speech_tokenizer import SpeechTokenizer
+    from spiritlm_core.speech.tokenizer import SpeechTokenizer
 
     check_any(audio)
     tokenizer = SpeechTokenizer.from_pretrained(model or checkpoints, variant, device)

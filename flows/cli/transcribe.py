@@ -27,8 +27,8 @@ from flows.cli.progress import in_batches
 from flows.cli.shots import read_shots
 
 if TYPE_CHECKING:
-    from spiritlm_core.lm.content import Answer, Content
-    from spiritlm_core.lm.spirit import SpiritLM
+    from spiritlm_core.lm.generate.content import Answer, Content
+    from spiritlm_core.lm.generate.spirit import SpiritLM
 
 
 def register(app: typer.Typer) -> None:
@@ -56,8 +56,8 @@ def transcribe(
 
     A recording that cannot be used is named on standard error; the others are still done, and the exit status is 1.
     """
-    from spiritlm_core.lm.presets import encoded_shots
-    from spiritlm_core.lm.spirit import SpiritLM
+    from spiritlm_core.lm.generate.presets import encoded_shots
+    from spiritlm_core.lm.generate.spirit import SpiritLM
 
     check_any(audio)
     given = read_shots(shots, "text") if shots else []
@@ -79,8 +79,8 @@ def _questions(
 ) -> Iterator[tuple[int, list[Content]]]:
     """The recordings that can be asked about, by their place; others are named."""
     from spiritlm_core.errors import ModelReferenceError, SpiritLMError
-    from spiritlm_core.lm.content import Speech
-    from spiritlm_core.lm.presets import encoded, prompt_length
+    from spiritlm_core.lm.generate.content import Speech
+    from spiritlm_core.lm.generate.presets import encoded, prompt_length
 
     for index, name in enumerate(names):
         try:
@@ -95,7 +95,7 @@ def _questions(
 
 
 def _asked(spirit: SpiritLM, questions: Sequence[Any], options: dict[str, Any]) -> list[Answer]:
-    from spiritlm_core.lm.presets import ask
+    from spiritlm_core.lm.generate.presets import ask
 
     return ask(spirit, "asr", questions, **options) if questions else []
 

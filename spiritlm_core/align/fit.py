@@ -13,9 +13,9 @@ from spiritlm_core.align.corpus import Utterance
 from spiritlm_core.align.targets import characters_of, labels_of, spikes_of
 from spiritlm_core.align.teacher import Taught
 from spiritlm_core.align.whisperx import UNFITTED, prepare
-from spiritlm_core.checkpoints import Checkpoint
 from spiritlm_core.cores import all_cores, core_count
 from spiritlm_core.errors import Rejection, SpiritLMError
+from spiritlm_core.fit.checkpoints import Checkpoint
 from spiritlm_core.lake.stage import ArtifactStage, Progress, Resources, TableInput, noting
 from spiritlm_core.lake.view import TableView
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from spiritlm_core.align.config import AlignerFitConfig
 from spiritlm_core.align.ctc import CTCAligner
-from spiritlm_core.checkpoints import Checkpoint, Tell
+from spiritlm_core.fit.checkpoints import Checkpoint, Tell
 from spiritlm_core.lake.stage import noting
 
 CHECKPOINT = "aligner.pt"

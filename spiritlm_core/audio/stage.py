@@ -11,12 +11,12 @@ import pyarrow as pa
 
 from spiritlm_core.audio.codec import encode_flac, store_mono
 from spiritlm_core.audio.config import AudioConfig, LimitsConfig
-from spiritlm_core.audio.files import open_uri
 from spiritlm_core.audio.samples import Samples, StoredSamples, blocks
 from spiritlm_core.audio.segments import segments
-from spiritlm_core.audio.statcache import sha256_of
 from spiritlm_core.audio.vad import Region, loud_region, speech_probabilities, speech_regions
 from spiritlm_core.errors import Rejection, SourceError, is_machine_error
+from spiritlm_core.intake.files import open_uri
+from spiritlm_core.intake.statcache import sha256_of
 from spiritlm_core.lake.schema import AUDIO, SAMPLE_RATE, Row, rejected, table_of
 from spiritlm_core.lake.stage import TableInput, TableStage
 from spiritlm_core.split import draw_split
@@ -26,7 +26,7 @@ _COPIED = ("recording_id", "speaker", "language", "source_uri")
 
 
 class AudioStage(TableStage):
-    """``recordings`` (rows of :data:`spiritlm_core.audio.item.RECORDINGS`) to ``audio``.
+    """``recordings`` (rows of :data:`spiritlm_core.intake.item.RECORDINGS`) to ``audio``.
 
     A good item gives one row per segment, a bad one gives one rejected row. The files are read where they
     are, and must still hold what was there when they were listed.

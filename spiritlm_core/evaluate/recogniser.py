@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spiritlm_core.align.whisperx import Transcriber
-from spiritlm_core.evaluate.distances import Errors, edit_distance, word_edits
 from spiritlm_core.language import main_code
+from spiritlm_core.metrics.distances import Errors, edit_distance, word_edits
 
 DEFAULT_LANGUAGE = "en"
 
@@ -49,7 +49,7 @@ def fetched_recogniser(reference: str) -> Recogniser:
     Raises:
         ModelReferenceError: there is none.
     """
-    from spiritlm_core.models.reference import as_reference, resolve
+    from spiritlm_core.references.reference import as_reference, resolve
 
     return Recogniser(resolve(as_reference(reference)).path)
 

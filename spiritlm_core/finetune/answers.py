@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from spiritlm_core.lm.generate import generate
-from spiritlm_core.lm.prompts import Kind, Modality
+from spiritlm_core.lm.generate.decode import generate
+from spiritlm_core.lm.generate.prompts import Kind, Modality
 
 if TYPE_CHECKING:
     from spiritlm_core.lm.formats import PromptFormat
-    from spiritlm_core.lm.spirit import SpiritLM
+    from spiritlm_core.lm.generate.spirit import SpiritLM
 
 
 def continue_prompts(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from spiritlm_core.errors import ModelReferenceError, Rejection, SpiritLMError
 from spiritlm_core.finetune.template import Part
-from spiritlm_core.lm.prompts import Kind
+from spiritlm_core.lm.generate.prompts import Kind
 
 if TYPE_CHECKING:
     from pathlib import Path

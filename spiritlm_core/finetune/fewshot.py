@@ -14,15 +14,15 @@ from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import Rejection, SourceError, SpiritLMError
 from spiritlm_core.finetune.config import SplitConfig
 from spiritlm_core.finetune.example import Example, Parts, fill, joined, known_streams
-from spiritlm_core.finetune.metrics import judge
 from spiritlm_core.finetune.rows import TaskRow, commonest, split_of
 from spiritlm_core.finetune.speech import speak
 from spiritlm_core.finetune.template import Template
-from spiritlm_core.lm.prompts import Kind
+from spiritlm_core.lm.generate.prompts import Kind
+from spiritlm_core.metrics.error_rates import judge
 from spiritlm_core.tokens.counter import key_of
 
 if TYPE_CHECKING:
-    from spiritlm_core.lm.spirit import SpiritLM
+    from spiritlm_core.lm.generate.spirit import SpiritLM
 
 
 class FewShotConfig(FrozenConfig):
@@ -41,7 +41,7 @@ class FewShot:
 
     Attributes:
         task: name of the template.
-        figures: as :func:`spiritlm_core.finetune.metrics.judge` gives them.
+        figures: as :func:`spiritlm_core.metrics.error_rates.judge` gives them.
         mean_shots: solved examples in front of a question, on average; those that did not fit are left out.
         rejected: why a row could not be used, and how many there are.
         right: the right answers.

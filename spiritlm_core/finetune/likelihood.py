@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from spiritlm_core.finetune.source import TaskExample, pack_examples
-from spiritlm_core.lm.data import Batch
-from spiritlm_core.lm.model import CausalLM
-from spiritlm_core.lm.objective import Objective
+from spiritlm_core.lm.model.network import CausalLM
+from spiritlm_core.lm.train.data import Batch
+from spiritlm_core.lm.train.objective import Objective
 from spiritlm_core.tokens.vocabulary import Vocabulary
 
 Pair = tuple[Sequence[int], Sequence[int]]

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from spiritlm_core.finetune.config import MeasureConfig
 from spiritlm_core.finetune.example import context_of
-from spiritlm_core.finetune.metrics import judge
 from spiritlm_core.lake.schema import Row
 from spiritlm_core.lake.stage import ArtifactStage, Progress, Resources, TableInput
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.lm.prompts import Kind
+from spiritlm_core.lm.generate.prompts import Kind
+from spiritlm_core.metrics.error_rates import judge
 from spiritlm_core.tokens.counter import key_of
 
 if TYPE_CHECKING:
-    from spiritlm_core.lm.spirit import SpiritLM
+    from spiritlm_core.lm.generate.spirit import SpiritLM
 
 ADAPTER = "adapter_config.json"
 
@@ -115,7 +115,7 @@ class MeasureStage(ArtifactStage):
 
 def load_tuned(base: Path, tuned: Path | None) -> SpiritLM:
     """A fine-tuned model, adapters merged into `base`; `base` itself if `tuned` is None."""
-    from spiritlm_core.lm.spirit import SpiritLM
+    from spiritlm_core.lm.generate.spirit import SpiritLM
 
     if tuned is None or not (tuned / ADAPTER).is_file():
         return SpiritLM.from_pretrained(tuned or base)

@@ -13,7 +13,7 @@ from spiritlm_core.files import write_json
 from spiritlm_core.finetune.measure_stage import ADAPTER
 from spiritlm_core.lake.stage import ArtifactStage, Progress, TableInput
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.units.folder import CONFIG, copy_model
+from spiritlm_core.speech.folder import CONFIG, copy_model
 
 SPEECH_TOKENIZER = "speech_tokenizer"
 
@@ -41,7 +41,7 @@ class PublishTunedStage(ArtifactStage):
         Raises:
             PublishError: transformers cannot load the folder.
         """
-        from spiritlm_core.evaluate.publish import verify
+        from spiritlm_core.publish.stage import verify
         from spiritlm_core.tokens.hf import load_vocabulary
 
         progress(0.0, "copying the model")

@@ -12,15 +12,24 @@ from typing import Any
 
 import pyarrow as pa
 
-from spiritlm_core.audio.files import File, list_tree, local_path, local_uri, open_plain, open_uri, printable, stat_file
-from spiritlm_core.audio.sources.columns import names_of, resolve
-from spiritlm_core.audio.statcache import StatCache, hash_files
 from spiritlm_core.errors import Rejection, SourceError
 from spiritlm_core.finetune.config import DataConfig
 from spiritlm_core.finetune.rows import Recording, TaskRow
 from spiritlm_core.finetune.template import Template
+from spiritlm_core.intake.files import (
+    File,
+    list_tree,
+    local_path,
+    local_uri,
+    open_plain,
+    open_uri,
+    printable,
+    stat_file,
+)
+from spiritlm_core.intake.pieces import format_of
+from spiritlm_core.intake.sources.columns import names_of, resolve
+from spiritlm_core.intake.statcache import StatCache, hash_files
 from spiritlm_core.lake.fingerprint import digest
-from spiritlm_core.tokens.pieces import format_of
 
 HELD_OUT = ("held_out", "validation", "valid", "val", "dev", "test", "eval")
 _BATCH = 64

@@ -61,7 +61,7 @@ def pack_examples(examples: Sequence[TaskExample], length: int) -> Packed:
 
 @dataclass(frozen=True)
 class ExampleSource:
-    """A :class:`spiritlm_core.lm.source.Source` of examples, each whole, in a new order every epoch.
+    """A :class:`spiritlm_core.lm.train.source.Source` of examples, each whole, in a new order every epoch.
 
     Attributes:
         examples: a table `task_examples`.
@@ -80,7 +80,7 @@ class ExampleSource:
         rank: int,
         world_size: int,
     ) -> Iterator[tuple[Packed, dict[str, Any]]]:
-        """See :class:`spiritlm_core.lm.source.Source`; ids are checked where batches are made.
+        """See :class:`spiritlm_core.lm.train.source.Source`; ids are checked where batches are made.
 
         Raises:
             NothingToTrainOnError: no example is left to train on.
@@ -99,7 +99,7 @@ class ExampleSource:
             place = behind
 
     def held_out(self, vocabulary: Vocabulary, *, count: int, seed: int) -> list[Packed]:
-        """See :class:`spiritlm_core.lm.source.Source`: as many whole examples as fit, drawn by `seed`."""
+        """See :class:`spiritlm_core.lm.train.source.Source`: as many whole examples as fit, drawn by `seed`."""
         del vocabulary
         examples = read_examples(self.examples, "held_out")
         if not examples or not count:
@@ -110,7 +110,7 @@ class ExampleSource:
         return [pack_examples(members, self.tokens.context_length) for members in sequences[:count]]
 
     def fingerprint(self) -> str:
-        """See :class:`spiritlm_core.lm.source.Source`: shards and settings."""
+        """See :class:`spiritlm_core.lm.train.source.Source`: shards and settings."""
         return digest(["examples", self.examples.digests(), config_json(self.tokens)])
 
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spiritlm_core.audio.files import open_uri, printable, read_uri
 from spiritlm_core.errors import Rejection, SourceError, is_machine_error
 from spiritlm_core.finetune.rows import Recording, TaskRow
+from spiritlm_core.intake.files import open_uri, printable, read_uri
 from spiritlm_core.lake.schema import SAMPLE_RATE
-from spiritlm_core.units.stage import grouped
+from spiritlm_core.speech.stage import grouped
 
 if TYPE_CHECKING:
-    from spiritlm_core.speech_tokenizer import SpeechTokenizer
+    from spiritlm_core.speech.tokenizer import SpeechTokenizer
 
 _GROUP_SECONDS = 300.0
 Waveform = np.ndarray

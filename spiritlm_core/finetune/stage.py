@@ -18,7 +18,7 @@ from spiritlm_core.lake.stage import Resources, TableInput, TableStage
 
 if TYPE_CHECKING:
     from spiritlm_core.lm.formats import WordFormat
-    from spiritlm_core.speech_tokenizer import SpeechTokenizer
+    from spiritlm_core.speech.tokenizer import SpeechTokenizer
 
 _REJECT = [pa.field("reject_stage", pa.string()), pa.field("reject_reason", pa.string())]
 _VALUE = pa.struct([pa.field("field", pa.string()), pa.field("value", pa.string())])
@@ -74,7 +74,7 @@ class TaskUnitsStage(TableStage):
         return table_of([self._row(*pair) for pair in zip(rows, speak(rows, self._load), strict=True)], TASK_UNITS)
 
     def _load(self) -> SpeechTokenizer:
-        from spiritlm_core.speech_tokenizer import SpeechTokenizer
+        from spiritlm_core.speech.tokenizer import SpeechTokenizer
 
         if "speech_tokenizer" not in self.models:
             raise ModelReferenceError(

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.config_files import load_config_file
 from spiritlm_core.errors import RecipeError
-from spiritlm_core.lm.prompts import Kind
+from spiritlm_core.lm.generate.prompts import Kind
 
 FOLDER = Path(__file__).parent / "templates"
 Metric = Literal["wer", "unit_error_rate", "accuracy", "none"]

@@ -11,7 +11,7 @@ from spiritlm_core.finetune.source import ExampleSource
 from spiritlm_core.lake.stage import ArtifactStage, Progress, Resources, TableInput
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.lm.config import LmCompute, ModelConfig
-from spiritlm_core.lm.job import Job
+from spiritlm_core.lm.train.job import Job
 from spiritlm_core.tokens.config import SequencesConfig, TokensConfig
 from spiritlm_core.tokens.hf import load_vocabulary
 

@@ -45,7 +45,7 @@ class ModelSource:
     @classmethod
     def of_reference(cls, reference: str) -> ModelSource:
         """Resolve a model reference, fetching it if need be. Raises ModelReferenceError."""
-        from spiritlm_core.models.reference import resolve
+        from spiritlm_core.references.reference import resolve
 
         return cls(resolve(reference).digest, reference=reference)
 
@@ -66,7 +66,7 @@ class ModelSource:
         return self._resolved()
 
     def _resolved(self) -> Path:
-        from spiritlm_core.models.reference import resolve
+        from spiritlm_core.references.reference import resolve
 
         found = resolve(str(self.reference))
         if found.digest != self.digest:

@@ -25,11 +25,11 @@ from pydantic import Field, ValidationError
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.config_files import load_config_file
 from spiritlm_core.errors import RecipeError
+from spiritlm_core.fit.launch import main
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.launch import main
 from spiritlm_core.lm.config import LmCompute, LmConfig, ModelConfig
-from spiritlm_core.lm.job import Job
-from spiritlm_core.lm.source import CorpusSource
+from spiritlm_core.lm.train.job import Job
+from spiritlm_core.lm.train.source import CorpusSource
 from spiritlm_core.tokens.config import TokensConfig
 from spiritlm_core.tokens.corpus import check_tokenizer
 from spiritlm_core.tokens.text import TextTokenizer

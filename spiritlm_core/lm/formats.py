@@ -10,13 +10,13 @@ from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from spiritlm_core.errors import SpiritLMError
-from spiritlm_core.lm.content import Segment, SpeechSegment, TextSegment
-from spiritlm_core.lm.prompts import Kind, Modality, Part, parts_of, prompt_ids, prompt_string
-from spiritlm_core.lm.readback import read_back
+from spiritlm_core.lm.generate.content import Segment, SpeechSegment, TextSegment
+from spiritlm_core.lm.generate.prompts import Kind, Modality, Part, parts_of, prompt_ids, prompt_string
+from spiritlm_core.lm.generate.readback import read_back
 from spiritlm_core.tokens.vocabulary import TEXT_MARKER, Vocabulary
 
 if TYPE_CHECKING:
-    from spiritlm_core.released.text_tokenizer import ReleasedTextTokenizer
+    from spiritlm_core.tokens.released import ReleasedTextTokenizer
     from spiritlm_core.tokens.text import TextTokenizer
 
 _ADDED = re.compile(r"(\[(?:Text|Speech|(?:Hu|Pi|St)[0-9]+)\])")

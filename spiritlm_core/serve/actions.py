@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 import gradio as gr
 
 from spiritlm_core.errors import SpiritLMError
-from spiritlm_core.lm.presets import Classification
-from spiritlm_core.lm.speaking import Heard
-from spiritlm_core.lm.spirit import SpiritLM
+from spiritlm_core.lm.generate.presets import Classification
+from spiritlm_core.lm.generate.speaking import Heard
+from spiritlm_core.lm.generate.spirit import SpiritLM
 from spiritlm_core.serve import turns as requests
 from spiritlm_core.serve.display import HIDDEN, answer, answer_turns, conversation, label, panels_of, sentence, visible
 from spiritlm_core.serve.engine import Engine

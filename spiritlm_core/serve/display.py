@@ -8,8 +8,8 @@ from typing import Any
 import gradio as gr
 
 from spiritlm_core.audio.codec import encode_wav
-from spiritlm_core.lm.content import SpeechSegment
-from spiritlm_core.lm.presets import Classification
+from spiritlm_core.lm.generate.content import SpeechSegment
+from spiritlm_core.lm.generate.presets import Classification
 from spiritlm_core.serve.kept import Kept
 from spiritlm_core.serve.plot import Panel, figure, panel
 from spiritlm_core.serve.replies import Reply

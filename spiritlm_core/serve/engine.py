@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
-from spiritlm_core.lm.spirit import SpiritLM
+from spiritlm_core.lm.generate.spirit import SpiritLM
 from spiritlm_core.serve.errors import RequestError, busy, closing, late
 
 T = TypeVar("T")

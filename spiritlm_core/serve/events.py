@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from spiritlm_core.lm.content import Segment
-from spiritlm_core.lm.speaking import Sound
-from spiritlm_core.lm.spirit import SpiritLM
+from spiritlm_core.lm.generate.content import Segment
+from spiritlm_core.lm.generate.speaking import Sound
+from spiritlm_core.lm.generate.spirit import SpiritLM
 from spiritlm_core.serve.engine import Engine, Ticket
 from spiritlm_core.serve.errors import INTERNAL, as_request_error, closing, late
 from spiritlm_core.serve.replies import Reply, event

@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
-from spiritlm_core.lm.content import Content, Speech, Text
-from spiritlm_core.lm.presets import encoded, prompt_length
+from spiritlm_core.lm.generate.content import Content, Speech, Text
+from spiritlm_core.lm.generate.presets import encoded, prompt_length
 from spiritlm_core.serve.errors import RequestError
 from spiritlm_core.serve.recordings import Recordings
 from spiritlm_core.serve.schema import AudioPart, Part, Shot, TextPart, UnitsPart
 from spiritlm_core.serve.settings import ServeConfig
 
 if TYPE_CHECKING:
-    from spiritlm_core.lm.spirit import SpiritLM
+    from spiritlm_core.lm.generate.spirit import SpiritLM
 
 SolvedExample = tuple[list[Content], list[Content]]
 

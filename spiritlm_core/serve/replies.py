@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from spiritlm_core.audio.codec import encode_wav, to_int16
 from spiritlm_core.lake.schema import SAMPLE_RATE
-from spiritlm_core.lm.content import Answer, Segment, SpeechSegment
-from spiritlm_core.lm.speaking import Heard, Sound, hears, speaks
+from spiritlm_core.lm.generate.content import Answer, Segment, SpeechSegment
+from spiritlm_core.lm.generate.speaking import Heard, Sound, hears, speaks
 from spiritlm_core.serve.schema import (
     ClassifyResponse,
     GenerateResponse,
@@ -24,9 +24,9 @@ from spiritlm_core.serve.schema import (
 )
 
 if TYPE_CHECKING:
-    from spiritlm_core.lm.presets import Classification
-    from spiritlm_core.lm.spirit import SpiritLM
-    from spiritlm_core.units.types import Units
+    from spiritlm_core.lm.generate.presets import Classification
+    from spiritlm_core.lm.generate.spirit import SpiritLM
+    from spiritlm_core.speech.types import Units
 
 
 @dataclass(frozen=True)

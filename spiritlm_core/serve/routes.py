@@ -11,7 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
 from spiritlm_core.audio.codec import encode_wav
-from spiritlm_core.lm.spirit import SpiritLM
+from spiritlm_core.lm.generate.spirit import SpiritLM
 from spiritlm_core.serve.body import read
 from spiritlm_core.serve.describe import takes
 from spiritlm_core.serve.engine import Engine

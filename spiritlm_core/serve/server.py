@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 import uvicorn
 
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
-from spiritlm_core.lm.spirit import SpiritLM
+from spiritlm_core.lm.generate.spirit import SpiritLM
 from spiritlm_core.serve.api import create_app
 from spiritlm_core.serve.connections import TimedProtocol
 from spiritlm_core.serve.engine import Engine

@@ -6,9 +6,9 @@ from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
-from spiritlm_core.lm.content import Answer, Content, Segment
-from spiritlm_core.lm.presets import PRESETS, Classification, Task, ask, ask_stream, check_labels, classify
-from spiritlm_core.lm.speaking import SILENT, Heard, Sound, Voice, hear, hear_stream, speaks
+from spiritlm_core.lm.generate.content import Answer, Content, Segment
+from spiritlm_core.lm.generate.presets import PRESETS, Classification, Task, ask, ask_stream, check_labels, classify
+from spiritlm_core.lm.generate.speaking import SILENT, Heard, Sound, Voice, hear, hear_stream, speaks
 from spiritlm_core.serve.errors import RequestError, invalid
 from spiritlm_core.serve.prompts import PromptReader, Recording, numbered
 from spiritlm_core.serve.replies import Reply
@@ -26,8 +26,8 @@ from spiritlm_core.serve.schema import (
 from spiritlm_core.serve.settings import ServeConfig
 
 if TYPE_CHECKING:
-    from spiritlm_core.lm.spirit import SpiritLM
-    from spiritlm_core.units.types import Units
+    from spiritlm_core.lm.generate.spirit import SpiritLM
+    from spiritlm_core.speech.types import Units
 
 
 class RequestHandler:

@@ -10,15 +10,15 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from spiritlm_core.audio.files import open_plain, open_uri
-from spiritlm_core.audio.item import digest
-from spiritlm_core.audio.sources.draft import decode_text
 from spiritlm_core.errors import Rejection, SourceError, is_machine_error
+from spiritlm_core.intake.files import open_plain, open_uri
+from spiritlm_core.intake.item import digest
+from spiritlm_core.intake.pieces import Piece, check_column
+from spiritlm_core.intake.sources.draft import decode_text
 from spiritlm_core.lake.schema import DOCUMENTS, TEXT, Row, is_rejected, rejected, table_of
 from spiritlm_core.lake.stage import TableInput, TableStage
 from spiritlm_core.split import draw_split
 from spiritlm_core.tokens.config import TextSource
-from spiritlm_core.tokens.pieces import Piece, check_column
 from spiritlm_core.tokens.text import TextTokenizer
 
 Found = Iterator[tuple[int, str | Exception]]
@@ -26,7 +26,7 @@ Found = Iterator[tuple[int, str | Exception]]
 
 
 class DocumentsStage(TableStage):
-    """``pieces`` (rows of :data:`spiritlm_core.tokens.pieces.PIECES`) to ``documents``; needs no models.
+    """``pieces`` (rows of :data:`spiritlm_core.intake.pieces.PIECES`) to ``documents``; needs no models.
 
     A row per document, a bad one rejected. The files are read where they are, and must still hold what was there
     when they were listed.

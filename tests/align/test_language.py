@@ -14,10 +14,10 @@ from spiritlm_core.align import teacher
 from spiritlm_core.align.whisperx import _whisper_code
 from spiritlm_core.align.words import words_of
 from spiritlm_core.audio.config import ManifestSource, PromptsSource, parse_source
-from spiritlm_core.audio.sources import list_items
-from spiritlm_core.audio.statcache import StatCache
 from spiritlm_core.errors import RecipeError, Rejection
 from spiritlm_core.evaluate.recogniser import normalised
+from spiritlm_core.intake.sources import list_items
+from spiritlm_core.intake.statcache import StatCache
 from spiritlm_core.language import language_code, main_code
 
 ENGLISH = ["en", "en-US", "en_us", "EN", "eng", "English", "en_GB.UTF-8", " en "]

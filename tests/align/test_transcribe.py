@@ -10,7 +10,7 @@ from spiritlm_core.align.stage import WordsStage
 from spiritlm_core.align.whisperx import Transcriber
 from spiritlm_core.errors import ModelReferenceError, Rejection
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.models.reference import resolve
+from spiritlm_core.references.reference import resolve
 from tests.align.speech import row, sentences, table
 
 pytestmark = pytest.mark.integration

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spiritlm_core.audio.config import ShardingConfig
-from spiritlm_core.audio.grouping import group_items
-from spiritlm_core.audio.item import Item, digest, make_item
+from spiritlm_core.intake.grouping import group_items
+from spiritlm_core.intake.item import Item, digest, make_item
 
 CONFIG = ShardingConfig(shard_items=4, shard_bytes=1000)
 

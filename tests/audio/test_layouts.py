@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from spiritlm_core.audio.config import FolderSource, parse_source
-from spiritlm_core.audio.item import Item
-from spiritlm_core.audio.sources import list_items
-from spiritlm_core.audio.sources.notes import notes
-from spiritlm_core.audio.statcache import StatCache
+from spiritlm_core.intake.item import Item
+from spiritlm_core.intake.sources import list_items
+from spiritlm_core.intake.sources.notes import notes
+from spiritlm_core.intake.statcache import StatCache
 from tests.audio.files import sound_bytes
 
 SOUND = "sound"

@@ -15,15 +15,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from spiritlm_core.audio.config import AudioConfig, ManifestSource, parse_source
-from spiritlm_core.audio.files import read_uri
-from spiritlm_core.audio.item import Item, items_table
-from spiritlm_core.audio.sources import list_items
-from spiritlm_core.audio.sources.draft import Draft
-from spiritlm_core.audio.sources.manifest import drafts
-from spiritlm_core.audio.sources.notes import notes
 from spiritlm_core.audio.stage import AudioStage
-from spiritlm_core.audio.statcache import StatCache, hash_files
 from spiritlm_core.errors import SourceError
+from spiritlm_core.intake.files import read_uri
+from spiritlm_core.intake.item import Item, items_table
+from spiritlm_core.intake.sources import list_items
+from spiritlm_core.intake.sources.draft import Draft
+from spiritlm_core.intake.sources.manifest import drafts
+from spiritlm_core.intake.sources.notes import notes
+from spiritlm_core.intake.statcache import StatCache, hash_files
 from tests.audio.files import sound, sound_bytes
 from tests.audio.synthetic import voice
 

@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from spiritlm_core.audio.config import FolderSource, LhotseSource, LJSpeechSource, ManifestSource, parse_source
-from spiritlm_core.audio.files import local_path, open_uri
-from spiritlm_core.audio.item import RECORDINGS, Item, items_table
-from spiritlm_core.audio.sources import collect, list_items
-from spiritlm_core.audio.statcache import StatCache
 from spiritlm_core.errors import SourceError
+from spiritlm_core.intake.files import local_path, open_uri
+from spiritlm_core.intake.item import RECORDINGS, Item, items_table
+from spiritlm_core.intake.sources import collect, list_items
+from spiritlm_core.intake.statcache import StatCache
 from tests.audio.files import sound
 
 

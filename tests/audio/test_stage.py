@@ -14,12 +14,12 @@ import pytest
 
 from spiritlm_core.audio.codec import decode_flac
 from spiritlm_core.audio.config import AudioConfig, FolderSource, ShardingConfig, parse_source
-from spiritlm_core.audio.grouping import group_items
-from spiritlm_core.audio.item import Item, items_table, make_item
-from spiritlm_core.audio.sources import list_items
 from spiritlm_core.audio.stage import AudioStage
-from spiritlm_core.audio.statcache import StatCache, sha256_of
 from spiritlm_core.errors import SourceError
+from spiritlm_core.intake.grouping import group_items
+from spiritlm_core.intake.item import Item, items_table, make_item
+from spiritlm_core.intake.sources import list_items
+from spiritlm_core.intake.statcache import StatCache, sha256_of
 from spiritlm_core.lake.schema import AUDIO
 from tests.audio.files import libav_bytes, sound, sound_bytes
 from tests.audio.synthetic import talk, voice
@@ -222,7 +222,7 @@ def test_no_items_give_an_empty_table() -> None:
 
 def test_importing_the_stage_loads_no_heavy_library() -> None:
     code = (
-        "import sys, spiritlm_core.audio.stage, spiritlm_core.audio.sources;"
+        "import sys, spiritlm_core.audio.stage, spiritlm_core.intake.sources;"
         "print([m for m in ('torch','lhotse','av','onnxruntime','faster_whisper','prefect','ray') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

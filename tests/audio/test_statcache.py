@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spiritlm_core.audio import statcache
-from spiritlm_core.audio.files import File, list_tree
-from spiritlm_core.audio.statcache import StatCache, hash_files
+from spiritlm_core.intake import statcache
+from spiritlm_core.intake.files import File, list_tree
+from spiritlm_core.intake.statcache import StatCache, hash_files
 
 OLD = time.time() - 3600
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from spiritlm_core.audio.codec import encode_flac
-from spiritlm_core.evaluate.answers import Evaluated
 from spiritlm_core.evaluate.config import EvaluateConfig
-from spiritlm_core.evaluate.stage import EvaluateStage
+from spiritlm_core.evaluate.heldout.answers import Evaluated
+from spiritlm_core.evaluate.heldout.stage import EvaluateStage
 from spiritlm_core.lake.schema import AUDIO, SEQUENCES, UNITS, WORDS, rejected, table_of
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.lm.config import ModelConfig

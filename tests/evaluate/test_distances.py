@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spiritlm_core.evaluate.bootstrap import ratio
-from spiritlm_core.evaluate.distances import collapse, edit_distance, normalise, unit_errors, word_errors
+from spiritlm_core.metrics.bootstrap import ratio
+from spiritlm_core.metrics.distances import collapse, edit_distance, normalise, unit_errors, word_errors
 
 units = st.lists(st.integers(0, 4), max_size=12)
 sentences = st.lists(st.sampled_from(["a", "b", "cc", "d'e"]), min_size=1, max_size=8).map(" ".join)

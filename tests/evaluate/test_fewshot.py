@@ -6,13 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from spiritlm_core.evaluate.answers import Evaluated
 from spiritlm_core.evaluate.config import EvaluateConfig
-from spiritlm_core.evaluate.corpus import count, pick, rows_of
-from spiritlm_core.evaluate.distances import normalise
-from spiritlm_core.evaluate.fewshot import TASKS, Task, ask, hubert_units, prompt, questions
-from spiritlm_core.evaluate.samples import interleaved_sample, lines, render, task_samples
+from spiritlm_core.evaluate.heldout.answers import Evaluated
+from spiritlm_core.evaluate.heldout.corpus import count, pick, rows_of
+from spiritlm_core.evaluate.heldout.fewshot import TASKS, Task, ask, hubert_units, prompt, questions
+from spiritlm_core.evaluate.heldout.samples import interleaved_sample, lines, render, task_samples
 from spiritlm_core.lake.view import TableView
+from spiritlm_core.metrics.distances import normalise
 from tests.evaluate.conftest import Corpus
 
 CONFIG = EvaluateConfig(shots=2, fewshot_utterances=6, max_new_tokens=32)

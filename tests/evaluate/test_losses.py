@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spiritlm_core.evaluate.losses import Scored, kinds, score, stream_metrics
-from spiritlm_core.evaluate.unigram import Unigram
+from spiritlm_core.evaluate.heldout.losses import Scored, kinds, score, stream_metrics
+from spiritlm_core.evaluate.heldout.unigram import Unigram
 from spiritlm_core.tokens.vocabulary import Vocabulary
 from tests.evaluate.conftest import Evaluated
 

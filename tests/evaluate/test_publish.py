@@ -9,15 +9,15 @@ import yaml
 
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.evaluate.config import PublishStageConfig
-from spiritlm_core.evaluate.publish import PublishError, PublishStage
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.units.config import HubertConfig, PitchConfig, QuantizerConfig, StyleConfig, UnitsConfig
-from spiritlm_core.units.fit_hubert import HubertFit
-from spiritlm_core.units.fit_pitch import PitchFit
-from spiritlm_core.units.fit_quantizer import QuantizerFit
-from spiritlm_core.units.fit_style import StyleFit
+from spiritlm_core.publish.stage import PublishError, PublishStage
+from spiritlm_core.speech.config import HubertConfig, PitchConfig, QuantizerConfig, StyleConfig, UnitsConfig
+from spiritlm_core.speech.pitch.fit import PitchFit
+from spiritlm_core.speech.pretraining.fit_hubert import HubertFit
+from spiritlm_core.speech.quantizers.fit_quantizer import QuantizerFit
+from spiritlm_core.speech.style.fit import StyleFit
 from tests.evaluate.conftest import Corpus, make_model
-from tests.units import synthetic
+from tests.speech import synthetic
 
 LINEAGE = {
     "recipe": "tiny",

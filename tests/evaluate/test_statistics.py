@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spiritlm_core.evaluate.statistics import SHOWN_REASONS, corpus_statistics, row_statistics, unit_statistics
+from spiritlm_core.evaluate.heldout.statistics import SHOWN_REASONS, corpus_statistics, row_statistics, unit_statistics
 from spiritlm_core.lake.schema import AUDIO, table_of
 from spiritlm_core.lake.view import TableView
 from tests.evaluate.conftest import DROPS, SECONDS, SIZES, Corpus

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from spiritlm_core.audio.codec import encode_flac
-from spiritlm_core.audio.statcache import StatCache
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.finetune.config import ContextConfig, DataConfig, ExamplesConfig, SplitConfig, TuningConfig
 from spiritlm_core.finetune.reading import read_rows
@@ -19,11 +18,12 @@ from spiritlm_core.finetune.rows import rows_table
 from spiritlm_core.finetune.stage import TaskExamplesStage, TaskUnitsStage
 from spiritlm_core.finetune.template import Template, find_template
 from spiritlm_core.finetune.train_stage import FinetuneStage
+from spiritlm_core.intake.statcache import StatCache
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.lm.config import LmCompute, LmConfig, OptimizerConfig
 from tests.lm.conftest import published, table, tokenizer
-from tests.units.synthetic import vowel
-from tests.units.test_hubert import small
+from tests.speech.synthetic import vowel
+from tests.speech.test_hubert import small
 
 __all__ = ["published", "table", "tokenizer"]
 LABELS = {"low": 0, "middle": 20, "high": 40}
@@ -114,10 +114,10 @@ def sound(label: str, seed: int, seconds: float = 0.6) -> np.ndarray:
 @pytest.fixture(scope="session")
 def speech_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained HuBERT, whose frames still differ from vowel to vowel, and a quantizer for them."""
-    from spiritlm_core.units.fit_quantizer import QUANTIZER_FILE
-    from spiritlm_core.units.folder import write_speech_tokenizer
-    from spiritlm_core.units.hubert import HubertFeatures
-    from spiritlm_core.units.kmeans import KMeans
+    from spiritlm_core.speech.encoders.hubert import HubertFeatures
+    from spiritlm_core.speech.folder import write_speech_tokenizer
+    from spiritlm_core.speech.quantizers.fit_quantizer import QUANTIZER_FILE
+    from spiritlm_core.speech.quantizers.kmeans import KMeans
 
     hubert, quantizer = tmp_path_factory.mktemp("hubert"), tmp_path_factory.mktemp("quantizer")
     found = HubertFeatures.load(small(hubert), [1])([sound(label, seed) for label in LABELS for seed in range(4)])

@@ -12,8 +12,6 @@ from typer.testing import CliRunner
 
 from flows.cli import fewshot as command
 from flows.recipes.finetune import find_finetune_recipe
-from spiritlm_core.audio.files import local_uri
-from spiritlm_core.audio.statcache import StatCache
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import NothingToTrainOnError, RecipeError, SourceError
 from spiritlm_core.finetune.config import DataConfig, MeasureConfig, SplitConfig
@@ -22,9 +20,11 @@ from spiritlm_core.finetune.measure_stage import MeasureStage
 from spiritlm_core.finetune.reading import read_rows
 from spiritlm_core.finetune.recipe import FinetuneRecipe
 from spiritlm_core.finetune.template import find_template
+from spiritlm_core.intake.files import local_uri
+from spiritlm_core.intake.statcache import StatCache
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.plan import StageCall
-from spiritlm_core.lm.spirit import SpiritLM
+from spiritlm_core.lm.generate.spirit import SpiritLM
 from tasks.finetuning import check_examples, fit_to_base, plan_rows
 from tasks.progress import Console
 from tasks.run import Run

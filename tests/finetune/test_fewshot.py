@@ -11,16 +11,16 @@ import typer
 from typer.testing import CliRunner
 
 from flows.cli import fewshot as command
-from spiritlm_core.audio.statcache import StatCache
 from spiritlm_core.errors import SourceError, SpiritLMError
 from spiritlm_core.finetune import fewshot
 from spiritlm_core.finetune.config import DataConfig, SplitConfig
 from spiritlm_core.finetune.fewshot import FewShotConfig, run_few_shot
-from spiritlm_core.finetune.metrics import judge
 from spiritlm_core.finetune.reading import read_rows
 from spiritlm_core.finetune.template import find_template
-from spiritlm_core.lm.prompts import few_shot
-from spiritlm_core.lm.spirit import SpiritLM
+from spiritlm_core.intake.statcache import StatCache
+from spiritlm_core.lm.generate.prompts import few_shot
+from spiritlm_core.lm.generate.spirit import SpiritLM
+from spiritlm_core.metrics.error_rates import judge
 from tests.finetune.conftest import LABELS, labelled, write_lines
 
 SPLIT = SplitConfig(held_out_share=0.3)

@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from spiritlm_core.audio.codec import encode_flac
-from spiritlm_core.audio.statcache import StatCache
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import ModelReferenceError, SourceError
 from spiritlm_core.finetune.config import DataConfig, SplitConfig
@@ -19,7 +18,8 @@ from spiritlm_core.finetune.reading import read_rows
 from spiritlm_core.finetune.rows import rows_table, split_of
 from spiritlm_core.finetune.stage import TaskUnitsStage
 from spiritlm_core.finetune.template import find_template
-from spiritlm_core.speech_tokenizer import SpeechTokenizer
+from spiritlm_core.intake.statcache import StatCache
+from spiritlm_core.speech.tokenizer import SpeechTokenizer
 from tests.finetune.conftest import examples_of, sound, write_lines
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from spiritlm_core import SpiritLM
-from spiritlm_core.audio.statcache import StatCache
 from spiritlm_core.errors import ModelReferenceError
 from spiritlm_core.finetune.config import DataConfig, SplitConfig
 from spiritlm_core.finetune.example import load_layout
 from spiritlm_core.finetune.fewshot import FewShotConfig, run_few_shot
 from spiritlm_core.finetune.reading import read_rows
 from spiritlm_core.finetune.template import find_template
-from spiritlm_core.released.text_tokenizer import ReleasedTextTokenizer
+from spiritlm_core.intake.statcache import StatCache
+from spiritlm_core.tokens.released import ReleasedTextTokenizer
 from tests.finetune.conftest import labelled, write_lines
 from tests.released.test_language_model import Roots, released
 

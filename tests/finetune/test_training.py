@@ -17,9 +17,9 @@ from spiritlm_core.finetune.template import find_template
 from spiritlm_core.finetune.train_stage import FinetuneStage
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.lm.config import LoraConfig
-from spiritlm_core.lm.data import Batch
-from spiritlm_core.lm.model import load_pretrained
-from spiritlm_core.lm.objective import Objective
+from spiritlm_core.lm.model.network import load_pretrained
+from spiritlm_core.lm.train.data import Batch
+from spiritlm_core.lm.train.objective import Objective
 from spiritlm_core.tokens.hf import load_vocabulary
 from tests.finetune.conftest import COMPUTE, LABELS, TOKENS, examples_of, tune, tuning, write_lines
 
@@ -125,7 +125,7 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(
 ) -> None:
     import pyarrow.parquet as pq
 
-    from spiritlm_core.lm.errors import TrainingError
+    from spiritlm_core.lm.train.errors import TrainingError
 
     config = tuning(24)
     tune(config, published, classification, tmp_path / "whole")

@@ -116,7 +116,7 @@ def test_an_added_file_makes_new_shards_and_old_ones_keep_their_keys(
 ) -> None:
     from spiritlm_core.audio.config import ShardingConfig
 
-    monkeypatch.setattr("spiritlm_core.tokens.pieces.SHARDING", ShardingConfig(shard_items=2))
+    monkeypatch.setattr("spiritlm_core.intake.pieces.SHARDING", ShardingConfig(shard_items=2))
     lake, folder = Lake(tmp_path / "lake"), tmp_path / "texts"
     folder.mkdir()
     (folder / "a.jsonl").write_text("".join(f'{{"text": "document {i}"}}\n' for i in range(30)))

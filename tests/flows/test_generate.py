@@ -13,7 +13,7 @@ import pytest
 import typer
 
 from flows.cli import generate
-from spiritlm_core.lm.content import Speech, Text
+from spiritlm_core.lm.generate.content import Speech, Text
 from tests.lm import corpora
 from tests.lm.conftest import TINY
 
@@ -24,7 +24,7 @@ TOKENS = "[St2][Pi3][Hu1]"
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained model of the size of the tests."""
     from spiritlm_core.lm.config import LmConfig
-    from spiritlm_core.lm.model import build_model
+    from spiritlm_core.lm.model.network import build_model
     from spiritlm_core.tokens.hf import save_tokenizer, vocabulary_for
 
     folder = tmp_path_factory.mktemp("cli")

@@ -16,7 +16,7 @@ from spiritlm_core.errors import RecipeError
 from spiritlm_core.finetune.template import find_template
 from spiritlm_core.lm.__main__ import read_job
 from spiritlm_core.recipe import Recipe
-from spiritlm_core.units.__main__ import read_job as read_fit
+from spiritlm_core.speech.__main__ import read_job as read_fit
 
 START = "name: mine\nsources: [{kind: folder, path: clips}]\n"
 

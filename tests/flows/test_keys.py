@@ -23,8 +23,8 @@ from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.plan import TablePlan
 from spiritlm_core.lake.shard import ShardStats
 from spiritlm_core.lake.snapshot import ShardEntry, Snapshot
-from spiritlm_core.models import reference
 from spiritlm_core.recipe import Recipe
+from spiritlm_core.references import reference
 from tasks.progress import Console
 from tasks.run import Run
 from tests.flows.settings import changed, fields

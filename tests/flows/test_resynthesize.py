@@ -13,8 +13,8 @@ import soundfile
 import typer
 
 from flows.cli import generate, resynthesize
-from spiritlm_core.released.convert import import_checkpoints
-from spiritlm_core.speech_tokenizer import SpeechTokenizer
+from spiritlm_core.speech.released.convert import import_checkpoints
+from spiritlm_core.speech.tokenizer import SpeechTokenizer
 from tests.released.conftest import PARITY
 from tests.released.test_vocoder import Roots, whole  # noqa: F401 - a fixture
 

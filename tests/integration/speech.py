@@ -9,7 +9,7 @@ from pathlib import Path
 def prompts(folder: Path, count: int = 28, skip: int = 0) -> Path:
     """Copy `count` prompts of three to eight words into `folder`, after the first `skip` of them."""
     from spiritlm_core.audio.config import PromptsSource
-    from spiritlm_core.audio.sources.prompts import drafts, prompt_path
+    from spiritlm_core.intake.sources.prompts import drafts, prompt_path
 
     folder.mkdir(parents=True, exist_ok=True)
     found = [draft for draft in drafts(PromptsSource()) if draft.text and 3 <= len(draft.text.split()) <= 8]

@@ -10,8 +10,8 @@ import pytest
 
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.lm.config import ArchitectureConfig, LmCompute, LmConfig, ModelConfig, OptimizerConfig
-from spiritlm_core.lm.job import Job
-from spiritlm_core.lm.source import CorpusSource
+from spiritlm_core.lm.train.job import Job
+from spiritlm_core.lm.train.source import CorpusSource
 from spiritlm_core.tokens.config import TokensConfig
 from tests.lm import corpora
 
@@ -61,7 +61,7 @@ def job(parquet: Path, tokenizer: Path, tmp_path: Path) -> Job:
 @pytest.fixture(scope="session")
 def published(table: pa.Table, tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model trained for a few steps, as a folder."""
-    from spiritlm_core.lm.stage import ModelStage
+    from spiritlm_core.lm.train.stage import ModelStage
 
     folder = tmp_path_factory.mktemp("published")
     stage = ModelStage(tiny_config(steps=30), {"tokenizer": tokenizer})

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spiritlm_core.lm.attention import Documents, block_mask, documents_attention
+from spiritlm_core.lm.model.attention import Documents, block_mask, documents_attention
 
 lengths = st.lists(st.integers(1, 70), min_size=1, max_size=12)
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from spiritlm_core.lm.checkpoint import read_state
 from spiritlm_core.lm.config import LmCompute
-from spiritlm_core.lm.errors import CheckpointError, TrainingError
-from spiritlm_core.lm.job import Job
+from spiritlm_core.lm.train.checkpoint import read_state
+from spiritlm_core.lm.train.errors import CheckpointError, TrainingError
+from spiritlm_core.lm.train.job import Job
 from tasks.fanout import FanOut, FanOutSettings
 from tasks.train import sigterm_asks
 from tests.lm.conftest import tiny_config

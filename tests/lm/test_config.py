@@ -29,7 +29,7 @@ def test_defaults_fit_together() -> None:
 
 def test_configuration_stage_and_public_package_load_without_torch() -> None:
     code = (
-        "import sys, spiritlm_core, spiritlm_core.lm.config, spiritlm_core.lm.stage, spiritlm_core.lm.job\n"
+        "import sys, spiritlm_core, spiritlm_core.lm.config, spiritlm_core.lm.train.stage, spiritlm_core.lm.train.job\n"
         "assert {'SpiritLM', 'SpeechTokenizer'} <= set(dir(spiritlm_core))\n"
         "bad = {'torch', 'transformers', 'ray', 'prefect'} & set(sys.modules)\n"
         "assert not bad, bad"
@@ -41,7 +41,7 @@ def test_public_surface_is_lazy_and_honest() -> None:
     import spiritlm_core
     from spiritlm_core import SpeechTokenizer, SpiritLM
 
-    assert SpiritLM.__module__ == "spiritlm_core.lm.spirit"
-    assert SpeechTokenizer.__module__ == "spiritlm_core.speech_tokenizer"
+    assert SpiritLM.__module__ == "spiritlm_core.lm.generate.spirit"
+    assert SpeechTokenizer.__module__ == "spiritlm_core.speech.tokenizer"
     with pytest.raises(AttributeError, match="nothing_here"):
         spiritlm_core.nothing_here  # noqa: B018 - the access is the test

@@ -16,11 +16,11 @@ import pytest
 import torch
 from torch.distributed.checkpoint.state_dict_saver import save
 
-from spiritlm_core.checkpoints import DamagedCheckpointError
-from spiritlm_core.lm.checkpoint_files import damage, read_record, write_state
-from spiritlm_core.lm.errors import CheckpointError
-from spiritlm_core.lm.job import Job
-from spiritlm_core.lm.train import train
+from spiritlm_core.fit.checkpoint_files import damage, read_record, write_state
+from spiritlm_core.fit.checkpoints import DamagedCheckpointError
+from spiritlm_core.lm.train.errors import CheckpointError
+from spiritlm_core.lm.train.job import Job
+from spiritlm_core.lm.train.loop import train
 from tests.lm.test_train import assert_same_weights, losses, run, tiny_config
 
 
@@ -109,7 +109,7 @@ def _replace_plain_value(shard: Path, made: Path, value: object) -> None:
 def test_the_readers_take_what_torch_writes(tmp_path: Path) -> None:
     from torch.distributed.checkpoint.state_dict_loader import load
 
-    from spiritlm_core.lm.checkpoint_files import Planner, Reader
+    from spiritlm_core.fit.checkpoint_files import Planner, Reader
 
     kinds = [torch.float32, torch.bfloat16, torch.float16, torch.int64, torch.bool]
     state: dict[str, Any] = {str(kind): torch.ones(2, 3).to(kind) for kind in kinds}

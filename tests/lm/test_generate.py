@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.lm.config import LmConfig
-from spiritlm_core.lm.constraints import ModalityLogitsProcessor, banned_ids, forbidden_ids
-from spiritlm_core.lm.generate import Sampling, continuations, generate, stream
-from spiritlm_core.lm.model import build_model
-from spiritlm_core.lm.prompts import few_shot, parts_of, prompt_ids, prompt_string
-from spiritlm_core.lm.sampling import choose, draws
+from spiritlm_core.lm.generate.constraints import ModalityLogitsProcessor, banned_ids, forbidden_ids
+from spiritlm_core.lm.generate.decode import Sampling, continuations, generate, stream
+from spiritlm_core.lm.generate.prompts import few_shot, parts_of, prompt_ids, prompt_string
+from spiritlm_core.lm.generate.sampling import choose, draws
+from spiritlm_core.lm.model.network import build_model
 from spiritlm_core.tokens.vocabulary import Vocabulary
 from tests.lm.conftest import TINY
 

@@ -10,8 +10,8 @@ import torch
 
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.lm.config import LmConfig, LoraConfig
-from spiritlm_core.lm.lora import add_adapters, merged, save_adapters
-from spiritlm_core.lm.model import load_pretrained
+from spiritlm_core.lm.model.lora import add_adapters, merged, save_adapters
+from spiritlm_core.lm.model.network import load_pretrained
 
 IDS = torch.tensor([[1, 5, 9, 340, 341, 342, 7]])
 

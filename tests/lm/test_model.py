@@ -9,7 +9,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
 from spiritlm_core.lm.config import LmConfig
-from spiritlm_core.lm.model import build_model, count_parameters, padded_rows, rope_base_of
+from spiritlm_core.lm.model.network import build_model, count_parameters, padded_rows, rope_base_of
 from spiritlm_core.tokens.vocabulary import Vocabulary
 from tests.lm.conftest import TINY
 

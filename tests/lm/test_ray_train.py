@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from spiritlm_core.lm.checkpoint import read_state
 from spiritlm_core.lm.config import LmCompute
-from spiritlm_core.lm.errors import TrainingError
-from spiritlm_core.lm.job import Job
+from spiritlm_core.lm.train.checkpoint import read_state
+from spiritlm_core.lm.train.errors import TrainingError
+from spiritlm_core.lm.train.job import Job
 from tests.lm.conftest import tiny_config
 from tests.lm.test_train import assert_same_weights, losses, run, started
 

@@ -13,8 +13,8 @@ import torch
 
 from spiritlm_core import SpiritLM
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
-from spiritlm_core.lm.content import Prompt, Speech, SpeechSegment, Text, TextSegment
-from spiritlm_core.lm.streaming import pieces
+from spiritlm_core.lm.generate.content import Prompt, Speech, SpeechSegment, Text, TextSegment
+from spiritlm_core.lm.generate.streaming import pieces
 from spiritlm_core.tokens.hf import load_vocabulary
 from tests.lm.corpora import Units
 
@@ -239,7 +239,7 @@ def test_wrong_prompts_and_folders_are_clear_errors(published: Path, tmp_path: P
 
 @pytest.mark.parametrize("left", [5, 500, -5])
 def test_weights_that_are_cut_short_are_one_error(published: Path, tmp_path: Path, left: int) -> None:
-    from spiritlm_core.lm.model import load_pretrained
+    from spiritlm_core.lm.model.network import load_pretrained
 
     folder = tmp_path / "cut"
     shutil.copytree(published, folder)

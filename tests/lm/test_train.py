@@ -16,16 +16,16 @@ import pytest
 import torch
 import yaml
 
-from spiritlm_core.lm.checkpoint import read_state
 from spiritlm_core.lm.config import LmCompute, OptimizerConfig
-from spiritlm_core.lm.data import Batch
-from spiritlm_core.lm.errors import CheckpointError, TokenRangeError, TrainingError
-from spiritlm_core.lm.job import Job
-from spiritlm_core.lm.metrics import StepLosses
-from spiritlm_core.lm.objective import Objective
-from spiritlm_core.lm.optimizer import learning_rate
-from spiritlm_core.lm.train import train
-from spiritlm_core.lm.validate import Validation
+from spiritlm_core.lm.train.checkpoint import read_state
+from spiritlm_core.lm.train.data import Batch
+from spiritlm_core.lm.train.errors import CheckpointError, TokenRangeError, TrainingError
+from spiritlm_core.lm.train.job import Job
+from spiritlm_core.lm.train.loop import train
+from spiritlm_core.lm.train.metrics import StepLosses
+from spiritlm_core.lm.train.objective import Objective
+from spiritlm_core.lm.train.optimizer import learning_rate
+from spiritlm_core.lm.train.validate import Validation
 from spiritlm_core.tokens.config import SequencesConfig
 from tests.lm.conftest import tiny_config
 
@@ -191,7 +191,7 @@ def test_another_vocabulary_is_refused(job: Job) -> None:
 
 
 def test_ids_beyond_the_vocabulary_are_refused(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    import spiritlm_core.lm.source as module
+    import spiritlm_core.lm.train.source as module
 
     def spoilt(*arguments: Any, **options: Any) -> Any:
         for pack, state in real(*arguments, **options):
@@ -350,7 +350,7 @@ def run_one_step_fewer(job: Job) -> torch.Tensor:
 
 def fresh_text_model(out: Path, tokenizer: Path) -> None:
     """An untrained model of the text tokens alone."""
-    from spiritlm_core.lm.model import build_model
+    from spiritlm_core.lm.model.network import build_model
     from spiritlm_core.tokens.text import TextTokenizer
     from spiritlm_core.tokens.vocabulary import Vocabulary
 

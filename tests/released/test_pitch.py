@@ -8,9 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spiritlm_core.released.pitch import F0Config
-from spiritlm_core.units.f0 import Melody
-from spiritlm_core.units.pitch import PitchCoder
+from spiritlm_core.speech.pitch.coder import PitchCoder
+from spiritlm_core.speech.pitch.f0 import Melody
+from spiritlm_core.speech.released.pitch import F0Config
 
 BLOCKS = {"output_emb_width": 6, "downs_t": [4], "strides_t": [2], "width": 8, "depth": 3, "dilation_growth_rate": 3}
 SAMPLES = 16_000

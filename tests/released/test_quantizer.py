@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spiritlm_core.errors import ModelReferenceError
-from spiritlm_core.units.kmeans import KMeans
-from spiritlm_core.units.linear import LINEAR_FILE, LinearQuantizer, resolve_blanks
-from spiritlm_core.units.quantizer import load_quantizer
+from spiritlm_core.speech.quantizers.kmeans import KMeans
+from spiritlm_core.speech.quantizers.linear import LINEAR_FILE, LinearQuantizer, resolve_blanks
+from spiritlm_core.speech.quantizers.quantizer import load_quantizer
 
 BLANK = 3
 

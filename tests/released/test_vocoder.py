@@ -16,13 +16,13 @@ import torch
 
 from spiritlm_core import SpiritLM
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
-from spiritlm_core.lm.content import SpeechSegment
-from spiritlm_core.lm.generate import Continuation
-from spiritlm_core.lm.readback import read_back
-from spiritlm_core.released.convert import import_checkpoints
-from spiritlm_core.released.vocoder import convert_vocoder
-from spiritlm_core.speech_tokenizer import SpeechTokenizer
-from spiritlm_core.vocoder.vocoder import Vocoder
+from spiritlm_core.lm.generate.content import SpeechSegment
+from spiritlm_core.lm.generate.decode import Continuation
+from spiritlm_core.lm.generate.readback import read_back
+from spiritlm_core.speech.released.convert import import_checkpoints
+from spiritlm_core.speech.released.vocoder import convert_vocoder
+from spiritlm_core.speech.tokenizer import SpeechTokenizer
+from spiritlm_core.speech.vocoder.vocoder import Vocoder
 from tests.released.conftest import GOLDENS, PARITY, golden
 
 TOLERANCE = 1e-4

@@ -22,11 +22,11 @@ from spiritlm_core.audio.codec import encode_flac, encode_wav
 from spiritlm_core.errors import ModelReferenceError
 from spiritlm_core.finetune.answers import label_ids
 from spiritlm_core.finetune.likelihood import answer_nats
-from spiritlm_core.lm.content import Speech
+from spiritlm_core.lm.generate.content import Speech
 from spiritlm_core.serve.api import create_app
 from spiritlm_core.serve.engine import Engine
 from spiritlm_core.serve.server import Server
-from spiritlm_core.speech_tokenizer import SpeechTokenizer
+from spiritlm_core.speech.tokenizer import SpeechTokenizer
 from tests.finetune.conftest import sound
 from tests.serve.conftest import HOME, LIMITS
 

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spiritlm_core.audio.statcache import StatCache
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import SourceError
+from spiritlm_core.intake.pieces import Piece, collect, list_files, list_pieces, pieces_table
+from spiritlm_core.intake.statcache import StatCache
 from spiritlm_core.lake.schema import DOCUMENTS, Row
 from spiritlm_core.tokens.config import TextSource
-from spiritlm_core.tokens.pieces import Piece, collect, list_files, list_pieces, pieces_table
 from spiritlm_core.tokens.text_stage import DocumentsStage
 
 
@@ -123,9 +123,9 @@ def test_unchanged_files_are_not_read_again(tmp_path: Path, monkeypatch: pytest.
     cache = StatCache()
     os.utime(path, (1, 1))
     first = pieces(path, cache)
-    monkeypatch.setattr("spiritlm_core.audio.statcache.RACY_SECONDS", -10.0)
+    monkeypatch.setattr("spiritlm_core.intake.statcache.RACY_SECONDS", -10.0)
     first = pieces(path, cache)
-    monkeypatch.setattr("spiritlm_core.tokens.pieces.open_plain", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr("spiritlm_core.intake.pieces.open_plain", lambda *_: pytest.fail("read again"))
     assert pieces(path, cache) == first
 
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from spiritlm_core.vocoder.config import HifiganConfig, IstftConfig, VocoderConfig
-from spiritlm_core.vocoder.model import VocoderModel
-from spiritlm_core.vocoder.vocoder import Vocoder
+from spiritlm_core.speech.vocoder.config import HifiganConfig, IstftConfig, VocoderConfig
+from spiritlm_core.speech.vocoder.model import VocoderModel
+from spiritlm_core.speech.vocoder.vocoder import Vocoder
 
 EXPRESSIVE = VocoderConfig(
     units=60,

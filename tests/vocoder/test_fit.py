@@ -11,21 +11,21 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from spiritlm_core.checkpoints import Checkpoint
 from spiritlm_core.errors import RecipeError, SpiritLMError
+from spiritlm_core.fit.checkpoints import Checkpoint
+from spiritlm_core.fit.ranks import Ranks
 from spiritlm_core.lake.schema import UNITS, table_of
 from spiritlm_core.lake.view import TableView
+from spiritlm_core.speech.config import FRAME
+from spiritlm_core.speech.vocoder.fit import VocoderFit
+from spiritlm_core.speech.vocoder.fit_config import SIZES, VocoderFitConfig, VocoderStageConfig
+from spiritlm_core.speech.vocoder.hifigan import fold_weight_norm, normalise_weights
+from spiritlm_core.speech.vocoder.losses import MelDistance
+from spiritlm_core.speech.vocoder.tape import read_tape
+from spiritlm_core.speech.vocoder.training import Batch, Training, checkpoint_in
+from spiritlm_core.speech.vocoder.vocoder import Vocoder
 from spiritlm_core.tokens.speech import Streams
-from spiritlm_core.units.config import FRAME
-from spiritlm_core.units.ranks import Ranks
-from spiritlm_core.vocoder.fit import VocoderFit
-from spiritlm_core.vocoder.fit_config import SIZES, VocoderFitConfig, VocoderStageConfig
-from spiritlm_core.vocoder.hifigan import fold_weight_norm, normalise_weights
-from spiritlm_core.vocoder.losses import MelDistance
-from spiritlm_core.vocoder.tape import read_tape
-from spiritlm_core.vocoder.training import Batch, Training, checkpoint_in
-from spiritlm_core.vocoder.vocoder import Vocoder
-from tests.units.synthetic import row, table
+from tests.speech.synthetic import row, table
 
 TONES = (220.0, 400.0, 750.0, 1400.0)
 """Hertz of the sound of each unit."""
@@ -95,14 +95,14 @@ def test_units_get_their_sounds_and_their_durations(tmp_path: Path) -> None:
 
 
 def test_a_killed_fit_goes_on_and_ends_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("spiritlm_core.vocoder.training._CHECKPOINT_EVERY", 2)
+    monkeypatch.setattr("spiritlm_core.speech.vocoder.training._CHECKPOINT_EVERY", 2)
     build(tmp_path / "whole", config(), corpus())
 
     def killed(fraction: float, message: str) -> None:
         if "step" in message:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("spiritlm_core.vocoder.training._REPORT_EVERY", 5)
+    monkeypatch.setattr("spiritlm_core.speech.vocoder.training._REPORT_EVERY", 5)
     folder = tmp_path / "parts"
     for name in ("out", "work"):
         (folder / name).mkdir(parents=True)
@@ -209,7 +209,7 @@ def test_what_cannot_be_fitted(tmp_path: Path) -> None:
     with pytest.raises(SpiritLMError, match=r"5 frames of train speech, less than vocoder.crop_frames 8"):
         build(tmp_path, config(), corpus(("anna",), 5))
     tape, architecture = read_tape(*views(corpus()).values(), config())
-    from spiritlm_core.vocoder.model import VocoderModel
+    from spiritlm_core.speech.vocoder.model import VocoderModel
 
     with pytest.raises(RecipeError, match="batch_crops is 2, too few for 3 processes"):
         Training(TINY, tape, VocoderModel(architecture), Ranks(0, 3))

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spiritlm_core.errors import SpiritLMError
-from spiritlm_core.units.types import CHUNK, hubert_count, pitch_count, style_count
-from spiritlm_core.vocoder.frames import Stream, frames_of, streams_of
+from spiritlm_core.speech.types import CHUNK, hubert_count, pitch_count, style_count
+from spiritlm_core.speech.vocoder.frames import Stream, frames_of, streams_of
 from tests.vocoder.conftest import BASE, EXPRESSIVE
 
 

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spiritlm_core.errors import SpiritLMError
+from spiritlm_core.speech.vocoder.streaming import SpeechStream
+from spiritlm_core.speech.vocoder.vocoder import Vocoder
 from spiritlm_core.tokens.speech import Streams
-from spiritlm_core.vocoder.streaming import SpeechStream
-from spiritlm_core.vocoder.vocoder import Vocoder
 from tests.vocoder.conftest import BASE, FOURIER, build
 
 VOCODERS = {"base": build(BASE), "fourier": build(FOURIER)}

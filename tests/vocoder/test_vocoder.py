@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
-from spiritlm_core.units.config import FRAME
-from spiritlm_core.vocoder.config import VocoderConfig
-from spiritlm_core.vocoder.vocoder import Vocoder
+from spiritlm_core.speech.config import FRAME
+from spiritlm_core.speech.vocoder.config import VocoderConfig
+from spiritlm_core.speech.vocoder.vocoder import Vocoder
 from tests.vocoder.conftest import BASE, EXPRESSIVE, FOURIER, build
 
 
@@ -37,7 +37,7 @@ def test_pieces_have_no_seams(vocoder: Vocoder, chunk: int) -> None:
 def test_long_units_are_computed_in_parts(vocoder: Vocoder, monkeypatch: pytest.MonkeyPatch) -> None:
     units = [rows(n, n) for n in (50, 3, 30)]
     whole = [vocoder.decode(one) for one in units]
-    monkeypatch.setattr("spiritlm_core.vocoder.vocoder._LONGEST", 40)
+    monkeypatch.setattr("spiritlm_core.speech.vocoder.vocoder._LONGEST", 40)
     for found in ([vocoder.decode(one) for one in units], vocoder.decode_batch(units)):
         assert all(np.abs(a - b).max() < 1e-5 for a, b in zip(found, whole, strict=True))
 

@@ -12,15 +12,15 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file
 
-from spiritlm_core.units.config import UnitsCompute
-from spiritlm_core.units.job import FitJob
+from spiritlm_core.fit.job import FitJob
+from spiritlm_core.speech.config import UnitsCompute
 from tests.lm.test_ray_train import kill_worker, ray_runtime
 from tests.vocoder.test_fit import TINY, build, config, corpus, silent, views
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
 
 __all__ = ["ray_runtime"]
-STAGE = "spiritlm_core.vocoder.fit:VocoderFit"
+STAGE = "spiritlm_core.speech.vocoder.fit:VocoderFit"
 
 
 def weights(folder: Path) -> dict[str, np.ndarray]:
@@ -84,7 +84,7 @@ def test_torchrun_without_ray(tmp_path: Path) -> None:
         )
     )
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    command += ["-m", "spiritlm_core.units", str(script)]
+    command += ["-m", "spiritlm_core.speech", str(script)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     build(tmp_path / "one", settings, corpus())

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spiritlm_core.errors import Rejection, SourceError, SpiritLMError
-from spiritlm_core.evaluate.corpus import rank, rows_of
+from spiritlm_core.evaluate.heldout.corpus import rank, rows_of
 from spiritlm_core.evaluate.resynthesis.config import ResynthesisConfig
 from spiritlm_core.evaluate.units.clips import Clip, head
 from spiritlm_core.lake.schema import SAMPLE_RATE
 from spiritlm_core.lake.view import TableView
 
 if TYPE_CHECKING:
-    from spiritlm_core.audio.item import Item
+    from spiritlm_core.intake.item import Item
 
 _LISTING = ("utterance_id", "split", "duration", "text", "reject_stage")
 
@@ -73,8 +73,8 @@ def list_clips(source: str, language: str) -> list[Item]:
         SourceError: There is no such source, or nothing in it can be read.
     """
     from spiritlm_core.audio.config import parse_source
-    from spiritlm_core.audio.sources import list_items
-    from spiritlm_core.audio.statcache import StatCache
+    from spiritlm_core.intake.sources import list_items
+    from spiritlm_core.intake.statcache import StatCache
 
     items = list_items(parse_source(source), language, StatCache())
     good = [item for item in items if item.error is None]
@@ -130,7 +130,7 @@ def _read(item: Item) -> Clip:
 def _samples(item: Item) -> NDArray[np.float32]:
     """Raises Rejection."""
     from spiritlm_core.audio.codec import read_mono, to_float32
-    from spiritlm_core.audio.files import open_uri
+    from spiritlm_core.intake.files import open_uri
 
     try:
         with open_uri(item.source_uri) as file:

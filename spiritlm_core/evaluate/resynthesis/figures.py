@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from math import sqrt
 from typing import Any
 
-from spiritlm_core.evaluate.bootstrap import Estimate, ratio
 from spiritlm_core.evaluate.resynthesis.config import ResynthesisConfig
 from spiritlm_core.evaluate.resynthesis.systems import System
+from spiritlm_core.metrics.bootstrap import Estimate, ratio
 
 Row = dict[str, Any]
 """What was counted in one clip; a key is missing, or None, where it cannot be."""

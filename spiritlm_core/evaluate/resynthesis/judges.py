@@ -33,7 +33,7 @@ def fetch_judges(config: ResynthesisConfig) -> Judges:
     Raises:
         ModelReferenceError: A model is here but damaged.
     """
-    from spiritlm_core.models.reference import resolve
+    from spiritlm_core.references.reference import resolve
 
     models, missing = {}, {}
     wanted = {"recogniser": config.recogniser, "speaker_encoder": config.speaker_encoder}

@@ -15,7 +15,7 @@ from spiritlm_core.lake.view import TableView
 
 if TYPE_CHECKING:
     from spiritlm_core.evaluate.resynthesis.systems import System
-    from spiritlm_core.speech_tokenizer import SpeechTokenizer
+    from spiritlm_core.speech.tokenizer import SpeechTokenizer
 
 GIVEN = "candidate."
 """Before the name of a given tokenizer, in the roles of the stage."""
@@ -71,8 +71,8 @@ class ResynthesisStage(ArtifactStage):
             yield from tokenizer_systems(name, tokenizer, inverter, train)
 
     def _tokenizers(self) -> Iterator[tuple[str, SpeechTokenizer]]:
-        from spiritlm_core.speech_tokenizer import SpeechTokenizer
-        from spiritlm_core.units.extractor import UnitExtractor
+        from spiritlm_core.speech.extractor import UnitExtractor
+        from spiritlm_core.speech.tokenizer import SpeechTokenizer
 
         own = {role: self.models[role] for role in _UNIT_MODELS if role in self.models}
         yield OWN, SpeechTokenizer(UnitExtractor(own, precision=self.config.precision), self.models.get("vocoder"))

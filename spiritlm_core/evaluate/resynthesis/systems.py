@@ -14,9 +14,9 @@ from spiritlm_core.evaluate.units.clips import Clip
 
 if TYPE_CHECKING:
     from spiritlm_core.evaluate.resynthesis.griffin_lim import MelInverter
-    from spiritlm_core.speech_tokenizer import SpeechTokenizer
-    from spiritlm_core.units.types import Units
-    from spiritlm_core.vocoder.vocoder import Vocoder
+    from spiritlm_core.speech.tokenizer import SpeechTokenizer
+    from spiritlm_core.speech.types import Units
+    from spiritlm_core.speech.vocoder.vocoder import Vocoder
 
 Waveform = NDArray[np.float32]
 ORIGINAL = "original"

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spiritlm_core.lake.schema import SAMPLE_RATE
-from spiritlm_core.units.f0 import melody
+from spiritlm_core.speech.pitch.f0 import melody
 
 FRAME_SECONDS = 0.01
 ORDER = 24

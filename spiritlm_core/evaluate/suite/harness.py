@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spiritlm_core.errors import SpiritLMError
-from spiritlm_core.evaluate.bootstrap import Estimate, ratio
 from spiritlm_core.evaluate.suite.choices import ChoiceTask
 from spiritlm_core.evaluate.suite.likelihood import Judged
 from spiritlm_core.evaluate.suite.task import Bench, Skipped, figure, measure
+from spiritlm_core.metrics.bootstrap import Estimate, ratio
 
 if TYPE_CHECKING:
-    from spiritlm_core.lm.spirit import SpiritLM
+    from spiritlm_core.lm.generate.spirit import SpiritLM
 
 _MISSING = "text tasks need lm-eval: pip install 'spiritlm-pipeline[text-tasks]'"
 _NORMAL = 1.959964  # 97.5 % quantile of the normal distribution

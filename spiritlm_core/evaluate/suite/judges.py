@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spiritlm_core.errors import ModelReferenceError
-from spiritlm_core.models.weights import check_weights
+from spiritlm_core.references.weights import check_weights
 from spiritlm_core.tokens.speech import from_string
 
 if TYPE_CHECKING:
-    from spiritlm_core.speech_tokenizer import SpeechTokenizer
+    from spiritlm_core.speech.tokenizer import SpeechTokenizer
 
 Judge = Callable[[Sequence[str]], list[str]]
 """The label of each text, or of each string of speech tokens; ``""`` where there is nothing to judge."""
@@ -129,7 +129,7 @@ def given_speech_judge(reference: str, labels: Sequence[str], speaker: SpeechTok
 
 
 def _folder(reference: str) -> Path:
-    from spiritlm_core.models.reference import as_reference, resolve
+    from spiritlm_core.references.reference import as_reference, resolve
 
     return resolve(as_reference(reference)).path
 

@@ -15,7 +15,7 @@ from spiritlm_core.evaluate.suite.task import Bench, Skipped, by_turns
 from spiritlm_core.finetune.config import SplitConfig
 from spiritlm_core.finetune.reading import HELD_OUT
 from spiritlm_core.finetune.rows import split_of
-from spiritlm_core.lm.prompts import Kind
+from spiritlm_core.lm.generate.prompts import Kind
 from spiritlm_core.tokens.counter import key_of
 
 PROMPTS = "prompts.jsonl"

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from spiritlm_core.errors import Rejection, SpiritLMError
-from spiritlm_core.evaluate.bootstrap import CONFIDENCE, Estimate, ratio
 from spiritlm_core.evaluate.suite.labelled import Labelled, LabelTask, labels_by_turns
 from spiritlm_core.evaluate.suite.likelihood import Judged, content_of, judged, log_likelihoods
 from spiritlm_core.evaluate.suite.task import Bench, Skipped, figure, measure, summed_by
-from spiritlm_core.lm.prompts import Kind
+from spiritlm_core.lm.generate.prompts import Kind
+from spiritlm_core.metrics.bootstrap import CONFIDENCE, Estimate, ratio
 from spiritlm_core.tokens.counter import key_of
 
 Parts = list[tuple[Kind, str]]

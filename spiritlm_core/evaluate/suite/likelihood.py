@@ -14,11 +14,11 @@ from spiritlm_core.evaluate.suite.pairs import Direction, Pair, Side
 from spiritlm_core.evaluate.suite.task import Skipped
 from spiritlm_core.evaluate.suite.units import Recordings
 from spiritlm_core.finetune.example import joined, known_streams
-from spiritlm_core.lm.prompts import Kind
+from spiritlm_core.lm.generate.prompts import Kind
 
 if TYPE_CHECKING:
     from spiritlm_core.lm.formats import PromptFormat
-    from spiritlm_core.lm.spirit import SpiritLM
+    from spiritlm_core.lm.generate.spirit import SpiritLM
 
 _ROUNDING = 1e-6  # of float32, relative: sides that are nearer to each other are equally likely
 

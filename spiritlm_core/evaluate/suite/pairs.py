@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from spiritlm_core.evaluate.suite.task import Bench, Skipped
-from spiritlm_core.lm.prompts import Kind
+from spiritlm_core.lm.generate.prompts import Kind
 from spiritlm_core.tokens.counter import key_of
 
 

@@ -12,7 +12,7 @@ from spiritlm_core.evaluate.suite.task import Bench, SuiteTask, Tell
 from spiritlm_core.evaluate.suite.units import Recordings
 
 if TYPE_CHECKING:
-    from spiritlm_core.lm.spirit import SpiritLM
+    from spiritlm_core.lm.generate.spirit import SpiritLM
 
 __all__ = ["SuiteConfig", "run_suite"]
 

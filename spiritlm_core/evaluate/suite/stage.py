@@ -11,7 +11,7 @@ from spiritlm_core.cores import all_cores
 from spiritlm_core.evaluate.suite.config import SuiteRunConfig
 from spiritlm_core.lake.stage import ArtifactStage, Progress, Resources, TableInput
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.units.folder import ROLES, write_speech_tokenizer
+from spiritlm_core.speech.folder import ROLES, write_speech_tokenizer
 
 NAME = "model"
 
@@ -41,7 +41,7 @@ class SuiteStage(ArtifactStage):
         from spiritlm_core.evaluate.suite.layouts import read_suite
         from spiritlm_core.evaluate.suite.run import run_suite
         from spiritlm_core.evaluate.suite.table import page
-        from spiritlm_core.lm.spirit import SpiritLM
+        from spiritlm_core.lm.generate.spirit import SpiritLM
 
         progress(0.0, "building test sets")
         folder, speech = self._sets(work), self._speech_tokenizer(work)

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from spiritlm_core.errors import Rejection, SpiritLMError
-from spiritlm_core.evaluate.bootstrap import ratio
 from spiritlm_core.evaluate.suite import judges
 from spiritlm_core.evaluate.suite.labelled import Labelled, LabelTask
 from spiritlm_core.evaluate.suite.likelihood import content_of
 from spiritlm_core.evaluate.suite.pairs import DIRECTIONS, Direction
 from spiritlm_core.evaluate.suite.task import Bench, Skipped, figure, measure, summed_by
-from spiritlm_core.lm.prompts import Kind
+from spiritlm_core.lm.generate.prompts import Kind
+from spiritlm_core.metrics.bootstrap import ratio
 
 
 def measure_styles(task: LabelTask, bench: Bench) -> Iterator[dict[str, Any]]:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from spiritlm_core.evaluate.bootstrap import Estimate
 from spiritlm_core.evaluate.suite.config import SuiteConfig
+from spiritlm_core.metrics.bootstrap import Estimate
 
 if TYPE_CHECKING:
     from spiritlm_core.evaluate.suite.units import Recordings
-    from spiritlm_core.lm.spirit import SpiritLM
+    from spiritlm_core.lm.generate.spirit import SpiritLM
 
 Tell = Callable[[str], None]
 """Told what is being done."""

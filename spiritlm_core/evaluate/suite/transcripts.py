@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spiritlm_core.errors import ModelReferenceError, Rejection, SpiritLMError
-from spiritlm_core.evaluate.distances import normalise, unit_errors
 from spiritlm_core.evaluate.suite.reading import read_text
 from spiritlm_core.evaluate.suite.task import Bench, Skipped, figure, measure
 from spiritlm_core.finetune.config import SplitConfig
@@ -19,13 +18,14 @@ from spiritlm_core.finetune.fewshot import FewShot, FewShotConfig, run_few_shot
 from spiritlm_core.finetune.rows import TaskRow
 from spiritlm_core.finetune.template import find_template
 from spiritlm_core.lake.fingerprint import digest
-from spiritlm_core.lm.prompts import Kind
+from spiritlm_core.lm.generate.prompts import Kind
+from spiritlm_core.metrics.distances import normalise, unit_errors
 from spiritlm_core.tokens.counter import key_of
 from spiritlm_core.tokens.speech import from_string
 
 if TYPE_CHECKING:
-    from spiritlm_core.evaluate.distances import Errors
     from spiritlm_core.evaluate.suite.config import SuiteConfig
+    from spiritlm_core.metrics.distances import Errors
 
 _POOL = 64  # utterances that solved examples are drawn from, where there are so many
 

@@ -14,7 +14,7 @@ from spiritlm_core.lake.schema import SAMPLE_RATE
 
 if TYPE_CHECKING:
     from spiritlm_core.evaluate.suite.task import Tell
-    from spiritlm_core.speech_tokenizer import SpeechTokenizer
+    from spiritlm_core.speech.tokenizer import SpeechTokenizer
 
 _FILES_AT_ONCE = 256
 _GROUP_SECONDS = 120.0
@@ -46,7 +46,7 @@ class Recordings:
             self._encode(tokenizer, missing[start : start + _FILES_AT_ONCE])
 
     def _encode(self, tokenizer: SpeechTokenizer, paths: Sequence[Path]) -> None:
-        from spiritlm_core.units.stage import grouped
+        from spiritlm_core.speech.stage import grouped
 
         clips = dict(self._read(paths))
         sounds = {path: blake2b(clip.tobytes(), digest_size=16).digest() for path, clip in clips.items()}

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from spiritlm_core.evaluate.bootstrap import Estimate, ratio
 from spiritlm_core.evaluate.suite.config import SuiteConfig
 from spiritlm_core.evaluate.suite.likelihood import Scores, preferred, score
 from spiritlm_core.evaluate.suite.pairs import Direction, Pair, Task
 from spiritlm_core.evaluate.suite.published import published
 from spiritlm_core.evaluate.suite.task import Bench, figure, grouped_by, measure
+from spiritlm_core.metrics.bootstrap import Estimate, ratio
 
 CHANCE = 0.5
 

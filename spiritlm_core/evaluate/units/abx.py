@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spiritlm_core.evaluate.units.clips import Clip
-from spiritlm_core.evaluate.units.dtw import FrameDistance, pair_distances
 from spiritlm_core.evaluate.units.labels import SILENCE, Labels, unit_centres
+from spiritlm_core.metrics.dtw import FrameDistance, pair_distances
 
 Context = tuple[str, str]
 

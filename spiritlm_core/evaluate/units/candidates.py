@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from spiritlm_core.errors import ModelReferenceError
 from spiritlm_core.evaluate.units.config import OWN, UnitEvaluationStageConfig
-from spiritlm_core.units.config import ExtractionPrecision
-from spiritlm_core.units.types import Units, chunks
+from spiritlm_core.speech.config import ExtractionPrecision
+from spiritlm_core.speech.types import Units, chunks
 
 if TYPE_CHECKING:
-    from spiritlm_core.units.extractor import UnitExtractor
-    from spiritlm_core.units.hubert import HubertFeatures
-    from spiritlm_core.units.pitch import PitchCoder
+    from spiritlm_core.speech.encoders.hubert import HubertFeatures
+    from spiritlm_core.speech.extractor import UnitExtractor
+    from spiritlm_core.speech.pitch.coder import PitchCoder
 
 Waveform = NDArray[np.float32]
 Frames = NDArray[np.float32]
@@ -73,7 +73,7 @@ def candidates(
 
 
 def _size_and_layer(folder: Path) -> tuple[int, int]:
-    from spiritlm_core.units.quantizer import load_quantizer
+    from spiritlm_core.speech.quantizers.quantizer import load_quantizer
 
     quantizer = load_quantizer(folder)
     return quantizer.size, quantizer.layer
@@ -93,7 +93,7 @@ def _mfcc(size: int, train: Train, seed: int) -> Candidate:
     """K-means on MFCC frames: the labels of HuBERT's first iteration, and what HuBERT has to beat."""
     import torch
 
-    from spiritlm_core.units.mfcc import mfcc_25hz
+    from spiritlm_core.speech.pretraining.mfcc import mfcc_25hz
 
     def features(waveforms: Sequence[Waveform]) -> list[Frames]:
         return [_whole([mfcc_25hz(torch.from_numpy(piece)) for piece in chunks(w)]) for w in waveforms]
@@ -103,7 +103,7 @@ def _mfcc(size: int, train: Train, seed: int) -> Candidate:
 
 def _iteration(name: str, hubert: Path, layer: int, size: int, train: Train, seed: int) -> Candidate:
     """K-means on one layer of a HuBERT, alike for every iteration; its last layer if it has fewer than `layer`."""
-    from spiritlm_core.units.hubert import last_layer
+    from spiritlm_core.speech.encoders.hubert import last_layer
 
     used = min(layer, last_layer(hubert))
     about = f"{size} k-means clusters of HuBERT layer {used}"
@@ -111,7 +111,7 @@ def _iteration(name: str, hubert: Path, layer: int, size: int, train: Train, see
 
 
 def _clustered(name: str, about: str, features: Featurizer, size: int, train: Train, seed: int) -> Candidate:
-    from spiritlm_core.units.kmeans import fit_kmeans
+    from spiritlm_core.speech.quantizers.kmeans import fit_kmeans
 
     kmeans = fit_kmeans(np.concatenate(features(train())), size, seed=seed)
 
@@ -123,8 +123,8 @@ def _clustered(name: str, about: str, features: Featurizer, size: int, train: Tr
 
 
 def _hubert(folder: Path, layer: int) -> HubertFeatures:
-    from spiritlm_core.units.hubert import HubertFeatures
-    from spiritlm_core.units.training import pick_device
+    from spiritlm_core.fit.training import pick_device
+    from spiritlm_core.speech.encoders.hubert import HubertFeatures
 
     return HubertFeatures.load(folder, [layer], pick_device())
 
@@ -159,14 +159,14 @@ def roles_in(folder: Path) -> dict[str, Path]:
 
 
 def _given(name: str, folder: Path) -> Candidate:
-    from spiritlm_core.units.folder import precision_of
+    from spiritlm_core.speech.folder import precision_of
 
     models = roles_in(folder)
     return _tokenizer(name, models, precision_of(models["hubert"].parent))
 
 
 def _tokenizer(name: str, models: Mapping[str, Path], precision: ExtractionPrecision) -> Candidate:
-    from spiritlm_core.units.extractor import UnitExtractor
+    from spiritlm_core.speech.extractor import UnitExtractor
 
     extractor = UnitExtractor(models, precision=precision)
     layer = extractor.quantizer.layer

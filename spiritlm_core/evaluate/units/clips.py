@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from spiritlm_core.errors import SpiritLMError
-from spiritlm_core.evaluate.corpus import rank, rows_of
+from spiritlm_core.evaluate.heldout.corpus import rank, rows_of
 from spiritlm_core.lake.stage import TableInput
 from spiritlm_core.lake.view import TableView
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spiritlm_core.evaluate.bootstrap import CONFIDENCE
+from spiritlm_core.metrics.bootstrap import CONFIDENCE
 
 Floats = NDArray[np.float64]
 _BLOCK = 2_000_000

@@ -15,15 +15,15 @@ from spiritlm_core.evaluate.units.abx import Task, error_rates, make_task
 from spiritlm_core.evaluate.units.candidates import Candidate
 from spiritlm_core.evaluate.units.clips import Clip, head
 from spiritlm_core.evaluate.units.config import UnitEvaluationConfig
-from spiritlm_core.evaluate.units.dtw import angular, unequal
 from spiritlm_core.evaluate.units.information import agreement, interval
 from spiritlm_core.evaluate.units.labels import Labels, classes_of, phones_of_units
 from spiritlm_core.evaluate.units.pitch import f0_figures, tracks
 from spiritlm_core.evaluate.units.probe import histograms, speaker_probe, windows
 from spiritlm_core.evaluate.units.robustness import changes, robustness
 from spiritlm_core.evaluate.units.streams import stream_figures
-from spiritlm_core.units.f0 import Melody
-from spiritlm_core.units.types import Units
+from spiritlm_core.metrics.dtw import angular, unequal
+from spiritlm_core.speech.pitch.f0 import Melody
+from spiritlm_core.speech.types import Units
 
 DRAWS = "draws"
 """Key of the PNMI of the bootstrap resamples in a result; for comparing tokenizers, not for reading."""
@@ -65,7 +65,7 @@ class HeldOut:
     @cached_property
     def melodies(self) -> list[tuple[Melody, int]]:
         """F0 of every piece."""
-        from spiritlm_core.units.training import pick_device
+        from spiritlm_core.fit.training import pick_device
 
         return tracks((clip.waveform for clip in self.clips), pick_device())
 

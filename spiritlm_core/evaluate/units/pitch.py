@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spiritlm_core.units.f0 import LOWEST, Melody
+from spiritlm_core.speech.pitch.f0 import LOWEST, Melody
 
 if TYPE_CHECKING:
-    from spiritlm_core.units.pitch import PitchCoder
+    from spiritlm_core.speech.pitch.coder import PitchCoder
 
 Floats = NDArray[np.float64]
 _REFERENCE = 200.0  # hertz, of models that work on octaves
@@ -20,8 +20,8 @@ _UNKNOWN_VOICING = "this model's voicing output is no probability"
 
 def tracks(waveforms: Iterable[NDArray[np.float32]], device: str = "cpu") -> list[tuple[Melody, int]]:
     """F0 of each piece of the waveforms, beside its number of samples."""
-    from spiritlm_core.units.f0 import melody
-    from spiritlm_core.units.types import chunks
+    from spiritlm_core.speech.pitch.f0 import melody
+    from spiritlm_core.speech.types import chunks
 
     return [(melody(piece, device), len(piece)) for waveform in waveforms for piece in chunks(waveform)]
 

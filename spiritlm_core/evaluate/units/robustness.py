@@ -16,9 +16,9 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from spiritlm_core.evaluate.distances import Errors, collapse, edit_distance
 from spiritlm_core.evaluate.units.clips import Clip
-from spiritlm_core.units.types import Units
+from spiritlm_core.metrics.distances import Errors, collapse, edit_distance
+from spiritlm_core.speech.types import Units
 
 Waveform = NDArray[np.float32]
 Change = Callable[[Clip], Waveform]

@@ -23,7 +23,7 @@ from spiritlm_core.evaluate.resynthesis.systems import INVERSION, ORIGINAL, Syst
 from spiritlm_core.evaluate.resynthesis.table import MISSING, cells, markdown, page
 from spiritlm_core.lake.schema import AUDIO, table_of
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.speech_tokenizer import SpeechTokenizer
+from spiritlm_core.speech.tokenizer import SpeechTokenizer
 from tests.evaluate.units.test_labels import real_clips
 from tests.evaluate.units.test_stage import _rows
 from tests.vocoder.conftest import build

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spiritlm_core.lm.spirit import SpiritLM
+from spiritlm_core.lm.generate.spirit import SpiritLM
 from tests.evaluate.conftest import WORD_LIST
 from tests.finetune.conftest import speech_tokenizer
 

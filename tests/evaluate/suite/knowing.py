@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from spiritlm_core.evaluate.suite.units import Recordings
-from spiritlm_core.lm.spirit import SpiritLM
+from spiritlm_core.lm.generate.spirit import SpiritLM
 
 
 class Cache:

@@ -15,8 +15,8 @@ from spiritlm_core.evaluate.suite.material import pair_sets
 from spiritlm_core.evaluate.suite.published import published
 from spiritlm_core.evaluate.suite.run import SuiteConfig, run_suite
 from spiritlm_core.evaluate.suite.units import Recordings
-from spiritlm_core.lm.spirit import SpiritLM
-from spiritlm_core.speech_tokenizer import SpeechTokenizer
+from spiritlm_core.lm.generate.spirit import SpiritLM
+from spiritlm_core.speech.tokenizer import SpeechTokenizer
 from tests.finetune.conftest import LABELS, sound
 
 CONFIG = SuiteConfig(bootstrap_samples=100)

@@ -19,7 +19,7 @@ from spiritlm_core.evaluate.suite.pairs import DIRECTIONS
 from spiritlm_core.evaluate.suite.run import SuiteConfig, run_suite
 from spiritlm_core.evaluate.suite.table import page, plain
 from spiritlm_core.evaluate.suite.units import Recordings
-from spiritlm_core.lm.spirit import SpiritLM
+from spiritlm_core.lm.generate.spirit import SpiritLM
 from tests.evaluate.suite.conftest import write_pairs
 
 CONFIG = SuiteConfig(bootstrap_samples=500)

@@ -27,8 +27,8 @@ from spiritlm_core.evaluate.suite.table import page, plain
 from spiritlm_core.evaluate.suite.task import Bench
 from spiritlm_core.evaluate.suite.transcripts import TranscriptTask, Utterance
 from spiritlm_core.evaluate.suite.units import Recordings
-from spiritlm_core.lm.prompts import Kind
-from spiritlm_core.lm.spirit import SpiritLM
+from spiritlm_core.lm.generate.prompts import Kind
+from spiritlm_core.lm.generate.spirit import SpiritLM
 from tests.evaluate.conftest import WORD_LIST
 from tests.evaluate.suite.conftest import units, words
 from tests.evaluate.suite.knowing import Heard, knowing

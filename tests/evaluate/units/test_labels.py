@@ -23,7 +23,7 @@ from spiritlm_core.evaluate.units.labels import (
     unit_centres,
     words_of,
 )
-from spiritlm_core.units.types import hubert_count
+from spiritlm_core.speech.types import hubert_count
 
 DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
 

@@ -17,11 +17,11 @@ from spiritlm_core.evaluate.units.stage import UnitEvaluationStage
 from spiritlm_core.evaluate.units.table import MISSING, cells, markdown, page, plain
 from spiritlm_core.lake.schema import AUDIO, table_of
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.units.architecture import PitchArchitecture
-from spiritlm_core.units.config import PitchConfig, QuantizerConfig, StyleConfig
-from spiritlm_core.units.fit_quantizer import QuantizerFit
-from spiritlm_core.units.fit_style import StyleFit
-from spiritlm_core.units.pitch import PitchCoder
+from spiritlm_core.speech.config import PitchConfig, QuantizerConfig, StyleConfig
+from spiritlm_core.speech.pitch.architecture import PitchArchitecture
+from spiritlm_core.speech.pitch.coder import PitchCoder
+from spiritlm_core.speech.quantizers.fit_quantizer import QuantizerFit
+from spiritlm_core.speech.style.fit import StyleFit
 from tests.evaluate.units.test_labels import real_clips
 
 SETTINGS = UnitEvaluationStageConfig(

@@ -11,7 +11,7 @@ from spiritlm_core.evaluate.units.clips import Clip
 from spiritlm_core.evaluate.units.probe import histograms, speaker_probe, windows
 from spiritlm_core.evaluate.units.robustness import add_noise, changes, distances, play_at, robustness, through_8khz
 from spiritlm_core.evaluate.units.streams import stream_figures
-from spiritlm_core.units.types import Units
+from spiritlm_core.speech.types import Units
 
 
 def _tone(hertz, seconds=1.0):

@@ -1,0 +1,155 @@
+"""Loss of a language model on held-out documents, per stream, beside a unigram baseline.
+
+Every document is scored on its own, nothing in front of it. One longer than the context is cut into windows
+that share one token, so that every token but the first of the document is predicted exactly once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spiritlm_core.evaluate.heldout.unigram import Unigram
+from spiritlm_core.metrics.bootstrap import ratio
+
+if TYPE_CHECKING:
+    from spiritlm_core.lake.stage import Progress
+    from spiritlm_core.tokens.vocabulary import Vocabulary
+
+_LOGITS_AT_ONCE = 1 << 25  # 128 MiB of float32
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The predicted tokens of one document, and what each of them cost.
+
+    Attributes:
+        ids: int64[N] every token of the document but its first.
+        nats: float64[N] negative log probability of each under the model.
+    """
+
+    ids: np.ndarray
+    nats: np.ndarray
+
+
+def score(model: Any, documents: Sequence[np.ndarray], length: int, progress: Progress | None = None) -> list[Scored]:
+    """Score each document, int[N], in windows of at most `length` tokens; a document of one token scores nothing.
+
+    Windows of similar length share a batch; padding stands behind the tokens of a causal model, so that the
+    numbers do not depend on the batch but for rounding.
+    """
+    windows = [(index, window) for index, ids in enumerate(documents) for window in _windows(ids, length)]
+    order = sorted(range(len(windows)), key=lambda i: (-len(windows[i][1]), i))
+    costs: list[np.ndarray] = [np.empty(0)] * len(windows)
+    done = 0
+    for batch in _batches(order, [len(window) for _, window in windows], _vocabulary_rows(model)):
+        for i, nats in zip(batch, _batch_nats(model, [windows[i][1] for i in batch]), strict=True):
+            costs[i] = nats
+        done += len(batch)
+        if progress:
+            progress(done / len(windows), f"{done} of {len(windows)} windows scored")
+    parts: list[list[np.ndarray]] = [[] for _ in documents]
+    for (index, _), nats in zip(windows, costs, strict=True):
+        parts[index].append(nats)
+    joined = [np.concatenate(nats) if nats else np.empty(0) for nats in parts]
+    return [Scored(np.asarray(ids[1:], np.int64), nats) for ids, nats in zip(documents, joined, strict=True)]
+
+
+def _windows(ids: np.ndarray, length: int) -> Iterator[np.ndarray]:
+    for start in range(0, max(len(ids) - 1, 0), length - 1):
+        yield np.asarray(ids[start : start + length], dtype=np.int64)
+
+
+def _vocabulary_rows(model: Any) -> int:
+    return int(model.get_output_embeddings().weight.shape[0])
+
+
+def _batches(order: Sequence[int], lengths: Sequence[int], rows: int) -> Iterator[list[int]]:
+    """Longest first, so that the first window of a batch bounds its memory."""
+    start = 0
+    while start < len(order):
+        size = max(1, _LOGITS_AT_ONCE // (rows * lengths[order[start]]))
+        yield list(order[start : start + size])
+        start += size
+
+
+def _batch_nats(model: Any, windows: Sequence[np.ndarray]) -> list[np.ndarray]:
+    import torch
+
+    ids = torch.zeros(len(windows), len(windows[0]), dtype=torch.long)
+    seen = torch.zeros_like(ids)
+    for row, window in enumerate(windows):
+        ids[row, : len(window)] = torch.from_numpy(window)
+        seen[row, : len(window)] = 1
+    ids, seen = ids.to(model.device), seen.to(model.device)
+    with torch.inference_mode():
+        logits = model(input_ids=ids, attention_mask=seen, use_cache=False).logits[:, :-1].float()
+        nats = torch.nn.functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
+    rows = nats.double().cpu().numpy()
+    return [row[: len(window) - 1] for row, window in zip(rows, windows, strict=True)]
+
+
+def kinds(ids: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
+    """Of each id, int[N]: "text", "speech" or "marker" ([Text], [Speech] and the ends of documents)."""
+    named = np.where(np.asarray(vocabulary.is_speech(ids)), "speech", "text").astype("U6")
+    ends = [end for end in (vocabulary.bos, vocabulary.eos) if end is not None]
+    named[np.isin(ids, [vocabulary.text_marker, vocabulary.speech_marker, *ends])] = "marker"
+    return named
+
+
+def stream_metrics(
+    scored: Sequence[Scored],
+    train: Iterable[np.ndarray],
+    vocabulary: Vocabulary,
+    *,
+    samples: int,
+    seed: int,
+    within: str,
+) -> dict[str, Any]:
+    """Loss, baseline and gain of one stream, as flat entries.
+
+    Args:
+        scored: The held-out documents of the stream.
+        train: Its train documents, int[N] each, from which the unigram baseline is counted.
+        vocabulary: Tells text from speech ids.
+        samples: Bootstrap resamples.
+        seed: Seed of the bootstrap.
+        within: "" for all tokens, or "text" or "speech" for the tokens of that kind alone. The baseline then
+            knows the kind of every token beforehand, which the model has to find out.
+    """
+    everything = kinds(np.arange(vocabulary.size), vocabulary)
+    support = everything == within if within else np.ones(vocabulary.size, dtype=bool)
+    chosen = [_within(document, support) for document in scored]
+    unigram = Unigram.fit((np.asarray(ids)[1:] for ids in train), support)
+    smoothing = unigram.best_smoothing(np.concatenate([d.ids for d in chosen] or [np.empty(0, np.int64)]))
+    costs = unigram.nats(smoothing)
+    return {
+        **_figures(chosen, [costs[document.ids] for document in chosen], samples=samples, seed=seed),
+        "baseline_smoothing": smoothing,
+        "baseline_train_tokens": int(unigram.counts.sum()),
+    }
+
+
+def _within(document: Scored, support: np.ndarray) -> Scored:
+    keep = support[document.ids]
+    return Scored(document.ids[keep], document.nats[keep])
+
+
+def _figures(scored: Sequence[Scored], baseline: Sequence[np.ndarray], *, samples: int, seed: int) -> dict[str, Any]:
+    tokens = np.array([len(document.ids) for document in scored])
+    bits = np.array([document.nats.sum() for document in scored]) / math.log(2)
+    base = np.array([costs.sum() for costs in baseline]) / math.log(2)
+    loss, floor, gain = (ratio(sums, tokens, samples=samples, seed=seed) for sums in (bits, base, base - bits))
+    return {
+        "nats_per_token": round(loss.value * math.log(2), 6) if math.isfinite(loss.value) else None,
+        **loss.to_dict("bits_per_token"),
+        **floor.to_dict("baseline_bits_per_token"),
+        **gain.to_dict("gain_bits"),
+        "beats_baseline": bool(gain.low > 0),
+        "tokens": int(tokens.sum()),
+        "documents": int(np.count_nonzero(tokens)),
+    }

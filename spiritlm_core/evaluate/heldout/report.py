@@ -1,0 +1,208 @@
+"""The report: one HTML file that needs nothing else, neither network nor scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spiritlm_core.evaluate import plots
+from spiritlm_core.evaluate.heldout.findings import Findings
+from spiritlm_core.evaluate.rendering import data_uri, template
+from spiritlm_core.lake.schema import SAMPLE_RATE
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+RATES_HZ = {"hubert": 25.0, "pitch": 12.5, "style": 1.0}
+
+_TASK_TITLES = {
+    "speech_to_text": "Speech → text: word error rate",
+    "text_to_speech": "Text → speech units: unit error rate",
+}
+_SHORT = {
+    "shuffled": "its own answers shuffled",
+    "random": "random train utterances",
+    "fixed": "one fixed transcript",
+    "nothing": "empty answers",
+}
+_ANSWERS = {
+    "model": "the model, greedy search",
+    "shuffled": "the model's own answers, each given to the next question: what they are worth without their question",
+    "random": "a random train utterance as the answer",
+    "fixed": "the most common train transcript as every answer",
+    "nothing": "an empty answer to every question",
+}
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One utterance to be drawn: waveform float32[T] at 16 kHz, its FLAC, words rows and raw unit streams."""
+
+    key: str
+    text: str
+    waveform: np.ndarray
+    flac: bytes
+    words: Sequence[Mapping[str, Any]]
+    units: Mapping[str, Sequence[int]]
+
+
+@dataclass(frozen=True)
+class Content:
+    """All that the report shows.
+
+    Attributes:
+        title: Headline.
+        findings: The figures.
+        drawn: Utterances for the figures of words and units.
+        recordings: FLAC of the samples by utterance_id.
+        training: "step" and nats per token of each stream, for the training curves; may be empty.
+        lineage: Headings with what they hold, JSON-able; "shards", if there, maps a stage to its number of shards.
+        parameters: Number of weights of the model.
+        context_length: Of the model, in tokens.
+        max_new_tokens: Longest few-shot answer.
+    """
+
+    title: str
+    findings: Findings
+    drawn: Sequence[Drawn]
+    recordings: Mapping[str, bytes]
+    training: Mapping[str, Sequence[float | None]]
+    lineage: Mapping[str, Any]
+    parameters: int
+    context_length: int
+    max_new_tokens: int
+
+
+def render(content: Content, drawn: Mapping[str, Figure]) -> str:
+    """The page, with the :func:`charts` drawn before. The same content gives the same bytes.
+
+    All text is escaped by the template engine.
+    """
+    findings = content.findings
+    page: str = template("report.html.j2").render(
+        title=content.title,
+        subtitle=f"{content.parameters / 1e6:,.1f} M parameters, context of {content.context_length} tokens",
+        cards=_cards(findings),
+        context_length=content.context_length,
+        max_new_tokens=content.max_new_tokens,
+        streams=findings.streams,
+        charts={name: _image(figure) for name, figure in drawn.items()},
+        fewshot=[_task(name, figures) for name, figures in findings.fewshot.items()],
+        samples=[_sample(sample, content.recordings) for sample in findings.samples],
+        utterances=[_drawn(item) for item in content.drawn],
+        corpus=_corpus(findings.statistics),
+        rows=findings.statistics["rows"],
+        shards=content.lineage.get("shards", {}),
+        units=findings.statistics["units"],
+        lineage=_lineage(content.lineage),
+        metrics=findings.metrics(),
+    )
+    return page
+
+
+def _image(figure: Figure) -> str:
+    return data_uri(plots.svg(figure), "image/svg+xml")
+
+
+def charts(content: Content) -> dict[str, Figure]:
+    """The charts of the whole run by name; "training" and "words" only where there is something to draw."""
+    findings = content.findings
+    audio = findings.statistics["audio"]
+    found = {
+        "streams": plots.stream_bars(findings.streams),
+        "durations": plots.duration_histogram(audio["duration_edges"], audio["duration_counts"]),
+        "codebook": plots.codebook(findings.statistics["units"]),
+    }
+    curves = {name: values for name, values in content.training.items() if any(v is not None for v in values)}
+    if len(curves) > 1:
+        found["training"] = plots.training_curves(curves)
+    if content.drawn:
+        found["words"] = _words(content.drawn[0])
+    return found
+
+
+def _cards(findings: Findings) -> list[dict[str, str]]:
+    audio, rows = findings.statistics["audio"], findings.statistics["rows"]
+    cards = [
+        {"value": f"{audio['hours']:.2f} h", "label": f"speech in {audio['utterances']:,} utterances"},
+        {"value": f"{rows['good']:,} of {rows['total']:,}", "label": "rows reached the model's data"},
+    ]
+    for name in ("text", "speech", "interleaved"):
+        figures = findings.streams.get(name)
+        if figures and figures["gain_bits"] is not None:
+            gain = figures["gain_bits"]
+            label = f"{name}: bits per token, {abs(gain):.2f} {'under' if gain > 0 else 'over'} the unigram baseline"
+            cards.append({"value": f"{figures['bits_per_token']:.2f}", "label": label})
+    for name, figures in findings.fewshot.items():
+        rate, best = figures["rates"]["model"]["rate"], figures["best_trivial"]
+        versus = f"{100 * figures['rates'][best]['rate']:.0f} % with {_SHORT[best]}"
+        cards.append({"value": f"{100 * rate:.0f} %", "label": f"{_TASK_TITLES[name].lower()}; {versus}"})
+    return cards
+
+
+def _task(name: str, figures: Mapping[str, Any]) -> dict[str, Any]:
+    rates = {who: {**rate, "note": _ANSWERS[who]} for who, rate in figures["rates"].items()}
+    chart = _image(plots.fewshot_bars(_TASK_TITLES[name], rates))
+    item = "words" if name == "speech_to_text" else "units"
+    verdict = {"title": _TASK_TITLES[name], "best": _SHORT[figures["best_trivial"]]}
+    return {**figures, **verdict, "rates": rates, "chart": chart, "item": item}
+
+
+def _sample(sample: Mapping[str, Any], recordings: Mapping[str, bytes]) -> dict[str, Any]:
+    flac = recordings.get(sample["key"])
+    rate = sample["error_rate"]
+    return {
+        **sample,
+        "prompt_is_units": sample["kind"] != "text_to_speech",
+        "output_is_units": sample["kind"] != "speech_to_text",
+        "score": "" if rate is None else f"{100 * rate:.0f} % errors",
+        "audio": data_uri(flac, "audio/flac") if flac else "",
+    }
+
+
+def _drawn(item: Drawn) -> dict[str, str]:
+    return {"text": item.text or item.key, "chart": _image(_words(item)), "audio": data_uri(item.flac, "audio/flac")}
+
+
+def _words(item: Drawn) -> Figure:
+    units = {name: (stream, RATES_HZ[name]) for name, stream in item.units.items()}
+    return plots.utterance(item.waveform, item.words, units, SAMPLE_RATE)
+
+
+def _corpus(statistics: Mapping[str, Any]) -> list[tuple[str, str]]:
+    audio, words, tokens = statistics["audio"], statistics["words"], statistics["tokens"]
+    rows = [("hours of speech", f"{audio['hours']:.2f}")]
+    rows += [(f"hours, {name.replace('_', ' ')}", f"{hours:.2f}") for name, hours in audio["hours_by_split"].items()]
+    rows += [(f"hours, language {name}", f"{hours:.2f}") for name, hours in audio["hours_by_language"].items()]
+    rows += [(name, f"{audio[name]:,}") for name in ("utterances", "recordings")]
+    rows += [("known speakers", f"{audio['speakers']:,}")]
+    rows += [
+        ("words", f"{words['words']:,}"),
+        ("distinct words", f"{words['distinct']:,}"),
+        ("interpolated words", f"{words['interpolated']:,} ({100 * words['interpolated_share']:.2f} %)"),
+    ]
+    rows += [(f"utterances with text {name}", f"{count:,}") for name, count in words["utterances_by_origin"].items()]
+    rows += [
+        ("text tokens", f"{tokens['text']:,}"),
+        ("speech tokens", f"{tokens['speech']:,}"),
+        ("speech tokens per second", f"{tokens['speech_per_second']:.1f}"),
+        ("utterances without timed words", f"{tokens['speech_only_utterances']:,}"),
+    ]
+    return rows
+
+
+def _lineage(lineage: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Headings with their entries; `lineage` maps a heading to a single value or to a mapping of any depth."""
+    found = [(heading.replace("_", " "), list(_entries(value, ""))) for heading, value in lineage.items()]
+    return found or [("not given", [])]
+
+
+def _entries(value: Any, name: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _entries(inner, f"{name}.{key}" if name else str(key))
+    else:
+        yield name, ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

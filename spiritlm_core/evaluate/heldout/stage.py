@@ -1,0 +1,189 @@
+"""The evaluation of a trained model on held-out recordings, as one artifact."""
+
+from __future__ import annotations
+
+import heapq
+import json
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from spiritlm_core.evaluate.config import EvaluateConfig
+from spiritlm_core.evaluate.heldout.corpus import Utterance, count, pick, rank, rows_of
+from spiritlm_core.evaluate.heldout.findings import Findings
+from spiritlm_core.evaluate.heldout.statistics import corpus_statistics
+from spiritlm_core.files import write_json
+from spiritlm_core.lake.stage import ArtifactStage, Progress, Resources, TableInput
+from spiritlm_core.lake.view import TableView
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from spiritlm_core.evaluate.heldout.answers import Evaluated
+    from spiritlm_core.evaluate.heldout.fewshot import Task
+    from spiritlm_core.evaluate.heldout.report import Content, Drawn
+    from spiritlm_core.evaluate.heldout.samples import Sample
+    from spiritlm_core.tokens.documents import Document
+
+STREAMS = ("text", "speech", "interleaved")
+_PARTS = {"interleaved": ("text", "speech")}  # kinds of tokens told apart within a stream
+_FIGURE_SECONDS = (1.0, 8.0)  # longer ones would not fit on a screen
+
+
+class EvaluateStage(ArtifactStage):
+    """Losses, few-shot tasks, samples and corpus statistics, and a report of them.
+
+    Writes ``metrics.json`` (flat, see docs/evaluation.md), ``statistics.json``, ``samples.json``,
+    ``report.html`` and the main charts as PNG. Roles: model is a Hugging Face folder of this pipeline; lineage, if
+    given, a JSON object whose entries are shown at the end of the report.
+    """
+
+    name: ClassVar[str] = "evaluation"
+    version: ClassVar[int] = 1
+    inputs: ClassVar[tuple[TableInput, ...]] = (
+        TableInput("audio"),
+        TableInput("words"),
+        TableInput("units"),
+        TableInput("sequences"),
+    )
+    resources: ClassVar[Resources] = Resources(num_cpus=2.0)
+    config: EvaluateConfig
+
+    def build(
+        self,
+        tables: Mapping[str, TableView],
+        out: Path,
+        work: Path,  # noqa: ARG002 - over in seconds, nothing to resume
+        progress: Progress,
+    ) -> dict[str, Any]:
+        """Evaluate and write the files; returns the main figures."""
+        from spiritlm_core.evaluate.heldout.answers import Evaluated
+
+        progress(0.0, "loading the model")
+        evaluated = Evaluated.load(self.models["model"], self.config.context_length)
+        held_out = self._held_out(evaluated, tables["sequences"])
+        streams = self._streams(evaluated, tables["sequences"], held_out, progress)
+        progress(0.4, "asking few-shot questions")
+        tasks = self._tasks(evaluated, tables["sequences"])
+        progress(0.75, "continuing interleaved documents")
+        samples = self._samples(evaluated, tasks, held_out["interleaved"])
+        progress(0.8, "counting the corpus")
+        statistics = corpus_statistics(tables, evaluated.unit_sizes)
+        fewshot = {task.name: task.figures(self.config.bootstrap_samples, self.config.seed) for task in tasks}
+        findings = Findings(streams, fewshot, statistics, [sample.to_dict() for sample in samples])
+        progress(0.9, "drawing the report")
+        self._write(out, findings, tables, evaluated)
+        return findings.summary()
+
+    def _streams(
+        self, evaluated: Evaluated, sequences: TableView, held_out: Mapping[str, Sequence[Document]], progress: Progress
+    ) -> dict[str, dict[str, Any]]:
+        train = evaluated.corpus(sequences, "train")
+        found: dict[str, dict[str, Any]] = {}
+        for number, stream in enumerate(STREAMS):
+            progress(0.05 + 0.1 * number, f"scoring held-out {stream}")
+            documents = islice(evaluated.documents(train, stream, self.config.seed), self.config.baseline_documents)
+            found.update(self._stream(evaluated, stream, held_out[stream], [document.ids for document in documents]))
+        return found
+
+    def _stream(
+        self, evaluated: Evaluated, stream: str, held_out: Sequence[Document], train: Sequence[np.ndarray]
+    ) -> dict[str, dict[str, Any]]:
+        from spiritlm_core.evaluate.heldout.losses import score, stream_metrics
+
+        scored = score(evaluated.model, [document.ids for document in held_out], evaluated.context_length)
+        draws = {"samples": self.config.bootstrap_samples, "seed": self.config.seed}
+        return {
+            f"{stream}.{part}" if part else stream: stream_metrics(
+                scored, train, evaluated.vocabulary, **draws, within=part
+            )
+            for part in ("", *_PARTS.get(stream, ()))
+        }
+
+    def _held_out(self, evaluated: Evaluated, sequences: TableView) -> dict[str, list[Document]]:
+        """The held-out documents of each stream, at most ``config.documents`` of them, drawn by rank."""
+        corpus, seed = evaluated.corpus(sequences, "held_out"), self.config.seed
+        found = {}
+        for stream in STREAMS:
+            numbered = enumerate(evaluated.documents(corpus, stream, seed))
+            ranked = ((rank(seed, f"{document.key}/{i}"), i, document) for i, document in numbered)
+            best = heapq.nsmallest(self.config.documents, ranked, key=lambda item: item[:2])
+            found[stream] = [document for *_, document in best]
+        return found
+
+    def _tasks(self, evaluated: Evaluated, sequences: TableView) -> list[Task]:
+        from spiritlm_core.evaluate.heldout.fewshot import TASKS, ask, questions
+
+        asked, pool = questions(sequences, self.config, evaluated.context_length)
+        held_out = count(sequences, "held_out") if asked else 0
+        return [ask(task, asked, pool, evaluated, self.config, held_out) for task in TASKS if asked]
+
+    def _samples(self, evaluated: Evaluated, tasks: Sequence[Task], documents: Sequence[Document]) -> list[Sample]:
+        from spiritlm_core.evaluate.heldout.samples import choose_documents, interleaved_sample, task_samples
+
+        found = [sample for task in tasks for sample in task_samples(task, self.config.samples, evaluated)]
+        room = evaluated.context_length - self.config.max_new_tokens
+        shown = choose_documents(
+            [d for d in documents if len(d.ids) <= room], self.config.samples, evaluated.vocabulary
+        )
+        return found + [interleaved_sample(d.key, d.ids, evaluated, self.config.max_new_tokens) for d in shown]
+
+    def _write(self, out: Path, findings: Findings, tables: Mapping[str, TableView], evaluated: Evaluated) -> None:
+        from spiritlm_core.evaluate import plots
+        from spiritlm_core.evaluate.heldout.report import charts, render
+
+        write_json(out / "metrics.json", findings.metrics())
+        write_json(out / "statistics.json", findings.statistics)
+        write_json(out / "samples.json", findings.samples)
+        content = self._content(findings, tables, evaluated)
+        drawn = charts(content)
+        (out / "report.html").write_text(render(content, drawn), encoding="utf-8")
+        for name, figure in drawn.items():
+            (out / f"{name}.png").write_bytes(plots.png(figure))
+
+    def _content(self, findings: Findings, tables: Mapping[str, TableView], evaluated: Evaluated) -> Content:
+        from spiritlm_core.evaluate import plots
+        from spiritlm_core.evaluate.heldout.report import Content
+
+        lineage = json.loads(self.models["lineage"].read_text(encoding="utf-8")) if "lineage" in self.models else {}
+        keys = {sample["key"] for sample in findings.samples}
+        recordings = {key: row["audio"] for key, row in rows_of(tables["audio"], keys, ["audio"]).items()}
+        return Content(
+            title=f"Spirit LM evaluation{': ' + str(lineage['recipe']) if 'recipe' in lineage else ''}",
+            findings=findings,
+            drawn=self._drawn(tables),
+            recordings={key: audio for key, audio in recordings.items() if audio},
+            training=plots.read_curves(self.models["model"] / "metrics.parquet"),
+            lineage=lineage,
+            parameters=sum(parameter.numel() for parameter in evaluated.model.parameters()),
+            context_length=evaluated.context_length,
+            max_new_tokens=self.config.max_new_tokens,
+        )
+
+    def _drawn(self, tables: Mapping[str, TableView]) -> list[Drawn]:
+        """Held-out utterances for the figures of words and units."""
+        from spiritlm_core.audio.codec import decode_flac
+        from spiritlm_core.evaluate.heldout.report import Drawn
+
+        chosen = pick(tables["sequences"], "held_out", self.config.figures, self.config.seed, _drawable)
+        keys = [utterance.key for utterance in chosen]
+        audio, words = (
+            rows_of(tables[name], keys, [column]) for name, column in (("audio", "audio"), ("words", "words"))
+        )
+        units = rows_of(tables["units"], keys, ["hubert", "pitch", "style"])
+        return [
+            Drawn(
+                key=utterance.key,
+                text=utterance.text,
+                waveform=decode_flac(audio[utterance.key]["audio"]),
+                flac=audio[utterance.key]["audio"],
+                words=words[utterance.key]["words"] or [],
+                units={name: stream for name, stream in units[utterance.key].items() if stream},
+            )
+            for utterance in chosen
+        ]
+
+
+def _drawable(utterance: Utterance) -> bool:
+    return _FIGURE_SECONDS[0] <= utterance.duration <= _FIGURE_SECONDS[1]

@@ -1,0 +1,1 @@
+"""What every fit shares: ranks, checkpoints, jobs and their launch."""

@@ -1,0 +1,1 @@
+"""What goes into a corpus: listing, hashing and grouping recordings, texts and rows."""

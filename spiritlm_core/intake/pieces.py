@@ -1,0 +1,292 @@
+"""Text files cut into pieces, each identified by its content, so that a corpus that grows keeps its shards.
+
+A piece is a whole plain text file, a stretch of lines, or some row groups of a Parquet file. A file that grows
+at its end keeps the pieces it had.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+import time
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import pyarrow as pa
+
+from spiritlm_core.audio.config import ShardingConfig
+from spiritlm_core.errors import SourceError, is_machine_error
+from spiritlm_core.intake.files import (
+    PACKED,
+    File,
+    list_tree,
+    local_path,
+    local_uri,
+    open_plain,
+    open_uri,
+    printable,
+    stat_file,
+)
+from spiritlm_core.intake.grouping import in_order
+from spiritlm_core.intake.item import digest
+from spiritlm_core.intake.statcache import StatCache, sha256_of
+from spiritlm_core.lake.schema import table_of
+from spiritlm_core.tokens.config import TextSource
+
+SHARDING = ShardingConfig(shard_items=10_000, shard_bytes=64 * 2**20)
+"""Small text files share a shard."""
+LARGEST_FILE = 2**30
+"""Bytes of one document; a Parquet string ends at two of these."""
+SUFFIXES = {
+    "text": (".txt", ".text", ".md"),
+    "jsonl": (".jsonl", ".ndjson"),
+    "parquet": (".parquet",),
+}
+_WILD = re.compile(r"[*?]")
+
+PIECES = pa.schema(
+    [
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("source_uri", pa.string(), nullable=False),
+        pa.field("format", pa.string()),
+        pa.field("sha256", pa.string()),
+        pa.field("start", pa.int64()),  # byte after decompression; Parquet: row group
+        pa.field("end", pa.int64()),
+        pa.field("place", pa.int64()),  # number of the first line or row, from 1
+        pa.field("size", pa.int64()),  # bytes
+        pa.field("source", pa.string()),  # the TextSource as JSON
+        pa.field("error", pa.string()),  # why it cannot be read
+    ]
+)
+"""Input rows of :class:`spiritlm_core.tokens.text_stage.DocumentsStage`."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some documents of one file; see `PIECES`. `key` covers what its rows are made from, never a path or a time."""
+
+    key: str
+    name: str
+    source_uri: str
+    source: str
+    format: str | None = None
+    sha256: str | None = None
+    start: int = 0
+    end: int = 0
+    place: int = 1
+    size: int = 0
+    error: str | None = None
+
+    @property
+    def cost(self) -> int:
+        """Bytes to work through."""
+        return self.size
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where a piece lies in its file, and the sha256 of its content."""
+
+    start: int
+    end: int
+    place: int
+    size: int
+    sha256: str
+
+
+def list_pieces(source: TextSource, cache: StatCache) -> list[Piece]:
+    """Everything one source holds, good or bad.
+
+    Args:
+        source: where to look.
+        cache: knows the pieces of files that did not change; is updated.
+
+    Raises:
+        SourceError: there is no such file or folder, or a Parquet file has no such column.
+    """
+    files = list_files(source)
+    with ThreadPoolExecutor(8) as pool:  # waiting for S3, mostly
+        found = pool.map(lambda file: _pieces(file, source, cache), files)
+        return [piece for pieces in found for piece in pieces]
+
+
+def collect(pieces: Iterable[Piece]) -> list[Piece]:
+    """Each content once; another piece with the same becomes one with an `error`."""
+    first: dict[str, Piece] = {}
+    found = []
+    for piece in in_order(pieces):
+        same = first.setdefault(piece.key, piece)
+        while same is not piece and piece.key in first:
+            error = piece.error or f"duplicate of {same.name}"
+            piece = dataclasses.replace(piece, key=digest("again", piece.key, piece.name), error=error)  # noqa: PLW2901
+        first[piece.key] = piece
+        found.append(piece)
+    return found
+
+
+def pieces_table(pieces: Sequence[Piece]) -> pa.Table:
+    """Pieces as rows of `PIECES`, in the order given."""
+    return table_of([dataclasses.asdict(piece) for piece in pieces], PIECES)
+
+
+def format_of(name: str) -> str | None:
+    """The format that a file's name stands for, or None."""
+    name = name.lower()
+    stem = name.rpartition(".")[0] if name.endswith(PACKED) else name
+    return next((kind for kind, suffixes in SUFFIXES.items() if stem.endswith(suffixes)), None)
+
+
+def list_files(source: TextSource) -> list[File]:
+    """The files of a source, sorted by path; those of a folder by their names, an unknown name is no text.
+
+    Raises:
+        SourceError: there is nothing of that name.
+    """
+    path = source.path if source.path.startswith("s3://") else str(Path(local_path(source.path)).expanduser())
+    if wild := _WILD.search(path):
+        root = path[: wild.start()].rpartition("/")[0] or "."
+        pattern = _regex(path[len(root) + 1 :] if path.startswith(f"{root}/") else path)
+        files = [file for file in list_tree(root, follow_symlinks=source.follow_symlinks) if pattern.match(file.path)]
+        return [file for file in files if source.format or file.error or format_of(file.path)]
+    uri = path if path.startswith("s3://") else local_uri(path)
+    if not Path(path).is_dir() and not (file := stat_file(uri)).error:
+        return [_known(file, source)]
+    if not path.startswith("s3://") and not Path(path).is_dir():
+        raise SourceError(f"texts {source.path}: there is no such file or folder")
+    files = list_tree(path, follow_symlinks=source.follow_symlinks)
+    return [file for file in files if (kind := format_of(file.path)) and source.format in (None, kind)]
+
+
+def _known(file: File, source: TextSource) -> File:
+    if source.format is None and format_of(file.path) is None:
+        raise SourceError(f"texts {source.path}: its name tells no format, set `format` to text, jsonl or parquet")
+    return file
+
+
+def _regex(pattern: str) -> re.Pattern[str]:
+    """`*` and `?` stay within a folder, `**/` is any number of folders."""
+    parts = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    pieces = re.split(r"(\*\*/|\*\*|\*|\?)", pattern)
+    return re.compile("".join(parts.get(piece, re.escape(piece)) for piece in pieces) + r"\Z", re.DOTALL)
+
+
+def _pieces(file: File, source: TextSource, cache: StatCache) -> list[Piece]:
+    kind = source.format or format_of(file.path)
+    said = source.model_copy(update={"format": kind}).model_dump_json(
+        exclude={"path", "piece_bytes", "follow_symlinks"}
+    )
+    name, uri = printable(file.path), file.uri
+    try:
+        cuts = _cuts(file, source, str(kind), cache)
+    except _UnreadableError as error:
+        return [Piece(digest("bad text", name, str(error)), name, uri, said, kind, error=str(error))]
+    return [Piece(digest("text", cut.sha256, said), name, uri, said, kind, **dataclasses.asdict(cut)) for cut in cuts]
+
+
+class _UnreadableError(Exception):
+    """A file of which nothing can be used."""
+
+
+def _cuts(file: File, source: TextSource, kind: str, cache: StatCache) -> list[Cut]:
+    """The pieces of one file; from the cache if it did not change."""
+    if file.error:
+        raise _UnreadableError(file.error)
+    if known := cache.get(file):
+        return [Cut(*cut) for cut in json.loads(known)]
+    read_at = time.time()
+    try:
+        cuts = list(_parquet_cuts(file, source) if kind == "parquet" else _line_cuts(file, source, kind))
+    except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
+        if is_machine_error(error):
+            raise
+        raise _UnreadableError(f"cannot be read as {kind}: {' '.join(str(error).split())}"[:300]) from error
+    cache.put(file, json.dumps([dataclasses.astuple(cut) for cut in cuts]), read_at)
+    return cuts
+
+
+def _line_cuts(file: File, source: TextSource, kind: str) -> Iterator[Cut]:
+    """A whole file, or stretches that end with a line (JSON lines) or a blank line (paragraphs)."""
+    start, place = 0, 1
+    with open_plain(file.uri, file.path) as stream:
+        if kind == "text" and source.documents == "file":
+            yield _whole(stream)
+            return
+        while data := _stretch(stream, source.piece_bytes, paragraphs=kind == "text"):
+            yield Cut(start, start + len(data), place, len(data), hashlib.sha256(data).hexdigest())
+            start, place = start + len(data), place + data.count(b"\n")
+    if not start:
+        yield Cut(0, 0, 1, 0, hashlib.sha256().hexdigest())
+
+
+def _whole(stream: BinaryIO) -> Cut:
+    total, size = hashlib.sha256(), 0
+    while chunk := stream.read(2**20):
+        total.update(chunk)
+        size += len(chunk)
+        _check_size(size)
+    return Cut(0, size, 1, size, total.hexdigest())
+
+
+def _stretch(stream: BinaryIO, size: int, *, paragraphs: bool) -> bytes:
+    """The next `size` bytes and what is missing of the last document; nothing at the end."""
+    parts = [stream.read(size)]
+    total = len(parts[0])
+    if total < size:
+        return parts[0]
+    if paragraphs or not parts[0].endswith(b"\n"):
+        parts.append(stream.readline(LARGEST_FILE))
+    while paragraphs and parts[-1].strip():
+        parts.append(stream.readline(LARGEST_FILE))
+        total += len(parts[-1])
+        _check_size(total)
+    _check_size(sum(map(len, parts)))
+    return b"".join(parts)
+
+
+def _check_size(size: int) -> None:
+    if size >= LARGEST_FILE:
+        raise _UnreadableError(f"too large: a document, or a stretch without an end of one, of {size} bytes or more")
+
+
+def _parquet_cuts(file: File, source: TextSource) -> Iterator[Cut]:
+    """Row groups together up to `piece_bytes` of text."""
+    from pyarrow import parquet
+
+    sha256 = sha256_of(file.uri)
+    with open_uri(file.uri) as stream:
+        found = parquet.ParquetFile(stream)
+        sizes = [_column_size(found.metadata.row_group(i), source.field) for i in range(found.num_row_groups)]
+        rows = [found.metadata.row_group(i).num_rows for i in range(found.num_row_groups)]
+        check_column(found.schema_arrow, source.field, printable(file.path))
+    first, size = 0, 0
+    for group in range(len(sizes)):
+        size += sizes[group]
+        if size >= source.piece_bytes or group + 1 == len(sizes):
+            key = digest("row groups", sha256, first, group + 1)
+            yield Cut(first, group + 1, 1 + sum(rows[:first]), size, key)
+            first, size = group + 1, 0
+    if not sizes:
+        yield Cut(0, 0, 1, 0, digest("row groups", sha256, 0, 0))
+
+
+def _column_size(group: object, name: str) -> int:
+    columns = [group.column(i) for i in range(group.num_columns)]  # type: ignore[attr-defined]
+    return sum(c.total_uncompressed_size for c in columns if c.path_in_schema.split(".")[0] == name)
+
+
+def check_column(schema: pa.Schema, name: str, file: str) -> None:
+    """Raises SourceError if there is no text column of that name."""
+    if name not in schema.names:
+        raise SourceError(
+            f"texts {file}: there is no column {name!r}, only {', '.join(schema.names)}; set `field` of this source"
+        )
+    kind = schema.field(name).type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
+        raise SourceError(f"texts {file}: column {name!r} holds {kind}, not text; set `field` of this source")

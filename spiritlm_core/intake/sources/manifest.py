@@ -1,0 +1,76 @@
+"""Manifests: a JSONL, JSON, CSV, TSV or Parquet file with a row per clip, or a list of the kinds in `lists`.
+
+Column names of the usual data sets are understood (NeMo, Common Voice, Hugging Face, Coqui).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from spiritlm_core.audio.config import ManifestSource
+from spiritlm_core.errors import Rejection, SourceError, reason_of
+from spiritlm_core.intake.files import File, is_web, local_path, local_uri, printable, stat_file
+from spiritlm_core.intake.sources import lists
+from spiritlm_core.intake.sources.columns import Columns, resolve
+from spiritlm_core.intake.sources.draft import Draft, missing
+from spiritlm_core.intake.sources.rows import read_rows
+from spiritlm_core.intake.sources.tree import Tree
+
+
+def drafts(source: ManifestSource) -> Iterator[Draft]:
+    """One draft per row of the manifest; a row that makes no sense is a draft with an error."""
+    manifest = stat_file(source.path if "://" in source.path else local_uri(local_path(source.path)))
+    if manifest.error:
+        raise SourceError(f"source manifest:{source.path}: {manifest.error}")
+    root = source.audio_root or manifest.uri.rpartition("/")[0]
+    rows = table_drafts(manifest, source.columns, source.encoding, lambda draft: _found(draft, root))
+    try:
+        yield from rows
+    except SourceError as problem:
+        yield from _of_list(manifest, root, source, problem)
+
+
+def _of_list(manifest: File, root: str, source: ManifestSource, problem: SourceError) -> Iterator[Draft]:
+    """One draft per line of a list without a header, whose recordings lie below `root`; else raises `problem`."""
+    if manifest.suffix not in lists.SUFFIXES or source.columns or is_web(root):
+        raise problem
+    tree = Tree(root, follow_symlinks=False)
+    if not (lines := lists.lines_of(tree, manifest, source.encoding)):
+        raise SourceError(f"{problem}, nor do its lines begin with names of recordings below {root}") from problem
+    yield from lists.list_drafts(tree, manifest, lines)
+
+
+def table_drafts(
+    table: File, columns: Mapping[Any, str], encoding: str, find: Callable[[Draft], Draft]
+) -> Iterator[Draft]:
+    """A draft per row of `table`.
+
+    Args:
+        table: the file.
+        columns: which column is which field, where their names do not tell.
+        encoding: of its text.
+        find: adds the file to what a row says; may raise Rejection.
+
+    Raises:
+        SourceError: it is no table of recordings.
+    """
+    reader = Columns(columns, printable(table.name))
+    try:
+        for number, row, error in read_rows(table, encoding, reader.known):
+            try:
+                draft = None if error else find(reader.draft(row))
+            except Rejection as problem:
+                draft, error = None, reason_of(problem)  # noqa: PLW2901
+            yield draft or missing(f"{table.name}:{number}", f"{table.uri}#{number}", str(error))
+    except OSError as error:  # a table on the web that is not there
+        raise SourceError(f"{table.uri}: {error}") from error
+    reader.finish()
+
+
+def _found(draft: Draft, root: str) -> Draft:
+    file = draft.file or stat_file(resolve(draft.name, root))
+    if file.error and "\\" in draft.name:  # a path of Windows
+        file = stat_file(resolve(draft.name.replace("\\", "/"), root))
+    return dataclasses.replace(draft, name=printable(draft.name), uri=file.uri, file=file)

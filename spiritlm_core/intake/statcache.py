@@ -1,0 +1,107 @@
+"""Which content a file had when it was last read, so that an unchanged file is not read again.
+
+Like git's index: size and version (modification time, change time and inode; the ETag on S3) stand for the
+content, and a file changed within the clock's grain of the moment it was read is not remembered, because a
+second change in that moment would go unnoticed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+import time
+import zlib
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from spiritlm_core.errors import is_machine_error
+from spiritlm_core.intake.files import File, is_web, open_uri
+
+RACY_SECONDS = 2.0
+"""Coarsest time stamp of the usual file systems (FAT, some network mounts)."""
+_FORMAT = 1
+_CHUNK = 2**20
+
+
+class StatCache:
+    """Remembers ``(uri, size, version) -> sha256``; safe to use from several threads."""
+
+    def __init__(self, entries: dict[str, tuple[int, str, str]] | None = None) -> None:
+        """Start from `entries`: URI to (size, version, sha256)."""
+        self._entries = dict(entries or {})
+        self._lock = threading.Lock()
+
+    @classmethod
+    def from_bytes(cls, data: bytes | None) -> StatCache:
+        """Read what `to_bytes` wrote; anything unreadable is an empty cache, it only costs time."""
+        try:
+            saved = json.loads(zlib.decompress(data or b""))
+            entries = {uri: (size, version, sha) for uri, (size, version, sha) in saved["files"].items()}
+            return cls(entries) if saved["format"] == _FORMAT else cls()
+        except (zlib.error, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return cls()
+
+    def to_bytes(self) -> bytes:
+        """One small file; equal caches give equal bytes."""
+        saved = {"format": _FORMAT, "files": self._entries}
+        return zlib.compress(json.dumps(saved, sort_keys=True).encode(), 6)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, file: File) -> str | None:
+        """sha256 of an unchanged file, or null."""
+        size, version, sha256 = self._entries.get(file.uri, (-1, "", ""))
+        return sha256 if (size, version) == (file.size, file.version) and version else None
+
+    def put(self, file: File, sha256: str, read_at: float) -> None:
+        """Remember `file`, unless it changed just before `read_at` (seconds since the epoch)."""
+        with self._lock:
+            if file.version and file.modified < read_at - RACY_SECONDS:
+                self._entries[file.uri] = (file.size, file.version, sha256)
+            else:
+                self._entries.pop(file.uri, None)
+
+
+def hash_files(files: Iterable[File], cache: StatCache) -> dict[str, str | Exception]:
+    """sha256 of every file by URI; what cannot be read maps to the error instead.
+
+    Raises:
+        Exception: a machine error (disk, network) while reading.
+    """
+    wanted = {file.uri: file for file in files}
+    with ThreadPoolExecutor(min(16, 2 * (os.cpu_count() or 1))) as pool:
+        return dict(zip(wanted, pool.map(lambda file: _hash(file, cache), wanted.values()), strict=True))
+
+
+def _hash(file: File, cache: StatCache) -> str | Exception:
+    read_at = time.time()
+    try:
+        file = _asked(file)
+        if known := cache.get(file):
+            return known
+        sha256 = sha256_of(file.uri)
+    except OSError as error:
+        if is_machine_error(error):
+            raise
+        return error
+    cache.put(file, sha256, read_at)
+    return sha256
+
+
+def _asked(file: File) -> File:
+    """`file` with the version that only its server knows, asked here because files are hashed side by side."""
+    from spiritlm_core.intake.web import ask_web
+
+    return ask_web(file) if is_web(file.uri) else file
+
+
+def sha256_of(uri: str) -> str:
+    """sha256 (hex) of a file's bytes, read in pieces."""
+    total = hashlib.sha256()
+    with open_uri(uri) as file:
+        while chunk := file.read(_CHUNK):
+            total.update(chunk)
+    return total.hexdigest()

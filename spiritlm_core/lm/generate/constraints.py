@@ -1,0 +1,76 @@
+"""What may be sampled for an answer of one modality, as masks and as a logits processor of transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import torch
+from transformers import LogitsProcessor
+
+from spiritlm_core.lm.generate.prompts import Modality
+from spiritlm_core.tokens.vocabulary import Vocabulary
+
+
+def forbidden_ids(vocabulary: Vocabulary, modality: Modality) -> list[int]:
+    """The ids that do not belong to an answer of a modality, ascending, as the released models define them.
+
+    Text forbids the markers and all speech tokens, speech all text tokens and the markers, ``any`` nothing. EOS is
+    in the list for speech, but :func:`banned_ids` never bans it, nor does the released code.
+    """
+    first = {"text": vocabulary.text_size, "speech": 0, "any": vocabulary.size}[modality]
+    last = vocabulary.speech_marker + 1 if modality == "speech" else vocabulary.size
+    return list(range(first, last))
+
+
+def banned_ids(
+    vocabulary: Vocabulary, modality: Modality, rows: int, ends: Collection[int] = (), *, force: bool = True
+) -> torch.Tensor:
+    """What is never sampled.
+
+    Args:
+        vocabulary: tells which ids belong to which modality.
+        modality: of the answer.
+        rows: rows of the output embedding; those from ``vocabulary.size`` on are padding and always banned, as BOS is.
+        ends: ids that end the answer and so are allowed in any modality; EOS always is.
+        force: False bans nothing for the sake of the modality.
+
+    Returns:
+        bool[rows].
+    """
+    banned = torch.zeros(rows, dtype=torch.bool)
+    if force:
+        banned[forbidden_ids(vocabulary, modality)] = True
+    if vocabulary.bos is not None:
+        banned[vocabulary.bos] = True
+    banned[[*ends, *([] if vocabulary.eos is None else [vocabulary.eos])]] = False
+    banned[vocabulary.size :] = True
+    return banned
+
+
+class ModalityLogitsProcessor(LogitsProcessor):
+    """Keeps generation in one modality; for ``model.generate(logits_processor=[…])`` as well as for our own loop."""
+
+    def __init__(self, banned: torch.Tensor) -> None:
+        """`banned` is bool[rows], see :func:`banned_ids`."""
+        self.banned = banned
+
+    @classmethod
+    def of(
+        cls,
+        vocabulary: Vocabulary,
+        modality: Modality,
+        rows: int,
+        ends: Collection[int] = (),
+        *,
+        force: bool = True,
+    ) -> ModalityLogitsProcessor:
+        """The processor that bans what :func:`banned_ids` says."""
+        return cls(banned_ids(vocabulary, modality, rows, ends, force=force))
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> Any:
+        """Logits float[batch, rows] with those of banned ids at minus infinity; what went before does not matter."""
+        del input_ids
+        if self.banned.device != scores.device:
+            self.banned = self.banned.to(scores.device)
+        return scores.masked_fill(self.banned, -torch.inf)

@@ -1,0 +1,180 @@
+"""Tasks by prompt: transcribing, speaking, choosing a label, each with solved examples of the user's in front.
+
+The prompts are those of the paper's few-shot tasks (Spirit LM, arXiv 2402.05755, section 4.2). The commands,
+the HTTP interface and the web page all ask a model by way of this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spiritlm_core.errors import SpiritLMError
+from spiritlm_core.lm.generate.content import Answer, Content, Input, Segment, Speech, Text, contents
+from spiritlm_core.lm.generate.prompts import Modality
+
+if TYPE_CHECKING:
+    from spiritlm_core.lm.generate.spirit import SpiritLM
+
+Task = Literal["free", "asr", "tts"]
+Shots = Sequence[tuple[Input | Iterable[Input], Input | Iterable[Input]]]
+"""Solved examples: pairs of a question and its answer."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How a task is asked.
+
+    Attributes:
+        output: modality of the answer.
+        stop: markers that end it: where the model turns to the other modality, the answer is over.
+    """
+
+    output: Modality
+    stop: tuple[str, ...] = ()
+
+
+PRESETS: dict[Task, Preset] = {
+    "free": Preset("any"),
+    "asr": Preset("text", ("[Speech]",)),
+    "tts": Preset("speech", ("[Text]",)),
+}
+
+
+@dataclass(frozen=True)
+class Classification:
+    """The label that a model finds most likely.
+
+    Attributes:
+        label: that one; the first of equally likely ones.
+        labels: all of them, in the order given.
+        nats: negative log-likelihood of each as the answer, float64[labels].
+    """
+
+    label: str
+    labels: tuple[str, ...]
+    nats: NDArray[np.float64]
+
+    @property
+    def probabilities(self) -> NDArray[np.float64]:
+        """Of each label if the answer must be one of them, float64[labels]; they sum to 1."""
+        odds: NDArray[np.float64] = np.exp(self.nats.min() - self.nats)
+        return odds / np.float64(odds.sum())
+
+
+def ask(
+    spirit: SpiritLM,
+    task: Task,
+    questions: Sequence[Input | Iterable[Input]],
+    output: str | None = None,
+    **options: Any,
+) -> list[Answer]:
+    """Answers to several questions.
+
+    Args:
+        spirit: the model.
+        task: ``asr`` answers in text and ``tts`` in speech, both end where the model turns to the other modality;
+            ``free`` goes on in `output`.
+        questions: each is what :meth:`SpiritLM.generate` takes.
+        output: modality of the answers to ``free``: text, speech, or any, the default.
+        options: as of :meth:`SpiritLM.generate`.
+
+    Raises:
+        SpiritLMError: as :meth:`SpiritLM.generate_batch`.
+    """
+    return spirit.generate_batch(questions, output or PRESETS[task].output, **_options(task, options))
+
+
+def ask_stream(
+    spirit: SpiritLM,
+    task: Task,
+    question: Input | Iterable[Input],
+    output: str | None = None,
+    **options: Any,
+) -> Generator[Segment, None, Answer]:
+    """As :func:`ask` for one question, piece by piece; see :meth:`SpiritLM.generate_stream`."""
+    return spirit.generate_stream(question, output or PRESETS[task].output, **_options(task, options))
+
+
+def classify(
+    spirit: SpiritLM, question: Input | Iterable[Input], labels: Sequence[str], shots: Shots = ()
+) -> Classification:
+    """The most likely of `labels` as the answer to `question`, behind solved examples.
+
+    Labels are compared by the likelihood of all their tokens, as in ``spiritlm fewshot classification``.
+
+    Raises:
+        SpiritLMError: fewer than two labels, an empty one or one given twice, or the prompt is longer than the context.
+    """
+    from spiritlm_core.finetune.answers import label_ids
+    from spiritlm_core.finetune.likelihood import answer_nats
+
+    check_labels(labels)
+    (prompt,) = spirit.prompt_ids([question], "text", shots)
+    answers = [label_ids(spirit.layout, label, ends=False) for label in labels]
+    _check_length(spirit, len(prompt) + max(map(len, answers)))
+    nats = answer_nats(spirit.model, spirit.vocabulary, [(prompt, answer) for answer in answers])
+    return Classification(labels[int(nats.argmin())], tuple(labels), nats)
+
+
+def check_labels(labels: Sequence[str]) -> None:
+    """Whether one of them can be chosen.
+
+    Raises:
+        SpiritLMError: fewer than two labels, an empty one, or two that are the same but for white space, which the
+            model does not see.
+    """
+    known = [" ".join(label.split()) for label in labels]
+    if len(known) < 2 or not all(known):
+        raise SpiritLMError("classification needs at least two labels, none of them empty")
+    if twice := [label for label in known if known.count(label) > 1]:
+        raise SpiritLMError(f"the label {twice[0]!r} is given twice")
+
+
+def encoded(spirit: SpiritLM, inputs: Input | Iterable[Input]) -> list[Content]:
+    """The parts of a prompt with units in place of recordings, so that one that cannot be read is found out alone.
+
+    Raises:
+        SpiritLMError: a recording cannot be read or is too short, or there is no speech tokenizer.
+    """
+    return [_encoded(spirit, part) for part in contents(inputs)]
+
+
+def encoded_shots(spirit: SpiritLM, shots: Shots) -> list[tuple[list[Content], list[Content]]]:
+    """Solved examples as :func:`encoded` gives their sides, so that their recordings are encoded once."""
+    return [(encoded(spirit, question), encoded(spirit, answer)) for question, answer in shots]
+
+
+def prompt_length(spirit: SpiritLM, question: Input | Iterable[Input], output: str, shots: Shots = ()) -> int:
+    """Tokens of the prompt.
+
+    Raises:
+        SpiritLMError: it leaves no room for an answer.
+    """
+    (prompt,) = spirit.prompt_ids([question], output, shots)
+    _check_length(spirit, len(prompt) + 1)
+    return len(prompt)
+
+
+def _encoded(spirit: SpiritLM, part: Content) -> Content:
+    if isinstance(part, Text) or part.audio is None:
+        return part
+    units = spirit.speech_tokenizer.encode(part.audio, part.sample_rate)
+    if not len(units.hubert):
+        raise SpiritLMError("the recording is too short: a unit of speech takes 80 ms")
+    return Speech(units=units)
+
+
+def _options(task: Task, options: dict[str, Any]) -> dict[str, Any]:
+    stop = (*options.get("stop", ()), *PRESETS[task].stop)
+    return {**options, "stop": stop}
+
+
+def _check_length(spirit: SpiritLM, tokens: int) -> None:
+    context = int(spirit.model.config.max_position_embeddings)
+    if tokens > context:
+        raise SpiritLMError(f"prompt and answer take {tokens} tokens, the model's context is {context}: shorten it")

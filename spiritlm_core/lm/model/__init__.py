@@ -1,0 +1,1 @@
+"""The network of the language model, its loading and its adapters."""

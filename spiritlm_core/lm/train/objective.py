@@ -1,0 +1,83 @@
+"""What is minimised: a causal language model, its packed input, and the loss of each target."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from spiritlm_core.lm.model.attention import register
+from spiritlm_core.lm.model.cross_entropy import linear_cross_entropy
+from spiritlm_core.lm.model.network import CausalLM
+from spiritlm_core.lm.train.data import Batch
+
+_SCALED_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
+"""Settings of models that do more to the logits than a matrix product."""
+
+
+class Objective(nn.Module):
+    """A model with its loss, as one module: what FSDP wraps holds the output layer while the loss is computed.
+
+    Attributes:
+        lm: the model of transformers.
+        attention: as in ``LmCompute.attention``.
+    """
+
+    def __init__(self, lm: CausalLM, attention: str = "documents") -> None:
+        super().__init__()
+        self.lm = lm
+        self.attention = attention
+        if attention == "documents":
+            lm.config._attn_implementation = register()  # noqa: SLF001 - what loading with it would have set
+        self._fused = _plain_output(lm)
+
+    def forward(self, batch: Batch, scale: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
+        """The loss of a batch.
+
+        Args:
+            batch: packed sequences, on the model's device.
+            scale: factor of the loss.
+
+        Returns:
+            ``scale`` times the sum over targets, float32[] with gradient; and each target's negative log-likelihood in
+            nats, float32[P], in the order of ``batch.predicting``.
+        """
+        hidden = self._hidden(batch) if self._fused else self._logits(batch)
+        rows = hidden.flatten(0, 1).index_select(0, batch.predicting)
+        if self._fused:
+            return linear_cross_entropy(rows, self.lm.get_output_embeddings().weight, batch.answers, scale)
+        nats = nn.functional.cross_entropy(rows.float(), batch.answers, reduction="none")
+        return nats.sum() * scale, nats.detach()
+
+    def _hidden(self, batch: Batch) -> torch.Tensor:
+        hidden: torch.Tensor = self.lm.base_model(**self._inputs(batch)).last_hidden_state
+        return hidden
+
+    def _logits(self, batch: Batch) -> torch.Tensor:
+        logits: torch.Tensor = self.lm(**self._inputs(batch)).logits
+        return logits
+
+    def _inputs(self, batch: Batch) -> dict[str, Any]:
+        """Arguments of the model's forward pass, with no attention across documents.
+
+        ``sdpa`` gets a block-diagonal causal mask. The others get all sequences in one row: ``flash_attention_2``
+        derives the bounds of documents from the positions, ``documents`` is told them.
+        """
+        inputs: dict[str, Any] = {"input_ids": batch.input_ids, "position_ids": batch.position_ids, "use_cache": False}
+        if self.attention == "sdpa":
+            return {**inputs, "attention_mask": batch.mask()}
+        row = {name: value.reshape(1, -1) for name, value in inputs.items() if isinstance(value, torch.Tensor)}
+        return {**inputs, **row, **({"documents": batch.documents} if self.attention == "documents" else {})}
+
+
+def _plain_output(lm: CausalLM) -> bool:
+    """Whether logits are the last hidden states times the output layer, and nothing else."""
+    head = lm.get_output_embeddings()
+    scaled = any(getattr(lm.config, name, None) not in (None, 1, 1.0) for name in _SCALED_LOGITS)
+    return type(head) is nn.Linear and head.bias is None and not scaled
+
+
+def model_attention(attention: str) -> str:
+    """The implementation that a model for this objective is loaded with."""
+    return "sdpa" if attention == "documents" else attention

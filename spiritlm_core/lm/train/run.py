@@ -1,0 +1,105 @@
+"""The moving parts of a training run on one rank, and how they are put together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from spiritlm_core.fit.checkpoints import Tell
+from spiritlm_core.lm.model.lora import add_adapters
+from spiritlm_core.lm.model.network import CausalLM, build_model
+from spiritlm_core.lm.train.checkpoint import Checkpoints, RunState
+from spiritlm_core.lm.train.data import Step, steps
+from spiritlm_core.lm.train.errors import TrainingError
+from spiritlm_core.lm.train.job import Job
+from spiritlm_core.lm.train.objective import Objective, model_attention
+from spiritlm_core.lm.train.optimizer import build_optimizer
+from spiritlm_core.lm.train.parallel import World
+from spiritlm_core.tokens.config import SequencesConfig
+from spiritlm_core.tokens.hf import load_vocabulary, vocabulary_for
+from spiritlm_core.tokens.vocabulary import VOCABULARY_FILE, Vocabulary
+
+
+@dataclass
+class Run:
+    """The moving parts of a run on this rank."""
+
+    job: Job
+    world: World
+    vocabulary: Vocabulary
+    objective: Objective
+    optimizer: torch.optim.Optimizer
+    checkpoints: Checkpoints
+    state: RunState
+
+    @property
+    def lm(self) -> CausalLM:
+        """The model in training."""
+        return self.objective.lm
+
+    @property
+    def new_tokens_only(self) -> bool:
+        """Whether the next step trains the rows of new tokens alone."""
+        return self.state.step < self.job.config.lm.new_tokens_first
+
+
+def start(job: Job, tell: Tell) -> Run:
+    """Build model and optimiser, and go on from the last checkpoint that is whole, or from the one that the job names.
+
+    Raises:
+        CheckpointError: a checkpoint is there but cannot be loaded.
+        DamagedCheckpointError: all checkpoints are damaged.
+        SpiritLMError: the model cannot be built.
+    """
+    lm, compute = job.config.lm, job.compute
+    world = World.current(compute, lm.precision)
+    vocabulary = vocabulary_of(job.tokenizer, job.config.tokens.sequences)
+    model: CausalLM = build_model(
+        lm,
+        vocabulary,
+        context_length=job.config.tokens.context_length,
+        base=job.base,
+        attention=model_attention(compute.attention),
+    )
+    if lm.lora is not None:
+        add_adapters(model, lm.lora)
+    objective = world.place(Objective(model, compute.attention), compute).train()
+    optimizer = build_optimizer(model, lm.optimizer)
+    checkpoints = Checkpoints(job.work / "checkpoints", world, compute)
+    state = RunState(vocabulary.fingerprint(), job.source.fingerprint())
+    if job.resume_from is not None:
+        checkpoints.check(job.resume_from)
+    path = job.resume_from or checkpoints.usable(tell)
+    if path is not None:
+        state = checkpoints.restore(path, model, optimizer, state)
+        if path.parent != checkpoints.folder:  # its best checkpoint is not among ours
+            state.best_step = state.best_loss = None
+        elif lm.export == "best" and state.best_step is not None:
+            checkpoints.check(checkpoints.at(state.best_step))  # now, not after the last step
+    return Run(job, world, vocabulary, objective, optimizer, checkpoints, state)
+
+
+def vocabulary_of(folder: Path, sizes: SequencesConfig) -> Vocabulary:
+    """The vocabulary of a model's folder, or the one that follows the ids of a text tokenizer's."""
+    return load_vocabulary(folder) if (folder / VOCABULARY_FILE).is_file() else vocabulary_for(folder, sizes)
+
+
+def training_data(run: Run) -> Iterator[Step]:
+    """The steps of this rank, from where the run stands, without end.
+
+    Raises:
+        TrainingError: the sequences of a step cannot be shared evenly.
+    """
+    config, world = run.job.config, run.world
+    if config.sequences_per_step % world.size:
+        raise TrainingError(
+            f"{config.sequences_per_step} sequences per step cannot be shared evenly by {world.size} workers: "
+            "change lm.tokens_per_step or the number of workers"
+        )
+    source = run.job.source.batches(
+        run.vocabulary, seed=config.lm.seed, start_state=run.state.data, rank=world.rank, world_size=world.size
+    )
+    return steps(source, run.vocabulary.size, config.sequences_per_step // world.size, run.job.compute.micro_batch)

@@ -1,0 +1,94 @@
+"""One optimiser step over the tokens of all ranks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from spiritlm_core.lm.train.data import Batch, Step
+from spiritlm_core.lm.train.errors import TrainingError
+from spiritlm_core.lm.train.metrics import StepLosses
+from spiritlm_core.lm.train.optimizer import clip_gradients, keep_new_rows, set_learning_rate, set_weight_decay
+from spiritlm_core.lm.train.run import Run
+from spiritlm_core.tokens.corpus import STREAMS
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step did, the same on every rank.
+
+    Attributes:
+        losses: per stream.
+        tokens: trained on, padding not counted.
+        pairs: of a query and a key that attention looked at.
+        gradient_norm: before clipping.
+        stop: whether a rank was asked to stop.
+    """
+
+    losses: StepLosses
+    tokens: int
+    pairs: int
+    gradient_norm: float
+    stop: bool
+
+
+def optimizer_step(run: Run, step: Step, rate: float, *, asked_to_stop: bool) -> Outcome:
+    """Update the weights once.
+
+    Raises:
+        TrainingError: the loss or the gradient is not finite; nothing was updated.
+    """
+    pairs = sum(part.documents.pairs for part in step.parts)
+    counts = run.world.sum(torch.cat([step.counts(), torch.tensor([pairs, int(asked_to_stop)])]).to(run.world.device))
+    *streams, tokens, pairs, stops = counts.tolist()
+    sums = run.world.sum(_backward(run, step, predicted=sum(streams)))
+    _restrict(run)
+    norm = clip_gradients(run.objective, run.job.config.lm.optimizer.clip_norm)
+    losses = StepLosses(sums.cpu(), torch.tensor(streams))
+    _check_finite(run, losses.mean, norm)
+    set_learning_rate(run.optimizer, rate)
+    run.optimizer.step()
+    run.optimizer.zero_grad(set_to_none=True)
+    return Outcome(losses, tokens, pairs, norm, stops > 0)
+
+
+def _backward(run: Run, step: Step, predicted: int) -> torch.Tensor:
+    """Accumulate the gradient of the mean loss over all `predicted` tokens; float64[len(STREAMS)], this rank's nats."""
+    sums = torch.zeros(len(STREAMS), dtype=torch.float64, device=run.world.device)
+    for index, cpu_part in enumerate(step.parts):
+        part = cpu_part.to(run.world.device)
+        if run.world.size > 1:
+            run.objective.set_requires_gradient_sync(index == len(step.parts) - 1)  # type: ignore[operator]
+        with run.world.arithmetic():
+            loss, nats = run.objective(part, 1.0 / max(1, predicted))
+        torch.autograd.backward(loss)
+        sums += stream_sums(nats, part)
+    return sums
+
+
+def stream_sums(nats: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """float64[len(STREAMS)]: nats, float[P], summed over the targets of each stream."""
+    sums = torch.zeros(len(STREAMS), dtype=torch.float64, device=nats.device)
+    return sums.index_add_(0, batch.streams, nats.double())
+
+
+def _restrict(run: Run) -> None:
+    """In the first phase train the rows of new tokens alone, if the run has such a phase."""
+    if not run.job.config.lm.new_tokens_first:
+        return
+    set_weight_decay(run.optimizer, run.job.config.lm.optimizer.weight_decay)
+    if run.new_tokens_only:
+        keep_new_rows(run.lm, run.vocabulary.text_size, run.optimizer)
+
+
+def _check_finite(run: Run, loss: float, norm: float) -> None:
+    if math.isfinite(loss) and math.isfinite(norm):
+        return
+    run.checkpoints.finish()
+    last = run.checkpoints.latest()
+    raise TrainingError(
+        f"step {run.state.step + 1}: loss {loss}, gradient norm {norm}: training diverged. Lower "
+        f"lm.optimizer.learning_rate or raise warmup_steps; the last good checkpoint is {last or 'not written yet'}"
+    )

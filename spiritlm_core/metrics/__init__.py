@@ -1,0 +1,1 @@
+"""Error rates, distances and confidence intervals. Imports nothing above it."""

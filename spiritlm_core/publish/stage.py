@@ -1,0 +1,162 @@
+"""The last stage: one Hugging Face folder with model, speech tokenizer, figures, model card and lineage.
+
+The folder is loaded back before it counts as built; one that transformers cannot load is never published.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from spiritlm_core.errors import SpiritLMError, is_machine_error
+from spiritlm_core.evaluate.config import PublishStageConfig
+from spiritlm_core.files import file_sha256, write_json
+from spiritlm_core.lake.stage import ArtifactStage, Progress, TableInput
+from spiritlm_core.lake.view import TableView
+from spiritlm_core.speech.folder import ROLES, copy_model, try_speech_tokenizer, write_speech_tokenizer
+
+if TYPE_CHECKING:
+    from spiritlm_core.tokens.vocabulary import Vocabulary
+
+_FIGURES = ("metrics.json", "statistics.json", "samples.json", "report.html")
+
+
+class PublishError(SpiritLMError):
+    """The published folder would not load, or its parts do not belong together."""
+
+
+class PublishStage(ArtifactStage):
+    """Puts the artifacts of a run together into one folder that people can load.
+
+    Roles: model and evaluation are required; hubert, quantizer, pitch, style and vocoder are copied to
+    ``speech_tokenizer/`` where given; lineage is a JSON object of headings with what they hold.
+    """
+
+    name: ClassVar[str] = "published"
+    version: ClassVar[int] = 1
+    inputs: ClassVar[tuple[TableInput, ...]] = ()
+    config: PublishStageConfig
+
+    def build(  # the contract of stages; nothing here reads tables or is worth resuming
+        self,
+        tables: Mapping[str, TableView],  # noqa: ARG002
+        out: Path,
+        work: Path,  # noqa: ARG002
+        progress: Progress,
+    ) -> dict[str, Any]:
+        """Write the folder and load it back; see :class:`PublishError` for what may be wrong.
+
+        Returns:
+            The number of files, their size in bytes, and the sha256 of the weights.
+        """
+        from spiritlm_core.tokens.hf import load_vocabulary
+
+        progress(0.0, "copying the model")
+        copy_model(self.models["model"], out)
+        vocabulary = load_vocabulary(out)
+        sizes = {"hubert": vocabulary.hubert, "pitch": vocabulary.pitch, "style": vocabulary.style}
+        if with_speech := not self.models.keys().isdisjoint(ROLES):
+            write_speech_tokenizer(out / "speech_tokenizer", self.models, sizes, self.config.precision)
+        _suppress_padding(out, vocabulary)
+        self._figures(out)
+        progress(0.4, "loading the folder back")
+        verify(out, vocabulary)
+        if with_speech:
+            try_speech_tokenizer(out / "speech_tokenizer", sizes)
+        progress(0.9, "writing the lineage")
+        files = self._lineage(out)
+        weights = {name: entry["sha256"] for name, entry in files.items() if name.endswith(".safetensors")}
+        return {"files": len(files) + 1, "bytes": sum(entry["size"] for entry in files.values()), "weights": weights}
+
+    def _figures(self, out: Path) -> None:
+        from spiritlm_core.publish.card import model_card
+
+        evaluation = self.models["evaluation"]
+        for name in _FIGURES:
+            if (evaluation / name).is_file():
+                shutil.copyfile(evaluation / name, out / name)
+        metrics, statistics = _read_json(evaluation / "metrics.json"), _read_json(evaluation / "statistics.json")
+        model = _read_json(out / "config.json")
+        card = model_card(self.config, metrics, statistics, model, speaks="vocoder" in self.models)
+        (out / "README.md").write_text(card, encoding="utf-8")
+
+    def _lineage(self, out: Path) -> dict[str, dict[str, Any]]:
+        given = _read_json(self.models["lineage"]) if "lineage" in self.models else {}
+        paths = sorted(path for path in out.rglob("*") if path.is_file())
+        files = {path.relative_to(out).as_posix(): _digest(path) for path in paths}
+        write_json(out / "lineage.json", {**given, "files": files})
+        return files
+
+
+def verify(folder: Path, vocabulary: Vocabulary) -> None:
+    """Load model and tokenizer from `folder` as anybody would, and check that their ids agree.
+
+    Raises:
+        PublishError: transformers cannot load the folder, a token has another id than ``vocabulary.json`` says,
+            the model has too few rows, or it computes something that is not a number.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        loader: Any = AutoTokenizer
+        tokenizer = loader.from_pretrained(str(folder), **options)
+        model = AutoModelForCausalLM.from_pretrained(str(folder), dtype="auto", use_safetensors=True, **options)
+    except Exception as error:  # transformers raises nearly anything over a broken file
+        if is_machine_error(error):
+            raise
+        raise PublishError(f"{folder}: transformers cannot load what was to be published: {error}") from error
+    _check_ids(tokenizer, vocabulary)
+    _check_forward(model, vocabulary)
+
+
+def _suppress_padding(folder: Path, vocabulary: Vocabulary) -> None:
+    """Keep plain ``generate`` away from the rows that only pad the embedding; they have no token."""
+    rows = _read_json(folder / "config.json").get("vocab_size", 0)
+    path = folder / "generation_config.json"
+    settings = _read_json(path) if path.is_file() else {}
+    if rows > vocabulary.size:
+        write_json(path, {**settings, "suppress_tokens": list(range(vocabulary.size, rows))})
+
+
+def _check_ids(tokenizer: Any, vocabulary: Vocabulary) -> None:
+    expected = {token: vocabulary.text_size + index for index, token in enumerate(vocabulary.tokens)}
+    found = dict(zip(expected, tokenizer.convert_tokens_to_ids(list(expected)), strict=True))
+    if wrong := {token: found[token] for token, token_id in expected.items() if found[token] != token_id}:
+        token, token_id = next(iter(wrong.items()))
+        raise PublishError(
+            f"{len(wrong)} tokens have other ids in the tokenizer than in vocabulary.json, "
+            f"first {token}: {token_id} instead of {expected[token]}"
+        )
+    ids = tokenizer("".join(vocabulary.tokens[:4]), add_special_tokens=False)["input_ids"]
+    if [i for i in ids if i >= vocabulary.text_size] != list(range(vocabulary.text_size, vocabulary.text_size + 4)):
+        raise PublishError(f"the tokenizer does not recognise {''.join(vocabulary.tokens[:4])} in a text: ids {ids}")
+
+
+def _check_forward(model: Any, vocabulary: Vocabulary) -> None:
+    import torch
+
+    rows = model.get_output_embeddings().weight.shape[0]
+    if rows < vocabulary.size:
+        raise PublishError(f"the model has {rows} output rows, the vocabulary {vocabulary.size} tokens")
+    with torch.inference_mode():
+        logits = model(input_ids=torch.tensor([[vocabulary.speech_marker, vocabulary.hubert_id(0)]])).logits
+    if not bool(torch.isfinite(logits).all()):
+        raise PublishError("the model's logits are not finite: its training diverged")
+
+
+def _digest(path: Path) -> dict[str, Any]:
+    return {"size": path.stat().st_size, "sha256": file_sha256(path)}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise PublishError(f"{path}: cannot be read as JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise PublishError(f"{path}: holds a JSON {type(found).__name__}, not an object")
+    return found

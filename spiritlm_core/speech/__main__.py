@@ -1,0 +1,69 @@
+"""Fit a unit model or a vocoder without Prefect and Ray: ``torchrun --nproc-per-node 8 -m spiritlm_core.speech FILE``.
+
+The file holds what the stage is given; one process needs no ``torchrun``::
+
+    stage: hubert            # hubert, quantizer, pitch, style or vocoder; several processes help hubert and vocoder
+    config: {steps: [1000]}  # its configuration, the section of that name below `units` in a recipe
+    audio: [part-0.parquet]  # files of the table `audio`
+    units: []                # vocoder: files of the table `units`
+    models: {}               # quantizer and style: {hubert: folder}
+    work: work/              # checkpoints; run again to go on from the last one
+    out: hubert/             # the fitted model
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+from pydantic import Field, ValidationError
+
+from spiritlm_core.config import FrozenConfig
+from spiritlm_core.config_files import load_config_file
+from spiritlm_core.errors import RecipeError
+from spiritlm_core.fit.job import FitJob
+from spiritlm_core.fit.launch import main
+from spiritlm_core.lake.view import TableView
+from spiritlm_core.speech.config import HubertConfig, PitchConfig, QuantizerConfig, StyleConfig
+from spiritlm_core.speech.vocoder.fit_config import VocoderStageConfig
+
+STAGES: dict[str, tuple[str, type[FrozenConfig]]] = {
+    "hubert": ("spiritlm_core.speech.pretraining.fit_hubert:HubertFit", HubertConfig),
+    "quantizer": ("spiritlm_core.speech.quantizers.fit_quantizer:QuantizerFit", QuantizerConfig),
+    "pitch": ("spiritlm_core.speech.pitch.fit:PitchFit", PitchConfig),
+    "style": ("spiritlm_core.speech.style.fit:StyleFit", StyleConfig),
+    "vocoder": ("spiritlm_core.speech.vocoder.fit:VocoderFit", VocoderStageConfig),
+}
+
+
+class Arguments(FrozenConfig):
+    """The content of the file."""
+
+    stage: Literal["hubert", "quantizer", "pitch", "style", "vocoder"] = Field(description="What is fitted")
+    config: dict[str, Any] = Field(default_factory=dict, description="The stage's configuration")
+    audio: tuple[Path, ...] = Field(min_length=1, description="Parquet files of the table `audio`")
+    units: tuple[Path, ...] = Field(default=(), description="Parquet files of the table `units`")
+    models: dict[str, Path] = Field(default_factory=dict, description="Role: folder")
+    work: Path = Field(description="Checkpoints")
+    out: Path = Field(description="The fitted model")
+
+
+def read_job(path: Path) -> FitJob:
+    """Read a YAML or JSON file of :class:`Arguments`.
+
+    Raises:
+        RecipeError: the file is missing, or something in it is wrong.
+    """
+    given = load_config_file(Arguments, path, "job")
+    try:
+        cls, config = STAGES[given.stage]
+        tables = {"audio": TableView.of_files(given.audio), "units": TableView.of_files(given.units)}
+        return FitJob(cls, config.model_validate(given.config), given.models, tables, given.work, given.out)
+    except (OSError, ValidationError, pa.ArrowException) as error:
+        raise RecipeError(f"{path}: {error}") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main("spiritlm_core.speech", __doc__ or "", read_job))

@@ -1,0 +1,1 @@
+"""Speech encoders: frames of features from waveforms."""

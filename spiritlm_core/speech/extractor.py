@@ -1,0 +1,149 @@
+"""From waveforms to the three unit streams, in one pass over the audio."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from spiritlm_core.errors import ModelReferenceError, RecipeError
+from spiritlm_core.fit.training import pick_device
+from spiritlm_core.speech.encoders.hubert import HubertFeatures
+from spiritlm_core.speech.encoders.precision import Precision
+from spiritlm_core.speech.pitch.coder import PitchCoder
+from spiritlm_core.speech.pitch.f0 import Melody, melodies
+from spiritlm_core.speech.quantizers.quantizer import classifier, load_quantizer
+from spiritlm_core.speech.style.classifier import StyleClassifier, load_style
+from spiritlm_core.speech.style.coder import PROSODY, StyleModel, second_vectors
+from spiritlm_core.speech.types import Units, chunks
+
+Waveform = NDArray[np.float32]
+
+
+class UnitExtractor:
+    """Encodes waveforms. Base models give HuBERT units only, Expressive ones all three streams."""
+
+    def __init__(
+        self,
+        models: Mapping[str, Path],
+        sizes: Mapping[str, int] | None = None,
+        *,
+        device: str | None = None,
+        precision: Precision = "exact",
+    ) -> None:
+        """Load the models.
+
+        Args:
+            models: Role → local folder: ``hubert`` and ``quantizer``, for Expressive ``pitch`` and ``style`` too.
+            sizes: If given, stream → number of units that its model must have.
+            device: Where to compute; ``cuda`` if there is one, else ``cpu``.
+            precision: Of the matrix products.
+
+        Raises:
+            ModelReferenceError: A model is missing, damaged, or not made for this HuBERT.
+            RecipeError: A model is not of the size that `sizes` says.
+        """
+        if missing := {"hubert", "quantizer"} - set(models):
+            raise ModelReferenceError(f"speech units need the models {sorted(missing)}")
+        self.device = device or pick_device()
+        self.precision = precision
+        self.quantizer = load_quantizer(models["quantizer"])
+        self.layer = self.quantizer.layer
+        self._classes = classifier(self.quantizer, self.device)
+        self.pitch = PitchCoder.load(models["pitch"], self.device) if "pitch" in models else None
+        self.style = load_style(models["style"], self.device, self.precision) if "style" in models else None
+        layers = [self.layer] + ([self.style.layer] if isinstance(self.style, StyleModel) else [])
+        self.hubert = HubertFeatures.load(models["hubert"], layers, self.device, self.precision)
+        self._check_widths()
+        self._check_sizes(sizes or {})
+
+    def encode(self, batch: Sequence[Waveform], speakers: Sequence[str | None] | None = None) -> list[Units]:
+        """Units of each waveform.
+
+        The result for a waveform does not depend on the others in the batch. Long waveforms are encoded in
+        pieces of 100 s; one below 1280 samples has empty streams.
+
+        Args:
+            batch: float32[T] each, 16 kHz mono in [-1, 1].
+            speakers: Who speaks, where known; style is relative to the speaker's own average.
+        """
+        names = speakers if speakers is not None else [None] * len(batch)
+        owners = [index for index, waveform in enumerate(batch) for _ in chunks(waveform)]
+        pieces = [piece for waveform in batch for piece in chunks(waveform)]
+        parts: list[list[Units]] = [[] for _ in batch]
+        for owner, units in zip(owners, self._pieces(pieces, [names[owner] for owner in owners]), strict=True):
+            parts[owner].append(units)
+        return [self._join(units) for units in parts]
+
+    def _pieces(self, pieces: list[Waveform], speakers: list[str | None]) -> Iterator[Units]:
+        """Units of pieces of at most 100 s; every normalisation, and what a blank becomes, is within the piece."""
+        if not pieces:
+            return
+        features = self.hubert.tensors(pieces)
+        hubert = self._quantize([clip[self.layer] for clip in features])
+        tracks: list[Melody | None] = [None] * len(pieces)
+        if self.pitch is not None or isinstance(self.style, StyleModel):
+            tracks = [*melodies(pieces, self.device, self.precision)]
+        pitch = [self._pitch(piece, track) for piece, track in zip(pieces, tracks, strict=True)]
+        style = self._style(pieces, features, tracks, speakers)
+        yield from map(Units, hubert, pitch, style)
+
+    def _quantize(self, frames: list[torch.Tensor]) -> list[NDArray[np.int16]]:
+        """HuBERT units: classes of all pieces at once, blanks piece by piece."""
+        classes = self._classes(torch.cat(frames)).cpu().numpy()
+        ends = np.cumsum([len(piece) for piece in frames])[:-1]
+        return [self.quantizer.resolve(piece).astype(np.int16) for piece in np.split(classes, ends)]
+
+    def _pitch(self, piece: Waveform, track: Melody | None) -> NDArray[np.int8] | None:
+        if self.pitch is None or track is None:
+            return None
+        return self.pitch.encode(self.pitch.contour(track, len(piece)))
+
+    def _style(
+        self,
+        pieces: list[Waveform],
+        features: list[dict[int, torch.Tensor]],
+        tracks: list[Melody | None],
+        speakers: list[str | None],
+    ) -> list[NDArray[np.int8]] | list[None]:
+        if self.style is None:
+            return [None] * len(pieces)
+        if isinstance(self.style, StyleClassifier):
+            return self.style.encode(pieces)
+        layers = [clip[self.style.layer].cpu().numpy() for clip in features]
+        vectors = [second_vectors(p, frames, t) for p, frames, t in zip(pieces, layers, tracks, strict=True) if t]
+        return [self.style.encode(vector, name) for vector, name in zip(vectors, speakers, strict=True)]
+
+    def _join(self, parts: list[Units]) -> Units:
+        def joined(streams: list[NDArray[np.int8] | None]) -> NDArray[np.int8]:
+            return np.concatenate([np.zeros(0, np.int8), *(stream for stream in streams if stream is not None)])
+
+        hubert = np.concatenate([np.zeros(0, np.int16), *(part.hubert for part in parts)])
+        pitch = joined([part.pitch for part in parts]) if self.pitch is not None else None
+        style = joined([part.style for part in parts]) if self.style is not None else None
+        return Units(hubert, pitch, style)
+
+    def _check_widths(self) -> None:
+        have = self.hubert.width
+        wants = {"quantizer": self.quantizer.width}
+        if isinstance(self.style, StyleModel):
+            wants["style model"] = (self.style.means.shape[1] - len(PROSODY)) // 2
+        for name, want in wants.items():
+            if have != want:
+                raise ModelReferenceError(f"the {name} wants {want} features a frame, but this HuBERT gives {have}")
+
+    def _check_sizes(self, wanted: Mapping[str, int]) -> None:
+        found = {"hubert": self.quantizer.size}
+        if self.pitch is not None:
+            found["pitch"] = self.pitch.config.codes
+        if self.style is not None:
+            found["style"] = self.style.size
+        for name, have in found.items():
+            if have != wanted.get(name, have):
+                raise RecipeError(
+                    f"{wanted[name]} {name} units are wanted, but the model at hand has {have}: refit it or change "
+                    "the recipe"
+                )

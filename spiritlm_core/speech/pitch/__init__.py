@@ -1,0 +1,1 @@
+"""Pitch units: F0, the coder, and fitting it."""

@@ -1,0 +1,1 @@
+"""Pre-training a HuBERT on the corpus itself."""

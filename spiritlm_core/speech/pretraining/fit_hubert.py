@@ -1,0 +1,200 @@
+"""Fitting a HuBERT on the corpus itself, where no published one can be had or is wanted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spiritlm_core.cores import all_cores
+from spiritlm_core.errors import RecipeError
+from spiritlm_core.fit.checkpoints import Checkpoint
+from spiritlm_core.fit.training import FIT_INPUT, perplexity, pick_device, train_clips
+from spiritlm_core.lake.stage import ArtifactStage, Progress, Resources, noting
+from spiritlm_core.lake.view import TableView
+from spiritlm_core.speech.config import HubertConfig
+from spiritlm_core.speech.types import SHORTEST, hubert_count
+
+if TYPE_CHECKING:
+    from spiritlm_core.fit.ranks import Ranks
+    from spiritlm_core.speech.pretraining.masked_prediction import MaskedPrediction
+    from spiritlm_core.speech.quantizers.kmeans import KMeans
+
+ITERATIONS = "iterations"
+"""Folder of the artifact that holds the model of every iteration but the last, each in a folder of its number."""
+
+_FRAMES_CLUSTERED = 100_000
+_CLIPS_AT_ONCE = 64
+_PREPROCESSOR = {
+    "feature_extractor_type": "Wav2Vec2FeatureExtractor",
+    "do_normalize": False,
+    "feature_size": 1,
+    "padding_side": "right",
+    "padding_value": 0.0,
+    "return_attention_mask": True,
+    "sampling_rate": 16_000,
+}
+Frames = NDArray[np.float32]
+Labels = list[NDArray[np.int64]]
+Waveforms = list[NDArray[np.float32]]
+
+
+class HubertFit(ArtifactStage):
+    """Fits HuBERT by masked prediction; the artifact is an ordinary Hugging Face HubertModel folder.
+
+    The models of earlier iterations lie beside it as ``iterations/1/`` and so on. Where torch.distributed is
+    initialised, its processes share the work; `work` must be one folder that all of them see.
+    """
+
+    name = "hubert"
+    version = 2
+    inputs = (FIT_INPUT,)
+    resources: ClassVar[Resources] = Resources(num_cpus=1.0)
+    config: HubertConfig
+
+    def build(self, tables: Mapping[str, TableView], out: Path, work: Path, progress: Progress) -> dict[str, Any]:
+        """Run the iterations; a killed build goes on from its last checkpoint and ends with the same weights."""
+        if self.config.model is not None:
+            raise RecipeError(f"hubert.model is {self.config.model}: there is nothing to fit")
+        from spiritlm_core.fit.ranks import Ranks
+
+        clips = train_clips(tables["audio"], self.config.max_minutes, self.config.seed)
+        waveforms = [clip.waveform for clip in clips if len(clip.waveform) >= SHORTEST]
+        with all_cores():
+            return _Fit(self.config, waveforms, work, progress, Ranks.current(), pick_device()).run(out)
+
+
+@dataclass(frozen=True)
+class _Fit:
+    config: HubertConfig
+    waveforms: Waveforms
+    work: Path
+    progress: Progress
+    ranks: Ranks
+    device: str
+
+    def run(self, out: Path) -> dict[str, Any]:
+        model, summaries = None, []
+        for iteration in range(len(self.config.clusters)):
+            if model is not None and self.ranks.first:
+                _save(model, out / ITERATIONS / str(iteration))
+            labels = self._labels(iteration, model)
+            model, summary = self._train(iteration, labels, model)
+            summaries.append(summary)
+        assert model is not None  # noqa: S101 -- clusters has at least one entry
+        if self.ranks.first:
+            _save(model, out)
+        self.ranks.barrier()
+        seconds = sum(map(len, self.waveforms)) / 16_000
+        parameters = sum(p.numel() for p in model.hubert.parameters())
+        return {"train_seconds": round(seconds, 1), "parameters": parameters, "iterations": summaries}
+
+    def _labels(self, iteration: int, model: MaskedPrediction | None) -> Labels:
+        """K-means labels of the clips, int64[N] each, kept in `work`; each process labels its share."""
+        import torch
+
+        kept = Checkpoint(self.work / f"labels-{iteration}.pt")
+        self.ranks.barrier()
+        if (state := kept.load(noting(self.progress))) is None:
+            kmeans = self._codebook(iteration, model)
+            own = self.waveforms[self.ranks.rank :: self.ranks.size]
+            labels = self.ranks.gather([kmeans.assign(frames) for frames in self._features(own, model)])
+            state = {"labels": [torch.from_numpy(clip) for clip in labels]}
+            if self.ranks.first:
+                kept.save(state)
+        self.ranks.barrier()
+        return [clip.numpy() for clip in state["labels"]]
+
+    def _codebook(self, iteration: int, model: MaskedPrediction | None) -> KMeans:
+        """Clusters of the first frames, found by the first process.
+
+        The clips come in an order that is random (see `train_clips`), so the first ones are a fair sample.
+        """
+        from spiritlm_core.speech.quantizers.kmeans import KMeans, fit_kmeans
+
+        path = self.work / f"kmeans-{iteration}.safetensors"
+        if self.ranks.first:
+            self.progress(self._fraction(iteration, 0), f"iteration {iteration + 1}: clustering frames")
+            ends = np.cumsum([hubert_count(len(waveform)) for waveform in self.waveforms])
+            clips = 1 + int(np.searchsorted(ends, _FRAMES_CLUSTERED))
+            kmeans = fit_kmeans(
+                np.concatenate(list(self._features(self.waveforms[:clips], model))),
+                self.config.clusters[iteration],
+                seed=self.config.seed,
+                normalize=model is not None,
+                device=self.device,
+            )
+            self.work.mkdir(parents=True, exist_ok=True)
+            kmeans.save(path)
+        self.ranks.barrier()
+        return KMeans.load(path)
+
+    def _features(self, waveforms: Waveforms, model: MaskedPrediction | None) -> Iterator[Frames]:
+        """What is clustered of each clip, float32[N, D]: MFCC, or a layer of the model fitted so far."""
+        for frames in _mfcc(waveforms) if model is None else _layer(waveforms, model, self.config.teacher_layer):
+            yield frames - frames.mean(axis=0, keepdims=True) if self.config.normalize_labels else frames
+
+    def _train(
+        self, iteration: int, labels: Labels, previous: MaskedPrediction | None
+    ) -> tuple[MaskedPrediction, dict[str, Any]]:
+        """Masked prediction of `labels`; later iterations go on from the weights of the one before."""
+        from spiritlm_core.speech.pretraining.masked_prediction import Tape
+        from spiritlm_core.speech.pretraining.pretrain import Pretraining
+
+        clusters = self.config.clusters[iteration]
+        model = self._initial(iteration, previous)
+        steps = Pretraining(
+            self.config,
+            iteration,
+            Tape.of(self.waveforms, labels),
+            self.work / f"iteration-{iteration}.pt",
+            self.ranks,
+        )
+        metrics = steps.run(model, lambda done, message: self.progress(self._fraction(iteration, done), message))
+        used = round(perplexity(np.concatenate(labels), clusters), 1)
+        return model, {"clusters": clusters, "label_perplexity": used, **metrics}
+
+    def _initial(self, iteration: int, previous: MaskedPrediction | None) -> MaskedPrediction:
+        import torch
+
+        from spiritlm_core.speech.pretraining.masked_prediction import MaskedPrediction
+
+        with torch.random.fork_rng():
+            torch.manual_seed(self.config.seed + iteration)
+            model = MaskedPrediction(self.config, self.config.clusters[iteration])
+        if previous is not None:
+            model.hubert.load_state_dict(previous.hubert.state_dict())
+        return model.to(self.device)
+
+    def _fraction(self, iteration: int, done: float) -> float:
+        before = sum(self.config.steps[:iteration])
+        return (before + done * self.config.steps[iteration]) / sum(self.config.steps)
+
+
+def _mfcc(waveforms: Waveforms) -> Iterator[Frames]:
+    import torch
+
+    from spiritlm_core.speech.pretraining.mfcc import mfcc_25hz
+
+    for waveform in waveforms:
+        yield mfcc_25hz(torch.from_numpy(waveform))
+
+
+def _layer(waveforms: Waveforms, model: MaskedPrediction, layer: int) -> Iterator[Frames]:
+    from spiritlm_core.speech.encoders.hubert import HubertFeatures
+
+    hubert = HubertFeatures(model.hubert, [layer])
+    for start in range(0, len(waveforms), _CLIPS_AT_ONCE):
+        for features in hubert(waveforms[start : start + _CLIPS_AT_ONCE]):
+            yield features[layer]
+
+
+def _save(model: MaskedPrediction, out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    model.hubert.save_pretrained(out)
+    (out / "preprocessor_config.json").write_text(json.dumps(_PREPROCESSOR, indent=2, sort_keys=True) + "\n")

@@ -1,0 +1,1 @@
+"""Quantizers: features to phonetic units, and fitting them."""

@@ -1,0 +1,104 @@
+"""Fitting the quantizer of HuBERT features."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spiritlm_core.cores import all_cores
+from spiritlm_core.fit.training import FIT_INPUT, perplexity, pick_device, train_clips
+from spiritlm_core.lake.stage import ArtifactStage, Progress
+from spiritlm_core.lake.view import TableView
+from spiritlm_core.speech.config import QuantizerConfig
+from spiritlm_core.speech.types import chunks
+
+if TYPE_CHECKING:
+    from spiritlm_core.speech.quantizers.kmeans import Frames, KMeans
+
+QUANTIZER_FILE = "kmeans.safetensors"
+_SHARE_OF_KMEANS = 0.6
+_SHARE_BEFORE_LINEAR = 0.3
+
+
+class QuantizerFit(ArtifactStage):
+    """K-means over frames of one layer of the HuBERT in role ``hubert``, and perhaps the network that it teaches.
+
+    The artifact is ``kmeans.safetensors``, or ``linear.safetensors`` where the configuration's kind is ``linear``.
+    """
+
+    name = "quantizer"
+    version = 1
+    inputs = (FIT_INPUT,)
+    config: QuantizerConfig
+
+    def build(self, tables: Mapping[str, TableView], out: Path, work: Path, progress: Progress) -> dict[str, Any]:
+        """Extract features of train speech and cluster them: short enough to start over when killed. Then teach."""
+        from spiritlm_core.speech.encoders.hubert import HubertFeatures, last_layer
+
+        config = self.config
+        layer = config.layer or last_layer(self.models["hubert"])
+        clips = train_clips(tables["audio"], config.max_minutes, config.seed)
+        pieces = [piece for clip in clips for piece in chunks(clip.waveform)]
+        with all_cores():
+            hubert = HubertFeatures.load(self.models["hubert"], [layer], pick_device())
+
+            def encode(waveforms: Sequence[NDArray[np.float32]]) -> list[Frames]:
+                return [found[layer] for found in hubert(waveforms)]
+
+            features = encode(pieces)
+            kmeans, summary = _cluster(config, layer, features, progress)
+            if config.kind == "kmeans":
+                kmeans.save(out / QUANTIZER_FILE)
+                return summary
+
+            from spiritlm_core.speech.quantizers.fit_linear import Speech, fit_linear
+            from spiritlm_core.speech.quantizers.linear import LINEAR_FILE
+
+            def report(fraction: float, message: str) -> None:
+                progress(_SHARE_BEFORE_LINEAR + (1 - _SHARE_BEFORE_LINEAR) * fraction, message)
+
+            linear, found = fit_linear(kmeans, Speech(pieces, features, encode), config, work, report)
+        linear.save(out / LINEAR_FILE)
+        units = [linear.assign(frames) for frames in features]
+        return {**summary, **_use(units, config.size), "kind": "linear", **found}
+
+
+def _cluster(
+    config: QuantizerConfig, layer: int, features: Sequence[Frames], progress: Progress
+) -> tuple[KMeans, dict[str, Any]]:
+    from spiritlm_core.speech.quantizers.kmeans import fit_kmeans
+
+    frames = np.concatenate(features)
+    share = _SHARE_OF_KMEANS if config.kind == "kmeans" else _SHARE_BEFORE_LINEAR / 2
+    progress(share, f"clustering {len(frames)} frames")
+    kmeans = fit_kmeans(
+        frames,
+        config.units,
+        seed=config.seed,
+        restarts=config.restarts,
+        iterations=config.iterations,
+        normalize=config.normalize,
+        facts={"layer": layer},
+    )
+    summary = {
+        "layer": layer,
+        "frames": len(frames),
+        **_use([kmeans.assign(clip) for clip in features], config.units),
+        "distortion": round(kmeans.distortion(frames) / float(frames.var(axis=0).sum()), 4),
+    }
+    return kmeans, summary
+
+
+def _use(units: Sequence[NDArray[np.int64]], size: int) -> dict[str, Any]:
+    """How many units are in use, how evenly, and the share of frames that repeat the one before."""
+    every = np.concatenate(units)
+    repeats = np.concatenate([clip[1:] == clip[:-1] for clip in units])
+    return {
+        "units_used": len(np.unique(every)),
+        "perplexity": round(perplexity(every, size), 1),
+        "repeats": round(float(repeats.mean()), 4),
+    }

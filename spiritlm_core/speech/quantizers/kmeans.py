@@ -1,0 +1,138 @@
+"""K-means: fitting with scikit-learn or torch, storage as safetensors, assignment with numpy."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spiritlm_core.errors import ModelReferenceError, RecipeError
+
+Frames = NDArray[np.float32]
+
+_MINI_BATCH = 4096
+_BLOCK = 65_536
+"""Rows assigned at a time, so that the distances of an hour of speech need not fit into memory at once."""
+
+
+@dataclass(frozen=True)
+class KMeans:
+    """Cluster centres in a space shifted by `mean` and divided by `scale`, with a few facts about their origin."""
+
+    centres: Frames  # [K, D]
+    mean: Frames  # [D]
+    scale: Frames  # [D]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def layer(self) -> int:
+        """HuBERT layer, counted from 1, whose features are clustered."""
+        return int(self.facts["layer"])
+
+    @property
+    def size(self) -> int:
+        """Number of units."""
+        return len(self.centres)
+
+    @property
+    def width(self) -> int:
+        """Features of a frame."""
+        return int(self.centres.shape[1])
+
+    def assign(self, frames: Frames) -> NDArray[np.int64]:
+        """Index of the nearest centre for each row of float32[N, D]; the first one on a tie."""
+        half_norms = (self.centres**2).sum(axis=1) / 2
+        blocks = [(frames[i : i + _BLOCK] - self.mean) / self.scale for i in range(0, len(frames), _BLOCK)]
+        indices = [np.argmax(block @ self.centres.T - half_norms, axis=1) for block in blocks]
+        return np.concatenate([np.zeros(0, np.int64), *indices])
+
+    def affine_maps(self) -> list[tuple[Frames, Frames]]:
+        """One map whose greatest output is the nearest centre: ``x c - |c|^2 / 2`` for shifted and scaled ``x``."""
+        weight = self.centres.astype(np.float64) / self.scale
+        bias = -(self.centres.astype(np.float64) ** 2).sum(axis=1) / 2 - weight @ self.mean
+        return [(weight.astype(np.float32), bias.astype(np.float32))]
+
+    def resolve(self, classes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Classes are units."""
+        return classes
+
+    def distortion(self, frames: Frames) -> float:
+        """Mean squared distance of normalised frames to their centre."""
+        return float((((frames - self.mean) / self.scale - self.centres[self.assign(frames)]) ** 2).sum(axis=1).mean())
+
+    def save(self, path: Path) -> None:
+        """Write a safetensors file; `facts` go into its metadata as JSON."""
+        from safetensors.numpy import save_file
+
+        arrays = {"centres": self.centres, "mean": self.mean, "scale": self.scale}
+        arrays = {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in arrays.items()}
+        save_file(arrays, path, metadata={"facts": json.dumps(self.facts, sort_keys=True)})
+
+    @classmethod
+    def load(cls, path: Path) -> KMeans:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            ModelReferenceError: The file is missing or is not such a file.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="numpy") as file:
+                arrays = {name: file.get_tensor(name) for name in ("centres", "mean", "scale")}
+                return cls(**arrays, facts=json.loads((file.metadata() or {})["facts"]))
+        except (OSError, SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
+            raise ModelReferenceError(f"{path} is not a k-means file of this project: {error}") from error
+
+
+def fit_kmeans(
+    frames: Frames,
+    clusters: int,
+    *,
+    seed: int,
+    restarts: int = 3,
+    iterations: int = 100,
+    normalize: bool = False,
+    facts: dict[str, Any] | None = None,
+    device: str = "cpu",
+) -> KMeans:
+    """K-means from k-means++ starts (Arthur & Vassilvitskii 2007) on float32[N, D].
+
+    On a CPU in mini-batches with scikit-learn (Sculley 2010), on a GPU over all frames with torch.
+
+    Raises:
+        RecipeError: There are fewer frames than clusters.
+    """
+    if len(frames) < clusters:
+        raise RecipeError(f"{clusters} clusters want at least as many frames, but the train split has {len(frames)}")
+    mean = frames.mean(axis=0) if normalize else np.zeros(frames.shape[1], np.float32)
+    scale = frames.std(axis=0) + 1e-5 if normalize else np.ones(frames.shape[1], np.float32)
+    fit = _mini_batches if device == "cpu" else partial(_whole_batches, device=device)
+    centres = fit((frames - mean) / scale, clusters, seed, restarts, iterations)
+    return KMeans(centres, mean.astype(np.float32), scale.astype(np.float32), facts or {})
+
+
+def _mini_batches(frames: Frames, clusters: int, seed: int, restarts: int, iterations: int) -> Frames:
+    from sklearn.cluster import MiniBatchKMeans
+
+    model = MiniBatchKMeans(
+        clusters,
+        random_state=seed,
+        n_init=restarts,
+        batch_size=_MINI_BATCH,
+        max_iter=iterations,
+        reassignment_ratio=0.01,
+    )
+    centres: Frames = model.fit(frames).cluster_centers_.astype(np.float32)
+    return centres
+
+
+def _whole_batches(frames: Frames, clusters: int, seed: int, restarts: int, iterations: int, device: str) -> Frames:
+    from spiritlm_core.speech.quantizers.lloyd import lloyd
+
+    return lloyd(frames, clusters, seed=seed, restarts=restarts, iterations=iterations, device=device)

@@ -1,0 +1,137 @@
+"""The released files to the one layout of speech tokenizers, once."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spiritlm_core.errors import ModelReferenceError
+from spiritlm_core.files import write_json
+from spiritlm_core.lake.schema import SAMPLE_RATE
+from spiritlm_core.speech.folder import CONFIG, RATES_HZ
+from spiritlm_core.speech.released.layout import Released, Variant, digest_of, digests
+
+_WEIGHTS = {
+    "hubert": "model.safetensors",
+    "quantizer": "linear.safetensors",
+    "pitch": "model.safetensors",
+    "style": "model.safetensors",
+    "vocoder": "model.safetensors",
+}
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A converted speech tokenizer."""
+
+    folder: Path
+    variant: Variant
+    digest: str
+    fresh: bool
+    """Whether it was converted now; otherwise it was there already."""
+
+
+def import_checkpoints(root: Path, out: Path, variant: str | None = None, *, force: bool = False) -> Imported:
+    """Convert the released checkpoints in `root` into `out`, whole or not at all.
+
+    Args:
+        root: Folder that holds ``speech_tokenizer/hubert_25hz``, or that ``speech_tokenizer`` itself.
+        out: A folder that is not there yet, is empty, or holds the same conversion (then nothing is done).
+        variant: ``base`` or ``expressive``; expressive where its files are there, else base.
+        force: Replace whatever is at `out`.
+
+    Raises:
+        ModelReferenceError: A file is missing, damaged, hostile or does not fit its configuration, or `out` holds
+            something else.
+    """
+    released = Released.find(root)
+    if released is None:
+        raise ModelReferenceError(f"{root} has no speech_tokenizer/hubert_25hz: name the folder of the checkpoints")
+    chosen = released.variant(variant)
+    sources = digests(released.files(chosen))
+    digest = digest_of(chosen, sources)
+    if _digest_at(out) == digest:
+        return Imported(out, chosen, digest, fresh=False)
+    _check_target(out, root, force=force)
+    _put(released, chosen, {"digest": digest, "files": sources}, out)
+    return Imported(out, chosen, digest, fresh=True)
+
+
+def _digest_at(out: Path) -> str | None:
+    """What the folder `out` was converted from, if it is whole."""
+    try:
+        record = json.loads((out / CONFIG).read_text(encoding="utf-8"))
+        whole = all((out / role / _WEIGHTS[role]).is_file() for role in record["models"])
+        return str(record["source"]["digest"]) if whole else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _check_target(out: Path, root: Path, *, force: bool) -> None:
+    if out.resolve() == root.resolve() or out.resolve() in root.resolve().parents:
+        raise ModelReferenceError(f"{out} holds the checkpoints themselves: name another folder to write to")
+    empty = not out.exists() or (out.is_dir() and not any(out.iterdir()))
+    if not empty and not force:
+        raise ModelReferenceError(
+            f"{out} exists and is not this conversion: name another folder, or replace it (--force)"
+        )
+
+
+def _put(released: Released, variant: Variant, source: dict[str, Any], out: Path) -> None:
+    """Convert beside `out` and rename, so that a kill leaves either what was there or all of the new folder."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        _convert(released, variant, source, work / "new")
+        _swap(work / "new", out, work / "old", source["digest"])
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _swap(fresh: Path, out: Path, old: Path, digest: str) -> None:
+    if out.exists():
+        out.rename(old)
+    try:
+        fresh.rename(out)
+    except OSError:
+        if _digest_at(out) == digest:  # another process was quicker, with the same result
+            return
+        if old.exists() and not out.exists():
+            old.rename(out)
+        raise
+
+
+def _convert(released: Released, variant: Variant, source: dict[str, Any], out: Path) -> None:
+    from spiritlm_core.speech.released.hubert import convert_hubert
+    from spiritlm_core.speech.released.pitch import convert_pitch
+    from spiritlm_core.speech.released.quantizer import convert_quantizer
+    from spiritlm_core.speech.released.style import convert_style
+    from spiritlm_core.speech.released.vocoder import convert_vocoder
+
+    folder, models = released.folder, ["hubert", "quantizer"]
+    layer, width = convert_hubert(folder / "hubert_25hz" / "mhubert_base_25hz.pt", out / "hubert")
+    quantizer = folder / "hubert_25hz" / "L11_quantizer_500.pt"
+    sizes = {"hubert": convert_quantizer(quantizer, out / "quantizer", layer, width)}
+    if variant == "expressive":
+        sizes["pitch"] = convert_pitch(folder / "vqvae_f0_quantizer", out / "pitch")
+        sizes["style"] = convert_style(folder / "style_encoder_w2v2", out / "style")
+        models += ["pitch", "style"]
+    if vocoder := released.vocoder(variant):
+        convert_vocoder(vocoder, out / "vocoder")
+        models.append("vocoder")
+    record = {
+        "format": 1,
+        "origin": "released",
+        "variant": variant,
+        "sample_rate": SAMPLE_RATE,
+        "models": models,
+        "streams": {name: {"classes": size, "hertz": RATES_HZ[name]} for name, size in sizes.items()},
+        "source": source,
+    }
+    write_json(out / CONFIG, record)
+    for path in out.rglob("*.safetensors"):
+        path.chmod(0o644)  # the library writes them for the owner alone

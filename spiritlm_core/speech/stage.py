@@ -1,0 +1,124 @@
+"""The `units` table: every row of `audio` turned into unit streams."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias, TypeVar, cast
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from spiritlm_core.errors import is_machine_error
+from spiritlm_core.lake.schema import UNITS, Row, is_rejected, rejected, table_of
+from spiritlm_core.lake.stage import Resources, TableInput, TableStage
+from spiritlm_core.speech.config import UnitsStageConfig
+
+if TYPE_CHECKING:
+    from spiritlm_core.speech.extractor import UnitExtractor
+    from spiritlm_core.speech.types import Units
+
+_COLUMNS = ("utterance_id", "speaker", "duration", "audio", "reject_stage", "reject_reason")
+_GROUP_SECONDS = 600.0
+_GPU_DECODERS = 4  # one thread decodes some 3,000 audio seconds a second, less than a GPU encodes
+
+Waveform = NDArray[np.float32]
+Outcome: TypeAlias = "Units | Exception"
+Result = TypeVar("Result")
+
+
+class UnitsStage(TableStage):
+    """HuBERT units, and with models in the roles ``pitch`` and ``style`` (Expressive) these streams too."""
+
+    name = "units"
+    version = 2
+    inputs = (TableInput("audio", _COLUMNS),)
+    schema = UNITS
+    resources = Resources(num_cpus=1.0)
+    config: UnitsStageConfig
+    _extractor: UnitExtractor
+
+    def setup(self) -> None:
+        """Load the models."""
+        from spiritlm_core.speech.extractor import UnitExtractor
+
+        self._extractor = UnitExtractor(self.models, self.config.sizes, precision=self.config.precision)
+
+    def process(self, *tables: pa.Table) -> pa.Table:
+        """One output row per audio row; a clip that cannot be encoded becomes a rejected row.
+
+        Clips are encoded in groups of like length, and the next group is decoded meanwhile.
+        """
+        sources: list[Row] = tables[0].to_pylist()
+        outcomes: dict[int, Outcome] = {}
+        groups = grouped([_seconds(source) for source in sources], _GROUP_SECONDS)
+        threads = 1 if self._extractor.device == "cpu" else _GPU_DECODERS
+        with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
+            ahead = deque([self._decoding(pool, sources, group) for group in groups[:1]])
+            for group, following in zip(groups, [*groups[1:], []], strict=True):
+                ahead.append(self._decoding(pool, sources, following))
+                speakers = [cast("str | None", sources[i]["speaker"]) for i in group]
+                clips = [clip.result() for clip in ahead.popleft()]
+                outcomes.update(zip(group, self._encode(clips, speakers), strict=True))
+        return table_of([_row(source, outcomes.get(i)) for i, source in enumerate(sources)], UNITS)
+
+    def _decoding(self, pool: Executor, sources: list[Row], group: list[int]) -> list[Future[Waveform | Exception]]:
+        return [pool.submit(self._decode, sources[index]) for index in group]
+
+    def _decode(self, source: Row) -> Waveform | Exception:
+        from spiritlm_core.audio.codec import decode_flac
+
+        return _attempt(partial(decode_flac, cast("bytes", source["audio"])))
+
+    def _encode(self, clips: list[Waveform | Exception], speakers: list[str | None]) -> list[Outcome]:
+        """Units of each clip, or the error it causes: after an error in a batch, each clip is tried alone."""
+        good = [i for i, clip in enumerate(clips) if not isinstance(clip, Exception)]
+        waveforms, names = [cast("Waveform", clips[i]) for i in good], [speakers[i] for i in good]
+        together = _attempt(partial(self._extractor.encode, waveforms, names))
+        if isinstance(together, Exception):
+            pairs = zip(waveforms, names, strict=True)
+            alone = [_attempt(partial(self._extractor.encode, [wave], [name])) for wave, name in pairs]
+            outcomes: list[Outcome] = [units if isinstance(units, Exception) else units[0] for units in alone]
+        else:
+            outcomes = [*together]
+        found = dict(zip(good, outcomes, strict=True))
+        return [found[i] if i in found else cast("Exception", clip) for i, clip in enumerate(clips)]
+
+
+def grouped(seconds: list[float | None], most: float) -> list[list[int]]:
+    """Indices of clips, shortest first, in groups of at most `most` seconds; what is None stays out."""
+    groups: list[list[int]] = []
+    held = most
+    for length, index in sorted((length, index) for index, length in enumerate(seconds) if length is not None):
+        if held + length > most:
+            groups.append([])
+            held = 0.0
+        groups[-1].append(index)
+        held += length
+    return groups
+
+
+def _seconds(source: Row) -> float | None:
+    return None if is_rejected(source) else cast("float", source["duration"])
+
+
+def _attempt(call: Callable[[], Result]) -> Result | Exception:
+    """The result or the error of `call`; errors of the machine are raised."""
+    try:
+        return call()
+    except Exception as error:
+        if is_machine_error(error):
+            raise
+        return error
+
+
+def _row(source: Row, outcome: Outcome | None) -> Row:
+    row = {name: source[name] for name in ("utterance_id", "reject_stage", "reject_reason")}
+    if outcome is None:
+        return row
+    if isinstance(outcome, Exception):
+        return rejected(row, UnitsStage.name, outcome)
+    return {**row, "hubert": outcome.hubert, "pitch": outcome.pitch, "style": outcome.style}

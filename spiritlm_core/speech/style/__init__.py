@@ -1,0 +1,1 @@
+"""Style units: the coder, a classifier, and fitting clusters."""

@@ -1,0 +1,108 @@
+"""Style units from a wav2vec2 sequence classifier, as in the released Spirit LM (arXiv 2402.05755, §3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import Wav2Vec2Config, Wav2Vec2ForSequenceClassification
+
+from spiritlm_core.errors import ModelReferenceError
+from spiritlm_core.references.weights import check_weights
+from spiritlm_core.speech.encoders.encoder import SpeechEncoder, quiet_loading
+from spiritlm_core.speech.encoders.precision import Precision
+from spiritlm_core.speech.style.coder import StyleModel
+from spiritlm_core.tokens.plain import read_json
+
+STRIDE = 320
+"""Samples from one frame of the encoder to the next: 50 Hz."""
+
+BLOCK = 50
+"""Frames averaged for one unit: one second."""
+
+
+class StyleClassifier:
+    """One style unit per second: frames, projected, averaged over 50 of them, classified.
+
+    A piece of *n* samples has ``ceil(F / 50)`` units, where F is the number of frames of the encoder (for the usual
+    convolutions ``(n - 400) // 320 + 1``); the last unit averages what frames are left.
+    """
+
+    def __init__(
+        self, model: Wav2Vec2ForSequenceClassification, *, normalize: bool = True, precision: Precision = "exact"
+    ) -> None:
+        """`normalize`: bring each piece to zero mean and unit variance first, as the model's preprocessor says."""
+        self._last = int(model.config.num_hidden_layers)
+        self.encoder = SpeechEncoder(model.wav2vec2, [self._last], normalize=normalize, precision=precision)
+        self._projector, self._classifier = model.projector, model.classifier
+
+    @property
+    def size(self) -> int:
+        """Number of style units."""
+        return int(self._classifier.out_features)
+
+    @torch.inference_mode()
+    def logits(self, waveforms: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        """Class scores float32[K, classes] of each piece float32[T] of at least 1280 samples."""
+        clips = [self.encoder.final_norm(frames[self._last]) for frames in self.encoder(waveforms)]
+        # The projection is linear, so it may as well follow the average.
+        seconds = [torch.stack([block.mean(dim=0) for block in torch.split(clip, BLOCK)]) for clip in clips]
+        scores = self._classifier(self._projector(torch.cat(seconds))).float().cpu().numpy()
+        return np.split(scores, np.cumsum([len(second) for second in seconds])[:-1])
+
+    def encode(self, waveforms: Sequence[NDArray[np.float32]]) -> list[NDArray[np.int8]]:
+        """Units int8[K] of each piece float32[T] of at least 1280 samples."""
+        return [scores.argmax(axis=1).astype(np.int8) for scores in self.logits(waveforms)]
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "cpu", precision: Precision = "exact") -> StyleClassifier:
+        """Load a Hugging Face folder.
+
+        Raises:
+            ModelReferenceError: Not a wav2vec2 classifier at 16 kHz and 50 Hz with at most 128 classes, or weights
+                are missing.
+        """
+        try:
+            config = Wav2Vec2Config.from_pretrained(folder, local_files_only=True)
+            _check(folder, config)
+            check_weights(folder)
+            with quiet_loading():
+                model, found = Wav2Vec2ForSequenceClassification.from_pretrained(
+                    folder, config=config, local_files_only=True, use_safetensors=True, output_loading_info=True
+                )
+            settings = _settings(folder)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ModelReferenceError(f"{folder} is not a wav2vec2 style classifier: {error}") from error
+        if missing := sorted(set(found["missing_keys"]) - {"wav2vec2.masked_spec_embed"}):
+            raise ModelReferenceError(f"{folder} lacks weights of a style classifier: {', '.join(missing[:5])}")
+        return cls(model.to(device), normalize=bool(settings.get("do_normalize", True)), precision=precision)
+
+
+def load_style(folder: Path, device: str = "cpu", precision: Precision = "exact") -> StyleModel | StyleClassifier:
+    """The style model in `folder`: one fitted by this project (``style.json``) or a wav2vec2 classifier.
+
+    Raises:
+        ModelReferenceError: There is neither, or a damaged one.
+    """
+    if (folder / "config.json").exists() and not (folder / "style.json").exists():
+        return StyleClassifier.load(folder, device, precision)
+    return StyleModel.load(folder)
+
+
+def _check(folder: Path, config: Wav2Vec2Config) -> None:
+    if config.model_type != "wav2vec2" or prod(config.conv_stride) != STRIDE:
+        raise ModelReferenceError(f"{folder} is not a wav2vec2 with one frame per {STRIDE} samples")
+    if config.num_labels > 128:
+        raise ModelReferenceError(f"{folder} has {config.num_labels} classes; style units are at most 128")
+
+
+def _settings(folder: Path) -> dict[str, bool | int]:
+    path = folder / "preprocessor_config.json"
+    settings: dict[str, bool | int] = read_json(path) if path.exists() else {}
+    if settings.get("sampling_rate", 16_000) != 16_000:
+        raise ModelReferenceError(f"{folder} wants {settings['sampling_rate']} Hz; units are made at 16000 Hz")
+    return settings

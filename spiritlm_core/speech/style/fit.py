@@ -1,0 +1,106 @@
+"""Fitting the style clusters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spiritlm_core.cores import all_cores
+from spiritlm_core.fit.training import FIT_INPUT, perplexity, pick_device, train_clips
+from spiritlm_core.lake.stage import ArtifactStage, Progress
+from spiritlm_core.lake.view import TableView
+from spiritlm_core.speech.config import StyleConfig
+from spiritlm_core.speech.types import chunks
+
+if TYPE_CHECKING:
+    from spiritlm_core.speech.encoders.hubert import HubertFeatures
+    from spiritlm_core.speech.quantizers.kmeans import Frames
+    from spiritlm_core.speech.style.coder import StyleModel
+
+_F0_SHARE = 0.9
+_FOLDS = 3
+
+
+class StyleFit(ArtifactStage):
+    """K-means over one vector per second, on a low layer of the HuBERT in role ``hubert`` and on prosody."""
+
+    name = "style"
+    version = 2
+    inputs = (FIT_INPUT,)
+    config: StyleConfig
+
+    def build(self, tables: Mapping[str, TableView], out: Path, work: Path, progress: Progress) -> dict[str, Any]:  # noqa: ARG002
+        """Describe each second of train speech and cluster; short enough to start over when killed."""
+        from spiritlm_core.speech.encoders.hubert import HubertFeatures
+        from spiritlm_core.speech.style.coder import fit_style
+
+        config = self.config
+        clips = train_clips(tables["audio"], config.max_minutes, config.seed)
+        pieces = [(piece, clip.speaker) for clip in clips for piece in chunks(clip.waveform)]
+        clip_of_piece = [clip.utterance_id for clip in clips for _ in chunks(clip.waveform)]
+        with all_cores():
+            hubert = HubertFeatures.load(self.models["hubert"], [config.layer], pick_device())
+            vectors = _vectors(hubert, [piece for piece, _ in pieces], config.layer, progress)
+            model = fit_style(
+                vectors,
+                [speaker for _, speaker in pieces],
+                layer=config.layer,
+                clusters=config.clusters,
+                components=config.components,
+                restarts=config.restarts,
+                seed=config.seed,
+            )
+        model.save(out)
+        names = [speaker for _, speaker in pieces]
+        units = np.concatenate([model.encode(v, speaker) for v, speaker in zip(vectors, names, strict=True)])
+        return {
+            "seconds": len(units),
+            "speakers": len(model.speakers),
+            "units_used": len(np.unique(units)),
+            "perplexity": round(perplexity(units, config.clusters), 1),
+            "speaker_probe": _leakage(model, vectors, names, clip_of_piece, config.seed),
+        }
+
+
+def _leakage(
+    model: StyleModel, vectors: Sequence[Frames], speakers: Sequence[str | None], clips: Sequence[str], seed: int
+) -> dict[str, Any]:
+    """How often a linear probe names the speaker of a piece: before and after the speaker's mean is removed.
+
+    `vectors` is the mean over a piece, `units` the histogram of its style units; ``as_unknown`` treats everybody as if
+    the model did not know them, as it will be with new speakers.
+    """
+    from spiritlm_core.evaluate.units.probe import histograms, speaker_probe
+
+    kinds = {
+        "vectors_before": [model.flat(v - model.means[0]) for v in vectors],
+        "vectors_after": [model.project(v, s) for v, s in zip(vectors, speakers, strict=True)],
+    }
+    features = {name: np.stack([v.mean(axis=0) for v in found]) for name, found in kinds.items()}
+    encoded: dict[str, list[NDArray[Any]]] = {
+        "units_before": [model.kmeans.assign(v) for v in kinds["vectors_before"]],
+        "units_after": [model.encode(v, s) for v, s in zip(vectors, speakers, strict=True)],
+        "units_as_unknown": [model.encode(v) for v in vectors],
+    }
+    features |= {name: histograms(units, model.size) for name, units in encoded.items()}
+    found = {name: speaker_probe(f, speakers, clips, folds=_FOLDS, seed=seed) for name, f in features.items()}
+    some = next(iter(found.values()))
+    if "accuracy" not in some:
+        return some
+    return {**{name: probe["accuracy"] for name, probe in found.items()}, "chance": some["chance"]}
+
+
+def _vectors(hubert: HubertFeatures, pieces: list[np.ndarray], layer: int, progress: Progress) -> list[Frames]:
+    from spiritlm_core.speech.pitch.f0 import melody
+    from spiritlm_core.speech.style.coder import second_vectors
+
+    vectors = []
+    for done, (piece, features) in enumerate(zip(pieces, hubert(pieces), strict=True)):
+        vectors.append(second_vectors(piece, features[layer], melody(piece, pick_device())))
+        if done % 50 == 0:
+            progress(_F0_SHARE * done / len(pieces), f"utterance {done + 1}/{len(pieces)}")
+    return vectors

@@ -1,0 +1,315 @@
+"""Speech to tokens and back with one call: from a published model, an imported or an official checkpoint folder."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spiritlm_core.audio.waveform import Audio, as_waveform
+from spiritlm_core.errors import ModelReferenceError
+from spiritlm_core.references.weights import check_weights
+from spiritlm_core.speech.released.layout import ROOT_VARIABLE, Released, Variant, checked_variant, default_root
+from spiritlm_core.tokens.speech import Streams, UnitStreams, from_string, merge_streams, to_string
+
+if TYPE_CHECKING:
+    from spiritlm_core.speech.encoders.precision import Precision
+    from spiritlm_core.speech.extractor import UnitExtractor
+    from spiritlm_core.speech.types import Units
+    from spiritlm_core.speech.vocoder.vocoder import Speaker, Vocoder
+
+ROLES = ("hubert", "quantizer", "pitch", "style")
+
+_LAYOUT = 2
+"""Of the folders into which released checkpoints are converted; older ones in the cache are left alone."""
+
+VOCODER = "vocoder"
+"""Folder of the vocoder, beside those of the other models."""
+
+STYLES = (71, 68, 98)
+"""Style units of which one is taken for a string that has pitch but no style (neutral ones of the released model)."""
+
+
+class SpeechTokenizer:
+    """Turns speech into units and into strings such as ``[St81][Pi13][Hu78]``, and back where it has a vocoder.
+
+    Example:
+        >>> tokenizer = SpeechTokenizer.from_pretrained("published")  # doctest: +SKIP
+        >>> tokenizer.to_string(tokenizer.encode("speech.flac"))  # doctest: +SKIP
+    """
+
+    def __init__(self, extractor: UnitExtractor, vocoder: Vocoder | Path | None = None) -> None:
+        """A `vocoder` that is a folder is loaded when the first waveform is asked for."""
+        self._extractor, self._vocoder = extractor, vocoder
+
+    @property
+    def variant(self) -> Variant:
+        """``expressive`` with pitch and style, else ``base``."""
+        return "base" if self._extractor.pitch is None else "expressive"
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        root: str | Path | None = None,
+        variant: str | None = None,
+        device: str | None = None,
+        precision: Precision | None = None,
+    ) -> Self:
+        """Load a speech tokenizer.
+
+        Args:
+            root: a published model, the ``speech_tokenizer/`` in it, a folder written by
+                ``spiritlm import-checkpoints``, or the released checkpoints themselves (or their
+                ``speech_tokenizer/``), which are converted once into the cache folder; by default
+                ``$SPIRITLM_CHECKPOINTS_DIR``, else ``checkpoints``.
+            variant: ``base`` or ``expressive``; expressive where its models are there, else base.
+            device: where to compute; a GPU if there is one.
+            precision: ``exact``, or ``bf16`` or ``int8``, which change some units; that of the recipe, else exact.
+
+        Raises:
+            ModelReferenceError: a model is missing, damaged or cannot be loaded.
+            RecipeError: the machine has no such precision.
+        """
+        folder = _folder(Path(root) if root is not None else default_root(), variant)
+        check_weights(folder)  # what is not there, or cut short, is said before torch is imported
+        from spiritlm_core.speech.extractor import UnitExtractor
+        from spiritlm_core.speech.folder import precision_of
+
+        chosen = precision or precision_of(folder)
+        extractor = UnitExtractor(_models(folder, variant), device=device, precision=chosen)
+        return cls(extractor, folder / VOCODER if (folder / VOCODER).is_dir() else None)
+
+    @property
+    def has_vocoder(self) -> bool:
+        """Whether waveforms can be made of units."""
+        return self._vocoder is not None
+
+    @property
+    def vocoder(self) -> Vocoder:
+        """Makes waveforms of units; loaded on first use.
+
+        Raises:
+            ModelReferenceError: there is none, it cannot be loaded, or it needs units that this tokenizer has not.
+        """
+        if self._vocoder is None:
+            raise ModelReferenceError("this speech tokenizer has no vocoder/ in its folder, so it cannot speak")
+        if isinstance(self._vocoder, Path):
+            self._vocoder = _load_vocoder(self._vocoder, self.variant, self._extractor.device)
+        return self._vocoder
+
+    def decode(
+        self,
+        units: UnitStreams | str,
+        speaker: Speaker | None = None,
+        *,
+        expression: int | None = None,
+        predict_durations: bool = True,
+        seed: int = 0,
+    ) -> NDArray[np.float32]:
+        """The waveform of units or of speech tokens, float32[samples] at 16 kHz; see :meth:`decode_batch`."""
+        options = {"expression": expression, "predict_durations": predict_durations}
+        return self.vocoder.decode(self._streams(units, seed), speaker=speaker, **options)  # type: ignore[arg-type]
+
+    def decode_batch(
+        self,
+        batch: Sequence[UnitStreams | str],
+        speaker: Speaker | None = None,
+        *,
+        expression: int | None = None,
+        predict_durations: bool = True,
+        seed: int = 0,
+    ) -> list[NDArray[np.float32]]:
+        """Waveforms of units, in either form.
+
+        Args:
+            batch: streams as :meth:`encode` or :meth:`from_string` give them, or strings of speech tokens. Base units
+                have no pitch and style: these are passed over.
+            speaker: the voice, by number or name; the vocoder's default if not given (2 in the released ones).
+            expression: the manner of speaking, where the vocoder has several; its default if not given (8).
+            predict_durations: units last as long as the vocoder predicts. Otherwise, and for the raw units of an
+                expressive :meth:`encode` always, each is 40 ms: what is right for units that are not collapsed.
+            seed: decides the style of a string that has pitch but no style tokens, see :meth:`from_string`.
+
+        Raises:
+            ModelReferenceError: there is no vocoder, or it cannot be loaded.
+            SpiritLMError: no HuBERT units, no pitch for an expressive vocoder, a unit, voice or manner that the vocoder
+                does not know, or streams that do not fit each other.
+        """
+        streams = [self._streams(units, seed) for units in batch]
+        options = {"expression": expression, "predict_durations": predict_durations}
+        return self.vocoder.decode_batch(streams, speaker=speaker, **options)  # type: ignore[arg-type]
+
+    def speak(
+        self, pieces: Iterable[str], speaker: Speaker | None = None, *, expression: int | None = None, seed: int = 0
+    ) -> Iterator[NDArray[np.float32]]:
+        """The waveform of speech tokens that are still coming, in pieces without seams; see :class:`SpeechStream`.
+
+        Args:
+            pieces: speech tokens, one or more at a time, such as those of ``SpiritLM.generate_stream``.
+            speaker: as for :meth:`decode`.
+            expression: as for :meth:`decode`.
+            seed: decides the style where none came before the first HuBERT unit that is spoken.
+
+        Raises:
+            ModelReferenceError: there is no vocoder, or it cannot be loaded.
+            SpiritLMError: a unit, voice or manner that it does not know; or no pitch came at all where it needs one.
+        """
+        from spiritlm_core.speech.vocoder.streaming import SpeechStream
+
+        stream, said, taken = SpeechStream(self.vocoder, speaker, expression), "", 0
+        for piece in pieces:
+            said += piece
+            units = self._streams(said, seed)
+            if units.pitch is None and self.vocoder.config.pitch_units:
+                continue
+            if len(np.asarray(units.hubert)) > taken:
+                waveform = stream.take(_from(units, taken))
+                taken = len(np.asarray(units.hubert))
+                if len(waveform):
+                    yield waveform
+        if said and not taken:
+            self.decode(said, speaker, expression=expression, seed=seed)  # says what is missing
+        if len(waveform := stream.end()):
+            yield waveform
+
+    def _streams(self, units: UnitStreams | str, seed: int) -> UnitStreams:
+        if not isinstance(units, str):
+            return units
+        return _styled(from_string(units), seed, self.vocoder.config.usual_styles or STYLES)
+
+    def encode(
+        self,
+        audio: Audio,
+        sample_rate: int | None = None,
+        *,
+        channel: int | None = None,
+        speaker: str | None = None,
+    ) -> Units:
+        """Units of one recording; see :meth:`encode_batch`."""
+        (units,) = self.encode_batch([audio], sample_rate, channel=channel, speakers=[speaker])
+        return units
+
+    def encode_batch(
+        self,
+        audios: Sequence[Audio],
+        sample_rate: int | None = None,
+        *,
+        channel: int | None = None,
+        speakers: Sequence[str | None] | None = None,
+    ) -> list[Units]:
+        """Units of several recordings; the result for one does not depend on the others.
+
+        Args:
+            audios: paths, bytes of files, or samples in [-1, 1] (arrays or tensors): float[T] or float[channels, T].
+                Less than 1280 samples at 16 kHz have empty streams.
+            sample_rate: of samples, in hertz; 16 000 if not given. Files say their own.
+            channel: which of two channels to take; both are averaged if not given.
+            speakers: who speaks, where known; the style of models of this project is relative to the speaker's own.
+
+        Raises:
+            SpiritLMError: a recording cannot be read, or is no mono or stereo audio with finite values.
+        """
+        return self._extractor.encode([as_waveform(audio, sample_rate, channel) for audio in audios], speakers)
+
+    def to_string(
+        self,
+        units: UnitStreams,
+        *,
+        collapse_hubert: bool = True,
+        collapse_pitch: bool = True,
+        collapse_style: bool = False,
+    ) -> str:
+        """Units as speech tokens, streams merged by time; a base tokenizer has no tokens for pitch and style.
+
+        Args:
+            units: as :meth:`encode` gives them, not collapsed.
+            collapse_hubert: runs of equal HuBERT units become one token.
+            collapse_pitch: the same for pitch.
+            collapse_style: the same for style.
+        """
+        shown = Streams(np.asarray(units.hubert), None, None) if self.variant == "base" else units
+        return to_string(merge_streams(shown, (collapse_style, collapse_pitch, collapse_hubert)))
+
+    def to_string_batch(self, batch: Sequence[UnitStreams], **options: bool) -> list[str]:
+        """:meth:`to_string` of each, with the same options."""
+        return [self.to_string(units, **options) for units in batch]
+
+    @staticmethod
+    def from_string(string: str, *, duplicate_pitch: bool = False, seed: int = 0) -> Streams:
+        """Speech tokens back to streams, one entry per HuBERT token; what is no speech token is skipped.
+
+        Args:
+            string: tokens of either variant.
+            duplicate_pitch: a pitch token that directly follows another one makes an entry of its own.
+            seed: decides the style (71, 68 or 98) of a string that has pitch but no style tokens.
+        """
+        return _styled(from_string(string, duplicate_pitch=duplicate_pitch), seed, STYLES)
+
+    @classmethod
+    def from_string_batch(
+        cls, strings: Sequence[str], *, duplicate_pitch: bool = False, seed: int = 0
+    ) -> list[Streams]:
+        """:meth:`from_string` of each, with the same options and the same seed."""
+        return [cls.from_string(string, duplicate_pitch=duplicate_pitch, seed=seed) for string in strings]
+
+
+def _from(units: UnitStreams, start: int) -> Streams:
+    """The entries from `start` on of streams that have one for each HuBERT unit."""
+    parts = (np.asarray(part)[start:] if part is not None else None for part in (units.pitch, units.style))
+    return Streams(np.asarray(units.hubert)[start:], *parts)
+
+
+def _styled(streams: Streams, seed: int, styles: Sequence[int]) -> Streams:
+    """With one of `styles` throughout where there is pitch and no style."""
+    if streams.pitch is None or streams.style is not None:
+        return streams
+    style = random.Random(seed).choice(styles)  # noqa: S311 - the released code draws from this generator
+    return replace(streams, style=np.full(len(streams.hubert), style, np.int16))
+
+
+def _folder(root: Path, variant: str | None) -> Path:
+    """The folder in our layout; released checkpoints are converted into the cache, once per content."""
+    if not root.is_dir():
+        raise ModelReferenceError(
+            f"{root} is not a folder: name a speech tokenizer (--model on the command line) or set {ROOT_VARIABLE}"
+        )
+    released = Released.find(root)
+    if released is None:
+        return root / "speech_tokenizer" if (root / "speech_tokenizer").is_dir() else root
+    from spiritlm_core.lake.lake import cache_folder
+    from spiritlm_core.speech.released.convert import import_checkpoints
+    from spiritlm_core.speech.released.layout import digest_of, digests
+
+    chosen = released.variant(variant)
+    name = digest_of(chosen, digests(released.files(chosen)))[:16]
+    return import_checkpoints(
+        root, cache_folder() / "released" / f"{chosen}-{name}-{_LAYOUT}", chosen, force=True
+    ).folder
+
+
+def _load_vocoder(folder: Path, variant: Variant, device: str) -> Vocoder:
+    from spiritlm_core.speech.vocoder.vocoder import Vocoder
+
+    vocoder = Vocoder.load(folder, device)
+    if variant == "base" and (vocoder.config.pitch_units or vocoder.config.style_units):
+        raise ModelReferenceError(
+            f"{folder} is an expressive vocoder, which needs pitch and style: load the expressive variant, "
+            "or import the base one (spiritlm import-checkpoints --variant base)"
+        )
+    return vocoder
+
+
+def _models(folder: Path, variant: str | None) -> dict[str, Path]:
+    """Role → folder of the models that a variant needs."""
+    have = {role: folder / role for role in ROLES if (folder / role).exists()}
+    if variant is None:
+        return have
+    wanted = ROLES[:2] if checked_variant(variant) == "base" else ROLES
+    if missing := [role for role in wanted if role not in have]:
+        raise ModelReferenceError(f"{folder} has no {' and no '.join(missing)} model, which {variant} units need")
+    return {role: have[role] for role in wanted}

@@ -1,0 +1,167 @@
+"""How a vocoder is fitted: the section `vocoder` of a recipe. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Set as AbstractSet
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from spiritlm_core.config import FrozenConfig
+from spiritlm_core.speech.config import Minutes, Seed, UnitsStageConfig
+from spiritlm_core.speech.vocoder.config import GeneratorConfig, IstftConfig, Size, VocoderConfig
+
+
+class DiscriminatorConfig(FrozenConfig):
+    """The multi-period and multi-scale discriminators of HiFi-GAN, with `channels` of 32 for the paper's."""
+
+    channels: int = Field(default=4, ge=4, le=64, multiple_of=4, description="Channels of the narrowest layer.")
+    periods: tuple[Annotated[int, Field(ge=2, le=101)], ...] = Field(
+        default=(2, 3, 5, 7, 11), min_length=1, description="A discriminator for each, best without common factors."
+    )
+    scales: int = Field(default=3, ge=1, le=5, description="A discriminator for the waveform, and for each halving.")
+
+
+class LossWeights(FrozenConfig):
+    """What counts how much for the generator (arXiv 2010.05646, eq. 5)."""
+
+    mel: float = Field(default=45.0, gt=0, description="Distance of log-mel spectrograms.")
+    features: float = Field(default=2.0, ge=0, description="Distance of the discriminators' layers.")
+    adversarial: float = Field(default=1.0, ge=0, description="Deceiving the discriminators.")
+    duration: float = Field(default=1.0, ge=0, description="Error of predicted durations.")
+
+
+class VocoderFitConfig(FrozenConfig):
+    """A vocoder for the units of a corpus, trained against its recordings.
+
+    `size` chooses the defaults of all other fields (`SIZES`); those written here are the ones of ``tiny``.
+    """
+
+    size: Literal["tiny", "small", "base"] = Field(
+        default="tiny", description="Defaults of the other fields; tiny: minutes of CPU, base: a GPU and a day."
+    )
+    generator: GeneratorConfig = Field(
+        default=IstftConfig(width=256, unit_layers=4, layers=6),
+        description="What makes waveforms; see docs/vocoder.md.",
+    )
+    embedding: Size = Field(default=128, description="Size of each embedding.")
+    duration_channels: Size = Field(default=128, description="Channels of the duration predictor.")
+    streams: tuple[Literal["pitch", "style"], ...] = Field(
+        default=("pitch", "style"), description="Streams it is told besides HuBERT units, where the corpus has them."
+    )
+    speakers: bool = Field(default=True, description="A voice for each speaker; otherwise one for all.")
+    shifts: int = Field(
+        default=4,
+        ge=1,
+        le=16,
+        description="Times each recording is encoded, a part of a frame later each time: other units, same sound.",
+    )
+    steps: int = Field(default=3000, ge=1, description="Optimizer steps.")
+    adversarial_from: int = Field(
+        default=2000, ge=0, description="Step from which discriminators take part; before it, steps are much cheaper."
+    )
+    batch_crops: int = Field(default=16, ge=1, description="Crops per optimizer step, over all processes.")
+    crop_frames: int = Field(default=24, ge=4, le=2500, description="Length of a crop, in 40 ms frames.")
+    judged_frames: int = Field(
+        default=8, ge=2, description="Frames in the middle of a crop that the discriminators see; all, if it has less."
+    )
+    learning_rate: float = Field(default=1e-3, gt=0, le=0.1, description="Peak learning rate of AdamW, for both sides.")
+    discriminators: DiscriminatorConfig = DiscriminatorConfig()
+    weights: LossWeights = LossWeights()
+    max_minutes: Minutes = 120.0
+    seed: Seed = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sized(cls, data: Any) -> Any:
+        """Put the defaults of `size`, and of the generator's kind in that size, below what is given."""
+        if not isinstance(data, dict) or data.get("size", "tiny") not in SIZES:
+            return data
+        size = data.get("size", "tiny")
+        given = data.get("generator", {})
+        if not isinstance(given, dict):
+            return {**SIZES[size], **data}
+        kind = given.get("kind", "istft")
+        generator = {"kind": kind, **GENERATORS.get(kind, {}).get(size, {}), **given}
+        return {**SIZES[size], **data, "generator": generator}
+
+    def used(self) -> Self:
+        """The same without the settings of discriminators that never take part."""
+        if self.adversarial_from < self.steps:
+            return self
+        weights = self.weights.reset("features", "adversarial")
+        plain = self.reset("discriminators", "judged_frames")
+        return plain.model_copy(update={"weights": weights, "adversarial_from": self.steps})
+
+    def architecture(self, sizes: dict[str, int], names: tuple[str, ...], usual: int) -> VocoderConfig:
+        """The vocoder to fit.
+
+        Args:
+            sizes: number of units of ``hubert``, and of ``pitch`` and ``style`` where there are any.
+            names: of the speakers, in the order of their embeddings; one speaker needs none.
+            usual: index of the speaker that speaks if none is asked for.
+        """
+        several = len(names) > 1
+        return VocoderConfig(
+            units=sizes["hubert"],
+            pitch_units=sizes.get("pitch", 0) if "pitch" in self.streams else 0,
+            style_units=sizes.get("style", 0) if "style" in self.streams else 0,
+            speakers=len(names) if several else 0,
+            speaker=usual if several else 0,
+            speaker_names=names if several else (),
+            embedding=self.embedding,
+            generator=self.generator,
+            duration_channels=self.duration_channels,
+        )
+
+
+class VocoderStageConfig(UnitsStageConfig):
+    """What the stage is given: the fit, how many units the models of the recipe have, and how they are extracted."""
+
+    younger: ClassVar[AbstractSet[str]] = {"precision"}
+
+    fit: VocoderFitConfig
+
+    def idle(self) -> AbstractSet[str]:
+        """The precision of encoding recordings again, where none is."""
+        return {"precision"} if self.fit.shifts == 1 else frozenset()
+
+
+GENERATORS: dict[str, dict[str, dict[str, Any]]] = {
+    "istft": {
+        "tiny": {"width": 256, "unit_layers": 4, "layers": 6},
+        "small": {"width": 384, "unit_layers": 6, "layers": 8},
+        "base": {"width": 512, "unit_layers": 8, "layers": 8},
+    },
+    "hifigan": {
+        "tiny": {"channels": 128, "block_kernels": (3, 7), "block_dilations": ((1, 3), (1, 3))},
+        "small": {"channels": 256},
+        "base": {"channels": 512},
+    },
+}
+"""Defaults of a generator by kind and size; hifigan, base has the shape of the released ones."""
+
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {},
+    "small": {
+        "shifts": 2,
+        "steps": 50_000,
+        "adversarial_from": 5000,
+        "batch_crops": 32,
+        "crop_frames": 32,
+        "learning_rate": 5e-4,
+        "discriminators": {"channels": 16},
+        "max_minutes": 600.0,
+    },
+    "base": {
+        "shifts": 1,
+        "steps": 400_000,
+        "adversarial_from": 0,
+        "batch_crops": 64,
+        "crop_frames": 32,
+        "learning_rate": 3e-4,
+        "discriminators": {"channels": 32},
+        "max_minutes": 1500.0,
+    },
+}
+"""Defaults of :class:`VocoderFitConfig` by `size`. Recordings are held in memory, two bytes a sample for each shift."""

@@ -1,0 +1,97 @@
+"""The network of a vocoder: embeddings, a generator, and the duration predictor."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from spiritlm_core.errors import ModelReferenceError
+from spiritlm_core.speech.vocoder.config import GeneratorConfig, HifiganConfig, VocoderConfig
+from spiritlm_core.speech.vocoder.hifigan import HifiganGenerator
+from spiritlm_core.speech.vocoder.istft import IstftGenerator
+from spiritlm_core.speech.vocoder.layers import convolution
+
+_CONFIG, _WEIGHTS = "config.json", "model.safetensors"
+_LONGEST_UNIT = 2500  # frames, 100 s: what a broken predictor may ask for is bounded
+
+
+class DurationPredictor(nn.Module):
+    """Twice convolution, ReLU and layer norm, then a linear map (arXiv 2006.04558, figure 1c)."""
+
+    def __init__(self, embedding: int, channels: int, kernel: int) -> None:
+        super().__init__()
+        self.conv1, self.norm1 = convolution(embedding, channels, kernel), nn.LayerNorm(channels)
+        self.conv2, self.norm2 = convolution(channels, channels, kernel), nn.LayerNorm(channels)
+        self.last = nn.Linear(channels, 1)
+
+    def forward(self, units: torch.Tensor) -> torch.Tensor:
+        """Embedded units float32[B, N, embedding] to log(1 + frames), float32[B, N]."""
+        x = units
+        for layer, norm in ((self.conv1, self.norm1), (self.conv2, self.norm2)):
+            x = norm(torch.relu(layer(x.transpose(1, 2))).transpose(1, 2))
+        predicted: torch.Tensor = self.last(x)
+        return predicted[..., 0]
+
+
+def make_generator(config: GeneratorConfig, inputs: int) -> HifiganGenerator | IstftGenerator:
+    """The generator of a kind, for `inputs` channels of embedded units."""
+    return HifiganGenerator(config, inputs) if isinstance(config, HifiganConfig) else IstftGenerator(config, inputs)
+
+
+class VocoderModel(nn.Module):
+    """All of it: streams of one entry per frame in, a waveform out."""
+
+    def __init__(self, config: VocoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        size = config.embedding
+        self.embeddings = nn.ModuleDict({name: nn.Embedding(n, size) for name, n in config.embeddings.items()})
+        self.generator = make_generator(config.generator, config.inputs)
+        self.durations = DurationPredictor(size, config.duration_channels, config.duration_kernel)
+
+    def forward(self, streams: dict[str, torch.Tensor], lengths: torch.Tensor | None = None) -> torch.Tensor:
+        """Waveforms float32[B, 640 F] of streams int64[B, F], one for each embedding; `lengths` as in the generator."""
+        embedded = [self.embeddings[name](streams[name]) for name in self.config.embeddings]
+        waveform: torch.Tensor = self.generator(torch.cat(embedded, dim=-1).transpose(1, 2), lengths)
+        return waveform
+
+    def log_frames(self, units: torch.Tensor) -> torch.Tensor:
+        """Predicted log(1 + frames) of each unit, float32[B, N], for int64[B, N]."""
+        predicted: torch.Tensor = self.durations(self.embeddings["units"](units))
+        return predicted
+
+    def frames(self, units: torch.Tensor) -> torch.Tensor:
+        """Predicted frames of each unit, int64[B, N] of at least 1, for int64[B, N]; halves round to even."""
+        return torch.round(torch.exp(self.log_frames(units)) - 1).clamp(min=1, max=_LONGEST_UNIT).long()
+
+    def save(self, folder: Path) -> None:
+        """Write ``config.json`` and ``model.safetensors`` into `folder`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = {name: tensor.cpu().contiguous() for name, tensor in self.state_dict().items()}
+        (folder / _CONFIG).write_text(self.config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        save_file(weights, folder / _WEIGHTS)
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "cpu") -> VocoderModel:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            ModelReferenceError: the folder does not hold such a model, whole and with finite weights.
+        """
+        try:
+            config = VocoderConfig.model_validate(json.loads((folder / _CONFIG).read_text(encoding="utf-8")))
+            with torch.device("meta"):
+                model = cls(config)
+            weights = load_file(folder / _WEIGHTS)
+            model.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, assign=True)
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise ModelReferenceError(f"{folder} is not a vocoder of this project: {reason}") from error
+        if bad := [name for name, tensor in model.state_dict().items() if not bool(tensor.isfinite().all())]:
+            raise ModelReferenceError(f"{folder / _WEIGHTS}: tensor {bad[0]} holds NaN or infinity")
+        return model.to(device).eval()

@@ -1,1 +1,0 @@
-"""Speech units: HuBERT, pitch and style streams, and fitting their models."""

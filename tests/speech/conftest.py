@@ -1,0 +1,73 @@
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from spiritlm_core.lake.view import TableView
+from spiritlm_core.speech.config import HubertConfig, PitchConfig, QuantizerConfig, StyleConfig, UnitsConfig
+from tests.speech import synthetic
+
+CONFIG = UnitsConfig(
+    hubert=HubertConfig(
+        conv_channels=(32, 32, 32),
+        hidden_size=32,
+        layers=2,
+        heads=2,
+        cluster_layer=1,
+        clusters=(8, 8),
+        steps=(12, 6),
+        batch_crops=2,
+        crop_frames=40,
+    ),
+    quantizer=QuantizerConfig(units=20),
+    pitch=PitchConfig(codes=16, width=16, depth=1, embedding=8, steps=100, batch_crops=4, learning_rate=5e-3),
+    style=StyleConfig(clusters=4, components=3),
+)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
+        yield
+
+
+@pytest.fixture(scope="session")
+def audio() -> pa.Table:
+    return synthetic.corpus()
+
+
+@pytest.fixture(scope="session")
+def built(audio: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Path], dict[str, dict]]:
+    """Folders and summaries of all four fitted models."""
+    from spiritlm_core.speech.pitch.fit import PitchFit
+    from spiritlm_core.speech.pretraining.fit_hubert import HubertFit
+    from spiritlm_core.speech.quantizers.fit_quantizer import QuantizerFit
+    from spiritlm_core.speech.style.fit import StyleFit
+
+    models: dict[str, Path] = {}
+    summaries: dict[str, dict] = {}
+    stages = {
+        HubertFit: CONFIG.hubert,
+        QuantizerFit: CONFIG.quantizer,
+        PitchFit: CONFIG.pitch,
+        StyleFit: CONFIG.style,
+    }
+    for stage, config in stages.items():
+        out = tmp_path_factory.mktemp(stage.name)
+        work = tmp_path_factory.mktemp(f"{stage.name}-work")
+        summaries[stage.name] = stage(config, models).build({"audio": TableView.of(audio)}, out, work, lambda *_: None)
+        models[stage.name] = out
+    return models, summaries
+
+
+@pytest.fixture(scope="session")
+def models(built: tuple[dict[str, Path], dict[str, dict]]) -> dict[str, Path]:
+    return built[0]
+
+
+@pytest.fixture(scope="session")
+def summaries(built: tuple[dict[str, Path], dict[str, dict]]) -> dict[str, dict]:
+    return built[1]

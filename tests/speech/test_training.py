@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+import torch
+
+from spiritlm_core.cores import all_cores
+from spiritlm_core.fit.training import learning_rate_scale, perplexity, train_clips
+from spiritlm_core.lake.view import TableView
+from tests.speech.synthetic import row, table
+
+
+def view(names: list[str]) -> list[dict[str, object]]:
+    return [row(name, np.full(16_000, 0.001 * i, np.float32)) for i, name in enumerate(names)]
+
+
+def test_choice_of_clips_depends_on_neither_shards_nor_order() -> None:
+    rows = view([f"u{i}" for i in range(10)])
+    one = train_clips(TableView.of(table(*rows)), 4.5 / 60, 0)
+    other = train_clips(TableView.of(*(table(r) for r in rows[::-1])), 4.5 / 60, 0)
+    assert [c.utterance_id for c in one] == [c.utterance_id for c in other]
+    assert all(np.array_equal(a.waveform, b.waveform) for a, b in zip(one, other, strict=True))
+    assert len(one) == 5
+    third = train_clips(TableView.of(table(*rows)), 4.5 / 60, 1)
+    assert [c.utterance_id for c in third] != [c.utterance_id for c in one]
+    assert len(train_clips(TableView.of(table(*rows)), 100, 0)) == 10
+
+
+def test_perplexity() -> None:
+    assert perplexity(np.repeat(np.arange(8), 5), 20) == pytest.approx(8)
+    assert perplexity(np.zeros(5, int), 20) == pytest.approx(1)
+    assert perplexity(np.zeros(0, int), 20) == 0
+
+
+def test_learning_rate_rises_then_falls() -> None:
+    scale = [learning_rate_scale(step, 100) for step in range(100)]
+    assert max(scale) == scale[9] == 1.0
+    assert scale[0] == pytest.approx(0.1)
+    assert 0 < scale[-1] < 0.02
+    assert learning_rate_scale(0, 1) == 1.0
+
+
+def test_threads_are_given_back() -> None:
+    before = torch.get_num_threads()
+    with all_cores():
+        assert torch.get_num_threads() == 1  # the tests are held to one core
+    assert torch.get_num_threads() == before

@@ -1,0 +1,87 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from spiritlm_core.speech.config import PAPER_CONVOLUTIONS, HubertConfig, QuantizerConfig
+from spiritlm_core.speech.types import CHUNK, SHORTEST, chunks, hubert_count, pitch_count, style_count
+
+
+@given(st.integers(SHORTEST, CHUNK))
+def test_hubert_count_is_that_of_the_paper_convolutions(samples: int) -> None:
+    frames = samples
+    for kernel, stride in zip(PAPER_CONVOLUTIONS["conv_kernels"], PAPER_CONVOLUTIONS["conv_strides"], strict=True):
+        frames = (frames - kernel) // stride + 1
+    assert hubert_count(samples) == frames
+
+
+@pytest.mark.parametrize(
+    ("samples", "hubert", "pitch", "style"),
+    [
+        (0, 0, 0, 0),
+        (1279, 0, 0, 0),
+        (1280, 1, 1, 1),
+        (16_000, 24, 12, 1),
+        (16_001, 24, 12, 2),
+        (CHUNK, 2499, 1250, 100),
+    ],
+)
+def test_counts(samples: int, hubert: int, pitch: int, style: int) -> None:
+    assert (hubert_count(samples), pitch_count(samples), style_count(samples)) == (hubert, pitch, style)
+
+
+@given(st.integers(0, 3 * CHUNK))
+def test_chunks_lose_at_most_a_tail_too_short_for_a_unit(samples: int) -> None:
+    waveform = np.zeros(samples, np.float32)
+    lengths = [len(piece) for piece in chunks(waveform)]
+    assert all(SHORTEST <= length <= CHUNK for length in lengths)
+    assert 0 <= samples - sum(lengths) < SHORTEST
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"conv_strides": (80, 4, 1)}, "640"),
+        ({"conv_kernels": (240, 7)}, "one entry per convolution"),
+        ({"conv_kernels": (400, 7, 1)}, "720"),
+        ({"hidden_size": 33}, "multiple of heads"),
+        ({"clusters": (10, 10, 10)}, "one entry per iteration"),
+        ({"cluster_layer": 9}, "above the last"),
+        ({"colour": 1}, "colour"),
+    ],
+)
+def test_inconsistent_hubert_config_is_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        HubertConfig(**change)
+
+
+def test_paper_front_end_is_accepted() -> None:
+    assert HubertConfig(**PAPER_CONVOLUTIONS).conv_kernels[0] == 10
+
+
+def test_quantizer_has_at_most_501_units() -> None:
+    with pytest.raises(ValidationError):
+        QuantizerConfig(units=502)
+
+
+def test_imports_are_cheap() -> None:
+    modules = (
+        "config",
+        "types",
+        "stage",
+        "pretraining.fit_hubert",
+        "quantizers.fit_quantizer",
+        "pitch.fit",
+        "style.fit",
+    )
+    heavy = ("torch", "transformers", "sklearn", "torchfcpe", "scipy")
+    imports = "; ".join(f"import spiritlm_core.speech.{module}" for module in modules)
+    code = f"import sys; {imports}; print([m for m in {heavy} if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+    code = "import sys, spiritlm_core.speech.config; print('numpy' in sys.modules, 'pyarrow' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "False False\n"
