@@ -1,5 +1,1 @@
-"""The ``spiritlm`` command. Heavy imports happen inside the commands, so that ``--help`` is quick."""
-
-from flows.cli.main import main
-
-__all__ = ["main"]
+"""The subcommands of ``spiritlm`` that run the pipeline."""

@@ -8,10 +8,11 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
-from flows.cli import resynthesis, suite
+from flows.cli import resynthesis
 from flows.cli.flow import answer, artifact_folder, run_flow
-from flows.cli.options import DEFAULT_LAKE, JsonOption, LakeOption, RecipeArgument, SetOption, SourceOption
-from flows.cli.reports import check_out, copy_report
+from spiritlm_core.cli import suite
+from spiritlm_core.cli.options import DEFAULT_LAKE, JsonOption, LakeOption, RecipeArgument, SetOption, SourceOption
+from spiritlm_core.cli.reports import check_out, copy_report
 
 app = typer.Typer(
     cls=suite.ModelOrCommand,

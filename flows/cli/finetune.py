@@ -8,7 +8,7 @@ from typing import Annotated, Any, TextIO
 import typer
 
 from flows.cli.flow import answer, artifact_folder, run_flow
-from flows.cli.options import DEFAULT_LAKE, JsonOption, LakeOption, SetOption
+from spiritlm_core.cli.options import DEFAULT_LAKE, JsonOption, LakeOption, SetOption
 
 
 def register(app: typer.Typer) -> None:

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 from flows.cli.flow import answer, run_flow
-from flows.cli.options import DEFAULT_LAKE, JsonOption, LakeOption, RecipeArgument, SetOption, SourceOption
-from flows.cli.reports import check_out
+from spiritlm_core.cli.options import DEFAULT_LAKE, JsonOption, LakeOption, RecipeArgument, SetOption, SourceOption
+from spiritlm_core.cli.reports import check_out
 
 Kind = Literal["units", "vocoder"]
 app = typer.Typer(help="Fit models on recordings, without the rest of the pipeline.", no_args_is_help=True)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from pydantic import BaseModel
 
-from flows.cli.options import JsonOption, SetOption
+from spiritlm_core.cli.options import JsonOption, SetOption
 
 
 def register(app: typer.Typer) -> None:

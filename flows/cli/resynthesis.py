@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.cli.flow import artifact_folder, run_flow, stdout_for_results
-from flows.cli.options import (
+from spiritlm_core.cli.options import (
     DEFAULT_LAKE,
     DeviceOption,
     JsonOption,
@@ -21,7 +21,7 @@ from flows.cli.options import (
     VariantOption,
     checked_language,
 )
-from flows.cli.reports import check_out, copy_report, fetched_reference
+from spiritlm_core.cli.reports import check_out, copy_report, fetched_reference
 
 if TYPE_CHECKING:
     from spiritlm_core.evaluate.resynthesis.config import ResynthesisConfig

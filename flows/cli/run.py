@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.cli.flow import answer, run_flow
-from flows.cli.options import DEFAULT_LAKE, JsonOption, LakeOption, RecipeArgument, SetOption, SourceOption
+from spiritlm_core.cli.options import DEFAULT_LAKE, JsonOption, LakeOption, RecipeArgument, SetOption, SourceOption
 
 
 def register(app: typer.Typer) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from flows.cli.options import DEFAULT_LAKE, JsonOption, LakeOption
+from spiritlm_core.cli.options import DEFAULT_LAKE, JsonOption, LakeOption
 
 
 def register(app: typer.Typer) -> None:

@@ -10,8 +10,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from flows.cli import fewshot as command
 from flows.recipes.finetune import find_finetune_recipe
+from spiritlm_core.cli import fewshot as command
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import NothingToTrainOnError, RecipeError, SourceError
 from spiritlm_core.finetune.config import DataConfig, MeasureConfig, SplitConfig

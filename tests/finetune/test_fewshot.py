@@ -10,7 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from flows.cli import fewshot as command
+from spiritlm_core.cli import fewshot as command
 from spiritlm_core.errors import SourceError, SpiritLMError
 from spiritlm_core.finetune import fewshot
 from spiritlm_core.finetune.config import DataConfig, SplitConfig

@@ -13,7 +13,7 @@ import pytest
 HEAVY = ("torch", "transformers", "prefect", "ray")
 SCRIPT = f"""
 import json, sys
-from flows.cli import main
+from spiritlm_core.cli import main
 sys.argv = ["spiritlm", *sys.argv[1:]]
 try:
     main()

@@ -14,7 +14,7 @@ import pytest
 from spiritlm_core.errors import LakeError, SpiritLMError
 from spiritlm_core.failures import UnexpectedError, explained, one_line
 
-START = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from flows.cli import main; main()"
+START = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from spiritlm_core.cli import main; main()"
 """Shells start background jobs with Ctrl-C ignored, and the tests may be one."""
 
 
@@ -135,7 +135,7 @@ def test_ctrl_c_is_answered_and_ends_it_whatever_it_is_doing(work):
 
 
 def test_a_second_ctrl_c_ends_it_now():
-    process = busy(f"import flows.cli.interrupt; flows.cli.interrupt.GRACE_SECONDS = 600{STUBBORN}")
+    process = busy(f"import spiritlm_core.cli.interrupt; spiritlm_core.cli.interrupt.GRACE_SECONDS = 600{STUBBORN}")
     process.send_signal(signal.SIGINT)
     assert "stopping" in process.stderr.readline() + process.stderr.readline()
     process.send_signal(signal.SIGINT)

@@ -61,7 +61,7 @@ def test_the_flow_has_a_form():
 
 
 def spiritlm(*arguments: object) -> subprocess.CompletedProcess[str]:
-    code = "from flows.cli import main; main()"
+    code = "from spiritlm_core.cli import main; main()"
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=False
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from flows.cli import generate
+from spiritlm_core.cli import generate
 from spiritlm_core.lm.generate.content import Speech, Text
 from tests.lm import corpora
 from tests.lm.conftest import TINY
@@ -41,7 +41,7 @@ def spiritlm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     app = typer.Typer()
     generate.register(app)
     app.command("other")(lambda: None)
-    command = importlib.import_module("flows.cli.main")
+    command = importlib.import_module("spiritlm_core.cli.main")
     monkeypatch.setattr(command, "app", app)
     monkeypatch.setattr(command, "_register", lambda: None)
 

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 import typer
 
-from flows.cli import generate, resynthesize
+from spiritlm_core.cli import generate, resynthesize
 from spiritlm_core.speech.released.convert import import_checkpoints
 from spiritlm_core.speech.tokenizer import SpeechTokenizer
 from tests.released.conftest import PARITY
@@ -28,7 +28,7 @@ def spiritlm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     app = typer.Typer()
     resynthesize.register(app)
     generate.register(app)
-    command = importlib.import_module("flows.cli.main")
+    command = importlib.import_module("spiritlm_core.cli.main")
     monkeypatch.setattr(command, "app", app)
     monkeypatch.setattr(command, "_register", lambda: None)
 

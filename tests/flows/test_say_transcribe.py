@@ -15,10 +15,10 @@ import pytest
 import soundfile
 import typer
 
-from flows.cli import say, transcribe
-from flows.cli.wav import WavStream
 from spiritlm_core import SpiritLM
 from spiritlm_core.audio.codec import encode_wav
+from spiritlm_core.cli import say, transcribe
+from spiritlm_core.cli.wav import WavStream
 from tests.finetune.conftest import base, published, sound, speech_tokenizer, table, tokenizer
 from tests.serve.conftest import speaking
 
@@ -33,7 +33,7 @@ def spiritlm(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture
     app = typer.Typer()
     transcribe.register(app)
     say.register(app)
-    command = importlib.import_module("flows.cli.main")
+    command = importlib.import_module("spiritlm_core.cli.main")
     monkeypatch.setattr(command, "app", app)
     monkeypatch.setattr(command, "_register", lambda: None)
 

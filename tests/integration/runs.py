@@ -16,7 +16,7 @@ TABLES = ("audio", "words", "units", "sequences", "examples")
 
 def command(*arguments: object) -> list[str]:
     """The command line of the `spiritlm` of this environment."""
-    return [sys.executable, "-c", "from flows.cli import main; main()", *map(str, arguments)]
+    return [sys.executable, "-c", "from spiritlm_core.cli import main; main()", *map(str, arguments)]
 
 
 def start(*arguments: object, home: Path, **environment: str) -> subprocess.Popen[str]:

@@ -190,7 +190,7 @@ REPORT = f"import json, sys; print(json.dumps([time.perf_counter() - began, sort
 
 
 SHOW_HELP = """
-from flows.cli.main import app, _register
+from spiritlm_core.cli.main import app, _register
 _register()
 from typer.testing import CliRunner
 answer = CliRunner().invoke(app, ["--help"])

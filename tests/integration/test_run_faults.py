@@ -93,7 +93,7 @@ def test_a_server_that_is_none_is_said_in_one_line(arguments, tmp_path):
 def test_a_stage_that_fails_unforeseen_ends_the_run_with_one_line_and_is_tried_again(arguments, tmp_path):
     where = {"PREFECT_API_URL": "", "XDG_STATE_HOME": str(tmp_path), "PREFECT_HOME": str(tmp_path / "home")}
     disk_full = "import tasks.worker, errno\ndef full(*_): raise OSError(errno.ENOSPC, 'No space left', '/lake/x')\n"
-    disk_full += "tasks.worker.run_shard = full; from flows.cli import main; main()"
+    disk_full += "tasks.worker.run_shard = full; from spiritlm_core.cli import main; main()"
     command = [sys.executable, "-c", disk_full, *map(str, arguments)]
     for _ in range(2):  # what failed is not remembered as done
         done = subprocess.run(command, check=False, capture_output=True, text=True, env={**os.environ, **where})

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from flows.cli import import_checkpoints, tokenize
+from spiritlm_core.cli import import_checkpoints, tokenize
 from tests.released.conftest import PARITY, golden
 
 CLIP = PARITY / "wavs" / "allison_is.wav"
@@ -24,7 +24,7 @@ def spiritlm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     app = typer.Typer()
     import_checkpoints.register(app)
     tokenize.register(app)
-    command = importlib.import_module("flows.cli.main")
+    command = importlib.import_module("spiritlm_core.cli.main")
     monkeypatch.setattr(command, "app", app)
     monkeypatch.setattr(command, "_register", lambda: None)
 

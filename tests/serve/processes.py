@@ -38,7 +38,7 @@ class Served:
 
 
 def start(*arguments: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", "from flows.cli import main; main()", "serve", *map(str, arguments)]
+    command = [sys.executable, "-c", "from spiritlm_core.cli import main; main()", "serve", *map(str, arguments)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.Popen(
         command,

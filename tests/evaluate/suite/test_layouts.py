@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli.suite import build_suite, suite
 from spiritlm_core.audio.codec import encode_flac
+from spiritlm_core.cli.suite import build_suite, suite
 from spiritlm_core.errors import Rejection, SourceError, SpiritLMError
 from spiritlm_core.evaluate.suite.build import build_suite as build
 from spiritlm_core.evaluate.suite.config import KINDS, PAIRS

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.options import (
+from spiritlm_core.cli.options import (
     DeviceOption,
     DtypeOption,
     ModelArgument,
@@ -23,9 +23,9 @@ from flows.cli.options import (
     TopPOption,
     VariantOption,
 )
-from flows.cli.progress import in_batches
-from flows.cli.shots import read_shots
-from flows.cli.wav import WavStream, write_wav
+from spiritlm_core.cli.progress import in_batches
+from spiritlm_core.cli.shots import read_shots
+from spiritlm_core.cli.wav import WavStream, write_wav
 
 if TYPE_CHECKING:
     from spiritlm_core.lm.generate.content import Answer

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli.options import DeviceOption, SpeechTokenizerOption, VariantOption
+from spiritlm_core.cli.options import DeviceOption, SpeechTokenizerOption, VariantOption
 
 
 def register(app: typer.Typer) -> None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.files import check_any, complain
-from flows.cli.options import DeviceOption, VariantOption
+from spiritlm_core.cli.files import check_any, complain
+from spiritlm_core.cli.options import DeviceOption, VariantOption
 
 if TYPE_CHECKING:
     from spiritlm_core.speech.tokenizer import SpeechTokenizer

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.files import check_any, complain
-from flows.cli.options import DeviceOption, SpeakerOption, VariantOption
+from spiritlm_core.cli.files import check_any, complain
+from spiritlm_core.cli.options import DeviceOption, SpeakerOption, VariantOption
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,7 +49,7 @@ def resynthesize(
 
     A file that cannot be done is named on standard error; the others are still done, and the exit status is 1.
     """
-    from flows.cli.wav import write_wav
+    from spiritlm_core.cli.wav import write_wav
     from spiritlm_core.errors import SpiritLMError
     from spiritlm_core.lake.schema import SAMPLE_RATE
     from spiritlm_core.speech.tokenizer import SpeechTokenizer

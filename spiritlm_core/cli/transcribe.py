@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.files import check_any, complain
-from flows.cli.options import (
+from spiritlm_core.cli.files import check_any, complain
+from spiritlm_core.cli.options import (
     DeviceOption,
     DtypeOption,
     ModelArgument,
@@ -23,8 +23,8 @@ from flows.cli.options import (
     TopPOption,
     VariantOption,
 )
-from flows.cli.progress import in_batches
-from flows.cli.shots import read_shots
+from spiritlm_core.cli.progress import in_batches
+from spiritlm_core.cli.shots import read_shots
 
 if TYPE_CHECKING:
     from spiritlm_core.lm.generate.content import Answer, Content

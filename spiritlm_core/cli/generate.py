@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from flows.cli.files import is_file
-from flows.cli.options import (
+from spiritlm_core.cli.files import is_file
+from spiritlm_core.cli.options import (
     DeviceOption,
     DtypeOption,
     JsonOption,
@@ -26,7 +26,7 @@ from flows.cli.options import (
     TopPOption,
     VariantOption,
 )
-from flows.cli.shots import read_shots
+from spiritlm_core.cli.shots import read_shots
 
 if TYPE_CHECKING:
     from spiritlm_core.lm.generate.content import Answer, Content
@@ -137,7 +137,7 @@ def _write(answer: Answer, out: Path, speaker: str | None) -> tuple[dict[int, st
     Returns:
         The file of each segment that has one, and whether there is one that the vocoder cannot speak.
     """
-    from flows.cli.wav import write_wav
+    from spiritlm_core.cli.wav import write_wav
     from spiritlm_core.errors import SpiritLMError
     from spiritlm_core.lm.generate.content import SpeechSegment
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from flows.cli.files import is_file
+from spiritlm_core.cli.files import is_file
 
 
 def read_shots(path: Path, output: str) -> list[tuple[Any, Any]]:

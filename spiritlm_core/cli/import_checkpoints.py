@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.options import JsonOption, VariantOption
+from spiritlm_core.cli.options import JsonOption, VariantOption
 
 
 def register(app: typer.Typer) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli.options import DEFAULT_LAKE, JsonOption, LakeOption
+from spiritlm_core.cli.options import DEFAULT_LAKE, JsonOption, LakeOption
 
 app = typer.Typer(help="Look at the lake's tables, check every byte, drop what is not needed.", no_args_is_help=True)
 

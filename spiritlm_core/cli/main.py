@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli import interrupt
+from spiritlm_core.cli import interrupt
 from spiritlm_core.failures import explained
 
 app = typer.Typer(
@@ -49,24 +49,17 @@ def _root(
 
 
 def _register() -> None:
-    from flows.cli import (
-        corpus,
-        evaluate,
+    from flows.cli import corpus, evaluate, finetune, fit, recipes, run, status, ui
+    from spiritlm_core.cli import (
         fewshot,
-        finetune,
-        fit,
         generate,
         import_checkpoints,
         lake,
-        recipes,
         resynthesize,
-        run,
         say,
         serve,
-        status,
         tokenize,
         transcribe,
-        ui,
     )
 
     run.register(app)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from flows.cli.options import DeviceOption, VariantOption, checked_language
-from flows.cli.reports import check_out, fetched_reference
+from spiritlm_core.cli.options import DeviceOption, VariantOption, checked_language
+from spiritlm_core.cli.reports import check_out, fetched_reference
 
 if TYPE_CHECKING:
     from spiritlm_core.evaluate.suite.task import SuiteTask

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.options import DeviceOption, DtypeOption, VariantOption
+from spiritlm_core.cli.options import DeviceOption, DtypeOption, VariantOption
 
 
 def register(app: typer.Typer) -> None:

@@ -1,5 +1,0 @@
-"""``python -m flows.cli``."""
-
-from flows.cli import main
-
-main()
