@@ -14,7 +14,8 @@ import pytest
 from spiritlm_core.errors import LakeError, SpiritLMError
 from spiritlm_core.failures import UnexpectedError, explained, one_line
 
-START = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from spiritlm_core.cli import main; main()"
+FROM = "from spiritlm_core.cli import main; main()"
+START = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {FROM}"
 """Shells start background jobs with Ctrl-C ignored, and the tests may be one."""
 
 
