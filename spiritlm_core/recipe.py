@@ -9,7 +9,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from spiritlm_core.align.config import AlignConfig
-from spiritlm_core.audio.config import AudioConfig, ShardingConfig, SourceConfig
+from spiritlm_core.audio.config import AudioConfig
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.config_files import load_config_file
 from spiritlm_core.errors import RecipeError
@@ -17,11 +17,12 @@ from spiritlm_core.evaluate.config import EvaluateConfig, PublishConfig
 from spiritlm_core.evaluate.resynthesis.config import ResynthesisConfig
 from spiritlm_core.evaluate.suite.config import SuiteStageConfig
 from spiritlm_core.evaluate.units.config import UnitEvaluationConfig
+from spiritlm_core.intake.config import ShardingConfig, SourceConfig, TextSource
 from spiritlm_core.language import LanguageCode
 from spiritlm_core.lm.config import LmCompute, LmConfig, ModelConfig
 from spiritlm_core.speech.config import UnitsCompute, UnitsConfig
 from spiritlm_core.speech.vocoder.fit_config import VocoderFitConfig
-from spiritlm_core.tokens.config import TextSource, TokensConfig
+from spiritlm_core.tokens.config import TokensConfig
 
 
 class ComputeConfig(FrozenConfig):

@@ -15,7 +15,7 @@ from spiritlm_core.recipe import Recipe
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from spiritlm_core.audio.config import ShardingConfig
+    from spiritlm_core.intake.config import ShardingConfig
     from spiritlm_core.intake.grouping import Member
     from spiritlm_core.intake.item import Item
     from spiritlm_core.intake.statcache import StatCache
@@ -65,8 +65,8 @@ def _about(group: Sequence[Member]) -> str:
 
 def _list(lake: Lake, recipe: Recipe, say: Callable[[str], None]) -> list[Item]:
     """List the sources; the content hashes of files that did not change come from the lake's cache."""
-    from spiritlm_core.intake.sources import collect
-    from spiritlm_core.intake.sources.notes import notes
+    from spiritlm_core.intake.notes import notes
+    from spiritlm_core.intake.recordings import collect
 
     said = digest([source.model_dump(mode="json") for source in recipe.sources])
     with stat_cache(lake, f"cache/sources/{said[:32]}.json") as cache, notes() as heard:

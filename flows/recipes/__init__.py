@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from spiritlm_core.audio.config import parse_source
 from spiritlm_core.errors import RecipeError
+from spiritlm_core.intake.config import parse_source
 from spiritlm_core.recipe import Recipe, load_recipe_file
 
 FOLDER = Path(__file__).parent

@@ -15,7 +15,7 @@ from spiritlm_core.audio.samples import Samples, StoredSamples, blocks
 from spiritlm_core.audio.segments import segments
 from spiritlm_core.audio.vad import Region, loud_region, speech_probabilities, speech_regions
 from spiritlm_core.errors import Rejection, SourceError, is_machine_error
-from spiritlm_core.intake.files import open_uri
+from spiritlm_core.intake.opening import open_uri
 from spiritlm_core.intake.statcache import sha256_of
 from spiritlm_core.lake.schema import AUDIO, SAMPLE_RATE, Row, rejected, table_of
 from spiritlm_core.lake.stage import TableInput, TableStage

@@ -116,8 +116,8 @@ def _lines() -> list[str]:
 
 def _targets(out: str | None, count: int, *, as_json: bool) -> list[Path | None]:
     """The file of each text; none where no speech, or standard output, is wanted."""
-    from spiritlm_core.audio.sniff import AUDIO_SUFFIXES
     from spiritlm_core.errors import SpiritLMError
+    from spiritlm_core.intake.sniff import AUDIO_SUFFIXES
 
     if not count:
         raise SpiritLMError("there is no text to say")

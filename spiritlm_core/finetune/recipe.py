@@ -6,7 +6,6 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from spiritlm_core.audio.config import ShardingConfig
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.finetune.config import (
     ContextConfig,
@@ -17,6 +16,7 @@ from spiritlm_core.finetune.config import (
     TuningConfig,
 )
 from spiritlm_core.finetune.template import Template
+from spiritlm_core.intake.config import ShardingConfig
 from spiritlm_core.lm.config import LmConfig
 from spiritlm_core.recipe import ComputeConfig
 

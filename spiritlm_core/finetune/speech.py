@@ -12,7 +12,8 @@ import numpy as np
 
 from spiritlm_core.errors import Rejection, SourceError, is_machine_error
 from spiritlm_core.finetune.rows import Recording, TaskRow
-from spiritlm_core.intake.files import open_uri, printable, read_uri
+from spiritlm_core.intake.files import printable
+from spiritlm_core.intake.opening import open_uri, read_uri
 from spiritlm_core.lake.schema import SAMPLE_RATE
 from spiritlm_core.speech.stage import grouped
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, BinaryIO
 from urllib.parse import quote, unquote
@@ -11,8 +12,9 @@ from urllib.parse import quote, unquote
 import pyarrow as pa
 from pyarrow import parquet
 
-from spiritlm_core.intake.files import File, open_uri, stat_file
+from spiritlm_core.intake.files import File, stat_file
 
+Open = Callable[[str], BinaryIO]
 _FIRST_ROWS = 16
 _LOCK = threading.Lock()  # the rows of a group are asked for by several threads, and read once
 
@@ -37,41 +39,39 @@ def has_bytes(table: Any, column: str) -> bool:
     return any(value.get("bytes") if isinstance(value, dict) else value for value in values)
 
 
-def open_row(uri: str) -> BinaryIO:
-    """The recording that `row_uri` names. Raises OSError if the row has none."""
+def open_row(uri: str, open_file: Open) -> BinaryIO:
+    """The recording that `row_uri` names, in a file that `open_file` opens. Raises OSError if the row has none."""
     file, _, place = uri.removeprefix("parquet+").rpartition("#")
     column, _, row = place.rpartition("/")
     with _LOCK:
-        first, values = _group(file, stat_file(file), unquote(column), int(row))
+        first, values = _group(stat_file(file), unquote(column), int(row), open_file)
     value = values[int(row) - first].as_py()
     if not value:
         raise OSError(f"row {int(row) + 1} holds no bytes in column {unquote(column)!r}")
     return io.BytesIO(value)
 
 
-def _group(uri: str, version: File, column: str, row: int) -> tuple[int, pa.Array]:
+def _group(file: File, column: str, row: int, open_file: Open) -> tuple[int, pa.Array]:
     """The first row, and the bytes, of the row group that holds `row`."""
-    ends = _ends(uri, version)
+    ends = _ends(file, open_file)
     number = next((number for number, end in enumerate(ends) if row < end), None)
     if number is None:
         raise OSError(f"there is no row {row + 1}, only {ends[-1] if ends else 0}")
-    return (ends[number - 1] if number else 0), _values(uri, version, column, number)
+    return (ends[number - 1] if number else 0), _values(file, column, number, open_file)
 
 
 @lru_cache(maxsize=64)
-def _ends(uri: str, version: File) -> list[int]:
-    del version
-    with open_uri(uri) as stream:
+def _ends(file: File, open_file: Open) -> list[int]:
+    with open_file(file.uri) as stream:
         found, end = parquet.ParquetFile(stream).metadata, 0
     return [end := end + found.row_group(number).num_rows for number in range(found.num_row_groups)]
 
 
 @lru_cache(maxsize=2)
-def _values(uri: str, version: File, column: str, group: int) -> pa.ChunkedArray:
-    del version
-    with open_uri(uri) as stream:
-        file = parquet.ParquetFile(stream)
-        values = file.read_row_group(group, columns=[_bytes_column(file, column)])[column]
+def _values(file: File, column: str, group: int, open_file: Open) -> pa.ChunkedArray:
+    with open_file(file.uri) as stream:
+        table = parquet.ParquetFile(stream)
+        values = table.read_row_group(group, columns=[_bytes_column(table, column)])[column]
     inside = pa.types.is_struct(values.type)
     return pa.chunked_array([chunk.field("bytes") for chunk in values.chunks]) if inside else values
 

@@ -1,4 +1,4 @@
-r"""Finding and opening the files of a source, by URI.
+r"""Finding the files of a source, by URI.
 
 There are ``file://`` (percent-encoded), ``s3://``, ``http(s)://``, ``prompts://``, and ``parquet+URI#COLUMN/ROW`` for
 a recording in a row of a Parquet file.
@@ -9,19 +9,14 @@ percent-encoded in its URI, and shown with ``\xNN`` escapes.
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import io
 import os
 import posixpath
 import stat
 import unicodedata
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from pathlib import Path
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from spiritlm_core.errors import SourceError, is_machine_error
@@ -83,63 +78,6 @@ def local_path(uri: str) -> str:
     return os.fsdecode(unquote_to_bytes(uri[7:])) if uri.startswith("file://") else uri
 
 
-def open_uri(uri: str) -> BinaryIO:
-    """Open any source URI for reading; it can seek."""
-    if uri.startswith("s3://"):
-        store, key = _bucket(uri)
-        return store.open(key)
-    if uri.startswith("prompts://"):
-        from spiritlm_core.intake.sources.prompts import prompt_path
-
-        return prompt_path(uri).open("rb")
-    if is_web(uri):
-        from spiritlm_core.intake.web import open_web
-
-        return open_web(uri)
-    if uri.startswith("parquet+"):
-        from spiritlm_core.intake.embedded import open_row
-
-        return open_row(uri)
-    return open(local_path(uri), "rb")  # noqa: PTH123 - a path with surrogate escapes
-
-
-def read_uri(uri: str) -> bytes:
-    """All bytes of a source URI."""
-    with open_uri(uri) as file:
-        return file.read()
-
-
-def open_plain(uri: str, name: str) -> BinaryIO:
-    """Open a source URI for reading, decompressed if `name` ends in one of `PACKED`."""
-    return _unpacked(open_uri(uri), name)
-
-
-def read_plain(uri: str) -> bytes:
-    """All bytes of a source URI, decompressed if its name ends in one of `PACKED`.
-
-    Raises:
-        SourceError: it is not compressed that way, or damaged.
-    """
-    data = io.BytesIO(read_uri(uri))
-    try:
-        return _unpacked(data, uri).read()
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise SourceError(f"{printable(local_path(uri))}: cannot be decompressed: {error}") from error
-
-
-def _unpacked(raw: BinaryIO, name: str) -> BinaryIO:
-    suffix = PurePosixPath(name).suffix.lower()
-    if suffix == ".gz":
-        return gzip.open(raw, "rb")  # type: ignore[return-value]
-    if suffix == ".bz2":
-        return bz2.open(raw, "rb")  # type: ignore[return-value]
-    if suffix == ".zst":
-        import pyarrow as pa
-
-        return io.BufferedReader(pa.CompressedInputStream(pa.PythonFile(raw, "r"), "zstd"))
-    return io.BufferedReader(raw)  # type: ignore[type-var] # files of S3 know no readline(size)
-
-
 def is_web(uri: str) -> bool:
     """Whether a URI is a web address."""
     return uri.startswith(("http://", "https://"))
@@ -164,7 +102,7 @@ def list_tree(root: str, *, follow_symlinks: bool = False) -> list[File]:
 def stat_file(uri: str) -> File:
     """One file that a manifest names; a missing one comes back with its `error` set."""
     if uri.startswith("s3://"):
-        store, key = _bucket(uri)
+        store, key = bucket_of(uri)
         entry = next((entry for entry in store.walk(key) if entry.path == key), None)
         return File(key, uri, entry.size, entry.version) if entry else File(key, uri, error="file not found")
     if is_web(uri):
@@ -206,14 +144,14 @@ def _store(bucket: str) -> Store:
     return open_store(bucket)  # kept, because connecting takes longer than reading a clip
 
 
-def _bucket(uri: str) -> tuple[Store, str]:
+def bucket_of(uri: str) -> tuple[Store, str]:
     """The store of an ``s3://`` URI's bucket, and the key in it."""
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     return _store(f"s3://{bucket}"), key
 
 
 def _list_s3(root: str) -> list[File]:
-    store, prefix = _bucket(root.rstrip("/"))
+    store, prefix = bucket_of(root.rstrip("/"))
     below = f"{prefix}/" if prefix else ""
     entries = (entry for entry in store.walk(prefix) if entry.path.startswith(below))
     return [File(entry.path[len(below) :], store.child(entry.path), entry.size, entry.version) for entry in entries]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Protocol, TypeVar
 
-from spiritlm_core.audio.config import ShardingConfig
+from spiritlm_core.intake.config import ShardingConfig
 
 
 class Member(Protocol):

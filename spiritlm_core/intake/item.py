@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from spiritlm_core.audio.config import MOST_CHANNELS
 from spiritlm_core.intake.grouping import in_order
+from spiritlm_core.intake.source import MOST_CHANNELS
 from spiritlm_core.lake.schema import table_of
 
 RECORDINGS = pa.schema(

@@ -20,24 +20,14 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
-from spiritlm_core.audio.config import ShardingConfig
 from spiritlm_core.errors import SourceError, is_machine_error
-from spiritlm_core.intake.files import (
-    PACKED,
-    File,
-    list_tree,
-    local_path,
-    local_uri,
-    open_plain,
-    open_uri,
-    printable,
-    stat_file,
-)
+from spiritlm_core.intake.config import ShardingConfig, TextSource
+from spiritlm_core.intake.files import PACKED, File, list_tree, local_path, local_uri, printable, stat_file
 from spiritlm_core.intake.grouping import in_order
 from spiritlm_core.intake.item import digest
+from spiritlm_core.intake.opening import open_plain, open_uri
 from spiritlm_core.intake.statcache import StatCache, sha256_of
 from spiritlm_core.lake.schema import table_of
-from spiritlm_core.tokens.config import TextSource
 
 SHARDING = ShardingConfig(shard_items=10_000, shard_bytes=64 * 2**20)
 """Small text files share a shard."""

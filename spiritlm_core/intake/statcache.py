@@ -17,7 +17,8 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from spiritlm_core.errors import is_machine_error
-from spiritlm_core.intake.files import File, is_web, open_uri
+from spiritlm_core.intake.files import File, is_web
+from spiritlm_core.intake.opening import open_uri
 
 RACY_SECONDS = 2.0
 """Coarsest time stamp of the usual file systems (FAT, some network mounts)."""

@@ -10,29 +10,6 @@ from pydantic import Field, model_validator
 from spiritlm_core.config import FrozenConfig
 
 
-class TextSource(FrozenConfig):
-    """Text documents besides the recordings: plain text, JSON lines or Parquet."""
-
-    path: str = Field(
-        min_length=1, description="A file, a folder, or a pattern with *, ** and ?; local or s3://bucket/prefix."
-    )
-    format: Literal["text", "jsonl", "parquet"] | None = Field(
-        None, description="null goes by the name: .txt or .md, .jsonl or .ndjson, .parquet; each also .gz, .bz2, .zst."
-    )
-    field: str = Field("text", min_length=1, description="JSON lines and Parquet: the field that holds the text.")
-    documents: Literal["file", "paragraph"] = Field(
-        "file", description="Plain text: a document per file, or per paragraph (blank lines between them)."
-    )
-    encoding: str = Field("utf-8", description="Character encoding of plain text and JSON lines.")
-    min_words: int = Field(1, ge=1, description="Documents with fewer words are rejected.")
-    held_out_share: float = Field(0.01, ge=0, lt=1, description="Share of the documents kept for evaluation.")
-    split_salt: str = Field("", description="Change it to draw another held-out set.")
-    piece_bytes: int = Field(
-        32 * 2**20, ge=1, le=2**30, description="A larger file of several documents is read in pieces of about so much."
-    )
-    follow_symlinks: bool = Field(False, description="Read links that leave the folder, instead of refusing them.")
-
-
 class TokenizerConfig(FrozenConfig):
     """The text tokenizer: one fitted on the corpus, or that of the base model for a warm start."""
 

@@ -11,14 +11,14 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from spiritlm_core.errors import Rejection, SourceError, is_machine_error
-from spiritlm_core.intake.files import open_plain, open_uri
+from spiritlm_core.intake.config import TextSource
+from spiritlm_core.intake.draft import decode_text
 from spiritlm_core.intake.item import digest
+from spiritlm_core.intake.opening import open_plain, open_uri
 from spiritlm_core.intake.pieces import Piece, check_column
-from spiritlm_core.intake.sources.draft import decode_text
 from spiritlm_core.lake.schema import DOCUMENTS, TEXT, Row, is_rejected, rejected, table_of
 from spiritlm_core.lake.stage import TableInput, TableStage
 from spiritlm_core.split import draw_split
-from spiritlm_core.tokens.config import TextSource
 from spiritlm_core.tokens.text import TextTokenizer
 
 Found = Iterator[tuple[int, str | Exception]]

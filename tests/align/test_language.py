@@ -13,10 +13,12 @@ from flows.recipes import find_recipe
 from spiritlm_core.align import teacher
 from spiritlm_core.align.whisperx import _whisper_code
 from spiritlm_core.align.words import words_of
-from spiritlm_core.audio.config import ManifestSource, PromptsSource, parse_source
 from spiritlm_core.errors import RecipeError, Rejection
 from spiritlm_core.evaluate.recogniser import normalised
-from spiritlm_core.intake.sources import list_items
+from spiritlm_core.intake.config import parse_source
+from spiritlm_core.intake.recordings import list_items
+from spiritlm_core.intake.sources.manifest import ManifestSource
+from spiritlm_core.intake.sources.prompts import PromptsSource
 from spiritlm_core.intake.statcache import StatCache
 from spiritlm_core.language import language_code, main_code
 

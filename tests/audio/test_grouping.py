@@ -7,7 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spiritlm_core.audio.config import ShardingConfig
+from spiritlm_core.intake.config import ShardingConfig
 from spiritlm_core.intake.grouping import group_items
 from spiritlm_core.intake.item import Item, digest, make_item
 

@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from spiritlm_core.audio.config import FolderSource, parse_source
+from spiritlm_core.intake.config import parse_source
 from spiritlm_core.intake.item import Item
-from spiritlm_core.intake.sources import list_items
-from spiritlm_core.intake.sources.notes import notes
+from spiritlm_core.intake.notes import notes
+from spiritlm_core.intake.recordings import list_items
+from spiritlm_core.intake.sources.folder import FolderSource
 from spiritlm_core.intake.statcache import StatCache
 from tests.audio.files import sound_bytes
 

@@ -14,15 +14,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from spiritlm_core.audio.config import AudioConfig, ManifestSource, parse_source
+from spiritlm_core.audio.config import AudioConfig
 from spiritlm_core.audio.stage import AudioStage
 from spiritlm_core.errors import SourceError
-from spiritlm_core.intake.files import read_uri
+from spiritlm_core.intake.config import parse_source
+from spiritlm_core.intake.draft import Draft
 from spiritlm_core.intake.item import Item, items_table
-from spiritlm_core.intake.sources import list_items
-from spiritlm_core.intake.sources.draft import Draft
-from spiritlm_core.intake.sources.manifest import drafts
-from spiritlm_core.intake.sources.notes import notes
+from spiritlm_core.intake.notes import notes
+from spiritlm_core.intake.opening import read_uri
+from spiritlm_core.intake.recordings import list_items
+from spiritlm_core.intake.sources.manifest import ManifestSource
 from spiritlm_core.intake.statcache import StatCache, hash_files
 from tests.audio.files import sound, sound_bytes
 from tests.audio.synthetic import voice
@@ -36,7 +37,7 @@ def _clips(folder: Path) -> None:
 def _read(folder: Path, name: str, content: str | bytes, **settings: Any) -> list[Draft]:
     _clips(folder)
     (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    return list(drafts(ManifestSource(path=str(folder / name), **settings)))
+    return list(ManifestSource(path=str(folder / name), **settings).drafts())
 
 
 def _told(found: list[Draft]) -> list[tuple[str, str | None]]:
@@ -244,7 +245,7 @@ def test_parquet_that_changed_is_read_again(tmp_path: Path) -> None:
         (tmp_path / "m.parquet").write_bytes(buffer.getvalue())
         (item,) = _items(tmp_path / "m.parquet").values()
         assert read_uri(item.source_uri) == _wav(seed)
-        (draft,) = drafts(ManifestSource(path=str(tmp_path / "m.parquet")))
+        (draft,) = ManifestSource(path=str(tmp_path / "m.parquet")).drafts()
         assert draft.file is not None
         assert hash_files([draft.file], StatCache())[draft.uri] == item.sha256
 

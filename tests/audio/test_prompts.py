@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from spiritlm_core.audio.config import AudioConfig, PromptsSource
+from spiritlm_core.audio.config import AudioConfig
 from spiritlm_core.audio.stage import AudioStage
 from spiritlm_core.errors import SourceError
+from spiritlm_core.intake import prompts
 from spiritlm_core.intake.item import items_table
-from spiritlm_core.intake.sources import list_items, prompts
+from spiritlm_core.intake.recordings import list_items
+from spiritlm_core.intake.sources.prompts import PromptsSource
 from spiritlm_core.intake.statcache import StatCache
 from tests.audio.files import libav_bytes
 from tests.audio.synthetic import voice

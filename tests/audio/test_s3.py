@@ -16,10 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from spiritlm_core.audio.config import AudioConfig, parse_source
+from spiritlm_core.audio.config import AudioConfig
 from spiritlm_core.audio.stage import AudioStage
+from spiritlm_core.intake.config import parse_source
 from spiritlm_core.intake.item import items_table
-from spiritlm_core.intake.sources import list_items
+from spiritlm_core.intake.recordings import list_items
 from spiritlm_core.intake.statcache import StatCache
 from tests.audio.files import sound, sound_bytes
 from tests.audio.synthetic import voice

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from spiritlm_core.audio.sniff import HEAD, looks_like_audio
+from spiritlm_core.intake.sniff import HEAD, looks_like_audio
 from tests.audio.files import libav_bytes, sound_bytes
 from tests.audio.synthetic import voice
 

@@ -13,11 +13,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from spiritlm_core.audio.config import FolderSource, LhotseSource, LJSpeechSource, ManifestSource, parse_source
 from spiritlm_core.errors import SourceError
-from spiritlm_core.intake.files import local_path, open_uri
+from spiritlm_core.intake.config import parse_source
+from spiritlm_core.intake.files import local_path
 from spiritlm_core.intake.item import RECORDINGS, Item, items_table
-from spiritlm_core.intake.sources import collect, list_items
+from spiritlm_core.intake.opening import open_uri
+from spiritlm_core.intake.recordings import collect, list_items
+from spiritlm_core.intake.sources.folder import FolderSource
+from spiritlm_core.intake.sources.lhotse import LhotseSource
+from spiritlm_core.intake.sources.ljspeech import LJSpeechSource
+from spiritlm_core.intake.sources.manifest import ManifestSource
 from spiritlm_core.intake.statcache import StatCache
 from tests.audio.files import sound
 

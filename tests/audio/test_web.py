@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spiritlm_core.audio.config import AudioConfig, parse_source
+from spiritlm_core.audio.config import AudioConfig
 from spiritlm_core.audio.stage import AudioStage
 from spiritlm_core.errors import SourceError
 from spiritlm_core.intake import web
+from spiritlm_core.intake.config import parse_source
 from spiritlm_core.intake.item import Item, items_table
-from spiritlm_core.intake.sources import list_items
+from spiritlm_core.intake.recordings import list_items
 from spiritlm_core.intake.statcache import StatCache
 from tests.audio.files import sound_bytes
 from tests.audio.synthetic import voice

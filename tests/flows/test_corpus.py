@@ -114,7 +114,7 @@ def execute(lake: Lake, recipe: Recipe) -> Snapshot:
 def test_an_added_file_makes_new_shards_and_old_ones_keep_their_keys(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from spiritlm_core.audio.config import ShardingConfig
+    from spiritlm_core.intake.config import ShardingConfig
 
     monkeypatch.setattr("spiritlm_core.intake.pieces.SHARDING", ShardingConfig(shard_items=2))
     lake, folder = Lake(tmp_path / "lake"), tmp_path / "texts"

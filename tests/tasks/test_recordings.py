@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from flows.recipes import find_recipe
-from spiritlm_core.audio.config import AudioConfig, parse_source
+from spiritlm_core.audio.config import AudioConfig
 from spiritlm_core.audio.stage import AudioStage
+from spiritlm_core.intake.config import parse_source
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.plan import StageCall
 from tasks.recordings import plan_recordings

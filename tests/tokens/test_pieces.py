@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import SourceError
+from spiritlm_core.intake.config import TextSource
 from spiritlm_core.intake.pieces import Piece, collect, list_files, list_pieces, pieces_table
 from spiritlm_core.intake.statcache import StatCache
 from spiritlm_core.lake.schema import DOCUMENTS, Row
-from spiritlm_core.tokens.config import TextSource
 from spiritlm_core.tokens.text_stage import DocumentsStage
 
 

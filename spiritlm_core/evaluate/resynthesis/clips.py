@@ -72,8 +72,8 @@ def list_clips(source: str, language: str) -> list[Item]:
     Raises:
         SourceError: There is no such source, or nothing in it can be read.
     """
-    from spiritlm_core.audio.config import parse_source
-    from spiritlm_core.intake.sources import list_items
+    from spiritlm_core.intake.config import parse_source
+    from spiritlm_core.intake.recordings import list_items
     from spiritlm_core.intake.statcache import StatCache
 
     items = list_items(parse_source(source), language, StatCache())
@@ -130,7 +130,7 @@ def _read(item: Item) -> Clip:
 def _samples(item: Item) -> NDArray[np.float32]:
     """Raises Rejection."""
     from spiritlm_core.audio.codec import read_mono, to_float32
-    from spiritlm_core.intake.files import open_uri
+    from spiritlm_core.intake.opening import open_uri
 
     try:
         with open_uri(item.source_uri) as file:

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from spiritlm_core.audio.config import MOST_CHANNELS
 from spiritlm_core.errors import Rejection, SourceError
+from spiritlm_core.intake.draft import Draft, clean
 from spiritlm_core.intake.files import File, is_web, local_path, local_uri, printable
-from spiritlm_core.intake.sources.draft import Draft, clean
-from spiritlm_core.intake.sources.notes import note, some
+from spiritlm_core.intake.notes import note, some
+from spiritlm_core.intake.source import MOST_CHANNELS
 
 Row = dict[str, Any]
 ALIASES: dict[str, tuple[str, ...]] = {

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
+from typing import Literal
 
-from spiritlm_core.audio.config import FolderSource, TreeSource
+from pydantic import Field
+
+from spiritlm_core.intake.draft import Draft, draft_of
 from spiritlm_core.intake.files import printable
+from spiritlm_core.intake.notes import note, some
+from spiritlm_core.intake.source import TreeSource
 from spiritlm_core.intake.sources import kaldi, lists, sidecars, tables
-from spiritlm_core.intake.sources.draft import Draft, draft_of
-from spiritlm_core.intake.sources.notes import note, some
 from spiritlm_core.intake.sources.tree import Tree, kinds_of
 
 Reader = Callable[[Tree, str], Iterator[Draft]]
@@ -25,12 +28,18 @@ READERS: tuple[Reader, ...] = (
 """The first that tells something of a recording counts."""
 
 
-def drafts(source: FolderSource) -> Iterator[Draft]:
-    """One draft per recording or stretch of one, and one per transcript without a recording."""
-    for draft in told(source, READERS):
-        head, slash, _ = draft.file.path.partition("/") if draft.file else ("", "", "")
-        named = printable(head) if slash and source.speaker_from_folder else draft.speaker
-        yield dataclasses.replace(draft, speaker=named)
+class FolderSource(TreeSource):
+    """Any tree of audio files; transcripts beside them, in tables and in lists are found by looking."""
+
+    kind: Literal["folder"] = "folder"
+    speaker_from_folder: bool = Field(False, description="The first folder below `path` names the speaker.")
+
+    def drafts(self) -> Iterator[Draft]:
+        """One draft per recording or stretch of one, and one per transcript without a recording."""
+        for draft in told(self, READERS):
+            head, slash, _ = draft.file.path.partition("/") if draft.file else ("", "", "")
+            named = printable(head) if slash and self.speaker_from_folder else draft.speaker
+            yield dataclasses.replace(draft, speaker=named)
 
 
 def told(source: TreeSource, readers: Iterable[Reader]) -> Iterator[Draft]:

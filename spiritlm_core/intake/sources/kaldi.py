@@ -7,9 +7,10 @@ import re
 from collections.abc import Iterator
 
 from spiritlm_core.errors import Rejection
-from spiritlm_core.intake.files import File, printable, read_uri
+from spiritlm_core.intake.draft import Draft, clean, decode_lines
+from spiritlm_core.intake.files import File, printable
+from spiritlm_core.intake.opening import read_uri
 from spiritlm_core.intake.sources.columns import number_of, window
-from spiritlm_core.intake.sources.draft import Draft, clean, decode_lines
 from spiritlm_core.intake.sources.tree import Tree
 
 NAMES = ("wav.scp", "text", "utt2spk", "utt2lang", "segments")

@@ -9,30 +9,39 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from spiritlm_core.audio.config import LhotseSource
+from pydantic import Field
+
 from spiritlm_core.errors import Rejection, SourceError, is_machine_error, reason_of
+from spiritlm_core.intake.draft import Draft, clean, missing
 from spiritlm_core.intake.files import local_path, local_uri, printable, stat_file
+from spiritlm_core.intake.source import Source
 from spiritlm_core.intake.sources.columns import check_path, number_of, resolve, text_of
-from spiritlm_core.intake.sources.draft import Draft, clean, missing
 
 _MANIFEST = re.compile(r"\.(jsonl|json|yaml|yml)(\.gz)?$")
 
 
-def drafts(source: LhotseSource) -> Iterator[Draft]:
-    """One draft per supervision, per cut, or per recording that has no supervision."""
-    for path, supervisions in _manifests(source):
-        root = str(path.parent)
-        entries = _load(path)
-        kinds = {type(entry).__name__ for entry in entries}
-        if kinds == {"Recording"}:
-            spoken = _load(supervisions) if supervisions else []
-            yield from _recordings(entries, spoken, root)
-        elif kinds and not kinds & {"Recording", "SupervisionSegment"}:
-            yield from (_checked(lambda cut=cut, root=root: _cut(cut, root), cut) for cut in entries)  # type: ignore[misc]
-        elif kinds:
-            raise SourceError(f"source lhotse:{path}: holds {', '.join(sorted(kinds))}, not recordings or cuts")
+class LhotseSource(Source):
+    """Lhotse manifests: cuts, or recordings with supervisions; what any of its corpus recipes writes."""
+
+    kind: Literal["lhotse"] = "lhotse"
+    path: str = Field(min_length=1, description="Folder of manifests, or one cuts or recordings manifest.")
+    supervisions: str | None = Field(None, description="Supervisions of `path`, where its name does not tell.")
+
+    def drafts(self) -> Iterator[Draft]:
+        """One draft per supervision, per cut, or per recording that has no supervision."""
+        for path, supervisions in _manifests(self):
+            root = str(path.parent)
+            entries = _load(path)
+            kinds = {type(entry).__name__ for entry in entries}
+            if kinds == {"Recording"}:
+                spoken = _load(supervisions) if supervisions else []
+                yield from _recordings(entries, spoken, root)
+            elif kinds and not kinds & {"Recording", "SupervisionSegment"}:
+                yield from (_checked(lambda cut=cut, root=root: _cut(cut, root), cut) for cut in entries)  # type: ignore[misc]
+            elif kinds:
+                raise SourceError(f"source lhotse:{path}: holds {', '.join(sorted(kinds))}, not recordings or cuts")
 
 
 def _manifests(source: LhotseSource) -> Iterator[tuple[Path, Path | None]]:

@@ -11,11 +11,12 @@ from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 from pathlib import PurePosixPath
 
-from spiritlm_core.audio.sniff import AUDIO_SUFFIXES
 from spiritlm_core.errors import Rejection
-from spiritlm_core.intake.files import File, printable, read_uri
-from spiritlm_core.intake.sources.draft import Draft, clean, decode_lines
-from spiritlm_core.intake.sources.notes import note
+from spiritlm_core.intake.draft import Draft, clean, decode_lines
+from spiritlm_core.intake.files import File, printable
+from spiritlm_core.intake.notes import note
+from spiritlm_core.intake.opening import read_uri
+from spiritlm_core.intake.sniff import AUDIO_SUFFIXES
 from spiritlm_core.intake.sources.tree import Tree, speaker_in
 
 SUFFIXES = (".txt", ".csv", ".tsv", ".lst", ".list", ".data", ".trn")

@@ -7,29 +7,42 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
-from spiritlm_core.audio.config import ManifestSource
+from pydantic import Field
+
 from spiritlm_core.errors import Rejection, SourceError, reason_of
+from spiritlm_core.intake.draft import Draft, missing
 from spiritlm_core.intake.files import File, is_web, local_path, local_uri, printable, stat_file
+from spiritlm_core.intake.source import Source
 from spiritlm_core.intake.sources import lists
 from spiritlm_core.intake.sources.columns import Columns, resolve
-from spiritlm_core.intake.sources.draft import Draft, missing
 from spiritlm_core.intake.sources.rows import read_rows
 from spiritlm_core.intake.sources.tree import Tree
 
+ClipField = Literal["path", "text", "speaker", "language", "start", "end", "duration", "channel"]
 
-def drafts(source: ManifestSource) -> Iterator[Draft]:
-    """One draft per row of the manifest; a row that makes no sense is a draft with an error."""
-    manifest = stat_file(source.path if "://" in source.path else local_uri(local_path(source.path)))
-    if manifest.error:
-        raise SourceError(f"source manifest:{source.path}: {manifest.error}")
-    root = source.audio_root or manifest.uri.rpartition("/")[0]
-    rows = table_drafts(manifest, source.columns, source.encoding, lambda draft: _found(draft, root))
-    try:
-        yield from rows
-    except SourceError as problem:
-        yield from _of_list(manifest, root, source, problem)
+
+class ManifestSource(Source):
+    """A JSONL, CSV, TSV or Parquet file with a row per clip: path, text, speaker, language, start, end and so on."""
+
+    kind: Literal["manifest"] = "manifest"
+    path: str = Field(min_length=1, description="The manifest: .jsonl, .json, .csv, .tsv or .parquet, local or s3://.")
+    audio_root: str | None = Field(None, description="Where relative paths start; null is the manifest's own folder.")
+    columns: dict[ClipField, str] = Field({}, description="Field (path, text …): column, where its name does not tell.")
+    encoding: str = Field("utf-8", description="Character encoding of the manifest; a byte order mark wins.")
+
+    def drafts(self) -> Iterator[Draft]:
+        """One draft per row of the manifest; a row that makes no sense is a draft with an error."""
+        manifest = stat_file(self.path if "://" in self.path else local_uri(local_path(self.path)))
+        if manifest.error:
+            raise SourceError(f"source manifest:{self.path}: {manifest.error}")
+        root = self.audio_root or manifest.uri.rpartition("/")[0]
+        rows = table_drafts(manifest, self.columns, self.encoding, lambda draft: _found(draft, root))
+        try:
+            yield from rows
+        except SourceError as problem:
+            yield from _of_list(manifest, root, self, problem)
 
 
 def _of_list(manifest: File, root: str, source: ManifestSource, problem: SourceError) -> Iterator[Draft]:

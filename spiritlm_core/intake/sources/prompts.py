@@ -1,141 +1,55 @@
-"""Telephone prompts from Debian's ``asterisk-core-sounds-LANG-g722``: real speech without a download site.
-
-Packages are fetched with ``apt-get download`` and unpacked with ``dpkg -x``; neither needs root. An item is named
-``prompts://LANG/ID``, so that every machine that works on it can fetch the package itself.
-"""
+"""Telephone prompts from Debian's ``asterisk-core-sounds-LANG-g722``."""
 
 from __future__ import annotations
 
-import gzip
 import re
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated, ClassVar, Literal, get_args
 
-from spiritlm_core.audio.config import PromptsSource
-from spiritlm_core.errors import SourceError
+from pydantic import BeforeValidator, Field
+
+from spiritlm_core.intake.draft import Draft, clean, missing
 from spiritlm_core.intake.files import File
-from spiritlm_core.intake.sources.draft import Draft, clean, missing
-from spiritlm_core.lake.lake import cache_folder
+from spiritlm_core.intake.prompts import fetch, sounds_of, transcripts_of
+from spiritlm_core.intake.source import Source
+from spiritlm_core.language import main_code
 
+_Language = Literal["en", "es", "fr", "it", "ru"]
 _NOT_SPEECH = re.compile(r"\[[^\]]*\]|\([^)]*\)|<[^>]*>")
-_TIMEOUT = 300
-_NO_APT = (
-    "they come from Debian packages, and {0} is not on this machine: run on Debian or Ubuntu, or unpack "
-    "asterisk-core-sounds-{1}-g722 and asterisk-core-sounds-{1} below {2}"
-)
-_NO_MIRROR = (
-    "apt-get could not download the Debian packages: check that this machine reaches a Debian or Ubuntu mirror "
-    "(`apt-get download asterisk-core-sounds-{0}-g722`), or unpack both packages below {1}. It said: {2}"
-)
 
 
-def drafts(source: PromptsSource) -> Iterator[Draft]:
-    """One draft per prompt, and one per transcript without a prompt."""
-    language = source.prompts
-    sounds, texts = _sounds(fetch(language)), _transcripts(fetch(language), language)
-    speaker = sounds.name.rpartition("_")[2]
-    for path in sorted(sounds.rglob("*.g722")):
-        name = path.relative_to(sounds).with_suffix("").as_posix()
-        yield _draft(name, path, texts.pop(name, None), speaker, language)
-    for name, text in texts.items():
-        yield missing(name, f"prompts://{language}/{name}", "recording not found; it has a transcript", text)
+def _spoken(name: object) -> object:
+    """The language of a package. Raises ValueError if there are no prompts in it."""
+    code = main_code(name, "") if isinstance(name, str) else name
+    if code not in get_args(_Language):
+        raise ValueError(f"there are prompts in {', '.join(get_args(_Language))}")
+    return code
 
 
-def prompt_path(uri: str) -> Path:
-    """The local file of ``prompts://LANG/ID``, fetched when it is not there."""
-    language, _, name = uri.removeprefix("prompts://").partition("/")
-    return _sounds(fetch(language)) / f"{name}.g722"
+PromptLanguage = Annotated[_Language, BeforeValidator(_spoken)]
 
 
-def fetch(language: str) -> Path:
-    """The folder with the unpacked packages of a language; downloads them once, safe against concurrent calls.
+class PromptsSource(Source):
+    """Telephone prompts read by one speaker, from the Debian package ``asterisk-core-sounds-LANG-g722``."""
 
-    Raises:
-        SourceError: apt-get or dpkg is missing, or no mirror can be reached; says what to do.
-    """
-    target = cache_folder() / "prompts" / language
-    if (target / "usr").is_dir():
-        return target
-    for tool in ("apt-get", "dpkg"):
-        if shutil.which(tool) is None:
-            raise SourceError(f"source prompts:{language}: " + _NO_APT.format(tool, language, target))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{language}-") as temporary:
-        work = Path(temporary)
-        _download(language, work, target)
-        for package in sorted(work.glob("*.deb")):
-            _unpack(package, work / "tree")
-        _publish(work / "tree", target)
-    return target
+    short: ClassVar[str] = "prompts"
 
+    kind: Literal["prompts"] = "prompts"
+    prompts: Annotated[_Language, BeforeValidator(_spoken)] = Field(
+        "en", description="Which language's package to fetch."
+    )
 
-def _unpack(package: Path, tree: Path) -> None:
-    done = subprocess.run(["dpkg", "-x", package, tree], capture_output=True, text=True, timeout=_TIMEOUT, check=False)  # noqa: S603, S607
-    if done.returncode:
-        raise SourceError(f"{package.name} cannot be unpacked: {' '.join(done.stderr.split())}")
-
-
-def _publish(tree: Path, target: Path) -> None:
-    try:
-        tree.replace(target)
-    except OSError:  # another process was first
-        if not (target / "usr").is_dir():
-            raise
-
-
-def _download(language: str, work: Path, target: Path) -> None:
-    """Download both packages into `work`, with package lists of our own when the system has none."""
-    packages = [f"asterisk-core-sounds-{language}-g722", f"asterisk-core-sounds-{language}"]
-    private = _private_lists(work)
-    attempts = ([["download", *packages]], [[*private, "update"], [*private, "download", *packages]])
-    said = ""
-    for commands in attempts:
-        said = next((output for command in commands if (output := _apt(command, work))), "")
-        if len(list(work.glob("*.deb"))) == len(packages):
-            return
-    last = " ".join(said.split())[-300:] or "nothing"
-    raise SourceError(f"source prompts:{language}: " + _NO_MIRROR.format(language, target, last))
-
-
-def _private_lists(work: Path) -> list[str]:
-    """Options that let apt-get keep its lists and cache below `work`, where no root is needed."""
-    for folder in ("lists/partial", "cache/archives/partial"):
-        (work / "apt" / folder).mkdir(parents=True, exist_ok=True)
-    options = {"Dir::State::Lists": "lists", "Dir::Cache": "cache"}
-    return [f"-o{key}={work / 'apt' / value}" for key, value in options.items()]
-
-
-def _apt(arguments: list[str], work: Path) -> str:
-    """Run apt-get in `work`; what it said when it failed, else an empty text."""
-    # the sandbox user _apt cannot write into our folder, and -q keeps progress bars out of the message
-    command = ["apt-get", "-q", "-oAPT::Sandbox::User=root", "-oDebug::NoLocking=true", *arguments]
-    try:
-        done = subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=_TIMEOUT, check=False)  # noqa: S603
-    except subprocess.TimeoutExpired:
-        return f"no answer within {_TIMEOUT} s"
-    return (done.stderr or done.stdout or "failed") if done.returncode else ""
-
-
-def _sounds(tree: Path) -> Path:
-    """The folder of the one voice in a package."""
-    found = sorted(path for path in tree.glob("usr/share/asterisk/sounds/*_*") if next(path.rglob("*.g722"), None))
-    if not found:
-        raise SourceError(f"{tree} holds no prompts: delete it, and it will be fetched again")
-    return found[0]
-
-
-def _transcripts(tree: Path, language: str) -> dict[str, str]:
-    """Prompt ID to transcript; ``;`` starts a comment."""
-    found = sorted(tree.glob(f"usr/share/doc/asterisk-core-sounds-{language}/core-sounds-*.txt*"))
-    if not found:
-        raise SourceError(f"{tree} holds no transcripts: delete it, and it will be fetched again")
-    data = found[0].read_bytes()
-    lines = (gzip.decompress(data) if found[0].suffix == ".gz" else data).decode("utf-8-sig").splitlines()
-    pairs = (line.partition(":") for line in lines if ":" in line and not line.lstrip().startswith(";"))
-    return {name.strip(): text.strip() for name, _, text in pairs}
+    def drafts(self) -> Iterator[Draft]:
+        """One draft per prompt, and one per transcript without a prompt."""
+        language = self.prompts
+        sounds, texts = sounds_of(fetch(language)), transcripts_of(fetch(language), language)
+        speaker = sounds.name.rpartition("_")[2]
+        for path in sorted(sounds.rglob("*.g722")):
+            name = path.relative_to(sounds).with_suffix("").as_posix()
+            yield _draft(name, path, texts.pop(name, None), speaker, language)
+        for name, text in texts.items():
+            yield missing(name, f"prompts://{language}/{name}", "recording not found; it has a transcript", text)
 
 
 def _draft(name: str, path: Path, text: str | None, speaker: str, language: str) -> Draft:

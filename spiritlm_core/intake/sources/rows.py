@@ -16,12 +16,13 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from spiritlm_core.audio.sniff import AUDIO_SUFFIXES
 from spiritlm_core.errors import SourceError, is_machine_error
+from spiritlm_core.intake.draft import decode_lines, decode_text
 from spiritlm_core.intake.embedded import embedded_columns, has_bytes, row_uri
-from spiritlm_core.intake.files import PACKED, File, open_uri, printable, read_plain
+from spiritlm_core.intake.files import PACKED, File, printable
+from spiritlm_core.intake.opening import open_uri, read_plain
+from spiritlm_core.intake.sniff import AUDIO_SUFFIXES
 from spiritlm_core.intake.sources.columns import ALIASES, Row
-from spiritlm_core.intake.sources.draft import decode_lines, decode_text
 
 Rows = Iterator[tuple[int, Row, str | None]]
 """Number of a row or line, column in lower case to value, and why the row is bad."""

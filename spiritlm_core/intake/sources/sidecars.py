@@ -10,9 +10,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 from spiritlm_core.errors import Rejection
-from spiritlm_core.intake.files import File, composed, printable, read_uri
+from spiritlm_core.intake.draft import Draft, clean, decode_text, draft_of, missing
+from spiritlm_core.intake.files import File, composed, printable
+from spiritlm_core.intake.opening import read_uri
 from spiritlm_core.intake.sources.columns import ALIASES, Columns, Row
-from spiritlm_core.intake.sources.draft import Draft, clean, decode_text, draft_of, missing
 from spiritlm_core.intake.sources.textgrid import text_of_grid
 from spiritlm_core.intake.sources.tree import Tree, speaker_in
 from spiritlm_core.language import language_code

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from spiritlm_core.errors import SourceError
+from spiritlm_core.intake.draft import Draft
 from spiritlm_core.intake.files import File
-from spiritlm_core.intake.sources.draft import Draft
+from spiritlm_core.intake.notes import note
 from spiritlm_core.intake.sources.manifest import table_drafts
-from spiritlm_core.intake.sources.notes import note
 from spiritlm_core.intake.sources.tree import Tree
 
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")

@@ -10,12 +10,13 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
 
-from spiritlm_core.audio.sniff import AUDIO_SUFFIXES, HEAD, looks_like_audio
 from spiritlm_core.errors import Rejection, is_machine_error
-from spiritlm_core.intake.files import File, composed, list_tree, open_uri, printable, stat_file
+from spiritlm_core.intake.draft import Draft
+from spiritlm_core.intake.files import File, composed, list_tree, printable, stat_file
+from spiritlm_core.intake.notes import some
+from spiritlm_core.intake.opening import open_uri
+from spiritlm_core.intake.sniff import AUDIO_SUFFIXES, HEAD, looks_like_audio
 from spiritlm_core.intake.sources.columns import resolve
-from spiritlm_core.intake.sources.draft import Draft
-from spiritlm_core.intake.sources.notes import some
 
 PROSE = re.compile(
     r"readme|licen[cs]e|copying|copyright|notice|changes|changelog|authors|todo|sha\d*sums?|md5sums?", re.IGNORECASE

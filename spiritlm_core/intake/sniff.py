@@ -8,7 +8,7 @@ import re
 from pathlib import PurePosixPath
 from typing import Any
 
-from spiritlm_core.audio.container import open_container
+from spiritlm_core.intake.container import open_container
 
 HEAD = 4096
 """Bytes that `looks_like_audio` wants to see."""
