@@ -33,9 +33,13 @@ class ComputeConfig(FrozenConfig):
         description="auto: Ray where a cluster is configured, else processes of this machine; ray: a private Ray then; "
         "inline: everything in one process, for debugging.",
     )
-    ray_address: str | None = Field(None, description="Ray cluster to join; null takes RAY_ADDRESS.")
+    ray_address: str | None = Field(
+        None, description="Address of the Ray cluster to join; null takes the environment's RAY_ADDRESS."
+    )
     workers: int | None = Field(None, ge=1, description="Workers of a table stage; null takes what the CPUs allow.")
-    shard_timeout_seconds: float = Field(3600.0, gt=0, description="A shard that takes longer is tried again.")
+    shard_timeout_seconds: float = Field(
+        3600.0, gt=0, description="Longest time for a shard; one that takes longer is tried again."
+    )
     attempts: int = Field(3, ge=1, description="How often a shard is tried before the run stops.")
     units: UnitsCompute = Field(UnitsCompute(), description="Processes that fit the unit models and the vocoder.")
     training: LmCompute = Field(LmCompute(), description="Workers, batch and checkpoints of the training.")
@@ -52,16 +56,18 @@ class Recipe(FrozenConfig):
     )
     description: str = Field("", description="One line on what the recipe is for.")
     variant: Literal["base", "expressive"] = Field(
-        "expressive", description="base: phonetic units only; expressive: plus pitch and style."
+        "expressive", description="Streams of speech; base: phonetic units only; expressive: pitch and style, too."
     )
-    language: LanguageCode = Field("en", description="Language of recordings that name none.")
+    language: LanguageCode = Field("en", description="Language of recordings whose source names none.")
     sources: tuple[SourceConfig, ...] = Field(min_length=1, description="Where the recordings come from.")
     texts: tuple[TextSource, ...] = Field((), description="Text documents besides the recordings, for the text stream.")
     audio: AudioConfig = Field(AudioConfig(), description="Checking, segmenting and splitting recordings.")
-    sharding: ShardingConfig = Field(ShardingConfig(), description="How many recordings share a shard.")
-    align: AlignConfig = Field(AlignConfig(), description="Words and their times.")
-    units: UnitsConfig = Field(UnitsConfig(), description="Speech units.")
-    vocoder: VocoderFitConfig | None = Field(None, description="Units back to speech; null: the model has no voice.")
+    sharding: ShardingConfig = Field(
+        ShardingConfig(), description="How many recordings share a shard; results do not depend on it."
+    )
+    align: AlignConfig = Field(AlignConfig(), description="Words and their times: transcripts, recogniser and aligner.")
+    units: UnitsConfig = Field(UnitsConfig(), description="Speech units and the models that make them.")
+    vocoder: VocoderFitConfig | None = Field(None, description="Vocoder, units back to speech; null: no voice.")
     tokens: TokensConfig = Field(TokensConfig(), description="Tokenizer, vocabulary and interleaving.")
     lm: LmConfig = Field(LmConfig(), description="The language model and its training.")
     evaluate: EvaluateConfig = Field(EvaluateConfig(), description="Held-out evaluation.")

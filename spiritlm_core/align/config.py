@@ -19,24 +19,26 @@ class AlignerFitConfig(FrozenConfig):
         description="Who says where sounds begin: pocketsphinx (English only), none (flat start, any language), "
         "or auto: pocketsphinx where it can.",
     )
-    minutes: float = Field(60.0, gt=0, description="At most this much transcribed speech of the train split is used.")
-    taught_minutes: float = Field(20.0, gt=0, description="At most this much of it is put before the teacher.")
+    minutes: float = Field(60.0, gt=0, description="Most minutes of transcribed train speech that are used.")
+    taught_minutes: float = Field(20.0, gt=0, description="Most minutes of train speech put before the teacher.")
     least_minutes: float = Field(
-        1.0, ge=0, description="With less transcribed speech nothing is fitted and all word times are interpolated."
+        1.0,
+        ge=0,
+        description="With fewer minutes of transcribed speech no aligner is fitted and word times are interpolated.",
     )
     asr_minutes: float = Field(
-        10.0, gt=0, description="Speech to transcribe first where there is a recogniser but no transcripts."
+        10.0, gt=0, description="Minutes of speech transcribed first, where there is a recogniser but no transcripts."
     )
-    longest_seconds: float = Field(20.0, gt=0, description="Longer utterances are left out.")
-    steps: int = Field(600, ge=1, description="Training steps.")
-    batch_seconds: float = Field(30.0, gt=0, description="Speech in a training step.")
-    learning_rate: float = Field(3e-3, gt=0, description="Peak of the learning rate.")
+    longest_seconds: float = Field(20.0, gt=0, description="Longest utterance in seconds; longer ones are left out.")
+    steps: int = Field(600, ge=1, description="Training steps of the aligner.")
+    batch_seconds: float = Field(30.0, gt=0, description="Seconds of speech in a training step.")
+    learning_rate: float = Field(3e-3, gt=0, description="Peak learning rate of the aligner.")
     ctc_weight: float = Field(1.0, ge=0, description="Weight of the CTC loss of utterances without a teacher.")
     mask_share: float = Field(0.35, ge=0, lt=1, description="Widest share of the mel bands hidden in training.")
-    dropout: float = Field(0.2, ge=0, lt=1, description="Dropout in training.")
-    channels: int = Field(128, ge=8, le=1024, description="Width of the network.")
-    layers: int = Field(6, ge=1, le=48, description="Convolution blocks of the network.")
-    mels: int = Field(64, ge=16, le=128, description="Mel bands of the front end.")
+    dropout: float = Field(0.2, ge=0, lt=1, description="Share of activations dropped in training.")
+    channels: int = Field(128, ge=8, le=1024, description="Channels of the aligner's convolutions.")
+    layers: int = Field(6, ge=1, le=48, description="Convolution blocks of the aligner.")
+    mels: int = Field(64, ge=16, le=128, description="Mel bands that the aligner hears.")
     rarest: int = Field(3, ge=1, description="A character seen less often than this gets no output of its own.")
     seed: int = Field(0, ge=0, description="Seed of the weights and of the order of the utterances.")
 
@@ -62,9 +64,7 @@ class WordsConfig(FrozenConfig):
         description="Reject a transcript that is this much less likely than what the aligner hears, in nats per "
         "character; 0.5 is usual, 3 to 10 a wrong transcript.",
     )
-    min_confidence: float = Field(
-        -1.0, description="Reject a recognised text with a lower mean log probability per token."
-    )
+    min_confidence: float = Field(-1.0, description="Lowest mean log probability per token of a recognised text.")
 
 
 class AlignConfig(FrozenConfig):
@@ -77,5 +77,5 @@ class AlignConfig(FrozenConfig):
     asr: ModelReference | None = Field(
         None, description="A faster-whisper (CTranslate2) folder for segments without a transcript; null: none."
     )
-    words: WordsConfig = Field(WordsConfig(), description="Words of every segment.")
+    words: WordsConfig = Field(WordsConfig(), description="Where words of a segment come from; which are refused.")
     fit: AlignerFitConfig = Field(AlignerFitConfig(), description="Fitting an aligner, if `aligner` is null.")

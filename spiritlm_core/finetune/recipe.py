@@ -39,10 +39,14 @@ class FinetuneRecipe(FrozenConfig):
         "s3://, pypi://), or lake://RECIPE for the published model of a recipe in the lake.",
     )
     speech_tokenizer: str | None = Field(
-        None, description="Folder or model reference; null takes speech_tokenizer/ beside the base model."
+        None,
+        description="Folder or reference of a speech tokenizer; null: speech_tokenizer/ beside the base model.",
     )
-    template: str = Field(min_length=1, description="Name of a template, or path of a .yaml file.")
-    data: DataConfig = Field(description="The data set.")
+    template: str = Field(
+        min_length=1,
+        description="Prompt template: the name of one that comes with the package, or the path of a .yaml file.",
+    )
+    data: DataConfig = Field(description="The data set, its columns and its split.")
     sharding: ShardingConfig = Field(
         ShardingConfig(shard_items=256, shard_bytes=64 * 2**20), description="How many rows share a shard."
     )

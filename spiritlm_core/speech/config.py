@@ -41,13 +41,21 @@ class PerturbConfig(FrozenConfig):
     """
 
     speed: float = Field(
-        default=1.13, ge=1, le=1.5, description="Most times faster or slower; pitch and formants go along."
+        default=1.13,
+        ge=1,
+        le=1.5,
+        description="Largest factor by which a crop is played faster or slower; pitch and formants go along.",
     )
     colour: float = Field(
-        default=3.0, ge=0, le=12, description="Deviation of the gain at eight frequencies from 0 to 8 kHz, in dB."
+        default=3.0,
+        ge=0,
+        le=12,
+        description="Standard deviation of the gain at eight frequencies from 0 to 8 kHz, in dB.",
     )
     noise: float = Field(default=0.3, ge=0, le=1, description="Share of crops with noise or another voice mixed in.")
-    snr: tuple[float, float] = Field(default=(0.0, 20.0), description="Least and greatest distance of noise, in dB.")
+    snr: tuple[float, float] = Field(
+        default=(0.0, 20.0), description="Lowest and highest signal-to-noise ratio of what is mixed in, in dB."
+    )
 
     def idle(self) -> AbstractSet[str]:
         """The distance of noise that there is not."""
@@ -65,30 +73,34 @@ class HubertConfig(FrozenConfig):
     """
 
     model: str | None = Field(
-        default=None, description="hf://org/name@revision or file://… of a HubertModel folder; empty: fit one."
+        default=None,
+        description="Reference of a HubertModel folder, hf://org/name@revision or file://…; null fits one.",
     )
     size: Literal["tiny", "small", "base"] = Field(
-        default="tiny", description="Defaults of the other fields; tiny: minutes of CPU, base: the paper's 95M."
+        default="tiny",
+        description="Sets the defaults of the other fields; tiny takes minutes of CPU, base is the paper's.",
     )
     conv_channels: tuple[Size, ...] = Field(default=(256, 192, 192), description="Channels of each convolution.")
     conv_kernels: tuple[Size, ...] = Field(default=(240, 7, 1), description="Kernel of each convolution, in samples.")
-    conv_strides: tuple[Size, ...] = Field(default=(80, 8, 1), description="Strides; their product must be 640.")
+    conv_strides: tuple[Size, ...] = Field(
+        default=(80, 8, 1), description="Stride of each convolution; their product must be 640 samples."
+    )
     hidden_size: int = Field(default=192, ge=16, description="Width of the transformer; a multiple of `heads`.")
     layers: int = Field(default=4, ge=1, le=48, description="Transformer blocks.")
-    heads: int = Field(default=4, ge=1, le=32, description="Attention heads.")
+    heads: int = Field(default=4, ge=1, le=32, description="Attention heads of a transformer block.")
     position_kernel: int = Field(default=31, ge=1, le=255, description="Frames seen by the position convolution.")
     dropout: float = Field(default=0.0, ge=0, lt=1, description="Share of activations dropped in training.")
     clusters: tuple[Annotated[int, Field(ge=2, le=4096)], ...] = Field(
-        default=(100, 200), min_length=1, description="Clusters of the labels of each iteration."
+        default=(100, 200), min_length=1, description="Number of different labels in each iteration."
     )
-    steps: tuple[Size, ...] = Field(
-        default=(2000, 2000), min_length=1, description="Optimizer steps of each iteration."
-    )
+    steps: tuple[Size, ...] = Field(default=(2000, 2000), min_length=1, description="Optimizer steps per iteration.")
     normalize_labels: bool = Field(
         default=True, description="Take the mean of the clip from its frames before they are clustered into labels."
     )
     cluster_layer: int | None = Field(
-        default=None, ge=1, description="Layer clustered for later iterations; empty: three quarters up."
+        default=None,
+        ge=1,
+        description="Layer that is clustered into the labels of later iterations; null: three quarters up.",
     )
     batch_crops: int = Field(default=4, ge=1, description="Crops per optimizer step, over all processes.")
     crop_frames: int = Field(default=100, ge=20, le=3000, description="Length of a crop, in 40 ms frames.")
@@ -96,10 +108,11 @@ class HubertConfig(FrozenConfig):
     mask_prob: float = Field(default=0.08, gt=0, le=1, description="Share of frames that start a masked span.")
     mask_length: int = Field(default=5, ge=1, le=20, description="Frames in a masked span.")
     masked_weight: float = Field(
-        default=0.5, gt=0, le=1, description="Alpha of the loss: weight of masked frames; the rest goes to the others."
+        default=0.5, gt=0, le=1, description="Weight of masked frames in the loss; the rest goes to the other frames."
     )
     perturb: PerturbConfig | None = Field(
-        default=PerturbConfig(), description="Changes of what HuBERT hears; null: none, as in the paper."
+        default=PerturbConfig(),
+        description="How crops are changed before HuBERT hears them; null: not at all, as in the paper.",
     )
     max_minutes: Minutes = 600.0
     seed: Seed = 0
@@ -140,18 +153,26 @@ class HubertConfig(FrozenConfig):
 class AugmentConfig(FrozenConfig):
     """How copies of recordings are changed; each of the four changes with the same probability."""
 
-    probability: float = Field(default=0.5, gt=0, le=1, description="How likely each change is, by itself.")
-    tempo: float = Field(default=1.15, ge=1, le=1.5, description="Most times faster, or slower, at the same pitch.")
-    semitones: float = Field(default=3.0, ge=0, le=12, description="Most semitones up or down at the same tempo.")
-    reverberation: float = Field(default=0.5, gt=0, le=3, description="Longest time to fall by 60 dB, in seconds.")
-    snr: tuple[float, float] = Field(default=(0.0, 20.0), description="Least and greatest distance of noise, in dB.")
+    probability: float = Field(default=0.5, gt=0, le=1, description="Probability of each of the four changes.")
+    tempo: float = Field(
+        default=1.15, ge=1, le=1.5, description="Largest factor by which a copy is faster or slower, at the same pitch."
+    )
+    semitones: float = Field(
+        default=3.0, ge=0, le=12, description="Most semitones by which a copy is higher or lower, at the same tempo."
+    )
+    reverberation: float = Field(default=0.5, gt=0, le=3, description="Longest seconds in which sound falls by 60 dB.")
+    snr: tuple[float, float] = Field(
+        default=(0.0, 20.0), description="Lowest and highest signal-to-noise ratio of what is mixed in, in dB."
+    )
 
 
 class LinearConfig(FrozenConfig):
     """The noise-robust quantizer (Gat et al. 2022, arXiv 2209.15483), taught by k-means on clean speech."""
 
-    iterations: int = Field(default=1, ge=1, le=10, description="From the second on, the last student is the teacher.")
-    steps: int = Field(default=1000, ge=1, description="Optimizer steps of each iteration.")
+    iterations: int = Field(
+        default=1, ge=1, le=10, description="Rounds of teaching; from the second on, the last student is the teacher."
+    )
+    steps: int = Field(default=1000, ge=1, description="Optimizer steps per iteration.")
     batch_crops: int = Field(default=16, ge=1, description="Crops per optimizer step.")
     crop_frames: int = Field(default=100, ge=10, le=2500, description="Longest crop, in 40 ms frames.")
     learning_rate: float = Field(default=2e-3, gt=0, le=0.1, description="Peak learning rate of AdamW.")
@@ -159,9 +180,11 @@ class LinearConfig(FrozenConfig):
         default=0.3,
         ge=0,
         le=1,
-        description="Share of the steps on units frame by frame, before CTC; paper: 0.",
+        description="Share of the steps trained frame by frame before CTC; 0 in the paper.",
     )
-    augment: AugmentConfig = AugmentConfig()
+    augment: AugmentConfig = Field(
+        default=AugmentConfig(), description="How the copies are changed that must get the same units."
+    )
 
 
 class QuantizerConfig(FrozenConfig):
@@ -171,13 +194,16 @@ class QuantizerConfig(FrozenConfig):
     originals; it has a class more, the blank.
     """
 
-    kind: Literal["kmeans", "linear"] = Field(default="kmeans", description="linear: robust against noise and rooms.")
-    linear: LinearConfig = Field(default=LinearConfig(), description="The fit of ``kind: linear``.")
+    kind: Literal["kmeans", "linear"] = Field(
+        default="kmeans",
+        description="kmeans: the nearest centre; linear: a small network that is robust against noise and rooms.",
+    )
+    linear: LinearConfig = Field(default=LinearConfig(), description="How the network of `kind: linear` is fitted.")
     units: int = Field(default=500, ge=2, le=501, description="Number of HuBERT units (500 or 501 in the paper).")
-    layer: int | None = Field(default=None, ge=1, description="HuBERT layer, counted from 1; empty: the last one.")
-    normalize: bool = Field(default=False, description="Bring every feature to zero mean and unit variance first.")
+    layer: int | None = Field(default=None, ge=1, description="Layer that is quantized, from 1; null: the last.")
+    normalize: bool = Field(default=False, description="Bring features to zero mean and unit variance first.")
     max_minutes: Minutes = 600.0
-    restarts: int = Field(default=3, ge=1, le=20, description="k-means++ starts, of which the best is kept.")
+    restarts: int = Field(default=3, ge=1, le=20, description="Runs of k-means++, of which the best is kept.")
     iterations: int = Field(default=100, ge=1, description="Most passes of mini-batch k-means over the frames.")
     seed: Seed = 0
 
@@ -201,18 +227,18 @@ class PitchConfig(FrozenConfig):
     """A VQ-VAE over fundamental frequency and voicing at 200 Hz, one code per 80 ms (Polyak et al. 2021)."""
 
     codes: int = Field(default=64, ge=2, le=64, description="Number of pitch units.")
-    width: int = Field(default=32, ge=4, le=1024, description="Channels of the convolutions.")
+    width: int = Field(default=32, ge=4, le=1024, description="Channels of the convolutions of the pitch model.")
     depth: int = Field(default=1, ge=0, le=8, description="Residual blocks after each strided convolution.")
-    embedding: int = Field(default=32, ge=2, le=1024, description="Size of a code vector.")
+    embedding: int = Field(default=32, ge=2, le=1024, description="Size of the vector of a pitch unit.")
     normalize: bool = Field(
         default=True, description="Subtract the mean of the voiced frames of the clip: register goes, melody stays."
     )
-    steps: int = Field(default=800, ge=1, description="Optimizer steps.")
+    steps: int = Field(default=800, ge=1, description="Optimizer steps of the fit.")
     batch_crops: int = Field(default=12, ge=1, description="Crops per optimizer step.")
-    crop_codes: int = Field(default=24, ge=2, description="Length of a crop, in codes of 80 ms.")
+    crop_codes: int = Field(default=24, ge=2, description="Length of a crop, in pitch units of 80 ms.")
     learning_rate: float = Field(default=3e-3, gt=0, le=0.1, description="Peak learning rate of AdamW.")
     decay: float = Field(default=0.98, ge=0, lt=1, description="Decay of the moving averages of the codebook.")
-    commitment: float = Field(default=0.02, ge=0, description="Weight of the commitment loss.")
+    commitment: float = Field(default=0.02, ge=0, description="Weight of the distance of encoder and codebook.")
     max_minutes: Minutes = 10.0
     seed: Seed = 0
 
@@ -221,23 +247,27 @@ class StyleConfig(FrozenConfig):
     """K-means over one vector per second: what is said how, beside the words and the melody."""
 
     clusters: int = Field(default=100, ge=2, le=100, description="Number of style units.")
-    layer: int = Field(default=1, ge=1, description="HuBERT layer whose mean and deviation are pooled.")
-    components: int = Field(default=8, ge=1, le=64, description="Principal components kept of the pooled layer.")
+    layer: int = Field(
+        default=1,
+        ge=1,
+        description="HuBERT layer whose mean and deviation over a second are clustered, counted from 1.",
+    )
+    components: int = Field(default=8, ge=1, le=64, description="Principal components that are kept before clustering.")
     max_minutes: Minutes = 10.0
-    restarts: int = Field(default=5, ge=1, le=20, description="k-means++ starts, of which the best is kept.")
+    restarts: int = Field(default=5, ge=1, le=20, description="Runs of k-means++, of which the best is kept.")
     seed: Seed = 0
 
 
 class UnitsConfig(FrozenConfig):
     """Everything about speech units; `pitch` and `style` are used by the Expressive variant only."""
 
-    hubert: HubertConfig = HubertConfig()
-    quantizer: QuantizerConfig = QuantizerConfig()
-    pitch: PitchConfig = PitchConfig()
-    style: StyleConfig = StyleConfig()
+    hubert: HubertConfig = Field(default=HubertConfig(), description="HuBERT, whose features become units.")
+    quantizer: QuantizerConfig = Field(default=QuantizerConfig(), description="Features of a frame to a unit.")
+    pitch: PitchConfig = Field(default=PitchConfig(), description="Pitch units; Expressive only.")
+    style: StyleConfig = Field(default=StyleConfig(), description="Style units; Expressive only.")
     precision: ExtractionPrecision = Field(
         default="exact",
-        description="Of the matrix products of extraction; bf16 and int8 are faster and change units.",
+        description="Precision of matrix products in unit extraction; bf16 and int8 are faster and change units.",
     )
 
     def stage(self, *, expressive: bool) -> UnitsStageConfig:
@@ -263,7 +293,7 @@ class StreamSizes(FrozenConfig):
 class UnitsStageConfig(StreamSizes):
     """What the stages that use the unit models are given, besides these."""
 
-    precision: ExtractionPrecision = Field(default="exact", description="Of the matrix products of extraction.")
+    precision: ExtractionPrecision = Field(default="exact", description="Precision of unit extraction.")
 
 
 class UnitsCompute(FrozenConfig):
@@ -272,10 +302,8 @@ class UnitsCompute(FrozenConfig):
     workers: int = Field(
         default=1, ge=1, description="Processes that fit HuBERT together (one GPU each, or one group of CPU cores)."
     )
-    use_gpu: bool | None = Field(
-        default=None, description="true: every fit gets GPUs; false: none; null: one where there is."
-    )
-    cpus_per_worker: int | None = Field(default=None, ge=1, description="CPU cores of one; null shares the machine's.")
+    use_gpu: bool | None = Field(default=None, description="Whether fits get GPUs; null: where there are any.")
+    cpus_per_worker: int | None = Field(default=None, ge=1, description="CPU cores of a process; null: a fair share.")
     retries: int = Field(default=3, ge=0, description="How often dead processes are replaced before the run stops.")
 
     @property

@@ -16,16 +16,23 @@ class TokenizerConfig(FrozenConfig):
     base: str | None = Field(
         None,
         description="Model reference whose tokenizer is taken as it is (folder or .gguf file); "
-        "null trains a SentencePiece BPE on the transcripts",
+        "null trains a SentencePiece BPE on the transcripts.",
     )
     vocab_size: int = Field(
-        1024, ge=320, le=262_144, description="Pieces of a trained BPE; fewer if the transcripts do not give as many"
+        1024,
+        ge=320,
+        le=262_144,
+        description="Pieces of a trained tokenizer; fewer if the transcripts do not give as many.",
     )
     character_coverage: float = Field(
-        1.0, ge=0.9, le=1.0, description="Share of the characters that get a piece; the others are written as bytes"
+        1.0, ge=0.9, le=1.0, description="Share of the characters that get a piece; the others are written as bytes."
     )
-    max_lines: int = Field(1_000_000, ge=1, description="Transcripts the BPE is trained on, drawn at random if more")
-    seed: int = Field(0, ge=0, description="Seed of that draw")
+    max_lines: int = Field(
+        1_000_000,
+        ge=1,
+        description="Most transcripts that a tokenizer is trained on; drawn at random if there are more.",
+    )
+    seed: int = Field(0, ge=0, description="Seed of the draw of transcripts, where there are more than `max_lines`.")
 
     def idle(self) -> AbstractSet[str]:
         """All, for a tokenizer that is taken as it is: the model in the role ``base`` says which."""
@@ -35,20 +42,20 @@ class TokenizerConfig(FrozenConfig):
 class SequencesConfig(FrozenConfig):
     """How text and speech tokens are laid out word by word."""
 
-    hubert: int = Field(501, ge=1, le=32_767, description="Number of phonetic units [Hu]")
-    pitch: int = Field(64, ge=0, le=128, description="Number of pitch units [Pi]; 0 for Base")
-    style: int = Field(100, ge=0, le=128, description="Number of style units [St]; 0 for Base")
+    hubert: int = Field(501, ge=1, le=32_767, description="Number of phonetic units [Hu].")
+    pitch: int = Field(64, ge=0, le=128, description="Number of pitch units [Pi]; 0 for Base.")
+    style: int = Field(100, ge=0, le=128, description="Number of style units [St]; 0 for Base.")
     max_interpolated: float = Field(
-        0.34, ge=0, le=1, description="A segment with a larger share of interpolated words becomes speech only"
+        0.34, ge=0, le=1, description="A segment with a larger share of interpolated words becomes speech only."
     )
 
 
 class UniformLaw(FrozenConfig):
     """Span lengths drawn evenly between two bounds, both included (the paper)."""
 
-    kind: Literal["uniform"] = "uniform"
-    minimum: int = Field(ge=1, le=10_000, description="Shortest span in words")
-    maximum: int = Field(ge=1, le=10_000, description="Longest span in words")
+    kind: Literal["uniform"] = Field("uniform", description="Sort of law.")
+    minimum: int = Field(ge=1, le=10_000, description="Shortest span in words.")
+    maximum: int = Field(ge=1, le=10_000, description="Longest span in words.")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -60,15 +67,15 @@ class UniformLaw(FrozenConfig):
 class PoissonLaw(FrozenConfig):
     """Span lengths 1 + Poisson(mean - 1): never empty, and with that mean."""
 
-    kind: Literal["poisson"] = "poisson"
-    mean: float = Field(ge=1, le=500, description="Mean length of a span in words")
+    kind: Literal["poisson"] = Field("poisson", description="Sort of law.")
+    mean: float = Field(ge=1, le=500, description="Mean length of a span in words.")
 
 
 class FixedLaw(FrozenConfig):
     """Every span has the same length."""
 
-    kind: Literal["fixed"] = "fixed"
-    words: int = Field(ge=1, le=10_000, description="Length of a span in words")
+    kind: Literal["fixed"] = Field("fixed", description="Sort of law.")
+    words: int = Field(ge=1, le=10_000, description="Length of a span in words.")
 
 
 SpanLaw = Annotated[UniformLaw | PoissonLaw | FixedLaw, Field(discriminator="kind")]
@@ -79,15 +86,15 @@ class SharesConfig(FrozenConfig):
 
     younger: ClassVar[AbstractSet[str]] = {"documents"}
 
-    text: float = Field(1.0, ge=0, description="Weight of the text stream")
-    speech: float = Field(1.0, ge=0, description="Weight of the speech stream")
-    interleaved: float = Field(1.0, ge=0, description="Weight of the interleaved stream")
+    text: float = Field(1.0, ge=0, description="Weight of the text stream.")
+    speech: float = Field(1.0, ge=0, description="Weight of the speech stream.")
+    interleaved: float = Field(1.0, ge=0, description="Weight of the interleaved stream.")
     documents: float | None = Field(
         None,
         ge=0,
         le=1,
         description="Part of the text stream that comes from the text documents, the rest from the transcripts; "
-        "null goes by their sizes",
+        "null goes by their sizes.",
     )
 
     @model_validator(mode="after")
@@ -100,16 +107,16 @@ class SharesConfig(FrozenConfig):
 class TokensConfig(FrozenConfig):
     """Tokens: from words and units to packed training sequences."""
 
-    tokenizer: TokenizerConfig = Field(TokenizerConfig(), description="Text tokenizer")
-    sequences: SequencesConfig = Field(SequencesConfig(), description="Tokens of each word")
-    context_length: int = Field(1024, ge=16, le=1_048_576, description="Tokens in a training sequence")
+    tokenizer: TokenizerConfig = Field(TokenizerConfig(), description="Text tokenizer: trained here or a base model's.")
+    sequences: SequencesConfig = Field(
+        SequencesConfig(), description="How many speech tokens there are, and which segments have words."
+    )
+    context_length: int = Field(1024, ge=16, le=1_048_576, description="Tokens in a training sequence.")
     text_span: SpanLaw = Field(
-        UniformLaw(minimum=10, maximum=30), description="Law of the lengths of text spans in interleaved sequences"
+        UniformLaw(minimum=10, maximum=30), description="Law of the lengths of text spans in interleaved sequences."
     )
     speech_span: SpanLaw = Field(
-        UniformLaw(minimum=5, maximum=15), description="Law of the lengths of speech spans in interleaved sequences"
+        UniformLaw(minimum=5, maximum=15), description="Law of the lengths of speech spans in interleaved sequences."
     )
-    shares: SharesConfig = Field(SharesConfig(), description="Shares of the streams in the training tokens")
-    window: int = Field(
-        256, ge=1, le=65_536, description="Training sequences that are packed, and then shuffled, together"
-    )
+    shares: SharesConfig = Field(SharesConfig(), description="Shares of the streams in the training tokens.")
+    window: int = Field(256, ge=1, le=65_536, description="Number of sequences packed, and then shuffled, together.")

@@ -37,14 +37,23 @@ class ResynthesisConfig(FrozenConfig):
     speaker_encoder: ModelReference = Field(
         default=SPEAKER_ENCODER, description="GE2E speaker encoder in the layout of Resemblyzer."
     )
-    clips: int = Field(default=40, ge=1, le=10_000, description="Held-out clips; those with a transcript come first.")
-    min_seconds: float = Field(default=1.0, ge=0.1, description="Shorter clips are left out.")
-    max_seconds: float = Field(default=30.0, ge=1, le=100, description="Longer clips are left out.")
-    train_minutes: float = Field(default=20.0, gt=0, description="Most train speech for the mean spectrum of a unit.")
-    griffin_lim_iterations: int = Field(default=60, ge=1, le=1000, description="Iterations of Griffin-Lim.")
-    bootstrap_samples: int = Field(default=1000, ge=100, description="Resamples behind each confidence interval.")
+    clips: int = Field(
+        default=40,
+        ge=1,
+        le=10_000,
+        description="Most held-out clips that are judged; those with a transcript come first.",
+    )
+    min_seconds: float = Field(default=1.0, ge=0.1, description="Shortest clip in seconds; others are left out.")
+    max_seconds: float = Field(default=30.0, ge=1, le=100, description="Longest clip in seconds; others are left out.")
+    train_minutes: float = Field(
+        default=20.0, gt=0, description="Most minutes of train speech that the mean spectra of units are taken from."
+    )
+    griffin_lim_iterations: int = Field(
+        default=60, ge=1, le=1000, description="Iterations of Griffin-Lim, for the baselines without a vocoder."
+    )
+    bootstrap_samples: int = Field(default=1000, ge=100, description="Bootstrap samples of a confidence interval.")
     players: int = Field(default=6, ge=0, le=100, description="Clips that can be listened to in the report.")
-    seed: int = Field(default=0, ge=0, lt=2**32, description="Seed of every random choice.")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="Seed of every random choice of the check.")
 
 
 class ResynthesisStageConfig(ResynthesisConfig):
@@ -52,4 +61,4 @@ class ResynthesisStageConfig(ResynthesisConfig):
 
     younger: ClassVar[AbstractSet[str]] = {"precision"}
 
-    precision: ExtractionPrecision = Field(default="exact", description="As in `units`, of the recipe's tokenizer.")
+    precision: ExtractionPrecision = Field(default="exact", description="Precision of unit extraction, as in `units`.")

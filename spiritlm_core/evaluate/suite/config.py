@@ -21,25 +21,33 @@ KINDS = (*PAIRS, "intents", "sentiments", "styles", "transcripts", "choices")
 class SuiteConfig(FrozenConfig):
     """What is asked of every model."""
 
-    limit: int | None = Field(None, ge=1, description="Most items of a task, drawn by the seed; None: all.")
-    seed: int = Field(0, ge=0, description="Of items, solved examples, continuations and intervals.")
-    bootstrap_samples: int = Field(1000, ge=100, description="Resamples behind each confidence interval.")
-    shots: int = Field(5, ge=0, description="Solved examples of few-shot tasks; labels are asked without any, too.")
+    limit: int | None = Field(None, ge=1, description="Most items of a task, drawn by the seed; null: all.")
+    seed: int = Field(0, ge=0, description="Seed of the draws of items, solved examples, continuations and intervals.")
+    bootstrap_samples: int = Field(1000, ge=100, description="Bootstrap samples of a confidence interval.")
+    shots: int = Field(5, ge=0, description="Solved examples in few-shot tasks; labels are asked without any, too.")
     max_new_tokens: int = Field(200, ge=1, description="Longest answer or continuation in tokens.")
-    temperature: float = Field(0.8, ge=0, description="Of the continuations whose style is judged; 0 is greedy.")
-    top_p: float = Field(0.95, gt=0, le=1, description="Nucleus of these continuations.")
+    temperature: float = Field(
+        0.8, ge=0, description="Temperature of the continuations whose style is judged; 0 takes the most likely token."
+    )
+    top_p: float = Field(
+        0.95, gt=0, le=1, description="Share of the probability that continuations are drawn from (nucleus sampling)."
+    )
     recogniser: str | None = Field(
         None,
-        description="Reference of a faster-whisper model that writes down spoken answers; None: units are compared.",
+        description="Reference of a faster-whisper model that writes down spoken answers; null: units are compared.",
     )
-    language: LanguageCode = Field("en", description="Of the transcripts: for the recogniser and word errors.")
+    language: LanguageCode = Field("en", description="Language of transcripts, for the recogniser and word errors.")
     text_judge: str | None = Field(
-        None, description="Reference of a text classifier for continuations; None: one fitted on the set's train part."
+        None, description="Reference of a classifier of the style of texts; null: one fitted on the set's train part."
     )
-    speech_judge: str | None = Field(None, description="The same of an audio classifier, which needs a vocoder.")
-    lm_eval: tuple[str, ...] = Field((), description="Tasks of lm-eval, such as mmlu.")
-    lm_eval_limit: int | None = Field(None, ge=1, description="Most questions of each of them; None: all.")
-    lm_eval_shots: int | None = Field(None, ge=0, description="Solved examples in these tasks; None: as they say.")
+    speech_judge: str | None = Field(
+        None, description="Reference of a classifier of the style of audio; it needs a vocoder. null: none."
+    )
+    lm_eval: tuple[str, ...] = Field((), description="Text tasks of lm-eval that are asked, too, such as mmlu.")
+    lm_eval_limit: int | None = Field(None, ge=1, description="Most questions of each task of lm-eval; null: all.")
+    lm_eval_shots: int | None = Field(
+        None, ge=0, description="Solved examples in tasks of lm-eval; null: as these say."
+    )
 
     def idle(self) -> AbstractSet[str]:
         """How lm-eval asks, where it is not asked."""
@@ -49,11 +57,11 @@ class SuiteConfig(FrozenConfig):
 class SuiteStageConfig(FrozenConfig):
     """Which sets are built, and what is asked."""
 
-    sets: tuple[str, ...] = Field(KINDS, min_length=1, description=f"Which sets are built, of {', '.join(KINDS)}.")
-    items: int | None = Field(None, ge=2, description="Most items of each set, or of each of its parts; None: all.")
-    voices: tuple[str, ...] = Field(VOICES, min_length=1, description="Voices of eSpeak NG.")
-    spoken: bool = Field(True, description="False builds text alone.")
-    ask: SuiteConfig = Field(SuiteConfig(), description="What is asked of the model.")
+    sets: tuple[str, ...] = Field(KINDS, min_length=1, description=f"Sets that are built: any of {', '.join(KINDS)}.")
+    items: int | None = Field(None, ge=2, description="Most items of each set, or of each of its parts; null: all.")
+    voices: tuple[str, ...] = Field(VOICES, min_length=1, description="Voices of eSpeak NG that speak the sets.")
+    spoken: bool = Field(True, description="Whether the sets are spoken; false builds text alone.")
+    ask: SuiteConfig = Field(SuiteConfig(), description="How the model is asked.")
 
     @property
     def judges(self) -> dict[str, str]:
@@ -78,4 +86,4 @@ class SuiteRunConfig(SuiteStageConfig):
 
     younger: ClassVar[AbstractSet[str]] = {"precision"}
 
-    precision: ExtractionPrecision = Field("exact", description="As in `units`.")
+    precision: ExtractionPrecision = Field("exact", description="Precision of unit extraction, as in `units`.")

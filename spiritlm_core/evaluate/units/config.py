@@ -24,27 +24,34 @@ class UnitEvaluationConfig(FrozenConfig):
     )
     max_minutes: float = Field(default=30.0, gt=0, description="Most held-out speech that is scored, in minutes.")
     train_minutes: float = Field(
-        default=60.0, gt=0, description="Most train speech for the k-means fitted here (MFCC, HuBERT iterations)."
+        default=60.0,
+        gt=0,
+        description="Most minutes of train speech for the k-means fitted here (MFCC, HuBERT iterations).",
     )
     robustness_minutes: float = Field(
-        default=5.0, gt=0, description="Most held-out speech that is changed and encoded again, once per condition."
+        default=5.0,
+        gt=0,
+        description="Most minutes of held-out speech that are changed and encoded again, once per condition.",
     )
-    snrs: tuple[float, ...] = Field(default=(20.0, 10.0), description="White noise: signal-to-noise ratios in dB.")
+    snrs: tuple[float, ...] = Field(
+        default=(20.0, 10.0),
+        description="Signal-to-noise ratios of white noise, in dB, under which units are compared.",
+    )
     speeds: tuple[Annotated[float, Field(ge=0.5, le=2.0)], ...] = Field(
-        default=(0.9, 1.1), description="Speeds of playing; pitch changes with them."
+        default=(0.9, 1.1), description="Speeds of playing under which units are compared; pitch changes with them."
     )
     abx_cells: int = Field(
         default=4000,
         ge=1,
-        description="Most ABX cells (phone pair in context) within and across speakers each.",
+        description="Most cells of ABX (pairs of phones in context) within speakers, and as many across.",
     )
     abx_tokens: int = Field(default=10, ge=2, description="Most occurrences of a triphone by a speaker in a cell.")
     probe_seconds: float = Field(
-        default=3.0, ge=1, le=30, description="Length of the pieces whose speaker the probe is asked for."
+        default=3.0, ge=1, le=30, description="Seconds of speech the speaker probe is asked about."
     )
     probe_folds: int = Field(default=5, ge=2, le=20, description="Folds of the speaker probe's cross-validation.")
-    bootstrap_samples: int = Field(default=1000, ge=100, description="Resamples behind each confidence interval.")
-    seed: int = Field(default=0, ge=0, lt=2**32, description="Seed of every random choice.")
+    bootstrap_samples: int = Field(default=1000, ge=100, description="Bootstrap samples of a confidence interval.")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="Seed of every random choice of the comparison.")
 
     @model_validator(mode="after")
     def _own_name_is_taken(self) -> Self:
@@ -58,4 +65,4 @@ class UnitEvaluationStageConfig(UnitEvaluationConfig):
 
     younger: ClassVar[AbstractSet[str]] = {"precision"}
 
-    precision: ExtractionPrecision = Field(default="exact", description="As in `units`, of the recipe's tokenizer.")
+    precision: ExtractionPrecision = Field(default="exact", description="Precision of unit extraction, as in `units`.")

@@ -22,14 +22,15 @@ _EDGE = EDGE_KERNEL // 2
 class HifiganConfig(FrozenConfig):
     """A HiFi-GAN generator (arXiv 2010.05646): frames are up-sampled to samples; channels halve in each stage."""
 
-    kind: Literal["hifigan"] = "hifigan"
-    channels: Size = Field(default=512, description="Channels before the first stage.")
+    kind: Literal["hifigan"] = Field(default="hifigan", description="Sort of generator.")
+    channels: Size = Field(default=512, description="Channels before the first stage; each stage halves them.")
     rates: tuple[Size, ...] = Field(
-        default=(5, 4, 4, 4, 2), min_length=1, max_length=16, description="Up-sampling of each stage."
+        default=(5, 4, 4, 4, 2),
+        min_length=1,
+        max_length=16,
+        description="Factor by which each stage up-samples; their product must be 640.",
     )
-    kernels: tuple[Kernel, ...] = Field(
-        default=(11, 8, 8, 8, 4), description="Kernel of each stage's transposed convolution."
-    )
+    kernels: tuple[Kernel, ...] = Field(default=(11, 8, 8, 8, 4), description="Kernel of each transposed convolution.")
     block_kernels: tuple[Kernel, ...] = Field(
         default=(3, 7, 11), min_length=1, max_length=16, description="Kernel of each residual block."
     )
@@ -75,14 +76,14 @@ class IstftConfig(FrozenConfig):
     where a step is cheap and reaches far.
     """
 
-    kind: Literal["istft"] = "istft"
+    kind: Literal["istft"] = Field(default="istft", description="Sort of generator.")
     width: Size = Field(default=512, description="Channels of the blocks.")
     expansion: Annotated[int, Field(ge=1, le=8)] = Field(default=3, description="Inner width of a block, in widths.")
-    unit_layers: int = Field(default=4, ge=0, le=64, description="Blocks at 25 Hz.")
-    layers: int = Field(default=8, ge=0, le=64, description="Blocks at one frame per hop.")
+    unit_layers: int = Field(default=4, ge=0, le=64, description="Blocks that see one frame per unit.")
+    layers: int = Field(default=8, ge=0, le=64, description="Blocks that see one frame per `hop`.")
     kernel: Kernel = Field(default=7, description="Kernel of the blocks' convolutions, in frames.")
     hop: Size = Field(default=160, description="Samples from one Fourier frame to the next.")
-    window: Size = Field(default=640, description="Samples of a Fourier frame.")
+    window: Size = Field(default=640, description="Samples of a Fourier frame; a multiple of `hop`.")
 
     @property
     def frames(self) -> int:
@@ -129,19 +130,19 @@ class VocoderConfig(FrozenConfig):
     style_units: int = Field(default=0, ge=0, le=1 << 16, description="Number of style units.")
     speakers: int = Field(default=0, ge=0, le=1 << 16, description="Number of voices.")
     expressions: int = Field(default=0, ge=0, le=1 << 16, description="Number of manners of speaking.")
-    speaker: int = Field(default=0, ge=0, description="The voice if none is asked for.")
-    expression: int = Field(default=0, ge=0, description="The manner if none is asked for.")
+    speaker: int = Field(default=0, ge=0, description="Number of the voice if none is asked for.")
+    expression: int = Field(default=0, ge=0, description="Number of the manner of speaking if none is asked for.")
     speaker_names: tuple[str, ...] = Field(default=(), description="Name of each voice, where they have names.")
     usual_styles: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         default=(),
         description="Style units of which one is taken where none is told; empty: those of the released ones.",
     )
     pitch_frames: Size = Field(default=2, description="Frames of 40 ms that a pitch unit of a recording stands for.")
-    style_frames: Size = Field(default=25, description="The same for a style unit.")
+    style_frames: Size = Field(default=25, description="Frames of 40 ms that a style unit of a recording stands for.")
     embedding: Size = Field(description="Size of each embedding.")
     generator: GeneratorConfig = Field(description="What makes a waveform of embedded units.")
     duration_channels: Size = Field(description="Channels of the duration predictor.")
-    duration_kernel: Kernel = Field(default=3, description="Kernel of its convolutions.")
+    duration_kernel: Kernel = Field(default=3, description="Kernel of the duration predictor's convolutions.")
 
     @property
     def embeddings(self) -> dict[str, int]:

@@ -17,18 +17,25 @@ class DiscriminatorConfig(FrozenConfig):
 
     channels: int = Field(default=4, ge=4, le=64, multiple_of=4, description="Channels of the narrowest layer.")
     periods: tuple[Annotated[int, Field(ge=2, le=101)], ...] = Field(
-        default=(2, 3, 5, 7, 11), min_length=1, description="A discriminator for each, best without common factors."
+        default=(2, 3, 5, 7, 11),
+        min_length=1,
+        description="Period of each multi-period discriminator; best without common factors.",
     )
-    scales: int = Field(default=3, ge=1, le=5, description="A discriminator for the waveform, and for each halving.")
+    scales: int = Field(
+        default=3,
+        ge=1,
+        le=5,
+        description="Number of multi-scale discriminators: one for the waveform, one for each halving of its rate.",
+    )
 
 
 class LossWeights(FrozenConfig):
     """What counts how much for the generator (arXiv 2010.05646, eq. 5)."""
 
-    mel: float = Field(default=45.0, gt=0, description="Distance of log-mel spectrograms.")
-    features: float = Field(default=2.0, ge=0, description="Distance of the discriminators' layers.")
-    adversarial: float = Field(default=1.0, ge=0, description="Deceiving the discriminators.")
-    duration: float = Field(default=1.0, ge=0, description="Error of predicted durations.")
+    mel: float = Field(default=45.0, gt=0, description="Weight of the distance of log-mel spectrograms.")
+    features: float = Field(default=2.0, ge=0, description="Weight of the distance of the discriminators' layers.")
+    adversarial: float = Field(default=1.0, ge=0, description="Weight of deceiving the discriminators.")
+    duration: float = Field(default=1.0, ge=0, description="Weight of the error of predicted durations.")
 
 
 class VocoderFitConfig(FrozenConfig):
@@ -38,25 +45,27 @@ class VocoderFitConfig(FrozenConfig):
     """
 
     size: Literal["tiny", "small", "base"] = Field(
-        default="tiny", description="Defaults of the other fields; tiny: minutes of CPU, base: a GPU and a day."
+        default="tiny",
+        description="Sets the defaults of the other fields; tiny takes minutes of CPU, base a GPU and a day.",
     )
     generator: GeneratorConfig = Field(
         default=IstftConfig(width=256, unit_layers=4, layers=6),
-        description="What makes waveforms; see docs/vocoder.md.",
+        description="The network that makes waveforms; see docs/vocoder.md.",
     )
-    embedding: Size = Field(default=128, description="Size of each embedding.")
+    embedding: Size = Field(default=128, description="Size of the vector of each unit, voice and manner.")
     duration_channels: Size = Field(default=128, description="Channels of the duration predictor.")
     streams: tuple[Literal["pitch", "style"], ...] = Field(
-        default=("pitch", "style"), description="Streams it is told besides HuBERT units, where the corpus has them."
+        default=("pitch", "style"),
+        description="Streams the vocoder is told besides HuBERT units, where the corpus has them.",
     )
-    speakers: bool = Field(default=True, description="A voice for each speaker; otherwise one for all.")
+    speakers: bool = Field(default=True, description="Give each speaker a voice; false: one voice for all.")
     shifts: int = Field(
         default=4,
         ge=1,
         le=16,
         description="Times each recording is encoded, a part of a frame later each time: other units, same sound.",
     )
-    steps: int = Field(default=3000, ge=1, description="Optimizer steps.")
+    steps: int = Field(default=3000, ge=1, description="Optimizer steps of the fit.")
     adversarial_from: int = Field(
         default=2000, ge=0, description="Step from which discriminators take part; before it, steps are much cheaper."
     )
@@ -65,9 +74,13 @@ class VocoderFitConfig(FrozenConfig):
     judged_frames: int = Field(
         default=8, ge=2, description="Frames in the middle of a crop that the discriminators see; all, if it has less."
     )
-    learning_rate: float = Field(default=1e-3, gt=0, le=0.1, description="Peak learning rate of AdamW, for both sides.")
-    discriminators: DiscriminatorConfig = DiscriminatorConfig()
-    weights: LossWeights = LossWeights()
+    learning_rate: float = Field(
+        default=1e-3, gt=0, le=0.1, description="Peak learning rate of AdamW, for generator and discriminators."
+    )
+    discriminators: DiscriminatorConfig = Field(
+        default=DiscriminatorConfig(), description="The networks that tell made sound from recorded."
+    )
+    weights: LossWeights = Field(default=LossWeights(), description="Weights of the parts of the loss.")
     max_minutes: Minutes = 120.0
     seed: Seed = 0
 
