@@ -20,8 +20,12 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Look at the training sequences, or write them for other trainers.", no_args_is_help=True)
 
-SplitOption = Annotated[Literal["train", "held_out"], typer.Option("--split", help="Which part of the corpus.")]
-SeedOption = Annotated[int | None, typer.Option("--seed", min=0, help="Of order and spans; lm.seed of the recipe.")]
+SplitOption = Annotated[
+    Literal["train", "held_out"], typer.Option("--split", help="Part of the corpus: train or held out.")
+]
+SeedOption = Annotated[
+    int | None, typer.Option("--seed", min=0, help="Seed of order and spans, instead of the recipe's lm.seed.")
+]
 
 _STYLES: dict[str, dict[str, Any]] = {
     "head": {"bold": True},
@@ -37,13 +41,15 @@ def preview(
     recipe: RecipeArgument = "quickstart",
     lake: LakeOption = DEFAULT_LAKE,
     set_: SetOption = None,
-    stream: Annotated[Literal["text", "speech", "interleaved"], typer.Option(help="Which documents.")] = "interleaved",
+    stream: Annotated[
+        Literal["text", "speech", "interleaved"], typer.Option(help="Stream of the documents.")
+    ] = "interleaved",
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many documents.")] = 3,
     split: SplitOption = "train",
-    epoch: Annotated[int, typer.Option(min=0, help="Spans are drawn anew in every epoch.")] = 0,
+    epoch: Annotated[int, typer.Option(min=0, help="Epoch to show; spans are drawn anew in each.")] = 0,
     seed: SeedOption = None,
     width: Annotated[
-        int | None, typer.Option(min=0, help="Columns; 0 shows every token. The terminal's, else 120.")
+        int | None, typer.Option(min=0, help="Columns of a line, instead of the terminal's; 0 shows every token.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per document.")] = False,
 ) -> None:
@@ -71,10 +77,12 @@ def export(
     lake: LakeOption = DEFAULT_LAKE,
     set_: SetOption = None,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Until every document was shown so often; whole windows. Default 1.")
+        int | None, typer.Option(min=1, help="Write until every document was shown so often, in whole windows; 1.")
     ] = None,
-    tokens: Annotated[int | None, typer.Option(min=1, help="Instead: so many tokens, padding not counted.")] = None,
-    shard_tokens: Annotated[int, typer.Option(min=1, help="Positions of one Parquet file.")] = 2**27,
+    tokens: Annotated[
+        int | None, typer.Option(min=1, help="Write so many tokens, padding not counted, instead of --epochs.")
+    ] = None,
+    shard_tokens: Annotated[int, typer.Option(min=1, help="Tokens of one Parquet file.")] = 2**27,
     split: SplitOption = "train",
     seed: SeedOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an older export in DIR.")] = False,

@@ -39,7 +39,10 @@ def resynthesis(
         str | None, typer.Argument(metavar="[RECIPE]", help="Judge its tokenizer and vocoder on held-out rows.")
     ] = None,
     clips: Annotated[
-        str | None, typer.Option(metavar="SOURCE", help="Instead: a folder, clips.jsonl, librispeech:PATH, ….")
+        str | None,
+        typer.Option(
+            metavar="SOURCE", help="Recordings instead of a recipe's: a folder, clips.jsonl, librispeech:PATH …."
+        ),
     ] = None,
     model: Annotated[
         list[str] | None,
@@ -47,19 +50,23 @@ def resynthesis(
     ] = None,
     fit_on: Annotated[
         str | None,
-        typer.Option(metavar="SOURCE", help="Train speech: adds a baseline without vocoder. May be that of --clips."),
+        typer.Option(metavar="SOURCE", help="Train speech for a baseline without vocoder; may be that of --clips."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Put resynthesis.json, .md and .html (with players) here.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Most clips, drawn by the seed; 40.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Of the clips drawn and of the intervals; 0.")] = None,
-    train_minutes: Annotated[float | None, typer.Option(help="Most train speech for the baseline; 20.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the draw of clips and of the intervals; 0.")] = None,
+    train_minutes: Annotated[
+        float | None, typer.Option(help="Most minutes of train speech for the baseline; 20.")
+    ] = None,
     recogniser: Annotated[
         str | None,
         typer.Option(metavar="REF", help="faster-whisper model, hf://… or a folder, that listens."),
     ] = None,
-    language: Annotated[str, typer.Option(callback=checked_language, help="Of --clips that name none.")] = "en",
+    language: Annotated[
+        str, typer.Option(callback=checked_language, help="Language of the --clips that name none.")
+    ] = "en",
     variant: VariantOption = None,
     device: DeviceOption = None,
     lake: LakeOption = DEFAULT_LAKE,

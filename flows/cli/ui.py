@@ -15,7 +15,7 @@ def register(app: typer.Typer) -> None:
 
 def ui(
     browser: Annotated[bool, typer.Option(help="Open a browser window.")] = True,
-    seconds: Annotated[float | None, typer.Option(hidden=True, help="Leave after this time.")] = None,
+    seconds: Annotated[float | None, typer.Option(hidden=True, help="Leave after so many seconds.")] = None,
 ) -> None:
     """Show runs, their progress, tables and pictures in the Prefect UI, on this machine only, until Ctrl-C."""
     from tasks.prefect_server import api

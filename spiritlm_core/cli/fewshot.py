@@ -28,17 +28,18 @@ def fewshot(
     shots: Annotated[int, typer.Option(min=0, help="Solved examples in front of each question.")] = 5,
     questions: Annotated[int, typer.Option(min=1, help="Most held-out rows to ask.")] = 100,
     column: Annotated[
-        list[str] | None, typer.Option(metavar="FIELD=COLUMN", help="Column of a field of the template. Repeatable.")
+        list[str] | None,
+        typer.Option(metavar="FIELD=COLUMN", help="Column of a field of the template. May be repeated."),
     ] = None,
     split_column: Annotated[str | None, typer.Option(metavar="COLUMN", help="Column that says train or test.")] = None,
     held_out: Annotated[float, typer.Option(min=0, max=0.99, help="Held-out share where no column says it.")] = 0.1,
-    seed: Annotated[int, typer.Option(min=0, help="Of questions, shots and intervals.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draws of questions and shots, and of intervals.")] = 0,
     batch: Annotated[int, typer.Option(min=1, help="Prompts in one forward pass.")] = 8,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 200,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer in tokens.")] = 200,
     speech_tokenizer: SpeechTokenizerOption = None,
     variant: VariantOption = None,
     device: DeviceOption = None,
-    dtype: Annotated[str | None, typer.Option(help="Of the weights, such as bfloat16.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="Type of the weights, such as bfloat16.")] = None,
     answers: Annotated[bool, typer.Option("--answers", help="With --json: every question's answer, too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:

@@ -71,18 +71,22 @@ def generate(
     text: Annotated[list[str] | None, typer.Option(help="A part that is text, whatever it looks like.")] = None,
     audio: Annotated[list[str] | None, typer.Option(metavar="FILE", help="A part that is a recording.")] = None,
     speech: Annotated[list[str] | None, typer.Option(metavar="TOKENS", help="A part like [St3][Pi1][Hu7].")] = None,
-    output: Annotated[str, typer.Option(metavar="text|speech|any", help="What to answer in.")] = "any",
+    output: Annotated[str, typer.Option(metavar="text|speech|any", help="Modality of the answer.")] = "any",
     max_new_tokens: Annotated[int, typer.Option(min=0, help="Most tokens of the answer.")] = 200,
     temperature: TemperatureOption = 0.0,
     top_p: TopPOption = 1.0,
     top_k: TopKOption = 0,
     seed: SeedOption = 0,
     shots: ShotsOption = None,
-    prompt: Annotated[str | None, typer.Option(metavar="STRING", help="A whole prompt, used as it is.")] = None,
-    force: Annotated[bool, typer.Option("--force/--no-force", help="Keep the answer in its modality.")] = True,
+    prompt: Annotated[
+        str | None, typer.Option(metavar="STRING", help="A whole prompt, used as it is, instead of PARTs.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force/--no-force", help="Whether the answer is kept in its modality.")
+    ] = True,
     variant: VariantOption = None,
     speech_tokenizer: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="For recordings, if none lies beside the model.")
+        Path | None, typer.Option(metavar="DIR", help="Speech tokenizer for recordings, if none lies beside the model.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write speech there, one 16 kHz WAV file for each stretch.")

@@ -18,7 +18,8 @@ def register(app: typer.Typer) -> None:
 
 def import_checkpoints(
     root: Annotated[
-        Path, typer.Argument(metavar="ROOT", help="The released checkpoints: holds speech_tokenizer/hubert_25hz.")
+        Path,
+        typer.Argument(metavar="ROOT", help="Folder of the released checkpoints; holds speech_tokenizer/hubert_25hz."),
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write; must be new or empty.")],
     variant: VariantOption = None,

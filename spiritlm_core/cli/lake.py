@@ -49,7 +49,9 @@ def _stored(lake: Any) -> dict[str, dict[str, Any]]:
 def show(
     table: Annotated[str, typer.Argument(metavar="TABLE", help="audio, words, units, sequences or examples.")],
     lake: LakeOption = DEFAULT_LAKE,
-    recipe: Annotated[str | None, typer.Option(help="Whose table; needed when several recipes have one.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Recipe whose table is shown; needed when several have one.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=0, help="How many rows; 0 for all.")] = 10,
     rejected: Annotated[bool, typer.Option("--rejected", help="Only rows that a stage gave up on.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per row.")] = False,

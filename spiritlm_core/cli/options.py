@@ -43,22 +43,33 @@ SourceOption = Annotated[
 ]
 VariantOption = Annotated[
     str | None,
-    typer.Option("--variant", metavar="base|expressive", help="Expressive where its models are there, else base."),
+    typer.Option(
+        "--variant",
+        metavar="base|expressive",
+        help="Streams of speech; expressive where its models are there, else base.",
+    ),
 ]
 SpeakerOption = Annotated[
-    str | None, typer.Option("--speaker", metavar="NUMBER|NAME", help="The voice; the vocoder's default.")
+    str | None,
+    typer.Option("--speaker", metavar="NUMBER|NAME", help="Voice to speak with, instead of the vocoder's default."),
 ]
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="Folder of a model, ours or a released one.")]
 ShotsOption = Annotated[
     Path | None, typer.Option(metavar="FILE", help='Solved examples, one {"audio"|"speech": …, "text": …} a line.')
 ]
-TemperatureOption = Annotated[float, typer.Option(min=0.0, help="0 takes the most likely token.")]
-TopPOption = Annotated[float, typer.Option(min=0.0, max=1.0, help="Nucleus sampling.")]
-TopKOption = Annotated[int, typer.Option(min=0, help="Sample among so many tokens; 0 among all.")]
-SeedOption = Annotated[int, typer.Option(min=0, help="Of the draws.")]
-SpeechTokenizerOption = Annotated[Path | None, typer.Option(metavar="DIR", help="Instead of the one beside the model.")]
-DeviceOption = Annotated[str | None, typer.Option(help="Where to compute; a GPU if there is one.")]
-DtypeOption = Annotated[str | None, typer.Option(metavar="float32|bfloat16|float16", help="Of the weights.")]
+TemperatureOption = Annotated[
+    float, typer.Option(min=0.0, help="How freely tokens are drawn; 0 takes the most likely one.")
+]
+TopPOption = Annotated[
+    float, typer.Option(min=0.0, max=1.0, help="Draw among the likeliest tokens of this share of the probability.")
+]
+TopKOption = Annotated[int, typer.Option(min=0, help="Draw among so many of the likeliest tokens; 0: among all.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Seed of what is drawn at random.")]
+SpeechTokenizerOption = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Speech tokenizer, instead of the one beside the model.")
+]
+DeviceOption = Annotated[str | None, typer.Option(help="Where to compute, such as cpu or cuda; a GPU if there is one.")]
+DtypeOption = Annotated[str | None, typer.Option(metavar="float32|bfloat16|float16", help="Type of the weights.")]
 DEFAULT_LAKE = "lake"
 
 

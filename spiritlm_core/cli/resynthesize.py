@@ -29,17 +29,18 @@ def resynthesize(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the WAV files, named after the audio.")],
     checkpoints: Annotated[
         Path | None,
-        typer.Option(metavar="ROOT", envvar="SPIRITLM_CHECKPOINTS_DIR", help="The released checkpoints."),
+        typer.Option(metavar="ROOT", envvar="SPIRITLM_CHECKPOINTS_DIR", help="Folder of the released checkpoints."),
     ] = None,
     model: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Instead: the folder of a model that has a vocoder.")
+        Path | None, typer.Option(metavar="DIR", help="Folder of a model that has a vocoder, instead of --checkpoints.")
     ] = None,
     variant: VariantOption = None,
     speaker: SpeakerOption = None,
     predict_durations: Annotated[
         bool,
         typer.Option(
-            "--predict-durations", help="By way of collapsed tokens, as for a language model; else timing is kept."
+            "--predict-durations",
+            help="Collapse repeated units and predict durations, as for a language model; else timing is kept.",
         ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per file.")] = False,

@@ -58,7 +58,7 @@ def say(
     top_p: TopPOption = 1.0,
     top_k: TopKOption = 0,
     seed: SeedOption = 0,
-    batch: Annotated[int, typer.Option(min=1, help="Texts at once.")] = 8,
+    batch: Annotated[int, typer.Option(min=1, help="Texts in one forward pass.")] = 8,
     variant: VariantOption = None,
     speech_tokenizer: SpeechTokenizerOption = None,
     device: DeviceOption = None,

@@ -25,23 +25,30 @@ def serve(
     ),
     allow_host: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Another name that clients call this server by, e.g. a proxy's. Repeatable."),
+        typer.Option(metavar="NAME", help="Name clients call this server by, e.g. a proxy's. May be repeated."),
     ] = None,
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Of the page and the interface; 0 takes a free one.")
+        int, typer.Option(min=0, max=65535, help="Port of the page and the interface; 0 takes a free one.")
     ] = 7860,
     max_upload_mb: Annotated[float, typer.Option(min=0.01, help="Largest request in megabytes.")] = 25,
-    max_seconds: Annotated[float, typer.Option(min=0.1, help="Longest recordings, those of a request together.")] = 60,
-    queue: Annotated[int, typer.Option(min=1, help="Requests at once, the one computed and those that wait.")] = 16,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer that may be asked for.")] = 512,
+    max_seconds: Annotated[
+        float, typer.Option(min=0.1, help="Most seconds of the recordings of a request together.")
+    ] = 60,
+    queue: Annotated[
+        int, typer.Option(min=1, help="Most requests at once, the one computed and those that wait.")
+    ] = 16,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer in tokens that may be asked for.")] = 512,
     token_limit: Annotated[
-        int | None, typer.Option(min=1, help="Longest prompt in tokens; what the context of the model holds.")
+        int | None, typer.Option(min=1, help="Longest prompt in tokens; else what the context of the model holds.")
     ] = None,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds until a request is given up.")] = 120,
-    page: Annotated[bool, typer.Option("--page/--no-page", help="The web page beside the HTTP interface.")] = True,
+    page: Annotated[
+        bool, typer.Option("--page/--no-page", help="Whether there is a web page beside the HTTP interface.")
+    ] = True,
     variant: VariantOption = None,
     speech_tokenizer: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Instead of those beside the models; with its vocoder, if any.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Speech tokenizer and vocoder, instead of those beside the models."),
     ] = None,
     device: DeviceOption = None,
     dtype: DtypeOption = None,

@@ -48,15 +48,18 @@ def suite(
         Path | None, typer.Option("--suite", metavar="FOLDER", help="A folder of tasks, each named after its folder.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Most items of a task, drawn by the seed.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of items, solved examples, continuations and intervals.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of items, solved examples, continuations and intervals.")] = 0,
     shots: Annotated[int, typer.Option(min=0, help="Solved examples of few-shot tasks.")] = 5,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer or continuation.")] = 200,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer or continuation in tokens.")] = 200,
     recogniser: Annotated[
         str | None,
         typer.Option(metavar="REF", help="faster-whisper model, hf://… or a folder, that writes down spoken answers."),
     ] = None,
     language: Annotated[
-        str, typer.Option(callback=checked_language, help="Of the transcripts, for the recogniser and word errors.")
+        str,
+        typer.Option(
+            callback=checked_language, help="Language of the transcripts, for the recogniser and word errors."
+        ),
     ] = "en",
     text_judge: Annotated[
         str | None, typer.Option(metavar="REF", help="Text classifier of styles, instead of one fitted on the set.")
@@ -67,16 +70,18 @@ def suite(
     lm_eval: Annotated[
         str | None, typer.Option("--lm-eval", metavar="TASK,…", help="Text tasks of lm-eval, e.g. mmlu,arc_easy.")
     ] = None,
-    lm_eval_limit: Annotated[int | None, typer.Option(min=1, help="Most questions of each of them.")] = None,
-    lm_eval_shots: Annotated[int | None, typer.Option(min=0, help="Solved examples; else as each task says.")] = None,
+    lm_eval_limit: Annotated[int | None, typer.Option(min=1, help="Most questions of each task of lm-eval.")] = None,
+    lm_eval_shots: Annotated[
+        int | None, typer.Option(min=0, help="Solved examples in tasks of lm-eval; else as each says.")
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Sequences in one forward pass.")] = 8,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Put suite.json and suite.html here.")] = None,
     speech_tokenizer: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="For all models, instead of the one beside each.")
+        Path | None, typer.Option(metavar="DIR", help="Speech tokenizer of all models, instead of the one beside each.")
     ] = None,
     variant: VariantOption = None,
     device: DeviceOption = None,
-    dtype: Annotated[str | None, typer.Option(help="Of the weights, such as bfloat16.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="Type of the weights, such as bfloat16.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
 ) -> None:
     """Measure models on test sets, each a subfolder of --suite with a known layout.
@@ -162,14 +167,16 @@ def build_suite(
     out: Annotated[Path, typer.Option(metavar="DIR", help="A new folder.")],
     voice: Annotated[
         list[str] | None,
-        typer.Option(metavar="VOICE", help="Of eSpeak NG; en-us and en-us+f3. May be repeated."),
+        typer.Option(metavar="VOICE", help="Voice of eSpeak NG, instead of en-us and en-us+f3. May be repeated."),
     ] = None,
     kind: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME", help="Only this set. May be repeated.")
     ] = None,
     items: Annotated[int | None, typer.Option(min=2, help="Most items of each set, or of each of its parts.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the items drawn.")] = 0,
-    text_only: Annotated[bool, typer.Option("--text-only", help="Without recordings.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draw of items.")] = 0,
+    text_only: Annotated[
+        bool, typer.Option("--text-only", help="Build the text sets alone, without recordings.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Make small open test sets for `spiritlm evaluate suite --suite DIR`, spoken by eSpeak NG.

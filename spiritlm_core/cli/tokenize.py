@@ -28,10 +28,11 @@ def tokenize(
     audio: Annotated[list[str], typer.Argument(metavar="AUDIO…", help="Audio files; - for one on standard input.")],
     checkpoints: Annotated[
         Path | None,
-        typer.Option(metavar="ROOT", envvar="SPIRITLM_CHECKPOINTS_DIR", help="The released checkpoints."),
+        typer.Option(metavar="ROOT", envvar="SPIRITLM_CHECKPOINTS_DIR", help="Folder of the released checkpoints."),
     ] = None,
     model: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Instead: a published, fitted or imported model's folder.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of a published, fitted or imported model, instead of --checkpoints."),
     ] = None,
     variant: VariantOption = None,
     units: Annotated[bool, typer.Option("--units", help="Print the streams as they are, one column each.")] = False,

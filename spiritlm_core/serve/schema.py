@@ -20,7 +20,7 @@ class TextPart(Strict):
     """Text in a prompt."""
 
     kind: Literal["text"] = "text"
-    text: str = Field(max_length=100_000, description="As it is.", examples=["the number you have dialed"])
+    text: str = Field(max_length=100_000, description="Text, taken as it is.", examples=["the number you have dialed"])
 
 
 class AudioPart(Strict):
@@ -28,7 +28,7 @@ class AudioPart(Strict):
 
     kind: Literal["audio"] = "audio"
     data: str | None = Field(None, description="The file in base64, in one line or many, or as a URL data:…;base64,….")
-    file: str | None = Field(None, description="Instead: name of the multipart field that holds the file.")
+    file: str | None = Field(None, description="Name of the multipart field that holds the file, instead of `data`.")
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -62,9 +62,9 @@ class Sampling(Strict):
         None, ge=1, description="Longest answer; if not given, 200 (of say 400) or the limit of the server."
     )
     temperature: float = Field(0.0, ge=0, le=100, description="0 takes the most likely token.")
-    top_p: float = Field(1.0, gt=0, le=1, description="Nucleus sampling.")
+    top_p: float = Field(1.0, gt=0, le=1, description="Draw among the likeliest tokens of this share.")
     top_k: int = Field(0, ge=0, le=1_000_000, description="Sample among so many tokens; 0 among all.")
-    seed: int = Field(0, ge=0, lt=1 << 63, description="Of the draws.")
+    seed: int = Field(0, ge=0, lt=1 << 63, description="Seed of what is drawn at random.")
 
 
 class TaskRequest(Sampling):
@@ -101,7 +101,7 @@ class GenerateRequest(TaskRequest, VoiceOptions):
         description="Text, recordings and speech tokens in their order.",
         examples=[[{"kind": "text", "text": "Here is the news:"}, {"kind": "units", "tokens": _TOKENS}]],
     )
-    output: Output = Field("any", description="What to answer in.")
+    output: Output = Field("any", description="Modality of the answer.")
     wav: bool = Field(default=True, description="Whether speech comes as WAV, too, where there is a vocoder.")
     stream: bool = Field(default=False, description="Server-sent events, as the answer comes.")
 
@@ -153,9 +153,9 @@ class SpeechAnswer(BaseModel):
 
     kind: Literal["speech"] = "speech"
     tokens: str = Field(description="Speech tokens.", examples=[_TOKENS])
-    sample_rate: int = Field(16_000, description="Of the WAV file, in hertz.")
+    sample_rate: int = Field(16_000, description="Sampling rate of the WAV file, in hertz.")
     wav: str | None = Field(None, description="A WAV file in base64, if it can be heard.")
-    silent: str | None = Field(None, description="Why it, or the rest of it, cannot be heard.")
+    silent: str | None = Field(None, description="Why the speech, or the rest of it, cannot be heard.")
 
 
 Segment = Annotated[TextAnswer | SpeechAnswer, Field(discriminator="kind")]
@@ -165,8 +165,8 @@ class GenerateResponse(BaseModel):
     """What the model made of the prompt."""
 
     model: str
-    segments: list[Segment] = Field(description="Neighbours differ in kind.")
-    finish: Literal["eos", "stop", "length"] = Field(description="What ended it.")
+    segments: list[Segment] = Field(description="Stretches of text and speech in order; neighbours differ in kind.")
+    finish: Literal["eos", "stop", "length"] = Field(description="What ended the answer.")
     prompt_tokens: int
     new_tokens: int
 
@@ -184,7 +184,7 @@ class ClassifyResponse(BaseModel):
 
     model: str
     label: str
-    probabilities: dict[str, float] = Field(description="Of each label, if it must be one of them.")
+    probabilities: dict[str, float] = Field(description="Probability of each label, if the answer is one of them.")
     nats: dict[str, float] = Field(description="Negative log-likelihood of each label as the answer.")
 
 
@@ -229,7 +229,7 @@ class ModelDescription(BaseModel):
     hears: bool = Field(description="Whether recordings can be given.")
     speaks: bool = Field(description="Whether speech comes with a WAV file.")
     speakers: int = Field(description="Number of voices; 0 if it has one.")
-    speaker_names: list[str] = Field(description="Their names, in the order of their numbers; empty if they have none.")
+    speaker_names: list[str] = Field(description="Names of the voices, by number; empty if they have none.")
     expressions: int = Field(description="Number of manners of speaking.")
 
 

@@ -55,7 +55,7 @@ class Generation(FrozenConfig):
     )
     top_k: int = Field(0, ge=0, description="Only this many of the likely tokens; 0: all.")
     seed: int = Field(
-        0, ge=0, description="Of the draws, which depend on it and the prompt, not on what shares a batch."
+        0, ge=0, description="Seed of the draws, which depend on it and the prompt, not on what shares a batch."
     )
     shots: Sequence[tuple[Input, Input]] = Field(
         (),
