@@ -34,22 +34,25 @@ _COLUMNS = re.compile(r"#(\w+=[^&=]+(?:&\w+=[^&=]+)*)$")
 class TextSource(FrozenConfig):
     """Text documents besides the recordings: plain text, JSON lines or Parquet."""
 
-    path: str = Field(
-        min_length=1, description="A file, a folder, or a pattern with *, ** and ?; local or s3://bucket/prefix."
-    )
+    path: str = Field(min_length=1, description="A file, a folder, or a pattern with *, ** and ?; local or s3://….")
     format: Literal["text", "jsonl", "parquet"] | None = Field(
-        None, description="null goes by the name: .txt or .md, .jsonl or .ndjson, .parquet; each also .gz, .bz2, .zst."
+        None,
+        description="Format of the files; null goes by their names (.txt, .md, .jsonl, .ndjson, .parquet; also .gz …).",
     )
-    field: str = Field("text", min_length=1, description="JSON lines and Parquet: the field that holds the text.")
+    field: str = Field("text", min_length=1, description="Field that holds the text, in JSON lines and Parquet.")
     documents: Literal["file", "paragraph"] = Field(
-        "file", description="Plain text: a document per file, or per paragraph (blank lines between them)."
+        "file",
+        description="Whether a plain-text file is one document, or one per paragraph (blank lines between them).",
     )
     encoding: str = Field("utf-8", description="Character encoding of plain text and JSON lines.")
-    min_words: int = Field(1, ge=1, description="Documents with fewer words are rejected.")
+    min_words: int = Field(1, ge=1, description="Fewest words of a document; shorter ones are rejected.")
     held_out_share: float = Field(0.01, ge=0, lt=1, description="Share of the documents kept for evaluation.")
-    split_salt: str = Field("", description="Change it to draw another held-out set.")
+    split_salt: str = Field("", description="Any text; another one draws another held-out set.")
     piece_bytes: int = Field(
-        32 * 2**20, ge=1, le=2**30, description="A larger file of several documents is read in pieces of about so much."
+        32 * 2**20,
+        ge=1,
+        le=2**30,
+        description="A larger file of several documents is read in pieces of about so many bytes.",
     )
     follow_symlinks: bool = Field(False, description="Read links that leave the folder, instead of refusing them.")
 

@@ -25,11 +25,9 @@ class Source(FrozenConfig):
 
     short: ClassVar[str] = "path"
 
-    language: LanguageCode | None = Field(None, description="Language of every recording; null takes the recipe's.")
+    language: LanguageCode | None = Field(None, description="Language of the recordings; null takes the recipe's.")
     speaker: str | None = Field(None, description="Speaker of every recording that names none itself.")
-    channel: int | None = Field(
-        None, ge=0, lt=MOST_CHANNELS, description="Channel to take (0 is the first); null averages them."
-    )
+    channel: int | None = Field(None, ge=0, lt=MOST_CHANNELS, description="Channel, counted from 0; null averages all.")
 
     def drafts(self) -> Iterator[Draft]:
         """Every recording that is there, or stretch of one, good or bad, as its layout describes it.

@@ -53,7 +53,7 @@ class SequencesConfig(FrozenConfig):
 class UniformLaw(FrozenConfig):
     """Span lengths drawn evenly between two bounds, both included (the paper)."""
 
-    kind: Literal["uniform"] = Field("uniform", description="Sort of law.")
+    kind: Literal["uniform"] = "uniform"
     minimum: int = Field(ge=1, le=10_000, description="Shortest span in words.")
     maximum: int = Field(ge=1, le=10_000, description="Longest span in words.")
 
@@ -67,14 +67,14 @@ class UniformLaw(FrozenConfig):
 class PoissonLaw(FrozenConfig):
     """Span lengths 1 + Poisson(mean - 1): never empty, and with that mean."""
 
-    kind: Literal["poisson"] = Field("poisson", description="Sort of law.")
+    kind: Literal["poisson"] = "poisson"
     mean: float = Field(ge=1, le=500, description="Mean length of a span in words.")
 
 
 class FixedLaw(FrozenConfig):
     """Every span has the same length."""
 
-    kind: Literal["fixed"] = Field("fixed", description="Sort of law.")
+    kind: Literal["fixed"] = "fixed"
     words: int = Field(ge=1, le=10_000, description="Length of a span in words.")
 
 

@@ -27,7 +27,7 @@ class LhotseSource(Source):
 
     kind: Literal["lhotse"] = "lhotse"
     path: str = Field(min_length=1, description="Folder of manifests, or one cuts or recordings manifest.")
-    supervisions: str | None = Field(None, description="Supervisions of `path`, where its name does not tell.")
+    supervisions: str | None = Field(None, description="Manifest of supervisions, where `path` does not lead to it.")
 
     def drafts(self) -> Iterator[Draft]:
         """One draft per supervision, per cut, or per recording that has no supervision."""

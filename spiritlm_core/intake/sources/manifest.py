@@ -29,7 +29,9 @@ class ManifestSource(Source):
     kind: Literal["manifest"] = "manifest"
     path: str = Field(min_length=1, description="The manifest: .jsonl, .json, .csv, .tsv or .parquet, local or s3://.")
     audio_root: str | None = Field(None, description="Where relative paths start; null is the manifest's own folder.")
-    columns: dict[ClipField, str] = Field({}, description="Field (path, text …): column, where its name does not tell.")
+    columns: dict[ClipField, str] = Field(
+        {}, description="Column of each field (path, text …) whose name does not tell."
+    )
     encoding: str = Field("utf-8", description="Character encoding of the manifest; a byte order mark wins.")
 
     def drafts(self) -> Iterator[Draft]:

@@ -37,7 +37,7 @@ class PromptsSource(Source):
 
     kind: Literal["prompts"] = "prompts"
     prompts: Annotated[_Language, BeforeValidator(_spoken)] = Field(
-        "en", description="Which language's package to fetch."
+        "en", description="Language whose package of prompts is fetched."
     )
 
     def drafts(self) -> Iterator[Draft]:

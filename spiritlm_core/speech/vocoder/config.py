@@ -22,7 +22,7 @@ _EDGE = EDGE_KERNEL // 2
 class HifiganConfig(FrozenConfig):
     """A HiFi-GAN generator (arXiv 2010.05646): frames are up-sampled to samples; channels halve in each stage."""
 
-    kind: Literal["hifigan"] = Field(default="hifigan", description="Sort of generator.")
+    kind: Literal["hifigan"] = "hifigan"
     channels: Size = Field(default=512, description="Channels before the first stage; each stage halves them.")
     rates: tuple[Size, ...] = Field(
         default=(5, 4, 4, 4, 2),
@@ -76,7 +76,7 @@ class IstftConfig(FrozenConfig):
     where a step is cheap and reaches far.
     """
 
-    kind: Literal["istft"] = Field(default="istft", description="Sort of generator.")
+    kind: Literal["istft"] = "istft"
     width: Size = Field(default=512, description="Channels of the blocks.")
     expansion: Annotated[int, Field(ge=1, le=8)] = Field(default=3, description="Inner width of a block, in widths.")
     unit_layers: int = Field(default=4, ge=0, le=64, description="Blocks that see one frame per unit.")
