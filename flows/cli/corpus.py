@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from spiritlm_core.tokens.export import Counts
     from spiritlm_core.tokens.finished import FinishedCorpus
 
-app = typer.Typer(help="Look at the training sequences, or write them for other trainers.", no_args_is_help=True)
-
 SplitOption = Annotated[
     Literal["train", "held_out"], typer.Option("--split", help="Part of the corpus: train or held out.")
 ]
@@ -36,7 +34,6 @@ _STYLES: dict[str, dict[str, Any]] = {
 }
 
 
-@app.command("preview")
 def preview(
     recipe: RecipeArgument = "quickstart",
     lake: LakeOption = DEFAULT_LAKE,
@@ -70,7 +67,6 @@ def preview(
         typer.echo("")
 
 
-@app.command("export")
 def export(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="A new or empty folder.")],
     recipe: RecipeArgument = "quickstart",

@@ -8,22 +8,12 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
-from flows.cli import resynthesis
-from flows.cli.flow import answer, artifact_folder, run_flow
-from spiritlm_core.cli import suite
+from flows.cli.flow import artifact_folder, run_flow
 from spiritlm_core.cli.options import DEFAULT_LAKE, JsonOption, LakeOption, RecipeArgument, SetOption, SourceOption
 from spiritlm_core.cli.reports import check_out, copy_report
-
-app = typer.Typer(
-    cls=suite.ModelOrCommand,
-    help="Judge models, and parts of the pipeline on held-out recordings. `evaluate MODEL` is `evaluate suite MODEL`.",
-    no_args_is_help=True,
-)
-suite.register(app)
-resynthesis.register(app)
+from spiritlm_core.cli.results import answer
 
 
-@app.command("units")
 def units(
     recipe: RecipeArgument = "quickstart",
     lake: LakeOption = DEFAULT_LAKE,

@@ -7,13 +7,9 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
-from flows.cli.flow import answer, artifact_folder, run_flow
+from flows.cli.flow import artifact_folder, run_flow
 from spiritlm_core.cli.options import DEFAULT_LAKE, JsonOption, LakeOption, SetOption
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to `app`."""
-    app.command("finetune")(finetune)
+from spiritlm_core.cli.results import answer
 
 
 def finetune(

@@ -7,13 +7,12 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from flows.cli.flow import answer, run_flow
+from flows.cli.flow import run_flow
 from spiritlm_core.cli.options import DEFAULT_LAKE, JsonOption, LakeOption, RecipeArgument, SetOption, SourceOption
 from spiritlm_core.cli.reports import check_out
+from spiritlm_core.cli.results import answer
 
 Kind = Literal["units", "vocoder"]
-app = typer.Typer(help="Fit models on recordings, without the rest of the pipeline.", no_args_is_help=True)
-
 
 RefitOption = Annotated[bool, typer.Option("--refit", help="Fit anew on the recordings as they are now.")]
 OutOption = Annotated[
@@ -22,7 +21,6 @@ OutOption = Annotated[
 ]
 
 
-@app.command("units")
 def units(
     recipe: RecipeArgument = "quickstart",
     lake: LakeOption = DEFAULT_LAKE,
@@ -39,7 +37,6 @@ def units(
     _run("units", recipe, lake, set_ or [], source or [], refit=refit, out=out, as_json=as_json)
 
 
-@app.command("vocoder")
 def vocoder(
     recipe: RecipeArgument = "quickstart",
     lake: LakeOption = DEFAULT_LAKE,

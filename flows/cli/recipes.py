@@ -11,11 +11,6 @@ from pydantic import BaseModel
 from spiritlm_core.cli.options import JsonOption, SetOption
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to `app`."""
-    app.command("recipes")(recipes)
-
-
 def recipes(
     name: Annotated[
         str | None, typer.Argument(help="Show this recipe (name or file), of either kind, with every setting.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.flow import artifact_folder, run_flow, stdout_for_results
+from flows.cli.flow import artifact_folder, run_flow
 from spiritlm_core.cli.options import (
     DEFAULT_LAKE,
     DeviceOption,
@@ -22,16 +22,12 @@ from spiritlm_core.cli.options import (
     checked_language,
 )
 from spiritlm_core.cli.reports import check_out, copy_report, fetched_reference
+from spiritlm_core.cli.results import stdout_for_results
 
 if TYPE_CHECKING:
     from spiritlm_core.evaluate.resynthesis.config import ResynthesisConfig
     from spiritlm_core.evaluate.resynthesis.systems import System
     from spiritlm_core.evaluate.units.clips import Clip
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to `app`."""
-    app.command("resynthesis")(resynthesis)
 
 
 def resynthesis(

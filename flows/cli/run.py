@@ -6,13 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli.flow import answer, run_flow
+from flows.cli.flow import run_flow
 from spiritlm_core.cli.options import DEFAULT_LAKE, JsonOption, LakeOption, RecipeArgument, SetOption, SourceOption
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to `app`."""
-    app.command("run")(run)
+from spiritlm_core.cli.results import answer
 
 
 def run(

@@ -11,11 +11,6 @@ import typer
 from spiritlm_core.cli.options import DEFAULT_LAKE, JsonOption, LakeOption
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to `app`."""
-    app.command("status")(status)
-
-
 def status(lake: LakeOption = DEFAULT_LAKE, as_json: JsonOption = False) -> None:
     """Say how far every recipe of a lake is, and who works on it now. Read from the lake alone."""
     from spiritlm_core.lake.lake import Lake

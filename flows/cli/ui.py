@@ -8,11 +8,6 @@ from typing import Annotated
 import typer
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to `app`."""
-    app.command("ui")(ui)
-
-
 def ui(
     browser: Annotated[bool, typer.Option(help="Open a browser window.")] = True,
     seconds: Annotated[float | None, typer.Option(hidden=True, help="Leave after so many seconds.")] = None,

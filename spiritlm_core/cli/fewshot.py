@@ -11,11 +11,6 @@ import typer
 from spiritlm_core.cli.options import DeviceOption, SpeechTokenizerOption, VariantOption
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to `app`."""
-    app.command("fewshot")(fewshot)
-
-
 def fewshot(
     task: Annotated[
         str,

@@ -57,9 +57,7 @@ def _in_order(args: list[str]) -> Iterator[str]:
             yield arg  # without a value: the parser says so
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to `app`."""
-    app.command("generate", cls=InOrder)(generate)
+COMMAND_CLASS = InOrder
 
 
 def generate(

@@ -11,11 +11,6 @@ import typer
 from spiritlm_core.cli.options import JsonOption, VariantOption
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to `app`."""
-    app.command("import-checkpoints")(import_checkpoints)
-
-
 def import_checkpoints(
     root: Annotated[
         Path,

@@ -10,10 +10,7 @@ import typer
 
 from spiritlm_core.cli.options import DEFAULT_LAKE, JsonOption, LakeOption
 
-app = typer.Typer(help="Look at the lake's tables, check every byte, drop what is not needed.", no_args_is_help=True)
 
-
-@app.command("ls")
 def ls(lake: LakeOption = DEFAULT_LAKE, as_json: JsonOption = False) -> None:
     """List what is stored, used or not: objects and bytes of every table and artifact (of recipes: spiritlm status)."""
     from spiritlm_core.lake.care import describe_size
@@ -45,7 +42,6 @@ def _stored(lake: Any) -> dict[str, dict[str, Any]]:
     return found
 
 
-@app.command("show")
 def show(
     table: Annotated[str, typer.Argument(metavar="TABLE", help="audio, words, units, sequences or examples.")],
     lake: LakeOption = DEFAULT_LAKE,
@@ -72,7 +68,6 @@ def show(
             _print_row(row, as_json=as_json)
 
 
-@app.command("verify")
 def verify(lake: LakeOption = DEFAULT_LAKE, as_json: JsonOption = False) -> None:
     """Read every object and say what is damaged or missing; exit status 1 if anything is."""
     from spiritlm_core.lake.care import verify as check
@@ -93,7 +88,6 @@ def verify(lake: LakeOption = DEFAULT_LAKE, as_json: JsonOption = False) -> None
     raise typer.Exit(1 if problems else 0)
 
 
-@app.command("gc")
 def gc(
     lake: LakeOption = DEFAULT_LAKE,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be deleted.")] = False,

@@ -11,10 +11,12 @@ from typing import Annotated
 import typer
 
 from spiritlm_core.cli import interrupt
+from spiritlm_core.cli.registry import Root
 from spiritlm_core.failures import explained
 
 app = typer.Typer(
     name="spiritlm",
+    cls=Root,
     help="Build, train, evaluate and use speech-text language models in the manner of Spirit LM.",
     no_args_is_help=True,
     add_completion=False,
@@ -48,39 +50,6 @@ def _root(
     del version, debug  # main has seen it
 
 
-def _register() -> None:
-    from flows.cli import corpus, evaluate, finetune, fit, recipes, run, status, ui
-    from spiritlm_core.cli import (
-        fewshot,
-        generate,
-        import_checkpoints,
-        lake,
-        resynthesize,
-        say,
-        serve,
-        tokenize,
-        transcribe,
-    )
-
-    run.register(app)
-    recipes.register(app)
-    status.register(app)
-    ui.register(app)
-    import_checkpoints.register(app)
-    tokenize.register(app)
-    resynthesize.register(app)
-    generate.register(app)
-    transcribe.register(app)
-    say.register(app)
-    serve.register(app)
-    finetune.register(app)
-    fewshot.register(app)
-    app.add_typer(corpus.app, name="corpus")
-    app.add_typer(fit.app, name="fit")
-    app.add_typer(evaluate.app, name="evaluate")
-    app.add_typer(lake.app, name="lake")
-
-
 def main() -> None:
     """Entry point: an error is one message on standard error and exit status 1; Ctrl-C is exit status 130."""
     os.environ.update({**QUIET, **os.environ})
@@ -109,7 +78,6 @@ def _open_standard_streams() -> None:
 def _status(*, debug: bool) -> int:
     """Run the command; returns its exit status."""
     try:
-        _register()
         app()
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)

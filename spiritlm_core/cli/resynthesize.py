@@ -19,11 +19,6 @@ if TYPE_CHECKING:
     from spiritlm_core.speech.tokenizer import SpeechTokenizer
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to `app`."""
-    app.command("resynthesize")(resynthesize)
-
-
 def resynthesize(
     audio: Annotated[list[str], typer.Argument(metavar="AUDIO…", help="Audio files; - for one on standard input.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the WAV files, named after the audio.")],

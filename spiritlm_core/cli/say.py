@@ -35,11 +35,6 @@ if TYPE_CHECKING:
 _NOTHING = "the model answered with nothing that can be heard"
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to `app`."""
-    app.command("say")(say)
-
-
 def say(
     model: ModelArgument,
     text: Annotated[list[str], typer.Argument(metavar="TEXT…", help="What to say; - for lines of standard input.")],

@@ -10,11 +10,6 @@ import typer
 from spiritlm_core.cli.options import DeviceOption, DtypeOption, VariantOption
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to `app`."""
-    app.command("serve")(serve)
-
-
 def serve(
     model: Annotated[
         list[str],

@@ -8,35 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from spiritlm_core.cli.options import DeviceOption, VariantOption, checked_language
 from spiritlm_core.cli.reports import check_out, fetched_reference
+from spiritlm_core.cli.results import stdout_for_results
 
 if TYPE_CHECKING:
     from spiritlm_core.evaluate.suite.task import SuiteTask
     from spiritlm_core.lm.generate.spirit import SpiritLM
-
-
-class ModelOrCommand(TyperGroup):
-    """``evaluate MODEL… --suite FOLDER`` is short for ``evaluate suite MODEL… --suite FOLDER``."""
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """As ever, but for a folder, which is a model's, or what is asked as one, in the place of a command."""
-        model = (
-            bool(args) and args[0] not in self.commands and ("/" in args[0] or Path(args[0]).is_dir() or _asks(args))
-        )
-        return super().resolve_command(ctx, ["suite", *args] if model else args)
-
-
-def _asks(args: list[str]) -> bool:
-    return any(arg.partition("=")[0] in ("--suite", "--task", "--lm-eval") for arg in args)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to `app`."""
-    app.command("suite")(suite)
-    app.command("build-suite")(build_suite)
 
 
 def suite(
@@ -91,7 +70,6 @@ def suite(
     """
     check_out(out)
     loaders = _loaders(models, device, dtype, variant, speech_tokenizer)
-    from flows.cli.flow import stdout_for_results
     from spiritlm_core.evaluate.suite.run import SuiteConfig, run_suite
     from spiritlm_core.evaluate.suite.table import page, plain
 

@@ -19,11 +19,6 @@ if TYPE_CHECKING:
 STREAMS = ("hubert", "pitch", "style")
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to `app`."""
-    app.command("tokenize")(tokenize)
-
-
 def tokenize(
     audio: Annotated[list[str], typer.Argument(metavar="AUDIO…", help="Audio files; - for one on standard input.")],
     checkpoints: Annotated[

@@ -31,11 +31,6 @@ if TYPE_CHECKING:
     from spiritlm_core.lm.generate.spirit import SpiritLM
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to `app`."""
-    app.command("transcribe")(transcribe)
-
-
 def transcribe(
     model: ModelArgument,
     audio: Annotated[list[str], typer.Argument(metavar="FILE…", help="Recordings; - for one on standard input.")],

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
 from flows.recipes.finetune import find_finetune_recipe
-from spiritlm_core.cli import fewshot as command
+from spiritlm_core.cli.main import app
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import NothingToTrainOnError, RecipeError, SourceError
 from spiritlm_core.finetune.config import DataConfig, MeasureConfig, SplitConfig
@@ -151,9 +150,7 @@ def test_few_shot_questions_that_cannot_be_asked_are_rejected_and_the_others_are
 def test_the_command_says_what_was_rejected(published: Path, tmp_path: Path) -> None:
     rows = [{"audio": "[Hu1]", "text": "a", "split": "train"}, {"audio": "[Hu2]", "text": "b", "split": "test"}]
     data = write_lines(tmp_path / "d.jsonl", [*rows, {"audio": LONG, "text": "c", "split": "test"}])
-    app = typer.Typer()
-    command.register(app)
-    asked = ["asr", str(published), str(data), "--shots", "1", "--split-column", "split", "--max-new-tokens", "4"]
-    done = CliRunner().invoke(app, [*asked, "--json"], catch_exceptions=False)
+    asked = ["fewshot", "asr", str(published), str(data), "--shots", "1", "--split-column", "split"]
+    done = CliRunner().invoke(app, [*asked, "--max-new-tokens", "4", "--json"], catch_exceptions=False)
     assert json.loads(done.stdout)["questions"] == 1
     assert "1 rows rejected: 1 times: too long: question and answer take more than the model's context" in done.stderr

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
-from spiritlm_core.cli import fewshot as command
+from spiritlm_core.cli.main import app
 from spiritlm_core.errors import SourceError, SpiritLMError
 from spiritlm_core.finetune import fewshot
 from spiritlm_core.finetune.config import DataConfig, SplitConfig
@@ -118,9 +117,8 @@ def test_metrics_by_hand() -> None:
 
 
 def test_the_command(base: Path, recordings: Path) -> None:
-    app = typer.Typer()
-    command.register(app)
-    asked = ["classification", str(base), str(recordings), "--column", "audio=wav", "--shots", "2", "--questions", "5"]
+    asked = ["fewshot", "classification", str(base), str(recordings), "--column", "audio=wav"]
+    asked += ["--shots", "2", "--questions", "5"]
     done = CliRunner().invoke(app, [*asked, "--held-out", "0.3", "--json", "--answers"], catch_exceptions=False)
     found = json.loads(done.stdout)
     assert found["questions"] == 5 == len(found["answers"])

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from flows.cli.corpus import app
 from flows.recipes import find_recipe
 from flows.stages import STAGES, stages_for, wanted_stages
+from spiritlm_core.cli.main import app
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.config_files import load_config
 from spiritlm_core.errors import RecipeError, SourceError, SpiritLMError
@@ -37,7 +37,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
 
 def spiritlm(lake: Lake, command: str, *arguments: str, **env: str) -> str:
     recipe = Path(lake.uri).parent / "small.yaml"
-    done = CliRunner().invoke(app, [command, str(recipe), "--lake", lake.uri, *arguments], env=env)
+    done = CliRunner().invoke(app, ["corpus", command, str(recipe), "--lake", lake.uri, *arguments], env=env)
     if done.exception and not isinstance(done.exception, SystemExit):
         raise done.exception
     assert done.exit_code == 0, done.output

@@ -10,9 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import typer
 
-from spiritlm_core.cli import generate
 from spiritlm_core.lm.generate.content import Speech, Text
 from tests.lm import corpora
 from tests.lm.conftest import TINY
@@ -38,12 +36,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def spiritlm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable:
     """Run the command as a user would: exit status, standard output, standard error."""
-    app = typer.Typer()
-    generate.register(app)
-    app.command("other")(lambda: None)
     command = importlib.import_module("spiritlm_core.cli.main")
-    monkeypatch.setattr(command, "app", app)
-    monkeypatch.setattr(command, "_register", lambda: None)
 
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["spiritlm", "generate", *map(str, arguments)])

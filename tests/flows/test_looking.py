@@ -9,11 +9,9 @@ from typer.testing import CliRunner
 
 from flows.recipes import recipe_names
 from flows.recipes.finetune import FOLDER, finetune_recipe_names
-from spiritlm_core.cli.main import _register, app
+from spiritlm_core.cli.main import app
 from spiritlm_core.errors import RecipeError
 from spiritlm_core.lake.lake import Lake
-
-_register()
 
 
 def show(*arguments: object) -> str:

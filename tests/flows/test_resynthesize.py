@@ -10,9 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import typer
 
-from spiritlm_core.cli import generate, resynthesize
 from spiritlm_core.speech.released.convert import import_checkpoints
 from spiritlm_core.speech.tokenizer import SpeechTokenizer
 from tests.released.conftest import PARITY
@@ -25,12 +23,7 @@ CLIP = PARITY / "wavs" / "allison_is.wav"
 def spiritlm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable:
     """Run the command as a user would: exit status, standard output, standard error."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    app = typer.Typer()
-    resynthesize.register(app)
-    generate.register(app)
     command = importlib.import_module("spiritlm_core.cli.main")
-    monkeypatch.setattr(command, "app", app)
-    monkeypatch.setattr(command, "_register", lambda: None)
 
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["spiritlm", *map(str, arguments)])

@@ -13,11 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import typer
 
 from spiritlm_core import SpiritLM
 from spiritlm_core.audio.codec import encode_wav
-from spiritlm_core.cli import say, transcribe
 from spiritlm_core.cli.wav import WavStream
 from tests.finetune.conftest import base, published, sound, speech_tokenizer, table, tokenizer
 from tests.serve.conftest import speaking
@@ -30,12 +28,7 @@ TOKENS = "[St2][Pi3][Hu1][Hu5]"
 @pytest.fixture
 def spiritlm(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> Callable:
     """Run the command as a user would: exit status, standard output in bytes, standard error."""
-    app = typer.Typer()
-    transcribe.register(app)
-    say.register(app)
     command = importlib.import_module("spiritlm_core.cli.main")
-    monkeypatch.setattr(command, "app", app)
-    monkeypatch.setattr(command, "_register", lambda: None)
 
     def run(*arguments: object) -> tuple[int, bytes, str]:
         monkeypatch.setattr(sys, "argv", ["spiritlm", *map(str, arguments)])

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from spiritlm_core.cli.lake import app
+from spiritlm_core.cli.main import app
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import LakeError
 from spiritlm_core.lake.artifact import blob_path, manifest_path
@@ -279,11 +279,11 @@ def test_reading_a_shard_starts_no_thread(lake):
 def test_verify_says_what_is_damaged_and_whose_file_it_is(lake):
     artifact = fill(lake)
     runner = CliRunner()
-    whole = runner.invoke(app, ["verify", "--lake", lake.uri])
+    whole = runner.invoke(app, ["lake", "verify", "--lake", lake.uri])
     assert (whole.exit_code, whole.stdout) == (0, "nothing is wrong\n8 objects, 0 without checksum (of an older version)\n")
     blob = blob_path(artifact.files["sub/sum.txt"])
     flip(lake.store.root / blob)
-    found = json.loads(runner.invoke(app, ["verify", "--lake", lake.uri, "--json"]).stdout)
+    found = json.loads(runner.invoke(app, ["lake", "verify", "--lake", lake.uri, "--json"]).stdout)
     assert (found["objects"], found["without_checksum"]) == (8, 0)
     ((path, problem),) = [(problem["path"], problem["problem"]) for problem in found["problems"]]
     assert path == blob
@@ -333,4 +333,4 @@ def test_what_is_no_file_is_no_object(lake, folder, instead):
     instead(path)
     with pytest.raises(LakeError, match=f"{path.name} is missing"):
         list(lake.view(lake.read_snapshot("numbers", lake.read_ref("r", "numbers").target)).shards())
-    assert CliRunner().invoke(app, ["ls", "--lake", lake.uri]).exit_code == 0
+    assert CliRunner().invoke(app, ["lake", "ls", "--lake", lake.uri]).exit_code == 0

@@ -8,9 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import typer
 
-from spiritlm_core.cli import import_checkpoints, tokenize
 from tests.released.conftest import PARITY, golden
 
 CLIP = PARITY / "wavs" / "allison_is.wav"
@@ -21,12 +19,7 @@ Roots = Callable[[str], Path]
 def spiritlm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable:
     """Run the command as a user would: exit status, standard output, standard error."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    app = typer.Typer()
-    import_checkpoints.register(app)
-    tokenize.register(app)
     command = importlib.import_module("spiritlm_core.cli.main")
-    monkeypatch.setattr(command, "app", app)
-    monkeypatch.setattr(command, "_register", lambda: None)
 
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["spiritlm", *map(str, arguments)])

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 from typer.testing import CliRunner
 
-from flows.cli.evaluate import app
+from spiritlm_core.cli.main import app
 from spiritlm_core.errors import SourceError, SpiritLMError
 from spiritlm_core.evaluate.resynthesis.clips import draw_clips, list_clips, train_clips
 from spiritlm_core.evaluate.resynthesis.config import ResynthesisStageConfig
@@ -167,7 +167,8 @@ def test_the_command(folder, tokenizer_folder, capfd, monkeypatch):
     nobody = Judges(missing={"recogniser": "there is nobody", "speakers": "there is nobody"})
     monkeypatch.setattr("spiritlm_core.evaluate.resynthesis.judges.fetch_judges", lambda _: nobody)
     out, source = folder / "report", str(folder)
-    given = ["resynthesis", "--clips", source, "--model", f"ours={tokenizer_folder}", "--limit", "2", "--out", str(out)]
+    given = ["evaluate", "resynthesis", "--clips", source, "--model", f"ours={tokenizer_folder}"]
+    given += ["--limit", "2", "--out", str(out)]
     done = CliRunner().invoke(app, [*given, "--json"], catch_exceptions=False)
     assert done.exit_code == 0
     report = json.loads(done.stdout or capfd.readouterr().out)
@@ -176,15 +177,15 @@ def test_the_command(folder, tokenizer_folder, capfd, monkeypatch):
     assert report["missing"] == nobody.missing
     assert json.loads((out / "resynthesis.json").read_text()) == report
     with pytest.raises(SpiritLMError, match="either a RECIPE, or recordings"):
-        CliRunner().invoke(app, ["resynthesis"], catch_exceptions=False)
+        CliRunner().invoke(app, ["evaluate", "resynthesis"], catch_exceptions=False)
     with pytest.raises(SpiritLMError, match="go with a RECIPE"):
         CliRunner().invoke(app, [*given, "--set", "lm.steps=1"], catch_exceptions=False)
     wrong = {"--model": "gone", "--out": str(folder / "0.wav")}
     for option, value in wrong.items():
         with pytest.raises(SpiritLMError, match="is not a folder"):
-            CliRunner().invoke(app, [*given[:3], option, value], catch_exceptions=False)
+            CliRunner().invoke(app, [*given[:4], option, value], catch_exceptions=False)
     with pytest.raises(SpiritLMError, match="there is no file or folder"):
-        CliRunner().invoke(app, [*given[:3], "--recogniser", "gone"], catch_exceptions=False)
+        CliRunner().invoke(app, [*given[:4], "--recogniser", "gone"], catch_exceptions=False)
     with pytest.raises(SpiritLMError, match="NAME=FOLDER"):
         CliRunner().invoke(app, [*given, "--model", f"ours={tokenizer_folder}"], catch_exceptions=False)
 

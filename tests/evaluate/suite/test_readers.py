@@ -11,8 +11,8 @@ import pytest
 from pydantic import ValidationError
 from typer.testing import CliRunner
 
-from flows.cli.evaluate import app
 from spiritlm_core.audio.codec import encode_flac
+from spiritlm_core.cli.main import app
 from spiritlm_core.errors import SourceError, SpiritLMError
 from spiritlm_core.evaluate.suite.config import KINDS, PAIRS, SuiteRunConfig
 from spiritlm_core.evaluate.suite.espeak import Espeak, Voice
@@ -176,10 +176,11 @@ def test_stage(speaking: Path, tmp_path: Path) -> None:
 def test_commands(speaking: Path, tmp_path: Path) -> None:
     run = CliRunner().invoke
     out = str(tmp_path / "sets")
-    built = run(app, ["build-suite", "--out", out, "--text-only", "--items", "2", "--set", "intents", "--set", "words"])
+    build = ["evaluate", "build-suite", "--out", out, "--text-only", "--items", "2"]
+    built = run(app, [*build, "--set", "intents", "--set", "words"])
     assert (built.exit_code, built.stdout) == (0, "words\t2\nintents\t8\n")
     assert set(KINDS) > set(PAIRS)
-    found = run(app, [str(speaking), "--suite", out, "--shots", "1", "--json"])  # `evaluate suite` for short
+    found = run(app, ["evaluate", str(speaking), "--suite", out, "--shots", "1", "--json"])  # short for `suite`
     assert found.exit_code == 0, found.output
     for wrong, match in (
         (["nonsense", "--suite", out], "nonsense is not a folder"),
@@ -190,8 +191,8 @@ def test_commands(speaking: Path, tmp_path: Path) -> None:
         (["build-suite", "--out", f"{out}/none", "--text-only", "--set", "transcripts"], "none in text alone"),
         (["build-suite", "--out", f"{out}/none", "--set", "words", "--voice", "zzz"], "no such voice"),
     ):
-        failed = run(app, wrong)
+        failed = run(app, ["evaluate", *wrong])
         assert isinstance(failed.exception, SpiritLMError), wrong
         assert match in str(failed.exception)
     assert sorted(path.name for path in (tmp_path / "sets").iterdir()) == ["intents", "words"], "nothing half-written"
-    assert run(app, ["nonsense"]).exit_code == 2
+    assert run(app, ["evaluate", "nonsense"]).exit_code == 2

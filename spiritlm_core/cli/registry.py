@@ -1,0 +1,103 @@
+"""Commands loaded when they are called or listed, and what stands in for one whose module is not installed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from spiritlm_core.cli import commands
+from spiritlm_core.cli.commands import GROUPS, Command
+from spiritlm_core.errors import SpiritLMError
+
+CHECKOUT = (
+    "runs the pipeline, and that needs a checkout of the repository: install it there with `make setup` or "
+    "`pip install -e '.[pipeline]'`"
+)
+
+
+class Commands(Mapping[str, Any]):
+    """The commands below a word of `GROUPS`, or all: name → what click runs, imported when it is looked up."""
+
+    def __init__(self, group: str = "") -> None:
+        start = f"{group} " if group else ""
+        self._lines = {line.name.removeprefix(start): line for line in commands.COMMANDS if line.name.startswith(start)}
+        self._names = list(dict.fromkeys(name.split(" ")[0] for name in self._lines))
+
+    def __getitem__(self, name: str) -> Any:
+        """Import the command. Raises KeyError where there is none of this name."""
+        if name not in self._names:
+            raise KeyError(name)
+        return _command(self._lines[name]) if name in self._lines else _group(name)
+
+    def __iter__(self) -> Iterator[str]:
+        """The names in the order of the registry."""
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        """How many names there are."""
+        return len(self._names)
+
+
+class Root(TyperGroup):
+    """``spiritlm`` itself: its subcommands are those of the registry."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = Commands()  # type: ignore[assignment]
+
+
+class _Below(TyperGroup):
+    """The subcommands of one word of `GROUPS`."""
+
+    def __init__(self, *, name: str, **settings: Any) -> None:
+        super().__init__(name=name, **settings)
+        self.commands = Commands(name)  # type: ignore[assignment]
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """As ever, but for a folder, which is a model's, or what is asked as one, in the place of a command."""
+        otherwise = GROUPS[str(self.name)].otherwise
+        meant = otherwise and args and args[0] not in self.commands and _is_model(args)
+        return super().resolve_command(ctx, [otherwise, *args] if meant else args)
+
+
+def _is_model(args: list[str]) -> bool:
+    options = {arg.partition("=")[0] for arg in args}
+    return "/" in args[0] or Path(args[0]).is_dir() or not options.isdisjoint(("--suite", "--task", "--lm-eval"))
+
+
+def _group(name: str) -> Any:
+    panel = next(line.panel for line in commands.COMMANDS if line.name.startswith(f"{name} "))
+    return typer.main.get_group(
+        typer.Typer(name=name, cls=_Below, help=GROUPS[name].help, no_args_is_help=True, rich_help_panel=panel)
+    )
+
+
+def _command(line: Command) -> Any:
+    name = line.name.split(" ")[-1]
+    app = typer.Typer(add_completion=False)
+    try:
+        module = import_module(line.module)
+    except ModuleNotFoundError as error:
+        if error.name not in ("flows", "tasks"):
+            raise
+        anything = {"ignore_unknown_options": True, "allow_extra_args": True}
+        app.command(name, rich_help_panel=line.panel, context_settings=anything)(_absent(line.name))
+    else:
+        cls = getattr(module, "COMMAND_CLASS", TyperCommand)
+        app.command(name, rich_help_panel=line.panel, cls=cls)(getattr(module, name.replace("-", "_")))
+    return typer.main.get_command(app)
+
+
+def _absent(name: str) -> Any:
+    """What stands in for a command of the pipeline where only the package is installed."""
+
+    def explain() -> None:
+        raise SpiritLMError(f"spiritlm {name} {CHECKOUT}")
+
+    explain.__doc__ = "Needs a checkout of the repository."
+    return explain

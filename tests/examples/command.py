@@ -1,0 +1,10 @@
+"""A command of one's own, as CONTRIBUTING.md adds it: this file, and one line in `spiritlm_core/cli/commands.py`."""
+
+from typing import Annotated
+
+import typer
+
+
+def count_words(text: Annotated[str, typer.Argument(metavar="TEXT", help="What to count.")]) -> None:
+    """Print how many words TEXT has."""
+    typer.echo(len(text.split()))
