@@ -2,24 +2,71 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
+
+from spiritlm_core.errors import ModelReferenceError
 
 TEMPORARY = ".tmp-"
 """How the name of what is not finished begins."""
+
+
+def cache_folder() -> Path:
+    """Where this machine keeps copies of remote files: ``$XDG_CACHE_HOME/spiritlm`` or ``~/.cache/spiritlm``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spiritlm"
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[TextIO]:
+    """An empty file that one process of this machine has at a time; the others wait.
+
+    The lock ends with the process, however that ends.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.truncate(0)
+        yield file
 
 
 def file_sha256(path: Path) -> str:
     """The sha256 of a file, read piece by piece."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def is_intact(path: Path, sha256: str) -> bool:
+    """Whether the file is there and its bytes have this sha256; looked at once per process and state of the file."""
+
+    def check(file: Path) -> None:
+        if file_sha256(file) != sha256:
+            raise ValueError(f"{file} is damaged")
+
+    try:
+        check_once(path, check, sha256)
+    except (ValueError, OSError):
+        return False
+    return True
+
+
+_checked: dict[Path, tuple[object, ...]] = {}
+
+
+def check_once(path: Path, check: Callable[[Path], None], expected: str = "") -> None:
+    """Call ``check(path)`` unless this process did for this very state of the file; it raises what `check` raises."""
+    stat = os.stat(path)  # noqa: PTH116 - one call for all of it
+    state = (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, expected)
+    if _checked.get(path) != state:
+        check(path)
+        _checked[path] = state
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -34,6 +81,17 @@ def write_atomically(path: Path, data: bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file of a model. Raises ModelReferenceError if there is none that can be read."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelReferenceError(f"{path}: not a readable JSON file: {error}") from error
+    if not isinstance(values, dict):
+        raise ModelReferenceError(f"{path}: not a JSON object")
+    return values
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -25,10 +25,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
 
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.failures import one_line
+from spiritlm_core.files import locked
 from tasks.progress import Console
 
 START_SECONDS = 180.0
@@ -123,30 +123,15 @@ def configured_api() -> str | None:
 @contextmanager
 def _registered(home: Home) -> Iterator[None]:
     mine = home.clients / str(os.getpid())
-    try:
-        home.clients.mkdir(parents=True, exist_ok=True)
-        with _alone(home):
-            file = _locked(mine)
-    except OSError as error:
-        raise ServerError(f"PREFECT_HOME cannot be used ({one_line(error)}); set it to a folder that can") from error
-    try:
+    with contextlib.ExitStack() as held:
+        try:
+            with locked(home.lock):
+                held.enter_context(locked(mine))
+        except OSError as error:
+            why = one_line(error)
+            raise ServerError(f"PREFECT_HOME cannot be used ({why}); set it to a folder that can") from error
+        held.callback(mine.unlink, missing_ok=True)
         yield
-    finally:
-        mine.unlink(missing_ok=True)
-        file.close()
-
-
-def _alone(home: Home) -> TextIO:
-    """Held while a server is looked up, started or given up."""
-    return _locked(home.lock)
-
-
-def _locked(path: Path) -> TextIO:
-    """An empty file that is locked as long as this process has it open."""
-    file = path.open("a")
-    fcntl.flock(file, fcntl.LOCK_EX)
-    file.truncate(0)
-    return file
 
 
 def _is_locked(path: Path) -> bool:
@@ -162,7 +147,7 @@ def _is_locked(path: Path) -> bool:
 
 
 def _find_or_start(home: Home) -> str:
-    with _alone(home):
+    with locked(home.lock):
         url = _running(home)
         if url is None:
             url = f"http://127.0.0.1:{_free_port()}/api"
@@ -238,7 +223,7 @@ def supervise(home: Home, url: str) -> None:
     if _is_locked(home.state):
         return
     with (
-        _locked(home.state) as state,
+        locked(home.state) as state,
         subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, preexec_fn=_end_with_us) as server,  # noqa: S603, PLW1509 - there is one thread
     ):
         state.write(json.dumps({"pid": os.getpid(), "url": url}))
@@ -272,7 +257,7 @@ def _watch(home: Home, server: subprocess.Popen[bytes]) -> None:
 
 def _unused(home: Home) -> bool:
     """Whether there is still no client, under the lock that a new client takes. The state file goes with it."""
-    with _alone(home):
+    with locked(home.lock):
         if _clients(home):
             return False
         for path in (home.state, *home.clients.iterdir()):

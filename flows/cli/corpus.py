@@ -123,7 +123,9 @@ def _open(recipe: str, lake: str, overrides: list[str] | None) -> tuple[Recipe, 
     from spiritlm_core.tokens.finished import FinishedCorpus
 
     found = find_recipe(recipe, overrides or [])
-    return found, FinishedCorpus.open(Lake(lake), found, recipe)
+    return found, FinishedCorpus.open(
+        Lake(lake), found.name, found.token_settings, texts=bool(found.texts), asked=recipe
+    )
 
 
 def _progress(counts: Counts) -> None:

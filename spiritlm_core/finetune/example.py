@@ -129,7 +129,7 @@ def encode(layout: PromptFormat, example: Example, kind: Kind | None) -> Encoded
 
 def context_of(base: Path) -> int | None:
     """The longest sequence that a model takes, in tokens, as its ``config.json`` says; None if it says nothing."""
-    from spiritlm_core.tokens.plain import read_json
+    from spiritlm_core.files import read_json
 
     path = base / "config.json"
     values = read_json(path) if path.is_file() else {}

@@ -20,7 +20,8 @@ from pathlib import Path
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from spiritlm_core.errors import SourceError, is_machine_error
-from spiritlm_core.lake.store import Store, open_store
+from spiritlm_core.store.objects import Store
+from spiritlm_core.store.uri import open_store
 
 PACKED = (".gz", ".bz2", ".zst")
 """Endings of names of compressed files."""

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from spiritlm_core.errors import SourceError
-from spiritlm_core.lake.lake import cache_folder
+from spiritlm_core.files import cache_folder
 
 _TIMEOUT = 300
 _NO_APT = (

@@ -15,9 +15,9 @@ from typing import Annotated, Any
 from pydantic import AfterValidator
 
 from spiritlm_core.errors import LakeError
-from spiritlm_core.files import TEMPORARY, file_sha256, new_entry
-from spiritlm_core.lake.seal import STRICT, Digest, FileName, check_sha256, from_json, is_intact, to_json
-from spiritlm_core.lake.store import Store
+from spiritlm_core.files import TEMPORARY, file_sha256, is_intact, new_entry
+from spiritlm_core.lake.seal import STRICT, Digest, FileName, from_json, to_json
+from spiritlm_core.store.objects import Store
 
 
 def _no_file_in_a_file(files: dict[str, str]) -> dict[str, str]:
@@ -110,13 +110,14 @@ def _fetch(store: Store, artifact: Artifact, name: str, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         store.fetch(blob_path(sha256), path)
-        check_sha256(path, sha256)
-    except (FileNotFoundError, LakeError) as error:
-        state = "missing" if isinstance(error, FileNotFoundError) else "damaged"
+        state = None if file_sha256(path) == sha256 else "damaged"
+    except FileNotFoundError:
+        state = "missing"
+    if state is not None:
         raise LakeError(
             f"{what}: its bytes in {store.child(blob_path(sha256))} are {state}; put back a copy of them, or delete "
             "the first of these two files and run again to build it anew"
-        ) from error
+        )
 
 
 def _drop(folder: Path) -> None:

@@ -16,7 +16,7 @@ from spiritlm_core.lake.lease import hold, lease_path, live_leases, read_lease
 from spiritlm_core.lake.seal import is_sealed
 from spiritlm_core.lake.shard import check_footer, check_shard, read_footer, read_rows
 from spiritlm_core.lake.snapshot import Ref, Snapshot
-from spiritlm_core.lake.store import LocalStore
+from spiritlm_core.store.local import LocalStore
 
 ABANDONED_SECONDS = 3600.0
 """A temporary file this old was left by a killed writer."""

@@ -9,7 +9,6 @@ leases/ID.json                runs under way;  cache/  may be deleted at any tim
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,9 +18,10 @@ from typing import Any
 import pyarrow as pa
 
 from spiritlm_core.errors import LakeError
+from spiritlm_core.files import cache_folder, check_once
 from spiritlm_core.lake.artifact import Artifact, manifest_path, materialize, store_files
 from spiritlm_core.lake.fingerprint import config_json
-from spiritlm_core.lake.seal import CURE, check_once
+from spiritlm_core.lake.seal import CURE
 from spiritlm_core.lake.shard import (
     ShardFooter,
     check_shard,
@@ -32,14 +32,9 @@ from spiritlm_core.lake.shard import (
 )
 from spiritlm_core.lake.snapshot import Ref, Snapshot
 from spiritlm_core.lake.stage import ArtifactStage
-from spiritlm_core.lake.local import READ_ONLY, LocalStore
-from spiritlm_core.lake.store import open_store
+from spiritlm_core.store.local import READ_ONLY, LocalStore
+from spiritlm_core.store.uri import open_store
 from spiritlm_core.lake.view import TableView
-
-
-def cache_folder() -> Path:
-    """Where this machine keeps copies of remote files: ``$XDG_CACHE_HOME/spiritlm`` or ``~/.cache/spiritlm``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spiritlm"
 
 
 @dataclass(frozen=True)

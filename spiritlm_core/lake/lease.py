@@ -19,7 +19,7 @@ from typing import Literal
 
 from spiritlm_core.errors import LakeError
 from spiritlm_core.lake.seal import STRICT, FileName, from_json, to_json
-from spiritlm_core.lake.store import Store
+from spiritlm_core.store.objects import Store
 
 HEARTBEAT_SECONDS = 30.0
 EXPIRY_SECONDS = 300.0

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import LakeError, ModelReferenceError
-from spiritlm_core.files import write_atomically
+from spiritlm_core.files import cache_folder, write_atomically
 from spiritlm_core.lake.fingerprint import (
     artifact_key,
     config_json,
@@ -26,8 +26,9 @@ from spiritlm_core.lake.fingerprint import (
     snapshot_fingerprint,
     stage_identity,
 )
-from spiritlm_core.lake.lake import Lake, cache_folder, snapshot_path
+from spiritlm_core.lake.lake import Lake, snapshot_path
 from spiritlm_core.lake.snapshot import Snapshot
+from spiritlm_core.references.reference import resolve
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,6 @@ class ModelSource:
     @classmethod
     def of_reference(cls, reference: str) -> ModelSource:
         """Resolve a model reference, fetching it if need be. Raises ModelReferenceError."""
-        from spiritlm_core.references.reference import resolve
-
         return cls(resolve(reference).digest, reference=reference)
 
     @classmethod
@@ -66,8 +65,6 @@ class ModelSource:
         return self._resolved()
 
     def _resolved(self) -> Path:
-        from spiritlm_core.references.reference import resolve
-
         found = resolve(str(self.reference))
         if found.digest != self.digest:
             raise ModelReferenceError(f"{self.reference} is another model than when the run began; run again")

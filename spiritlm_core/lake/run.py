@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from spiritlm_core.errors import LakeError
+from spiritlm_core.files import locked
 from spiritlm_core.lake.artifact import Artifact
 from spiritlm_core.lake.fingerprint import config_json
 from spiritlm_core.lake.lake import Lake
@@ -73,15 +72,6 @@ def _check_output(stage: TableStage, tables: list[pa.Table], rows: pa.Table) -> 
         raise LakeError(f"stage {stage.name} returned {rows.num_rows} rows for {first.num_rows}: a row was lost")
 
 
-@contextmanager
-def build_lock(work: Path) -> Iterator[None]:
-    """Let one process of this machine work in `work` at a time; the others wait."""
-    work.parent.mkdir(parents=True, exist_ok=True)
-    with work.with_suffix(".lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-
-
 def run_artifact(lake: Lake, plan: ArtifactPlan, progress: Progress) -> tuple[Artifact, bool]:
     """Build and commit one artifact, unless it is there; returns it and whether it was built here."""
     stage: ArtifactStage = plan.call.create(lake)
@@ -96,7 +86,7 @@ def run_artifact(lake: Lake, plan: ArtifactPlan, progress: Progress) -> tuple[Ar
 def commit_build(lake: Lake, plan: ArtifactPlan, stage: ArtifactStage, build: Builder) -> tuple[Artifact, bool]:
     """Run `build` in a fresh output folder and commit what it wrote."""
     work = lake.work_folder(plan.name, plan.key)
-    with build_lock(work):
+    with locked(work.with_suffix(".lock")):  # another run of this machine may build it, too
         if found := lake.read_artifact(plan.name, plan.key):
             return found, False
         began, out = time.monotonic(), work.with_suffix(".out")

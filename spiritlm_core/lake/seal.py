@@ -8,17 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Callable
 from dataclasses import asdict
-from functools import cache, partial
-from pathlib import Path
+from functools import cache
 from typing import Annotated, Any, TypeVar, cast
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from spiritlm_core.errors import LakeError
-from spiritlm_core.files import file_sha256
 from spiritlm_core.names import checked_name
 
 CURE = "put back a copy of it, or delete it and run again"
@@ -96,30 +92,3 @@ def _first(error: Exception) -> str:
 def _article(noun: str) -> str:
     noun = noun.lower()
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
-
-
-_checked: dict[Path, tuple[object, ...]] = {}
-
-
-def check_once(path: Path, check: Callable[[Path], None], expected: str = "") -> None:
-    """Call ``check(path)`` unless this process did for this very state of the file; it raises what `check` raises."""
-    stat = os.stat(path)  # noqa: PTH116 - one call for all of it
-    state = (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, expected)
-    if _checked.get(path) != state:
-        check(path)
-        _checked[path] = state
-
-
-def check_sha256(path: Path, sha256: str) -> None:
-    """Raises LakeError if the file's bytes have another sha256."""
-    if file_sha256(path) != sha256:
-        raise LakeError(f"{path} is damaged")
-
-
-def is_intact(path: Path, sha256: str) -> bool:
-    """Whether the file is there and its bytes have this sha256; looked at once per process and state of the file."""
-    try:
-        check_once(path, partial(check_sha256, sha256=sha256), sha256)
-    except (LakeError, OSError):
-        return False
-    return True

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from spiritlm_core.errors import LakeError, ModelReferenceError
 from spiritlm_core.files import new_entry, write_atomically
-from spiritlm_core.lake.store import Entry, Store, open_store, split_uri
 from spiritlm_core.references.content import file_below
+from spiritlm_core.store.objects import Entry, Store
+from spiritlm_core.store.uri import open_store, split_uri
 
 
 def from_bucket(uri: str, cache: Path) -> Path:

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from spiritlm_core.errors import ModelReferenceError
-from spiritlm_core.files import write_atomically
-from spiritlm_core.lake.seal import is_intact
+from spiritlm_core.files import is_intact, write_atomically
 from spiritlm_core.names import checked_name
 from spiritlm_core.references.syntax import Parsed
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from spiritlm_core.errors import ModelReferenceError
+from spiritlm_core.files import cache_folder
 from spiritlm_core.references.content import content_digest
 from spiritlm_core.references.syntax import Parsed, parse
 
@@ -46,8 +47,6 @@ def as_reference(given: str | Path) -> str:
 
 def default_cache() -> Path:
     """``$XDG_CACHE_HOME/spiritlm/models`` or ``~/.cache/spiritlm/models``."""
-    from spiritlm_core.lake.lake import cache_folder
-
     return cache_folder() / "models"
 
 

@@ -7,8 +7,8 @@ import struct
 from pathlib import Path
 
 from spiritlm_core.errors import ModelReferenceError
+from spiritlm_core.files import read_json
 from spiritlm_core.references.content import file_below
-from spiritlm_core.tokens.plain import read_json
 
 _LONGEST = 100_000_000
 """Bytes of a header that the format allows."""

@@ -281,7 +281,7 @@ def _folder(root: Path, variant: str | None) -> Path:
     released = Released.find(root)
     if released is None:
         return root / "speech_tokenizer" if (root / "speech_tokenizer").is_dir() else root
-    from spiritlm_core.lake.lake import cache_folder
+    from spiritlm_core.files import cache_folder
     from spiritlm_core.speech.released.convert import import_checkpoints
     from spiritlm_core.speech.released.layout import digest_of, digests
 

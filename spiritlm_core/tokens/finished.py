@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from spiritlm_core.errors import LakeError
 from spiritlm_core.lake.fingerprint import config_json, stage_identity
@@ -16,9 +16,6 @@ from spiritlm_core.tokens.hf import vocabulary_for
 from spiritlm_core.tokens.mix import Mixture
 from spiritlm_core.tokens.stage import SequencesStage
 from spiritlm_core.tokens.vocabulary import Vocabulary
-
-if TYPE_CHECKING:
-    from spiritlm_core.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -44,29 +41,30 @@ class FinishedCorpus:
     fingerprints: dict[str, str]
 
     @classmethod
-    def open(cls, lake: Lake, recipe: Recipe, asked: str | None = None) -> Self:
+    def open(cls, lake: Lake, recipe: str, config: TokensConfig, *, texts: bool, asked: str | None = None) -> Self:
         """Find the corpus of a recipe.
 
         Args:
             lake: Where it was made.
-            recipe: Its name finds the tables, its settings must be those that they were made with.
+            recipe: Name of the recipe, which finds the tables.
+            config: Settings of the recipe; the tables must have been made with them.
+            texts: Whether the recipe has texts.
             asked: How the user calls the recipe, for messages.
 
         Raises:
             LakeError: there is none yet, or it was made with other settings.
         """
-        how = f"`spiritlm run {asked or recipe.name} --until corpus --lake {lake.uri}` makes it"
-        config = recipe.token_settings
-        sequences = _snapshot(lake, recipe.name, "sequences", how)
+        how = f"`spiritlm run {asked or recipe} --until corpus --lake {lake.uri}` makes it"
+        sequences = _snapshot(lake, recipe, "sequences", how)
         key = str(sequences.lineage.get("models", {}).get("tokenizer"))
         settings = config_json(config.sequences)
         if sequences.identity != stage_identity("sequences", SequencesStage.version, settings, {"tokenizer": key}):
             raise LakeError(
-                f"the corpus of {recipe.name!r} in {lake.uri} was made with other settings of tokens.sequences: {how}"
+                f"the corpus of {recipe!r} in {lake.uri} was made with other settings of tokens.sequences: {how}"
             )
-        text = _snapshot(lake, recipe.name, "text", how) if recipe.texts else None
+        text = _snapshot(lake, recipe, "text", how) if texts else None
         if text and text.lineage.get("models") != {"tokenizer": key}:
-            raise LakeError(f"the texts of {recipe.name!r} in {lake.uri} were made with another tokenizer: {how}")
+            raise LakeError(f"the texts of {recipe!r} in {lake.uri} were made with another tokenizer: {how}")
         tokenizer = lake.read_artifact("tokenizer", key)
         if tokenizer is None:
             raise LakeError(f"tokenizer {key[:12]} is missing from {lake.uri}: {how}")
@@ -74,7 +72,7 @@ class FinishedCorpus:
         found = {"sequences": sequences.fingerprint, **({"text": text.fingerprint} if text else {}), "tokenizer": key}
         view = lake.view(text) if text else None
         vocabulary = vocabulary_for(folder, config.sequences)
-        return cls(recipe.name, config, folder, vocabulary, lake.view(sequences), view, found)
+        return cls(recipe, config, folder, vocabulary, lake.view(sequences), view, found)
 
     def mixture(
         self, *, seed: int, split: str = "train", epoch: int = 0, shares: dict[str, Any] | None = None

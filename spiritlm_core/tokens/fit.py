@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
+from spiritlm_core.files import read_json
 from spiritlm_core.lake.stage import ArtifactStage, Progress, TableInput
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.tokens import sentencepiece_bpe
 from spiritlm_core.tokens.config import TokenizerConfig
 from spiritlm_core.tokens.hf import TOKENIZER_FILES, copy_files, write_config
-from spiritlm_core.tokens.plain import plain_tokenizer, read_json
+from spiritlm_core.tokens.plain import plain_tokenizer
 from spiritlm_core.tokens.text import TextTokenizer
 from spiritlm_core.tokens.vocabulary import VOCABULARY_FILE
 

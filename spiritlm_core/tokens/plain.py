@@ -8,26 +8,15 @@ loses its markers and speech tokens, too: they are put in by id, and a text that
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from spiritlm_core.errors import ModelReferenceError
+from spiritlm_core.files import read_json
 from spiritlm_core.tokens.vocabulary import VOCABULARY_FILE
 
 Json = dict[str, Any]
-
-
-def read_json(path: Path) -> Json:
-    """A JSON file; ModelReferenceError if it cannot be read."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelReferenceError(f"{path}: not a readable JSON file: {error}") from error
-    if not isinstance(values, dict):
-        raise ModelReferenceError(f"{path}: not a JSON object")
-    return values
 
 
 def plain_tokenizer(folder: Path) -> Json:

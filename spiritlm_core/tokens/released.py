@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
-from spiritlm_core.tokens.plain import read_json
+from spiritlm_core.files import read_json
 
 _SPACE = "▁"
 

@@ -15,7 +15,8 @@ from typing import Any, Self
 import numpy as np
 
 from spiritlm_core.errors import ModelReferenceError
-from spiritlm_core.tokens.plain import plain_tokenizer, read_json
+from spiritlm_core.files import read_json
+from spiritlm_core.tokens.plain import plain_tokenizer
 
 _CACHED_WORDS = 200_000
 

@@ -80,7 +80,7 @@ def test_configurations_and_stages_load_no_heavy_library(name):
 
 def test_only_the_store_knows_s3():
     """Also by name: `fsspec.filesystem("s3")` or a client of boto would be a second door."""
-    store = ROOT / "spiritlm_core/lake/s3.py"
+    store = ROOT / "spiritlm_core/store/s3.py"
     doors = {"s3fs", "fsspec", "boto3", "botocore", "aiobotocore"}
     assert found_imports(store, {"s3fs"})
     paths = [path for package in ("spiritlm_core", "tasks", "flows") for path in modules(package) if path != store]

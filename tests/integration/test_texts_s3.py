@@ -13,7 +13,7 @@ from spiritlm_core.config import FrozenConfig
 from spiritlm_core.intake.config import TextSource
 from spiritlm_core.intake.pieces import collect, list_pieces, pieces_table
 from spiritlm_core.intake.statcache import StatCache
-from spiritlm_core.lake.store import open_store
+from spiritlm_core.store.uri import open_store
 from spiritlm_core.tokens.text_stage import DocumentsStage
 
 pytestmark = pytest.mark.integration

@@ -10,7 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from spiritlm_core.errors import LakeError
-from spiritlm_core.lake.store import LocalStore, S3Store, open_store, read_uri
+from spiritlm_core.store.local import LocalStore
+from spiritlm_core.store.s3 import S3Store
+from spiritlm_core.store.uri import open_store, split_uri
 
 
 def test_write_read_walk_delete(tmp_path):
@@ -54,7 +56,7 @@ def test_paths_stay_inside(tmp_path, path):
 
 def test_a_killed_writer_leaves_nothing_visible(tmp_path):
     code = (
-        "import os, sys; from pathlib import Path; from spiritlm_core.lake import store as s\n"
+        "import os, sys; from pathlib import Path; from spiritlm_core.store import uri as s\n"
         "os.fsync = lambda fd: os.kill(os.getpid(), 9)\n"
         "s.open_store(sys.argv[1]).write('x', b'half')"
     )
@@ -72,8 +74,9 @@ def test_uris(tmp_path):
     assert open_store("s3://bucket/a/b/").uri == "s3://bucket/a/b"
     assert isinstance(pickle.loads(pickle.dumps(open_store("s3://bucket/a"))), S3Store)
     (tmp_path / "a b%20c").write_bytes(b"x")
-    assert read_uri(str(tmp_path / "a b%20c")) == b"x"
-    assert read_uri(f"file://{tmp_path}/a%20b%2520c") == b"x"
+    for uri in (str(tmp_path / "a b%20c"), f"file://{tmp_path}/a%20b%2520c"):
+        store, name = split_uri(uri)
+        assert store.read(name) == b"x"
     with pytest.raises(LakeError, match="unknown scheme"):
         open_store("gs://bucket")
     with pytest.raises(LakeError, match="names no bucket"):

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from spiritlm_core.errors import ModelReferenceError
-from spiritlm_core.lake.store import Entry, open_store
 from spiritlm_core.lm.model.network import load_pretrained
 from spiritlm_core.references.bucket import _copy
 from spiritlm_core.references.weights import check_indexes, weight_files
 from spiritlm_core.references.wheel import _extract
+from spiritlm_core.store.objects import Entry
+from spiritlm_core.store.uri import open_store
 
 ROOT = Path(__file__).parents[2]
 GOOD = "out/content/model/good.bin"

@@ -5,8 +5,8 @@ import hashlib
 import pytest
 
 from spiritlm_core.errors import ModelReferenceError
-from spiritlm_core.lake.store import open_store
 from spiritlm_core.references.reference import resolve
+from spiritlm_core.store.uri import open_store
 from tests.integration.conftest import Bucket, s3_server, seaweedfs
 
 __all__ = ["s3_server", "seaweedfs"]

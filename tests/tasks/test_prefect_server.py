@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from spiritlm_core.files import locked
 from tasks import prefect_server
 from tasks.prefect_server import Home
 
@@ -26,7 +27,7 @@ def test_a_state_file_that_no_supervisor_holds_is_not_a_server(tmp_path: Path, t
 def test_a_state_file_that_is_held_names_the_server_whatever_was_in_it(tmp_path: Path) -> None:
     home = Home(tmp_path)
     home.state.write_text("left by a supervisor that was killed, and longer than what comes" * 9)
-    with prefect_server._locked(home.state) as state:
+    with locked(home.state) as state:
         assert prefect_server._running(home) is None, "nothing is written yet"
         state.write(json.dumps(STATE))
         state.flush()

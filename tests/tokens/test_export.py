@@ -11,6 +11,7 @@ import pytest
 
 from spiritlm_core.config_files import load_config
 from spiritlm_core.errors import LakeError, SpiritLMError
+from spiritlm_core.lake.lake import Lake
 from spiritlm_core.recipe import Recipe
 from spiritlm_core.tokens.export import IGNORED, META_FILE, PACKED, columns, export
 from spiritlm_core.tokens.finished import FinishedCorpus
@@ -27,7 +28,11 @@ def corpus(
     request: pytest.FixtureRequest, folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> FinishedCorpus:
     lake, recipe = small_lake(tmp_path_factory.mktemp("lake"), folders["gpt2"], texts=request.param)
-    return FinishedCorpus.open(lake, recipe)
+    return opened(lake, recipe)
+
+
+def opened(lake: Lake, recipe: Recipe, asked: str | None = None) -> FinishedCorpus:
+    return FinishedCorpus.open(lake, recipe.name, recipe.token_settings, texts=bool(recipe.texts), asked=asked)
 
 
 def training(corpus: FinishedCorpus, count: int, split: str = "train") -> list[Packed]:
@@ -158,22 +163,18 @@ def test_previews_come_in_the_order_of_training(corpus: FinishedCorpus) -> None:
 def test_a_long_word_is_shown_in_pieces(folders: dict[str, Path], tmp_path: Path) -> None:
     lake, recipe = small_lake(tmp_path, folders["gpt2"], texts=False)
     small = recipe.model_copy(update={"tokens": recipe.tokens.model_copy(update={"context_length": 16})})
-    found = list(previews(FinishedCorpus.open(lake, small), stream="speech", count=50, seed=3))
+    found = list(previews(opened(lake, small), stream="speech", count=50, seed=3))
     assert any(word.word == "…" for document in found for span in document.spans for word in span.words)
 
 
 def test_a_missing_or_another_corpus_says_what_to_run(folders: dict[str, Path], tmp_path: Path) -> None:
-    from spiritlm_core.lake.lake import Lake
-
     lake, recipe = small_lake(tmp_path / "lake", folders["gpt2"], texts=False)
     with pytest.raises(
         LakeError, match=r"no table `sequences` of recipe 'small' yet: `spiritlm run my.yaml --until corpus"
     ):
-        FinishedCorpus.open(Lake(tmp_path / "none"), recipe, "my.yaml")
+        opened(Lake(tmp_path / "none"), recipe, "my.yaml")
     with pytest.raises(LakeError, match="no table `text`"):
-        FinishedCorpus.open(lake, load_config(Recipe, RECIPE + TEXTS, "x"))
+        opened(lake, load_config(Recipe, RECIPE + TEXTS, "x"))
     with pytest.raises(LakeError, match=r"other settings of tokens\.sequences"):
-        FinishedCorpus.open(
-            lake, load_config(Recipe, RECIPE.replace("style: 5}\n  context", "style: 6}\n  context"), "x")
-        )
-    assert isinstance(FinishedCorpus.open(lake, recipe).sequences.read(), pa.Table)
+        opened(lake, load_config(Recipe, RECIPE.replace("style: 5}\n  context", "style: 6}\n  context"), "x"))
+    assert isinstance(opened(lake, recipe).sequences.read(), pa.Table)

@@ -16,10 +16,10 @@ from pydantic import Field, model_validator
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from spiritlm_core.errors import ModelReferenceError
+from spiritlm_core.files import read_json
 from spiritlm_core.references.weights import weight_files
 from spiritlm_core.speech.released.layout import LANGUAGE_MODELS, Variant
 from spiritlm_core.speech.released.reading import CheckpointError, Described, Tensors, describe, read_archive, take
-from spiritlm_core.tokens.plain import read_json
 from spiritlm_core.tokens.released import ReleasedTextTokenizer
 from spiritlm_core.tokens.vocabulary import TEXT_MARKER, Vocabulary
 

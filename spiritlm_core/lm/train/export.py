@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 import torch
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
+from spiritlm_core.files import read_json
 from spiritlm_core.lm.model.lora import merged, save_adapters
 from spiritlm_core.lm.model.network import CausalLM
 from spiritlm_core.lm.train.run import Run
 from spiritlm_core.tokens.hf import TOKENIZER_FILES, copy_files, save_tokenizer, write_model_config
-from spiritlm_core.tokens.plain import read_json
 from spiritlm_core.tokens.vocabulary import VOCABULARY_FILE, Vocabulary
 
 

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from transformers import HubertConfig, HubertModel
 
 from spiritlm_core.errors import ModelReferenceError
+from spiritlm_core.files import read_json
 from spiritlm_core.references.weights import check_weights
 from spiritlm_core.speech.config import FRAME, on_grid
 from spiritlm_core.speech.encoders.encoder import SpeechEncoder, Waveform, quiet_loading
 from spiritlm_core.speech.encoders.precision import Precision
 from spiritlm_core.speech.types import hubert_count
-from spiritlm_core.tokens.plain import read_json
 
 Features = dict[int, NDArray[np.float32]]
 """Layer (counted from 1) → float32[N, D]."""

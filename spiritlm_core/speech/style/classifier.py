@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from transformers import Wav2Vec2Config, Wav2Vec2ForSequenceClassification
 
 from spiritlm_core.errors import ModelReferenceError
+from spiritlm_core.files import read_json
 from spiritlm_core.references.weights import check_weights
 from spiritlm_core.speech.encoders.encoder import SpeechEncoder, quiet_loading
 from spiritlm_core.speech.encoders.precision import Precision
 from spiritlm_core.speech.style.coder import StyleModel
-from spiritlm_core.tokens.plain import read_json
 
 STRIDE = 320
 """Samples from one frame of the encoder to the next: 50 Hz."""

@@ -11,8 +11,8 @@ from functools import cache
 from typing import Any, BinaryIO, cast
 
 from spiritlm_core.errors import LakeError
-from spiritlm_core.lake.objects import Entry, Store
 from spiritlm_core.names import stays_inside
+from spiritlm_core.store.objects import Entry, Store
 
 
 class S3Store(Store):

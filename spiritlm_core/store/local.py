@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import stat
 import tempfile
@@ -14,9 +13,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from spiritlm_core.errors import LakeError
-from spiritlm_core.files import TEMPORARY
-from spiritlm_core.lake.objects import Entry, Store
+from spiritlm_core.files import TEMPORARY, locked
 from spiritlm_core.names import stays_inside
+from spiritlm_core.store.objects import Entry, Store
 
 READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 """What the system says where nothing may be written."""
@@ -115,7 +114,7 @@ class LocalStore(Store):
         self._path(path).unlink(missing_ok=True)
 
     def now(self) -> float:
-        """See :meth:`Store.now`: the stamp of a new file, which has no name, in the store; this clock if it is read-only."""
+        """See :meth:`Store.now`: the stamp of a new file without a name in the store; this clock if it is read-only."""
         try:
             with tempfile.TemporaryFile(dir=self.root) as file:
                 return os.fstat(file.fileno()).st_mtime
@@ -147,8 +146,7 @@ def _claim(temporary: Path, path: Path) -> bool:
     except FileExistsError:
         return False
     except OSError:  # no hard links on this file system: then one writer at a time
-        with (path.parent / f"{TEMPORARY}{path.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(path.parent / f"{TEMPORARY}{path.name}.lock"):
             if path.exists():
                 return False
             temporary.replace(path)

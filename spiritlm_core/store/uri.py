@@ -9,11 +9,9 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from spiritlm_core.errors import LakeError
-from spiritlm_core.lake.local import LocalStore
-from spiritlm_core.lake.objects import Entry, Store
-from spiritlm_core.lake.s3 import S3Store
-
-__all__ = ["Entry", "LocalStore", "S3Store", "Store", "open_store", "read_uri", "split_uri"]
+from spiritlm_core.store.local import LocalStore
+from spiritlm_core.store.objects import Store
+from spiritlm_core.store.s3 import S3Store
 
 
 def open_store(uri: str | Path) -> Store:
@@ -37,9 +35,3 @@ def split_uri(uri: str) -> tuple[Store, str]:
     if text.startswith("s3://") and parent.count("/") < 2:
         raise LakeError(f"{uri!r} names a bucket, not an object")
     return open_store(parent or ("/" if text.startswith("/") else ".")), name
-
-
-def read_uri(uri: str) -> bytes:
-    """The bytes of one object. Raises FileNotFoundError."""
-    store, name = split_uri(uri)
-    return store.read(name)

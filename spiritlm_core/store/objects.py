@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, cast
 
 from spiritlm_core.files import TEMPORARY
 
+
 @dataclass(frozen=True)
 class Entry:
     """One object: its path in the store, its size in bytes, and a token that changes with its content.
