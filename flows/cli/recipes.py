@@ -6,9 +6,9 @@ import json
 from typing import Annotated
 
 import typer
-from pydantic import BaseModel
 
 from spiritlm_core.cli.options import JsonOption, SetOption
+from spiritlm_core.config import FrozenConfig
 
 
 def recipes(
@@ -29,12 +29,12 @@ def _list(*, as_json: bool) -> None:
     from flows.recipes import find_recipe, recipe_names
     from flows.recipes.finetune import find_finetune_recipe, finetune_recipe_names
 
-    found = {name: find_recipe(name).description for name in recipe_names()}
+    runs = {name: find_recipe(name).description for name in recipe_names()}
     tasks = {name: find_finetune_recipe(name).description for name in finetune_recipe_names()}
     if as_json:
-        typer.echo(json.dumps({**found, **{f"finetune {name}": about for name, about in tasks.items()}}))
+        typer.echo(json.dumps({**runs, **{f"finetune {name}": about for name, about in tasks.items()}}))
         return
-    for name, about in found.items():
+    for name, about in runs.items():
         typer.echo(f"{name:<12} {about}")
     typer.echo("\nFor spiritlm finetune:")
     for name, about in tasks.items():
@@ -43,18 +43,13 @@ def _list(*, as_json: bool) -> None:
 
 
 def _show(name: str, overrides: list[str], *, as_json: bool) -> None:
-    import yaml
+    from spiritlm_core.config_text import commented_yaml
 
-    about, recipe = _found(name, overrides)
-    body = recipe.model_dump(mode="json")
-    if as_json:
-        typer.echo(json.dumps(body))
-        return
-    typer.echo(f"# {about}")
-    typer.echo(yaml.safe_dump(body, sort_keys=False, allow_unicode=True), nl=False)
+    about, recipe = _named(name, overrides)
+    typer.echo(recipe.model_dump_json() if as_json else f"# {about}\n{commented_yaml(recipe)}", nl=as_json)
 
 
-def _found(name: str, overrides: list[str]) -> tuple[str, BaseModel]:
+def _named(name: str, overrides: list[str]) -> tuple[str, FrozenConfig]:
     """The recipe called `name`, of whichever kind, and what to do with it. Raises RecipeError."""
     from flows.recipes import find_recipe, recipe_names
     from flows.recipes.finetune import find_finetune_recipe, finetune_recipe_names

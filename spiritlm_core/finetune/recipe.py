@@ -51,7 +51,7 @@ class FinetuneRecipe(FrozenConfig):
         ShardingConfig(shard_items=256, shard_bytes=64 * 2**20), description="How many rows share a shard."
     )
     lm: LmConfig = Field(LmConfig(), description="Training; `lora` trains adapters instead of all weights.")
-    tokens: ContextConfig = Field(ContextConfig(), description="Packing of examples.")
+    tokens: ContextConfig = Field(ContextConfig(), description="How examples are packed.")
     measures: MeasuresConfig = Field(MeasuresConfig(), description="What is measured on held-out examples.")
     compute: ComputeConfig = Field(ComputeConfig(), description="Workers, attempts, cluster.")
 
