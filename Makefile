@@ -1,12 +1,13 @@
 # make run    set up, then run the quickstart on real speech
 # make test   set up, then run the tests; `make test-slow` those that take minutes each
 # make check  set up, then lint and type-check
+# make docs   set up, then write docs/settings.md and build the documentation into build/site
 VENV   := .venv
 PYTHON := $(VENV)/bin/python
 LAKE   ?= lake
 RECIPE ?= quickstart
 
-.PHONY: setup run test test-slow check ui lock clean
+.PHONY: setup run test test-slow check docs ui lock clean
 
 setup: $(VENV)/.ready
 
@@ -34,6 +35,10 @@ check: setup
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+docs: setup
+	$(PYTHON) infra/docs/settings.py
+	$(VENV)/bin/mkdocs build --strict --quiet
 
 ui: setup
 	$(VENV)/bin/spiritlm ui

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,7 +24,18 @@ def test_every_fault_of_the_table_has_its_test(file: str, test: str) -> None:
 
 
 def test_links_between_pages_lead_somewhere() -> None:
-    pages = [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")]
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("infra/**/*.md"), *ROOT.glob(".github/**/*.md")]
     links = [(page, link) for page in pages for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text())]
     assert links
     assert not [(page.name, link) for page, link in links if not (page.parent / link).exists()]
+
+
+def test_the_site_builds_with_every_link_checked_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stdout + built.stderr
+    assert "Load a model." in (tmp_path / "api.html").read_text()
+    loaded = re.compile(r"""<(?:script|img|link)[^>]+(?:src|href)="(?:https?:)?//|@import|url\(['"]?(?:https?:)?//""")
+    pages = [*tmp_path.rglob("*.html"), *tmp_path.rglob("*.css")]
+    assert pages
+    assert [page.name for page in pages if loaded.search(page.read_text())] == []

@@ -67,7 +67,7 @@ def _row(place: str, field: Schema, required: bool, elsewhere: str | None) -> st
     meaning = field.get("description", "")
     if _references(field):
         values = "section" if field.get("type") != "array" else "list of sections"
-        meaning += f" As [{elsewhere}](#{elsewhere.replace('.', '')})." if elsewhere else ""
+        meaning += f" As `{elsewhere}`." if elsewhere else ""
     cells = (f"`{place}`", values, default, _marked(meaning))
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
 
