@@ -37,7 +37,7 @@ check: setup
 	$(VENV)/bin/mypy
 
 docs: setup
-	$(PYTHON) infra/docs/settings.py
+	$(PYTHON) docs/site/settings.py
 	$(VENV)/bin/mkdocs build --strict --quiet
 
 ui: setup

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
 ROWS = re.findall(r"^\|.+\| `([\w/]+\.py)(?:::(\w+))?` \|$", (ROOT / "docs/operations.md").read_text(), re.MULTILINE)
@@ -39,3 +40,28 @@ def test_the_site_builds_with_every_link_checked_and_loads_nothing_from_elsewher
     pages = [*tmp_path.rglob("*.html"), *tmp_path.rglob("*.css")]
     assert pages
     assert [page.name for page in pages if loaded.search(page.read_text())] == []
+
+
+def test_files_that_the_guide_for_contributors_names_are_there() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    named = set(re.findall(r"`((?:flows|tasks|spiritlm_core|tests|docs|infra|benchmarks|\.github)/[\w./-]*)`", text))
+    assert len(named) > 15
+    assert sorted(name for name in named if not (ROOT / name).exists()) == []
+
+
+def test_ci_runs_what_the_makefile_offers() -> None:
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
+    steps = [step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step]
+    called = {step.removeprefix("make ") for step in steps if step.startswith("make ")}
+    assert {"setup", "check", "docs", "test", "test-slow"} == called & targets == called
+    assert not [step for step in steps if not step.startswith(("make ", "git diff", "sudo infra/browser.sh"))]
+
+
+def test_forms_for_issues_are_forms() -> None:
+    forms = [yaml.safe_load(path.read_text()) for path in (ROOT / ".github/ISSUE_TEMPLATE").glob("[!c]*.yml")]
+    assert len(forms) == 2
+    for form in forms:
+        assert form.keys() >= {"name", "description", "body"}
+        ids = [field["id"] for field in form["body"]]
+        assert len(set(ids)) == len(ids)

@@ -27,7 +27,7 @@ def described(schema: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def test_the_reference_is_current():
-    reference = runpy.run_path(str(ROOT / "infra/docs/settings.py"))["reference"]()
+    reference = runpy.run_path(str(ROOT / "docs/site/settings.py"))["reference"]()
     assert (ROOT / "docs/settings.md").read_text() == reference, "run `make docs`"
 
 

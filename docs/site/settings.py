@@ -12,7 +12,7 @@ from spiritlm_core.config import FrozenConfig
 from spiritlm_core.finetune.recipe import FinetuneRecipe
 from spiritlm_core.recipe import Recipe
 
-PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
+PAGE = Path(__file__).parents[1] / "settings.md"
 _START = """# Settings
 
 Written by `make docs` out of the code; do not edit. `spiritlm recipes NAME` prints a recipe with these settings and
