@@ -1,31 +1,25 @@
-"""The flows: the whole pipeline, and the parts of it that people start on their own.
+"""The flows of a speech language model: the whole pipeline, and the parts of it that people start on their own.
 
-Each flow walks the same list of stages and stops at its own end; what is in the lake already is not
-computed again, so `train` after `corpus` only trains.
+Each runs a part of the same graph; what is in the lake already is not computed again, so `train` after `corpus` only
+trains.
 """
 
 from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Annotated, Any, ParamSpec, TypeVar, get_type_hints
 
 from prefect import flow
 from pydantic import Field
 
-from flows.recipes import find_recipe, with_sources
-from flows.stages import StageSpec, ancestors, check_vocoder, stages_for, wanted_stages
-from spiritlm_core.errors import RecipeError
+from flows.graphs.speech_lm import speech_lm, targets
+from flows.recipes import load_recipe
 from spiritlm_core.lake.lake import Lake
-from spiritlm_core.lake.lease import hold
 from spiritlm_core.recipe import Recipe
-from tasks.artifacts import run_table
-from tasks.delivery import deliver
+from tasks.engine import run_graph
 from tasks.flow_runs import guarded, run_name
-from tasks.progress import Console
-from tasks.run import Run
-from tasks.stages import run_stage
 
 DEFAULT_LAKE = os.environ.get("SPIRITLM_LAKE") or "lake"
 """The same variable as that of the command line; of the worker, when a deployment names no lake."""
@@ -39,12 +33,6 @@ Overrides = Annotated[list[str], Field(description="Settings to change, each KEY
 Until = Annotated[str | None, Field(description="Run this stage and what it is made from; null runs all.")]
 Refit = Annotated[bool, Field(description="Fit unit models, aligner and tokenizer anew on the corpus as it is now.")]
 
-UNIT_MODELS = ("speech_tokenizer",)
-"""The stage that holds all unit models; those it is made from come along."""
-
-VOICE = ("speaking_tokenizer",)
-"""The same with the vocoder."""
-
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -55,6 +43,15 @@ def described(function: Callable[P, R]) -> Callable[P, R]:
     lines = [f"    {name}: {hint.__metadata__[0].description}" for name, hint in hints.items() if name != "return"]
     function.__doc__ = "\n".join([inspect.getdoc(function) or "", "", "Args:", *lines])
     return function
+
+
+def run(
+    recipe: str | Recipe, lake: str, sources: list[str], overrides: list[str], until: str | None, *, refit: bool = False
+) -> dict[str, Any]:
+    """Run the stages of a recipe inside a flow, up to `until`. Raises SpiritLMError."""
+    loaded = load_recipe(recipe, sources, overrides)
+    graph = speech_lm(loaded)
+    return run_graph(graph, Lake(lake), loaded.compute, *targets(graph, until), refit=refit)
 
 
 @flow(name="pipeline", log_prints=False, flow_run_name=run_name)
@@ -69,7 +66,7 @@ def pipeline(
     refit: Refit = False,
 ) -> dict[str, Any]:
     """From recordings to a published model. Returns the account of every stage and where the outputs are."""
-    return run_recipe(load(recipe, sources, overrides), Lake(lake), until=until, refit=refit)
+    return run(recipe, lake, sources, overrides, until, refit=refit)
 
 
 @flow(name="corpus", log_prints=False, flow_run_name=run_name)
@@ -82,8 +79,8 @@ def corpus(
     overrides: Overrides = [],  # noqa: B006
     refit: Refit = False,
 ) -> dict[str, Any]:
-    """From recordings to packed training sequences."""
-    return run_recipe(load(recipe, sources, overrides), Lake(lake), until="examples", refit=refit)
+    """From recordings and texts to the sequences that a model is trained on."""
+    return run(recipe, lake, sources, overrides, "corpus", refit=refit)
 
 
 @flow(name="train", log_prints=False, flow_run_name=run_name)
@@ -96,7 +93,7 @@ def train(
     overrides: Overrides = [],  # noqa: B006
 ) -> dict[str, Any]:
     """The language model of a recipe, and whatever it still needs before."""
-    return run_recipe(load(recipe, sources, overrides), Lake(lake), until="model")
+    return run(recipe, lake, sources, overrides, "model")
 
 
 @flow(name="evaluate", log_prints=False, flow_run_name=run_name)
@@ -109,7 +106,7 @@ def evaluate(
     overrides: Overrides = [],  # noqa: B006
 ) -> dict[str, Any]:
     """The evaluation of a recipe's model, and whatever it still needs before."""
-    return run_recipe(load(recipe, sources, overrides), Lake(lake), until="evaluation")
+    return run(recipe, lake, sources, overrides, "evaluation")
 
 
 @flow(name="fit_units", log_prints=False, flow_run_name=run_name)
@@ -123,7 +120,7 @@ def fit_units(
     refit: Refit = False,
 ) -> dict[str, Any]:
     """From recordings to a speech tokenizer: the models of the speech units in one folder, and nothing else."""
-    return run_recipe(load(recipe, sources, overrides), Lake(lake), only=UNIT_MODELS, refit=refit)
+    return run(recipe, lake, sources, overrides, "speech_tokenizer", refit=refit)
 
 
 @flow(name="fit_vocoder", log_prints=False, flow_run_name=run_name)
@@ -137,9 +134,7 @@ def fit_vocoder(
     refit: Refit = False,
 ) -> dict[str, Any]:
     """From recordings to a speech tokenizer that speaks: the unit models, units of the corpus, and a vocoder."""
-    loaded = load(recipe, sources, overrides)
-    check_vocoder(loaded)
-    return run_recipe(loaded, Lake(lake), only=VOICE, refit=refit)
+    return run(recipe, lake, sources, overrides, "speaking_tokenizer", refit=refit)
 
 
 @flow(name="evaluate_units", log_prints=False, flow_run_name=run_name)
@@ -152,7 +147,7 @@ def evaluate_units(
     overrides: Overrides = [],  # noqa: B006
 ) -> dict[str, Any]:
     """The speech units of a recipe judged on held-out speech, and the unit models if they are still missing."""
-    return run_recipe(load(recipe, sources, overrides), Lake(lake), only=("unit_evaluation",))
+    return run(recipe, lake, sources, overrides, "unit_evaluation")
 
 
 @flow(name="evaluate_resynthesis", log_prints=False, flow_run_name=run_name)
@@ -165,54 +160,4 @@ def evaluate_resynthesis(
     overrides: Overrides = [],  # noqa: B006
 ) -> dict[str, Any]:
     """Audio to units and back, judged on held-out speech; unit models and vocoder are fitted if they are missing."""
-    return run_recipe(load(recipe, sources, overrides), Lake(lake), only=("resynthesis",))
-
-
-def load(recipe: str | Recipe, sources: list[str], overrides: list[str]) -> Recipe:
-    """The recipe to run, with `sources` in place of its own. Raises RecipeError or SourceError."""
-    if isinstance(recipe, str):
-        loaded = find_recipe(recipe, overrides)
-    elif overrides:
-        raise RecipeError("overrides go with the name of a recipe, not with a whole one: change the recipe itself")
-    else:
-        loaded = recipe
-    return with_sources(loaded, sources)
-
-
-def run_recipe(
-    recipe: Recipe, lake: Lake, *, until: str | None = None, only: Sequence[str] = (), refit: bool = False
-) -> dict[str, Any]:
-    """Run the stages of `recipe` in order, up to `until`, or `only` those named and what they need, inside a flow.
-
-    Raises:
-        SpiritLMError: a stage failed.
-    """
-    stages = stages_for(recipe, only) if only else wanted_stages(recipe, until)
-    run = Run(recipe, lake, Console(), refit=refit)
-    with hold(lake.store, "run", recipe.name):
-        try:
-            for spec in stages:
-                _run(run, spec)
-        finally:
-            run.fan_out.close()
-            run_table(list(run.reports.values()))
-        outputs = deliver(run)
-    return {"stages": {name: report.to_dict() for name, report in run.reports.items()}, **outputs}
-
-
-def _run(run: Run, spec: StageSpec) -> None:
-    config, models = spec.config(run.recipe), spec.models(run.recipe)
-    if spec.name == "audio":
-        with run.console.stage(spec.name, "which recordings are there"):
-            plan = run.plan_recordings(spec.cls, config)
-        run_stage(run, plan, spec.about)
-    elif spec.name == "documents":
-        with run.console.stage(spec.name, "which texts are there"):
-            plan = run.plan_documents(spec.cls, config)
-        run_stage(run, plan, spec.about)
-    elif spec.kind == "table":
-        run_stage(run, run.plan_table(spec.cls, config, models), spec.about)
-    else:
-        made_from = ancestors(spec, run.recipe)
-        artifact = run.plan_artifact(spec.cls, config, models, pinned=spec.pinned, made_from=made_from)
-        run_stage(run, artifact, spec.about)
+    return run(recipe, lake, sources, overrides, "resynthesis")

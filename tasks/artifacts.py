@@ -9,13 +9,15 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
+from spiritlm_core.lake.lake import Lake
+from spiritlm_core.lake.plan import ArtifactPlan
+from spiritlm_core.plan.planner import RunPlan
+from tasks.account import StageReport
+from tasks.delivery import read_file
 from tasks.updates import updates
-
-if TYPE_CHECKING:
-    from tasks.run import StageReport
 
 UPDATE_SECONDS = 2.0
 
@@ -99,6 +101,31 @@ def training_curves(metrics: Path) -> None:
 
     if curves := plots.read_curves(metrics):
         image("training-curves", plots.png(plots.training_curves(curves)), "Training and held-out loss")
+
+
+def show_outputs(plan: RunPlan, lake: Lake, result: dict[str, Any]) -> None:
+    """What a finished run has for people to look at: its figures, and the tables and pictures of its reports."""
+    for stage in plan.stages.values():
+        if isinstance(stage, ArtifactPlan):
+            for output in stage.call.stage.outputs:
+                if output.file and output.path:
+                    _show_report(lake, stage, Path(output.file).with_suffix(".md").name, plan.recipe)
+    if "report" in result:
+        lines = [f"Report: `{result['report']}`", "", "| figure | value |", "|---|---|"]
+        lines += [f"| {key} | {value} |" for key, value in result["metrics"].items() if isinstance(value, int | float)]
+        markdown("report", "\n".join(lines), f"Evaluation of {plan.recipe}")
+
+
+def _show_report(lake: Lake, plan: ArtifactPlan, table: str, recipe: str) -> None:
+    """The file `table` of the artifact if it has one, and its pictures."""
+    artifact = lake.read_artifact(plan.name, plan.key)
+    if artifact is None:
+        return
+    for name in sorted(artifact.files):
+        if name == table:
+            markdown(Path(name).stem, read_file(lake, artifact, name).decode(), f"{plan.call.stage.about}: {recipe}")
+        elif name.endswith(".png"):
+            image(Path(name).stem.replace("_", "-"), read_file(lake, artifact, name), Path(name).stem)
 
 
 def summary_row(report: StageReport) -> dict[str, Any]:

@@ -107,7 +107,7 @@ def _not_taken(error: Exception) -> Exception:
     return SpiritLMError(text)
 
 
-def run_flow(flow: Flow[..., dict[str, Any]], *args: Any) -> dict[str, Any]:
+def run_flow(flow: Flow[..., dict[str, Any]], **parameters: Any) -> dict[str, Any]:
     """Run `flow` in this process; its result is returned even if the Prefect server is gone by then.
 
     Raises:
@@ -117,7 +117,7 @@ def run_flow(flow: Flow[..., dict[str, Any]], *args: Any) -> dict[str, Any]:
     ended = threading.Event()
     threading.Thread(target=_say_who_waits, args=(ended,), daemon=True).start()
     try:
-        state: Any = flow(*args, return_state=True)
+        state: Any = flow(**parameters, return_state=True)
         return cast("dict[str, Any]", state.result())
     except SpiritLMError:
         raise

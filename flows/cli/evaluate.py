@@ -8,7 +8,7 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
-from flows.cli.flow import artifact_folder, run_flow
+from flows.cli.flow import artifact_folder, run_recipe
 from spiritlm_core.cli.options import DEFAULT_LAKE, JsonOption, LakeOption, RecipeArgument, SetOption, SourceOption
 from spiritlm_core.cli.reports import check_out, copy_report
 from spiritlm_core.cli.results import answer
@@ -75,4 +75,4 @@ def _evaluate(recipe: str, lake: str, overrides: list[str], sources: list[str]) 
 
     for reference in with_sources(find_recipe(recipe, overrides), sources).unit_evaluation.models.values():
         resolve(reference)
-    return run_flow("pipeline", "evaluate_units", recipe, lake, sources, overrides)
+    return run_recipe("evaluate_units", recipe, lake, sources, overrides, until="unit_evaluation")

@@ -7,7 +7,7 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
-from flows.cli.flow import artifact_folder, run_flow
+from flows.cli.flow import artifact_folder, run_or_reuse
 from spiritlm_core.cli.options import DEFAULT_LAKE, JsonOption, LakeOption, SetOption
 from spiritlm_core.cli.results import answer
 
@@ -47,16 +47,17 @@ def _run(
     """Check what can be wrong before a server is started; then run the flow."""
     import shutil
 
-    from flows.recipes.finetune import find_finetune_recipe
+    from flows.graphs.finetuning import finetuning
+    from flows.recipes.finetune import load_finetune_recipe
     from spiritlm_core.errors import SpiritLMError
-    from spiritlm_core.finetune.template import find_template
+    from spiritlm_core.lake.lake import Lake
 
-    settings = find_finetune_recipe(recipe, overrides)
-    find_template(settings.template)
-    _check_given(base or settings.base, data or settings.data.path)
+    settings = load_finetune_recipe(recipe, data, base, overrides)
+    _check_given(settings.base, settings.data.path)
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SpiritLMError(f"--out {out}: is there already, and not empty; name a new folder")
-    result = run_flow("finetune", "finetune", recipe, lake, data, base, overrides)
+    given = {"recipe": recipe, "lake": lake, "data": data, "base": base, "overrides": overrides}
+    result = run_or_reuse("finetune", "finetune", given, finetuning(settings, Lake(lake)), ())
     if out is not None:
         folder = artifact_folder(lake, result, "finetune_published")
         shutil.copytree(folder, out, dirs_exist_ok=True, copy_function=shutil.copyfile)

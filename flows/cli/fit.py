@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from flows.cli.flow import run_flow
+from flows.cli.flow import run_recipe
 from spiritlm_core.cli.options import DEFAULT_LAKE, JsonOption, LakeOption, RecipeArgument, SetOption, SourceOption
 from spiritlm_core.cli.reports import check_out
 from spiritlm_core.cli.results import answer
@@ -72,29 +72,17 @@ def _run(
 def _fit(
     kind: Kind, recipe: str, lake: str, overrides: list[str], sources: list[str], *, refit: bool, out: Path | None
 ) -> dict[str, Any]:
-    """Check everything that can be wrong before a server is started; then run the flow."""
+    """Check where the folder is to go; then run the flow."""
     from spiritlm_core.lake.lake import Lake
+    from spiritlm_core.speech.folder import check_target
     from tasks.delivery import copy_speech_tokenizer
 
-    _check(kind, recipe, overrides, sources, out)
-    result = run_flow("pipeline", f"fit_{kind}", recipe, lake, sources, overrides, refit)
-    if out is not None:
-        from flows.pipeline import UNIT_MODELS, VOICE
-
-        (stage,) = UNIT_MODELS if kind == "units" else VOICE
-        copy_speech_tokenizer(Lake(lake), stage, result["stages"][stage]["fingerprint"], out)
-        result["speech_tokenizer"] = str(out)
-    return result
-
-
-def _check(kind: Kind, recipe: str, overrides: list[str], sources: list[str], out: Path | None) -> None:
-    from flows.recipes import find_recipe, with_sources
-    from flows.stages import check_vocoder
-    from spiritlm_core.speech.folder import check_target
-
-    loaded = with_sources(find_recipe(recipe, overrides), sources)
-    if kind == "vocoder":
-        check_vocoder(loaded)
     check_out(out)
     if out is not None:
         check_target(out)
+    stage = "speech_tokenizer" if kind == "units" else "speaking_tokenizer"
+    result = run_recipe(f"fit_{kind}", recipe, lake, sources, overrides, until=stage, refit=refit)
+    if out is not None:
+        copy_speech_tokenizer(Lake(lake), stage, result["stages"][stage]["fingerprint"], out)
+        result["speech_tokenizer"] = str(out)
+    return result

@@ -1,14 +1,62 @@
-"""Commands that run a flow, with a Prefect API."""
+"""Commands that run a flow: with a Prefect API if there is something to compute, or a server that is to know."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from spiritlm_core.plan.graph import Graph
 
 
-def run_flow(module: str, name: str, *args: Any) -> dict[str, Any]:
+def run_recipe(
+    flow: str,
+    recipe: str,
+    lake: str,
+    sources: list[str],
+    overrides: list[str],
+    *,
+    until: str | None = None,
+    refit: bool = False,
+) -> dict[str, Any]:
+    """Run the stages of `recipe` up to `until`; see :func:`run_or_reuse`."""
+    from flows.graphs.speech_lm import speech_lm, targets
+    from flows.recipes import load_recipe
+
+    graph = speech_lm(load_recipe(recipe, sources, overrides))
+    names = targets(graph, until)
+    given = {"recipe": recipe, "lake": lake, "sources": sources, "overrides": overrides}
+    if flow == "pipeline":
+        given["until"] = until
+    return run_or_reuse("pipeline", flow, {**given, **({"refit": True} if refit else {})}, graph, names, refit=refit)
+
+
+def run_or_reuse(
+    module: str, name: str, parameters: dict[str, Any], graph: Graph, until: Sequence[str], *, refit: bool = False
+) -> dict[str, Any]:
+    """The result of a flow, without Prefect where the lake holds everything and no server is configured.
+
+    What can be wrong with the graph and its sources is found before a server is started.
+
+    Raises:
+        SpiritLMError: the flow failed.
+    """
+    from spiritlm_core.lake.lake import Lake
+    from tasks.account import reuse
+    from tasks.prefect_server import configured_api
+
+    graph.wanted(*until)
+    if not configured_api():
+        result = reuse(graph, Lake(parameters["lake"]), *until, refit=refit)
+        if result is not None:
+            return {**result, "startup_seconds": 0.0}
+    return run_flow(module, name, parameters)
+
+
+def run_flow(module: str, name: str, parameters: dict[str, Any]) -> dict[str, Any]:
     """Run the flow `name` of `flows.MODULE`; its result, and under ``startup_seconds`` how long Prefect took to start.
 
     Check what can be wrong before: this starts a server. Raises SpiritLMError if the flow fails.
@@ -21,7 +69,7 @@ def run_flow(module: str, name: str, *args: Any) -> dict[str, Any]:
         from tasks.flow_runs import run_flow as run
 
         ready = time.monotonic()
-        return {**run(flow, *args), "startup_seconds": round(ready - began, 1)}
+        return {**run(flow, **parameters), "startup_seconds": round(ready - began, 1)}
 
 
 def artifact_folder(lake: str, result: dict[str, Any], stage: str) -> Path:

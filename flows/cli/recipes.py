@@ -51,9 +51,9 @@ def _show(name: str, overrides: list[str], *, as_json: bool) -> None:
 
 def _named(name: str, overrides: list[str]) -> tuple[str, FrozenConfig]:
     """The recipe called `name`, of whichever kind, and what to do with it. Raises RecipeError."""
+    from flows.graphs.speech_lm import speech_lm
     from flows.recipes import find_recipe, recipe_names
     from flows.recipes.finetune import find_finetune_recipe, finetune_recipe_names
-    from flows.stages import wanted_stages
     from spiritlm_core.errors import RecipeError
 
     is_file = name.endswith((".yaml", ".yml")) or "/" in name
@@ -71,4 +71,4 @@ def _named(name: str, overrides: list[str]) -> tuple[str, FrozenConfig]:
             return f"for spiritlm finetune {name}", find_finetune_recipe(name, overrides)
         except RecipeError:
             raise error from None
-    return f"stages: {', '.join(stage.name for stage in wanted_stages(recipe))}", recipe
+    return f"stages: {', '.join(stage.name for stage in speech_lm(recipe).wanted())}", recipe

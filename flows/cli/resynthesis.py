@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.flow import artifact_folder, run_flow
+from flows.cli.flow import artifact_folder, run_recipe
 from spiritlm_core.cli.options import (
     DEFAULT_LAKE,
     DeviceOption,
@@ -176,14 +176,10 @@ def _of_recipe(
     out: Path | None,
 ) -> dict[str, Any]:
     """Run the flow; returns the report of its artifact."""
-    from flows.recipes import find_recipe, with_sources
-    from flows.stages import stages_for
-
     asked = [f"resynthesis.{name}={json.dumps(value)}" for name, value in settings.items()]
     uris = {name: json.dumps(folder.absolute().as_uri()) for name, folder in _named(models).items()}
     changes = [*overrides, *asked, *(f"resynthesis.models.{name}={uri}" for name, uri in uris.items())]
-    stages_for(with_sources(find_recipe(recipe, changes), sources), ["resynthesis"])  # before a server is started
-    result = run_flow("pipeline", "evaluate_resynthesis", recipe, lake, sources, changes)
+    result = run_recipe("evaluate_resynthesis", recipe, lake, sources, changes, until="resynthesis")
     folder = artifact_folder(lake, result, "resynthesis")
     if out is not None:
         copy_report(folder, out, "resynthesis")

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli.flow import run_flow
+from flows.cli.flow import run_recipe
 from spiritlm_core.cli.options import DEFAULT_LAKE, JsonOption, LakeOption, RecipeArgument, SetOption, SourceOption
 from spiritlm_core.cli.results import answer
 
@@ -25,17 +25,7 @@ def run(
     """Run RECIPE: compute what the lake does not hold yet. A run that was killed goes on where it was."""
     from flows.cli.summary import print_summary
 
-    answer(
-        lambda: _run(recipe, lake, set_ or [], source or [], until=until, refit=refit), print_summary, as_json=as_json
-    )
+    def work() -> dict[str, Any]:
+        return run_recipe("pipeline", recipe, lake, source or [], set_ or [], until=until, refit=refit)
 
-
-def _run(
-    recipe: str, lake: str, overrides: list[str], sources: list[str], *, until: str | None, refit: bool
-) -> dict[str, Any]:
-    """Check everything that can be wrong before a server is started; then run the flow."""
-    from flows.recipes import find_recipe, with_sources
-    from flows.stages import wanted_stages
-
-    wanted_stages(with_sources(find_recipe(recipe, overrides), sources), until)
-    return run_flow("pipeline", "pipeline", recipe, lake, sources, overrides, until, refit)
+    answer(work, print_summary, as_json=as_json)

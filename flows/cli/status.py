@@ -31,9 +31,10 @@ def status(lake: LakeOption = DEFAULT_LAKE, as_json: JsonOption = False) -> None
 
 
 def _recipes(lake: Any) -> dict[str, dict[str, Any]]:
-    from flows.stages import STAGES
+    from flows.graphs.speech_lm import speech_lm
+    from flows.recipes import find_recipe
 
-    order = [stage.name for stage in STAGES]
+    order = [*speech_lm(find_recipe("quickstart", ["texts=[{path: any}]"])).nodes]
     found: dict[str, dict[str, Any]] = {}
     for ref in sorted(lake.refs(), key=lambda ref: (ref.recipe, order.index(ref.name) if ref.name in order else 99)):
         found.setdefault(ref.recipe, {})[ref.name] = _stage(lake, ref)

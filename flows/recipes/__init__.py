@@ -31,3 +31,12 @@ def with_sources(recipe: Recipe, sources: Sequence[str]) -> Recipe:
     if not sources:
         return recipe
     return recipe.model_copy(update={"sources": tuple(parse_source(source) for source in sources)})
+
+
+def load_recipe(recipe: str | Recipe, sources: Sequence[str] = (), overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe to run, with `sources` in place of its own. Raises RecipeError or SourceError."""
+    if isinstance(recipe, str):
+        return with_sources(find_recipe(recipe, overrides), sources)
+    if overrides:
+        raise RecipeError("overrides go with the name of a recipe, not with a whole one: change the recipe itself")
+    return with_sources(recipe, sources)

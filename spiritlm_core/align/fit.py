@@ -38,6 +38,7 @@ class AlignerFit(ArtifactStage):
     """
 
     name: ClassVar[str] = "aligner"
+    about: ClassVar[str] = "alignment model fitted on the corpus"
     version: ClassVar[int] = 1
     inputs: ClassVar[tuple[TableInput, ...]] = (
         TableInput(
@@ -45,6 +46,7 @@ class AlignerFit(ArtifactStage):
             ("utterance_id", "split", "language", "duration", "text", "audio", "reject_stage", "reject_reason"),
         ),
     )
+    pinned: ClassVar[bool] = True
     resources: ClassVar[Resources] = Resources(num_cpus=2)
 
     def __init__(self, config: AlignerFitConfig, models: Mapping[str, Path]) -> None:

@@ -33,6 +33,7 @@ class AudioStage(TableStage):
     """
 
     name: ClassVar[str] = "audio"
+    about: ClassVar[str] = "recordings, checked, cut at pauses, 16 kHz"
     version: ClassVar[int] = 2
     inputs: ClassVar[tuple[TableInput, ...]] = (TableInput("recordings"),)
     aligned: ClassVar[bool] = False

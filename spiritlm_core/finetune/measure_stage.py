@@ -29,6 +29,7 @@ class MeasureStage(ArtifactStage):
     """
 
     name: ClassVar[str] = "finetune_measures"
+    about: ClassVar[str] = "held-out figures"
     version: ClassVar[int] = 1
     inputs: ClassVar[tuple[TableInput, ...]] = (TableInput("task_examples"),)
     resources: ClassVar[Resources] = Resources(num_cpus=1)

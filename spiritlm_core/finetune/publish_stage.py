@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.files import write_json
 from spiritlm_core.finetune.measure_stage import ADAPTER
-from spiritlm_core.lake.stage import ArtifactStage, Progress, TableInput
+from spiritlm_core.lake.stage import ArtifactStage, Output, Progress, TableInput
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.speech.folder import CONFIG, copy_model
 
@@ -25,7 +25,9 @@ class PublishTunedStage(ArtifactStage):
     """
 
     name: ClassVar[str] = "finetune_published"
+    about: ClassVar[str] = "folder with model, speech tokenizer and figures"
     version: ClassVar[int] = 1
+    outputs: ClassVar[tuple[Output, ...]] = (Output("model", path="model"), Output("metrics", "finetune-metrics.json"))
     inputs: ClassVar[tuple[TableInput, ...]] = ()
     config: FrozenConfig
 

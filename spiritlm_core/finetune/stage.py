@@ -57,6 +57,7 @@ class TaskUnitsStage(TableStage):
     """
 
     name: ClassVar[str] = "task_units"
+    about: ClassVar[str] = "speech tokens of the data set"
     version: ClassVar[int] = 1
     inputs: ClassVar[tuple[TableInput, ...]] = (TableInput("rows"),)
     schema: ClassVar[pa.Schema] = TASK_UNITS
@@ -106,6 +107,7 @@ class TaskExamplesStage(TableStage):
     """``task_units`` to ``task_examples``. Model role: ``base``, whose tokenizer and vocabulary are taken."""
 
     name: ClassVar[str] = "task_examples"
+    about: ClassVar[str] = "questions and answers as tokens"
     version: ClassVar[int] = 2
     inputs: ClassVar[tuple[TableInput, ...]] = (TableInput("task_units"),)
     schema: ClassVar[pa.Schema] = TASK_EXAMPLES

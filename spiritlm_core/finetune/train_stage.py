@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from spiritlm_core.errors import NothingToTrainOnError
 from spiritlm_core.finetune.config import TuningConfig
+from spiritlm_core.finetune.rows import commonest
 from spiritlm_core.finetune.source import ExampleSource
+from spiritlm_core.lake.schema import is_rejected
+from spiritlm_core.lake.shard import reason_group
 from spiritlm_core.lake.stage import ArtifactStage, Progress, Resources, TableInput
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.lm.config import LmCompute, ModelConfig
@@ -23,10 +28,32 @@ class FinetuneStage(ArtifactStage):
     """
 
     name: ClassVar[str] = "finetuned"
+    about: ClassVar[str] = "the model, trained further"
     version: ClassVar[int] = 1
     inputs: ClassVar[tuple[TableInput, ...]] = (TableInput("task_examples"),)
     resources: ClassVar[Resources] = Resources(num_cpus=1)
+    processes = "training"
     config: TuningConfig
+
+    @classmethod
+    def check(cls, tables: Mapping[str, TableView], say: Callable[[str], None]) -> None:
+        """Say before the training what it will lack. Raises NothingToTrainOnError if no example is left."""
+        splits: Counter[str] = Counter()
+        reasons: Counter[str] = Counter()
+        for shard in tables["task_examples"].shards(("split", "reject_stage", "reject_reason")):
+            for row in shard.to_pylist():
+                if is_rejected(row):
+                    reasons[reason_group(row["reject_reason"])] += 1
+                else:
+                    splits[row["split"]] += 1
+        rejected, rows = reasons.total(), reasons.total() + splits.total()
+        lost = f"{rejected} of {rows} rows were rejected" + (f" ({commonest(reasons)})" if rejected else "")
+        if not splits["train"]:
+            raise NothingToTrainOnError(f"no row is left to train on: {lost}, {splits['held_out']} are held out")
+        if 2 * rejected >= rows:
+            say(f"  warning: {lost}")
+        if not splits["held_out"]:
+            say("  warning: no example is held out, so there will be no figures: see data.split")
 
     def job(self, compute: LmCompute, tables: Mapping[str, TableView], out: Path, work: Path) -> Job:
         """The training as a job that several processes can run."""

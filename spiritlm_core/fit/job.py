@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from spiritlm_core.config import FrozenConfig
+from spiritlm_core.fit.training import FIT_INPUT
 from spiritlm_core.lake.plan import load_class
-from spiritlm_core.lake.stage import Progress
+from spiritlm_core.lake.stage import ArtifactStage, Progress, TableInput
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.speech.config import UnitsCompute
 
@@ -54,3 +55,18 @@ class FitJob:
         stage = load_class(self.stage)(self.config, self.models)
         summary: dict[str, Any] = stage.build(self.tables, self.out, self.work, progress)
         return summary
+
+
+class UnitFit(ArtifactStage):
+    """A model of the speech units that is fitted on the train speech of a corpus, and kept when that grows."""
+
+    inputs: ClassVar[tuple[TableInput, ...]] = (FIT_INPUT,)
+    pinned: ClassVar[bool] = True
+    processes = "units"
+    shared: ClassVar[bool] = False  # whether several processes can fit one model together
+
+    def job(self, compute: UnitsCompute, tables: Mapping[str, TableView], out: Path, work: Path) -> FitJob:
+        """The fit for processes of its own; see :class:`ArtifactStage`."""
+        processes = compute if self.shared else compute.model_copy(update={"workers": 1})
+        stage = f"{type(self).__module__}:{type(self).__qualname__}"
+        return FitJob(stage, self.config, self.models, tables, work, out, processes)

@@ -10,6 +10,7 @@ import importlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from spiritlm_core.lake.fingerprint import (
 )
 from spiritlm_core.lake.lake import Lake, snapshot_path
 from spiritlm_core.lake.snapshot import Snapshot
+from spiritlm_core.lake.view import TableView
 from spiritlm_core.references.reference import resolve
 
 
@@ -89,10 +91,16 @@ class StageCall:
     models: Mapping[str, ModelSource]
 
     @classmethod
-    def of(cls, path: str, config: FrozenConfig, models: Mapping[str, ModelSource]) -> StageCall:
-        """Describe the stage class at ``package.module:Class``."""
-        stage = load_class(path)
-        return cls(path, stage.name, stage.version, config, dict(models))
+    def of(cls, stage: type[Any] | str, config: FrozenConfig, models: Mapping[str, ModelSource]) -> StageCall:
+        """Describe a stage class, or the one at ``package.module:Class``."""
+        if isinstance(stage, str):
+            stage = load_class(stage)
+        return cls(f"{stage.__module__}:{stage.__qualname__}", stage.name, stage.version, config, dict(models))
+
+    @property
+    def stage(self) -> Any:
+        """The stage class."""
+        return load_class(self.cls)
 
     @property
     def digests(self) -> dict[str, str]:
@@ -106,7 +114,7 @@ class StageCall:
 
     def create(self, lake: Lake) -> Any:
         """The stage object, its models on this machine."""
-        return load_class(self.cls)(self.config, {r: s.local_path(lake) for r, s in self.models.items()})
+        return self.stage(self.config, {r: s.local_path(lake) for r, s in self.models.items()})
 
 
 def load_class(path: str) -> Any:
@@ -145,9 +153,14 @@ class TablePlan:
         return self.call.name
 
     @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys of the shards, in the snapshot's order."""
+        return tuple(job.key for job in self.jobs)
+
+    @cached_property
     def fingerprint(self) -> str:
         """The fingerprint of the snapshot that running the plan gives."""
-        return snapshot_fingerprint(self.name, [job.key for job in self.jobs])
+        return snapshot_fingerprint(self.name, self.keys)
 
     def missing(self, lake: Lake) -> list[ShardJob]:
         """The jobs whose shards are not in the lake."""
@@ -161,11 +174,11 @@ class TablePlan:
 
 @dataclass(frozen=True)
 class ArtifactPlan:
-    """One artifact for one recipe."""
+    """One artifact for one recipe. `inputs` maps each table that it is built from to the snapshot's fingerprint."""
 
     call: StageCall
     key: str
-    inputs: Mapping[str, Snapshot]
+    inputs: Mapping[str, str]
     pinned: bool = False
 
     @property
@@ -182,6 +195,10 @@ class ArtifactPlan:
         """Whether the artifact is in the lake."""
         return lake.read_artifact(self.name, self.key) is not None
 
+    def tables(self, lake: Lake) -> dict[str, TableView]:
+        """The tables that it is built from, once they are there. Raises LakeError."""
+        return {name: lake.view(lake.read_snapshot(name, made)) for name, made in self.inputs.items()}
+
 
 def inline_job(identity: str, members: Sequence[str], rows: pa.Table, about: str) -> ShardJob:
     """A job whose input is a set of items, each identified by its key in `members`."""
@@ -189,19 +206,23 @@ def inline_job(identity: str, members: Sequence[str], rows: pa.Table, about: str
     return ShardJob(shard_key(identity, keys), members=keys, inline=rows, about=about)
 
 
-def plan_table(call: StageCall, inputs: Sequence[Snapshot], *, separate: bool = False) -> TablePlan:
-    """One job per aligned set of input shards; `separate` makes it one job per shard of any of them."""
+def plan_table(call: StageCall, inputs: Sequence[TablePlan | Snapshot]) -> TablePlan:
+    """One job per aligned set of input shards, which need not be computed yet."""
     identity, jobs = call.identity, []
-    for group in [[snapshot] for snapshot in inputs] if separate else [inputs]:
-        for parts in zip(*(snapshot.shards for snapshot in group), strict=True):
-            parents = tuple((s.table, part.key) for s, part in zip(group, parts, strict=True))
-            jobs.append(ShardJob(shard_key(identity, [key for _, key in parents]), parents))
-    return TablePlan(call, tuple(jobs), {"inputs": {s.table: s.fingerprint for s in inputs}, "models": call.digests})
+    for keys in zip(*(table.keys for table in inputs), strict=True):
+        parents = tuple((table.name, key) for table, key in zip(inputs, keys, strict=True))
+        jobs.append(ShardJob(shard_key(identity, keys), parents))
+    return TablePlan(call, tuple(jobs), {"inputs": {t.name: t.fingerprint for t in inputs}, "models": call.digests})
 
 
-def plan_artifact(call: StageCall, inputs: Mapping[str, Snapshot], pin: str | None = None) -> ArtifactPlan:
+def plan_artifact(
+    call: StageCall, inputs: Mapping[str, TablePlan | Snapshot], pin: str | None = None
+) -> ArtifactPlan:
     """The artifact made from `inputs`, or the one that a recipe has pinned (`pin`, its key)."""
-    if pin is not None:
-        return ArtifactPlan(call, pin, inputs, pinned=True)
-    key = artifact_key(call.identity, {table: snapshot.fingerprint for table, snapshot in inputs.items()})
-    return ArtifactPlan(call, key, inputs)
+    fingerprints = {name: table.fingerprint for name, table in inputs.items()}
+    key = pin or artifact_key(call.identity, fingerprints)
+    return ArtifactPlan(call, key, fingerprints, pinned=pin is not None)
+
+
+Plan = TablePlan | ArtifactPlan
+"""The plan of one stage."""

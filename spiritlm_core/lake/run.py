@@ -75,7 +75,7 @@ def _check_output(stage: TableStage, tables: list[pa.Table], rows: pa.Table) -> 
 def run_artifact(lake: Lake, plan: ArtifactPlan, progress: Progress) -> tuple[Artifact, bool]:
     """Build and commit one artifact, unless it is there; returns it and whether it was built here."""
     stage: ArtifactStage = plan.call.create(lake)
-    tables = {table: lake.view(snapshot) for table, snapshot in plan.inputs.items()}
+    tables = plan.tables(lake)
 
     def build(out: Path, work: Path) -> dict[str, Any]:
         return stage.build(tables, out, work, progress)
@@ -101,7 +101,7 @@ def commit_build(lake: Lake, plan: ArtifactPlan, stage: ArtifactStage, build: Bu
             key=plan.key,
             identity=plan.call.identity,
             models=plan.call.digests,
-            inputs={table: snapshot.fingerprint for table, snapshot in plan.inputs.items()},
+            inputs=dict(plan.inputs),
             summary=summary,
             seconds=time.monotonic() - began,
         )

@@ -107,18 +107,6 @@ TEXT = pa.schema(
     ]
 )
 
-EXAMPLES = pa.schema(
-    [
-        pa.field("example_id", pa.string(), nullable=False),
-        pa.field("split", pa.string()),
-        pa.field("input_ids", pa.list_(pa.int32())),
-        pa.field("segment_offsets", pa.list_(pa.int32())),  # document i is input_ids[o[i]:o[i+1]]
-        pa.field("segment_streams", pa.list_(pa.string())),  # "text", "speech" or "interleaved", one per document
-        pa.field("segment_ids", pa.list_(pa.string())),  # recording_id or document_id of each document
-        *_REJECT,
-    ]
-)
-
 Row = dict[str, object]
 
 

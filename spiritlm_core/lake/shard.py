@@ -71,7 +71,7 @@ def count_rows(table: pa.Table, stage: str, seconds: float) -> ShardStats:
     """The statistics of a stage's output table."""
     stages = table.column("reject_stage").to_pylist()
     reasons = table.column("reject_reason").to_pylist()
-    mine = Counter(_reason_group(r) for s, r in zip(stages, reasons, strict=True) if s == stage)
+    mine = Counter(reason_group(r) for s, r in zip(stages, reasons, strict=True) if s == stage)
     upstream = sum(1 for s in stages if s is not None and s != stage)
     rejected = sum(mine.values())
     rows_in = table.num_rows - upstream
@@ -87,7 +87,7 @@ def count_rows(table: pa.Table, stage: str, seconds: float) -> ShardStats:
     )
 
 
-def _reason_group(reason: str | None) -> str:
+def reason_group(reason: str | None) -> str:
     """Reasons are counted by their part before the first colon; the rest names the item."""
     return (reason or "no reason given").split(":", 1)[0][:120]
 

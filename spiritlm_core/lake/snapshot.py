@@ -41,6 +41,11 @@ class Snapshot:
     lineage: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def name(self) -> str:
+        """The table's name, as a plan has it."""
+        return self.table
+
+    @property
     def keys(self) -> tuple[str, ...]:
         """The keys of the shards, in the snapshot's order."""
         return tuple(shard.key for shard in self.shards)

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import pyarrow as pa
 
@@ -39,6 +39,21 @@ class TableInput:
     optional: bool = False
 
 
+@dataclass(frozen=True)
+class Output:
+    """Something of an artifact that people look at when a run has ended.
+
+    Attributes:
+        name: under which the result of the run has it.
+        file: of the artifact; None: all of them.
+        path: where it is copied to below ``outputs/RECIPE/``; None: the result holds what the file says, as JSON.
+    """
+
+    name: str
+    file: str | None = None
+    path: str | None = None
+
+
 NOTE = "note:"
 """A message of :class:`Progress` that begins so is for people to keep: it is printed, not only shown for a while."""
 
@@ -63,11 +78,11 @@ class TableStage(ABC):
     """
 
     name: ClassVar[str]
+    about: ClassVar[str]  # a line on what it makes, for people
     version: ClassVar[int]
     inputs: ClassVar[tuple[TableInput, ...]]
     schema: ClassVar[pa.Schema]
     aligned: ClassVar[bool] = True  # one output row for every row of the first input
-    separate: ClassVar[bool] = False  # takes one shard of any of its inputs instead of one of each
     resources: ClassVar[Resources] = Resources()
 
     def __init__(self, config: FrozenConfig, models: Mapping[str, Path]) -> None:
@@ -87,8 +102,12 @@ class ArtifactStage(ABC):
     """Builds one artifact from whole tables: a fitted model, a trained model, a report."""
 
     name: ClassVar[str]
+    about: ClassVar[str]  # a line on what it makes, for people
     version: ClassVar[int]
     inputs: ClassVar[tuple[TableInput, ...]]
+    outputs: ClassVar[tuple[Output, ...]] = ()
+    pinned: ClassVar[bool] = False  # built once per recipe, and kept when the corpus grows
+    processes: ClassVar[Literal["units", "training"] | None] = None  # the section of `compute` that `job` is given
     resources: ClassVar[Resources] = Resources()
 
     def __init__(self, config: FrozenConfig, models: Mapping[str, Path]) -> None:
@@ -103,3 +122,16 @@ class ArtifactStage(ABC):
         `work` survives a kill: checkpoints put there let the next attempt resume. It is deleted once the
         artifact is committed.
         """
+
+    @classmethod
+    def check(cls, tables: Mapping[str, TableView], say: Callable[[str], None]) -> None:
+        """Look at the tables before the build: raise what makes it pointless, and say what it will lack."""
+
+    def job(self, compute: Any, tables: Mapping[str, TableView], out: Path, work: Path) -> Any:
+        """The build as a job for processes of its own, of a stage that has such.
+
+        Args:
+            compute: how many processes, out of the section that `processes` names.
+            tables: as for `build`, like `out` and `work`.
+        """
+        raise NotImplementedError(f"{self.name} is built in one worker")

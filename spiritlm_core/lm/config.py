@@ -169,3 +169,8 @@ class LmCompute(FrozenConfig):
         description="Write checkpoints while training goes on; null: on GPUs, where it takes no time from training.",
     )
     retries: int = Field(3, ge=0, description="How often dead workers are replaced before the run stops.")
+
+    @property
+    def own_workers(self) -> bool:
+        """A training is always a job with processes of its own."""
+        return True

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from spiritlm_core.errors import SpiritLMError, is_machine_error
 from spiritlm_core.evaluate.config import PublishStageConfig
 from spiritlm_core.files import file_sha256, write_json
-from spiritlm_core.lake.stage import ArtifactStage, Progress, TableInput
+from spiritlm_core.lake.stage import ArtifactStage, Output, Progress, TableInput
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.speech.folder import ROLES, copy_model, try_speech_tokenizer, write_speech_tokenizer
 
@@ -36,7 +36,9 @@ class PublishStage(ArtifactStage):
     """
 
     name: ClassVar[str] = "published"
+    about: ClassVar[str] = "Hugging Face folder with model card and lineage"
     version: ClassVar[int] = 1
+    outputs: ClassVar[tuple[Output, ...]] = (Output("model", path="model"),)
     inputs: ClassVar[tuple[TableInput, ...]] = ()
     config: PublishStageConfig
 

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
 from spiritlm_core.files import write_json
 from spiritlm_core.lake.schema import SAMPLE_RATE
-from spiritlm_core.lake.stage import ArtifactStage, Progress, TableInput
+from spiritlm_core.lake.stage import ArtifactStage, Output, Progress, TableInput
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.speech.config import FRAME, ExtractionPrecision, UnitsStageConfig
 
@@ -36,7 +36,9 @@ class SpeechTokenizerStage(ArtifactStage):
     """
 
     name: ClassVar[str] = "speech_tokenizer"
+    about: ClassVar[str] = "the unit models in one folder"
     version: ClassVar[int] = 1
+    outputs: ClassVar[tuple[Output, ...]] = (Output("speech_tokenizer", path="speech_tokenizer"),)
     inputs: ClassVar[tuple[TableInput, ...]] = ()
     config: UnitsStageConfig
 
@@ -68,6 +70,8 @@ class SpeakingTokenizerStage(SpeechTokenizerStage):
     """The same with a vocoder, in the role of that name."""
 
     name: ClassVar[str] = "speaking_tokenizer"
+    about: ClassVar[str] = "the unit models and the vocoder in one folder"
+    outputs: ClassVar[tuple[Output, ...]] = (Output("speech_tokenizer", path="speaking_tokenizer"),)
 
 
 def write_speech_tokenizer(

@@ -34,6 +34,7 @@ class UnitsStage(TableStage):
     """HuBERT units, and with models in the roles ``pitch`` and ``style`` (Expressive) these streams too."""
 
     name = "units"
+    about = "HuBERT, pitch and style units"
     version = 2
     inputs = (TableInput("audio", _COLUMNS),)
     schema = UNITS

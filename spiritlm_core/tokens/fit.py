@@ -26,12 +26,14 @@ class TokenizerFit(ArtifactStage):
     """Writes a Hugging Face folder that AutoTokenizer loads, without markers and speech tokens."""
 
     name: ClassVar[str] = "tokenizer"
+    about: ClassVar[str] = "text tokenizer"
     version: ClassVar[int] = 1
     inputs: ClassVar[tuple[TableInput, ...]] = (
         TableInput("audio", ("utterance_id", "split")),
         TableInput("words", ("utterance_id", "text", "reject_stage")),
         TableInput("documents", ("document_id", "split", "text", "reject_stage"), optional=True),
     )
+    pinned: ClassVar[bool] = True
 
     def __init__(self, config: TokenizerConfig, models: Mapping[str, Path]) -> None:
         """`models` may have a role ``"base"``: a Hugging Face folder or .gguf file whose tokenizer is taken."""

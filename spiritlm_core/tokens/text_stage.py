@@ -33,6 +33,7 @@ class DocumentsStage(TableStage):
     """
 
     name: ClassVar[str] = "documents"
+    about: ClassVar[str] = "text documents, read and checked"
     version: ClassVar[int] = 1
     inputs: ClassVar[tuple[TableInput, ...]] = (TableInput("pieces"),)
     aligned: ClassVar[bool] = False
@@ -201,6 +202,7 @@ class TextStage(TableStage):
     """
 
     name: ClassVar[str] = "text"
+    about: ClassVar[str] = "tokens of the text documents"
     version: ClassVar[int] = 1
     inputs: ClassVar[tuple[TableInput, ...]] = (
         TableInput("documents", ("document_id", "split", "text", "reject_stage", "reject_reason")),

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tasks.finetuning import check_examples, fit_to_base, plan_rows
+from tasks.run import Run
 from typer.testing import CliRunner
 
 from flows.recipes.finetune import find_finetune_recipe
@@ -24,9 +26,7 @@ from spiritlm_core.intake.statcache import StatCache
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.plan import StageCall
 from spiritlm_core.lm.generate.spirit import SpiritLM
-from tasks.finetuning import check_examples, fit_to_base, plan_rows
 from tasks.progress import Console
-from tasks.run import Run
 from tests.finetune.conftest import examples_of, write_lines
 from tests.lake.test_lake import execute
 

@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+from flows.stages import STAGES, stages_for, wanted_stages
+from tasks.run import Run
+from tasks.texts import plan_documents
 from typer.testing import CliRunner
 
 from flows.recipes import find_recipe
-from flows.stages import STAGES, stages_for, wanted_stages
 from spiritlm_core.cli.main import app
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.config_files import load_config
@@ -22,8 +24,6 @@ from spiritlm_core.lake.snapshot import Snapshot
 from spiritlm_core.recipe import Recipe
 from spiritlm_core.tokens.text_stage import DocumentsStage
 from tasks.progress import Console
-from tasks.run import Run
-from tasks.texts import plan_documents
 from tests.tokens import tokenizers_for_tests as make
 from tests.tokens.finished import RECIPE, small_lake
 

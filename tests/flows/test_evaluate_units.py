@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from flows.stages import stages_for, wanted_stages
 
 from flows.cli.evaluate import _override
 from flows.recipes import find_recipe
-from flows.stages import stages_for, wanted_stages
 from spiritlm_core.errors import RecipeError
 
 

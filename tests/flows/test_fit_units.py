@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from flows.stages import STAGES, stages_for, wanted_stages
 
 from flows.pipeline import UNIT_MODELS, fit_units
 from flows.recipes import find_recipe
-from flows.stages import STAGES, stages_for, wanted_stages
 from spiritlm_core.errors import RecipeError
 
 

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from flows.stages import STAGES, ancestors
+from tasks.run import Run
 
 from flows.recipes import find_recipe, recipe_names
 from flows.recipes.finetune import find_finetune_recipe, finetune_recipe_names
-from flows.stages import STAGES, ancestors
 from spiritlm_core.finetune.recipe import FinetuneRecipe
 from spiritlm_core.finetune.template import find_template
 from spiritlm_core.lake.fingerprint import config_json
@@ -26,7 +27,6 @@ from spiritlm_core.lake.snapshot import ShardEntry, Snapshot
 from spiritlm_core.recipe import Recipe
 from spiritlm_core.references import reference
 from tasks.progress import Console
-from tasks.run import Run
 from tests.flows.settings import changed, fields
 
 Keys = dict[str, str]

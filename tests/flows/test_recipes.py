@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import pytest
+from flows.stages import ALIASES, STAGES, ancestors, wanted_stages
 
 from flows.recipes import FOLDER, find_recipe, recipe_names
-from flows.stages import ALIASES, STAGES, ancestors, wanted_stages
 from spiritlm_core.config_files import load_config
 from spiritlm_core.errors import RecipeError
 from spiritlm_core.lake.fingerprint import canonical_json, config_json

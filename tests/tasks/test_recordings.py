@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from tasks.recordings import plan_recordings
 
 from flows.recipes import find_recipe
 from spiritlm_core.audio.config import AudioConfig
@@ -12,7 +13,6 @@ from spiritlm_core.audio.stage import AudioStage
 from spiritlm_core.intake.config import parse_source
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.plan import StageCall
-from tasks.recordings import plan_recordings
 from tests.audio.files import sound
 
 

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from prefect import flow
 from prefect.testing.utilities import prefect_test_harness
+from tasks.run import Run
+from tasks.stages import run_stage
 
 from spiritlm_core.config_files import load_config
 from spiritlm_core.errors import SpiritLMError
@@ -12,8 +14,6 @@ from spiritlm_core.lake.lake import Lake, shard_path
 from spiritlm_core.lake.plan import StageCall, plan_table
 from spiritlm_core.recipe import Recipe
 from tasks.progress import Console
-from tasks.run import Run
-from tasks.stages import run_stage
 from tests.lake.stages import DoubleConfig
 from tests.lake.test_lake import execute, numbers_plan
 

@@ -14,7 +14,7 @@ from spiritlm_core.evaluate.heldout.corpus import Utterance, count, pick, rank, 
 from spiritlm_core.evaluate.heldout.findings import Findings
 from spiritlm_core.evaluate.heldout.statistics import corpus_statistics
 from spiritlm_core.files import write_json
-from spiritlm_core.lake.stage import ArtifactStage, Progress, Resources, TableInput
+from spiritlm_core.lake.stage import ArtifactStage, Output, Progress, Resources, TableInput
 from spiritlm_core.lake.view import TableView
 
 if TYPE_CHECKING:
@@ -40,7 +40,13 @@ class EvaluateStage(ArtifactStage):
     """
 
     name: ClassVar[str] = "evaluation"
+    about: ClassVar[str] = "held-out losses, few-shot tasks, report"
     version: ClassVar[int] = 1
+    outputs: ClassVar[tuple[Output, ...]] = (
+        Output("report", "report.html", "report.html"),
+        Output("metrics", "metrics.json"),
+        Output("samples", "samples.json"),
+    )
     inputs: ClassVar[tuple[TableInput, ...]] = (
         TableInput("audio"),
         TableInput("words"),

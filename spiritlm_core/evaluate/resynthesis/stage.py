@@ -10,7 +10,7 @@ from spiritlm_core.cores import all_cores
 from spiritlm_core.evaluate.resynthesis.config import ResynthesisStageConfig
 from spiritlm_core.evaluate.units.clips import AUDIO_INPUT, Clip
 from spiritlm_core.evaluate.units.config import OWN
-from spiritlm_core.lake.stage import ArtifactStage, Progress, Resources, TableInput
+from spiritlm_core.lake.stage import ArtifactStage, Output, Progress, Resources, TableInput
 from spiritlm_core.lake.view import TableView
 
 if TYPE_CHECKING:
@@ -32,7 +32,9 @@ class ResynthesisStage(ArtifactStage):
     """
 
     name: ClassVar[str] = "resynthesis"
+    about: ClassVar[str] = "audio to units and back, judged on held-out speech"
     version: ClassVar[int] = 1
+    outputs: ClassVar[tuple[Output, ...]] = (Output("resynthesis", "resynthesis.html", "resynthesis.html"),)
     inputs: ClassVar[tuple[TableInput, ...]] = (AUDIO_INPUT,)
     resources: ClassVar[Resources] = Resources(num_cpus=1.0)
     config: ResynthesisStageConfig

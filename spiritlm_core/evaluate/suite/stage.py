@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from spiritlm_core.cores import all_cores
 from spiritlm_core.evaluate.suite.config import SuiteRunConfig
-from spiritlm_core.lake.stage import ArtifactStage, Progress, Resources, TableInput
+from spiritlm_core.lake.stage import ArtifactStage, Output, Progress, Resources, TableInput
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.speech.folder import ROLES, write_speech_tokenizer
 
@@ -25,7 +25,9 @@ class SuiteStage(ArtifactStage):
     """
 
     name: ClassVar[str] = "suite"
+    about: ClassVar[str] = "zero-shot and few-shot tasks on small test sets"
     version: ClassVar[int] = 1
+    outputs: ClassVar[tuple[Output, ...]] = (Output("suite", "suite.html", "suite.html"),)
     inputs: ClassVar[tuple[TableInput, ...]] = ()
     resources: ClassVar[Resources] = Resources(num_cpus=1.0)
     config: SuiteRunConfig

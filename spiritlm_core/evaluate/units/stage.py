@@ -12,7 +12,7 @@ from spiritlm_core.cores import all_cores
 from spiritlm_core.evaluate.units.clips import AUDIO_INPUT, describe, held_out_clips
 from spiritlm_core.evaluate.units.config import UnitEvaluationStageConfig
 from spiritlm_core.files import write_json
-from spiritlm_core.lake.stage import ArtifactStage, Progress, Resources, TableInput
+from spiritlm_core.lake.stage import ArtifactStage, Output, Progress, Resources, TableInput
 from spiritlm_core.lake.view import TableView
 
 if TYPE_CHECKING:
@@ -33,7 +33,9 @@ class UnitEvaluationStage(ArtifactStage):
     """
 
     name: ClassVar[str] = "unit_evaluation"
+    about: ClassVar[str] = "speech units judged on held-out speech"
     version: ClassVar[int] = 2
+    outputs: ClassVar[tuple[Output, ...]] = (Output("units", "units.html", "units.html"),)
     inputs: ClassVar[tuple[TableInput, ...]] = (AUDIO_INPUT,)
     resources: ClassVar[Resources] = Resources(num_cpus=1.0)
     config: UnitEvaluationStageConfig

@@ -19,11 +19,17 @@ class ModelStage(ArtifactStage):
     """
 
     name: ClassVar[str] = "model"
+    about: ClassVar[str] = "the language model"
     version: ClassVar[int] = 1
     inputs: ClassVar[tuple[TableInput, ...]] = (TableInput("sequences"), TableInput("text", optional=True))
     resources: ClassVar[Resources] = Resources(num_cpus=1)
 
+    processes = "training"
     config: ModelConfig
+
+    def job(self, compute: LmCompute, tables: Mapping[str, TableView], out: Path, work: Path) -> Job:
+        """The training as a job that several processes can run."""
+        return Job.of_stage(self.config, compute, self.models, tables, out, work)
 
     def build(
         self,
@@ -41,4 +47,4 @@ class ModelStage(ArtifactStage):
         """
         from spiritlm_core.lm.train.loop import train
 
-        return train(Job.of_stage(self.config, compute or LmCompute(), self.models, tables, out, work), progress)
+        return train(self.job(compute or LmCompute(), tables, out, work), progress)

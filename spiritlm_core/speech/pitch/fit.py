@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from spiritlm_core.cores import all_cores
 from spiritlm_core.fit.checkpoints import Checkpoint
-from spiritlm_core.fit.training import FIT_INPUT, Clip, learning_rate_scale, perplexity, pick_device, train_clips
-from spiritlm_core.lake.stage import ArtifactStage, Progress, noting
+from spiritlm_core.fit.job import UnitFit
+from spiritlm_core.fit.training import Clip, learning_rate_scale, perplexity, pick_device, train_clips
+from spiritlm_core.lake.stage import Progress, noting
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.speech.config import PitchConfig
 from spiritlm_core.speech.pitch.architecture import PitchArchitecture
@@ -32,12 +33,12 @@ _F0_SHARE = 0.5
 Contours = list[NDArray[np.float32]]
 
 
-class PitchFit(ArtifactStage):
+class PitchFit(UnitFit):
     """Fits the VQ-VAE of F0 and voicing; the artifact is ``config.json`` and ``model.safetensors``."""
 
     name = "pitch"
+    about = "VQ-VAE over F0"
     version = 2
-    inputs = (FIT_INPUT,)
     config: PitchConfig
 
     def build(self, tables: Mapping[str, TableView], out: Path, work: Path, progress: Progress) -> dict[str, Any]:

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from spiritlm_core.cores import all_cores
 from spiritlm_core.errors import RecipeError
 from spiritlm_core.fit.checkpoints import Checkpoint
-from spiritlm_core.fit.training import FIT_INPUT, perplexity, pick_device, train_clips
-from spiritlm_core.lake.stage import ArtifactStage, Progress, Resources, noting
+from spiritlm_core.fit.job import UnitFit
+from spiritlm_core.fit.training import perplexity, pick_device, train_clips
+from spiritlm_core.lake.stage import Progress, Resources, noting
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.speech.config import HubertConfig
 from spiritlm_core.speech.types import SHORTEST, hubert_count
@@ -44,7 +45,7 @@ Labels = list[NDArray[np.int64]]
 Waveforms = list[NDArray[np.float32]]
 
 
-class HubertFit(ArtifactStage):
+class HubertFit(UnitFit):
     """Fits HuBERT by masked prediction; the artifact is an ordinary Hugging Face HubertModel folder.
 
     The models of earlier iterations lie beside it as ``iterations/1/`` and so on. Where torch.distributed is
@@ -52,8 +53,9 @@ class HubertFit(ArtifactStage):
     """
 
     name = "hubert"
+    about = "HuBERT pre-trained on the corpus"
     version = 2
-    inputs = (FIT_INPUT,)
+    shared: ClassVar[bool] = True
     resources: ClassVar[Resources] = Resources(num_cpus=1.0)
     config: HubertConfig
 

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spiritlm_core.cores import all_cores
-from spiritlm_core.fit.training import FIT_INPUT, perplexity, pick_device, train_clips
-from spiritlm_core.lake.stage import ArtifactStage, Progress
+from spiritlm_core.fit.job import UnitFit
+from spiritlm_core.fit.training import perplexity, pick_device, train_clips
+from spiritlm_core.lake.stage import Progress
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.speech.config import QuantizerConfig
 from spiritlm_core.speech.types import chunks
@@ -24,15 +25,15 @@ _SHARE_OF_KMEANS = 0.6
 _SHARE_BEFORE_LINEAR = 0.3
 
 
-class QuantizerFit(ArtifactStage):
+class QuantizerFit(UnitFit):
     """K-means over frames of one layer of the HuBERT in role ``hubert``, and perhaps the network that it teaches.
 
     The artifact is ``kmeans.safetensors``, or ``linear.safetensors`` where the configuration's kind is ``linear``.
     """
 
     name = "quantizer"
+    about = "k-means over HuBERT features"
     version = 1
-    inputs = (FIT_INPUT,)
     config: QuantizerConfig
 
     def build(self, tables: Mapping[str, TableView], out: Path, work: Path, progress: Progress) -> dict[str, Any]:

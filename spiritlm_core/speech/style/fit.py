@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spiritlm_core.cores import all_cores
-from spiritlm_core.fit.training import FIT_INPUT, perplexity, pick_device, train_clips
-from spiritlm_core.lake.stage import ArtifactStage, Progress
+from spiritlm_core.fit.job import UnitFit
+from spiritlm_core.fit.training import perplexity, pick_device, train_clips
+from spiritlm_core.lake.stage import Progress
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.speech.config import StyleConfig
 from spiritlm_core.speech.types import chunks
@@ -25,12 +26,12 @@ _F0_SHARE = 0.9
 _FOLDS = 3
 
 
-class StyleFit(ArtifactStage):
+class StyleFit(UnitFit):
     """K-means over one vector per second, on a low layer of the HuBERT in role ``hubert`` and on prosody."""
 
     name = "style"
+    about = "k-means over one-second style features"
     version = 2
-    inputs = (FIT_INPUT,)
     config: StyleConfig
 
     def build(self, tables: Mapping[str, TableView], out: Path, work: Path, progress: Progress) -> dict[str, Any]:  # noqa: ARG002

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spiritlm_core.cores import all_cores
+from spiritlm_core.fit.job import UnitFit
 from spiritlm_core.fit.training import FIT_INPUT, pick_device
-from spiritlm_core.lake.stage import ArtifactStage, Progress, Resources, TableInput
+from spiritlm_core.lake.stage import Progress, Resources, TableInput
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.speech.config import FRAME
 from spiritlm_core.speech.vocoder.fit_config import VocoderStageConfig
@@ -29,7 +30,7 @@ _CURVE_POINTS = 500
 _CLIPS_AT_ONCE = 32
 
 
-class VocoderFit(ArtifactStage):
+class VocoderFit(UnitFit):
     """Fits a vocoder; the artifact is the folder that ``Vocoder.load`` takes.
 
     Roles: hubert and quantizer, which are needed where ``fit.shifts`` is above 1. Where torch.distributed is
@@ -37,11 +38,13 @@ class VocoderFit(ArtifactStage):
     """
 
     name: ClassVar[str] = "vocoder"
+    about: ClassVar[str] = "units back to speech"
     version: ClassVar[int] = 1
     inputs: ClassVar[tuple[TableInput, ...]] = (
         FIT_INPUT,
         TableInput("units", UNIT_COLUMNS),
     )
+    shared: ClassVar[bool] = True
     resources: ClassVar[Resources] = Resources(num_cpus=1.0)
     config: VocoderStageConfig
 

@@ -1,0 +1,177 @@
+"""From recordings to a published speech language model: its stages, what each is made from, what each is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from spiritlm_core.align.config import AlignerFitConfig, WordsConfig
+from spiritlm_core.align.fit import AlignerFit
+from spiritlm_core.align.stage import WordsStage
+from spiritlm_core.audio.stage import AudioStage
+from spiritlm_core.config import FrozenConfig
+from spiritlm_core.errors import RecipeError
+from spiritlm_core.evaluate.config import PublishStageConfig
+from spiritlm_core.evaluate.heldout.stage import EvaluateStage
+from spiritlm_core.evaluate.resynthesis.config import ResynthesisStageConfig
+from spiritlm_core.evaluate.resynthesis.stage import ResynthesisStage
+from spiritlm_core.evaluate.suite.config import SuiteRunConfig, SuiteStageConfig
+from spiritlm_core.evaluate.suite.stage import SuiteStage
+from spiritlm_core.evaluate.units.config import UnitEvaluationStageConfig
+from spiritlm_core.evaluate.units.stage import UnitEvaluationStage
+from spiritlm_core.lake.fingerprint import config_json
+from spiritlm_core.lake.plan import ArtifactPlan, Plan, TablePlan
+from spiritlm_core.lm.config import ModelConfig
+from spiritlm_core.lm.train.stage import ModelStage
+from spiritlm_core.plan.graph import Graph, Lineage
+from spiritlm_core.plan.listing import Recordings, Texts
+from spiritlm_core.publish.stage import PublishStage
+from spiritlm_core.recipe import Recipe
+from spiritlm_core.speech.folder import SpeakingTokenizerStage, SpeechTokenizerStage
+from spiritlm_core.speech.pitch.fit import PitchFit
+from spiritlm_core.speech.pretraining.fit_hubert import HubertFit
+from spiritlm_core.speech.quantizers.fit_quantizer import QuantizerFit
+from spiritlm_core.speech.stage import UnitsStage
+from spiritlm_core.speech.style.fit import StyleFit
+from spiritlm_core.speech.vocoder.fit import VocoderFit
+from spiritlm_core.speech.vocoder.fit_config import VocoderFitConfig, VocoderStageConfig
+from spiritlm_core.tokens.fit import TokenizerFit
+from spiritlm_core.tokens.stage import SequencesStage
+from spiritlm_core.tokens.text_stage import DocumentsStage, TextStage
+
+ALIASES = {"ingest": "audio", "align": "words", "train": "model", "evaluate": "evaluation"}
+"""Other words for a stage that people may try first; see also :data:`CORPUS`."""
+
+VOICED = (VocoderFit.name, SpeakingTokenizerStage.name)
+CORPUS = ("sequences", "text")
+"""Where training begins."""
+
+
+def speech_lm(recipe: Recipe) -> Graph:
+    """From recordings and texts to a published speech language model; its units and its vocoder on the way there."""
+    graph = Graph(recipe.name)
+    units, tokens, lineage = recipe.units, recipe.token_settings, speech_lineage(recipe)
+    expressive, asr = recipe.variant == "expressive", recipe.align.asr
+    recogniser = asr if recipe.align.words.mode != "given" else None
+
+    audio = graph.source(AudioStage, recipe.audio, Recordings(recipe.sources, recipe.language, recipe.sharding))
+    aligner = recipe.align.aligner or graph.add(AlignerFit, _aligner(recipe), audio, asr=asr)
+    words = graph.add(WordsStage, _words(recipe), audio, aligner=aligner, asr=recogniser)
+
+    hubert = units.hubert.model or graph.add(HubertFit, units.hubert, audio)
+    quantizer = graph.add(QuantizerFit, units.quantizer, audio, hubert=hubert)
+    pitch = graph.add(PitchFit, units.pitch, audio) if expressive else None
+    style = graph.add(StyleFit, units.style, audio, hubert=hubert) if expressive else None
+    streams = {"hubert": hubert, "quantizer": quantizer, "pitch": pitch, "style": style}
+    sizes, judged = units.stage(expressive=expressive), candidates(recipe.unit_evaluation.models)
+    graph.add(SpeechTokenizerStage, sizes, **streams, on_request=True)
+    graph.add(UnitEvaluationStage, _unit_evaluation(recipe), audio, **streams, **judged, on_request=True)
+    spoken = graph.add(UnitsStage, sizes, audio, **streams)
+
+    vocoder = None
+    if recipe.vocoder is not None:
+        listening = {"hubert": hubert, "quantizer": quantizer} if recipe.vocoder.shifts > 1 else {}
+        vocoder = graph.add(VocoderFit, _vocoder(recipe, recipe.vocoder), audio, spoken, **listening)
+        graph.add(SpeakingTokenizerStage, sizes, **streams, vocoder=vocoder, on_request=True)
+    heard = {**streams, "vocoder": vocoder, **_judges(recipe), **candidates(recipe.resynthesis.models)}
+    graph.add(ResynthesisStage, _resynthesis(recipe), audio, **heard, on_request=True)
+
+    documents = graph.source(DocumentsStage, FrozenConfig(), Texts(recipe.texts)) if recipe.texts else None
+    base = tokens.tokenizer.base
+    tokenizer = graph.add(TokenizerFit, tokens.tokenizer, audio, words, documents, base=base)
+    sequences = graph.add(SequencesStage, tokens.sequences, audio, words, spoken, tokenizer=tokenizer)
+    text = graph.add(TextStage, FrozenConfig(), documents, tokenizer=tokenizer) if documents else None
+
+    model = graph.add(ModelStage, _trained(recipe), sequences, text, tokenizer=tokenizer, base=recipe.lm.base)
+    tables = (audio, words, spoken, sequences)
+    evaluation = graph.add(EvaluateStage, recipe.evaluate, *tables, model=model, lineage=lineage)
+    parts = {**streams, "model": model, "evaluation": evaluation, "vocoder": vocoder, "lineage": lineage}
+    graph.add(PublishStage, _published(recipe), **parts)
+    if recipe.suite is not None:
+        judges = recipe.suite.judges
+        voice = vocoder if judges.keys() & {"recogniser", "speech_judge"} else None  # where somebody listens
+        graph.add(SuiteStage, _suite(recipe, recipe.suite), model=model, **streams, vocoder=voice, **judges)
+    return graph
+
+
+def targets(graph: Graph, until: str | None) -> tuple[str, ...]:
+    """The stages that `until` stands for: one by its name or an alias, those where training begins, or none.
+
+    Raises:
+        RecipeError: it needs a vocoder, and the recipe has none.
+    """
+    if until is None:
+        return ()
+    if until == "corpus":
+        return tuple(name for name in CORPUS if name in graph.nodes)
+    if until in VOICED and until not in graph.nodes:
+        raise RecipeError(
+            f"recipe {graph.recipe!r} has no vocoder: add a section `vocoder`, or --set vocoder.size=tiny"
+        )
+    return (ALIASES.get(until, until),)
+
+
+def speech_lineage(recipe: Recipe) -> Lineage:
+    """Tells what stages were: their settings, the models given to them, and what they made."""
+
+    def lineage(plans: Mapping[str, Plan]) -> dict[str, Any]:
+        given = {role: model.reference for plan in plans.values() for role, model in plan.call.models.items()}
+        return {
+            "recipe": recipe.name,
+            "variant": recipe.variant,
+            "settings": {name: config_json(plan.call.config) for name, plan in plans.items()},
+            "given": {role: reference for role, reference in given.items() if reference is not None},
+            "tables": {name: plan.fingerprint for name, plan in plans.items() if isinstance(plan, TablePlan)},
+            "artifacts": {name: plan.key for name, plan in plans.items() if isinstance(plan, ArtifactPlan)},
+        }
+
+    return lineage
+
+
+def candidates(models: Mapping[str, str]) -> dict[str, str]:
+    """The roles of models that are compared with the recipe's own."""
+    return {f"candidate.{name}": model for name, model in models.items()}
+
+
+def _judges(recipe: Recipe) -> dict[str, str]:
+    judged = recipe.resynthesis
+    return {"recogniser": judged.recogniser, "speaker_encoder": judged.speaker_encoder}
+
+
+def _aligner(recipe: Recipe) -> AlignerFitConfig:
+    return recipe.align.fit if recipe.align.asr else recipe.align.fit.reset("asr_minutes")
+
+
+def _words(recipe: Recipe) -> WordsConfig:
+    words = recipe.align.words
+    return words if recipe.align.asr and words.mode != "given" else words.reset("min_confidence")
+
+
+def _unit_evaluation(recipe: Recipe) -> UnitEvaluationStageConfig:
+    given = dict(recipe.unit_evaluation.reset("models"))  # roles
+    return UnitEvaluationStageConfig(**given, precision=recipe.units.precision)
+
+
+def _vocoder(recipe: Recipe, vocoder: VocoderFitConfig) -> VocoderStageConfig:
+    expressive, fit = recipe.variant == "expressive", vocoder.used()
+    sizes = recipe.units.stage(expressive=expressive)
+    return VocoderStageConfig(fit=fit if expressive else fit.reset("streams"), **dict(sizes))
+
+
+def _resynthesis(recipe: Recipe) -> ResynthesisStageConfig:
+    given = dict(recipe.resynthesis.reset("models"))  # roles
+    return ResynthesisStageConfig(**given, precision=recipe.units.precision)
+
+
+def _trained(recipe: Recipe) -> ModelConfig:
+    tokens = recipe.token_settings.reset("tokenizer")  # a role
+    shares = tokens.shares if recipe.texts else tokens.shares.reset("documents")
+    return ModelConfig(lm=recipe.lm, tokens=tokens.model_copy(update={"shares": shares}))
+
+
+def _published(recipe: Recipe) -> PublishStageConfig:
+    return PublishStageConfig(**dict(recipe.publish), precision=recipe.units.precision)
+
+
+def _suite(recipe: Recipe, suite: SuiteStageConfig) -> SuiteRunConfig:
+    return SuiteRunConfig(**dict(suite), precision=recipe.units.precision)

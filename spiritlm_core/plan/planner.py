@@ -1,0 +1,89 @@
+"""From a graph and a lake to the plan of every stage: keys depend on inputs alone, so nothing is computed for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from spiritlm_core.lake.lake import Lake
+from spiritlm_core.lake.plan import ModelSource, Plan, StageCall, TablePlan, plan_artifact, plan_table
+from spiritlm_core.lake.stage import ArtifactStage
+from spiritlm_core.plan.graph import Graph, Lineage, Node
+from spiritlm_core.plan.listing import Say, plan_listing
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """The plans of all stages of a run by name, in the order in which they run."""
+
+    recipe: str
+    stages: Mapping[str, Plan]
+
+    def is_complete(self, lake: Lake) -> bool:
+        """Whether the lake holds everything already."""
+        return all(plan.is_complete(lake) for plan in self.stages.values())
+
+
+def plan_graph(graph: Graph, lake: Lake, *until: str, refit: bool = False, say: Say = lambda _: None) -> RunPlan:
+    """Plan every stage of `graph`, or those called `until` and what they are made from.
+
+    Recordings and texts are listed, and model references resolved; nothing else is looked at but the lake.
+
+    Args:
+        graph: of one recipe.
+        lake: where the results are looked for.
+        until: names of stages; none takes all but those on request.
+        refit: build pinned models anew from the corpus as it is now.
+        say: is told what a listing has to tell people.
+
+    Raises:
+        RecipeError: there is no such stage.
+        SourceError: a source cannot be listed.
+        ModelReferenceError: a given model is not there.
+    """
+    planner = _Planner(graph, lake, refit, say)
+    for node in graph.wanted(*until):
+        planner.plans[node.name] = planner.plan(node)
+    return RunPlan(graph.recipe, planner.plans)
+
+
+@dataclass
+class _Planner:
+    graph: Graph
+    lake: Lake
+    refit: bool
+    say: Say
+    plans: dict[str, Plan] = field(default_factory=dict)
+
+    def plan(self, node: Node) -> Plan:
+        models = {role: self._source(node, model) for role, model in node.models.items()}
+        call = StageCall.of(node.stage, node.config, models)
+        if node.listing is not None:
+            return plan_listing(node.listing, call, self.lake, self.graph.recipe, self.say)
+        inputs = [self._table(table) for table in node.tables]
+        if issubclass(node.stage, ArtifactStage):
+            pin = self._pin(call) if node.stage.pinned and not self.refit else None
+            return plan_artifact(call, {table.name: table for table in inputs}, pin)
+        return plan_table(call, inputs)
+
+    def _table(self, node: Node) -> TablePlan:
+        plan = self.plans[node.name]
+        assert isinstance(plan, TablePlan)  # noqa: S101 - an artifact is no table
+        return plan
+
+    def _source(self, node: Node, model: Node | str | ModelSource | Lineage) -> ModelSource:
+        if isinstance(model, ModelSource):
+            return model
+        if isinstance(model, Node):
+            return ModelSource(self.plans[model.name].fingerprint, artifact=model.name)
+        if isinstance(model, str):
+            return ModelSource.of_reference(model)
+        made_from = {parent.name: self.plans[parent.name] for parent in self.graph.made_from(node.name)[:-1]}
+        return ModelSource.of_json(model(made_from))
+
+    def _pin(self, call: StageCall) -> str | None:
+        """The model that the recipe has now, as long as its configuration and its models stay what they are."""
+        ref = self.lake.read_ref(self.graph.recipe, call.name)
+        if ref is None or ref.identity != call.identity or self.lake.read_artifact(call.name, ref.target) is None:
+            return None
+        return ref.target

@@ -1,0 +1,132 @@
+"""The account of a run: what every stage took in and gave out, and which recipe uses it now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from spiritlm_core.errors import LakeError
+from spiritlm_core.lake.lake import Lake
+from spiritlm_core.lake.lease import hold
+from spiritlm_core.lake.plan import ArtifactPlan, Plan, TablePlan
+from spiritlm_core.plan.graph import Graph
+from spiritlm_core.plan.planner import RunPlan, plan_graph
+from tasks.delivery import deliver
+from tasks.progress import Console
+
+
+@dataclass
+class StageReport:
+    """The account of one stage. ``rows_in == rows_out + rejected``; an artifact counts as one shard."""
+
+    name: str
+    kind: str
+    fingerprint: str
+    rows_in: int = 0
+    rows_out: int = 0
+    rejected: int = 0
+    shards_total: int = 0
+    shards_computed: int = 0
+    shards_reused: int = 0
+    seconds: float = 0.0
+    hours: float = 0.0
+    recordings: int | None = None
+    reasons: dict[str, int] = field(default_factory=dict)
+    summary: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON values."""
+        return asdict(self)
+
+
+class Account:
+    """The reports of the stages of a run that are finished, by name."""
+
+    def __init__(self, plan: RunPlan, lake: Lake, say: Callable[[str], None]) -> None:
+        """`say` is told a line or more about every finished stage."""
+        self.plan = plan
+        self.lake = lake
+        self.say = say
+        self.reports: dict[str, StageReport] = {}
+
+    def finish(self, plan: Plan, computed: int = 0, seconds: float = 0.0) -> StageReport:
+        """Let the recipe refer to what a stage made, and keep its report. Raises LakeError if that is gone."""
+        report = self._table(plan, computed) if isinstance(plan, TablePlan) else self._artifact(plan, computed)
+        report.seconds = round(seconds, 2)
+        self.lake.write_ref(self.plan.recipe, plan.name, report.kind, plan.fingerprint, plan.call.identity)
+        self.reports[plan.name] = report
+        for line in describe(report):
+            self.say(line)
+        return report
+
+    def _table(self, plan: TablePlan, computed: int) -> StageReport:
+        snapshot = self.lake.read_snapshot(plan.name, plan.fingerprint)
+        totals, count = snapshot.totals, len(snapshot.shards)
+        return StageReport(
+            name=plan.name,
+            kind="table",
+            fingerprint=plan.fingerprint,
+            rows_in=totals.rows_in,
+            rows_out=totals.rows_out,
+            rejected=totals.rejected,
+            shards_total=count,
+            shards_computed=computed,
+            shards_reused=count - computed,
+            hours=round(totals.audio_seconds / 3600, 4),
+            recordings=sum(len(shard.members) for shard in snapshot.shards) or None,
+            reasons=totals.reasons,
+        )
+
+    def _artifact(self, plan: ArtifactPlan, computed: int) -> StageReport:
+        artifact = self.lake.read_artifact(plan.name, plan.key)
+        if artifact is None:
+            raise LakeError(f"artifact {plan.name}/{plan.key[:12]} was built and is gone; was it deleted meanwhile?")
+        rows = self.reports[next(iter(plan.inputs))].rows_out if plan.inputs else 0
+        return StageReport(
+            name=plan.name,
+            kind="artifact",
+            fingerprint=plan.key,
+            rows_in=rows,
+            rows_out=rows,
+            shards_total=1,
+            shards_computed=computed,
+            shards_reused=1 - computed,
+            summary=artifact.summary,
+        )
+
+    def result(self) -> dict[str, Any]:
+        """What a run returns: the reports, and where its outputs are, which are put there now."""
+        stages = {name: report.to_dict() for name, report in self.reports.items()}
+        return {"stages": stages, **deliver(self.plan, self.lake)}
+
+
+def reuse(graph: Graph, lake: Lake, *until: str, refit: bool = False) -> dict[str, Any] | None:
+    """The result of a run that finds everything in the lake, without Prefect; None if something is to be computed.
+
+    Raises:
+        SpiritLMError: see :func:`spiritlm_core.plan.planner.plan_graph`.
+    """
+    console, said = Console(), list[str]()
+    with hold(lake.store, "run", graph.recipe):
+        plan = plan_graph(graph, lake, *until, refit=refit, say=said.append)
+        if not plan.is_complete(lake):
+            return None
+        account = Account(plan, lake, console.say)
+        for line in said:
+            console.say(line)
+        for stage in plan.stages.values():
+            account.finish(stage)
+        return account.result()
+
+
+def describe(report: StageReport, commonest: int = 5) -> list[str]:
+    """A line about a finished stage, and one for each of the commonest reasons of its rejected rows."""
+    if report.kind == "artifact":
+        return [f"✓ {report.name:<11} {'built' if report.shards_computed else 'reused'} in {report.seconds:.1f} s"]
+    made = f"{report.shards_computed} computed, {report.shards_reused} reused"
+    rejected = f", {report.rejected} rejected" if report.rejected else ""
+    first = f"✓ {report.name:<11} {report.rows_out} rows{rejected}; shards: {made}; {report.seconds:.1f} s"
+    reasons = sorted(report.reasons.items(), key=lambda item: -item[1])
+    lines = [f"    {count} times: {reason}" for reason, count in reasons[:commonest]]
+    return [first, *lines, *([f"    and {len(reasons) - commonest} other reasons"] if reasons[commonest:] else [])]

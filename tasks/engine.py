@@ -1,0 +1,181 @@
+"""Running a graph: one Prefect task per stage, which sees a fingerprint and gives a reference; the lake holds data."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from prefect import Task, task
+from prefect.context import TaskRunContext
+
+from spiritlm_core.lake.fingerprint import digest
+from spiritlm_core.lake.lake import Lake
+from spiritlm_core.lake.lease import hold
+from spiritlm_core.lake.plan import ArtifactPlan, Plan, TablePlan
+from spiritlm_core.lake.run import commit_build, shard_entry
+from spiritlm_core.lake.snapshot import ShardEntry, Snapshot
+from spiritlm_core.lake.stage import NOTE, Progress
+from spiritlm_core.plan.graph import Graph
+from spiritlm_core.plan.planner import RunPlan, plan_graph
+from spiritlm_core.recipe import ComputeConfig
+from tasks.account import Account, StageReport
+from tasks.artifacts import ProgressArtifact, run_table, show_outputs, stage_table, training_curves
+from tasks.fanout import FanOut, FanOutSettings
+from tasks.flow_runs import explaining, log
+from tasks.progress import Console
+
+METRICS = "metrics.parquet"  # of a training run
+Reference = dict[str, str]
+
+
+def run_graph(
+    graph: Graph, lake: Lake, compute: ComputeConfig, *until: str, refit: bool = False, console: Console | None = None
+) -> dict[str, Any]:
+    """Run the stages of `graph`, or those called `until` and what they are made from, inside a flow.
+
+    Returns:
+        The account of every stage, and where the outputs are.
+
+    Raises:
+        SpiritLMError: a stage failed.
+    """
+    console = console or Console()
+    with hold(lake.store, "run", graph.recipe):
+        with console.stage("plan", "what is there, and what is new"):
+            plan = plan_graph(graph, lake, *until, refit=refit, say=console.say)
+        run = Run(plan, lake, compute, console)
+        try:
+            for stage in plan.stages.values():
+                run_stage(run, stage)
+        finally:
+            run.fan_out.close()
+            run_table(list(run.account.reports.values()))
+        result = run.account.result()
+        show_outputs(plan, lake, result)
+    return result
+
+
+class Run:
+    """What the stages of one run share."""
+
+    def __init__(self, plan: RunPlan, lake: Lake, compute: ComputeConfig, console: Console) -> None:
+        """Workers are started when something has to be computed."""
+        self.lake = lake
+        self.compute = compute
+        self.console = console
+        self.account = Account(plan, lake, self.tell)
+        settings = FanOutSettings(
+            compute.workers, compute.shard_timeout_seconds, compute.attempts, compute.ray_address, compute.executor
+        )
+        self.fan_out = FanOut(lake.uri, settings, console.say)
+
+    def tell(self, line: str) -> None:
+        """Print a line, and put it into the log of the flow run."""
+        self.console.say(line)
+        log(line)
+
+
+class Assignment:
+    """What a task is given: a run and one plan. A plain object, so that Prefect passes it on untouched."""
+
+    def __init__(self, run: Run, plan: Plan) -> None:
+        """Nothing is computed yet."""
+        self.run = run
+        self.plan = plan
+        self.computed = 0
+
+
+def store_key(context: TaskRunContext, parameters: dict[str, Any]) -> str:
+    """The cache key: the plan's fingerprint on its lake."""
+    del context
+    work: Assignment = parameters["work"]
+    return f"spiritlm-{digest([work.run.lake.uri, work.plan.name, work.plan.fingerprint])}"
+
+
+def run_stage(run: Run, plan: Plan) -> StageReport:
+    """Run one stage as a Prefect task, or take it from the cache; returns its report. Raises what stopped the task."""
+    work, began = Assignment(run, plan), time.monotonic()
+    # The lake is the truth: what it lacks is computed, whatever Prefect remembers.
+    stage = stage_task(plan.name).with_options(refresh_cache=not plan.is_complete(run.lake))
+    state: Any = stage(work, return_state=True)
+    if not state.is_completed():
+        state.result()
+    report = run.account.finish(plan, work.computed, time.monotonic() - began)
+    if work.computed and isinstance(plan, ArtifactPlan):
+        _show_curves(run.lake, plan)
+    stage_table(report)
+    return report
+
+
+def _show_curves(lake: Lake, plan: ArtifactPlan) -> None:
+    """The losses of a model that was just trained."""
+    artifact = lake.read_artifact(plan.name, plan.key)
+    if artifact is not None and METRICS in artifact.files:
+        training_curves(lake.artifact_folder(artifact) / METRICS)
+
+
+@cache
+def stage_task(name: str) -> Task[[Assignment], Reference]:
+    """The Prefect task of the stage called `name`."""
+    options: dict[str, Any] = {"persist_result": True, "result_serializer": "json", "log_prints": False}
+    return task(name=name, task_run_name=name, cache_key_fn=store_key, cache_expiration=timedelta(days=30), **options)(
+        explaining(_execute)
+    )
+
+
+def _execute(work: Assignment) -> Reference:
+    run, plan = work.run, work.plan
+    about = plan.call.stage.about
+    artifact = ProgressArtifact(plan.name, about)
+    with run.console.stage(plan.name, about) as meter:
+
+        def progress(fraction: float, message: str) -> None:
+            if message.startswith(NOTE):
+                run.console.say(f"  {plan.name:<11} {message}")
+            meter(fraction, message)
+            artifact.update(fraction)
+
+        if isinstance(plan, TablePlan):
+            work.computed = _compute_table(run, plan, progress)
+        elif not plan.is_complete(run.lake):
+            work.computed = int(_build_artifact(run, plan, progress))
+        artifact.update(1.0, force=True)
+    return {"stage": plan.name, "fingerprint": plan.fingerprint, "lake": run.lake.uri}
+
+
+def _compute_table(run: Run, plan: TablePlan, progress: Progress) -> int:
+    """Compute the shards that the lake lacks and write the snapshot; returns how many were computed here."""
+    missing = plan.missing(run.lake)
+    entries: dict[str, ShardEntry] = {}
+    computed = 0
+
+    def done(entry: ShardEntry, made_now: bool) -> None:
+        nonlocal computed
+        entries[entry.key] = entry
+        computed += made_now
+        progress(len(entries) / len(missing), f"{len(entries)} of {len(missing)} shards")
+
+    if missing:
+        progress(0.0, f"{len(missing)} of {len(plan.jobs)} shards to compute")
+        run.fan_out.run_shards(plan.call, missing, plan.call.stage.resources, done)
+    shards = tuple(entries.get(job.key) or shard_entry(run.lake, plan.name, job.key) for job in plan.jobs)
+    run.lake.write_snapshot(Snapshot(plan.name, plan.call.identity, shards, plan.lineage))
+    return computed
+
+
+def _build_artifact(run: Run, plan: ArtifactPlan, progress: Progress) -> bool:
+    """Build the artifact in a worker, or in processes of its own; returns whether it was built here."""
+    cls, tables = plan.call.stage, plan.tables(run.lake)
+    cls.check(tables, run.console.say)
+    compute = getattr(run.compute, cls.processes) if cls.processes else None
+    if compute is None or not compute.own_workers:
+        return run.fan_out.run_artifact(plan, cls.resources, progress)[1]
+    stage = plan.call.create(run.lake)
+
+    def build(out: Path, work: Path) -> dict[str, Any]:
+        return run.fan_out.run_job(plan.name, stage.job(compute, tables, out, work), progress)
+
+    return commit_build(run.lake, plan, stage, build)[1]
