@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tasks.finetuning import check_examples, fit_to_base, plan_rows
-from tasks.run import Run
 from typer.testing import CliRunner
 
+from flows.graphs.finetuning import finetuning
 from flows.recipes.finetune import find_finetune_recipe
 from spiritlm_core.cli.main import app
-from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import NothingToTrainOnError, RecipeError, SourceError
+from spiritlm_core.finetune.base import fitted_to
 from spiritlm_core.finetune.config import DataConfig, MeasureConfig, SplitConfig
 from spiritlm_core.finetune.fewshot import FewShotConfig, run_few_shot
 from spiritlm_core.finetune.measure_stage import MeasureStage
@@ -24,9 +23,9 @@ from spiritlm_core.finetune.template import find_template
 from spiritlm_core.intake.files import local_uri
 from spiritlm_core.intake.statcache import StatCache
 from spiritlm_core.lake.lake import Lake
-from spiritlm_core.lake.plan import StageCall
+from spiritlm_core.lake.plan import TablePlan
 from spiritlm_core.lm.generate.spirit import SpiritLM
-from tasks.progress import Console
+from spiritlm_core.plan.planner import plan_graph
 from tests.finetune.conftest import examples_of, write_lines
 from tests.lake.test_lake import execute
 
@@ -38,32 +37,28 @@ def recipe_of(data: Path, *settings: str) -> FinetuneRecipe:
     return find_finetune_recipe("asr", [f"data.path={data}", *settings])
 
 
-def made(recipe: FinetuneRecipe, base: Path, folder: Path) -> Run:
-    """A run whose tables are there, as the flow makes them."""
-    run = Run(recipe, Lake(folder / "lake"), Console())  # type: ignore[arg-type]
-    template = find_template("asr")
-    call = StageCall.of("spiritlm_core.finetune.stage:TaskUnitsStage", FrozenConfig(), {})
-    first = plan_rows(run.lake, recipe, template, call)
-    run.finish_table(first, execute(run.lake, first)[0], 1, 0.0)
-    examples = "spiritlm_core.finetune.stage:TaskExamplesStage"
-    second = run.plan_table(examples, recipe.examples(template), {"base": local_uri(base)})
-    run.finish_table(second, execute(run.lake, second)[0], 1, 0.0)
-    return run
-
-
-def test_sequences_longer_than_the_base_model_takes_are_shortened(
-    published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    recipe = recipe_of(tmp_path)
-    run, base = Run(recipe, Lake(tmp_path), Console()), local_uri(published)  # type: ignore[arg-type]
-    assert fit_to_base(run, recipe, base).tokens.context_length == 128
-    assert "tokens.context_length 1024 is lowered to 128: the base model takes no more" in capsys.readouterr().err
+def test_sequences_longer_than_the_base_model_takes_are_shortened(published: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    assert fitted_to(recipe_of(tmp_path), published, said.append).tokens.context_length == 128
+    assert said == ["  tokens.context_length 1024 is lowered to 128: the base model takes no more"]
     for settings in (["tokens.context_length=64"], ["lm.rope_base=20000"]):
-        assert fit_to_base(run, kept := recipe_of(tmp_path, *settings), base) is kept
+        assert fitted_to(kept := recipe_of(tmp_path, *settings), published, said.append) is kept
     uneven = recipe_of(tmp_path, "tokens.context_length=1000", "lm.tokens_per_step=5000")
     with pytest.raises(RecipeError, match="context_length is 1000, the base model takes 128 tokens, and lm.tokens_per"):
-        fit_to_base(run, uneven, base)
-    assert capsys.readouterr().err == ""
+        fitted_to(uneven, published, said.append)
+    assert len(said) == 1
+
+
+def check_of(recipe: FinetuneRecipe, base: Path, folder: Path) -> list[str]:
+    """What is said before the training on the examples of `recipe`, made as a run makes them."""
+    lake, said = Lake(folder / "lake"), list[str]()
+    graph = finetuning(recipe.model_copy(update={"base": local_uri(base)}), lake)
+    for name, plan in plan_graph(graph, lake).stages.items():
+        if isinstance(plan, TablePlan):
+            execute(lake, plan)
+        elif name == "finetuned":
+            plan.call.stage.check(plan.tables(lake), said.append)
+    return said
 
 
 @pytest.mark.parametrize("bad", BAD)
@@ -76,13 +71,10 @@ def test_a_row_with_a_token_that_the_model_lacks_is_rejected_and_the_others_are_
     assert found[1]["reject_reason"].endswith(": row 2")
 
 
-def test_half_of_the_rows_lost_and_none_held_out_are_told(
-    published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_half_of_the_rows_lost_and_none_held_out_are_told(published: Path, tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [{"audio": "[Hu9999]", "text": "a"}, {"audio": "[Hu8]", "text": "c"}]
     recipe = recipe_of(write_lines(tmp_path / "d.jsonl", rows), "data.split.held_out_share=0")
-    check_examples(made(recipe, published, tmp_path))
-    told = " ".join(capsys.readouterr().err.split())
+    told = " ".join(check_of(recipe, published, tmp_path))
     assert "1 of 2 rows were rejected (1 times: '[Hu9999]' is not a speech token of this model)" in told
     assert "no example is held out" in told
 
@@ -102,9 +94,8 @@ def test_nothing_left_to_train_on_is_an_error_with_the_commonest_reasons(
     rows = [{**row, "n": 1}, {**row, "audio": row["audio"] + ("[Hu3]" if "[" in row["audio"] else "")}]
     rows[1]["text"] += " b" if row["text"] else ""
     recipe = recipe_of(write_lines(tmp_path / "d.jsonl", rows), "tokens.context_length=128")
-    run = made(recipe, published, tmp_path)
     with pytest.raises(NothingToTrainOnError) as error:
-        check_examples(run)
+        check_of(recipe, published, tmp_path)
     assert "no row is left to train on: 2 of 2 rows were rejected" in str(error.value)
     assert reason in str(error.value)
 

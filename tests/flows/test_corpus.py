@@ -6,11 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from flows.stages import STAGES, stages_for, wanted_stages
-from tasks.run import Run
-from tasks.texts import plan_documents
 from typer.testing import CliRunner
 
+from flows.graphs.speech_lm import speech_lm
 from flows.recipes import find_recipe
 from spiritlm_core.cli.main import app
 from spiritlm_core.config import FrozenConfig
@@ -18,12 +16,12 @@ from spiritlm_core.config_files import load_config
 from spiritlm_core.errors import RecipeError, SourceError, SpiritLMError
 from spiritlm_core.lake.fingerprint import config_json
 from spiritlm_core.lake.lake import Lake
-from spiritlm_core.lake.plan import StageCall, TablePlan
+from spiritlm_core.lake.plan import TablePlan
 from spiritlm_core.lake.run import run_shard
 from spiritlm_core.lake.snapshot import Snapshot
+from spiritlm_core.plan.planner import plan_graph
 from spiritlm_core.recipe import Recipe
 from spiritlm_core.tokens.text_stage import DocumentsStage
-from tasks.progress import Console
 from tests.tokens import tokenizers_for_tests as make
 from tests.tokens.finished import RECIPE, small_lake
 
@@ -77,13 +75,14 @@ def with_texts(*paths: Path | str, name: str = "small") -> Recipe:
 
 def test_texts_add_two_stages_and_nothing_else_changes() -> None:
     without, texts = load_config(Recipe, RECIPE, "x"), with_texts("books")
-    names = [stage.name for stage in wanted_stages(texts)]
-    assert [name for name in names if name not in ("documents", "text")] == [s.name for s in wanted_stages(without)]
-    assert names.index("documents") < names.index("tokenizer") < names.index("text") < names.index("examples")
-    for stage in STAGES:
-        assert config_json(stage.config(texts)) == config_json(stage.config(without))
-    assert {"documents", "text"} < {stage.name for stage in stages_for(texts, ["model"])}
-    assert not {"documents", "text"} & {stage.name for stage in stages_for(without, ["model"])}
+    more, less = speech_lm(texts).nodes, speech_lm(without).nodes
+    names = list(more)
+    assert [name for name in names if name not in ("documents", "text")] == list(less)
+    assert names.index("documents") < names.index("tokenizer") < names.index("text") < names.index("model")
+    for name, node in less.items():
+        assert config_json(node.config) == config_json(more[name].config)
+    assert {table.name for table in more["model"].tables} == {"sequences", "text"}
+    assert {table.name for table in less["model"].tables} == {"sequences"}
     assert all(not recipe.texts for recipe in map(find_recipe, ("quickstart", "base", "expressive")))
 
 
@@ -97,8 +96,9 @@ def test_a_wrong_text_source_names_key_and_line() -> None:
 
 
 def plan(lake: Lake, recipe: Recipe) -> TablePlan:
-    spec = next(stage for stage in STAGES if stage.name == "documents")
-    return plan_documents(lake, recipe, StageCall.of(spec.cls, spec.config(recipe), {}))
+    planned = plan_graph(speech_lm(recipe), lake, "documents").stages["documents"]
+    assert isinstance(planned, TablePlan)
+    return planned
 
 
 def execute(lake: Lake, recipe: Recipe) -> Snapshot:
@@ -140,22 +140,3 @@ def test_no_texts_at_all_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "readme.rst").write_text("x")
     with pytest.raises(SourceError, match="no text documents found in .*name .txt, .jsonl or .parquet"):
         plan(Lake(tmp_path / "lake"), with_texts(tmp_path))
-
-
-def test_optional_tables_are_read_where_a_recipe_makes_them(lake: Lake) -> None:
-    recipe = load_config(Recipe, RECIPE, "x")
-    run = Run(recipe, lake, Console())
-    ref = lake.read_ref("small", "sequences")
-    assert ref is not None
-    sequences = lake.read_snapshot("sequences", ref.target)
-    run.snapshots["sequences"] = sequences
-    run.artifacts["tokenizer"] = "ab" * 32
-    spec = next(stage for stage in STAGES if stage.name == "examples")
-    alone = run.plan_table(spec.cls, spec.config(recipe), spec.models(recipe))
-    run.snapshots["text"] = Snapshot("text", "x", tuple(sequences.shards) * 2)
-    both = run.plan_table(spec.cls, spec.config(recipe), spec.models(recipe))
-    assert both.jobs[: len(alone.jobs)] == alone.jobs
-    assert [job.parents[0][0] for job in both.jobs] == ["sequences", "text", "text"]
-    model = next(stage for stage in STAGES if stage.name == "model")
-    planned = run.plan_artifact(model.cls, model.config(recipe), model.models(recipe), pinned=False)
-    assert set(planned.inputs) == {"sequences", "text"}

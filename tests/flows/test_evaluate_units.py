@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import pytest
-from flows.stages import stages_for, wanted_stages
 
 from flows.cli.evaluate import _override
+from flows.graphs.speech_lm import speech_lm
 from flows.recipes import find_recipe
 from spiritlm_core.errors import RecipeError
 
 
 def test_it_runs_what_the_unit_models_need_and_no_more():
-    names = [stage.name for stage in stages_for(find_recipe("quickstart", []), ["unit_evaluation"])]
+    names = [stage.name for stage in speech_lm(find_recipe("quickstart", [])).wanted("unit_evaluation")]
     assert names == ["audio", "hubert", "quantizer", "pitch", "style", "unit_evaluation"]
     given = find_recipe("quickstart", ["variant=base", "units.hubert.model=file:///model"])
-    assert [stage.name for stage in stages_for(given, ["unit_evaluation"])] == ["audio", "quantizer", "unit_evaluation"]
+    assert [stage.name for stage in speech_lm(given).wanted("unit_evaluation")] == [
+        "audio",
+        "quantizer",
+        "unit_evaluation",
+    ]
 
 
 def test_an_ordinary_run_does_not_judge_units():
-    assert "unit_evaluation" not in [stage.name for stage in wanted_stages(find_recipe("quickstart", []))]
+    assert "unit_evaluation" not in [stage.name for stage in speech_lm(find_recipe("quickstart", [])).wanted()]
 
 
 def test_given_tokenizers_are_models_and_not_settings(tmp_path):
     recipe = find_recipe("quickstart", [_override(f"my own={tmp_path}/a: b"), _override("hub=hf://org/name")])
-    (stage,) = [s for s in stages_for(recipe, ["unit_evaluation"]) if s.name == "unit_evaluation"]
-    models = stage.models(recipe)
+    stage = speech_lm(recipe).nodes["unit_evaluation"]
+    models = stage.models
     assert models["candidate.hub"] == "hf://org/name"
     assert models["candidate.my own"] == (tmp_path / "a: b").as_uri()
-    assert stage.config(recipe) == stage.config(find_recipe("quickstart", []))  # paths reach no fingerprint
+    assert (
+        stage.config == speech_lm(find_recipe("quickstart", [])).nodes["unit_evaluation"].config
+    )  # paths reach no fingerprint
 
 
 @pytest.mark.parametrize("model", ["folder", "=folder", "name=", "a.b=folder"])

@@ -7,15 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from flows.stages import STAGES, stages_for, wanted_stages
 
-from flows.pipeline import UNIT_MODELS, fit_units
+from flows.graphs.speech_lm import speech_lm, targets
+from flows.pipeline import fit_units
 from flows.recipes import find_recipe
 from spiritlm_core.errors import RecipeError
 
 
-def names(recipe: str, *overrides: str, of: tuple[str, ...] = UNIT_MODELS) -> list[str]:
-    return [stage.name for stage in stages_for(find_recipe(recipe, list(overrides)), of)]
+def names(recipe: str, *overrides: str, of: tuple[str, ...] = ("speech_tokenizer",)) -> list[str]:
+    return [stage.name for stage in speech_lm(find_recipe(recipe, list(overrides))).wanted(*of)]
 
 
 def test_unit_models_need_recordings_only():
@@ -30,29 +30,32 @@ def test_a_given_hubert_is_not_fitted():
 def test_the_parts_of_a_recipe():
     assert names("quickstart", of=("pitch",)) == ["audio", "pitch"]
     assert names("quickstart", of=("tokenizer", "pitch")) == ["audio", "aligner", "words", "pitch", "tokenizer"]
-    assert names("quickstart", "variant=base", of=("style",)) == []
-    with pytest.raises(RecipeError, match=r"no stage 'hubrt'; there are audio, "):
-        names("quickstart", of=("hubrt",))
+    for name, overrides in (("hubrt", ()), ("style", ("variant=base",))):
+        with pytest.raises(RecipeError, match=rf"no stage '{name}' in recipe 'quickstart'; its stages are audio, "):
+            names("quickstart", *overrides, of=(name,))
 
 
 def test_every_stage_needs_only_stages_before_it():
-    recipe = find_recipe("quickstart")
-    order = [stage.name for stage in STAGES]
-    for stage in STAGES:
-        if not stage.wanted(recipe):
-            continue
-        needed = [found.name for found in stages_for(recipe, [stage.name])]
-        assert needed[-1] == stage.name
+    graph = speech_lm(find_recipe("quickstart"))
+    order = list(graph.nodes)
+    for name in order:
+        needed = [node.name for node in graph.wanted(name)]
+        assert needed[-1] == name
         assert needed == sorted(needed, key=order.index)
-    whole = [stage.name for stage in wanted_stages(recipe)]
-    assert names("quickstart", of=("published",)) == [name for name in whole if name not in ("examples", "suite")]
+    whole = [node.name for node in graph.wanted()]
+    assert names("quickstart", of=("published",)) == [name for name in whole if name != "suite"]
 
 
-def test_a_stage_on_request_is_no_part_of_a_run():
-    recipe = find_recipe("quickstart")
-    assert "speech_tokenizer" not in [stage.name for stage in wanted_stages(recipe)]
-    with pytest.raises(RecipeError, match="no stage 'speech_tokenizer'"):
-        wanted_stages(recipe, "speech_tokenizer")
+def test_a_stage_on_request_is_no_part_of_a_run_and_runs_where_it_is_named():
+    assert "speech_tokenizer" not in names("quickstart", of=())
+    assert names("quickstart", of=("speech_tokenizer",))[-1] == "speech_tokenizer"
+
+
+def test_a_recipe_without_a_vocoder_says_how_to_get_one():
+    graph = speech_lm(find_recipe("quickstart", ["vocoder=null"]))
+    for stage in ("vocoder", "speaking_tokenizer"):
+        with pytest.raises(RecipeError, match="recipe 'quickstart' has no vocoder: add a section `vocoder`"):
+            targets(graph, stage)
 
 
 def test_the_flow_has_a_form():

@@ -12,21 +12,17 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from flows.stages import STAGES, ancestors
-from tasks.run import Run
 
+from flows.graphs.speech_lm import speech_lm
 from flows.recipes import find_recipe, recipe_names
 from flows.recipes.finetune import find_finetune_recipe, finetune_recipe_names
 from spiritlm_core.finetune.recipe import FinetuneRecipe
 from spiritlm_core.finetune.template import find_template
+from spiritlm_core.lake import plan
 from spiritlm_core.lake.fingerprint import config_json
 from spiritlm_core.lake.lake import Lake
-from spiritlm_core.lake.plan import TablePlan
-from spiritlm_core.lake.shard import ShardStats
-from spiritlm_core.lake.snapshot import ShardEntry, Snapshot
+from spiritlm_core.plan.planner import plan_graph
 from spiritlm_core.recipe import Recipe
-from spiritlm_core.references import reference
-from tasks.progress import Console
 from tests.flows.settings import changed, fields
 
 Keys = dict[str, str]
@@ -67,7 +63,7 @@ RULES: list[tuple[str, Callable[[Recipe], Stages]]] = [
     (r"variant", _always(*EXTRACTED, "vocoder", "sequences", "evaluation")),
     (r"language|sources\.0\.(language|speaker|channel)", _always("audio")),
     (r"sources\..*", _always()),
-    (r"texts", _always("tokenizer", "examples", "model")),
+    (r"texts", _always("tokenizer", "model")),
     (r"audio\..*", _always("audio")),
     (r"align\.aligner", _always("words")),
     (r"align\.asr", lambda recipe: {"words", *_if(lambda r: r.align.aligner is None, "aligner")(recipe)}),
@@ -94,7 +90,7 @@ RULES: list[tuple[str, Callable[[Recipe], Stages]]] = [
     (r"tokens\.tokenizer\..*", _if(lambda recipe: recipe.token_settings.tokenizer.base is None, "tokenizer")),
     (r"tokens\.sequences\.(pitch|style)", _if(_expressive, "sequences")),
     (r"tokens\.sequences\..*", _always("sequences")),
-    (r"tokens\.(context_length|(text|speech)_span\..*)", _always("examples", "model")),
+    (r"tokens\.(context_length|(text|speech)_span\..*)", _always("model")),
     (r"tokens\.shares\.documents", _if(lambda recipe: recipe.texts, "model")),
     (r"tokens\.(shares\..*|window)", _always("model")),
     (r"lm\.(validate_every|validation_sequences)", _if(lambda recipe: recipe.lm.export == "best", "model")),
@@ -123,7 +119,7 @@ class Fake:
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reference, "resolve", lambda ref: Fake(hashlib.sha256(ref.encode()).hexdigest()))
+    monkeypatch.setattr(plan, "resolve", lambda ref: Fake(hashlib.sha256(ref.encode()).hexdigest()))
 
 
 @pytest.fixture(scope="module")
@@ -145,25 +141,10 @@ def shipped(name: str, place: Path, overrides: list[str]) -> Recipe:
 
 
 def keys(recipe: Recipe, place: Path) -> Keys:
-    """The fingerprint of every stage of `recipe`, as if all before it had been computed."""
-    run, found = Run(recipe, Lake(str(place / "lake")), Console()), {}
-    for spec in (stage for stage in STAGES if stage.wanted(recipe)):
-        config, models = spec.config(recipe), spec.models(recipe)
-        if spec.name == "audio":
-            plan: Any = run.plan_recordings(spec.cls, config)
-        elif spec.name == "documents":
-            plan = run.plan_documents(spec.cls, config)
-        elif spec.kind == "table":
-            plan = run.plan_table(spec.cls, config, models)
-        else:
-            plan = run.plan_artifact(spec.cls, config, models, pinned=spec.pinned, made_from=ancestors(spec, recipe))
-        found[spec.name] = plan.fingerprint
-        if isinstance(plan, TablePlan):
-            entries = tuple(ShardEntry(job.key, ShardStats(0, 0, 0, 0)) for job in plan.jobs)
-            run.snapshots[spec.name] = Snapshot(spec.name, plan.call.identity, entries)
-        else:
-            run.artifacts[spec.name] = plan.fingerprint
-    return found
+    """The fingerprint of every stage of `recipe`; nothing is computed."""
+    graph = speech_lm(recipe)
+    plans = plan_graph(graph, Lake(str(place / "lake")), *graph.nodes).stages
+    return {name: plan.fingerprint for name, plan in plans.items()}
 
 
 def expected(path: str, recipe: Recipe, other: Recipe) -> Stages:
@@ -173,12 +154,11 @@ def expected(path: str, recipe: Recipe, other: Recipe) -> Stages:
     direct = rule(recipe)
     if path == "units.precision" and recipe.vocoder is not None and recipe.vocoder.shifts > 1:
         direct = {*direct, "vocoder"}
+    graphs = speech_lm(recipe), speech_lm(other)
     return {
-        stage.name
-        for stage in STAGES
-        if stage.wanted(recipe)
-        and stage.wanted(other)
-        and direct & {stage.name, *ancestors(stage, recipe), *ancestors(stage, other)}
+        name
+        for name in graphs[0].nodes.keys() & graphs[1].nodes.keys()
+        if any(direct & {node.name for node in graph.wanted(name)} for graph in graphs)
     }
 
 
@@ -258,7 +238,7 @@ def test_another_judge_at_the_same_place_moves_the_key_of_the_suite(
 ) -> None:
     recipe = shipped("quickstart", place, [f"suite.ask.{role}=/models/judge"])
     before = keys(recipe, place)
-    found = reference.resolve
-    monkeypatch.setattr(reference, "resolve", lambda ref: Fake("0" * 64) if ref.endswith("/judge") else found(ref))
+    resolve = plan.resolve
+    monkeypatch.setattr(plan, "resolve", lambda ref: Fake("0" * 64) if ref.endswith("/judge") else resolve(ref))
     after = keys(recipe, place)
     assert {name for name in before if before[name] != after[name]} == {"suite"}

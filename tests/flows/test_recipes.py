@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import pytest
-from flows.stages import ALIASES, STAGES, ancestors, wanted_stages
 
+from flows.graphs.speech_lm import ALIASES, CORPUS, speech_lm, targets
 from flows.recipes import FOLDER, find_recipe, recipe_names
 from spiritlm_core.config_files import load_config
 from spiritlm_core.errors import RecipeError
 from spiritlm_core.lake.fingerprint import canonical_json, config_json
-from spiritlm_core.lake.plan import load_class
 from spiritlm_core.recipe import Recipe
 
 SMALL = """\
@@ -26,8 +25,8 @@ def test_the_recipes_are_valid_and_fingerprintable(name):
     recipe = find_recipe(name)
     assert recipe.name == name
     assert recipe.description
-    for stage in wanted_stages(recipe):
-        assert canonical_json(config_json(stage.config(recipe)))
+    for node in speech_lm(recipe).nodes.values():
+        assert canonical_json(config_json(node.config))
 
 
 def test_there_are_the_recipes():
@@ -48,26 +47,33 @@ def test_paper_settings():
 
 
 def test_base_has_no_pitch_and_style_stages():
-    names = [stage.name for stage in wanted_stages(find_recipe("quickstart", ["variant=base"]))]
+    names = [stage.name for stage in speech_lm(find_recipe("quickstart", ["variant=base"])).wanted()]
     assert {"pitch", "style"}.isdisjoint(names)
     assert "hubert" in names
-    assert "hubert" not in [stage.name for stage in wanted_stages(find_recipe("base"))]
+    assert "hubert" not in [stage.name for stage in speech_lm(find_recipe("base")).wanted()]
 
 
-def test_every_stage_declares_what_its_class_is():
-    for spec in STAGES:
-        stage = load_class(spec.cls)
-        assert stage.name == spec.name
-        assert isinstance(stage.version, int)
+def test_every_stage_declares_what_it_is():
+    for name, node in speech_lm(find_recipe("quickstart", ["texts=[{path: books}]"])).nodes.items():
+        assert node.stage.name == name
+        assert isinstance(node.stage.version, int)
+        assert node.stage.about
 
 
 def test_until_takes_names_and_aliases():
-    recipe = find_recipe("quickstart")
-    assert wanted_stages(recipe, "words")[-1].name == "words"
-    for alias, name in ALIASES.items():
-        assert wanted_stages(recipe, alias)[-1].name == name
+    graph = speech_lm(find_recipe("quickstart"))
+    for alias, name in {**ALIASES, "words": "words"}.items():
+        assert graph.wanted(*targets(graph, alias))[-1].name == name
     with pytest.raises(RecipeError, match=r"no stage 'wordz'.*its stages are audio, aligner, words"):
-        wanted_stages(recipe, "wordz")
+        graph.wanted(*targets(graph, "wordz"))
+
+
+@pytest.mark.parametrize("texts", [[], ["texts=[{path: books}]"]], ids=["speech", "speech and text"])
+def test_the_corpus_ends_where_training_begins(texts):
+    graph = speech_lm(find_recipe("quickstart", texts))
+    corpus = [node.name for node in graph.wanted(*targets(graph, "corpus"))]
+    assert corpus == [node.name for node in graph.wanted("model")][:-1]
+    assert {table.name for table in graph.nodes["model"].tables} == set(CORPUS) & set(corpus)
 
 
 @pytest.mark.parametrize(
@@ -76,19 +82,19 @@ def test_until_takes_names_and_aliases():
         ("audio", {"aligner", "hubert", "tokenizer"}),
         ("words", {"hubert", "quantizer", "units", "vocoder"}),
         ("units", {"aligner", "words", "vocoder", "tokenizer"}),
-        ("sequences", {"vocoder", "examples", "model"}),
-        ("model", {"vocoder", "examples", "evaluation"}),
-        ("evaluation", {"vocoder", "examples", "published", "suite"}),
+        ("sequences", {"vocoder", "model"}),
+        ("model", {"vocoder", "evaluation"}),
+        ("evaluation", {"vocoder", "published", "suite"}),
     ],
 )
 def test_until_runs_what_its_stage_is_made_from_and_nothing_else(until, without):
-    recipe = find_recipe("quickstart")
-    stages = wanted_stages(recipe, until)
-    names = {stage.name for stage in stages}
-    assert not names & without
-    assert stages[-1].name == until
-    assert names == {until, *ancestors(stages[-1], recipe)}
-    assert without <= {stage.name for stage in wanted_stages(recipe)}
+    graph = speech_lm(find_recipe("quickstart"))
+    names = [node.name for node in graph.wanted(until)]
+    assert not without & set(names)
+    assert names[-1] == until
+    assert without <= {node.name for node in graph.wanted()}
+    for name in names[:-1]:
+        assert any(name in {parent.name for parent in graph.nodes[other].parents} for other in names)
 
 
 def test_a_missing_recipe_says_what_there_is(tmp_path):

@@ -11,7 +11,7 @@ from typing import Any
 
 RECIPE = Path(__file__).with_name("tiny.yaml")
 FITTED = ("aligner", "hubert", "quantizer", "pitch", "style", "tokenizer")
-TABLES = ("audio", "words", "units", "sequences", "examples")
+TABLES = ("audio", "words", "units", "sequences")
 
 
 def command(*arguments: object) -> list[str]:

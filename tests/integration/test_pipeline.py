@@ -37,7 +37,7 @@ def test_a_run_makes_everything(place, first):
     stages = first["stages"]
     assert list(stages) == [
         "audio", "aligner", "words", "hubert", "quantizer", "pitch", "style", "units", "vocoder",
-        "tokenizer", "sequences", "examples", "model", "evaluation", "published",
+        "tokenizer", "sequences", "model", "evaluation", "published",
     ]  # fmt: skip
     for stage in stages.values():
         assert stage["rows_in"] == stage["rows_out"] + stage["rejected"]
@@ -116,7 +116,7 @@ def test_one_new_recording_costs_one_shard_per_table(place, speech, first):
     more = shutil.copytree(speech, place / "more")
     old = set(runs.committed(lake))
     prompts(more, count=1, skip=40)
-    grown = runs.run(more, lake, "--until", "examples", home=place / "home")["stages"]
+    grown = runs.run(more, lake, "--until", "corpus", home=place / "home")["stages"]
     for table in runs.TABLES:
         assert (grown[table]["shards_computed"], grown[table]["shards_total"]) == (1, 5)
     for name in runs.FITTED:

@@ -6,10 +6,9 @@ import re
 import time
 
 import pytest
-from tasks.run import StageReport
-from tasks.stages import describe
 
 from tasks import progress
+from tasks.account import StageReport, describe
 
 
 def test_a_long_stage_says_now_and_then_how_far_it_is(capsys, monkeypatch):

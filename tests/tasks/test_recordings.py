@@ -5,22 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from tasks.recordings import plan_recordings
 
-from flows.recipes import find_recipe
-from spiritlm_core.audio.config import AudioConfig
-from spiritlm_core.audio.stage import AudioStage
-from spiritlm_core.intake.config import parse_source
+from spiritlm_core.intake.config import ShardingConfig, parse_source
 from spiritlm_core.lake.lake import Lake
-from spiritlm_core.lake.plan import StageCall
+from spiritlm_core.plan.listing import Recordings
 from tests.audio.files import sound
 
 
 def _said(folder: Path, lake: Path) -> list[str]:
-    recipe = find_recipe("units", ()).model_copy(update={"sources": (parse_source(str(folder)),)})
     said: list[str] = []
-    call = StageCall.of(f"{AudioStage.__module__}:{AudioStage.__qualname__}", AudioConfig(), {})
-    plan_recordings(Lake(str(lake)), recipe, call, said.append)
+    Recordings((parse_source(str(folder)),), "en", ShardingConfig()).items(Lake(str(lake)), said.append)
     return said
 
 

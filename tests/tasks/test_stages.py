@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 from prefect import flow
 from prefect.testing.utilities import prefect_test_harness
-from tasks.run import Run
-from tasks.stages import run_stage
 
 from spiritlm_core.config_files import load_config
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.lake.lake import Lake, shard_path
 from spiritlm_core.lake.plan import StageCall, plan_table
+from spiritlm_core.plan.planner import RunPlan
 from spiritlm_core.recipe import Recipe
+from tasks.engine import Run, run_stage
 from tasks.progress import Console
 from tests.lake.stages import DoubleConfig
 from tests.lake.test_lake import execute, numbers_plan
@@ -31,6 +31,6 @@ def test_a_stage_that_fails_stops_the_run_though_an_older_snapshot_names_its_res
     damaged.write_bytes(damaged.read_bytes()[:-1])
     recipe = load_config(Recipe, RECIPE.read_text(), "tiny", ["compute.executor=inline"])
     with prefect_test_harness(server_startup_timeout=120):
-        run = flow(lambda: run_stage(Run(recipe, lake, Console()), plan, "twice the numbers"), name="one stage")
+        run = flow(lambda: run_stage(Run(RunPlan("tiny", {}), lake, recipe.compute, Console()), plan), name="one stage")
         with pytest.raises(SpiritLMError, match=f"{numbers.keys[0]}.parquet is damaged"):
             run()

@@ -1,25 +1,21 @@
 from __future__ import annotations
 
 import copy
-import itertools
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spiritlm_core.errors import LakeError, SpiritLMError
-from spiritlm_core.lake.schema import EXAMPLES, SEQUENCES, UNITS, WORDS, Row, table_of
-from spiritlm_core.lake.view import TableView
+from spiritlm_core.lake.schema import SEQUENCES, UNITS, WORDS, Row, table_of
 from spiritlm_core.tokens.config import SequencesConfig, TokensConfig, UniformLaw
-from spiritlm_core.tokens.corpus import STREAMS
-from spiritlm_core.tokens.documents import documents
 from spiritlm_core.tokens.hf import vocabulary_for
 from spiritlm_core.tokens.layout import slots, switches
 from spiritlm_core.tokens.speech import Streams, merge_streams
-from spiritlm_core.tokens.stage import ExamplesStage, SequencesStage
+from spiritlm_core.tokens.stage import SequencesStage
 from spiritlm_core.tokens.text import TextTokenizer
 from tests.tokens.tokenizers_for_tests import transcripts
 
@@ -173,41 +169,6 @@ def test_between_switches_there_is_text_and_speech(counts: list[tuple[int, int, 
         assert np.add.reduceat(speech, starts).all()
     if text.all() and speech.all():
         assert (found[1:] == allowed[1:]).all()
-
-
-@settings(deadline=None, max_examples=5)
-@given(seed=st.integers(0, 1000))
-def test_examples_hold_every_document_once(folders: dict[str, Path], seed: int) -> None:
-    audio, words, units = rows(transcripts()[:40], seed)
-    words[7] = {"utterance_id": "u7", "reject_stage": "words", "reject_reason": "no alignment"}
-    models = {"tokenizer": folders["gpt2"]}
-    sequences = SequencesStage(SIZES, models).process(*tables(audio, words, units))
-    stage = ExamplesStage(CONFIG, models)
-    stage.setup()
-    found = stage.process(sequences)
-    assert found.schema == EXAMPLES
-    vocabulary = vocabulary_for(folders["gpt2"], SIZES)
-    for split in ("train", "held_out"):
-        wanted = [
-            (stream, document.key, document.ids.tolist())
-            for stream in STREAMS
-            for document in documents(
-                TableView.of(sequences), vocabulary, CONFIG, stream=stream, split=split, seed=0, epoch=0
-            )
-        ]
-        got = []
-        for row in found.to_pylist():
-            if row["split"] == split and row["reject_stage"] is None:
-                assert len(row["input_ids"]) <= CONFIG.context_length
-                o = row["segment_offsets"]
-                pieces = [row["input_ids"][a:b] for a, b in itertools.pairwise(o)]
-                got += list(zip(row["segment_streams"], row["segment_ids"], pieces, strict=True))
-        assert sorted(got) == sorted(wanted)
-    ids = found["example_id"].to_pylist()
-    assert len(set(ids)) == len(ids)
-    assert [(r["example_id"], r["reject_reason"]) for r in found.to_pylist() if r["reject_stage"]] == [
-        ("u7", "no alignment")
-    ]
 
 
 def test_importing_the_stages_loads_no_heavy_package() -> None:

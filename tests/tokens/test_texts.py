@@ -14,13 +14,12 @@ from hypothesis import strategies as st
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import LakeError
 from spiritlm_core.lake.fingerprint import config_json
-from spiritlm_core.lake.schema import EXAMPLES, TEXT, Row, table_of
+from spiritlm_core.lake.schema import TEXT, Row, table_of
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.tokens.config import SharesConfig, TokenizerConfig, TokensConfig, UniformLaw
 from spiritlm_core.tokens.fit import chosen_lines
 from spiritlm_core.tokens.mix import Mixture, training_batches
 from spiritlm_core.tokens.pack import Packed
-from spiritlm_core.tokens.stage import ExamplesStage
 from spiritlm_core.tokens.text import TextTokenizer
 from spiritlm_core.tokens.text_stage import TextStage, spaced
 from spiritlm_core.tokens.texts import text_documents
@@ -244,25 +243,6 @@ def test_spacing_keeps_words_and_lines(text: str) -> None:
     lines = [line.split() for line in text.splitlines() if line.split()]
     assert [line.split() for line in found.split("\n") if line] == lines
     assert spaced(found, lines=True) == found
-
-
-def test_examples_hold_the_text_documents(folders: dict[str, Path]) -> None:
-    config = TokensConfig(context_length=64)
-    stage = ExamplesStage(config, {"tokenizer": folders["gpt2"]})
-    stage.setup()
-    rows = text_rows(3)
-    found = stage.process(table_of(rows, TEXT))
-    assert found.schema == EXAMPLES
-    got = [key for row in found.to_pylist() if row["reject_stage"] is None for key in row["segment_ids"]]
-    vocabulary = stage._vocabulary
-    wanted = [
-        d.key
-        for split in ("train", "held_out")
-        for d in text_documents(text_view(rows), vocabulary, config, split=split)
-    ]
-    assert sorted(got) == sorted(wanted)
-    rejected = {row["example_id"] for row in found.to_pylist() if row["reject_stage"]}
-    assert rejected == {row["document_id"] for row in rows if row.get("reject_stage")}
 
 
 def test_the_tokenizer_learns_from_the_texts_too() -> None:
