@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 
+HELD_OUT = ("held_out", "validation", "valid", "val", "dev", "test", "eval")
+"""What data sets call the part that is kept for evaluation."""
+
 
 def draw_split(who: object, salt: str, held_out_share: float) -> str:
     """Either "train" or "held_out", drawn from who or what an item is, so that other items never change it."""

@@ -70,7 +70,8 @@ def suite(
     """
     check_out(out)
     loaders = _loaders(models, device, dtype, variant, speech_tokenizer)
-    from spiritlm_core.evaluate.suite.run import SuiteConfig, run_suite
+    from spiritlm_core.evaluate.suite.config import SuiteConfig
+    from spiritlm_core.evaluate.suite.run import run_suite
     from spiritlm_core.evaluate.suite.table import page, plain
 
     names = tuple(filter(None, (name.strip() for name in (lm_eval or "").split(","))))

@@ -7,8 +7,9 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from spiritlm_core.config import FrozenConfig
-from spiritlm_core.finetune.template import Metric, Part
+from spiritlm_core.finetune.template import Part
 from spiritlm_core.lm.config import LmConfig, check_whole_sequences
+from spiritlm_core.metrics.error_rates import Metric
 
 
 class SplitConfig(FrozenConfig):

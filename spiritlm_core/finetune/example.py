@@ -2,43 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from spiritlm_core.errors import ModelReferenceError, Rejection, SpiritLMError
 from spiritlm_core.finetune.template import Part
+from spiritlm_core.lm.generate.examples import Example, Parts, joined
 from spiritlm_core.lm.generate.prompts import Kind
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from spiritlm_core.lm.formats import PromptFormat, WordFormat
-    from spiritlm_core.tokens.vocabulary import Vocabulary
-
-Parts = tuple[tuple[Kind, str], ...]
-"""Stretches of text as it is, and of speech as tokens such as ``[St3][Pi1][Hu7]``; neighbours differ in kind."""
-
-_PROSODY = re.compile(r"\[(?:Pi|St)[0-9]+\]")
-
-
-@dataclass(frozen=True)
-class Example:
-    """A question and its answer."""
-
-    question: Parts
-    answer: Parts
-
-    @property
-    def text(self) -> str:
-        """All text of the answer."""
-        return " ".join(content for kind, content in self.answer if kind == "text")
-
-    @property
-    def speech(self) -> str:
-        """All speech tokens of the answer."""
-        return "".join(content for kind, content in self.answer if kind == "speech")
 
 
 @dataclass(frozen=True)
@@ -88,21 +64,6 @@ def _filled(parts: Sequence[Part], texts: Mapping[str, str], speech: Mapping[str
             raise Rejection(f"nothing in {empty[0]}")
         found.append((part.kind, values[part.speech] if part.speech else str(part.text).format_map(values)))
     return joined(found)
-
-
-def joined(parts: Iterable[tuple[Kind, str]]) -> Parts:
-    """The same parts, neighbours of one kind as one: texts with a space between them."""
-    found: list[tuple[Kind, str]] = []
-    for kind, content in parts:
-        if found and found[-1][0] == kind:
-            content = (" " if kind == "text" else "").join((found.pop()[1], content))  # noqa: PLW2901
-        found.append((kind, content))
-    return tuple(found)
-
-
-def known_streams(tokens: str, vocabulary: Vocabulary) -> str:
-    """Speech tokens without those of streams that a Base model does not have."""
-    return tokens if vocabulary.pitch and vocabulary.style else _PROSODY.sub("", tokens)
 
 
 def encode(layout: PromptFormat, example: Example, kind: Kind | None) -> Encoded:

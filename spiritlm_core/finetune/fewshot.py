@@ -1,11 +1,10 @@
-"""Few-shot tasks: solved examples from the train rows, then a held-out question (arXiv 2402.05755, section 4.2)."""
+"""Few-shot tasks on a user's data: solved examples from the train rows, then a held-out question."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -13,11 +12,12 @@ from pydantic import Field
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import Rejection, SourceError, SpiritLMError
 from spiritlm_core.finetune.config import SplitConfig
-from spiritlm_core.finetune.example import Example, Parts, fill, joined, known_streams
+from spiritlm_core.finetune.example import fill
 from spiritlm_core.finetune.rows import TaskRow, commonest, split_of
 from spiritlm_core.finetune.speech import speak
 from spiritlm_core.finetune.template import Template
-from spiritlm_core.lm.generate.prompts import Kind
+from spiritlm_core.lm.generate.examples import Example, known_streams
+from spiritlm_core.lm.generate.fewshot import Asked, FewShot, draw_shots
 from spiritlm_core.metrics.error_rates import judge
 from spiritlm_core.tokens.counter import key_of
 
@@ -36,7 +36,7 @@ class FewShotConfig(FrozenConfig):
 
 
 @dataclass(frozen=True)
-class FewShot:
+class Answered:
     """A few-shot task, asked.
 
     Attributes:
@@ -58,20 +58,14 @@ class FewShot:
     def to_dict(self, *, answers: bool = False) -> dict[str, Any]:
         """JSON-able."""
         pairs = [{"right": right, "given": given} for right, given in zip(self.right, self.given, strict=True)]
-        found = {
+        figures = {
             "task": self.task,
             "questions": len(self.right),
             "mean_shots": round(self.mean_shots, 3),
             **self.figures,
             "rejected": dict(self.rejected),
         }
-        return {**found, "answers": pairs} if answers else found
-
-
-@dataclass(frozen=True)
-class _Question:
-    row: TaskRow
-    shots: tuple[TaskRow, ...]
+        return {**figures, "answers": pairs} if answers else figures
 
 
 def run_few_shot(
@@ -82,7 +76,7 @@ def run_few_shot(
     config: FewShotConfig,
     *,
     batch_size: int = 8,
-) -> FewShot:
+) -> Answered:
     """Ask a model held-out rows, each behind solved examples drawn from the train rows.
 
     Labels are compared by their likelihood; other answers are generated, and end where the next question would begin.
@@ -101,185 +95,88 @@ def run_few_shot(
         ModelReferenceError: there are recordings, and no speech tokenizer.
     """
     train, held_out = (_split(rows, split, name) for name in ("train", "held_out"))
-    asked = [
-        _Question(row, _shots(row, train, template, config)) for row in _drawn(held_out, config)[: config.questions]
-    ]
+    asked = sorted(held_out, key=lambda row: key_of(config.seed, row.key))[: config.questions]
     rejected = Counter(row.error for row in rows if row.error)
     if not asked or (config.shots and not train):
         raise SourceError(
             f"{len(train)} rows are in the train split, {len(held_out)} are held out, and both are needed: "
             f"see --split-column and --held-out. Rejected: {commonest(rejected) or 'none'}"
         )
-    examples = _examples(spirit, template, asked, rejected)
-    labels = _labels(template, train)
-    if template.metric == "accuracy" and not labels:
-        raise SourceError(
-            "no train row has a label, and the template lists none: set `labels` in a template of your own"
-        )
-    task = _Task(spirit, template, config, examples, labels, batch_size)
-    fitting = [question for question in asked if question.row.key in examples and task.fits(question)]
-    if too_long := sum(question.row.key in examples for question in asked) - len(fitting):
-        rejected[f"too long: question and answer take more than the model's context of {task.context} tokens"] = (
-            too_long
-        )
-    if not fitting:
+    said = {row.key: _said(row, template) for row in (*train, *asked)}
+    draws = {"key": lambda row: row.key, "said": lambda row: said[row.key], "balanced": template.metric == "accuracy"}
+    shots = {row.key: draw_shots(train, row, config.shots, config.seed, **draws) for row in asked}
+    examples = _examples(spirit, template, [(row, *shots[row.key]) for row in asked], rejected)
+    fewshot = _few_shot(spirit, template, _labels(template, [said[row.key] for row in train]), config, batch_size)
+    laid_out: dict[str, Asked] = {}
+    for key in (row.key for row in asked if row.key in examples):
+        try:
+            solved = [examples[shot.key] for shot in shots[key] if shot.key in examples]
+            laid_out[key] = fewshot.lay_out(examples[key].question, solved)
+        except Rejection as problem:
+            rejected[str(problem)] += 1
+    if not laid_out:
         raise SourceError(f"no held-out row can be used: {commonest(rejected)}")
-    return task.run(fitting, rejected)
+    right = [_side(examples[key], template) for key in laid_out]
+    given = fewshot.answers(list(laid_out.values()))
+    resampled = {"samples": config.bootstrap_samples, "seed": config.seed}
+    figures = judge(template.metric, right, given, labels=fewshot.labels, **resampled)
+    mean_shots = sum(one.shots for one in laid_out.values()) / len(laid_out)
+    return Answered(template.name, figures, mean_shots, rejected, tuple(right), tuple(given))
 
 
 def _split(rows: Sequence[TaskRow], config: SplitConfig, name: str) -> list[TaskRow]:
     return [row for row in rows if not row.error and split_of(row.key[:20], row.split, config) == name]
 
 
-def _drawn(rows: Sequence[TaskRow], config: FewShotConfig) -> list[TaskRow]:
-    return sorted(rows, key=lambda row: key_of(config.seed, row.key))
-
-
-def _answer(row: TaskRow, template: Template) -> str:
+def _said(row: TaskRow, template: Template) -> str:
     """The answer of a row as far as it is text."""
-    texts = row.text_fields()
     try:
-        return fill(template.answer, template.answer, texts, {}).text
+        return fill(template.answer, template.answer, row.text_fields(), {}).text
     except Rejection:
         return ""
 
 
-def _labels(template: Template, train: Sequence[TaskRow]) -> tuple[str, ...]:
+def _few_shot(
+    spirit: SpiritLM, template: Template, labels: tuple[str, ...], config: FewShotConfig, batch_size: int
+) -> FewShot:
+    first = template.question[0]
+    lead = str(first.text).partition("{")[0].strip() if first.begins_fixed() else ""
+    most = config.max_new_tokens
+    return FewShot(spirit, first.kind, template.answer_kind, labels, lead, most, batch_size=batch_size)
+
+
+def _labels(template: Template, train: Iterable[str]) -> tuple[str, ...]:
+    """The labels to choose from; none where answers are written. Raises SourceError if nobody names any."""
     if template.metric != "accuracy":
         return ()
-    return template.labels or tuple(sorted({answer for row in train if (answer := _answer(row, template))}))
-
-
-def _shots(target: TaskRow, train: Sequence[TaskRow], template: Template, config: FewShotConfig) -> tuple[TaskRow, ...]:
-    """Solved examples for one question, drawn by the seed; of labels, as many of each as may be."""
-    drawn = sorted(train, key=lambda row: key_of(config.seed, target.key, row.key))
-    if template.metric == "accuracy":
-        seen: Counter[str] = Counter()
-        turns = []
-        for row in drawn:
-            label = _answer(row, template)
-            turns.append(seen[label])
-            seen[label] += 1
-        drawn = [row for _, row in sorted(zip(turns, drawn, strict=True), key=lambda pair: pair[0])]
-        drawn = sorted(drawn[: config.shots], key=lambda row: key_of(config.seed, "order", target.key, row.key))
-    return tuple(drawn[: config.shots])
+    labels = template.labels or tuple(sorted({label for label in train if label}))
+    if not labels:
+        raise SourceError(
+            "no train row has a label, and the template lists none: set `labels` in a template of your own"
+        )
+    return labels
 
 
 def _examples(
-    spirit: SpiritLM, template: Template, asked: Sequence[_Question], rejected: Counter[str]
+    spirit: SpiritLM, template: Template, asked: Iterable[Sequence[TaskRow]], rejected: Counter[str]
 ) -> dict[str, Example]:
     """The examples of all rows that are shown, by key; `rejected` counts why others cannot be."""
-    shown = list({row.key: row for question in asked for row in (question.row, *question.shots)}.values())
-    found: dict[str, Example] = {}
+    shown = list({row.key: row for rows in asked for row in rows}.values())
+    examples: dict[str, Example] = {}
     for row, spoken in zip(shown, speak(shown, lambda: spirit.speech_tokenizer), strict=True):
         try:
             if spoken.error is not None:
                 raise spoken.error
             speech = {field: known_streams(tokens, spirit.vocabulary) for field, tokens in spoken.tokens.items()}
-            found[row.key] = fill(template.question, template.answer, row.text_fields(), _known(spirit, speech))
+            for tokens in speech.values():
+                spirit.speech_ids(tokens)  # raises if the model lacks one of them
+            examples[row.key] = fill(template.question, template.answer, row.text_fields(), speech)
         except SpiritLMError as problem:
             rejected[f"{problem}: row {row.place}"] += 1
         except Rejection as problem:
             rejected[str(problem)] += 1
-    return found
+    return examples
 
 
-def _known(spirit: SpiritLM, speech: Mapping[str, str]) -> Mapping[str, str]:
-    """`speech` itself. Raises SpiritLMError if the model lacks one of the tokens."""
-    for tokens in speech.values():
-        spirit.speech_ids(tokens)
-    return speech
-
-
-@dataclass(frozen=True)
-class _Task:
-    spirit: SpiritLM
-    template: Template
-    config: FewShotConfig
-    examples: Mapping[str, Example]
-    labels: tuple[str, ...]
-    batch_size: int
-
-    def run(self, asked: Sequence[_Question], rejected: Mapping[str, int]) -> FewShot:
-        prompts, counts = [], []
-        for question in asked:
-            prompt, count = self._prompt(question)
-            prompts.append(prompt)
-            counts.append(count)
-        right = [self._side(self.examples[question.row.key]) for question in asked]
-        given = self._compare(prompts) if self.template.metric == "accuracy" else self._continue(prompts)
-        figures = judge(
-            self.template.metric,
-            right,
-            given,
-            labels=self.labels,
-            samples=self.config.bootstrap_samples,
-            seed=self.config.seed,
-        )
-        return FewShot(self.template.name, figures, sum(counts) / len(counts), rejected, tuple(right), tuple(given))
-
-    @property
-    def context(self) -> int:
-        """Tokens that the model takes."""
-        return int(self.spirit.model.config.max_position_embeddings)
-
-    def fits(self, question: _Question) -> bool:
-        """Whether a question can be asked, without solved examples and with the shortest answer if need be."""
-        least = self._room if self.template.metric == "accuracy" else 1
-        return len(self._ids((), self.examples[question.row.key].question)) + least <= self.context
-
-    def _side(self, example: Example) -> str:
-        return example.speech if self.template.metric == "unit_error_rate" else example.text or example.speech
-
-    def _prompt(self, question: _Question) -> tuple[list[int], int]:
-        """The prompt with as many shots as the context holds, and their number."""
-        shots = [self.examples[row.key] for row in question.shots if row.key in self.examples]
-        own = self.examples[question.row.key].question
-        while True:
-            prompt = self._ids(shots, own)
-            if not shots or len(prompt) + self._room <= self.context:
-                return prompt, len(shots)
-            shots.remove(max(shots, key=_length))
-
-    def _ids(self, shots: Sequence[Example], question: Parts) -> list[int]:
-        parts = [part for shot in shots for part in (*shot.question, *shot.answer)]
-        return self.spirit.layout.prompt(joined([*parts, *question]), self._kind or "any")
-
-    @cached_property
-    def _room(self) -> int:
-        """Tokens that the longest answer may have."""
-        from spiritlm_core.finetune.answers import label_ids
-
-        if self.template.metric != "accuracy":
-            return self.config.max_new_tokens
-        return max(len(label_ids(self.spirit.layout, label, ends=False)) for label in self.labels)
-
-    @property
-    def _kind(self) -> Kind | None:
-        return self.template.answer_kind
-
-    def _compare(self, prompts: Sequence[Sequence[int]]) -> list[str]:
-        from spiritlm_core.finetune.answers import label_ids
-        from spiritlm_core.finetune.likelihood import most_likely
-
-        ids = [label_ids(self.spirit.layout, label, ends=False) for label in self.labels]
-        found = most_likely(self.spirit.model, self.spirit.vocabulary, prompts, ids, self.batch_size)
-        return [self.labels[i] for i in found]
-
-    def _continue(self, prompts: Sequence[Sequence[int]]) -> list[str]:
-        from spiritlm_core.finetune.answers import continue_prompts, other
-
-        first = self.template.question[0]
-        ends = self._kind is not None and first.kind != self._kind
-        stop = [other(self._kind)] if ends and self._kind else []
-        modality = self._kind or "any"
-        most = self.config.max_new_tokens
-        found = continue_prompts(self.spirit, prompts, modality, most, stop=stop, batch_size=self.batch_size)
-        if ends or first.text is None or not first.begins_fixed():
-            return found
-        lead = first.text.partition("{")[0].strip()  # text behind text: the next question begins with these words
-        return [answer.partition(lead)[0].strip() for answer in found]
-
-
-def _length(example: Example) -> int:
-    return sum(len(content) for _, content in (*example.question, *example.answer))
+def _side(example: Example, template: Template) -> str:
+    return example.speech if template.metric == "unit_error_rate" else example.text or example.speech

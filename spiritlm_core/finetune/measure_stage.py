@@ -12,11 +12,13 @@ from spiritlm_core.finetune.example import context_of
 from spiritlm_core.lake.schema import Row
 from spiritlm_core.lake.stage import ArtifactStage, Progress, Resources, TableInput
 from spiritlm_core.lake.view import TableView
+from spiritlm_core.lm.generate.likelihood import Judged, log_likelihoods
 from spiritlm_core.lm.generate.prompts import Kind
 from spiritlm_core.metrics.error_rates import judge
 from spiritlm_core.tokens.counter import key_of
 
 if TYPE_CHECKING:
+    from spiritlm_core.lm.formats import PromptFormat
     from spiritlm_core.lm.generate.spirit import SpiritLM
 
 ADAPTER = "adapter_config.json"
@@ -77,25 +79,23 @@ class MeasureStage(ArtifactStage):
 
     def _loss(self, spirit: SpiritLM, rows: Sequence[Row]) -> dict[str, Any]:
         """Nats per answer token, over all of them."""
-        from spiritlm_core.finetune.likelihood import answer_nats
-
-        pairs: Any = [(row["prompt_ids"], row["answer_ids"]) for row in rows]
-        tokens = sum(len(answer) for _, answer in pairs)
-        nats = float(answer_nats(spirit.model, spirit.vocabulary, pairs).sum())
+        asked = [_judged(row["prompt_ids"], row["answer_ids"]) for row in rows]
+        tokens = sum(len(one.answer) for one in asked)
+        nats = -float(log_likelihoods(spirit, asked).sum())
         return {"loss": round(nats / tokens, 6) if tokens else None, "answer_tokens": tokens}
 
     def _answers(self, spirit: SpiritLM, rows: Sequence[Row], labels: Sequence[str]) -> list[str]:
-        from spiritlm_core.finetune.answers import continue_prompts, label_ids
-        from spiritlm_core.finetune.likelihood import most_likely
+        from spiritlm_core.lm.generate.fewshot import write
 
         if self.config.metric == "none" or not rows:
             return []
         prompts: Any = [row["prompt_ids"] for row in rows]
         if self.config.metric == "accuracy":
-            ids = [label_ids(spirit.layout, label, ends=True) for label in labels]
-            return [labels[i] for i in most_likely(spirit.model, spirit.vocabulary, prompts, ids)]
+            ids = [label_ids(spirit.layout, label) for label in labels]
+            options = [_judged(prompt, label) for prompt in prompts for label in ids]
+            return [labels[i] for i in log_likelihoods(spirit, options).reshape(len(rows), -1).argmax(axis=1)]
         kind: Kind = "text" if self.config.metric == "wer" else "speech"
-        return continue_prompts(spirit, prompts, kind, self.config.measures.max_new_tokens)
+        return write(spirit, prompts, kind, self.config.measures.max_new_tokens)
 
     def _figures(self, rows: Sequence[Row], answers: Sequence[str], labels: Sequence[str]) -> dict[str, Any]:
         if not answers:
@@ -112,6 +112,17 @@ class MeasureStage(ArtifactStage):
             seed=measures.seed,
         )
         return {**figures, "judged": len(answers)}
+
+
+def _judged(prompt: Any, answer: Any) -> Judged:
+    return Judged(tuple(prompt), tuple(answer))
+
+
+def label_ids(layout: PromptFormat, label: str) -> list[int]:
+    """The ids of a label as an answer behind ``[Text]``, up to EOS if the model has one."""
+    whole = layout.prompt([("text", label)], "any")
+    eos = layout.vocabulary.eos
+    return [*whole[whole.index(layout.vocabulary.text_marker) + 1 :], *([] if eos is None else [eos])]
 
 
 def load_tuned(base: Path, tuned: Path | None) -> SpiritLM:

@@ -22,8 +22,8 @@ from spiritlm_core.intake.pieces import format_of
 from spiritlm_core.intake.sources.columns import names_of, resolve
 from spiritlm_core.intake.statcache import StatCache, hash_files
 from spiritlm_core.lake.fingerprint import digest
+from spiritlm_core.split import HELD_OUT
 
-HELD_OUT = ("held_out", "validation", "valid", "val", "dev", "test", "eval")
 _BATCH = 64
 """Rows of a Parquet file held at once, recordings and all."""
 _UNITS = ("[Hu", "[Pi", "[St")

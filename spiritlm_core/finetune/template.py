@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from string import Formatter
-from typing import Literal, Self
+from typing import Self
 
 from pydantic import Field, model_validator
 
@@ -16,9 +16,9 @@ from spiritlm_core.config import FrozenConfig
 from spiritlm_core.config_files import load_config_file
 from spiritlm_core.errors import RecipeError
 from spiritlm_core.lm.generate.prompts import Kind
+from spiritlm_core.metrics.error_rates import Metric
 
 FOLDER = Path(__file__).parent / "templates"
-Metric = Literal["wer", "unit_error_rate", "accuracy", "none"]
 
 
 class Part(FrozenConfig):

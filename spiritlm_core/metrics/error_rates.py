@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
-from spiritlm_core.finetune.template import Metric
 from spiritlm_core.metrics.bootstrap import ratio
 from spiritlm_core.metrics.distances import Errors, edit_distance, normalise, unit_errors, word_errors
 from spiritlm_core.tokens.speech import from_string
+
+Metric = Literal["wer", "unit_error_rate", "accuracy", "none"]
 
 
 def judge(

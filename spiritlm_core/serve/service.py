@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
 from spiritlm_core.lm.generate.content import Answer, Content, Segment
-from spiritlm_core.lm.generate.presets import PRESETS, Classification, Task, ask, ask_stream, check_labels, classify
+from spiritlm_core.lm.generate.presets import OUTPUTS, Classification, Task, ask, ask_stream, check_labels, classify
 from spiritlm_core.lm.generate.speaking import SILENT, Heard, Sound, Voice, hear, hear_stream, speaks
 from spiritlm_core.serve.errors import RequestError, invalid
 from spiritlm_core.serve.prompts import PromptReader, Recording, numbered
@@ -101,7 +101,7 @@ class RequestHandler:
         return tokenizer.to_string(units), units
 
     def _task(self, task: Task, request: TaskRequest, question: list[tuple[str, Part]]) -> Answer:
-        asked, options = self._prepared(request, question, PRESETS[task].output)
+        asked, options = self._prepared(request, question, OUTPUTS[task])
         (answer,) = ask(self.spirit, task, [asked], **options)
         return answer
 

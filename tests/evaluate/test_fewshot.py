@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -9,60 +8,61 @@ import pytest
 from spiritlm_core.evaluate.config import EvaluateConfig
 from spiritlm_core.evaluate.heldout.answers import Evaluated
 from spiritlm_core.evaluate.heldout.corpus import count, pick, rows_of
-from spiritlm_core.evaluate.heldout.fewshot import TASKS, Task, ask, hubert_units, prompt, questions
-from spiritlm_core.evaluate.heldout.samples import interleaved_sample, lines, render, task_samples
+from spiritlm_core.evaluate.heldout.fewshot import TASKS, Task, ask, questions
+from spiritlm_core.evaluate.heldout.samples import interleaved_sample, lines, task_samples
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.metrics.distances import normalise
+from spiritlm_core.lm.generate import fewshot
+from spiritlm_core.lm.generate.fewshot import Asked
 from tests.evaluate.conftest import Corpus
+from tests.evaluate.suite.knowing import knowing
 
 CONFIG = EvaluateConfig(shots=2, fewshot_utterances=6, max_new_tokens=32)
 
 
-class Oracle(Evaluated):
-    """Knows the answers: the target's own tokens, found by the end of the prompt."""
-
-    known: dict[tuple[int, ...], list[int]]
-
-    def answer(self, prompts: Sequence[Sequence[int]], modality: str, most: int) -> list[list[int]]:
-        return [self.known[tuple(ids)][:most] for ids in prompts]
-
-
-def oracle(evaluated: Evaluated, corpus: Corpus, task: str) -> Oracle:
-    asked, _ = questions(corpus.tables["sequences"], CONFIG, evaluated.context_length)
-    made = Oracle(**{name: getattr(evaluated, name) for name in Evaluated.__dataclass_fields__})
-    known = {}
-    for question in asked:
-        target = question.target
+def oracle(evaluated: Evaluated, corpus: Corpus, task: str) -> Evaluated:
+    """Knows the answers: the target's own tokens behind the prompt."""
+    known = []
+    for prompt, target in zip(prompts(evaluated, corpus, task), asked_of(corpus), strict=True):
         answer = target.text_ids if task == "speech_to_text" else target.speech_ids
-        known[tuple(prompt(question, task, evaluated.vocabulary))] = answer.tolist()
-    object.__setattr__(made, "known", known)
-    return made
+        known.append([*prompt.prompt, *answer.tolist()])
+    return replace(evaluated, spirit=knowing(evaluated.spirit, known))
 
 
-def run(evaluated: Evaluated, corpus: Corpus, task: str) -> Task:
-    asked, pool = questions(corpus.tables["sequences"], CONFIG, evaluated.context_length)
-    return ask(task, asked, pool, evaluated, CONFIG, held_out=count(corpus.tables["sequences"], "held_out"))
+def asked_of(corpus: Corpus) -> list:
+    return questions(corpus.tables["sequences"], CONFIG, 256)[0]
+
+
+def prompts(evaluated: Evaluated, corpus: Corpus, task: str, config: EvaluateConfig = CONFIG) -> list[Asked]:
+    """What the model is given."""
+    laid_out: list[Asked] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fewshot.FewShot, "answers", lambda _, asked: laid_out.extend(asked) or [""] * len(asked))
+        run(evaluated, corpus, task, config)
+    return laid_out
+
+
+def run(evaluated: Evaluated, corpus: Corpus, task: str, config: EvaluateConfig = CONFIG) -> Task:
+    asked, pool = questions(corpus.tables["sequences"], config, evaluated.context_length)
+    return ask(task, asked, pool, evaluated, config, held_out=count(corpus.tables["sequences"], "held_out"))
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_an_oracle_makes_no_errors_and_trivial_answers_do(evaluated: Evaluated, corpus: Corpus, task: str) -> None:
-    rates = {who: errors.rate for who, errors in run(oracle(evaluated, corpus, task), corpus, task).rates.items()}
+    found = run(oracle(evaluated, corpus, task), corpus, task)
+    rates = {who: errors.rate for who, errors in found.rates.items()}
     assert rates["model"] == 0
     assert rates["nothing"] == 1
     assert min(rates["shuffled"], rates["random"]) > 0.3
     assert ("fixed" in rates) == (task == "speech_to_text")
-    assert run(oracle(evaluated, corpus, task), corpus, task).figures(100, 0)["beats_trivial"] is True
+    assert found.figures(100, 0)["beats_trivial"] is True
+    assert [answer.startswith("[") for answer in found.answers] == [task == "text_to_speech"] * 6
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_random_model_makes_errors_and_answers_in_the_modality_asked_for(
-    evaluated: Evaluated, corpus: Corpus, task: str
-) -> None:
+def test_a_random_model_makes_errors_and_the_same_ones_again(evaluated: Evaluated, corpus: Corpus, task: str) -> None:
     found = run(evaluated, corpus, task)
     assert found.rates["model"].rate > 0.5
     assert found.figures(100, 0)["beats_trivial"] is False
-    speech = [bool(flag) for answer in found.answers for flag in evaluated.vocabulary.is_speech(np.array(answer, int))]
-    assert set(speech) <= {task == "text_to_speech"}
     again = run(evaluated, corpus, task)
     assert (found.answers, found.rates) == (again.answers, again.rates)
 
@@ -72,17 +72,21 @@ def test_shots_come_from_train_and_never_give_the_answer_away(evaluated: Evaluat
     asked, pool = questions(corpus.tables["sequences"], CONFIG, evaluated.context_length)
     assert len(asked) == 6
     assert {splits[utterance.key] for utterance in pool} == {"train"}
-    for question in asked:
-        assert splits[question.target.key] == "held_out"
-        assert len(question.shots) == len({shot.key for shot in question.shots}) == CONFIG.shots
-        assert all(splits[shot.key] == "train" for shot in question.shots)
-        assert normalise(question.target.text) not in [normalise(shot.text) for shot in question.shots]
+    assert {splits[utterance.key] for utterance in asked} == {"held_out"}
+    known = {evaluated.text(utterance.text_ids) for utterance in pool}
+    for target, prompt in zip(asked, prompts(evaluated, corpus, "speech_to_text"), strict=True):
+        assert prompt.shots == CONFIG.shots
+        shown = [
+            part.partition("[Speech]")[0].strip() for part in evaluated.render(prompt.prompt).split("[Text]")[1:-1]
+        ]
+        assert len(shown) == CONFIG.shots
+        assert set(shown) <= known - {evaluated.text(target.text_ids)}
 
 
 @pytest.mark.parametrize("context", [60, 90, 120, 200])
 def test_prompts_leave_room_for_the_answer(evaluated: Evaluated, corpus: Corpus, context: int) -> None:
-    asked, _ = questions(corpus.tables["sequences"], replace_shots(8), context)
-    lengths = [len(prompt(question, task, evaluated.vocabulary)) for question in asked for task in TASKS]
+    short = replace(evaluated, context_length=context)
+    lengths = [len(one.prompt) for task in TASKS for one in prompts(short, corpus, task, replace_shots(8))]
     assert lengths
     assert max(lengths) + CONFIG.max_new_tokens <= context
 
@@ -92,12 +96,21 @@ def replace_shots(shots: int) -> EvaluateConfig:
 
 
 def test_a_prompt_is_what_the_paper_shows(evaluated: Evaluated, corpus: Corpus) -> None:
-    (question, *_), _ = questions(corpus.tables["sequences"], replace_shots(1), 256)
-    text = render(prompt(question, "speech_to_text", evaluated.vocabulary), evaluated)
-    assert text.startswith(" [Speech] [Pi")
-    assert text.endswith("] [Text] ")
-    assert text.count("[Speech]") == text.count("[Text]") == 2
-    assert f"[Text]  {question.shots[0].text} [Speech]" in text
+    """Solved examples, then the question, as their tokens are in the table; the same the other way round."""
+    first = asked_of(corpus)[0]
+    rows = {row["utterance_id"]: row for row in corpus.tables["sequences"].read().to_pylist()}
+    text, speech = ([rows[first.key][name]] for name in ("text_ids", "speech_ids"))
+    v = evaluated.vocabulary
+    for task, question, answer in (("speech_to_text", speech, text), ("text_to_speech", text, speech)):
+        prompt = prompts(evaluated, corpus, task, replace_shots(1))[0].prompt
+        markers = (v.speech_marker, v.text_marker) if task == "speech_to_text" else (v.text_marker, v.speech_marker)
+        assert prompt[-len(question[0]) - 2 :] == (markers[0], *question[0], markers[1])
+        solved = list(prompt[: -len(question[0]) - 2])
+        names = ("speech_ids", "text_ids") if task == "speech_to_text" else ("text_ids", "speech_ids")
+        bos = [] if v.bos is None else [v.bos]
+        train = [row for row in rows.values() if row["split"] == "train" and row["text_ids"]]
+        assert solved in [[*bos, markers[0], *row[names[0]], markers[1], *row[names[1]]] for row in train]
+        assert answer[0] != solved[-len(answer[0]) :]
 
 
 def test_the_order_of_shards_does_not_matter(corpus: Corpus) -> None:
@@ -118,12 +131,6 @@ def test_rows_are_found_by_key_in_any_shard(corpus: Corpus) -> None:
 def test_counting_agrees_with_picking(corpus: Corpus) -> None:
     view = corpus.tables["sequences"]
     assert count(view, "held_out") == len(pick(view, "held_out", 1000, 0)) == 12
-
-
-def test_hubert_units_of_mixed_tokens_are_collapsed(evaluated: Evaluated) -> None:
-    v = evaluated.vocabulary
-    ids = [v.style_id(1), v.hubert_id(3), v.pitch_id(2), v.hubert_id(3), v.text_marker, v.hubert_id(4), 5]
-    assert hubert_units(ids, v) == [3, 4]
 
 
 def test_samples_show_prompt_answer_and_reference(evaluated: Evaluated, corpus: Corpus) -> None:
@@ -159,5 +166,6 @@ def test_nothing_is_asked_where_nothing_fits(corpus: Corpus) -> None:
 
 def test_one_question_has_no_other_answer_to_compare_with(evaluated: Evaluated, corpus: Corpus) -> None:
     asked, pool = questions(corpus.tables["sequences"], CONFIG, 256)
-    assert "shuffled" not in ask("speech_to_text", asked[:1], pool, evaluated, CONFIG, 1).rates
-    assert replace(asked[0], shots=()).shots == ()
+    one, two = (ask("speech_to_text", asked[:n], pool, evaluated, CONFIG, 1) for n in (1, 2))
+    assert "shuffled" not in one.rates
+    assert "shuffled" in two.rates

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from spiritlm_core.evaluate.heldout.losses import Scored, kinds, score, stream_metrics
 from spiritlm_core.evaluate.heldout.unigram import Unigram
@@ -16,18 +17,17 @@ from tests.evaluate.conftest import Evaluated
 VOCABULARY = Vocabulary(text_size=10, hubert=8, pitch=0, style=0)
 
 
-class Bigram:
+class Bigram(nn.Module):
     """A causal model that knows the probabilities of the next token exactly."""
 
-    device = torch.device("cpu")
-
     def __init__(self, transitions: np.ndarray) -> None:
-        self.logits = torch.log(torch.tensor(transitions, dtype=torch.float32) + 1e-9)
+        super().__init__()
+        self.logits = nn.Parameter(torch.log(torch.tensor(transitions, dtype=torch.float32) + 1e-9))
 
     def get_output_embeddings(self) -> SimpleNamespace:
         return SimpleNamespace(weight=self.logits)
 
-    def __call__(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, use_cache: bool) -> SimpleNamespace:
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, use_cache: bool) -> SimpleNamespace:
         return SimpleNamespace(logits=self.logits[input_ids])
 
 
@@ -86,7 +86,7 @@ def test_kinds_within_a_stream_are_told_apart(kind: str) -> None:
 def test_windows_predict_every_token_but_the_first_once(evaluated: Evaluated, length: int) -> None:
     generator = np.random.default_rng(0)
     documents = [generator.integers(0, evaluated.vocabulary.size, size=n) for n in (1, 2, 5, 6, 9, 23, 0)]
-    scored = score(evaluated.model, documents, length)
+    scored = score(evaluated.spirit.model, documents, length)
     for ids, found in zip(documents, scored, strict=True):
         assert len(found.nats) == len(found.ids) == max(len(ids) - 1, 0)
         assert found.ids.tolist() == ids[1:].tolist()
@@ -96,10 +96,10 @@ def test_windows_predict_every_token_but_the_first_once(evaluated: Evaluated, le
 def test_scores_are_those_of_each_document_alone(evaluated: Evaluated) -> None:
     generator = np.random.default_rng(0)
     documents = [generator.integers(0, evaluated.vocabulary.size, size=n) for n in (3, 40, 12, 40)]
-    together = score(evaluated.model, documents, 64)
+    together = score(evaluated.spirit.model, documents, 64)
     for ids, found in zip(documents, together, strict=True):
-        np.testing.assert_allclose(score(evaluated.model, [ids], 64)[0].nats, found.nats, rtol=1e-4)
-        loss = evaluated.model(torch.tensor(ids)[None], labels=torch.tensor(ids)[None]).loss
+        np.testing.assert_allclose(score(evaluated.spirit.model, [ids], 64)[0].nats, found.nats, rtol=1e-4)
+        loss = evaluated.spirit.model(torch.tensor(ids)[None], labels=torch.tensor(ids)[None]).loss
         assert found.nats.mean() == pytest.approx(float(loss.detach()), rel=1e-4)
 
 

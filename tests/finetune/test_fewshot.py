@@ -11,15 +11,17 @@ from typer.testing import CliRunner
 
 from spiritlm_core.cli.main import app
 from spiritlm_core.errors import SourceError, SpiritLMError
-from spiritlm_core.finetune import fewshot
 from spiritlm_core.finetune.config import DataConfig, SplitConfig
 from spiritlm_core.finetune.fewshot import FewShotConfig, run_few_shot
 from spiritlm_core.finetune.reading import read_rows
+from spiritlm_core.finetune.rows import TaskRow, split_of
 from spiritlm_core.finetune.template import find_template
 from spiritlm_core.intake.statcache import StatCache
-from spiritlm_core.lm.generate.prompts import few_shot
+from spiritlm_core.lm.generate.fewshot import Asked, FewShot, draw_shots
+from spiritlm_core.lm.generate.prompts import Kind, prompt_ids
 from spiritlm_core.lm.generate.spirit import SpiritLM
 from spiritlm_core.metrics.error_rates import judge
+from spiritlm_core.tokens.counter import key_of
 from tests.finetune.conftest import LABELS, labelled, write_lines
 
 SPLIT = SplitConfig(held_out_share=0.3)
@@ -47,25 +49,39 @@ def test_prompts_are_those_of_the_paper_and_figures_repeat(
     task: str, data: Path, spirit: SpiritLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     template, rows = find_template(task), rows_of(data, task)
-    asked: list[list[int]] = []
-    monkeypatch.setattr(fewshot._Task, "_compare", lambda _, prompts: asked.extend(prompts) or ["low"] * len(prompts))
-    monkeypatch.setattr(fewshot._Task, "_continue", lambda _, prompts: asked.extend(prompts) or ["low"] * len(prompts))
+    asked: list[Asked] = []
+    monkeypatch.setattr(FewShot, "answers", lambda _, laid_out: asked.extend(laid_out) or ["low"] * len(laid_out))
     found = run_few_shot(spirit, template, rows, SPLIT, CONFIG)
-    assert found.mean_shots == 2
-    vocabulary, tokenizer = spirit.vocabulary, spirit.layout._text
-    held_out = {row.key: row for row in rows if fewshot.split_of(row.key[:20], row.split, SPLIT) == "held_out"}
-    sides = {}
-    for row in rows:
-        pair = row.recording_fields()["audio"].tokens, next(iter(row.text_fields().values()))
-        ids = spirit.layout.speech_ids(pair[0]), tokenizer.encode_words(pair[1]).ids.tolist()
-        sides[row.key] = ids if task != "tts" else ids[::-1]
-    kind = "speech" if task == "tts" else "text"
-    targets = fewshot._drawn(list(held_out.values()), CONFIG)[:8]
-    train = [row for row in rows if row.key not in held_out]
-    for prompt, target in zip(asked, targets, strict=True):
-        shots = fewshot._shots(target, train, template, CONFIG)
-        assert {shot.key for shot in shots}.isdisjoint(held_out)
-        assert prompt == few_shot([sides[shot.key] for shot in shots], sides[target.key][0], vocabulary, kind)
+    assert (found.mean_shots, len(asked)) == (2, 8)
+    kinds: tuple[Kind, Kind] = ("text", "speech") if task == "tts" else ("speech", "text")
+    sides = {row.key: {kind: side(row, kind, spirit) for kind in kinds} for row in rows}
+    splits = {row.key: split_of(row.key[:20], row.split, SPLIT) for row in rows}
+    train, held_out = ([row for row in rows if splits[row.key] == name] for name in ("train", "held_out"))
+    targets = sorted(held_out, key=lambda row: key_of(CONFIG.seed, row.key))[:8]
+    for one, target in zip(asked, targets, strict=True):
+        shots = drawn(train, target, CONFIG.shots, task)
+        parts = [(kind, sides[shot.key][kind]) for shot in shots for kind in kinds]
+        expected = prompt_ids([*parts, (kinds[0], sides[target.key][kinds[0]])], spirit.vocabulary, kinds[1])
+        assert list(one.prompt) == expected
+
+
+def side(row: TaskRow, kind: Kind, spirit: SpiritLM) -> list[int]:
+    """Ids of the recording, or of the text."""
+    if kind == "speech":
+        return spirit.layout.speech_ids(str(row.recording_fields()["audio"].tokens))
+    ids: list[int] = spirit.layout._text.encode_words(said(row)).ids.tolist()  # type: ignore[attr-defined]
+    return ids
+
+
+def said(row: TaskRow) -> str:
+    return next(iter(row.text_fields().values()))
+
+
+def drawn(train: list[TaskRow], target: TaskRow, most: int, task: str) -> list[TaskRow]:
+    words = (lambda _: "") if task == "tts" else said
+    shots = draw_shots(train, target, most, 0, key=lambda r: r.key, said=words, balanced=task == "classification")
+    assert task != "asr" or said(target) not in map(said, shots)
+    return shots
 
 
 def test_figures_of_every_task(data: Path, spirit: SpiritLM) -> None:
@@ -79,9 +95,8 @@ def test_figures_of_every_task(data: Path, spirit: SpiritLM) -> None:
 
 
 def test_shots_show_labels_evenly(data: Path) -> None:
-    template, rows = find_template("classification"), rows_of(data, "classification")
-    shots = fewshot._shots(rows[0], rows[1:], template, FewShotConfig(shots=6))
-    labels = [fewshot._answer(row, template) for row in shots]
+    rows = rows_of(data, "classification")
+    labels = [said(row) for row in drawn(rows[1:], rows[0], 6, "classification")]
     assert sorted(labels) == sorted([*LABELS] * 2)
     assert labels != sorted(labels)
 

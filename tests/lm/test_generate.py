@@ -12,7 +12,7 @@ from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.lm.config import LmConfig
 from spiritlm_core.lm.generate.constraints import ModalityLogitsProcessor, banned_ids, forbidden_ids
 from spiritlm_core.lm.generate.decode import Sampling, continuations, generate, stream
-from spiritlm_core.lm.generate.prompts import few_shot, parts_of, prompt_ids, prompt_string
+from spiritlm_core.lm.generate.prompts import parts_of, prompt_ids, prompt_string
 from spiritlm_core.lm.generate.sampling import choose, draws
 from spiritlm_core.lm.model.network import build_model
 from spiritlm_core.tokens.vocabulary import Vocabulary
@@ -213,8 +213,6 @@ def test_prompts_have_a_marker_wherever_the_modality_changes() -> None:
     assert prompt_string(strings, "any") == "[Text]a b[Speech][Hu1][Text] c"  # type: ignore[arg-type]
     assert prompt_string(strings, "speech") == "[Text]a b[Speech][Hu1][Text] c[Speech]"  # type: ignore[arg-type]
     assert [prompt_string([], kind) for kind in ("text", "speech", "any")] == ["[Text]", "[Speech]", ""]
-    shots = [([110, 111], [5]), ([112], [6, 7])]
-    assert few_shot(shots, [113], VOCABULARY, "text") == [1, 101, 110, 111, 100, 5, 101, 112, 100, 6, 7, 101, 113, 100]
 
 
 @settings(max_examples=50, deadline=None)

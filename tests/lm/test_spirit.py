@@ -143,7 +143,7 @@ def test_streaming_gives_the_same_answer(published: Path) -> None:
 
 @pytest.mark.parametrize("text", ["say [Speech] now", "[Hu12]", "[Text] a", "press[Hu1][Pi2]one", "</s> <s>", "plain"])
 def test_a_text_that_reads_like_a_token_is_text_in_prompts_shots_and_labels(published: Path, text: str) -> None:
-    from spiritlm_core.finetune.answers import label_ids
+    from spiritlm_core.lm.generate.likelihood import judged
 
     spirit = SpiritLM.from_pretrained(published)
     vocabulary, speech = spirit.vocabulary, Speech(tokens="[Hu5]")
@@ -156,7 +156,7 @@ def test_a_text_that_reads_like_a_token_is_text_in_prompts_shots_and_labels(publ
         vocabulary.speech_marker, vocabulary.hubert_id(5), vocabulary.text_marker, *written,
         vocabulary.speech_marker, vocabulary.hubert_id(5), vocabulary.text_marker,
     ]  # fmt: skip
-    assert label_ids(spirit.layout, text, ends=False) == written
+    assert list(judged(spirit, [("speech", "[Hu5]")], "text", text).answer) == written
     marked = spirit.layout.encode("[Text] say[Speech][Hu5]")
     assert [i for i in marked if i >= vocabulary.text_size] == [vocabulary.text_marker, *shown[:2]]
 

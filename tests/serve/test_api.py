@@ -20,9 +20,8 @@ from hypothesis import strategies as st
 from spiritlm_core import SpiritLM
 from spiritlm_core.audio.codec import encode_flac, encode_wav
 from spiritlm_core.errors import ModelReferenceError
-from spiritlm_core.finetune.answers import label_ids
-from spiritlm_core.finetune.likelihood import answer_nats
 from spiritlm_core.lm.generate.content import Speech
+from spiritlm_core.lm.generate.likelihood import judged, log_likelihoods
 from spiritlm_core.serve.api import create_app
 from spiritlm_core.serve.engine import Engine
 from spiritlm_core.serve.server import Server
@@ -190,9 +189,7 @@ def test_classify(client: TestClient, spirit: SpiritLM) -> None:
     labels = ["one", "two", "number"]
     request = {"parts": [{"kind": "units", "tokens": TOKENS}], "labels": labels}
     found = client.post("/v1/classify", json=request).json()
-    (prompt,) = spirit.prompt_ids([Speech(tokens=TOKENS)], "text")
-    pairs = [(prompt, label_ids(spirit.layout, label, ends=False)) for label in labels]
-    nats = answer_nats(spirit.model, spirit.vocabulary, pairs)
+    nats = -log_likelihoods(spirit, [judged(spirit, [("speech", TOKENS)], "text", label) for label in labels])
     assert found["label"] == labels[int(nats.argmin())]
     assert list(found["nats"].values()) == pytest.approx(nats.tolist())
     assert sum(found["probabilities"].values()) == pytest.approx(1)

@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.lm.generate.prompts import Modality, marker
 from spiritlm_core.tokens.config import TokensConfig
-from spiritlm_core.tokens.hf import load_vocabulary
-from spiritlm_core.tokens.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
+    from spiritlm_core.lm.generate.spirit import SpiritLM
     from spiritlm_core.tokens.corpus import Corpus
     from spiritlm_core.tokens.documents import Document
+    from spiritlm_core.tokens.vocabulary import Vocabulary
 
 _SEED = 1_000_003  # spans of the scored documents are drawn with a seed that no training run is likely to use
 
@@ -27,16 +29,12 @@ class Evaluated:
     """A trained model as the evaluation uses it.
 
     Attributes:
-        model: A causal LM of transformers, in evaluation mode.
-        tokenizer: Its tokenizer.
-        vocabulary: Tells text from speech ids.
+        spirit: The model.
         tokens: How its training sequences were laid out; held-out ones are laid out alike.
         context_length: Longest sequence in tokens.
     """
 
-    model: Any
-    tokenizer: Any
-    vocabulary: Vocabulary
+    spirit: SpiritLM
     tokens: TokensConfig
     context_length: int
 
@@ -47,22 +45,21 @@ class Evaluated:
         Raises:
             SpiritLMError: ``training.json`` or ``vocabulary.json`` is missing or broken, or belongs to another model.
         """
-        import torch
-        from transformers import AutoTokenizer
-
-        from spiritlm_core.lm.model.network import load_pretrained
+        from spiritlm_core.lm.generate.spirit import SpiritLM
+        from spiritlm_core.tokens.hf import load_vocabulary
 
         vocabulary = load_vocabulary(folder)
         training = _read_json(folder / "training.json")
         if training.get("vocabulary", vocabulary.fingerprint()) != vocabulary.fingerprint():
             raise SpiritLMError(f"{folder}: vocabulary.json is not the vocabulary that training.json names")
         tokens = TokensConfig.model_validate(training["config"]["tokens"])
-        model: Any = load_pretrained(folder)
-        model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-        loader: Any = AutoTokenizer
-        tokenizer = loader.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-        limit = min(context_length or tokens.context_length, model.config.max_position_embeddings)
-        return cls(model, tokenizer, vocabulary, tokens, limit)
+        spirit = SpiritLM.from_pretrained(folder)
+        return cls(spirit, tokens, min(context_length or tokens.context_length, spirit.context))
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Tells text from speech ids."""
+        return self.spirit.vocabulary
 
     @property
     def unit_sizes(self) -> dict[str, int]:
@@ -81,17 +78,28 @@ class Evaluated:
 
         return corpus_documents(corpus, self.vocabulary, self.tokens, stream=stream, seed=seed + _SEED, epoch=0)
 
-    def answer(self, prompts: Sequence[Sequence[int]], modality: Modality, most: int) -> list[list[int]]:
-        """Greedy continuations; one in "text" or "speech" ends where the model turns to the other."""
-        from spiritlm_core.lm.generate.decode import generate
+    def text(self, ids: Sequence[int] | np.ndarray) -> str:
+        """Text of text ids, without white space at its ends."""
+        return self.spirit.layout.text(list(map(int, ids))).strip()
 
-        other = {"text": "speech", "speech": "text"}
-        stop = [marker(other[modality], self.vocabulary)] if modality in other else []  # type: ignore[arg-type]
-        return generate(self.model, self.vocabulary, prompts, modality=modality, max_new_tokens=most, stop_ids=stop)
+    def speech(self, ids: Sequence[int] | np.ndarray) -> str:
+        """Speech tokens of speech ids."""
+        return self.spirit.layout.tokens(list(map(int, ids)))
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """Text of text ids."""
-        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+    def render(self, ids: Sequence[int] | np.ndarray) -> str:
+        """Token ids in the notation of the paper: text as it is, ``[Text]``, ``[Speech]`` and ``[Hu78]`` as named."""
+        vocabulary = self.vocabulary
+        parts: list[str] = []
+        for is_text, run in groupby(map(int, ids), key=lambda token: token < vocabulary.text_size):
+            tokens = list(run)
+            parts += [self.spirit.layout.text(tokens)] if is_text else [_name(token, vocabulary) for token in tokens]
+        return "".join(parts)
+
+
+def _name(token: int, vocabulary: Vocabulary) -> str:
+    index = token - vocabulary.text_size
+    name = vocabulary.tokens[index] if index < len(vocabulary.tokens) else f"<{token}>"
+    return f" {name} " if token in (vocabulary.text_marker, vocabulary.speech_marker) else name
 
 
 def _read_json(path: Path) -> dict[str, Any]:

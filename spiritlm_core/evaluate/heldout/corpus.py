@@ -6,12 +6,14 @@ import hashlib
 import heapq
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
 
 from spiritlm_core.lake.view import TableView
+from spiritlm_core.metrics.distances import normalise
 
 _COLUMNS = ("utterance_id", "split", "text", "text_ids", "speech_ids", "speech_only", "duration", "reject_stage")
 
@@ -33,6 +35,11 @@ class Utterance:
     text_ids: np.ndarray
     speech_ids: np.ndarray
     duration: float
+
+    @cached_property
+    def words(self) -> str:
+        """The transcript, normalised."""
+        return normalise(self.text)
 
     @property
     def tokens(self) -> int:

@@ -7,37 +7,30 @@ beside every rate, because a small model may do no better.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from spiritlm_core.evaluate.config import EvaluateConfig
-from spiritlm_core.evaluate.heldout.corpus import Utterance, pick, rank
+from spiritlm_core.evaluate.heldout.corpus import Utterance, pick
+from spiritlm_core.evaluate.trivial import trivial_answers
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.lm.generate.prompts import Kind, few_shot
+from spiritlm_core.lm.generate.examples import Example
+from spiritlm_core.lm.generate.fewshot import FewShot, draw_shots
+from spiritlm_core.lm.generate.prompts import Kind
 from spiritlm_core.metrics.bootstrap import ratio
 from spiritlm_core.metrics.distances import Errors, collapse, normalise, unit_errors, word_errors
+from spiritlm_core.tokens.speech import from_string
 
 if TYPE_CHECKING:
     from spiritlm_core.evaluate.heldout.answers import Evaluated
-    from spiritlm_core.tokens.vocabulary import Vocabulary
 
 TASKS = ("speech_to_text", "text_to_speech")
 RATES = {"speech_to_text": "wer", "text_to_speech": "unit_error_rate"}
 
-_T = TypeVar("_T")
 _POOL = 2000  # train utterances that shots and random answers are drawn from
-
-
-@dataclass(frozen=True)
-class Question:
-    """A held-out utterance and the solved examples in front of it."""
-
-    target: Utterance
-    shots: tuple[Utterance, ...]
 
 
 @dataclass(frozen=True)
@@ -47,15 +40,17 @@ class Task:
     Attributes:
         name: One of :data:`TASKS`.
         questions: What was asked.
-        answers: New token ids of the model, one list per question.
+        shots: Solved examples in front of each question.
+        answers: Of the model, text or speech tokens.
         rates: Errors of the model's answers ("model") and of answers that need no model.
         answer_lengths: Words, or collapsed HuBERT units, of each answer.
         held_out: Held-out utterances with text and speech, short enough or not.
     """
 
     name: str
-    questions: tuple[Question, ...]
-    answers: tuple[tuple[int, ...], ...]
+    questions: tuple[Utterance, ...]
+    shots: tuple[int, ...]
+    answers: tuple[str, ...]
     rates: Mapping[str, Errors]
     answer_lengths: tuple[int, ...]
     held_out: int
@@ -68,7 +63,7 @@ class Task:
             "beats_trivial": self._beats_trivial(samples, seed),
             "utterances": len(self.questions),
             "held_out": self.held_out,
-            "mean_shots": _mean(len(question.shots) for question in self.questions),
+            "mean_shots": _mean(self.shots),
             "empty": sum(not answer for answer in self.answers),
             "mean_answer": _mean(self.answer_lengths),
             "mean_reference": _mean(self.rates["model"].length),
@@ -89,110 +84,80 @@ class Task:
 
 def questions(
     sequences: TableView, config: EvaluateConfig, context_length: int
-) -> tuple[list[Question], list[Utterance]]:
-    """Held-out utterances with as many shots as fit, and the train utterances these were drawn from.
+) -> tuple[list[Utterance], list[Utterance]]:
+    """Held-out utterances to ask, and the train utterances that shots are drawn from.
 
-    Only utterances are asked whose answer fits in `max_new_tokens` and, as a prompt, in the context. A shot never
-    has the same words as the question.
+    Only utterances are asked whose answer fits in `max_new_tokens` and, as a prompt, in the context.
     """
     room = context_length - config.max_new_tokens
 
     def short(utterance: Utterance) -> bool:
         longest = max(len(utterance.speech_ids), len(utterance.text_ids))
-        return bool(normalise(utterance.text)) and longest <= config.max_new_tokens and utterance.tokens <= room
+        return bool(utterance.words) and longest <= config.max_new_tokens and utterance.tokens < room
 
     pool = pick(sequences, "train", _POOL, config.seed, short)
-    targets = pick(sequences, "held_out", config.fewshot_utterances, config.seed, short)
-    return [Question(target, _shots(target, pool, config, room - 1)) for target in targets], pool
-
-
-def _shots(target: Utterance, pool: Sequence[Utterance], config: EvaluateConfig, room: int) -> tuple[Utterance, ...]:
-    words, left = normalise(target.text), room - target.tokens
-    chosen: list[Utterance] = []
-    for shot in sorted(pool, key=lambda shot: rank(config.seed, f"{target.key}/{shot.key}")):
-        if len(chosen) == config.shots:
-            break
-        if shot.tokens <= left and normalise(shot.text) != words:
-            chosen.append(shot)
-            left -= shot.tokens
-    return tuple(chosen)
-
-
-def prompt(question: Question, task: str, vocabulary: Vocabulary) -> list[int]:
-    """Token ids from BOS (if the model has one) to the marker that the answer follows."""
-    pairs = [(u.speech_ids.tolist(), u.text_ids.tolist()) for u in (*question.shots, question.target)]
-    if task == "speech_to_text":
-        return few_shot(pairs[:-1], pairs[-1][0], vocabulary, "text")
-    return few_shot([(text, speech) for speech, text in pairs[:-1]], pairs[-1][1], vocabulary, "speech")
-
-
-def hubert_units(ids: Sequence[int] | np.ndarray, vocabulary: Vocabulary) -> list[int]:
-    """The HuBERT units among `ids`, in order, runs collapsed."""
-    first = vocabulary.hubert_id(0)
-    return collapse(int(i) - first for i in ids if first <= i < first + vocabulary.hubert)
+    return pick(sequences, "held_out", config.fewshot_utterances, config.seed, short), pool
 
 
 def ask(
     task: str,
-    asked: Sequence[Question],
+    asked: Sequence[Utterance],
     pool: Sequence[Utterance],
     evaluated: Evaluated,
     config: EvaluateConfig,
     held_out: int,
 ) -> Task:
-    """Ask every question of one task and count the errors of the model and of the trivial answers."""
-    modality: Kind = "text" if task == "speech_to_text" else "speech"
-    prompts = [prompt(question, task, evaluated.vocabulary) for question in asked]
-    answers = evaluated.answer(prompts, modality, config.max_new_tokens)
-    if modality == "text":
-        texts = [evaluated.decode(ids) for ids in answers]
-        rates, lengths = _word_rates(asked, texts, pool, config.seed), [len(normalise(t).split()) for t in texts]
-    else:
-        units = [hubert_units(ids, evaluated.vocabulary) for ids in answers]
-        rates, lengths = _unit_rates(asked, units, pool, config.seed, evaluated.vocabulary), [*map(len, units)]
-    return Task(task, tuple(asked), tuple(tuple(ids) for ids in answers), rates, tuple(lengths), held_out)
+    """Ask every question of one task and count the errors of the model and of the trivial answers.
+
+    A shot never has the same words as the question.
+    """
+    kinds: tuple[Kind, Kind] = ("speech", "text") if task == "speech_to_text" else ("text", "speech")
+    most, context = config.max_new_tokens, evaluated.context_length
+    fewshot = FewShot(evaluated.spirit, *kinds, max_new_tokens=most, context=context)
+    laid_out = []
+    for target in asked:
+        drawn = draw_shots(pool, target, config.shots, config.seed, key=_key, said=_words, balanced=False)
+        shots = [_example(shot, kinds, evaluated) for shot in drawn]
+        laid_out.append(fewshot.lay_out(_example(target, kinds, evaluated).question, shots))
+    answers, keys = fewshot.answers(laid_out), [target.key for target in asked]
+    text, items = kinds[1] == "text", _words_of if kinds[1] == "text" else _units_of
+    train = [utterance.text if text else evaluated.speech(utterance.speech_ids) for utterance in pool]
+    right = [target.text if text else evaluated.speech(target.speech_ids) for target in asked]
+    given = {"model": answers, **trivial_answers(answers, train, keys, config.seed, fixed=text)}
+    errors: Callable[..., Errors] = word_errors if text else _unit_errors
+    rates = {who: errors(right, theirs) for who, theirs in given.items()}
+    lengths = tuple(len(items(answer)) for answer in answers)
+    return Task(task, tuple(asked), tuple(one.shots for one in laid_out), tuple(answers), rates, lengths, held_out)
 
 
-def _word_rates(
-    asked: Sequence[Question], answers: Sequence[str], pool: Sequence[Utterance], seed: int
-) -> dict[str, Errors]:
-    references = [question.target.text for question in asked]
-    trivial = _shuffled(answers) | {"nothing": [""] * len(asked)}
-    if pool:
-        trivial["random"] = [_random(question, pool, seed).text for question in asked]
-        trivial["fixed"] = [_most_common([utterance.text for utterance in pool])] * len(asked)
-    return {name: word_errors(references, given) for name, given in {"model": list(answers), **trivial}.items()}
+def _example(utterance: Utterance, kinds: tuple[Kind, Kind], evaluated: Evaluated) -> Example:
+    """Question and answer in the modalities `kinds`; the text is that of its tokens."""
+    sides = {"text": evaluated.text(utterance.text_ids), "speech": evaluated.speech(utterance.speech_ids)}
+    asked, kind = kinds
+    return Example(((asked, sides[asked]),), ((kind, sides[kind]),))
 
 
-def _unit_rates(
-    asked: Sequence[Question],
-    answers: Sequence[list[int]],
-    pool: Sequence[Utterance],
-    seed: int,
-    vocabulary: Vocabulary,
-) -> dict[str, Errors]:
-    references = [hubert_units(question.target.speech_ids, vocabulary) for question in asked]
-    trivial: dict[str, list[list[int]]] = _shuffled(answers) | {"nothing": [[] for _ in asked]}
-    if pool:
-        drawn = [_random(question, pool, seed).speech_ids for question in asked]
-        trivial["random"] = [hubert_units(ids, vocabulary) for ids in drawn]
-    return {name: unit_errors(references, given) for name, given in {"model": list(answers), **trivial}.items()}
+def _key(utterance: Utterance) -> str:
+    return utterance.key
+
+
+def _words(utterance: Utterance) -> str:
+    return utterance.words
+
+
+def _words_of(answer: str) -> list[str]:
+    return normalise(answer).split()
+
+
+def _units_of(tokens: str) -> list[int]:
+    """HuBERT units, runs collapsed."""
+    return collapse(from_string(tokens).hubert.tolist())
+
+
+def _unit_errors(references: Sequence[str], answers: Sequence[str]) -> Errors:
+    return unit_errors([_units_of(tokens) for tokens in references], [_units_of(tokens) for tokens in answers])
 
 
 def _mean(values: Iterable[int]) -> float | None:
     listed = list(values)
     return round(sum(listed) / len(listed), 3) if listed else None
-
-
-def _shuffled(answers: Sequence[_T]) -> dict[str, list[_T]]:
-    """Every question gets the answer to the one before: what an answer is worth without its question."""
-    return {"shuffled": [*answers[-1:], *answers[:-1]]} if len(answers) > 1 else {}
-
-
-def _random(question: Question, pool: Sequence[Utterance], seed: int) -> Utterance:
-    return min(pool, key=lambda utterance: rank(seed, f"random/{question.target.key}/{utterance.key}"))
-
-
-def _most_common(texts: Sequence[str]) -> str:
-    counts = Counter(normalise(text) for text in texts)
-    return min(counts, key=lambda text: (-counts[text], len(text), text))

@@ -14,13 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spiritlm_core.evaluate.heldout.unigram import Unigram
+from spiritlm_core.lm.generate.likelihood import predict
 from spiritlm_core.metrics.bootstrap import ratio
 
 if TYPE_CHECKING:
-    from spiritlm_core.lake.stage import Progress
     from spiritlm_core.tokens.vocabulary import Vocabulary
-
-_LOGITS_AT_ONCE = 1 << 25  # 128 MiB of float32
 
 
 @dataclass(frozen=True)
@@ -36,25 +34,12 @@ class Scored:
     nats: np.ndarray
 
 
-def score(model: Any, documents: Sequence[np.ndarray], length: int, progress: Progress | None = None) -> list[Scored]:
-    """Score each document, int[N], in windows of at most `length` tokens; a document of one token scores nothing.
-
-    Windows of similar length share a batch; padding stands behind the tokens of a causal model, so that the
-    numbers do not depend on the batch but for rounding.
-    """
+def score(model: Any, documents: Sequence[np.ndarray], length: int) -> list[Scored]:
+    """Score each document, int[N], in windows of at most `length` tokens; a document of one token scores nothing."""
     windows = [(index, window) for index, ids in enumerate(documents) for window in _windows(ids, length)]
-    order = sorted(range(len(windows)), key=lambda i: (-len(windows[i][1]), i))
-    costs: list[np.ndarray] = [np.empty(0)] * len(windows)
-    done = 0
-    for batch in _batches(order, [len(window) for _, window in windows], _vocabulary_rows(model)):
-        for i, nats in zip(batch, _batch_nats(model, [windows[i][1] for i in batch]), strict=True):
-            costs[i] = nats
-        done += len(batch)
-        if progress:
-            progress(done / len(windows), f"{done} of {len(windows)} windows scored")
     parts: list[list[np.ndarray]] = [[] for _ in documents]
-    for (index, _), nats in zip(windows, costs, strict=True):
-        parts[index].append(nats)
+    for (index, _), predicted in zip(windows, predict(model, [window for _, window in windows]), strict=True):
+        parts[index].append(predicted.nats)
     joined = [np.concatenate(nats) if nats else np.empty(0) for nats in parts]
     return [Scored(np.asarray(ids[1:], np.int64), nats) for ids, nats in zip(documents, joined, strict=True)]
 
@@ -62,35 +47,6 @@ def score(model: Any, documents: Sequence[np.ndarray], length: int, progress: Pr
 def _windows(ids: np.ndarray, length: int) -> Iterator[np.ndarray]:
     for start in range(0, max(len(ids) - 1, 0), length - 1):
         yield np.asarray(ids[start : start + length], dtype=np.int64)
-
-
-def _vocabulary_rows(model: Any) -> int:
-    return int(model.get_output_embeddings().weight.shape[0])
-
-
-def _batches(order: Sequence[int], lengths: Sequence[int], rows: int) -> Iterator[list[int]]:
-    """Longest first, so that the first window of a batch bounds its memory."""
-    start = 0
-    while start < len(order):
-        size = max(1, _LOGITS_AT_ONCE // (rows * lengths[order[start]]))
-        yield list(order[start : start + size])
-        start += size
-
-
-def _batch_nats(model: Any, windows: Sequence[np.ndarray]) -> list[np.ndarray]:
-    import torch
-
-    ids = torch.zeros(len(windows), len(windows[0]), dtype=torch.long)
-    seen = torch.zeros_like(ids)
-    for row, window in enumerate(windows):
-        ids[row, : len(window)] = torch.from_numpy(window)
-        seen[row, : len(window)] = 1
-    ids, seen = ids.to(model.device), seen.to(model.device)
-    with torch.inference_mode():
-        logits = model(input_ids=ids, attention_mask=seen, use_cache=False).logits[:, :-1].float()
-        nats = torch.nn.functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
-    rows = nats.double().cpu().numpy()
-    return [row[: len(window) - 1] for row, window in zip(rows, windows, strict=True)]
 
 
 def kinds(ids: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:

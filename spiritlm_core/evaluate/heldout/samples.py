@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from spiritlm_core.evaluate.heldout.fewshot import RATES, Task
 from spiritlm_core.evaluate.heldout.losses import kinds
-from spiritlm_core.metrics.distances import normalise
 
 if TYPE_CHECKING:
     from spiritlm_core.evaluate.heldout.answers import Evaluated
@@ -62,40 +60,22 @@ class Sample:
         return {**asdict(self), "title": self.title}
 
 
-def render(ids: Sequence[int] | np.ndarray, evaluated: Evaluated) -> str:
-    """Token ids in the notation of the paper: text as it is, ``[Text]``, ``[Speech]`` and ``[Hu78]`` as named."""
-    vocabulary = evaluated.vocabulary
-    parts: list[str] = []
-    for is_text, run in groupby(map(int, ids), key=lambda token: token < vocabulary.text_size):
-        tokens = list(run)
-        parts += [evaluated.decode(tokens)] if is_text else [_name(token, vocabulary) for token in tokens]
-    return "".join(parts)
-
-
-def _name(token: int, vocabulary: Vocabulary) -> str:
-    index = token - vocabulary.text_size
-    name = vocabulary.tokens[index] if index < len(vocabulary.tokens) else f"<{token}>"
-    return f" {name} " if token in (vocabulary.text_marker, vocabulary.speech_marker) else name
-
-
 def task_samples(task: Task, count: int, evaluated: Evaluated) -> list[Sample]:
     """The first `count` questions of a task, those of three words and more before others; their order is random."""
-    order = sorted(
-        range(len(task.questions)), key=lambda i: len(normalise(task.questions[i].target.text).split()) < _WORDS
-    )
+    order = sorted(range(len(task.questions)), key=lambda i: len(task.questions[i].words.split()) < _WORDS)
     return [_task_sample(task, i, evaluated) for i in order[:count]]
 
 
 def _task_sample(task: Task, i: int, evaluated: Evaluated) -> Sample:
-    target, errors = task.questions[i].target, task.rates["model"]
-    speech = render(target.speech_ids, evaluated)
+    target, errors = task.questions[i], task.rates["model"]
+    speech = evaluated.speech(target.speech_ids)
     prompt, reference = (speech, target.text) if task.name == "speech_to_text" else (target.text, speech)
     return Sample(
         kind=task.name,
         key=target.key,
-        shots=len(task.questions[i].shots),
+        shots=task.shots[i],
         prompt=prompt,
-        output=render(task.answers[i], evaluated).strip(),
+        output=task.answers[i],
         reference=reference,
         text=target.text,
         error_rate=round(errors.edits[i] / errors.length[i], 4) if errors.length[i] else None,
@@ -114,9 +94,12 @@ def choose_documents(documents: Sequence[Document], count: int, vocabulary: Voca
 
 def interleaved_sample(key: str, ids: np.ndarray, evaluated: Evaluated, most: int) -> Sample:
     """Cut one interleaved document, int[N], at the modality change nearest to its middle and let the model go on."""
+    from spiritlm_core.lm.generate.decode import generate
+
     cut = _cut(ids, evaluated.vocabulary)
-    (output,) = evaluated.answer([ids[:cut].tolist()], "any", most)
-    prompt, answer, reference = (render(part, evaluated).strip() for part in (ids[:cut], output, ids[cut : cut + most]))
+    spirit = evaluated.spirit
+    (output,) = generate(spirit.model, spirit.vocabulary, [ids[:cut].tolist()], modality="any", max_new_tokens=most)
+    prompt, answer, reference = (evaluated.render(part).strip() for part in (ids[:cut], output, ids[cut : cut + most]))
     return Sample("interleaved", key, 0, prompt, answer, reference, text="", error_rate=None)
 
 

@@ -98,7 +98,7 @@ class EvaluateStage(ArtifactStage):
     ) -> dict[str, dict[str, Any]]:
         from spiritlm_core.evaluate.heldout.losses import score, stream_metrics
 
-        scored = score(evaluated.model, [document.ids for document in held_out], evaluated.context_length)
+        scored = score(evaluated.spirit.model, [document.ids for document in held_out], evaluated.context_length)
         draws = {"samples": self.config.bootstrap_samples, "seed": self.config.seed}
         return {
             f"{stream}.{part}" if part else stream: stream_metrics(
@@ -162,7 +162,7 @@ class EvaluateStage(ArtifactStage):
             recordings={key: audio for key, audio in recordings.items() if audio},
             training=plots.read_curves(self.models["model"] / "metrics.parquet"),
             lineage=lineage,
-            parameters=sum(parameter.numel() for parameter in evaluated.model.parameters()),
+            parameters=sum(parameter.numel() for parameter in evaluated.spirit.model.parameters()),
             context_length=evaluated.context_length,
             max_new_tokens=self.config.max_new_tokens,
         )

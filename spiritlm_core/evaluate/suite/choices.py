@@ -1,4 +1,4 @@
-"""Multiple-choice questions in text, as JSON lines; lm-eval asks them."""
+"""Multiple-choice questions in text, as JSON lines or by the name of a benchmark; lm-eval asks them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from spiritlm_core.errors import Rejection
+from spiritlm_core.errors import Rejection, SpiritLMError
+from spiritlm_core.evaluate.suite import harness
+from spiritlm_core.evaluate.suite.config import SuiteConfig
 from spiritlm_core.evaluate.suite.reading import read_lines
-from spiritlm_core.evaluate.suite.task import Bench, Skipped
+from spiritlm_core.evaluate.suite.task import Bench, Skipped, SuiteTask
 from spiritlm_core.tokens.counter import key_of
 
 CHOICES = "choices.jsonl"
@@ -30,14 +32,10 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class ChoiceTask:
-    """A task of lm-eval made of `questions`, see :class:`spiritlm_core.evaluate.suite.task.SuiteTask`."""
+class ChoiceTask(SuiteTask):
+    """A task of lm-eval made of `questions`."""
 
-    name: str
-    layout: str
-    folder: Path
-    questions: tuple[Choice, ...]
-    skipped: tuple[Skipped, ...] = ()
+    questions: tuple[Choice, ...] = ()
 
     @property
     def entries(self) -> int:
@@ -49,15 +47,52 @@ class ChoiceTask:
         kept = {one.key for one in sorted(self.questions, key=lambda one: key_of(seed, self.name, one.key))[:limit]}
         return replace(self, questions=tuple(one for one in self.questions if one.key in kept))
 
-    def recordings(self) -> list[Path]:
-        """None."""
-        return []
+    def measures(self, bench: Bench) -> Iterator[dict[str, Any]]:
+        """Accuracy, as lm-eval counts it; without lm-eval each question is skipped with the reason."""
+        bench.tell(f"{self.name} T")
+        try:
+            results = harness.ask(self.name, [one.to_dict() for one in self.questions], bench)
+        except ModuleNotFoundError:
+            yield self.measure("T", 0, (), [Skipped(one.key, harness.MISSING) for one in self.questions])
+            return
+        yield self.measure("T", len(self.questions), harness.figures(self.name, results, bench), ())
+
+
+@dataclass(frozen=True)
+class NamedTask(SuiteTask):
+    """A task, or a group of tasks, that lm-eval knows by name; it fetches their data from the hub."""
+
+    manager: Any = None
+    limit: int | None = None
+
+    @property
+    def entries(self) -> int:
+        """Not known before its data are fetched."""
+        return 0
 
     def measures(self, bench: Bench) -> Iterator[dict[str, Any]]:
-        """Accuracy, as lm-eval counts it."""
-        from spiritlm_core.evaluate.suite.harness import measure_choices
+        """Every metric. Raises SpiritLMError if lm-eval cannot fetch the data, or run it."""
+        bench.tell(f"lm-eval: {self.name}")
+        try:
+            results = harness.run(bench, [self.name], self.manager, limit=self.limit)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise SpiritLMError(f"lm-eval cannot run {self.name}: {error}") from error
+        leaves = harness.leaves(self.name, results)
+        items = sum(len(results["samples"].get(leaf, ())) for leaf in leaves)
+        parts = {leaf: harness.plain(results["results"][leaf]) for leaf in leaves if leaf != self.name}
+        yield self.measure("T", items, harness.figures(self.name, results, bench), (), subtasks=parts)
 
-        return measure_choices(self, bench)
+
+def named_tasks(config: SuiteConfig) -> list[NamedTask]:
+    """The tasks of lm-eval that are asked for by name; one by one, as lm-eval refuses a group beside a task of it.
+
+    Raises:
+        SpiritLMError: lm-eval is not installed, or knows no such task or group.
+    """
+    if not config.lm_eval:
+        return []
+    manager = harness.task_manager(config.lm_eval)
+    return [NamedTask(name, "lm-eval", Path(), manager, config.lm_eval_limit) for name in config.lm_eval]
 
 
 def read_choices(name: str, folder: Path) -> list[ChoiceTask]:
@@ -66,7 +101,7 @@ def read_choices(name: str, folder: Path) -> list[ChoiceTask]:
     if not path.is_file():
         return []
     questions, skipped = read_lines(path, _choice)
-    return [ChoiceTask(name, CHOICES, folder, tuple(questions), tuple(skipped))]
+    return [ChoiceTask(name, CHOICES, folder, tuple(questions), skipped=tuple(skipped))]
 
 
 def _choice(row: dict[str, Any], number: int) -> Choice:

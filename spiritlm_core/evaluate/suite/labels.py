@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from spiritlm_core.errors import Rejection, SpiritLMError
-from spiritlm_core.evaluate.suite.labelled import Labelled, LabelTask, labels_by_turns
-from spiritlm_core.evaluate.suite.likelihood import Judged, content_of, judged, log_likelihoods
-from spiritlm_core.evaluate.suite.task import Bench, Skipped, figure, measure, summed_by
+from spiritlm_core.evaluate.suite.labelled import Labelled, LabelledTask
+from spiritlm_core.evaluate.suite.pairs import content_of
+from spiritlm_core.evaluate.suite.task import Bench, Skipped, figure, summed_by
+from spiritlm_core.lm.generate.examples import Example, Parts
+from spiritlm_core.lm.generate.fewshot import FewShot, draw_shots
+from spiritlm_core.lm.generate.likelihood import Judged, log_likelihoods
 from spiritlm_core.lm.generate.prompts import Kind
 from spiritlm_core.metrics.bootstrap import CONFIDENCE, Estimate, ratio
-from spiritlm_core.tokens.counter import key_of
-
-Parts = list[tuple[Kind, str]]
 
 
 @dataclass(frozen=True)
@@ -34,14 +35,18 @@ class Question:
     shots: int
 
 
-def measure_labels(task: LabelTask, bench: Bench) -> Iterator[dict[str, Any]]:
-    """Accuracy and macro-F1 of the likeliest label, in text and in speech, with and without solved examples."""
-    for kind in task.kinds:
-        for shots in sorted({0, bench.config.shots if task.train else 0}):
-            direction = f"{'T' if kind == 'text' else 'S'}, {shots} shots"
-            bench.tell(f"{task.name} {direction}")
-            asked, skipped = questions(task, bench, kind, shots)
-            yield _measure(task, bench, direction, asked, skipped)
+@dataclass(frozen=True)
+class LabelTask(LabelledTask):
+    """Which label is right."""
+
+    def measures(self, bench: Bench) -> Iterator[dict[str, Any]]:
+        """Accuracy and macro-F1 of the likeliest label, in text and in speech, with and without solved examples."""
+        for kind in self.kinds:
+            for shots in sorted({0, bench.config.shots if self.train else 0}):
+                direction = f"{'T' if kind == 'text' else 'S'}, {shots} shots"
+                bench.tell(f"{self.name} {direction}")
+                asked, skipped = questions(self, bench, kind, shots)
+                yield _measure(self, bench, direction, asked, skipped)
 
 
 def questions(task: LabelTask, bench: Bench, kind: Kind, shots: int) -> tuple[list[Question], list[Skipped]]:
@@ -49,46 +54,38 @@ def questions(task: LabelTask, bench: Bench, kind: Kind, shots: int) -> tuple[li
 
     In speech a question is the recording, and the label follows as text. In text it is ``Text: … Label:``.
     """
+    fewshot, pool = FewShot(bench.spirit, kind, "text", task.labels), _solved(task, bench, kind) if shots else {}
     asked, skipped = [], []
     for row in task.test:
+        drawn = draw_shots([*pool], row, shots, bench.config.seed, key=_key, said=_label, balanced=True)
         try:
-            asked.append(_question(task, bench, kind, row, shots))
+            laid_out = fewshot.lay_out(_parts(row, bench, kind), [pool[shot] for shot in drawn])
+            asked.append(Question(row, laid_out.options, laid_out.shots))
         except (Rejection, SpiritLMError) as problem:
             skipped.append(Skipped(row.key, str(problem)))
     return asked, skipped
 
 
-def _question(task: LabelTask, bench: Bench, kind: Kind, row: Labelled, shots: int) -> Question:
-    own = _parts(row, bench, kind)
-    shown = _solved(task, bench, kind, row, shots)
-    while True:
-        parts = [*(part for solved in shown for part in solved), *own]
-        try:
-            options = tuple(judged(bench.spirit, parts, "text", label) for label in task.labels)
-            return Question(row, options, len(shown))
-        except Rejection:
-            if not shown:
-                raise
-            shown.remove(max(shown, key=lambda solved: sum(len(content) for _, content in solved)))
+def _solved(task: LabelTask, bench: Bench, kind: Kind) -> dict[Labelled, Example]:
+    """The train examples that can be shown; a recording that is no good helps nobody."""
+    solved = {}
+    for row in task.train:
+        with suppress(Rejection, SpiritLMError):
+            solved[row] = Example(_parts(row, bench, kind), (("text", row.label),))
+    return solved
 
 
-def _solved(task: LabelTask, bench: Bench, kind: Kind, row: Labelled, shots: int) -> list[Parts]:
-    """Solved examples drawn by the seed and the question, as many of each label as may be, in any order."""
-    usable: list[tuple[str, Parts]] = []
-    for shot in labels_by_turns(task.train, bench.config.seed, task.name, row.key) if shots else ():
-        if len(usable) == shots:
-            break
-        try:
-            usable.append((shot.key, [*_parts(shot, bench, kind), ("text", shot.label)]))
-        except (Rejection, SpiritLMError):
-            continue  # a recording that is no good helps nobody
-    usable.sort(key=lambda pair: key_of(bench.config.seed, "order", row.key, pair[0]))
-    return [parts for _, parts in usable]
+def _key(row: Labelled) -> str:
+    return row.key
+
+
+def _label(row: Labelled) -> str:
+    return row.label
 
 
 def _parts(row: Labelled, bench: Bench, kind: Kind) -> Parts:
     content = content_of(bench.spirit.layout, row.side, kind, bench.heard)
-    return [(kind, content if kind == "speech" else f"Text: {content} Label:")]
+    return ((kind, content if kind == "speech" else f"Text: {content} Label:"),)
 
 
 def _measure(
@@ -96,23 +93,20 @@ def _measure(
 ) -> dict[str, Any]:
     options = [option for question in asked for option in question.options]
     count, classes, items = len(asked), max(1, len(task.labels)), [question.row.item for question in asked]
-    sums = log_likelihoods(bench.spirit, options, bench.batch_size).reshape(count, classes)
+    sums = log_likelihoods(bench.spirit, options).reshape(count, classes)
     tokens = np.array([len(option.answer) for option in options]).reshape(sums.shape)
     right = np.array([task.labels.index(question.row.label) for question in asked], int)
     given = {"sum": sums.argmax(1), "mean": (sums / tokens).argmax(1)} if asked else {}
-    samples, seed = bench.config.bootstrap_samples, bench.config.seed
     most = float(np.bincount(right).max() / count) if count else 0.0
     figures = []
     for name in ("sum", "mean"):
-        value = ratio(*summed_by(items, given.get(name, right) == right), samples=samples, seed=seed)
+        value = ratio(*summed_by(items, given.get(name, right) == right), **bench.draws)
         figures.append(figure(f"accuracy, {name}", value, chance=1 / classes, trivial={"commonest label": most}))
-    score = macro_f1(right, given.get("sum", right), classes, items, samples=samples, seed=seed)
+    score = macro_f1(right, given.get("sum", right), classes, items, **bench.draws)
     figures.append(figure("macro-F1, sum", score, trivial={"commonest label": 2 * most / (1 + most) / classes}))
     shots = float(np.mean([question.shots for question in asked])) if asked else None
     answers = {q.row.key: task.labels[i] for q, i in zip(asked, given.get("sum", ()), strict=True)}
-    return measure(
-        task, direction, count, figures, skipped, labels=list(task.labels), mean_shots=shots, answers=answers
-    )
+    return task.measure(direction, count, figures, skipped, labels=list(task.labels), mean_shots=shots, answers=answers)
 
 
 def macro_f1(

@@ -1,14 +1,6 @@
 """The folders of benchmarks, as their authors publish them, and plain ones of our own.
 
-* ``pairs.jsonl``, ``choices.jsonl``, ``train.jsonl`` and ``test.jsonl`` or ``labels.jsonl``, ``prompts.jsonl``: our
-  own, see ``docs/evaluation.md``;
-* ``gold.csv`` beside sound files: sWUGGY and sBLIMP of ZeroSpeech 2021 (arXiv 2104.14700);
-* ``sample_N_….wav``: a part of SALMon (arXiv 2409.07437), or a folder of parts;
-* ``N_correct.wav``, ``N_incorrect.wav``: spoken StoryCloze and Topic StoryCloze (arXiv 2305.13009), also with
-  ``N_mutual.wav`` for the story and ``.txt`` files;
-* a table with ``InputSentence1`` …: the StoryCloze test as text (arXiv 1604.01696);
-* ``SPEAKER/CHAPTER/….trans.txt``: LibriSpeech;
-* ``testing_list.txt``: Speech Commands (arXiv 1804.03209); ``data/test_data.csv``: Fluent Speech Commands (1904.03670).
+A new task is a file whose reader makes one of the classes of tasks there are, or one of its own, and one line here.
 """
 
 from __future__ import annotations
@@ -17,33 +9,28 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from spiritlm_core.errors import SourceError
-from spiritlm_core.evaluate.suite import official
+from spiritlm_core.evaluate.suite import official, own
 from spiritlm_core.evaluate.suite.choices import CHOICES, read_choices
-from spiritlm_core.evaluate.suite.labelled import read_fluent, read_labelled, read_speech_commands
-from spiritlm_core.evaluate.suite.manifest import MANIFEST, read_manifest
 from spiritlm_core.evaluate.suite.task import SuiteTask
-from spiritlm_core.evaluate.suite.transcripts import read_librispeech
+
+Reader = Callable[[str, Path], Sequence[SuiteTask]]
+"""From a task's name and its folder to the task; nothing for a folder that is laid out in another way."""
+
+READERS: dict[str, Reader] = {
+    own.MANIFEST: own.read_manifest,
+    "gold.csv, or dev/gold.csv (ZeroSpeech 2021, arXiv 2104.14700)": official.read_zerospeech,
+    "sample_*.wav, or folders of them (SALMon, arXiv 2409.07437)": official.read_salmon,
+    "*_correct.wav and *_incorrect.wav (spoken StoryCloze, arXiv 2305.13009)": official.read_spoken_stories,
+    "a .csv with InputSentence1 (StoryCloze, arXiv 1604.01696)": official.read_story_table,
+    CHOICES: read_choices,
+    "data/test_data.csv (Fluent Speech Commands, arXiv 1904.03670)": official.read_fluent,
+    "testing_list.txt (Speech Commands, arXiv 1804.03209)": official.read_speech_commands,
+    "SPEAKER/CHAPTER/*.trans.txt (LibriSpeech)": official.read_librispeech,
+    "train.jsonl and test.jsonl, labels.jsonl or prompts.jsonl with labels": own.read_labelled,
+}
+"""What a folder holds → what reads it; the first that finds a task has it."""
 
 _NAMES = {"lexical": "swuggy", "syntactic": "sblimp"}
-_KNOWN = (
-    f"{MANIFEST}; gold.csv, or dev/gold.csv (ZeroSpeech 2021); sample_*.wav, or folders of them (SALMon); "
-    "*_correct.wav and *_incorrect.wav (spoken StoryCloze); a .csv with InputSentence1 (StoryCloze); "
-    "SPEAKER/CHAPTER/*.trans.txt (LibriSpeech); train.jsonl and test.jsonl, labels.jsonl or prompts.jsonl with labels; "
-    f"testing_list.txt (Speech Commands); data/test_data.csv (Fluent Speech Commands); {CHOICES}"
-)
-Reader = Callable[[str, Path], Sequence[SuiteTask]]
-_READERS: tuple[Reader, ...] = (
-    read_manifest,
-    official.read_zerospeech,
-    official.read_salmon,
-    official.read_spoken_stories,
-    official.read_story_table,
-    read_choices,
-    read_fluent,
-    read_speech_commands,
-    read_librispeech,
-    read_labelled,
-)
 
 
 def read_task(name: str, folder: Path) -> list[SuiteTask]:
@@ -55,7 +42,7 @@ def read_task(name: str, folder: Path) -> list[SuiteTask]:
     if not folder.is_dir():
         raise SourceError(f"{folder} is not a folder: --task takes NAME=FOLDER")
     if not (found := _known(name, folder)):
-        raise SourceError(f"{folder} has none of the known layouts: {_KNOWN}")
+        raise SourceError(f"{folder} has none of the known layouts: {'; '.join(READERS)}")
     return found
 
 
@@ -72,9 +59,9 @@ def read_suite(folder: Path) -> list[SuiteTask]:
     below = sorted(path for path in folder.iterdir() if path.is_dir())
     found = [task for path in below for task in _known(_NAMES.get(path.name, path.name), path)]
     if not found:
-        raise SourceError(f"{folder}: none of its subfolders has a known layout: {_KNOWN}")
+        raise SourceError(f"{folder}: none of its subfolders has a known layout: {'; '.join(READERS)}")
     return found
 
 
 def _known(name: str, folder: Path) -> list[SuiteTask]:
-    return list(next((found for reader in _READERS if (found := reader(name, folder))), []))
+    return list(next((found for reader in READERS.values() if (found := reader(name, folder))), []))

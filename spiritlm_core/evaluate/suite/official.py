@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from spiritlm_core.evaluate.suite.pairs import Pair, Side, Task
+from spiritlm_core.evaluate.suite.labelled import Labelled
+from spiritlm_core.evaluate.suite.labels import LabelTask
+from spiritlm_core.evaluate.suite.pairs import Pair, Side
 from spiritlm_core.evaluate.suite.reading import Row, read_table, read_text
 from spiritlm_core.evaluate.suite.task import Skipped
+from spiritlm_core.evaluate.suite.transcripts import TranscriptTask, Utterance
+from spiritlm_core.evaluate.suite.zeroshot import PairTask
+from spiritlm_core.metrics.distances import normalise
 
 _SENTENCES = tuple(f"InputSentence{number}" for number in range(1, 5))
 _ENDINGS = ("RandomFifthSentenceQuiz1", "RandomFifthSentenceQuiz2")
 _SAMPLE = re.compile(r"sample_(\d+)(?:_.*)?\.(?:wav|flac)$")
 
 
-def read_zerospeech(name: str, folder: Path) -> list[Task]:
+def read_zerospeech(name: str, folder: Path) -> list[PairTask]:
     """Read sWUGGY or sBLIMP: a ``gold.csv`` here, in ``dev/`` or in ``test/``, sound files beside it.
 
     Rows of one `id` (and `type`, `subtype`) and `voice` with `correct` 1 and 0 are a pair; the voices of an `id` are
@@ -42,7 +47,7 @@ def read_zerospeech(name: str, folder: Path) -> list[Task]:
             named = f"{key}/{number}" if len(found["1"]) > 1 else key
             right, wrong = (_spoken(gold.parent, row, text) for row in (good, bad))
             pairs.append(Pair(named, right, wrong, kind=_kind(good), item=item))
-    return [Task(name, "ZeroSpeech 2021", folder, tuple(pairs), tuple(skipped))]
+    return [PairTask(name, "ZeroSpeech 2021", folder, tuple(pairs), skipped=tuple(skipped))]
 
 
 def _spoken(folder: Path, row: Row, text: str) -> Side:
@@ -60,7 +65,7 @@ def _kind(row: Row) -> str:
         return ""
 
 
-def read_salmon(name: str, folder: Path) -> list[Task]:
+def read_salmon(name: str, folder: Path) -> list[PairTask]:
     """SALMon: ``sample_N_….wav``, two for each N, of which the first by name is right; or folders of them."""
     if any(_samples(folder)):
         return [_salmon_part(name, folder)]
@@ -72,7 +77,7 @@ def _samples(folder: Path) -> Iterable[tuple[int, Path]]:
     return ((int(found[1]), path) for path in folder.iterdir() if (found := _SAMPLE.match(path.name)))
 
 
-def _salmon_part(name: str, folder: Path) -> Task:
+def _salmon_part(name: str, folder: Path) -> PairTask:
     numbered: dict[int, list[Path]] = defaultdict(list)
     for number, path in sorted(_samples(folder)):
         numbered[number].append(path)
@@ -83,10 +88,10 @@ def _salmon_part(name: str, folder: Path) -> Task:
             pairs.append(Pair(str(number), good, bad, item=str(number)))
         else:
             skipped.append(Skipped(str(number), f"sample_{number}: {len(files)} files instead of 2"))
-    return Task(name, "SALMon", folder, tuple(pairs), tuple(skipped))
+    return PairTask(name, "SALMon", folder, tuple(pairs), skipped=tuple(skipped))
 
 
-def read_spoken_stories(name: str, folder: Path) -> list[Task]:
+def read_spoken_stories(name: str, folder: Path) -> list[PairTask]:
     """Spoken StoryCloze: ``N_correct`` and ``N_incorrect``, here or one folder below.
 
     With ``N_mutual`` the two are endings and this is the story in front of them; else they are whole stories.
@@ -103,7 +108,7 @@ def read_spoken_stories(name: str, folder: Path) -> list[Task]:
             pairs.append(Pair(key, good, bad, prefix, item=key))
         else:
             skipped.append(Skipped(key, f"{stem.name}_incorrect.wav is missing"))
-    return [Task(name, "spoken StoryCloze", folder, tuple(pairs), tuple(skipped))]
+    return [PairTask(name, "spoken StoryCloze", folder, tuple(pairs), skipped=tuple(skipped))]
 
 
 def _beside(stem: Path, part: str) -> Side | None:
@@ -113,7 +118,7 @@ def _beside(stem: Path, part: str) -> Side | None:
     return Side(text, audio) if audio or text else None
 
 
-def read_story_table(name: str, folder: Path) -> list[Task]:
+def read_story_table(name: str, folder: Path) -> list[PairTask]:
     """StoryCloze as text: the first ``.csv`` with the columns ``InputSentence1`` … ``AnswerRightEnding``."""
     needed = (*_SENTENCES, *_ENDINGS, "AnswerRightEnding")
     for path in sorted(folder.glob("*.csv")):
@@ -131,4 +136,57 @@ def read_story_table(name: str, folder: Path) -> list[Task]:
             continue
         good, bad = (Side(row[column]) for column in (_ENDINGS if right == "1" else _ENDINGS[::-1]))
         pairs.append(Pair(key, good, bad, Side(" ".join(row[column] for column in _SENTENCES)), item=key))
-    return [Task(name, "StoryCloze", folder, tuple(pairs), tuple(skipped))]
+    return [PairTask(name, "StoryCloze", folder, tuple(pairs), skipped=tuple(skipped))]
+
+
+def read_speech_commands(name: str, folder: Path) -> list[LabelTask]:
+    """Speech Commands (arXiv 1804.03209): a folder for each word, and ``testing_list.txt``."""
+    listed = folder / "testing_list.txt"
+    if not listed.is_file():
+        return []
+    test = set(read_text(listed).split())
+    other = folder / "validation_list.txt"
+    left_out = set(read_text(other).split()) if other.is_file() else set()
+    rows = [
+        Labelled(place, path.parent.name, Side(audio=path))
+        for path in sorted(folder.glob("[!_]*/*.wav"))
+        if (place := f"{path.parent.name}/{path.name}") not in left_out
+    ]
+    asked, train = (tuple(row for row in rows if (row.key in test) == wanted) for wanted in (True, False))
+    return [LabelTask(name, "Speech Commands", folder, asked, train)]
+
+
+def read_fluent(name: str, folder: Path) -> list[LabelTask]:
+    """Fluent Speech Commands (arXiv 1904.03670): ``data/train_data.csv`` and ``data/test_data.csv``."""
+    tables = {split: folder / "data" / f"{split}_data.csv" for split in ("train", "test")}
+    if not all(path.is_file() for path in tables.values()):
+        return []
+    test, train = (tuple(_fluent(tables[split], folder)) for split in ("test", "train"))
+    return [LabelTask(name, "Fluent Speech Commands", folder, test, train)]
+
+
+def _fluent(path: Path, folder: Path) -> Iterator[Labelled]:
+    """Many speakers say each command: one item."""
+    needed = ("path", "transcription", "action", "object", "location")
+    for row in read_table(path, needed):
+        label, said = " ".join(row[column] for column in needed[2:] if row[column] != "none"), row["transcription"]
+        yield Labelled(row["path"], label, Side(said, folder / row["path"]), said)
+
+
+def read_librispeech(name: str, folder: Path) -> list[TranscriptTask]:
+    """LibriSpeech: ``SPEAKER/CHAPTER/SPEAKER-CHAPTER.trans.txt``, and beside it the recordings it names.
+
+    Raises:
+        SourceError: a transcript cannot be read.
+    """
+    files = sorted(folder.glob("*/*/*.trans.txt"))
+    found, skipped = [], []
+    for path in files:
+        for line in read_text(path).splitlines():
+            key, _, text = line.strip().partition(" ")
+            audio = next((file for end in (".flac", ".wav") if (file := path.parent / f"{key}{end}").is_file()), None)
+            if audio is not None and normalise(text):
+                found.append(Utterance(key, text.lower() if text.isupper() else text, audio))
+            elif key:
+                skipped.append(Skipped(key, f"{path.name}: {key} has {'no words' if audio else 'no recording'}"))
+    return [TranscriptTask(name, "LibriSpeech", folder, tuple(found), skipped=tuple(skipped))] if files else []

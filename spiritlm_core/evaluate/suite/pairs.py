@@ -1,15 +1,18 @@
-"""What a zero-shot task is made of: pairs of which the model should find one side more likely."""
+"""What tasks are made of: texts and recordings, alone or in pairs of which one side should be more likely."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from spiritlm_core.evaluate.suite.task import Bench, Skipped
+from spiritlm_core.errors import Rejection
+from spiritlm_core.evaluate.suite.units import Recordings
+from spiritlm_core.lm.generate.examples import known_streams
 from spiritlm_core.lm.generate.prompts import Kind
-from spiritlm_core.tokens.counter import key_of
+
+if TYPE_CHECKING:
+    from spiritlm_core.lm.formats import PromptFormat
 
 
 @dataclass(frozen=True)
@@ -85,47 +88,12 @@ DIRECTIONS = (
 )
 
 
-@dataclass(frozen=True)
-class Task:
-    """A task made of pairs, see :class:`spiritlm_core.evaluate.suite.task.SuiteTask`.
-
-    Attributes:
-        name: as the user calls it.
-        layout: how its folder is laid out.
-        folder: where it was read from.
-        pairs: in the order of the folder.
-        skipped: what looked like a pair and is none.
-    """
-
-    name: str
-    layout: str
-    folder: Path
-    pairs: tuple[Pair, ...]
-    skipped: tuple[Skipped, ...] = ()
-
-    @property
-    def directions(self) -> list[Direction]:
-        """Those that at least one pair has the forms for."""
-        return [direction for direction in DIRECTIONS if any(pair.has(direction) for pair in self.pairs)]
-
-    def drawn(self, limit: int | None, seed: int) -> Task:
-        """With the pairs of at most `limit` items, drawn by `seed` and the items alone."""
-        items = sorted({pair.item for pair in self.pairs}, key=lambda item: key_of(seed, self.name, item))
-        kept = set(items[:limit])
-        return replace(self, pairs=tuple(pair for pair in self.pairs if pair.item in kept))
-
-    @property
-    def entries(self) -> int:
-        """How many pairs it has."""
-        return len(self.pairs)
-
-    def recordings(self) -> list[Path]:
-        """Its sound files."""
-        sides = (side for pair in self.pairs for side in (pair.prefix, pair.good, pair.bad) if side)
-        return [side.audio for side in sides if side.audio is not None]
-
-    def measures(self, bench: Bench) -> Iterator[dict[str, Any]]:
-        """Accuracy in each direction."""
-        from spiritlm_core.evaluate.suite.zeroshot import measure_pairs
-
-        return measure_pairs(self, bench)
+def content_of(layout: PromptFormat, side: Side, kind: Kind, recordings: Recordings) -> str:
+    """Text, or the speech tokens that the model has. Raises Rejection if there is no such form."""
+    if kind == "text" and side.text is not None:
+        return " ".join(side.text.split())
+    if kind == "speech" and side.tokens is not None:
+        return known_streams("".join(side.tokens.split()), layout.vocabulary)
+    if kind == "speech" and side.audio is not None:
+        return known_streams(recordings.tokens(side.audio), layout.vocabulary)
+    raise Rejection(f"there is no {'text' if kind == 'text' else 'recording'} of it")

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
+from spiritlm_core.evaluate.suite.choices import named_tasks
 from spiritlm_core.evaluate.suite.config import SuiteConfig
-from spiritlm_core.evaluate.suite.task import Bench, SuiteTask, Tell
-from spiritlm_core.evaluate.suite.units import Recordings
+from spiritlm_core.evaluate.suite.task import Bench, SuiteTask
+from spiritlm_core.evaluate.suite.units import Recordings, Tell
 
 if TYPE_CHECKING:
     from spiritlm_core.lm.generate.spirit import SpiritLM
-
-__all__ = ["SuiteConfig", "run_suite"]
 
 
 def run_suite(
@@ -43,7 +42,7 @@ def run_suite(
     """
     if len({task.name for task in tasks}) < len(tasks):
         raise SpiritLMError("two tasks have the same name: name them apart with --task NAME=FOLDER")
-    manager = _manager(config)
+    named = named_tasks(config)  # what lm-eval does not know is said now, and not after an hour of others
     drawn = [task.drawn(config.limit, config.seed) for task in tasks]
     known: dict[int, tuple[object, Recordings]] = {}
     measures: list[dict[str, Any]] = []
@@ -51,8 +50,7 @@ def run_suite(
         tell(f"{name}: loading")
         spirit = load()
         bench = Bench(spirit, _heard(spirit, drawn, known, tell), config, batch_size, _named(name, tell))
-        found = [one for task in drawn for one in task.measures(bench)]
-        measures += [{"model": name, **one} for one in (*found, *_texts(bench, manager))]
+        measures += [{"model": name, **one} for task in (*drawn, *named) for one in task.measures(bench)]
         del spirit, bench  # before the next one needs its memory
     _check(measures, drawn)
     about = [_about(task, chosen) for task, chosen in zip(tasks, drawn, strict=True)]
@@ -62,24 +60,6 @@ def run_suite(
 
 def _named(name: str, tell: Tell) -> Tell:
     return lambda message: tell(f"{name}: {message}")
-
-
-def _manager(config: SuiteConfig) -> Any:
-    """What knows the tasks of lm-eval that are asked for by name: now, and not after an hour of others."""
-    if not config.lm_eval:
-        return None
-    from spiritlm_core.evaluate.suite.harness import task_manager
-
-    return task_manager(config.lm_eval)
-
-
-def _texts(bench: Bench, manager: Any) -> list[dict[str, Any]]:
-    """The tasks of lm-eval that are asked for by name."""
-    if manager is None:
-        return []
-    from spiritlm_core.evaluate.suite.harness import measure_named
-
-    return list(measure_named(bench, bench.config.lm_eval, bench.config.lm_eval_limit, manager))
 
 
 def _heard(

@@ -8,38 +8,42 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from spiritlm_core.errors import Rejection, SpiritLMError
 from spiritlm_core.evaluate.suite import judges
-from spiritlm_core.evaluate.suite.labelled import Labelled, LabelTask
-from spiritlm_core.evaluate.suite.likelihood import content_of
-from spiritlm_core.evaluate.suite.pairs import DIRECTIONS, Direction
-from spiritlm_core.evaluate.suite.task import Bench, Skipped, figure, measure, summed_by
+from spiritlm_core.evaluate.suite.labelled import Labelled, LabelledTask
+from spiritlm_core.evaluate.suite.pairs import DIRECTIONS, Direction, content_of
+from spiritlm_core.evaluate.suite.task import Bench, Skipped, figure, summed_by
 from spiritlm_core.lm.generate.prompts import Kind
 from spiritlm_core.metrics.bootstrap import ratio
 
 
-def measure_styles(task: LabelTask, bench: Bench) -> Iterator[dict[str, Any]]:
-    """How often the continuation has the style of the prompt, in each direction."""
-    for direction in DIRECTIONS:
-        if direction.prefix not in task.kinds or direction.sides not in task.kinds:
-            continue
-        name = f"{direction.prefix[0].upper()}→{direction.sides[0].upper()}"
-        bench.tell(f"{task.name} {name}")
-        rows, prompts, skipped = _prompts(task, bench, direction)
-        try:
-            judge = _judge(task, bench, direction.sides)
-        except SpiritLMError as problem:
-            yield measure(task, name, 0, (), [*skipped, *(Skipped(row.key, str(problem)) for row in rows)])
-            continue
-        yield _measure(task, bench, (name, direction.sides), judge, rows, prompts, skipped)
+@dataclass(frozen=True)
+class StyleTask(LabelledTask):
+    """Whether a continuation keeps the style of its prompt."""
+
+    def measures(self, bench: Bench) -> Iterator[dict[str, Any]]:
+        """How often the continuation has the style of the prompt, in each direction."""
+        for direction in DIRECTIONS:
+            if direction.prefix not in self.kinds or direction.sides not in self.kinds:
+                continue
+            name = f"{direction.prefix[0].upper()}→{direction.sides[0].upper()}"
+            bench.tell(f"{self.name} {name}")
+            rows, prompts, skipped = _prompts(self, bench, direction)
+            try:
+                judge = _judge(self, bench, direction.sides)
+            except SpiritLMError as problem:
+                yield self.measure(name, 0, (), [*skipped, *(Skipped(row.key, str(problem)) for row in rows)])
+                continue
+            yield _measure(self, bench, (name, direction.sides), judge, rows, prompts, skipped)
 
 
 def _prompts(
-    task: LabelTask, bench: Bench, direction: Direction
+    task: StyleTask, bench: Bench, direction: Direction
 ) -> tuple[list[Labelled], list[tuple[Kind, str]], list[Skipped]]:
     rows, prompts, skipped = [], [], []
     for row in task.test:
@@ -52,7 +56,7 @@ def _prompts(
 
 
 def _prompt(row: Labelled, bench: Bench, direction: Direction) -> tuple[Kind, str]:
-    layout, context = bench.spirit.layout, bench.context
+    layout, context = bench.spirit.layout, bench.spirit.context
     part = (direction.prefix, content_of(layout, row.side, direction.prefix, bench.heard))
     length = len(layout.prompt([part], direction.sides))
     if length + bench.config.max_new_tokens > context:
@@ -60,7 +64,7 @@ def _prompt(row: Labelled, bench: Bench, direction: Direction) -> tuple[Kind, st
     return part
 
 
-def _judge(task: LabelTask, bench: Bench, kind: Kind) -> judges.Judge:
+def _judge(task: StyleTask, bench: Bench, kind: Kind) -> judges.Judge:
     """The classifier of one modality. Raises SpiritLMError."""
     if kind == "text" and bench.config.text_judge:
         return judges.given_text_judge(bench.config.text_judge, task.labels)
@@ -85,7 +89,7 @@ def _known(rows: Sequence[Labelled], bench: Bench, kind: Kind) -> tuple[list[str
 
 
 def _measure(
-    task: LabelTask,
+    task: StyleTask,
     bench: Bench,
     asked: tuple[str, Kind],
     judge: judges.Judge,
@@ -97,8 +101,7 @@ def _measure(
     given = _continued(bench, prompts, kind)
     said = judge(given)
     right = [float(label == row.label) for label, row in zip(said, rows, strict=True)]
-    drawn = {"samples": bench.config.bootstrap_samples, "seed": bench.config.seed}
-    value = ratio(*summed_by([row.item for row in rows], right), **drawn)
+    value = ratio(*summed_by([row.item for row in rows], right), **bench.draws)
     contents, labels = _known(task.test, bench, kind)
     ceiling = float(np.mean([a == b for a, b in zip(judge(contents), labels, strict=True)])) if labels else None
     commonest = Counter(row.label for row in rows).most_common(1)
@@ -108,7 +111,7 @@ def _measure(
         {"key": row.key, "label": row.label, "judged": label, "given": content}
         for row, label, content in zip(rows, said, given, strict=True)
     ]
-    return measure(task, name, len(rows), [shown], skipped, labels=list(task.labels), answers=answers)
+    return task.measure(name, len(rows), [shown], skipped, labels=list(task.labels), answers=answers)
 
 
 def _continued(bench: Bench, prompts: Sequence[tuple[Kind, str]], kind: Kind) -> list[str]:

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from itertools import count
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from spiritlm_core.evaluate.suite.config import SuiteConfig
+from spiritlm_core.evaluate.suite.units import Recordings, Tell
 from spiritlm_core.metrics.bootstrap import Estimate
 
 if TYPE_CHECKING:
-    from spiritlm_core.evaluate.suite.units import Recordings
     from spiritlm_core.lm.generate.spirit import SpiritLM
-
-Tell = Callable[[str], None]
-"""Told what is being done."""
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -45,7 +40,7 @@ class Bench:
         spirit: the model.
         heard: the speech tokens of all recordings of the tasks.
         config: what is asked.
-        batch_size: sequences in one forward pass.
+        batch_size: answers written at once.
         tell: told of progress.
     """
 
@@ -56,63 +51,64 @@ class Bench:
     tell: Tell = lambda _: None
 
     @property
-    def context(self) -> int:
-        """How many tokens the model sees at once."""
-        return int(self.spirit.model.config.max_position_embeddings)
+    def draws(self) -> dict[str, int]:
+        """Resamples and seed of every bootstrap."""
+        return {"samples": self.config.bootstrap_samples, "seed": self.config.seed}
 
 
-class SuiteTask(Protocol):
-    """A task: a test set in a folder."""
+@dataclass(frozen=True)
+class SuiteTask(ABC):
+    """A task: a test set in a folder.
 
-    @property
-    def name(self) -> str:
-        """As the user calls it."""
+    Attributes:
+        name: as the user calls it.
+        layout: how its folder is laid out.
+        folder: where it was read from.
+        skipped: what looked like an entry and is none.
+    """
 
-    @property
-    def layout(self) -> str:
-        """How its folder is laid out."""
-
-    @property
-    def folder(self) -> Path:
-        """Where it was read from."""
-
-    @property
-    def skipped(self) -> tuple[Skipped, ...]:
-        """What looked like an entry and is none."""
+    name: str
+    layout: str
+    folder: Path
+    skipped: tuple[Skipped, ...] = field(default=(), kw_only=True)
 
     @property
+    @abstractmethod
     def entries(self) -> int:
         """How many questions it has."""
 
+    @abstractmethod
+    def measures(self, bench: Bench) -> Iterator[dict[str, Any]]:
+        """What :meth:`measure` makes, for each way of asking."""
+
     def drawn(self, limit: int | None, seed: int) -> Self:
         """With at most `limit` items, drawn by `seed` and the items alone."""
+        del limit, seed
+        return self
 
     def recordings(self) -> list[Path]:
         """Its sound files."""
+        return []
 
-    def measures(self, bench: Bench) -> Iterator[dict[str, Any]]:
-        """What :func:`measure` makes, for each way of asking."""
-
-
-def measure(
-    task: SuiteTask,
-    direction: str,
-    items: int,
-    figures: Iterable[Mapping[str, Any]],
-    skipped: Iterable[Skipped],
-    **more: Any,
-) -> dict[str, Any]:
-    """A way of asking one task, measured; JSON-able. `more` is kept in the JSON, and not in the table."""
-    return {
-        "task": task.name,
-        "direction": direction,
-        "layout": task.layout,
-        "items": items,
-        "figures": [dict(one) for one in figures],
-        "kinds": {},
-        "skipped": [one.to_dict() for one in (*task.skipped, *skipped)],
-        **more,
-    }
+    def measure(
+        self,
+        direction: str,
+        items: int,
+        figures: Iterable[Mapping[str, Any]],
+        skipped: Iterable[Skipped],
+        **more: Any,
+    ) -> dict[str, Any]:
+        """A way of asking the task, measured; JSON-able. `more` is kept in the JSON, and not in the table."""
+        return {
+            "task": self.name,
+            "direction": direction,
+            "layout": self.layout,
+            "items": items,
+            "figures": [dict(one) for one in figures],
+            "kinds": {},
+            "skipped": [one.to_dict() for one in (*self.skipped, *skipped)],
+            **more,
+        }
 
 
 def figure(
@@ -150,19 +146,6 @@ def figure(
         "better": "lower" if lower else "higher",
         "published": dict(published or {}),
     }
-
-
-def by_turns(rows: Iterable[_T], group: Callable[[_T], Any], order: Callable[[_T], Any]) -> list[_T]:
-    """The rows in an order in which their groups take turns: the first of each, then the second of each, ….
-
-    Args:
-        rows: any.
-        group: the group of a row.
-        order: what rows are sorted by, in their group and among those of one turn.
-    """
-    turns: dict[Any, Iterator[int]] = defaultdict(count)
-    numbered = [(next(turns[group(row)]), row) for row in sorted(rows, key=order)]
-    return [row for _, row in sorted(numbered, key=lambda pair: pair[0])]
 
 
 def summed_by(items: Iterable[str], values: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,8 +13,10 @@ from spiritlm_core.errors import Rejection, SpiritLMError, is_machine_error
 from spiritlm_core.lake.schema import SAMPLE_RATE
 
 if TYPE_CHECKING:
-    from spiritlm_core.evaluate.suite.task import Tell
     from spiritlm_core.speech.tokenizer import SpeechTokenizer
+
+Tell = Callable[[str], None]
+"""Told what is being done."""
 
 _FILES_AT_ONCE = 256
 _GROUP_SECONDS = 120.0

@@ -1,45 +1,78 @@
-"""Tasks made of pairs, measured: how often the good side is the more likely one."""
+"""Tasks made of pairs: how often the good side is the more likely one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spiritlm_core.evaluate.suite.config import SuiteConfig
-from spiritlm_core.evaluate.suite.likelihood import Scores, preferred, score
-from spiritlm_core.evaluate.suite.pairs import Direction, Pair, Task
+from spiritlm_core.errors import Rejection, SpiritLMError
+from spiritlm_core.evaluate.suite.pairs import DIRECTIONS, Direction, Pair, Side, content_of
 from spiritlm_core.evaluate.suite.published import published
-from spiritlm_core.evaluate.suite.task import Bench, figure, grouped_by, measure
+from spiritlm_core.evaluate.suite.task import Bench, Skipped, SuiteTask, figure, grouped_by
+from spiritlm_core.evaluate.suite.units import Recordings
+from spiritlm_core.lm.generate.likelihood import Judged, judged, log_likelihoods
+from spiritlm_core.lm.generate.prompts import Kind
 from spiritlm_core.metrics.bootstrap import Estimate, ratio
+from spiritlm_core.tokens.counter import key_of
+
+if TYPE_CHECKING:
+    from spiritlm_core.lm.generate.spirit import SpiritLM
 
 CHANCE = 0.5
+_ROUNDING = 1e-6  # of float32, relative: sides that are nearer to each other are equally likely
 
 
-def measure_pairs(task: Task, bench: Bench) -> Iterator[dict[str, Any]]:
-    """Accuracy in each direction, by sums and by means of log-likelihoods."""
-    for direction in task.directions:
-        bench.tell(f"{task.name} {direction.name}")
-        yield _measure(
-            task, direction, score(bench.spirit, task.pairs, direction, bench.heard, bench.batch_size), bench.config
-        )
+@dataclass(frozen=True)
+class PairTask(SuiteTask):
+    """A task made of `pairs`, in the order of the folder."""
 
+    pairs: tuple[Pair, ...] = ()
 
-def _measure(task: Task, direction: Direction, scores: Scores, config: SuiteConfig) -> dict[str, Any]:
-    judged = {
-        "sum": preferred(scores.sums),
-        "mean": preferred(scores.means),
-        "shorter": preferred(-scores.tokens.astype(float)),
-    }
-    flat = _figures(judged, scores.pairs, range(len(scores.pairs)), config)
-    others = published(task.name, task.layout, direction.name)
-    return {
-        **measure(task, direction.name, flat["items"], _shown(flat, others), scores.skipped),
-        **flat,
-        "kinds": _kinds(judged, scores.pairs, config),
-        "published": others,
-    }
+    @property
+    def directions(self) -> list[Direction]:
+        """Those that at least one pair has the forms for."""
+        return [direction for direction in DIRECTIONS if any(pair.has(direction) for pair in self.pairs)]
+
+    def drawn(self, limit: int | None, seed: int) -> PairTask:
+        """With the pairs of at most `limit` items, drawn by `seed` and the items alone."""
+        items = sorted({pair.item for pair in self.pairs}, key=lambda item: key_of(seed, self.name, item))
+        kept = set(items[:limit])
+        return replace(self, pairs=tuple(pair for pair in self.pairs if pair.item in kept))
+
+    @property
+    def entries(self) -> int:
+        """How many pairs it has."""
+        return len(self.pairs)
+
+    def recordings(self) -> list[Path]:
+        """Its sound files."""
+        sides = (side for pair in self.pairs for side in (pair.prefix, pair.good, pair.bad) if side)
+        return [side.audio for side in sides if side.audio is not None]
+
+    def measures(self, bench: Bench) -> Iterator[dict[str, Any]]:
+        """Accuracy in each direction, by sums and by means of log-likelihoods."""
+        for direction in self.directions:
+            bench.tell(f"{self.name} {direction.name}")
+            yield self._measure(direction, score(bench.spirit, self.pairs, direction, bench.heard), bench.draws)
+
+    def _measure(self, direction: Direction, scores: Scores, draws: Mapping[str, int]) -> dict[str, Any]:
+        verdicts = {
+            "sum": preferred(scores.sums),
+            "mean": preferred(scores.means),
+            "shorter": preferred(-scores.tokens.astype(float)),
+        }
+        flat = _figures(verdicts, scores.pairs, range(len(scores.pairs)), draws)
+        others = published(self.name, self.layout, direction.name)
+        return {
+            **self.measure(direction.name, flat["items"], _shown(flat, others), scores.skipped),
+            **flat,
+            "kinds": _kinds(verdicts, scores.pairs, draws),
+            "published": others,
+        }
 
 
 def _shown(flat: Mapping[str, Any], others: Mapping[str, float]) -> Iterator[dict[str, Any]]:
@@ -49,24 +82,90 @@ def _shown(flat: Mapping[str, Any], others: Mapping[str, float]) -> Iterator[dic
         yield figure(f"accuracy, {name}", value, chance=CHANCE, trivial=trivial, published=others)
 
 
-def _kinds(judged: Mapping[str, np.ndarray], pairs: Sequence[Pair], config: SuiteConfig) -> dict[str, Any]:
+def _kinds(verdicts: Mapping[str, np.ndarray], pairs: Sequence[Pair], draws: Mapping[str, int]) -> dict[str, Any]:
     """The figures of each class of pairs, if there are several."""
     members = grouped_by(pair.kind for pair in pairs)
     if len(members) < 2:
         return {}
-    return {kind or "other": _figures(judged, pairs, chosen, config) for kind, chosen in sorted(members.items())}
+    return {kind or "other": _figures(verdicts, pairs, chosen, draws) for kind, chosen in sorted(members.items())}
 
 
 def _figures(
-    judged: Mapping[str, np.ndarray], pairs: Sequence[Pair], chosen: Iterable[int], config: SuiteConfig
+    verdicts: Mapping[str, np.ndarray], pairs: Sequence[Pair], chosen: Iterable[int], draws: Mapping[str, int]
 ) -> dict[str, Any]:
     """Accuracies over the chosen pairs: those of one item are averaged first, and items are resampled."""
     indices = np.array(list(chosen), int)
     members = [indices[group] for group in grouped_by(pairs[index].item for index in indices).values()]
     found: dict[str, Any] = {"items": len(members), "pairs": len(indices), "chance": CHANCE}
-    for name, values in judged.items():
+    for name, values in verdicts.items():
         by_item = [float(values[group].mean()) for group in members]
-        estimate = ratio(by_item, [1] * len(by_item), samples=config.bootstrap_samples, seed=config.seed)
+        estimate = ratio(by_item, [1] * len(by_item), **draws)
         found |= estimate.to_dict(name)
-    ties = {name: int(np.count_nonzero(judged[name][indices] == 0.5)) for name in ("sum", "mean")}
+    ties = {name: int(np.count_nonzero(verdicts[name][indices] == 0.5)) for name in ("sum", "mean")}
     return {**found, "ties": ties}
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Log-likelihoods of the pairs that could be scored.
+
+    Attributes:
+        pairs: these pairs, P of them.
+        sums: float64[P, 2], log-likelihood in nats of the good and of the bad side, summed over tokens.
+        tokens: int64[P, 2], how many tokens they have.
+        skipped: the others.
+    """
+
+    pairs: tuple[Pair, ...]
+    sums: np.ndarray
+    tokens: np.ndarray
+    skipped: tuple[Skipped, ...]
+
+    @property
+    def means(self) -> np.ndarray:
+        """float64[P, 2], the same by the number of tokens."""
+        found: np.ndarray = self.sums / self.tokens
+        return found
+
+
+def preferred(values: np.ndarray) -> np.ndarray:
+    """1 where the first of two is larger, 0.5 where both are equal but for rounding, else 0: float64[P] of [P, 2]."""
+    good, bad = values[:, 0], values[:, 1]
+    found: np.ndarray = np.where(np.isclose(good, bad, rtol=_ROUNDING, atol=0), 0.5, (good > bad).astype(float))
+    return found
+
+
+def score(spirit: SpiritLM, pairs: Sequence[Pair], direction: Direction, recordings: Recordings) -> Scores:
+    """Log-likelihoods of both sides of each pair.
+
+    The marker in front of a side is given, not judged; so is the prefix, see
+    :func:`spiritlm_core.lm.generate.likelihood.judged`.
+
+    Args:
+        spirit: the model.
+        pairs: any.
+        direction: which forms are compared.
+        recordings: the speech tokens of all their sound files.
+    """
+    kept, skipped, sides = [], [], list[Judged]()
+    for pair in pairs:
+        try:
+            sides += [_sequence(spirit, pair, side, direction, recordings) for side in (pair.good, pair.bad)]
+            kept.append(pair)
+        except (Rejection, SpiritLMError) as problem:
+            del sides[2 * len(kept) :]
+            skipped.append(Skipped(pair.key, str(problem)))
+    sums = log_likelihoods(spirit, sides).reshape(-1, 2)
+    tokens = np.array([len(side.answer) for side in sides], np.int64).reshape(-1, 2)
+    return Scores(tuple(kept), sums, tokens, tuple(skipped))
+
+
+def _sequence(spirit: SpiritLM, pair: Pair, side: Side, direction: Direction, recordings: Recordings) -> Judged:
+    layout = spirit.layout
+    parts: list[tuple[Kind, str]] = []
+    if pair.prefix is not None:
+        parts.append((direction.prefix, content_of(layout, pair.prefix, direction.prefix, recordings)))
+    elif direction.crosses:
+        raise Rejection("nothing stands in front of the sides")
+    content = content_of(layout, side, direction.sides, recordings)
+    return judged(spirit, parts, direction.sides, content)

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from spiritlm_core.errors import SpiritLMError
+from spiritlm_core.errors import Rejection, SpiritLMError
 from spiritlm_core.lm.generate.content import Answer, Content, Input, Segment, Speech, Text, contents
-from spiritlm_core.lm.generate.prompts import Modality
+from spiritlm_core.lm.generate.prompts import Modality, turns
 
 if TYPE_CHECKING:
     from spiritlm_core.lm.generate.spirit import SpiritLM
@@ -25,24 +25,8 @@ Shots = Sequence[tuple[Input | Iterable[Input], Input | Iterable[Input]]]
 """Solved examples: pairs of a question and its answer."""
 
 
-@dataclass(frozen=True)
-class Preset:
-    """How a task is asked.
-
-    Attributes:
-        output: modality of the answer.
-        stop: markers that end it: where the model turns to the other modality, the answer is over.
-    """
-
-    output: Modality
-    stop: tuple[str, ...] = ()
-
-
-PRESETS: dict[Task, Preset] = {
-    "free": Preset("any"),
-    "asr": Preset("text", ("[Speech]",)),
-    "tts": Preset("speech", ("[Text]",)),
-}
+OUTPUTS: dict[Task, Modality] = {"free": "any", "asr": "text", "tts": "speech"}
+"""Modality of the answers; where the model turns to the other one, an answer is over."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +70,7 @@ def ask(
     Raises:
         SpiritLMError: as :meth:`SpiritLM.generate_batch`.
     """
-    return spirit.generate_batch(questions, output or PRESETS[task].output, **_options(task, options))
+    return spirit.generate_batch(questions, output or OUTPUTS[task], **_options(task, options))
 
 
 def ask_stream(
@@ -97,7 +81,7 @@ def ask_stream(
     **options: Any,
 ) -> Generator[Segment, None, Answer]:
     """As :func:`ask` for one question, piece by piece; see :meth:`SpiritLM.generate_stream`."""
-    return spirit.generate_stream(question, output or PRESETS[task].output, **_options(task, options))
+    return spirit.generate_stream(question, output or OUTPUTS[task], **_options(task, options))
 
 
 def classify(
@@ -110,14 +94,15 @@ def classify(
     Raises:
         SpiritLMError: fewer than two labels, an empty one or one given twice, or the prompt is longer than the context.
     """
-    from spiritlm_core.finetune.answers import label_ids
-    from spiritlm_core.finetune.likelihood import answer_nats
+    from spiritlm_core.lm.generate.likelihood import judged, log_likelihoods
 
     check_labels(labels)
-    (prompt,) = spirit.prompt_ids([question], "text", shots)
-    answers = [label_ids(spirit.layout, label, ends=False) for label in labels]
-    _check_length(spirit, len(prompt) + max(map(len, answers)))
-    nats = answer_nats(spirit.model, spirit.vocabulary, [(prompt, answer) for answer in answers])
+    (parts,) = spirit.parts([question], shots)
+    try:
+        options = [judged(spirit, parts, "text", label) for label in labels]
+    except Rejection as problem:
+        raise SpiritLMError(f"prompt and answer: {problem}: shorten it") from problem
+    nats = -log_likelihoods(spirit, options)
     return Classification(labels[int(nats.argmin())], tuple(labels), nats)
 
 
@@ -156,7 +141,10 @@ def prompt_length(spirit: SpiritLM, question: Input | Iterable[Input], output: s
         SpiritLMError: it leaves no room for an answer.
     """
     (prompt,) = spirit.prompt_ids([question], output, shots)
-    _check_length(spirit, len(prompt) + 1)
+    if len(prompt) >= spirit.context:
+        raise SpiritLMError(
+            f"prompt and answer take {len(prompt) + 1} tokens, the model's context is {spirit.context}: shorten it"
+        )
     return len(prompt)
 
 
@@ -170,11 +158,5 @@ def _encoded(spirit: SpiritLM, part: Content) -> Content:
 
 
 def _options(task: Task, options: dict[str, Any]) -> dict[str, Any]:
-    stop = (*options.get("stop", ()), *PRESETS[task].stop)
+    stop = (*options.get("stop", ()), *turns(OUTPUTS[task]))
     return {**options, "stop": stop}
-
-
-def _check_length(spirit: SpiritLM, tokens: int) -> None:
-    context = int(spirit.model.config.max_position_embeddings)
-    if tokens > context:
-        raise SpiritLMError(f"prompt and answer take {tokens} tokens, the model's context is {context}: shorten it")

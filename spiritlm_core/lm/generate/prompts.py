@@ -48,25 +48,9 @@ def prompt_string(parts: Iterable[tuple[Kind, str]], modality: Modality = "any")
     return "".join(pieces)
 
 
-def few_shot(
-    shots: Iterable[tuple[Sequence[int], Sequence[int]]],
-    question: Sequence[int],
-    vocabulary: Vocabulary,
-    modality: Kind,
-) -> list[int]:
-    """Solved examples, then the question: ``[Speech]…[Text]… … [Speech]…[Text]`` for text, the reverse for speech.
-
-    Args:
-        shots: (question ids, answer ids) of each example.
-        question: ids of the question, without marker.
-        vocabulary: the vocabulary.
-        modality: of the answers.
-    """
-    asked: Kind = "speech" if modality == "text" else "text"
-    parts: list[Part] = []
-    for example, answer in shots:
-        parts += [(asked, example), (modality, answer)]
-    return prompt_ids([*parts, (asked, question)], vocabulary, modality)
+def turns(modality: Modality) -> tuple[str, ...]:
+    """The markers at which an answer turns to another modality than the one asked for."""
+    return {"text": (SPEECH_MARKER,), "speech": (TEXT_MARKER,), "any": ()}[modality]
 
 
 def marker(kind: Kind, vocabulary: Vocabulary) -> int:

@@ -21,7 +21,7 @@ from spiritlm_core.lm.generate.content import (
     contents,
     voiced,
 )
-from spiritlm_core.lm.generate.prompts import Kind, Modality
+from spiritlm_core.lm.generate.prompts import Kind, Modality, turns
 from spiritlm_core.lm.model.folder import locate
 from spiritlm_core.tokens.speech import Streams, merge_streams, to_string
 
@@ -118,6 +118,11 @@ class SpiritLM:
     def vocabulary(self) -> Vocabulary:
         """The layout of the ids."""
         return self.layout.vocabulary
+
+    @property
+    def context(self) -> int:
+        """How many tokens the model sees at once."""
+        return int(self.model.config.max_position_embeddings)
 
     @property
     def speech_tokenizer(self) -> SpeechTokenizer:
@@ -230,30 +235,24 @@ class SpiritLM:
     ) -> list[list[int]]:
         """What the model is given for each entry of `batch`: token ids, see :meth:`generate`."""
         modality = _modality(output)
-        examples = [part for shot in shots for side in shot for part in contents(side)]
-        parts = [examples, *([] if isinstance(given, Prompt) else contents(given) for given in batch)]
-        shown, *asked = self._strings(parts)
+        parts = self.parts([() if isinstance(given, Prompt) else given for given in batch], shots)
         prompts = [
-            self.layout.encode(given.string) if isinstance(given, Prompt) else self.layout.prompt(shown + own, modality)
-            for given, own in zip(batch, asked, strict=True)
+            self.layout.encode(given.string) if isinstance(given, Prompt) else self.layout.prompt(own, modality)
+            for given, own in zip(batch, parts, strict=True)
         ]
         if not all(prompts):
             raise SpiritLMError("the prompt is empty and this model has no BOS token to start from")
         return prompts
 
-    def speech_ids(self, string: str) -> list[int]:
-        """Ids of speech tokens such as ``[St3][Pi1][Hu7]``.
-
-        Raises:
-            SpiritLMError: something in `string` is no speech token of this model.
-        """
-        return self.layout.speech_ids(string)
-
-    def _strings(self, batch: Sequence[Sequence[Content]]) -> list[list[tuple[Kind, str]]]:
-        """Texts and speech tokens; all recordings are encoded together."""
+    def parts(
+        self, batch: Sequence[Input | Iterable[Input]], shots: Sequence[tuple[Input, Input]] = ()
+    ) -> list[list[tuple[Kind, str]]]:
+        """Texts and speech tokens of each entry of `batch` behind the shots; all recordings are encoded together."""
         from spiritlm_core.audio.waveform import as_waveform
 
-        given = [part for parts in batch for part in parts if isinstance(part, Speech)]
+        examples = [part for shot in shots for side in shot for part in contents(side)]
+        entries = [examples, *map(contents, batch)]
+        given = [part for parts in entries for part in parts if isinstance(part, Speech)]
         spoken = [as_waveform(part.audio, part.sample_rate) for part in given if part.audio is not None]
         units = iter(self.speech_tokenizer.encode_batch(spoken) if spoken else ())
 
@@ -264,7 +263,16 @@ class SpiritLM:
                 return part.tokens
             return self._string(part.units if part.units is not None else next(units))
 
-        return [[(part.kind, string(part)) for part in parts] for parts in batch]
+        shown, *asked = ([(part.kind, string(part)) for part in parts] for parts in entries)
+        return [shown + own for own in asked]
+
+    def speech_ids(self, string: str) -> list[int]:
+        """Ids of speech tokens such as ``[St3][Pi1][Hu7]``.
+
+        Raises:
+            SpiritLMError: something in `string` is no speech token of this model.
+        """
+        return self.layout.speech_ids(string)
 
     def _string(self, units: UnitStreams) -> str:
         """Speech tokens of units; streams that the model has no tokens for are left out."""
@@ -277,7 +285,7 @@ class SpiritLM:
 
         stop = set(options.stop)
         if options.shots:
-            stop |= {"[Speech]"} if modality == "text" else {"[Text]"} if modality == "speech" else set()
+            stop |= set(turns(modality))
         if unknown := sorted(stop - set(self.layout.added)):
             raise SpiritLMError(f"stop: {unknown[0]!r} is no marker or speech token of this model")
         return {

@@ -16,7 +16,7 @@ from spiritlm_core.cli.main import app
 from spiritlm_core.errors import SourceError, SpiritLMError
 from spiritlm_core.evaluate.suite.config import KINDS, PAIRS, SuiteRunConfig
 from spiritlm_core.evaluate.suite.espeak import Espeak, Voice
-from spiritlm_core.evaluate.suite.labelled import LabelTask
+from spiritlm_core.evaluate.suite.labels import LabelTask
 from spiritlm_core.evaluate.suite.layouts import read_suite, read_task
 from spiritlm_core.evaluate.suite.material import intents, questions, sentiments
 from spiritlm_core.evaluate.suite.stage import SuiteStage
@@ -39,7 +39,6 @@ def test_lines_with_labels(tmp_path: Path) -> None:
     assert [row.label for row in task.train] == ["a"]
     assert [row.side.audio for row in task.test] == [tmp_path / "x.wav"]
     assert [one.key for one in task.skipped] == [f"labels.jsonl:{n}" for n in (3, 4, 5, 6)]
-    assert task.about == "labels"
     rows = [{"label": "a", "text": f"text {n}"} for n in range(40)]
     (tmp_path / "labels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (task,) = read_task("x", tmp_path)

@@ -15,18 +15,19 @@ from hypothesis import strategies as st
 
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
 from spiritlm_core.evaluate.suite import harness
-from spiritlm_core.evaluate.suite.choices import read_choices
+from spiritlm_core.evaluate.suite.choices import NamedTask, read_choices
 from spiritlm_core.evaluate.suite.config import SuiteConfig
 from spiritlm_core.evaluate.suite.judges import given_text_judge
-from spiritlm_core.evaluate.suite.labelled import LabelTask, read_labelled
-from spiritlm_core.evaluate.suite.labels import macro_f1, questions
-from spiritlm_core.evaluate.suite.likelihood import judged, log_likelihoods
+from spiritlm_core.evaluate.suite.labels import LabelTask, macro_f1, questions
+from spiritlm_core.evaluate.suite.own import read_labelled
 from spiritlm_core.evaluate.suite.pairs import Side
 from spiritlm_core.evaluate.suite.run import run_suite
+from spiritlm_core.evaluate.suite.styles import StyleTask
 from spiritlm_core.evaluate.suite.table import page, plain
 from spiritlm_core.evaluate.suite.task import Bench
 from spiritlm_core.evaluate.suite.transcripts import TranscriptTask, Utterance
 from spiritlm_core.evaluate.suite.units import Recordings
+from spiritlm_core.lm.generate.likelihood import judged, log_likelihoods
 from spiritlm_core.lm.generate.prompts import Kind
 from spiritlm_core.lm.generate.spirit import SpiritLM
 from tests.evaluate.conftest import WORD_LIST
@@ -55,11 +56,12 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> LabelTask:
     folder = tmp_path_factory.mktemp("labels")
     write(folder / "train.jsonl", rows[:15])
     (task,) = read_labelled("labels", write(folder / "test.jsonl", rows[15:]))
+    assert isinstance(task, LabelTask)
     return task
 
 
 @pytest.fixture(scope="module")
-def styled(tmp_path_factory: pytest.TempPathFactory) -> LabelTask:
+def styled(tmp_path_factory: pytest.TempPathFactory) -> StyleTask:
     """Two styles that a small classifier tells apart; a prompt says nothing that its continuation could not."""
     rng = np.random.default_rng(4)
     rows = []
@@ -73,6 +75,7 @@ def styled(tmp_path_factory: pytest.TempPathFactory) -> LabelTask:
             {"label": ("low", "high")[style], "split": ("train", "test")[n % 4 // 2], "text": text, "audio": tokens}
         )
     (task,) = read_labelled("styles", write(tmp_path_factory.mktemp("styles") / "prompts.jsonl", rows))
+    assert isinstance(task, StyleTask)
     return task
 
 
@@ -164,7 +167,7 @@ def test_solved_utterances_are_others_with_other_words(tmp_path: Path) -> None:
     assert asked.isdisjoint(pool)
 
 
-def test_a_random_model_keeps_styles_at_chance(spirit: SpiritLM, styled: LabelTask) -> None:
+def test_a_random_model_keeps_styles_at_chance(spirit: SpiritLM, styled: StyleTask) -> None:
     """Of eight intervals of 95 % one may leave chance out; their mean may not be far from it."""
     found: list[dict[str, Any]] = []
     for seed in range(2):
@@ -189,7 +192,7 @@ def test_saying_everything_four_times_makes_no_figure_surer(spirit: SpiritLM, la
         assert one["figures"] == four["figures"]
 
 
-def test_a_model_that_goes_on_in_the_same_style_keeps_it_always(spirit: SpiritLM, styled: LabelTask) -> None:
+def test_a_model_that_goes_on_in_the_same_style_keeps_it_always(spirit: SpiritLM, styled: StyleTask) -> None:
     like = {row.label: _parts(row.side) for row in styled.train}
     asked = CONFIG.model_copy(update={"temperature": 0})
     for crosses, directions in ((False, ["T→T", "S→S"]), (True, ["T→S", "S→T"])):
@@ -251,7 +254,11 @@ def test_groups_of_lm_eval_are_one_row(spirit: SpiritLM, tmp_path: Path) -> None
     group = "group: both\ntask: [first, second]\naggregate_metric_list: [{metric: acc, weight_by_size: true}]\n"
     (tmp_path / "both.yaml").write_text(group)
     manager = harness.task_manager(["both", "first"], include_path=str(tmp_path), include_defaults=False)
-    both, first = harness.measure_named(bench(spirit), ["both", "first"], 8, manager)
+    both, first = (
+        measure
+        for name in ("both", "first")
+        for measure in NamedTask(name, "lm-eval", tmp_path, manager, 8).measures(bench(spirit))
+    )
     assert (both["items"], set(both["subtasks"])) == (16, {"first", "second"})
     (figure,) = both["figures"]
     assert figure["chance"] == 0.25
@@ -280,10 +287,10 @@ def test_requests_of_lm_eval_are_scored_as_text_behind_text(spirit: SpiritLM) ->
     asked = [harness.laid_out(spirit, "one two three", f" {word} five") for word in ("four", "nine")]
     ours = [judged(spirit, [("text", "one two three")], "text", f"{word} five") for word in ("four", "nine")]
     assert asked == ours
-    found = harness.scores(spirit, asked, 2)
+    found = harness.scores(spirit, asked)
     np.testing.assert_allclose([total for total, _ in found], log_likelihoods(spirit, ours), rtol=1e-5)
     rigged = knowing(spirit, [[*asked[0].prompt, *asked[0].answer]])
-    assert [greedy for _, greedy in harness.scores(rigged, asked, 1)] == [True, False]
+    assert [greedy for _, greedy in harness.scores(rigged, asked)] == [True, False]
     long = harness.laid_out(spirit, "one " * 400, " two")
     assert len(long.prompt) + len(long.answer) == 256
     assert long.prompt[0] == spirit.layout.prompt([], "text")[0]
@@ -296,7 +303,7 @@ def test_answers_for_lm_eval_end_where_it_says(spirit: SpiritLM) -> None:
     assert harness.continued(rigged, "one two", {"until": "x", "max_gen_toks": 20}) == "three four"
 
 
-def test_text_judge_by_reference(tmp_path: Path, spirit: SpiritLM, styled: LabelTask, model_folder: Path) -> None:
+def test_text_judge_by_reference(tmp_path: Path, spirit: SpiritLM, styled: StyleTask, model_folder: Path) -> None:
     """Any sequence classifier of transformers whose labels are the set's own, in any case."""
     from transformers import AutoTokenizer, LlamaConfig, LlamaForSequenceClassification
 
