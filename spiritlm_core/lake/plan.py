@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -125,18 +125,23 @@ def load_class(path: str) -> Any:
 
 @dataclass(frozen=True)
 class ShardJob:
-    """One shard to compute: from parent shards ``(table, key)``, or from the rows of `inline`."""
+    """One shard to compute: from parent shards ``(table, key)``, or from the rows that `rows` gives (picklable)."""
 
     key: str
     parents: tuple[tuple[str, str], ...] = ()
     members: tuple[str, ...] = ()
-    inline: pa.Table | None = None
+    rows: Callable[[], pa.Table] | None = None
     about: str = ""
+
+    @property
+    def inline(self) -> pa.Table | None:
+        """The rows that a first table is computed from."""
+        return None if self.rows is None else self.rows()
 
     @property
     def parent_keys(self) -> list[str]:
         """What the shard's key was made from, besides the stage."""
-        return list(self.members) if self.inline is not None else [key for _, key in self.parents]
+        return list(self.members) if self.rows is not None else [key for _, key in self.parents]
 
 
 @dataclass(frozen=True)
@@ -200,10 +205,10 @@ class ArtifactPlan:
         return {name: lake.view(lake.read_snapshot(name, made)) for name, made in self.inputs.items()}
 
 
-def inline_job(identity: str, members: Sequence[str], rows: pa.Table, about: str) -> ShardJob:
+def inline_job(identity: str, members: Sequence[str], rows: Callable[[], pa.Table], about: str) -> ShardJob:
     """A job whose input is a set of items, each identified by its key in `members`."""
     keys = tuple(sorted(members))
-    return ShardJob(shard_key(identity, keys), members=keys, inline=rows, about=about)
+    return ShardJob(shard_key(identity, keys), members=keys, rows=rows, about=about)
 
 
 def plan_table(call: StageCall, inputs: Sequence[TablePlan | Snapshot]) -> TablePlan:

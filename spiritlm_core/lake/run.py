@@ -57,8 +57,8 @@ def shard_entry(lake: Lake, table: str, key: str) -> ShardEntry:
 
 
 def _input_tables(lake: Lake, stage: TableStage, job: ShardJob) -> list[pa.Table]:
-    if job.inline is not None:
-        return [job.inline]
+    if job.rows is not None:
+        return [job.rows()]
     columns = {item.table: item.columns for item in stage.inputs}
     return [lake.read_shard(table, key, columns[table]) for table, key in job.parents]
 

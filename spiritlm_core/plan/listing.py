@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import pyarrow as pa
@@ -49,7 +50,8 @@ def plan_listing(listing: Listing[M], call: StageCall, lake: Lake, recipe: str, 
     """One job per group of items; groups that a shard holds already keep its key. Raises SourceError."""
     groups = group_items(listing.items(lake, say), _kept_groups(lake, recipe, call), listing.sharding)
     jobs = [
-        inline_job(call.identity, [item.key for item in group], listing.table(group), _about(group)) for group in groups
+        inline_job(call.identity, [item.key for item in group], partial(listing.table, group), _about(group))
+        for group in groups
     ]
     # Order by key: a set of items has none, and every run must see the same one.
     jobs.sort(key=lambda job: job.key)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import partial
+
 import pickle
 
 import pyarrow as pa
@@ -25,7 +27,7 @@ def rows(*values):
 def numbers_plan(*groups, config=None):
     call = StageCall.of("tests.lake.stages:Numbers", config or SumConfig(), {})
     return TablePlan(
-        call, tuple(inline_job(call.identity, [str(v) for v in group], rows(*group), "n") for group in groups)
+        call, tuple(inline_job(call.identity, [str(v) for v in group], partial(rows, *group), "n") for group in groups)
     )
 
 
