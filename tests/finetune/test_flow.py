@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.finetune.conftest import write_lines
 from tests.integration.runs import spiritlm, start
+from tests.support.watching import kill_group, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -35,13 +33,8 @@ def test_from_recordings_to_a_folder(base: Path, recordings: Path, tmp_path: Pat
     home = tmp_path / "prefect"
     process = start(*arguments(base, recordings, tmp_path), home=home)
     checkpoints = tmp_path / "lake" / "work" / "finetuned"
-    deadline = time.monotonic() + 300
-    while process.poll() is None and not list(checkpoints.glob("*/checkpoints/step-*/state.json")):
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    wait_for(lambda: list(checkpoints.glob("*/checkpoints/step-*/state.json")), process)
+    assert kill_group(process)
     done = json.loads(spiritlm(*arguments(base, recordings, tmp_path, "--out", tmp_path / "tuned"), home=home))
     stages = done["stages"]
     assert stages["task_units"]["shards_computed"] == 0  # from before the kill

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 
 from spiritlm_core.lake.view import TableView
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 ROOT = Path(__file__).parents[2]
 
 

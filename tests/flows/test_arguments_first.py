@@ -63,7 +63,7 @@ def test_a_model_that_cannot_be_used_is_named_at_once(folders: Path, command: st
         env={"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert json.loads(done.stdout) == [1, []], done.stderr
@@ -75,7 +75,7 @@ def test_a_model_that_cannot_be_used_is_named_at_once(folders: Path, command: st
 def test_a_file_that_is_not_there_is_named_at_once(folders: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, "tokenize", "none.wav", "none.flac", "--model", CUT],
-        cwd=folders, capture_output=True, text=True, timeout=60, check=False,
+        cwd=folders, capture_output=True, text=True, timeout=300, check=False,
         env={"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin"},
     )  # fmt: skip
     assert json.loads(done.stdout) == [1, []], done.stderr
@@ -98,7 +98,7 @@ def test_a_file_that_is_not_there_is_named_at_once(folders: Path) -> None:
 def test_a_place_that_cannot_be_used_is_named_at_once(folders: Path, command: str, said: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, *shlex.split(command)],
-        cwd=folders, capture_output=True, text=True, timeout=60, check=False,
+        cwd=folders, capture_output=True, text=True, timeout=300, check=False,
         env={"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin"},
     )  # fmt: skip
     assert json.loads(done.stdout) == [1, []], done.stderr

@@ -26,7 +26,7 @@ def start(*arguments: object, before: str = "", **environment: str) -> subproces
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=300)
     return process.returncode, err
 
 

@@ -1,4 +1,4 @@
-"""Kill a run at random moments, with everything it started, and start it again, until it ends.
+"""Kill a run again and again, with everything it started, and start it again, until it ends.
 
     python -m tests.integration.kill_runs --kills 10 [--source FOLDER] [--seed 0] [-- more options of spiritlm run]
 
@@ -9,9 +9,7 @@ a kill was computed again.
 from __future__ import annotations
 
 import argparse
-import os
 import random
-import signal
 import subprocess
 import sys
 import tempfile
@@ -22,6 +20,7 @@ from typing import Any
 
 from tests.integration import runs
 from tests.integration.speech import prompts
+from tests.support.watching import kill_group
 
 
 @dataclass
@@ -36,19 +35,18 @@ class Outcome:
 
 
 def kill_and_rerun(
-    source: Path, lake: Path, home: Path, kills: int, longest: float, seed: int, more: list[str]
+    source: Path, lake: Path, home: Path, kills: int, objects: int, seed: int, more: list[str]
 ) -> Outcome:
-    """Kill `kills` runs after a random time of at most `longest` seconds each, then let one run to its end."""
+    """Kill `kills` runs, each in the midst of the work on another of the `objects` that a whole run commits.
+
+    The last few are left alone: they are the model and what follows it. Then one run goes on to its end.
+    """
     rng, outcome = random.Random(seed), Outcome()  # noqa: S311 - moments of a test
-    for _ in range(kills):
+    for done in sorted(rng.choices(range(1, objects - 3), k=kills)):
         before = runs.committed(lake)
         process = runs.start("run", runs.RECIPE, "--source", source, "--lake", lake, "--json", *more, home=home)
-        _wait(process, rng.uniform(0, longest))
-        outcome.kills += process.poll() is None
-        with_group = os.getpgid(process.pid) if process.poll() is None else None
-        if with_group is not None:
-            os.killpg(with_group, signal.SIGKILL)
-        process.communicate()
+        _wait(process, lake, max(done, len(before) + 1), rng.random())
+        outcome.kills += kill_group(process)
         _compare(before, runs.committed(lake), outcome)
     before = runs.committed(lake)
     outcome.result = runs.run(source, lake, *more, home=home)
@@ -59,10 +57,16 @@ def kill_and_rerun(
     return outcome
 
 
-def _wait(process: subprocess.Popen[str], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
+def _wait(process: subprocess.Popen[str], lake: Path, objects: int, share: float) -> None:
+    """Until there are so many objects, and a share of the time longer that the last took, but not until the next."""
+    count, moved, took = len(runs.committed(lake)), time.monotonic(), 0.0
+    while process.poll() is None:
+        now, seen = time.monotonic(), len(runs.committed(lake))
+        if seen > count:
+            count, moved, took = seen, now, now - moved
+        if count > objects or (count == objects and now - moved >= share * took):
+            return
+        time.sleep(0.02)
 
 
 def _compare(before: dict[str, tuple[int, int]], after: dict[str, tuple[int, int]], outcome: Outcome) -> None:
@@ -81,12 +85,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         source = given.source or prompts(root / "speech")
-        began = time.monotonic()
         expected = runs.run(source, root / "undisturbed", *given.more, home=root / "home")
-        longest = time.monotonic() - began
-        outcome = kill_and_rerun(source, root / "killed", root / "home", given.kills, longest, given.seed, given.more)
+        objects = len(runs.committed(root / "undisturbed"))
+        outcome = kill_and_rerun(source, root / "killed", root / "home", given.kills, objects, given.seed, given.more)
     same = runs.fingerprints(outcome.result) == runs.fingerprints(expected)
-    print(f"undisturbed run: {longest:.0f} s; runs killed: {outcome.kills} of {given.kills}")
+    print(f"objects of an undisturbed run: {objects}; runs killed: {outcome.kills} of {given.kills}")
     print(f"final fingerprints equal: {same}")
     print(f"finished objects written again: {len(outcome.rewritten)}, lost: {len(outcome.lost)}")
     print(f"computed beyond what was missing in the last run: {outcome.recomputed}")

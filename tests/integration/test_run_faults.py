@@ -10,12 +10,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.audio.files import sound
 from tests.audio.synthetic import voice
 from tests.integration import runs
+from tests.support.watching import all_end, descendants, kill
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -36,37 +36,51 @@ def arguments(clips: Path, tmp_path: Path) -> list[object]:
     return ["run", runs.RECIPE, "--source", clips, "--lake", tmp_path / "lake", *options]
 
 
+def said_until(words: str, process: subprocess.Popen[str]) -> str:
+    """What a run has said by the time it says these words."""
+    said = ""
+    while words not in said:
+        line = process.stderr.readline()
+        assert line, f"it ended without them: {said}"
+        said += line
+    return said
+
+
+def supervisor(home: Path) -> int:
+    """The process that keeps the embedded server."""
+    return json.loads((home / "spiritlm-server.json").read_text())["pid"]
+
+
 def test_a_run_survives_its_prefect_server(arguments, tmp_path):
     home = tmp_path / "home"
     process = runs.start(*arguments, home=home, PREFECT_API_URL="")
-    said = []
-    for line in iter(process.stderr.readline, ""):
-        said.append(line)
-        if "✓ audio" in line:
-            break
-    supervisor = json.loads((home / "spiritlm-server.json").read_text())["pid"]
-    for server in psutil.Process(supervisor).children(recursive=True):
-        os.kill(server.pid, signal.SIGKILL)
+    said = said_until("✓ audio", process)
+    servers = descendants(supervisor(home))
+    process.send_signal(signal.SIGSTOP)  # however fast it is, there is work left to do without a server
+    kill(servers)
+    assert all_end(servers)
+    process.send_signal(signal.SIGCONT)
     out, err = process.communicate(timeout=400)
     assert process.returncode == 0, err
     assert list(json.loads(out)["stages"]) == ["audio", "aligner", "words"]
     assert err.count("the Prefect server died") == 1
     assert err.count("the Prefect server does not answer") <= 1
-    assert all(word not in "".join(said) + err for word in ("Traceback", "ERROR", "Error logging"))
+    assert all(word not in said + err for word in ("Traceback", "ERROR", "Error logging"))
     again = json.loads(runs.spiritlm(*arguments, home=home, PREFECT_API_URL=""))
     assert all(stage["shards_computed"] == 0 for stage in again["stages"].values())
 
 
 def test_a_server_ends_with_its_supervisor_and_the_run_goes_on(arguments, tmp_path):
-    process = runs.start(*arguments, home=tmp_path / "home", PREFECT_API_URL="")
-    assert any("✓ audio" in line for line in iter(process.stderr.readline, ""))
-    supervisor = json.loads((tmp_path / "home" / "spiritlm-server.json").read_text())["pid"]
-    servers = psutil.Process(supervisor).children()
-    os.kill(supervisor, signal.SIGKILL)
+    home = tmp_path / "home"
+    process = runs.start(*arguments, home=home, PREFECT_API_URL="")
+    said_until("✓ audio", process)
+    servers = descendants(supervisor(home))
+    assert servers
+    os.kill(supervisor(home), signal.SIGKILL)
     out, err = process.communicate(timeout=400)
     assert process.returncode == 0, err
     assert json.loads(out)["stages"]
-    assert psutil.wait_procs(servers, timeout=60)[1] == []
+    assert all_end(servers)
 
 
 @pytest.mark.parametrize(

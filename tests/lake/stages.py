@@ -31,6 +31,7 @@ class DoubleConfig(FrozenConfig):
     fault: str = "value"
     seconds: float = 0.0
     marker: str = ""
+    gate: str = ""
 
 
 class OddError(Exception):
@@ -65,7 +66,7 @@ class Numbers(TableStage):
 
 
 class Double(TableStage):
-    """Doubles every value; can be told to kill its process, to hang, or to fail."""
+    """Doubles every value; can be told to kill its process, to hang, to fail, or to wait for a file with all but zero."""
 
     name = "doubled"
     version = 1
@@ -85,6 +86,8 @@ class Double(TableStage):
         if self.config.hang_on in values and first_time(self.config.marker):
             time.sleep(600)
         time.sleep(self.config.seconds)
+        while self.config.gate and any(values) and not Path(self.config.gate).exists():
+            time.sleep(0.05)
         if self.config.fail_on in values:
             raise FAULTS[self.config.fault]
         out = [row if is_rejected(row) else {**row, "value": row["value"] * self.config.factor} for row in rows]

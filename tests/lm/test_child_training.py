@@ -7,12 +7,10 @@ import pickle
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import psutil
 import pytest
 
 from spiritlm_core.lm.config import LmCompute
@@ -23,6 +21,7 @@ from tasks.fanout import FanOut, FanOutSettings
 from tasks.train import sigterm_asks
 from tests.lm.conftest import tiny_config
 from tests.lm.test_train import assert_same_weights, losses, run
+from tests.support.watching import PATIENCE, descendants, kill, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -38,18 +37,17 @@ def train(job: Job, progress: Callable[[float, str], None] = lambda *_: None) ->
 
 
 def test_a_killed_child_is_replaced_and_the_result_is_the_same(job: Job) -> None:
-    job = replace(job, config=tiny_config(steps=60), compute=COMPUTE)
-    pids: list[int] = []
-    others = set(psutil.Process().children())  # servers of other tests
+    job = replace(job, config=tiny_config(steps=200), compute=COMPUTE)
+    killed: list[str] = []
 
     def progress(_fraction: float, message: str) -> None:
-        if message.startswith("step") and not pids:
-            (child,) = set(psutil.Process().children()) - others
-            pids.append(child.pid)
-            child.kill()
+        if message.startswith("step") and not killed:
+            killed.append(message)
+            kill(descendants(os.getpid(), "tasks.executors.child"))
 
-    assert train(job, progress)["steps"] == 60
-    assert pids
+    assert train(job, progress)["steps"] == 200
+    assert killed
+    assert "step 200/" not in killed[0], "training was over before the child was killed"
     undisturbed = replace(job, work=job.work.parent / "undisturbed", out=job.out.parent / "expected")
     run(undisturbed)
     assert losses(job.out) == losses(undisturbed.out)
@@ -106,12 +104,8 @@ def test_sigterm_to_the_driver_saves_the_step_that_the_child_is_at(job: Job, tmp
     command = [sys.executable, "-c", DRIVER, str(tmp_path / "job.pickle")]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     driver = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 200
-    while not list(job.work.glob("checkpoints/step-*/state.json")):
-        assert driver.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(lambda: list(job.work.glob("checkpoints/step-*/state.json")), driver)
     driver.terminate()
-    _, told = driver.communicate(timeout=100)
+    _, told = driver.communicate(timeout=PATIENCE)
     saved = read_state(max((job.work / "checkpoints").glob("step-*/state.json")).parent)
     assert f"asked to stop; step {saved.step} is saved" in told

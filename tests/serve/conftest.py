@@ -20,7 +20,7 @@ from tests.vocoder.conftest import BASE, build
 __all__ = ["base", "published", "speech_tokenizer", "table", "tokenizer"]
 
 HOME = "http://localhost"
-LIMITS = ServeConfig(max_upload_mb=0.5, max_seconds=2, queue=4, max_new_tokens=40, timeout=20)
+LIMITS = ServeConfig(max_upload_mb=0.5, max_seconds=2, queue=4, max_new_tokens=40, timeout=120)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,12 +8,16 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
+
+from tests.support.watching import PATIENCE
+
+SERVE = "import sys; sys.argv.insert(1, 'serve'); from spiritlm_core.cli import main; main()"
 PATTERN = re.compile(r"http://127\.0\.0\.1:\d+")
 
 
@@ -34,15 +38,19 @@ class Served:
     def end(self, sig: int = signal.SIGTERM) -> int:
         """The exit status after a signal."""
         self.process.send_signal(sig)
-        return self.process.wait(30)
+        return self.process.wait(PATIENCE)
+
+    @property
+    def depth(self) -> int:
+        """Requests that have a place."""
+        return httpx.get(f"{self.url}/health", timeout=PATIENCE).json()["queue_depth"]
 
 
-def start(*arguments: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", "from spiritlm_core.cli import main; main()", "serve", *map(str, arguments)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+def start(*arguments: object, code: str = SERVE, **environment: str) -> subprocess.Popen[str]:
+    """A server in a process of its own: that of the command line, or of other `code`."""
     return subprocess.Popen(
-        command,
-        env=environment,
+        [sys.executable, "-c", code, *map(str, arguments)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **environment},
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -51,9 +59,9 @@ def start(*arguments: object) -> subprocess.Popen[str]:
 
 
 @contextmanager
-def served(*arguments: object, seconds: float = 240) -> Iterator[Served]:
-    """The server on a free port, once it says that it is there; ended in any case."""
-    found = Served(start(*arguments, "--port", 0))
+def served(*arguments: object, **how: str) -> Iterator[Served]:
+    """The server on a free port, once it says that it is there; ended in any case. `how` is as for `start`."""
+    found = Served(start(*arguments, "--port", 0, **how))
     ready = threading.Event()
 
     def listen() -> None:
@@ -67,12 +75,11 @@ def served(*arguments: object, seconds: float = 240) -> Iterator[Served]:
     reader = threading.Thread(target=listen, daemon=True)
     reader.start()
     try:
-        deadline = time.monotonic() + seconds
-        assert ready.wait(deadline - time.monotonic()), "".join(found.lines)
+        assert ready.wait(PATIENCE), "".join(found.lines)
         assert found.url, "".join(found.lines)
         yield found
     finally:
         if found.process.poll() is None:
             found.process.kill()
-        found.process.wait(10)
+        found.process.wait(PATIENCE)
         reader.join(10)

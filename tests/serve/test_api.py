@@ -147,7 +147,7 @@ def test_a_client_that_does_not_read(engine: Engine) -> None:
             if message["type"] == "http.response.body":
                 await asyncio.sleep(60)
 
-        await asyncio.wait_for(app({**scope, "http_version": "1.1"}, receive, send), 10)
+        await asyncio.wait_for(app({**scope, "http_version": "1.1"}, receive, send), 60)
         return True
 
     assert asyncio.run(call())

@@ -39,7 +39,7 @@ def answered(pieces: Iterator[bytes]) -> list[dict[str, Any]]:
 
     headers = [(b"content-type", b"multipart/form-data; boundary=x")]
     scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": headers}
-    asyncio.run(asyncio.wait_for(BodyLimit(reads, CONFIG)(scope, receive, send), 10))  # type: ignore[arg-type]
+    asyncio.run(asyncio.wait_for(BodyLimit(reads, CONFIG)(scope, receive, send), 50))  # type: ignore[arg-type]
     return sent
 
 

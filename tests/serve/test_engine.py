@@ -36,11 +36,11 @@ def test_order_and_errors(engine: Engine, spirit: SpiritLM) -> None:
     done: list[int] = []
     tickets = [engine.submit(lambda given, i=i: (done.append(i), given)[1]) for i in range(5)]
     failing = engine.submit(lambda _: 1 // 0)
-    assert [ticket.future.result(10) for ticket in tickets] == [spirit] * 5
+    assert [ticket.future.result(60) for ticket in tickets] == [spirit] * 5
     assert done == list(range(5))
     with pytest.raises(ZeroDivisionError):
-        failing.future.result(10)
-    assert engine.call(lambda _: 3, "one", 10) == 3, "the thread lives on"
+        failing.future.result(60)
+    assert engine.call(lambda _: 3, "one", 60) == 3, "the thread lives on"
     with pytest.raises(RequestError, match="there is one") as error:
         engine.submit(lambda _: 1, "two")
     assert error.value.status == 404
@@ -48,7 +48,7 @@ def test_order_and_errors(engine: Engine, spirit: SpiritLM) -> None:
 
 def test_late(engine: Engine) -> None:
     hold = threading.Event()
-    engine.submit(lambda _: hold.wait(10))
+    engine.submit(lambda _: hold.wait(60))
     with pytest.raises(RequestError, match="not answered within") as error:
         engine.call(lambda _: 1, None, 0.1)
     assert error.value.status == 504
@@ -56,7 +56,7 @@ def test_late(engine: Engine) -> None:
     waiting = engine.submit(lambda _: ran.append(1))
     waiting.give_up()
     hold.set()
-    assert engine.call(lambda _: 2, None, 10) == 2
+    assert engine.call(lambda _: 2, None, 60) == 2
     assert ran == []
 
 
@@ -71,21 +71,21 @@ def test_work_under_way_is_dropped_before_the_next_token(engine: Engine) -> None
                 started.set()
 
     ticket = engine.submit(endless)
-    assert started.wait(10)
+    assert started.wait(60)
     ticket.give_up()
     with pytest.raises(RequestError, match="ended"):
-        ticket.future.result(10)
+        ticket.future.result(60)
     seen = len(tokens)
     time.sleep(0.05)
     assert len(tokens) == seen
-    assert engine.call(lambda spirit: spirit.generate("press", "text", max_new_tokens=2).finish, None, 10)
+    assert engine.call(lambda spirit: spirit.generate("press", "text", max_new_tokens=2).finish, None, 60)
 
 
 def test_close(spirit: SpiritLM) -> None:
     hooks = len(spirit.model._forward_pre_hooks)
     engine = Engine({"one": spirit}, places=2)
     hold = threading.Event()
-    engine.submit(lambda _: hold.wait(10))
+    engine.submit(lambda _: hold.wait(60))
     waiting = engine.submit(lambda _: 1)
     threading.Timer(0.1, hold.set).start()
     engine.close()

@@ -13,6 +13,7 @@ import pytest
 
 from spiritlm_core.serve.guard import UPLOAD
 from tests.serve.processes import Served, served
+from tests.support.watching import PATIENCE
 
 PRIVATE = "no upload"
 META = {"_type": "gradio.FileData"}
@@ -28,7 +29,7 @@ def server(speaking: Path) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def page(server: Served) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url, timeout=15) as client:
+    with httpx.Client(base_url=server.url, timeout=PATIENCE) as client:
         yield client
 
 

@@ -69,8 +69,8 @@ def test_two_workers_fit_one_hubert(ray_runtime: None, job: Callable[..., FitJob
 def test_a_killed_worker_is_replaced(ray_runtime: None, job: Callable[..., FitJob]) -> None:
     killed: list[str] = []
 
-    def progress(_fraction: float, message: str) -> None:
-        if "step" in message and not killed and kill_worker():
+    def progress(fraction: float, message: str) -> None:
+        if "step" in message and fraction < 1 and not killed and kill_worker():
             killed.append(message)
 
     disturbed, whole = job("disturbed", (150, 50)), job("whole", (150, 50))

@@ -9,7 +9,6 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from spiritlm_core.errors import LakeError, ShardFailedError
@@ -19,6 +18,7 @@ from spiritlm_core.lake.stage import Resources
 from tasks.fanout import FanOut, FanOutSettings
 from tests.lake.stages import DoubleConfig, SumConfig
 from tests.lake.test_lake import execute, no_progress, numbers_plan
+from tests.support.watching import PATIENCE, all_end, descendants, wait_for
 
 pytestmark = pytest.mark.integration
 
@@ -68,7 +68,7 @@ def build(lake, executor, progress=no_progress, said=None, cpus=2, **config):
 
 
 def children():
-    return [p for p in psutil.Process().children() if "tasks.executors.child" in " ".join(p.cmdline())]
+    return descendants(os.getpid(), "tasks.executors.child")
 
 
 def test_all_shards_are_computed_once_and_no_worker_is_left(tmp_path, executor):
@@ -175,15 +175,12 @@ def test_nothing_is_left_of_a_driver_that_was_killed(tmp_path, sent):
         stderr=subprocess.DEVNULL,
         env={**os.environ, "PYTHONPATH": str(Path.cwd())},
     )
-    deadline = time.monotonic() + 120
-    while not marker.exists() and time.monotonic() < deadline and driver.poll() is None:
-        time.sleep(0.05)
-    workers = psutil.Process(driver.pid).children(recursive=True)
+    wait_for(marker.exists, driver)
+    workers = descendants(driver.pid)
     assert workers
     driver.send_signal(sent)
-    driver.wait(30)
-    _, alive = psutil.wait_procs(workers, timeout=30)
-    assert not alive
+    driver.wait(PATIENCE)
+    assert all_end(workers)
 
 
 def test_a_worker_that_cannot_start_ends_the_run_with_its_last_words():

@@ -15,8 +15,9 @@ import psutil
 import pytest
 
 from tests.integration.processes import ATTEMPTS, Program, ServerError, free_ports
+from tests.support.watching import PATIENCE, command_line, descendants, kill, wait_for
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[2]
 RAY = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)}
@@ -71,15 +72,17 @@ class Cluster:
                 return
 
     def processes(self, name: str) -> list[psutil.Process]:
-        return psutil.Process(self.nodes[name][1].pid).children(recursive=True)
+        return descendants(self.nodes[name][1].pid)
 
     def host_of(self, pid: int) -> str:
         return next(name for name in self.nodes if pid in {process.pid for process in self.processes(name)})
 
     def kill(self, name: str) -> None:
         """SIGKILL to the node's raylet: its workers and helpers then end by themselves."""
-        next(process for process in self.processes(name) if process.name() == "raylet").kill()
-        self.nodes.pop(name)[1].wait(60)
+        kill(
+            [process for process in self.processes(name) if command_line(process).partition(" ")[0].endswith("raylet")]
+        )
+        self.nodes.pop(name)[1].wait(PATIENCE)
 
     def close(self) -> None:
         for program, running in self.nodes.values():
@@ -111,20 +114,12 @@ def driver(cluster: Cluster, lake: Path, what: str, **given: object) -> subproce
 
 def ended(process: subprocess.Popen[str]) -> list[str]:
     try:
-        out, err = process.communicate(timeout=240)
+        out, err = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
     assert process.returncode == 0, err[-3000:]
     assert "Traceback" not in err
     return out.splitlines()
-
-
-def wait_for(what, seconds: float = 200) -> object:
-    deadline = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.1)
-    return found
 
 
 def pid_in(marker: Path) -> int:
@@ -138,10 +133,12 @@ def test_what_no_node_can_give_is_an_error_that_says_so(cluster: Cluster, tmp_pa
 
 
 def test_a_node_that_comes_gets_shards(cluster: Cluster, tmp_path: Path) -> None:
-    process = driver(cluster, tmp_path / "lake", "table", shards=80, seconds=1.0)
-    wait_for(lambda: list((tmp_path / "lake").glob("tables/doubled/*")))
+    come = tmp_path / "come"
+    process = driver(cluster, tmp_path / "lake", "table", shards=80, gate=str(come))
+    wait_for(lambda: list((tmp_path / "lake").glob("tables/doubled/*")), process)
     cluster.add("two", cpus=2)
-    wait_for(lambda: any("ray::Worker" in " ".join(p.cmdline()) for p in cluster.processes("two")))
+    wait_for(lambda: descendants(cluster.nodes["two"][1].pid, "ray::Worker"), process)
+    come.touch()
     assert ended(process) == ["80"]
 
 
