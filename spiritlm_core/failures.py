@@ -11,6 +11,7 @@ import traceback
 from pathlib import Path
 
 from spiritlm_core.errors import SpiritLMError
+from spiritlm_core.extras import missing
 
 
 class UnexpectedError(SpiritLMError):
@@ -21,6 +22,8 @@ def explained(error: Exception) -> SpiritLMError:
     """`error` itself if it says what to do, else one line about it; its traceback is written to a file."""
     if isinstance(error, SpiritLMError):
         return error
+    if isinstance(error, ModuleNotFoundError) and (advice := missing(error.name)):
+        return advice
     return UnexpectedError(f"{one_line(error)} (unexpected; {_written(error)})")
 
 

@@ -39,7 +39,7 @@ class AlignerFit(ArtifactStage):
 
     name: ClassVar[str] = "aligner"
     about: ClassVar[str] = "alignment model fitted on the corpus"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     inputs: ClassVar[tuple[TableInput, ...]] = (
         TableInput(
             "audio",

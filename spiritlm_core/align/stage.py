@@ -34,7 +34,7 @@ class WordsStage(TableStage):
 
     name: ClassVar[str] = "words"
     about: ClassVar[str] = "words and their times (WhisperX)"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     inputs: ClassVar[tuple[TableInput, ...]] = (TableInput("audio", (*_COLUMNS, "reject_stage", "reject_reason")),)
     schema: ClassVar[pa.Schema] = WORDS
 

@@ -15,8 +15,8 @@ from spiritlm_core.cli.commands import GROUPS, Command
 from spiritlm_core.errors import SpiritLMError
 
 CHECKOUT = (
-    "runs the pipeline, and that needs a checkout of the repository: install it there with `make setup` or "
-    "`pip install -e '.[pipeline]'`"
+    "needs a checkout of the repository: this package alone uses models. In a checkout, `make setup` or "
+    "`pip install -e '.[all]'` installs the pipeline"
 )
 
 

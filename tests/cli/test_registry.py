@@ -82,8 +82,8 @@ def test_without_a_checkout_a_command_of_the_pipeline_says_what_it_needs() -> No
     assert (shown.returncode, shown.stdout.count("Needs a checkout of the repository.") >= 4) == (0, True)
     done = without_checkout("run", "quickstart", "--set", "lm.steps=1")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert "spiritlm run runs the pipeline, and that needs a checkout of the repository" in done.stderr
-    assert "spiritlm evaluate units runs the pipeline" in without_checkout("evaluate", "units").stderr
+    assert "spiritlm run needs a checkout of the repository" in done.stderr
+    assert "spiritlm evaluate units needs a checkout" in without_checkout("evaluate", "units").stderr
     assert without_checkout("lake", "ls", "--help").returncode == 0
 
 

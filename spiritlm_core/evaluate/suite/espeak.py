@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from spiritlm_core.errors import SpiritLMError
+from spiritlm_core.extras import require
 
 _SYNCHRONOUS, _UTF8, _CHARACTERS = 2, 1, 1  # AUDIO_OUTPUT_SYNCHRONOUS, espeakCHARS_UTF8, POS_CHARACTER
 _RATE, _PITCH, _RANGE = 1, 3, 4  # espeakRATE, espeakPITCH, espeakRANGE
@@ -48,7 +49,7 @@ class Espeak:
     """Speaks; a context manager that ends its server.
 
     Raises:
-        SpiritLMError: the wheel is damaged; when called, the voice is unknown or the text cannot be spoken.
+        SpiritLMError: when called: the wheel is absent or damaged, the voice is unknown or the text cannot be spoken.
     """
 
     def __init__(self) -> None:
@@ -80,6 +81,7 @@ class Espeak:
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         if self._server is None:
+            require("espeakng_loader")
             command = [sys.executable, "-m", __name__]
             root = str(Path(__file__).parents[3])
             paths = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))}

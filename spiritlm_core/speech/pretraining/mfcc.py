@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.fft import dct
 
 from spiritlm_core.lake.schema import SAMPLE_RATE
 from spiritlm_core.speech.types import hubert_count
@@ -50,6 +49,8 @@ def log_mel(waveform: torch.Tensor) -> torch.Tensor:
 
 def mfcc(waveform: torch.Tensor) -> np.ndarray:
     """39 coefficients at 100 Hz: 13 cepstra, their slopes and the slopes of the slopes, float32[T, 39]."""
+    from scipy.fft import dct
+
     cepstra = dct(log_mel(waveform).numpy(), type=2, norm="ortho", axis=1)[:, :_COEFFICIENTS]
     slopes = _slopes(cepstra)
     return np.concatenate([cepstra, slopes, _slopes(slopes)], axis=1).astype(np.float32)
