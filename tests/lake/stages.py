@@ -54,6 +54,7 @@ class Numbers(TableStage):
     """The items as rows; negative ones are rejected."""
 
     name = "numbers"
+    about = "the items as rows"
     version = 1
     inputs = (TableInput("recordings"),)
     schema = NUMBERS
@@ -69,6 +70,7 @@ class Double(TableStage):
     """Doubles every value; can be told to kill its process, to hang, to fail, or to wait for a file with all but zero."""
 
     name = "doubled"
+    about = "twice the numbers"
     version = 1
     inputs = (TableInput("numbers"),)
     schema = NUMBERS
@@ -114,6 +116,7 @@ class SumConfig(FrozenConfig):
 
 class Sum(ArtifactStage):
     name = "sum"
+    about = "their sum"
     version = 1
     inputs = (TableInput("numbers"),)
 
