@@ -104,10 +104,10 @@ def lm_config(setting: Setting) -> Any:
 def ours(setting: Setting) -> dict[str, Any]:
     """Run the training loop itself."""
     from spiritlm_core.lm.config import LmCompute, ModelConfig
-    from spiritlm_core.lm.train.job import Job
     from spiritlm_core.lm.train.loop import _loop, _Stop
     from spiritlm_core.lm.train.metrics import Metrics
     from spiritlm_core.lm.train.run import start
+    from spiritlm_core.lm.train.training import Training
     from spiritlm_core.tokens.config import TokensConfig
 
     compute = LmCompute(
@@ -120,8 +120,8 @@ def ours(setting: Setting) -> dict[str, Any]:
     config = ModelConfig(lm=lm_config(setting), tokens=TokensConfig(context_length=setting.length))
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        job = Job(config, compute, Sequences(setting), vocabulary_folder(work), None, work / "w", work / "o")
-        run = start(job, print)
+        training = Training(config, compute, Sequences(setting), vocabulary_folder(work), None, work / "w", work / "o")
+        run = start(training, print)
         run.checkpoints.save = lambda *_: work  # type: ignore[method-assign,assignment]
         before = peak_memory()
         with Metrics(run) as metrics:

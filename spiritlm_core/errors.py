@@ -56,6 +56,18 @@ class ShardFailedError(SpiritLMError):
     """A shard kept failing; the run stops and can be started again."""
 
 
+class TrainingError(SpiritLMError):
+    """Training cannot go on: it diverged, its processes kept dying, or it was asked to stop."""
+
+
+class CheckpointError(SpiritLMError):
+    """A checkpoint cannot be written or loaded, or belongs to something else."""
+
+
+class DamagedCheckpointError(SpiritLMError):
+    """There are checkpoints, and none of them can be used."""
+
+
 class Rejection(Exception):  # noqa: N818 - a verdict on an item, not an error of the program
     """One item cannot be processed; ``str(error)`` is the reason stored in its row."""
 

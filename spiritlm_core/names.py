@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import AfterValidator
+
 _LONGEST = 255
 """Bytes of a part of a name, on every usual file system."""
 
@@ -22,3 +26,7 @@ def checked_name(name: str) -> str:
     if not stays_inside(name) or wrong or any(part in (b"", b".") or len(part) > _LONGEST for part in parts):
         raise ValueError(f"{name!r} is no name of a file below its folder")
     return name
+
+
+FileName = Annotated[str, AfterValidator(checked_name)]
+"""The type of a field that holds such a name."""

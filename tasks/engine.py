@@ -11,6 +11,7 @@ from typing import Any
 from prefect import Task, task
 from prefect.context import TaskRunContext
 
+from spiritlm_core.fit.job import FitJob
 from spiritlm_core.lake.fingerprint import digest
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.lease import hold
@@ -176,6 +177,6 @@ def _build_artifact(run: Run, plan: ArtifactPlan, progress: Progress) -> bool:
     stage = plan.call.create(run.lake)
 
     def build(out: Path, work: Path) -> dict[str, Any]:
-        return run.fan_out.run_job(plan.name, stage.job(compute, tables, out, work), progress)
+        return run.fan_out.run_job(plan.name, FitJob.of(stage, tables, out, work, compute), progress)
 
     return commit_build(run.lake, plan, stage, build)[1]

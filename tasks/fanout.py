@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from spiritlm_core.cores import core_count
+from spiritlm_core.fit.job import FitJob
 from spiritlm_core.lake.artifact import Artifact
 from spiritlm_core.lake.plan import ArtifactPlan, ShardJob, StageCall
 from spiritlm_core.lake.snapshot import ShardEntry
@@ -21,7 +22,7 @@ from tasks.executors.cluster import Runtime
 from tasks.executors.inline import InlineExecutor
 from tasks.executors.ray import RayExecutor
 from tasks.pool import Pool, Rules, Task
-from tasks.train import Trainable, run_workers, sigterm_asks
+from tasks.train import run_workers, sigterm_asks
 
 OnDone = Callable[[ShardEntry, bool], None]
 
@@ -71,7 +72,7 @@ class FanOut:
         built: tuple[Artifact, bool] = self._one(wish, Task("run_artifact", (plan,), "the build"), rules, progress)
         return built
 
-    def run_job(self, stage: str, job: Trainable, progress: Progress) -> dict[str, Any]:
+    def run_job(self, stage: str, job: FitJob, progress: Progress) -> dict[str, Any]:
         """Run the training of a stage; returns its summary.
 
         Raises SpiritLMError: the job says what is wrong, or its workers kept dying.

@@ -15,13 +15,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from spiritlm_core.cores import core_share
-from spiritlm_core.errors import SpiritLMError
+from spiritlm_core.errors import SpiritLMError, TrainingError
 from spiritlm_core.files import write_atomically
+from spiritlm_core.fit.job import FitJob
 from spiritlm_core.lake.stage import Progress
-from spiritlm_core.lm.train.errors import TrainingError
 from tasks.executors.base import Wish
 from tasks.executors.cluster import NoRoomError, nodes, room_for, to_come
 
@@ -30,46 +30,7 @@ SHRUNK_SECONDS = 60.0  # for a machine to come back
 _PROGRESS, _SUMMARY, _ERROR = "progress.json", "summary.json", "error.json"
 
 
-class Processes(Protocol):
-    """How many processes a job has, and what each gets; `LmCompute` and `UnitsCompute` say so."""
-
-    @property
-    def workers(self) -> int:
-        """Number of processes."""
-
-    @property
-    def use_gpu(self) -> bool | None:
-        """Whether each has a GPU; None: if there are enough."""
-
-    @property
-    def cpus_per_worker(self) -> int | None:
-        """CPU cores of each; None: a fair share."""
-
-    @property
-    def retries(self) -> int:
-        """How often dead ones are replaced."""
-
-
-class Trainable(Protocol):
-    """A job that several processes run together. Picklable, and light: it is built where torch is never loaded."""
-
-    @property
-    def work(self) -> Path:
-        """Where checkpoints go; shared by all processes."""
-
-    @property
-    def compute(self) -> Processes:
-        """The processes."""
-
-    @property
-    def stop_file(self) -> Path | None:
-        """A file that, once it exists, makes the job save and stop; None if it cannot."""
-
-    def run(self, progress: Progress) -> dict[str, Any]:
-        """Do this process's share, from the last checkpoint on; returns the summary."""
-
-
-def run_workers(job: Trainable, progress: Progress) -> dict[str, Any]:
+def run_workers(job: FitJob, progress: Progress) -> dict[str, Any]:
     """Run `job` in Ray Train workers; resumes from the checkpoints in its work folder.
 
     On several machines the folders of the job must lie on storage that all of them share.
@@ -99,7 +60,7 @@ def run_workers(job: Trainable, progress: Progress) -> dict[str, Any]:
     return summary
 
 
-def _trainer(job: Trainable, each: Wish) -> Any:
+def _trainer(job: FitJob, each: Wish) -> Any:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig
 
@@ -125,7 +86,7 @@ def _trainer(job: Trainable, each: Wish) -> Any:
     )
 
 
-def _wish(job: Trainable) -> Wish:
+def _wish(job: FitJob) -> Wish:
     """What each worker gets: a GPU if there is one for each, and a fair share of the CPUs but one, which Ray needs.
 
     Raises:
@@ -197,7 +158,7 @@ def sigterm_asks(stop_file: Path | None) -> Iterator[None]:
         signal.raise_signal(signal.SIGTERM)
 
 
-def _follow(trainer: Any, job: Trainable, each: Wish, progress: Progress) -> BaseException | None:
+def _follow(trainer: Any, job: FitJob, each: Wish, progress: Progress) -> BaseException | None:
     """Run `trainer` in a thread and pass on, from the caller's own thread, what rank 0 writes down.
 
     Raises:
@@ -242,7 +203,7 @@ def _worker(arguments: dict[str, Any]) -> None:
     import ray.train
     import torch
 
-    job: Trainable = arguments["job"]
+    job: FitJob = arguments["job"]
     if (job.work / _ERROR).exists():
         return
     context = ray.train.get_context()

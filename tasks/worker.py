@@ -7,26 +7,18 @@ import pickle
 import traceback
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from spiritlm_core.cores import core_count
+from spiritlm_core.errors import TrainingError
+from spiritlm_core.fit.job import FitJob
 from spiritlm_core.lake.artifact import Artifact
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.plan import ArtifactPlan, ShardJob, StageCall
 from spiritlm_core.lake.run import run_artifact, run_shard
 from spiritlm_core.lake.snapshot import ShardEntry
 from spiritlm_core.lake.stage import Progress, TableStage
-from spiritlm_core.lm.train.errors import TrainingError
-from tasks.executors.base import Failure, Reply
-
-if TYPE_CHECKING:
-    from tasks.train import Trainable
-
-QUIET = {
-    "TOKENIZERS_PARALLELISM": "false",
-    "OMP_WAIT_POLICY": "PASSIVE",
-}
-"""Set in every worker before a model library is imported: no busy waiting."""
+from tasks.executors.base import QUIET, Failure, Reply
 
 
 class Worker:
@@ -60,7 +52,7 @@ class Worker:
         self.ready = None  # a fit may want the memory
         return run_artifact(self.lake, plan, progress)
 
-    def run_job(self, job: Trainable, progress: Progress) -> dict[str, Any]:
+    def run_job(self, job: FitJob, progress: Progress) -> dict[str, Any]:
         """Do a training job that one process does alone; returns its summary."""
         import torch
 

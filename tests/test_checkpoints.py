@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 import torch
 
+from spiritlm_core.errors import DamagedCheckpointError
 from spiritlm_core.files import file_sha256
-from spiritlm_core.fit.checkpoints import Checkpoint, DamagedCheckpointError
+from spiritlm_core.fit.checkpoints import Checkpoint
 
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "cut short": lambda data: data[: len(data) // 2],

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
 from spiritlm_core.errors import NothingToTrainOnError
 from spiritlm_core.finetune.config import TuningConfig
 from spiritlm_core.finetune.rows import commonest
 from spiritlm_core.finetune.source import ExampleSource
+from spiritlm_core.fit.config import FitCompute
+from spiritlm_core.fit.job import FitJob, JobStage
 from spiritlm_core.lake.schema import is_rejected
 from spiritlm_core.lake.shard import reason_group
-from spiritlm_core.lake.stage import ArtifactStage, Progress, Resources, TableInput
+from spiritlm_core.lake.stage import Progress, Resources, TableInput
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.lm.config import LmCompute, ModelConfig
-from spiritlm_core.lm.train.job import Job
+from spiritlm_core.lm.train.training import Training
 from spiritlm_core.tokens.config import SequencesConfig, TokensConfig
 from spiritlm_core.tokens.hf import load_vocabulary
 
 
-class FinetuneStage(ArtifactStage):
+class FinetuneStage(JobStage):
     """Trains on the train split of ``task_examples``; the artifact is a Hugging Face folder, or adapters of peft.
 
     Model role: ``base``, the folder of a model of this project.
@@ -33,6 +34,7 @@ class FinetuneStage(ArtifactStage):
     inputs: ClassVar[tuple[TableInput, ...]] = (TableInput("task_examples"),)
     resources: ClassVar[Resources] = Resources(num_cpus=1)
     processes = "training"
+    compute: ClassVar[type[FitCompute]] = LmCompute
     config: TuningConfig
 
     @classmethod
@@ -55,34 +57,19 @@ class FinetuneStage(ArtifactStage):
         if not splits["held_out"]:
             say("  warning: no example is held out, so there will be no figures: see data.split")
 
-    def job(self, compute: LmCompute, tables: Mapping[str, TableView], out: Path, work: Path) -> Job:
-        """The training as a job that several processes can run."""
-        base, settings = self.models["base"], self.config.tokens
-        vocabulary = load_vocabulary(base)
-        sizes = SequencesConfig(hubert=vocabulary.hubert, pitch=vocabulary.pitch, style=vocabulary.style)
-        tokens = TokensConfig(context_length=settings.context_length, window=settings.window, sequences=sizes)
-        return Job(
-            config=ModelConfig(lm=self.config.lm, tokens=tokens),
-            compute=compute,
-            source=ExampleSource(tables["task_examples"], settings),
-            tokenizer=base,
-            base=base,
-            work=work,
-            out=out,
-        )
-
-    def build(
-        self,
-        tables: Mapping[str, TableView],
-        out: Path,
-        work: Path,
-        progress: Progress,
-        compute: LmCompute | None = None,
-    ) -> dict[str, Any]:
-        """Train in this process and write the folder; resumes from the checkpoints in `work`.
+    def run_job(self, job: FitJob, progress: Progress) -> dict[str, Any]:
+        """Train and write the folder; resumes from the checkpoints in `work`.
 
         Raises:
             TrainingError: training diverged, or was asked to stop.
             NothingToTrainOnError: no example is left to train on.
         """
-        return self.job(compute or LmCompute(), tables, out, work).run(progress)
+        from spiritlm_core.lm.train.loop import train
+
+        base, settings = self.models["base"], self.config.tokens
+        vocabulary = load_vocabulary(base)
+        sizes = SequencesConfig(hubert=vocabulary.hubert, pitch=vocabulary.pitch, style=vocabulary.style)
+        tokens = TokensConfig(context_length=settings.context_length, window=settings.window, sequences=sizes)
+        config = ModelConfig(lm=self.config.lm, tokens=tokens)
+        source = ExampleSource(job.tables["task_examples"], settings)
+        return train(Training.of(job, config, source, base, base), progress)

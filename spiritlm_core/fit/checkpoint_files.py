@@ -17,9 +17,9 @@ from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
 from torch.distributed.checkpoint.planner import ReadItem
 
+from spiritlm_core.errors import CheckpointError
 from spiritlm_core.files import file_sha256, write_atomically
-from spiritlm_core.lake.seal import FileName
-from spiritlm_core.lm.train.errors import CheckpointError
+from spiritlm_core.names import FileName
 
 STATE = "state.json"
 _FILES, _OWN = "files", "sha256"

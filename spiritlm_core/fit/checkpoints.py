@@ -10,15 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spiritlm_core.errors import SpiritLMError, is_machine_error
+from spiritlm_core.errors import DamagedCheckpointError, is_machine_error
 from spiritlm_core.files import file_sha256
 
 Tell = Callable[[str], None]
 """Told what a person should read."""
-
-
-class DamagedCheckpointError(SpiritLMError):
-    """There are checkpoints, and none of them can be used."""
 
 
 def none_is_left(damaged: Iterable[Path]) -> DamagedCheckpointError:

@@ -9,21 +9,13 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
 
 from spiritlm_core.cores import process_group
 from spiritlm_core.errors import SpiritLMError
-from spiritlm_core.lake.stage import Progress
+from spiritlm_core.fit.job import FitJob
 
 
-class Job(Protocol):
-    """Work that several processes can share."""
-
-    def run(self, progress: Progress) -> dict[str, Any]:
-        """Do this process's share; returns the summary."""
-
-
-def main(program: str, about: str, read_job: Callable[[Path], Job]) -> int:
+def main(program: str, about: str, read_job: Callable[[Path], FitJob]) -> int:
     """Run the job in the file named on the command line; returns the exit status.
 
     The first process writes the summary to standard output as JSON, and progress to standard error.

@@ -3,37 +3,74 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 
+from spiritlm_core.errors import TrainingError
+from spiritlm_core.fit.config import Precision
+
 Item = TypeVar("Item")
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """Rank of this process and number of processes; whoever started them initialised torch.distributed."""
+    """Rank of this process and number of processes; whoever started them initialised torch.distributed.
+
+    Attributes:
+        rank: of this process, from 0.
+        size: number of processes.
+        device: what this process computes on.
+        bf16: whether its matrix products are in bfloat16.
+    """
 
     rank: int = 0
     size: int = 1
+    device: torch.device = CPU
+    bf16: bool = False
 
     @classmethod
-    def current(cls) -> Ranks:
-        """Those of the process group, or one process alone."""
+    def current(cls, use_gpu: bool | None = None, precision: Precision = "fp32") -> Ranks:
+        """Those of the process group, or one process alone; `use_gpu` None: if there is one.
+
+        Raises:
+            TrainingError: a GPU was asked for and there is none.
+        """
+        gpu = torch.cuda.is_available() if use_gpu is None else use_gpu
+        if gpu and not torch.cuda.is_available():
+            raise TrainingError("the recipe's `compute` says use_gpu: true, but torch sees no GPU here")
+        device = torch.device("cuda", torch.cuda.current_device()) if gpu else torch.device("cpu")
+        bf16 = gpu if precision == "auto" else precision == "bf16"
         ready = dist.is_available() and dist.is_initialized()
-        return cls(dist.get_rank(), dist.get_world_size()) if ready else cls()
+        return cls(*((dist.get_rank(), dist.get_world_size()) if ready else (0, 1)), device, bf16)
 
     @property
     def first(self) -> bool:
         """Whether this is the process that clusters, writes files and reports."""
         return self.rank == 0
 
+    def arithmetic(self) -> AbstractContextManager[object]:
+        """The context of a forward pass: bfloat16 products if asked for, float32 weights in any case."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16) if self.bf16 else nullcontext()
+
     def barrier(self) -> None:
         """Wait for all."""
         if self.size > 1:
             dist.barrier()
+
+    def cpu_group(self) -> dist.ProcessGroup | None:
+        """A group of all ranks for collectives on the CPU that another thread starts; every rank must call this."""
+        return dist.new_group(backend="gloo") if self.size > 1 else None
+
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        """`values`, which are replaced by their sums over all ranks."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
 
     def gather(self, share: list[Item]) -> list[Item]:
         """All items, where process `rank` has the items ``rank, rank + size, …`` of them, on every process."""

@@ -1,4 +1,4 @@
-"""What the fits share: reading train speech, the device, the learning-rate schedule, how many units are in use."""
+"""What the fits share: reading train speech, the device, how many units are in use."""
 
 from __future__ import annotations
 
@@ -56,12 +56,6 @@ def _choose(audio: TableView, max_seconds: float, seed: int) -> list[str]:
     order = sorted(usable, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
     before = np.cumsum([0.0, *(usable[name] for name in order)])[:-1]
     return [name for name, start in zip(order, before, strict=True) if start < max_seconds]
-
-
-def learning_rate_scale(step: int, steps: int, warmup: float = 0.1) -> float:
-    """Linear warm-up over the first tenth, then linear decay to zero at the end (HuBERT's schedule)."""
-    rise = max(1, round(warmup * steps))
-    return min((step + 1) / rise, (steps - step) / max(1, steps - rise))
 
 
 def pick_device() -> str:

@@ -16,7 +16,8 @@ from pydantic import AfterValidator
 
 from spiritlm_core.errors import LakeError
 from spiritlm_core.files import TEMPORARY, file_sha256, is_intact, new_entry
-from spiritlm_core.lake.seal import STRICT, Digest, FileName, from_json, to_json
+from spiritlm_core.lake.seal import STRICT, Digest, from_json, to_json
+from spiritlm_core.names import FileName
 from spiritlm_core.store.objects import Store
 
 

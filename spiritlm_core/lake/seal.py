@@ -12,16 +12,14 @@ from dataclasses import asdict
 from functools import cache
 from typing import Annotated, Any, TypeVar, cast
 
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from spiritlm_core.errors import LakeError
-from spiritlm_core.names import checked_name
 
 CURE = "put back a copy of it, or delete it and run again"
 
 T = TypeVar("T")
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-FileName = Annotated[str, AfterValidator(checked_name)]
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 """An unknown field of an object is damage."""
 

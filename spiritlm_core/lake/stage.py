@@ -107,7 +107,8 @@ class ArtifactStage(ABC):
     inputs: ClassVar[tuple[TableInput, ...]]
     outputs: ClassVar[tuple[Output, ...]] = ()
     pinned: ClassVar[bool] = False  # built once per recipe, and kept when the corpus grows
-    processes: ClassVar[Literal["units", "training"] | None] = None  # the section of `compute` that `job` is given
+    processes: ClassVar[Literal["units", "training"] | None] = None  # section of `compute` on processes of its own
+    shared: ClassVar[bool] = True  # whether several of these can build it together
     resources: ClassVar[Resources] = Resources()
 
     def __init__(self, config: FrozenConfig, models: Mapping[str, Path]) -> None:
@@ -126,12 +127,3 @@ class ArtifactStage(ABC):
     @classmethod
     def check(cls, tables: Mapping[str, TableView], say: Callable[[str], None]) -> None:
         """Look at the tables before the build: raise what makes it pointless, and say what it will lack."""
-
-    def job(self, compute: Any, tables: Mapping[str, TableView], out: Path, work: Path) -> Any:
-        """The build as a job for processes of its own, of a stage that has such.
-
-        Args:
-            compute: how many processes, out of the section that `processes` names.
-            tables: as for `build`, like `out` and `work`.
-        """
-        raise NotImplementedError(f"{self.name} is built in one worker")

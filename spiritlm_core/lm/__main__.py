@@ -17,6 +17,7 @@ The file holds the same arguments as the stage; one process needs no ``torchrun`
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -25,11 +26,11 @@ from pydantic import Field, ValidationError
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.config_files import load_config_file
 from spiritlm_core.errors import RecipeError
+from spiritlm_core.fit.job import FitJob
 from spiritlm_core.fit.launch import main
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.lm.config import LmCompute, LmConfig, ModelConfig
-from spiritlm_core.lm.train.job import Job
-from spiritlm_core.lm.train.source import CorpusSource
+from spiritlm_core.lm.train.stage import ModelStage
 from spiritlm_core.tokens.config import TokensConfig
 from spiritlm_core.tokens.corpus import check_tokenizer
 from spiritlm_core.tokens.text import TextTokenizer
@@ -50,7 +51,7 @@ class Arguments(FrozenConfig):
     resume_from: Path | None = Field(None, description="Checkpoint to start from")
 
 
-def read_job(path: Path) -> Job:
+def read_job(path: Path) -> FitJob:
     """Read a YAML or JSON file of :class:`Arguments`.
 
     Raises:
@@ -59,14 +60,15 @@ def read_job(path: Path) -> Job:
     """
     given = load_config_file(Arguments, path, "job")
     try:
-        text = TableView.of_files(given.text) if given.text else None
         sequences = TableView.of_files(given.sequences)
-        source = CorpusSource(sequences, given.tokens, text)
+        tables = {"sequences": sequences, **({"text": TableView.of_files(given.text)} if given.text else {})}
         config = ModelConfig(lm=given.lm, tokens=given.tokens)
     except (OSError, ValidationError, pa.ArrowException) as error:
         raise RecipeError(f"{path}: {error}") from error
     check_tokenizer(sequences, TextTokenizer.load(given.tokenizer))  # the pipeline's own tables cannot be mixed up
-    return Job(config, given.compute, source, given.tokenizer, given.base, given.work, given.out, given.resume_from)
+    models = {"tokenizer": given.tokenizer, **({"base": given.base} if given.base else {})}
+    job = FitJob.of(ModelStage(config, models), tables, given.out, given.work, given.compute)
+    return replace(job, resume_from=given.resume_from)
 
 
 if __name__ == "__main__":

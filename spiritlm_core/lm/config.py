@@ -12,9 +12,8 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from spiritlm_core.config import FrozenConfig
+from spiritlm_core.fit.config import FitCompute, Precision
 from spiritlm_core.tokens.config import TokensConfig
-
-Precision = Literal["auto", "bf16", "fp32"]
 
 
 class ArchitectureConfig(FrozenConfig):
@@ -143,12 +142,9 @@ class ModelConfig(FrozenConfig):
         return self.lm.tokens_per_step // self.tokens.context_length
 
 
-class LmCompute(FrozenConfig):
+class LmCompute(FitCompute):
     """How training runs. Up to rounding, nothing here changes what is learned."""
 
-    workers: int = Field(1, ge=1, description="Training processes (one GPU each, or one group of CPU cores).")
-    use_gpu: bool | None = Field(None, description="Whether training gets GPUs; null: where there are any.")
-    cpus_per_worker: int | None = Field(None, ge=1, description="CPU cores of one worker; null shares the machine's.")
     micro_batch: int = Field(4, ge=1, description="Packed sequences in one forward pass of one worker.")
     checkpoint_every: int = Field(100, ge=1, description="Steps between two checkpoints.")
     keep_checkpoints: int = Field(2, ge=1, description="How many of the last checkpoints are kept.")
@@ -168,7 +164,6 @@ class LmCompute(FrozenConfig):
         None,
         description="Write checkpoints while training goes on; null: on GPUs, where it takes no time from training.",
     )
-    retries: int = Field(3, ge=0, description="How often dead workers are replaced before the run stops.")
 
     @property
     def own_workers(self) -> bool:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from spiritlm_core.config import FrozenConfig
+from spiritlm_core.fit.config import FitCompute
 
 FRAME = 640
 """Samples from one HuBERT unit to the next: 25 Hz at 16 kHz."""
@@ -296,20 +297,12 @@ class UnitsStageConfig(StreamSizes):
     precision: ExtractionPrecision = Field(default="exact", description="Precision of unit extraction.")
 
 
-class UnitsCompute(FrozenConfig):
+class UnitsCompute(FitCompute):
     """How the unit models are fitted. Up to rounding, nothing here changes what is learned."""
 
     workers: int = Field(
         default=1, ge=1, description="Processes that fit HuBERT together (one GPU each, or one group of CPU cores)."
     )
-    use_gpu: bool | None = Field(default=None, description="Whether fits get GPUs; null: where there are any.")
-    cpus_per_worker: int | None = Field(default=None, ge=1, description="CPU cores of a process; null: a fair share.")
-    retries: int = Field(default=3, ge=0, description="How often dead processes are replaced before the run stops.")
-
-    @property
-    def own_workers(self) -> bool:
-        """Whether the fits are jobs with processes of their own; else each runs in the worker of an artifact."""
-        return self.workers > 1 or self.use_gpu is not None
 
 
 PAPER_CONVOLUTIONS: dict[str, tuple[int, ...]] = {

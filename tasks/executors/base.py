@@ -10,6 +10,9 @@ from typing import Any, Protocol
 from spiritlm_core.errors import is_machine_error
 from spiritlm_core.lake.stage import Progress
 
+QUIET = {"TOKENIZERS_PARALLELISM": "false", "OMP_WAIT_POLICY": "PASSIVE"}
+"""Set in every worker before a model library is imported: no busy waiting."""
+
 
 @dataclass(frozen=True)
 class Wish:

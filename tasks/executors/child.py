@@ -20,8 +20,8 @@ from typing import Any
 
 from spiritlm_core.cores import core_count
 from spiritlm_core.lake.stage import Progress
-from tasks.executors.base import Failure, Reply, Wish, signal_name
-from tasks.worker import QUIET, Worker
+from tasks.executors.base import QUIET, Failure, Reply, Wish, signal_name
+from tasks.worker import Worker
 
 _PROGRESS, _REPLY = "progress", "reply"
 _PROGRAM = "import sys; number, *sys.path = sys.argv[1:]; from tasks.executors.child import main; main(int(number))"

@@ -18,6 +18,7 @@ from spiritlm_core.finetune.rows import rows_table
 from spiritlm_core.finetune.stage import TaskExamplesStage, TaskUnitsStage
 from spiritlm_core.finetune.template import Template, find_template
 from spiritlm_core.finetune.train_stage import FinetuneStage
+from spiritlm_core.fit.job import FitJob
 from spiritlm_core.intake.statcache import StatCache
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.lm.config import LmCompute, LmConfig, OptimizerConfig
@@ -42,7 +43,7 @@ def tuning(steps: int = 200, **lm: Any) -> TuningConfig:
 def tune(config: TuningConfig, base: Path, examples: TableView, folder: Path) -> dict[str, Any]:
     stage = FinetuneStage(config, {"base": base})
     tables = {"task_examples": examples}
-    return stage.build(tables, folder / "out", folder / "work", lambda *_: None, COMPUTE)
+    return FitJob.of(stage, tables, folder / "out", folder / "work", COMPUTE).run(lambda *_: None)
 
 
 @pytest.fixture(autouse=True, scope="session")

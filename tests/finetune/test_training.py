@@ -15,6 +15,7 @@ from spiritlm_core.finetune.measure_stage import MeasureStage, load_tuned
 from spiritlm_core.finetune.source import ExampleSource, pack_examples, read_examples
 from spiritlm_core.finetune.template import find_template
 from spiritlm_core.finetune.train_stage import FinetuneStage
+from spiritlm_core.fit.job import FitJob
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.lm.config import LoraConfig
 from spiritlm_core.lm.model.network import load_pretrained
@@ -125,14 +126,14 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(
 ) -> None:
     import pyarrow.parquet as pq
 
-    from spiritlm_core.lm.train.errors import TrainingError
+    from spiritlm_core.errors import TrainingError
 
     config = tuning(24)
     tune(config, published, classification, tmp_path / "whole")
     (tmp_path / "cut" / "work").mkdir(parents=True)
     stage = FinetuneStage(config, {"base": published})
     tables, compute = {"task_examples": classification}, COMPUTE.model_copy(update={"log_every": 7})
-    job = stage.job(compute, tables, tmp_path / "cut" / "out", tmp_path / "cut" / "work")
+    job = FitJob.of(stage, tables, tmp_path / "cut" / "out", tmp_path / "cut" / "work", compute)
     with pytest.raises(TrainingError, match="step 8 is saved"):
         job.run(lambda *_: job.stop_file.touch())
     tune(config, published, classification, tmp_path / "cut")

@@ -9,6 +9,7 @@ import torch
 
 from spiritlm_core.cores import process_group
 from spiritlm_core.finetune.train_stage import FinetuneStage
+from spiritlm_core.fit.job import FitJob
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.lm.config import LmCompute, LoraConfig
 from tests.finetune.conftest import tuning
@@ -20,7 +21,7 @@ def main(base: Path, examples: Path, folder: Path) -> None:
     stage = FinetuneStage(tuning(8, lora=LoraConfig(rank=4, train_embeddings=True)), {"base": base})
     tables = {"task_examples": TableView.of_files([examples])}
     with process_group():
-        stage.job(compute, tables, folder / "out", folder / "work").run(lambda *_: None)
+        FitJob.of(stage, tables, folder / "out", folder / "work", compute).run(lambda *_: None)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from spiritlm_core.fit.job import FitJob
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.lm.config import ArchitectureConfig, LmCompute, LmConfig, ModelConfig, OptimizerConfig
-from spiritlm_core.lm.train.job import Job
-from spiritlm_core.lm.train.source import CorpusSource
 from spiritlm_core.tokens.config import TokensConfig
 from tests.lm import corpora
 
+MODEL = "spiritlm_core.lm.train.stage:ModelStage"
 TINY = ArchitectureConfig(hidden_size=32, layers=2, heads=2, kv_heads=1, ffn_size=64)
 
 
@@ -51,11 +51,11 @@ def parquet(table: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def job(parquet: Path, tokenizer: Path, tmp_path: Path) -> Job:
+def job(parquet: Path, tokenizer: Path, tmp_path: Path) -> FitJob:
     compute = LmCompute(micro_batch=2, checkpoint_every=4, log_every=4)
     config = tiny_config()
-    source = CorpusSource(TableView.of_files([parquet]), config.tokens)
-    return Job(config, compute, source, tokenizer, None, tmp_path / "work", tmp_path / "out")
+    tables = {"sequences": TableView.of_files([parquet])}
+    return FitJob(MODEL, config, {"tokenizer": tokenizer}, tables, tmp_path / "work", tmp_path / "out", compute)
 
 
 @pytest.fixture(scope="session")
@@ -66,5 +66,5 @@ def published(table: pa.Table, tokenizer: Path, tmp_path_factory: pytest.TempPat
     folder = tmp_path_factory.mktemp("published")
     stage = ModelStage(tiny_config(steps=30), {"tokenizer": tokenizer})
     tables = {"sequences": TableView.of(table)}
-    stage.build(tables, folder / "out", folder / "work", lambda _fraction, _message: None, LmCompute())
+    stage.build(tables, folder / "out", folder / "work", lambda _fraction, _message: None)
     return folder / "out"

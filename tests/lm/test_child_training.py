@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from spiritlm_core.errors import CheckpointError, TrainingError
+from spiritlm_core.fit.job import FitJob
 from spiritlm_core.lm.config import LmCompute
 from spiritlm_core.lm.train.checkpoint import read_state
-from spiritlm_core.lm.train.errors import CheckpointError, TrainingError
-from spiritlm_core.lm.train.job import Job
 from tasks.fanout import FanOut, FanOutSettings
 from tasks.train import sigterm_asks
 from tests.lm.conftest import tiny_config
@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 COMPUTE = LmCompute(cpus_per_worker=1, checkpoint_every=4, log_every=2)
 
 
-def train(job: Job, progress: Callable[[float, str], None] = lambda *_: None) -> dict[str, object]:
+def train(job: FitJob, progress: Callable[[float, str], None] = lambda *_: None) -> dict[str, object]:
     fan_out = FanOut(str(job.work.parent / "lake"), FanOutSettings())
     try:
         return fan_out.run_job("model", job, progress)
@@ -36,7 +36,7 @@ def train(job: Job, progress: Callable[[float, str], None] = lambda *_: None) ->
         fan_out.close()
 
 
-def test_a_killed_child_is_replaced_and_the_result_is_the_same(job: Job) -> None:
+def test_a_killed_child_is_replaced_and_the_result_is_the_same(job: FitJob) -> None:
     job = replace(job, config=tiny_config(steps=200), compute=COMPUTE)
     killed: list[str] = []
 
@@ -54,7 +54,7 @@ def test_a_killed_child_is_replaced_and_the_result_is_the_same(job: Job) -> None
     assert_same_weights(job.out, undisturbed.out)
 
 
-def test_what_the_caller_can_act_on_is_not_tried_again(job: Job) -> None:
+def test_what_the_caller_can_act_on_is_not_tried_again(job: FitJob) -> None:
     with pytest.raises(TrainingError, match="use_gpu: true, but torch sees no GPU"):
         train(replace(job, compute=COMPUTE.model_copy(update={"use_gpu": True})))
     half = job.work / "checkpoints" / "step-00000004"
@@ -64,7 +64,7 @@ def test_what_the_caller_can_act_on_is_not_tried_again(job: Job) -> None:
         train(replace(job, compute=COMPUTE))
 
 
-def test_what_is_asked_while_a_worker_starts_is_heard_and_what_an_earlier_run_was_asked_is_not(job: Job) -> None:
+def test_what_is_asked_while_a_worker_starts_is_heard_and_what_an_earlier_run_was_asked_is_not(job: FitJob) -> None:
     job.work.mkdir(parents=True, exist_ok=True)
     job.stop_file.touch()
     with sigterm_asks(job.stop_file):
@@ -95,7 +95,7 @@ train(pickle.loads(Path(sys.argv[1]).read_bytes()))
 """
 
 
-def test_sigterm_to_the_driver_saves_the_step_that_the_child_is_at(job: Job, tmp_path: Path) -> None:
+def test_sigterm_to_the_driver_saves_the_step_that_the_child_is_at(job: FitJob, tmp_path: Path) -> None:
     rarely = COMPUTE.model_copy(update={"checkpoint_every": 1000})
     job = replace(
         job, compute=rarely, config=tiny_config(steps=100_000, validate_every=5)

@@ -29,7 +29,7 @@ def test_defaults_fit_together() -> None:
 
 def test_configuration_stage_and_public_package_load_without_torch() -> None:
     code = (
-        "import sys, spiritlm_core, spiritlm_core.lm.config, spiritlm_core.lm.train.stage, spiritlm_core.lm.train.job\n"
+        "import sys, spiritlm_core, spiritlm_core.lm.config, spiritlm_core.lm.train.stage, spiritlm_core.fit.job\n"
         "assert {'SpiritLM', 'SpeechTokenizer'} <= set(dir(spiritlm_core))\n"
         "bad = {'torch', 'transformers', 'ray', 'prefect'} & set(sys.modules)\n"
         "assert not bad, bad"

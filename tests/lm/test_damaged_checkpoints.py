@@ -16,11 +16,9 @@ import pytest
 import torch
 from torch.distributed.checkpoint.state_dict_saver import save
 
+from spiritlm_core.errors import CheckpointError, DamagedCheckpointError
 from spiritlm_core.fit.checkpoint_files import damage, read_record, write_state
-from spiritlm_core.fit.checkpoints import DamagedCheckpointError
-from spiritlm_core.lm.train.errors import CheckpointError
-from spiritlm_core.lm.train.job import Job
-from spiritlm_core.lm.train.loop import train
+from spiritlm_core.fit.job import FitJob
 from tests.lm.test_train import assert_same_weights, losses, run, tiny_config
 
 
@@ -45,13 +43,13 @@ class Evil:
 
 @pytest.mark.parametrize("name", ["state.json", ".metadata", "__0_0.distcp", "random-0.pt", "metrics.parquet"])
 @pytest.mark.parametrize("spoil", [cut, flipped])
-def test_training_goes_on_from_the_checkpoint_before(job: Job, name: str, spoil: Callable[[bytes], bytes]) -> None:
+def test_training_goes_on_from_the_checkpoint_before(job: FitJob, name: str, spoil: Callable[[bytes], bytes]) -> None:
     run(job)
     folder, told = job.work / "checkpoints", []
     file = folder / "step-00000012" / name
     file.write_bytes(spoil(file.read_bytes()))
     again = replace(job, out=job.out.parent / "again")
-    train(again, lambda _, message: told.append(message))
+    again.run(lambda _, message: told.append(message))
     notes = [message for message in told if message.startswith("note:")]
     assert len(notes) == 1
     assert "step-00000012 is damaged; going on from the one before, step-00000008" in notes[0]
@@ -59,7 +57,7 @@ def test_training_goes_on_from_the_checkpoint_before(job: Job, name: str, spoil:
     assert_same_weights(again.out, job.out)
 
 
-def test_with_no_whole_checkpoint_the_error_says_what_to_delete(job: Job) -> None:
+def test_with_no_whole_checkpoint_the_error_says_what_to_delete(job: FitJob) -> None:
     run(job)
     for shard in (job.work / "checkpoints").glob("*/*.distcp"):
         shard.write_bytes(flipped(shard.read_bytes()))
@@ -67,7 +65,7 @@ def test_with_no_whole_checkpoint_the_error_says_what_to_delete(job: Job) -> Non
         run(job)
 
 
-def test_a_damaged_best_checkpoint_is_said_before_training_goes_on(job: Job) -> None:
+def test_a_damaged_best_checkpoint_is_said_before_training_goes_on(job: FitJob) -> None:
     best = replace(job, config=tiny_config(export="best", validate_every=4))
     run(best)
     folder = job.work / "checkpoints"
@@ -78,7 +76,7 @@ def test_a_damaged_best_checkpoint_is_said_before_training_goes_on(job: Job) -> 
 
 
 @pytest.mark.parametrize("place", [".metadata", "plain value"])
-def test_a_checkpoint_cannot_run_code(job: Job, place: str, tmp_path: Path) -> None:
+def test_a_checkpoint_cannot_run_code(job: FitJob, place: str, tmp_path: Path) -> None:
     """Its digests are right: whoever made it made these, too."""
     run(job)
     made, evil = job.work / "checkpoints" / "step-00000012", tmp_path / "harm"
@@ -135,12 +133,12 @@ def test_files_of_a_checkpoint_that_are_none_are_damage(tmp_path: Path, files: A
     assert "not a complete checkpoint" in str(damage(tmp_path))
 
 
-def test_a_copy_of_a_checkpoint_beside_it_is_none(job: Job) -> None:
+def test_a_copy_of_a_checkpoint_beside_it_is_none(job: FitJob) -> None:
     run(job)
     folder = job.work / "checkpoints"
     for name in ("step-00000012.bak", "step-old"):
         shutil.copytree(folder / "step-00000008", folder / name)
     told: list[str] = []
-    train(replace(job, out=job.out.parent / "again"), lambda _, message: told.append(message))
+    replace(job, out=job.out.parent / "again").run(lambda _, message: told.append(message))
     assert_same_weights(job.out.parent / "again", job.out)
     assert {path.name for path in folder.iterdir()} >= {"step-00000012", "step-00000012.bak", "step-old"}

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from spiritlm_core.lm.config import LmConfig
 from spiritlm_core.lm.model.network import build_model
-from spiritlm_core.lm.train.data import Batch, Prefetch, Step, steps
-from spiritlm_core.lm.train.errors import TokenRangeError
+from spiritlm_core.lm.train.data import Batch, Prefetch, Step, TokenRangeError, steps
 from spiritlm_core.lm.train.objective import Objective
 from spiritlm_core.tokens.corpus import STREAMS
 from spiritlm_core.tokens.documents import Document

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from spiritlm_core.errors import TrainingError
+from spiritlm_core.fit.job import FitJob
 from spiritlm_core.lm.config import LmCompute
 from spiritlm_core.lm.train.checkpoint import read_state
-from spiritlm_core.lm.train.errors import TrainingError
-from spiritlm_core.lm.train.job import Job
 from tests.lm.conftest import tiny_config
 from tests.lm.test_train import assert_same_weights, losses, run, started
 from tests.support.watching import PATIENCE, descendants, kill, kill_group, wait_for
@@ -39,20 +39,20 @@ def ray_runtime() -> Iterator[None]:
 
 
 @pytest.fixture
-def long(job: Job) -> Job:
+def long(job: FitJob) -> FitJob:
     job.work.mkdir(parents=True, exist_ok=True)
     return replace(
         job, config=tiny_config(steps=STEPS), compute=LmCompute(cpus_per_worker=1, checkpoint_every=4, log_every=2)
     )
 
 
-def trained(job: Job, progress: object = None) -> dict[str, object]:
+def trained(job: FitJob, progress: object = None) -> dict[str, object]:
     from tasks.train import run_workers
 
     return run_workers(job, progress or (lambda _fraction, _message: None))  # type: ignore[arg-type]
 
 
-def expected(job: Job) -> Path:
+def expected(job: FitJob) -> Path:
     other = replace(job, work=job.work.parent / "undisturbed", out=job.out.parent / "expected")
     run(other)
     return other.out
@@ -66,7 +66,7 @@ def kill_worker() -> bool:
 
 
 @pytest.mark.slow
-def test_killed_worker_is_replaced_and_the_result_is_the_same(long: Job, ray_runtime: None) -> None:
+def test_killed_worker_is_replaced_and_the_result_is_the_same(long: FitJob, ray_runtime: None) -> None:
     killed: list[str] = []
 
     def progress(_fraction: float, message: str) -> None:
@@ -82,7 +82,7 @@ def test_killed_worker_is_replaced_and_the_result_is_the_same(long: Job, ray_run
     assert_same_weights(long.out, undisturbed)
 
 
-def driver_of(long: Job) -> subprocess.Popen[bytes]:
+def driver_of(long: FitJob) -> subprocess.Popen[bytes]:
     """A process of its own that starts Ray and trains."""
     (long.work.parent / "job.pickle").write_bytes(pickle.dumps(long))
     code = START_RAY + (
@@ -98,7 +98,7 @@ def driver_of(long: Job) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.slow
-def test_killed_driver_goes_on_under_the_same_name(long: Job, ray_runtime: None) -> None:
+def test_killed_driver_goes_on_under_the_same_name(long: FitJob, ray_runtime: None) -> None:
     driver = driver_of(long)
     assert kill_group(driver), "training was over before the driver was killed"
     assert not long.out.exists()
@@ -107,7 +107,7 @@ def test_killed_driver_goes_on_under_the_same_name(long: Job, ray_runtime: None)
 
 
 @pytest.mark.slow
-def test_sigterm_to_the_driver_saves_the_step_that_the_worker_is_at(long: Job) -> None:
+def test_sigterm_to_the_driver_saves_the_step_that_the_worker_is_at(long: FitJob) -> None:
     rarely = replace(long, compute=long.compute.model_copy(update={"checkpoint_every": 1000}))
     rarely = replace(rarely, config=tiny_config(steps=100_000, validate_every=5))  # the first one is soon saved as best
     driver = driver_of(rarely)
@@ -120,7 +120,7 @@ def test_sigterm_to_the_driver_saves_the_step_that_the_worker_is_at(long: Job) -
 
 
 @pytest.mark.slow
-def test_two_workers_lose_the_same_under_ray_and_under_torchrun(long: Job, parquet: Path, ray_runtime: None) -> None:
+def test_two_workers_lose_the_same_under_ray_and_under_torchrun(long: FitJob, parquet: Path, ray_runtime: None) -> None:
     two = replace(long, config=tiny_config(steps=12), compute=long.compute.model_copy(update={"workers": 2}))
     trained(two)
     other = replace(two, work=two.work.parent / "torchrun", out=two.out.parent / "other")
@@ -132,7 +132,7 @@ def test_two_workers_lose_the_same_under_ray_and_under_torchrun(long: Job, parqu
 
 
 @pytest.mark.slow
-def test_what_the_caller_can_act_on_is_not_tried_again(long: Job, ray_runtime: None) -> None:
+def test_what_the_caller_can_act_on_is_not_tried_again(long: FitJob, ray_runtime: None) -> None:
     half = long.work / "checkpoints" / "step-00000004"
     half.mkdir(parents=True)
     (half / "state.json").write_text('{"vocabulary": "of another model", "corpus": "", "step": 4}')

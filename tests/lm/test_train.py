@@ -15,12 +15,11 @@ import pytest
 import torch
 import yaml
 
+from spiritlm_core.errors import CheckpointError, TrainingError
+from spiritlm_core.fit.job import FitJob
 from spiritlm_core.lm.config import LmCompute, OptimizerConfig
 from spiritlm_core.lm.train.checkpoint import read_state
-from spiritlm_core.lm.train.data import Batch
-from spiritlm_core.lm.train.errors import CheckpointError, TokenRangeError, TrainingError
-from spiritlm_core.lm.train.job import Job
-from spiritlm_core.lm.train.loop import train
+from spiritlm_core.lm.train.data import Batch, TokenRangeError
 from spiritlm_core.lm.train.metrics import StepLosses
 from spiritlm_core.lm.train.objective import Objective
 from spiritlm_core.lm.train.optimizer import learning_rate
@@ -32,9 +31,9 @@ from tests.support.watching import PATIENCE, wait_for
 Told = list[tuple[float, str]]
 
 
-def run(job: Job) -> tuple[dict[str, Any], Told]:
+def run(job: FitJob) -> tuple[dict[str, Any], Told]:
     told: Told = []
-    return train(job, lambda fraction, message: told.append((fraction, message))), told
+    return job.run(lambda fraction, message: told.append((fraction, message))), told
 
 
 def losses(folder: Path) -> list[tuple[int, float, float]]:
@@ -43,14 +42,14 @@ def losses(folder: Path) -> list[tuple[int, float, float]]:
     return [tuple(row.values()) for row in table.select(["step", "loss", "gradient_norm"]).to_pylist()]
 
 
-def started(job: Job, parquet: Path, *, ranks: int = 1) -> subprocess.Popen[bytes]:
+def started(job: FitJob, parquet: Path, *, ranks: int = 1) -> subprocess.Popen[bytes]:
     """The same job in a process of its own, through the command line."""
     arguments = {
         "lm": job.config.lm.model_dump(mode="json"),
         "tokens": job.config.tokens.model_dump(mode="json"),
         "compute": job.compute.model_dump(mode="json"),
         "sequences": [str(parquet)],
-        "tokenizer": str(job.tokenizer),
+        "tokenizer": str(job.models["tokenizer"]),
         "work": str(job.work),
         "out": str(job.out),
     }
@@ -63,7 +62,7 @@ def started(job: Job, parquet: Path, *, ranks: int = 1) -> subprocess.Popen[byte
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def test_loss_falls_and_the_run_is_reported(job: Job) -> None:
+def test_loss_falls_and_the_run_is_reported(job: FitJob) -> None:
     summary, told = run(replace(job, config=tiny_config(steps=40)))
     found = [loss for _, loss, _ in losses(job.out)]
     assert sum(found[-5:]) < 0.8 * sum(found[:5])
@@ -78,7 +77,7 @@ def test_loss_falls_and_the_run_is_reported(job: Job) -> None:
     assert all(len(values) > 5 for values in streams)
 
 
-def test_killed_and_resumed_run_equals_an_undisturbed_one_bit_for_bit(job: Job, parquet: Path) -> None:
+def test_killed_and_resumed_run_equals_an_undisturbed_one_bit_for_bit(job: FitJob, parquet: Path) -> None:
     """SIGKILL between checkpoints, more than one epoch, random state and optimiser included."""
     long = replace(job, config=tiny_config(steps=160))
     undisturbed = replace(long, work=job.work.parent / "other", out=job.work.parent / "expected")
@@ -110,7 +109,7 @@ def assert_same_weights(one: Path, other: Path) -> None:
     assert all(torch.equal(weights[name], expected[name]) for name in expected)
 
 
-def test_sigterm_saves_before_leaving(job: Job) -> None:
+def test_sigterm_saves_before_leaving(job: FitJob) -> None:
     rare = job.compute.model_copy(update={"checkpoint_every": 1000, "log_every": 1})
     before = signal.getsignal(signal.SIGTERM)
 
@@ -119,7 +118,7 @@ def test_sigterm_saves_before_leaving(job: Job) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(TrainingError, match="asked to stop; step 4 is saved in .*step-00000004"):
-        train(replace(job, compute=rare), terminate)
+        replace(job, compute=rare).run(terminate)
     assert signal.getsignal(signal.SIGTERM) == before
     run(job)
     undisturbed = replace(job, work=job.work.parent / "other", out=job.work.parent / "expected")
@@ -127,7 +126,7 @@ def test_sigterm_saves_before_leaving(job: Job) -> None:
     assert losses(job.out) == losses(undisturbed.out)
 
 
-def test_divergence_stops_with_the_last_good_checkpoint_intact(job: Job) -> None:
+def test_divergence_stops_with_the_last_good_checkpoint_intact(job: FitJob) -> None:
     run(job)
     good = job.work / "checkpoints" / "step-00000012"
     wild = OptimizerConfig(learning_rate=1.0, schedule="constant", warmup_steps=0, clip_norm=1e38)
@@ -161,7 +160,7 @@ class poisoned_after:  # noqa: N801 - reads as a sentence
         Objective.forward = self.real  # type: ignore[method-assign]
 
 
-def test_an_explicit_checkpoint_that_cannot_be_loaded_is_an_error(job: Job) -> None:
+def test_an_explicit_checkpoint_that_cannot_be_loaded_is_an_error(job: FitJob) -> None:
     with pytest.raises(CheckpointError, match="nowhere.*not a complete checkpoint"):
         run(replace(job, resume_from=job.work / "nowhere"))
     run(job)
@@ -176,7 +175,7 @@ def test_an_explicit_checkpoint_that_cannot_be_loaded_is_an_error(job: Job) -> N
         run(other)
 
 
-def test_another_vocabulary_is_refused(job: Job) -> None:
+def test_another_vocabulary_is_refused(job: FitJob) -> None:
     run(job)
     config = tiny_config()
     sizes = SequencesConfig(hubert=61, pitch=8, style=3)  # as many ids, with other meanings
@@ -185,7 +184,7 @@ def test_another_vocabulary_is_refused(job: Job) -> None:
         run(replace(job, config=changed))
 
 
-def test_ids_beyond_the_vocabulary_are_refused(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ids_beyond_the_vocabulary_are_refused(job: FitJob, monkeypatch: pytest.MonkeyPatch) -> None:
     import spiritlm_core.lm.train.source as module
 
     def spoilt(*arguments: Any, **options: Any) -> Any:
@@ -199,19 +198,19 @@ def test_ids_beyond_the_vocabulary_are_refused(job: Job, monkeypatch: pytest.Mon
         run(job)
 
 
-def test_a_corpus_from_another_tokenizer_is_refused(job: Job, parquet: Path) -> None:
+def test_a_corpus_from_another_tokenizer_is_refused(job: FitJob, parquet: Path) -> None:
     """As large as the right one, so that every id is in range."""
     from tests.lm import corpora
 
     other = corpora.tokenizer([line.upper() for line in corpora.sentences(200)], job.work.parent / "other-tokenizer")
-    process = started(replace(job, tokenizer=other), parquet)
+    process = started(replace(job, models={"tokenizer": other}), parquet)
     _, told = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert b"made with another tokenizer: the text of u00000" in told
     assert b"Traceback" not in told
 
 
-def test_old_checkpoints_go_and_half_written_ones_do_not_count(job: Job) -> None:
+def test_old_checkpoints_go_and_half_written_ones_do_not_count(job: FitJob) -> None:
     run(job)
     folder = job.work / "checkpoints"
     assert sorted(path.name for path in folder.iterdir()) == ["step-00000008", "step-00000012"]
@@ -223,7 +222,7 @@ def test_old_checkpoints_go_and_half_written_ones_do_not_count(job: Job) -> None
     assert losses(again.out) == undisturbed
 
 
-def test_two_ranks_learn_what_one_does(job: Job, parquet: Path) -> None:
+def test_two_ranks_learn_what_one_does(job: FitJob, parquet: Path) -> None:
     """FSDP over two processes: same sequences in every step, loss over all tokens, so the same curve up to rounding."""
     run(job)
     two = replace(job, work=job.work.parent / "work2", out=job.out.parent / "out2")
@@ -241,14 +240,14 @@ def test_two_ranks_learn_what_one_does(job: Job, parquet: Path) -> None:
     torch.testing.assert_close(losses(shorter.out), both, rtol=1e-5, atol=1e-5)
 
 
-def test_accumulation_does_not_change_the_step(job: Job) -> None:
+def test_accumulation_does_not_change_the_step(job: FitJob) -> None:
     run(job)
     small = replace(job, work=job.work.parent / "w1", out=job.out.parent / "o1", compute=LmCompute(micro_batch=1))
     run(small)
     torch.testing.assert_close(losses(small.out), losses(job.out), rtol=1e-5, atol=1e-5)
 
 
-def test_activation_checkpointing_and_bf16_run(job: Job) -> None:
+def test_activation_checkpointing_and_bf16_run(job: FitJob) -> None:
     config = tiny_config(steps=3, precision="bf16")
     for kind in ("selective", "full"):
         compute = job.compute.model_copy(update={"activation_checkpointing": kind})
@@ -259,7 +258,7 @@ def test_activation_checkpointing_and_bf16_run(job: Job) -> None:
     assert (record.get("dtype") or record.get("torch_dtype")) == "bfloat16"
 
 
-def test_asynchronous_checkpoints_hold_what_synchronous_ones_do(job: Job) -> None:
+def test_asynchronous_checkpoints_hold_what_synchronous_ones_do(job: FitJob) -> None:
     """Each is a copy of its step: training goes on while it is written."""
     run(job)
     background = job.compute.model_copy(update={"async_checkpoints": True, "keep_checkpoints": 9})
@@ -272,7 +271,7 @@ def test_asynchronous_checkpoints_hold_what_synchronous_ones_do(job: Job) -> Non
 
 
 @pytest.mark.parametrize("background", [False, True])
-def test_a_checkpoint_that_cannot_be_written_is_one_clear_error(job: Job, background: bool) -> None:
+def test_a_checkpoint_that_cannot_be_written_is_one_clear_error(job: FitJob, background: bool) -> None:
     """What a full disk does; the last good checkpoint stays, and half of the new one does not."""
     job = replace(job, compute=job.compute.model_copy(update={"async_checkpoints": background}))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -283,7 +282,7 @@ def test_a_checkpoint_that_cannot_be_written_is_one_clear_error(job: Job, backgr
 
     try:
         with pytest.raises(CheckpointError, match="step-00000008: the checkpoint cannot be written.*step-00000004"):
-            train(job, fill)
+            job.run(fill)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert [path.name for path in (job.work / "checkpoints").iterdir()] == ["step-00000004"]
@@ -291,7 +290,7 @@ def test_a_checkpoint_that_cannot_be_written_is_one_clear_error(job: Job, backgr
     assert len(losses(job.out)) == 12
 
 
-def test_the_best_checkpoint_is_kept_and_can_become_the_model(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_best_checkpoint_is_kept_and_can_become_the_model(job: FitJob, monkeypatch: pytest.MonkeyPatch) -> None:
     real, looks = Validation.losses, iter((1.0, 0.5, 2.0, 3.0, 4.0, 5.0))  # it seems to get worse after step 8
 
     def worse(validation: Validation) -> StepLosses:
@@ -316,12 +315,12 @@ def test_the_best_checkpoint_is_kept_and_can_become_the_model(job: Job, monkeypa
     assert summary["validation_step"] is None
 
 
-def test_a_first_phase_trains_new_tokens_alone(job: Job) -> None:
+def test_a_first_phase_trains_new_tokens_alone(job: FitJob) -> None:
     from safetensors.torch import load_file
 
     base = job.work.parent / "base"
-    fresh_text_model(base, job.tokenizer)
-    first = replace(job, base=base, config=tiny_config(steps=4, new_tokens_first=4))
+    fresh_text_model(base, job.models["tokenizer"])
+    first = replace(job, models={**job.models, "base": base}, config=tiny_config(steps=4, new_tokens_first=4))
     run(first)
     before, after = load_file(base / "model.safetensors"), load_file(job.out / "model.safetensors")
     rows = len(before["model.embed_tokens.weight"])
@@ -335,7 +334,7 @@ def test_a_first_phase_trains_new_tokens_alone(job: Job) -> None:
     assert not torch.equal(later["model.layers.0.mlp.up_proj.weight"], before["model.layers.0.mlp.up_proj.weight"])
 
 
-def run_one_step_fewer(job: Job) -> torch.Tensor:
+def run_one_step_fewer(job: FitJob) -> torch.Tensor:
     from safetensors.torch import load_file
 
     fewer = replace(job, config=tiny_config(steps=3, new_tokens_first=4), work=job.work.parent / "3", out=job.out / "3")
@@ -354,7 +353,7 @@ def fresh_text_model(out: Path, tokenizer: Path) -> None:
     build_model(config, Vocabulary(size - 3, hubert=1, pitch=0, style=0), context_length=128).save_pretrained(out)
 
 
-def test_a_file_asks_a_run_to_save_and_stop(job: Job) -> None:
+def test_a_file_asks_a_run_to_save_and_stop(job: FitJob) -> None:
     """For workers that no signal reaches."""
 
     def ask(fraction: float, message: str) -> None:
@@ -362,11 +361,11 @@ def test_a_file_asks_a_run_to_save_and_stop(job: Job) -> None:
             (job.work / "stop").touch()
 
     with pytest.raises(TrainingError, match="asked to stop; step 5 is saved"):
-        train(job, ask)
+        job.run(ask)
     assert read_state(job.work / "checkpoints" / "step-00000005").step == 5
 
 
-def test_tensorboard_has_the_curves(job: Job) -> None:
+def test_tensorboard_has_the_curves(job: FitJob) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     run(job)

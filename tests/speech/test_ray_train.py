@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from spiritlm_core.errors import TrainingError
 from spiritlm_core.fit.job import FitJob
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.lm.train.errors import TrainingError
 from spiritlm_core.speech.config import QuantizerConfig, UnitsCompute
 from tests.lm.test_ray_train import kill_worker, ray_runtime
 from tests.speech.conftest import CONFIG

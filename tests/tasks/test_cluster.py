@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from spiritlm_core.errors import SpiritLMError
+from spiritlm_core.errors import SpiritLMError, TrainingError
 from spiritlm_core.lm.config import LmCompute
-from spiritlm_core.lm.train.errors import TrainingError
 from tasks import train
 from tasks.executors import cluster
 from tasks.executors.base import Wish

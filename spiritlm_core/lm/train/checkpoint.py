@@ -29,12 +29,12 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import async_save, save
 
+from spiritlm_core.errors import CheckpointError
 from spiritlm_core.fit.checkpoint_files import STATE, Planner, Reader, damage, read_record, write_state
 from spiritlm_core.fit.checkpoints import Tell, none_is_left
+from spiritlm_core.fit.ranks import Ranks
 from spiritlm_core.lm.config import LmCompute
 from spiritlm_core.lm.model.network import CausalLM
-from spiritlm_core.lm.train.errors import CheckpointError
-from spiritlm_core.lm.train.parallel import World
 
 
 @dataclass
@@ -55,15 +55,15 @@ class RunState:
 class Checkpoints:
     """The checkpoints of one run, below one folder; keeps the last few and the best."""
 
-    def __init__(self, folder: Path, world: World, compute: LmCompute) -> None:
+    def __init__(self, folder: Path, ranks: Ranks, compute: LmCompute) -> None:
         """Every rank must call this."""
         self.folder = folder
-        self.world = world
+        self.ranks = ranks
         self.keep = compute.keep_checkpoints
         wanted = compute.async_checkpoints
-        self._asynchronous = world.device.type == "cuda" if wanted is None else wanted
+        self._asynchronous = ranks.device.type == "cuda" if wanted is None else wanted
         # collectives of the writing thread must not meet those of the training loop
-        self._group = world.cpu_group() if self._asynchronous else None
+        self._group = ranks.cpu_group() if self._asynchronous else None
         self._writing: tuple[Path, Future[Any]] | None = None
 
     def latest(self) -> Path | None:
@@ -86,7 +86,7 @@ class Checkpoints:
                 raise none_is_left(complete)
             return None
         for path in complete[: complete.index(whole)]:
-            if self.world.first:
+            if self.ranks.first:
                 (path / STATE).rename(path / f"{STATE}.damaged")
             tell(f"checkpoint {path} is damaged; going on from the one before, {whole.name}")
         return whole
@@ -99,9 +99,9 @@ class Checkpoints:
     def _first_whole(self, paths: list[Path]) -> Path | None:
         """Found by the first rank, whose disk may be another's too."""
         found = -1
-        if self.world.first:
+        if self.ranks.first:
             found = next((index for index, path in enumerate(paths) if damage(path) is None), -1)
-        total = int(self.world.sum(torch.tensor(found if self.world.first else 0, device=self.world.device)))
+        total = int(self.ranks.sum(torch.tensor(found if self.ranks.first else 0, device=self.ranks.device)))
         return paths[total] if total >= 0 else None
 
     def at(self, step: int) -> Path:
@@ -157,18 +157,18 @@ class Checkpoints:
 
     def _prepare(self, path: Path, state: RunState) -> None:
         """All but the tensors and the mark."""
-        if self.world.first:
+        if self.ranks.first:
             shutil.rmtree(path, ignore_errors=True)  # a killed attempt may have left half of it
             path.mkdir(parents=True)
-        self.world.barrier()
-        torch.save(_random_state(), path / f"random-{self.world.rank}.pt")
-        if self.world.first and state.rows:
+        self.ranks.barrier()
+        torch.save(_random_state(), path / f"random-{self.ranks.rank}.pt")
+        if self.ranks.first and state.rows:
             pq.write_table(pa.Table.from_pylist(state.rows), path / "metrics.parquet")
-        self.world.barrier()
+        self.ranks.barrier()
 
     def _mark(self, path: Path, record: dict[str, Any]) -> None:
         """Declare a checkpoint complete, and delete those that are no longer kept."""
-        if not self.world.first:
+        if not self.ranks.first:
             return
         write_state(path, record)
         best = None if record["best_step"] is None else self.at(record["best_step"])
@@ -188,7 +188,7 @@ class Checkpoints:
         tensors = _tensors(lm, optimizer)
         _load(tensors, path)
         set_state_dict(lm, optimizer, model_state_dict=tensors["model"], optim_state_dict=tensors["optimizer"])
-        random = path / f"random-{self.world.rank}.pt"
+        random = path / f"random-{self.ranks.rank}.pt"
         if random.exists():  # absent when the number of ranks has grown
             _set_random_state(torch.load(random, weights_only=True))
         return state

@@ -13,10 +13,15 @@ from typing import Any, Self
 import numpy as np
 import torch
 
+from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.lm.model.attention import Documents
-from spiritlm_core.lm.train.errors import TokenRangeError
 from spiritlm_core.tokens.corpus import STREAMS
 from spiritlm_core.tokens.pack import PADDING, Packed
+
+
+class TokenRangeError(SpiritLMError):
+    """A training sequence holds an id that the vocabulary does not have."""
+
 
 IGNORED = -100
 """Target of a position without a next token in its document, or whose next token the loss does not count."""

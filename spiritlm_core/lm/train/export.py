@@ -27,20 +27,20 @@ def export_model(run: Run) -> None:
     ``vocabulary.json``, ``training.json`` (what was trained, and how), ``metrics.parquet`` (one row per step) and
     ``tensorboard/``. With LoRA and ``export: adapter``, adapters of peft are in place of the weights.
     """
-    lm, out = run.job.config.lm, run.job.out
+    lm, out = run.training.config.lm, run.training.out
     weights: dict[str, Any] = get_model_state_dict(
         run.lm, options=StateDictOptions(full_state_dict=True, cpu_offload=True)
     )
-    if run.world.first:
+    if run.ranks.first:
         out.mkdir(parents=True, exist_ok=True)
-        dtype = torch.bfloat16 if run.world.bf16 else torch.float32
+        dtype = torch.bfloat16 if run.ranks.bf16 else torch.float32
         if lm.lora is not None and lm.lora.export == "adapter":
             save_adapters(run.lm, weights, lm, dtype, out)
         else:
             _save_weights(run.lm, merged(run.lm, weights), dtype, out)
-        _save_tokenizer(run.job.tokenizer, run.vocabulary, out)
+        _save_tokenizer(run.training.tokenizer, run.vocabulary, out)
         _save_record(run, out)
-    run.world.barrier()
+    run.ranks.barrier()
 
 
 def _save_tokenizer(folder: Path, vocabulary: Vocabulary, out: Path) -> None:
@@ -53,7 +53,7 @@ def _save_tokenizer(folder: Path, vocabulary: Vocabulary, out: Path) -> None:
 
 
 def _save_record(run: Run, out: Path) -> None:
-    config, rows = run.job.config, run.state.rows
+    config, rows = run.training.config, run.state.rows
     record = {
         "config": config.model_dump(mode="json"),
         "vocabulary": run.vocabulary.fingerprint(),
@@ -64,7 +64,7 @@ def _save_record(run: Run, out: Path) -> None:
     }
     (out / "training.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
     pq.write_table(pa.Table.from_pylist(rows), out / "metrics.parquet")
-    board = run.job.work / "tensorboard"
+    board = run.training.work / "tensorboard"
     if board.is_dir():
         shutil.copytree(board, out / "tensorboard", dirs_exist_ok=True)
 

@@ -1,7 +1,7 @@
 """The training loop, the same on one CPU and on many GPUs.
 
-Run by :class:`spiritlm_core.lm.train.stage.ModelStage` in one process, by ``tasks.train`` in Ray Train workers, and by
-``torchrun -m spiritlm_core.lm``. It knows torch.distributed and nothing of who started it.
+It knows torch.distributed, and nothing of who started it: a job of :mod:`spiritlm_core.fit.job` does, alone, as one of
+the workers of Ray Train, or of the processes of ``torchrun``.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ import time
 from pathlib import Path
 from typing import Any, Self
 
+from spiritlm_core.errors import TrainingError
 from spiritlm_core.lake.stage import Progress, noting
 from spiritlm_core.lm.model.network import count_parameters
 from spiritlm_core.lm.train.data import Prefetch
-from spiritlm_core.lm.train.errors import TrainingError
 from spiritlm_core.lm.train.export import export_model
-from spiritlm_core.lm.train.job import Job
 from spiritlm_core.lm.train.metrics import Metrics
 from spiritlm_core.lm.train.optimizer import learning_rate
 from spiritlm_core.lm.train.run import Run, start, training_data
 from spiritlm_core.lm.train.step import optimizer_step
+from spiritlm_core.lm.train.training import Training
 from spiritlm_core.lm.train.validate import Validation
 from spiritlm_core.tokens.corpus import STREAMS
 
 
-def train(job: Job, progress: Progress) -> dict[str, Any]:
-    """Train to the last step, resuming from the latest checkpoint in ``job.work``, and write the model to ``job.out``.
+def train(training: Training, progress: Progress) -> dict[str, Any]:
+    """Train to the last step, resuming from the latest checkpoint in `work`, and write the model to `out`.
 
     Every rank calls this, and `progress` is called on every rank at the same steps. On the CPU with a fixed number
     of threads, a run that was killed and resumed goes through the same losses, bit for bit, as one that was not.
@@ -39,17 +39,17 @@ def train(job: Job, progress: Progress) -> dict[str, Any]:
         TrainingError: the loss or the gradient is not finite, or the run was asked to stop (a checkpoint was saved).
         CheckpointError: a checkpoint is there but cannot be loaded, or one cannot be written.
     """
-    run = start(job, noting(progress))
-    with _Stop(job.stop_file) as stop, Metrics(run) as metrics:
+    run = start(training, noting(progress))
+    with _Stop(training.stop_file) as stop, Metrics(run) as metrics:
         _loop(run, stop, metrics, progress)
-    if job.config.lm.export == "best" and run.state.best_step is not None:
+    if training.config.lm.export == "best" and run.state.best_step is not None:
         run.checkpoints.restore_weights(run.checkpoints.at(run.state.best_step), run.lm)
     export_model(run)
     return _summary(run)
 
 
 def _loop(run: Run, stop: _Stop, metrics: Metrics, progress: Progress) -> None:
-    lm, state = run.job.config.lm, run.state
+    lm, state, every = run.training.config.lm, run.state, run.training.compute.checkpoint_every
     validation = Validation(run)
     with Prefetch(training_data(run)) as data:
         while state.step < lm.steps:
@@ -60,19 +60,19 @@ def _loop(run: Run, stop: _Stop, metrics: Metrics, progress: Progress) -> None:
             metrics.record(outcome, rate, seconds=time.monotonic() - begun, waited=data.waited)
             better = _validate(run, validation, metrics)
             _report(run, progress)
-            if outcome.stop or better or state.step == lm.steps or state.step % run.job.compute.checkpoint_every == 0:
+            if outcome.stop or better or state.step == lm.steps or state.step % every == 0:
                 path = run.checkpoints.save(run.lm, run.optimizer, state)
             if outcome.stop:
                 run.checkpoints.finish()
-                if run.world.first:
-                    run.job.stop_file.unlink(missing_ok=True)
+                if run.ranks.first:
+                    run.training.stop_file.unlink(missing_ok=True)
                 raise TrainingError(f"asked to stop; step {state.step} is saved in {path}, start again to go on")
     run.checkpoints.finish()
 
 
 def _validate(run: Run, validation: Validation, metrics: Metrics) -> bool:
     """Look at the held-out sequences if it is time to; returns whether their loss was never lower."""
-    lm, state = run.job.config.lm, run.state
+    lm, state = run.training.config.lm, run.state
     if not validation or (state.step % lm.validate_every and state.step != lm.steps):
         return False
     losses = validation.losses()
@@ -84,8 +84,8 @@ def _validate(run: Run, validation: Validation, metrics: Metrics) -> bool:
 
 
 def _report(run: Run, progress: Progress) -> None:
-    step, total = run.state.step, run.job.config.lm.steps
-    if step % run.job.compute.log_every == 0 or step == total:
+    step, total = run.state.step, run.training.config.lm.steps
+    if step % run.training.compute.log_every == 0 or step == total:
         row = run.state.rows[-1]
         progress(step / total, f"step {step}/{total}: loss {row['loss']:.3f}, {row['tokens_per_second']:,.0f} tokens/s")
 

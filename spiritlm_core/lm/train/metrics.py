@@ -6,37 +6,17 @@ import resource
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import torch
 
 from spiritlm_core.lm.model.network import CausalLM
+from spiritlm_core.lm.train.run import Run
+from spiritlm_core.lm.train.step import Outcome, StepLosses
 from spiritlm_core.tokens.corpus import STREAMS
-
-if TYPE_CHECKING:
-    from spiritlm_core.lm.train.run import Run
-    from spiritlm_core.lm.train.step import Outcome
 
 _PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "4090": 165e12}
 """Dense bfloat16 peak of one device, from the vendor's data sheets."""
-
-
-@dataclass(frozen=True)
-class StepLosses:
-    """Loss of one step over all ranks, in nats."""
-
-    sums: torch.Tensor  # float64[len(STREAMS)]
-    counts: torch.Tensor  # int64[len(STREAMS)]
-
-    @property
-    def mean(self) -> float:
-        """Mean over all predicted tokens."""
-        return float(self.sums.sum() / self.counts.sum())
-
-    def per_stream(self, name: str = "loss") -> dict[str, float | None]:
-        """``loss_text`` …; None for a stream without a token in this step."""
-        pairs = zip(STREAMS, self.sums.tolist(), self.counts.tolist(), strict=True)
-        return {f"{name}_{stream}": total / count if count else None for stream, total, count in pairs}
 
 
 class Metrics:
@@ -45,14 +25,14 @@ class Metrics:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._model = ModelFlops.of(run.lm)
-        self._peak = peak_flops(run.world.device)
+        self._peak = peak_flops(run.ranks.device)
         self._board: Any = None
 
     def __enter__(self) -> Self:
-        if self._run.world.first:
+        if self._run.ranks.first:
             from torch.utils.tensorboard import SummaryWriter
 
-            folder = self._run.job.work / "tensorboard"
+            folder = self._run.training.work / "tensorboard"
             self._board = SummaryWriter(str(folder), purge_step=self._run.state.step + 1)  # type: ignore[no-untyped-call]
         return self
 
@@ -79,17 +59,17 @@ class Metrics:
             "seconds": seconds,
             "data_wait": waited,
             "tokens_per_second": outcome.tokens / max(seconds, 1e-9),
-            "mfu": flops / max(seconds, 1e-9) / (self._peak * self._run.world.size) if self._peak else None,
-            "memory": memory(self._run.world.device),
+            "mfu": flops / max(seconds, 1e-9) / (self._peak * self._run.ranks.size) if self._peak else None,
+            "memory": memory(self._run.ranks.device),
         }
         state.rows.append(row)
         self._show(row)
 
     def record_validation(self, losses: StepLosses) -> None:
         """Enter held-out losses into the row of the last step."""
-        found = {"validation_loss": losses.mean, **losses.per_stream("validation")}
-        self._run.state.rows[-1].update(found)
-        self._show({"step": self._run.state.step, **found})
+        row = {"validation_loss": losses.mean, **losses.per_stream("validation")}
+        self._run.state.rows[-1].update(row)
+        self._show({"step": self._run.state.step, **row})
 
     def _show(self, row: Mapping[str, Any]) -> None:
         if self._board is not None:

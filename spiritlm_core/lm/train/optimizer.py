@@ -1,13 +1,13 @@
-"""AdamW with decay on matrices only, and learning rates that are a function of the step alone."""
+"""AdamW with decay on matrices only."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import nn
 
+from spiritlm_core.fit.schedule import learning_rate_scale
 from spiritlm_core.lm.config import OptimizerConfig
 
 
@@ -28,22 +28,15 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Ad
 
 
 def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
-    """Learning rate of `step` (from 0) out of `steps`: linear warm-up, then the schedule.
-
-    ``wsd`` (warm-up, stable, decay; arXiv 2404.06395) stays at the peak until its last `decay_share` of the steps.
-    """
-    if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
-    floor = config.final_share
-    if config.schedule == "cosine":
-        done = (step - config.warmup_steps) / max(1, steps - config.warmup_steps)
-        scale = floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-    elif config.schedule == "wsd":
-        left = (steps - step) / max(1.0, config.decay_share * steps)
-        scale = floor + (1 - floor) * min(1.0, left)
-    else:
-        scale = 1.0
-    return config.learning_rate * scale
+    """Learning rate of `step` (from 0) out of `steps`; see :func:`spiritlm_core.fit.schedule.learning_rate_scale`."""
+    return config.learning_rate * learning_rate_scale(
+        step,
+        steps,
+        config.schedule,
+        warmup=config.warmup_steps,
+        floor=config.final_share,
+        decay_share=config.decay_share,
+    )
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:

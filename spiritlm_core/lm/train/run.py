@@ -8,16 +8,17 @@ from pathlib import Path
 
 import torch
 
+from spiritlm_core.errors import TrainingError
 from spiritlm_core.fit.checkpoints import Tell
+from spiritlm_core.fit.ranks import Ranks
 from spiritlm_core.lm.model.lora import add_adapters
 from spiritlm_core.lm.model.network import CausalLM, build_model
 from spiritlm_core.lm.train.checkpoint import Checkpoints, RunState
 from spiritlm_core.lm.train.data import Step, steps
-from spiritlm_core.lm.train.errors import TrainingError
-from spiritlm_core.lm.train.job import Job
 from spiritlm_core.lm.train.objective import Objective, model_attention
 from spiritlm_core.lm.train.optimizer import build_optimizer
-from spiritlm_core.lm.train.parallel import World
+from spiritlm_core.lm.train.placement import place
+from spiritlm_core.lm.train.training import Training
 from spiritlm_core.tokens.config import SequencesConfig
 from spiritlm_core.tokens.hf import load_vocabulary, vocabulary_for
 from spiritlm_core.tokens.vocabulary import VOCABULARY_FILE, Vocabulary
@@ -27,8 +28,8 @@ from spiritlm_core.tokens.vocabulary import VOCABULARY_FILE, Vocabulary
 class Run:
     """The moving parts of a run on this rank."""
 
-    job: Job
-    world: World
+    training: Training
+    ranks: Ranks
     vocabulary: Vocabulary
     objective: Objective
     optimizer: torch.optim.Optimizer
@@ -43,43 +44,43 @@ class Run:
     @property
     def new_tokens_only(self) -> bool:
         """Whether the next step trains the rows of new tokens alone."""
-        return self.state.step < self.job.config.lm.new_tokens_first
+        return self.state.step < self.training.config.lm.new_tokens_first
 
 
-def start(job: Job, tell: Tell) -> Run:
-    """Build model and optimiser, and go on from the last checkpoint that is whole, or from the one that the job names.
+def start(training: Training, tell: Tell) -> Run:
+    """Build model and optimiser, and go on from the last checkpoint that is whole, or from the one that is named.
 
     Raises:
         CheckpointError: a checkpoint is there but cannot be loaded.
         DamagedCheckpointError: all checkpoints are damaged.
         SpiritLMError: the model cannot be built.
     """
-    lm, compute = job.config.lm, job.compute
-    world = World.current(compute, lm.precision)
-    vocabulary = vocabulary_of(job.tokenizer, job.config.tokens.sequences)
+    lm, compute = training.config.lm, training.compute
+    ranks = Ranks.current(compute.use_gpu, lm.precision)
+    vocabulary = vocabulary_of(training.tokenizer, training.config.tokens.sequences)
     model: CausalLM = build_model(
         lm,
         vocabulary,
-        context_length=job.config.tokens.context_length,
-        base=job.base,
+        context_length=training.config.tokens.context_length,
+        base=training.base,
         attention=model_attention(compute.attention),
     )
     if lm.lora is not None:
         add_adapters(model, lm.lora)
-    objective = world.place(Objective(model, compute.attention), compute).train()
+    objective = place(Objective(model, compute.attention), ranks, compute).train()
     optimizer = build_optimizer(model, lm.optimizer)
-    checkpoints = Checkpoints(job.work / "checkpoints", world, compute)
-    state = RunState(vocabulary.fingerprint(), job.source.fingerprint())
-    if job.resume_from is not None:
-        checkpoints.check(job.resume_from)
-    path = job.resume_from or checkpoints.usable(tell)
+    checkpoints = Checkpoints(training.work / "checkpoints", ranks, compute)
+    state = RunState(vocabulary.fingerprint(), training.source.fingerprint())
+    if training.resume_from is not None:
+        checkpoints.check(training.resume_from)
+    path = training.resume_from or checkpoints.usable(tell)
     if path is not None:
         state = checkpoints.restore(path, model, optimizer, state)
         if path.parent != checkpoints.folder:  # its best checkpoint is not among ours
             state.best_step = state.best_loss = None
         elif lm.export == "best" and state.best_step is not None:
             checkpoints.check(checkpoints.at(state.best_step))  # now, not after the last step
-    return Run(job, world, vocabulary, objective, optimizer, checkpoints, state)
+    return Run(training, ranks, vocabulary, objective, optimizer, checkpoints, state)
 
 
 def vocabulary_of(folder: Path, sizes: SequencesConfig) -> Vocabulary:
@@ -93,13 +94,14 @@ def training_data(run: Run) -> Iterator[Step]:
     Raises:
         TrainingError: the sequences of a step cannot be shared evenly.
     """
-    config, world = run.job.config, run.world
-    if config.sequences_per_step % world.size:
+    training, ranks = run.training, run.ranks
+    share, rest = divmod(training.config.sequences_per_step, ranks.size)
+    if rest:
         raise TrainingError(
-            f"{config.sequences_per_step} sequences per step cannot be shared evenly by {world.size} workers: "
+            f"{training.config.sequences_per_step} sequences per step cannot be shared evenly by {ranks.size} workers: "
             "change lm.tokens_per_step or the number of workers"
         )
-    source = run.job.source.batches(
-        run.vocabulary, seed=config.lm.seed, start_state=run.state.data, rank=world.rank, world_size=world.size
+    source = training.source.batches(
+        run.vocabulary, seed=training.config.lm.seed, start_state=run.state.data, rank=ranks.rank, world_size=ranks.size
     )
-    return steps(source, run.vocabulary.size, config.sequences_per_step // world.size, run.job.compute.micro_batch)
+    return steps(source, run.vocabulary.size, share, training.compute.micro_batch)

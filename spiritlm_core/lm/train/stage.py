@@ -1,18 +1,18 @@
-"""The stage ``model``: trains the language model in this process, or as a :class:`Job` in others."""
+"""The stage ``model``: trains the language model."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
-from spiritlm_core.lake.stage import ArtifactStage, Progress, Resources, TableInput
-from spiritlm_core.lake.view import TableView
+from spiritlm_core.fit.config import FitCompute
+from spiritlm_core.fit.job import FitJob, JobStage
+from spiritlm_core.lake.stage import Progress, Resources, TableInput
 from spiritlm_core.lm.config import LmCompute, ModelConfig
-from spiritlm_core.lm.train.job import Job
+from spiritlm_core.lm.train.source import CorpusSource
+from spiritlm_core.lm.train.training import Training
 
 
-class ModelStage(ArtifactStage):
+class ModelStage(JobStage):
     """Trains on the train split of ``sequences`` and ``text``; the artifact is a Hugging Face folder.
 
     Model roles: ``tokenizer`` (folder of the text tokenizer) and, for a warm start, ``base`` (folder or ``.gguf``).
@@ -25,21 +25,11 @@ class ModelStage(ArtifactStage):
     resources: ClassVar[Resources] = Resources(num_cpus=1)
 
     processes = "training"
+    compute: ClassVar[type[FitCompute]] = LmCompute
     config: ModelConfig
 
-    def job(self, compute: LmCompute, tables: Mapping[str, TableView], out: Path, work: Path) -> Job:
-        """The training as a job that several processes can run."""
-        return Job.of_stage(self.config, compute, self.models, tables, out, work)
-
-    def build(
-        self,
-        tables: Mapping[str, TableView],
-        out: Path,
-        work: Path,
-        progress: Progress,
-        compute: LmCompute | None = None,
-    ) -> dict[str, Any]:
-        """Train in this process and write the folder; resumes from the checkpoints in `work`.
+    def run_job(self, job: FitJob, progress: Progress) -> dict[str, Any]:
+        """Train and write the folder; resumes from the checkpoints in `work`.
 
         Raises:
             TrainingError: training diverged, or was asked to stop.
@@ -47,4 +37,5 @@ class ModelStage(ArtifactStage):
         """
         from spiritlm_core.lm.train.loop import train
 
-        return train(self.job(compute or LmCompute(), tables, out, work), progress)
+        source = CorpusSource(job.tables["sequences"], self.config.tokens, job.tables.get("text"))
+        return train(Training.of(job, self.config, source, self.models["tokenizer"], self.models.get("base")), progress)

@@ -7,12 +7,29 @@ from dataclasses import dataclass
 
 import torch
 
+from spiritlm_core.errors import TrainingError
 from spiritlm_core.lm.train.data import Batch, Step
-from spiritlm_core.lm.train.errors import TrainingError
-from spiritlm_core.lm.train.metrics import StepLosses
 from spiritlm_core.lm.train.optimizer import clip_gradients, keep_new_rows, set_learning_rate, set_weight_decay
 from spiritlm_core.lm.train.run import Run
 from spiritlm_core.tokens.corpus import STREAMS
+
+
+@dataclass(frozen=True)
+class StepLosses:
+    """Loss of one step over all ranks, in nats."""
+
+    sums: torch.Tensor  # float64[len(STREAMS)]
+    counts: torch.Tensor  # int64[len(STREAMS)]
+
+    @property
+    def mean(self) -> float:
+        """Mean over all predicted tokens."""
+        return float(self.sums.sum() / self.counts.sum())
+
+    def per_stream(self, name: str = "loss") -> dict[str, float | None]:
+        """``loss_text`` …; None for a stream without a token in this step."""
+        pairs = zip(STREAMS, self.sums.tolist(), self.counts.tolist(), strict=True)
+        return {f"{name}_{stream}": total / count if count else None for stream, total, count in pairs}
 
 
 @dataclass(frozen=True)
@@ -41,11 +58,11 @@ def optimizer_step(run: Run, step: Step, rate: float, *, asked_to_stop: bool) ->
         TrainingError: the loss or the gradient is not finite; nothing was updated.
     """
     pairs = sum(part.documents.pairs for part in step.parts)
-    counts = run.world.sum(torch.cat([step.counts(), torch.tensor([pairs, int(asked_to_stop)])]).to(run.world.device))
+    counts = run.ranks.sum(torch.cat([step.counts(), torch.tensor([pairs, int(asked_to_stop)])]).to(run.ranks.device))
     *streams, tokens, pairs, stops = counts.tolist()
-    sums = run.world.sum(_backward(run, step, predicted=sum(streams)))
+    sums = run.ranks.sum(_backward(run, step, predicted=sum(streams)))
     _restrict(run)
-    norm = clip_gradients(run.objective, run.job.config.lm.optimizer.clip_norm)
+    norm = clip_gradients(run.objective, run.training.config.lm.optimizer.clip_norm)
     losses = StepLosses(sums.cpu(), torch.tensor(streams))
     _check_finite(run, losses.mean, norm)
     set_learning_rate(run.optimizer, rate)
@@ -56,12 +73,12 @@ def optimizer_step(run: Run, step: Step, rate: float, *, asked_to_stop: bool) ->
 
 def _backward(run: Run, step: Step, predicted: int) -> torch.Tensor:
     """Accumulate the gradient of the mean loss over all `predicted` tokens; float64[len(STREAMS)], this rank's nats."""
-    sums = torch.zeros(len(STREAMS), dtype=torch.float64, device=run.world.device)
+    sums = torch.zeros(len(STREAMS), dtype=torch.float64, device=run.ranks.device)
     for index, cpu_part in enumerate(step.parts):
-        part = cpu_part.to(run.world.device)
-        if run.world.size > 1:
+        part = cpu_part.to(run.ranks.device)
+        if run.ranks.size > 1:
             run.objective.set_requires_gradient_sync(index == len(step.parts) - 1)  # type: ignore[operator]
-        with run.world.arithmetic():
+        with run.ranks.arithmetic():
             loss, nats = run.objective(part, 1.0 / max(1, predicted))
         torch.autograd.backward(loss)
         sums += stream_sums(nats, part)
@@ -76,9 +93,9 @@ def stream_sums(nats: torch.Tensor, batch: Batch) -> torch.Tensor:
 
 def _restrict(run: Run) -> None:
     """In the first phase train the rows of new tokens alone, if the run has such a phase."""
-    if not run.job.config.lm.new_tokens_first:
+    if not run.training.config.lm.new_tokens_first:
         return
-    set_weight_decay(run.optimizer, run.job.config.lm.optimizer.weight_decay)
+    set_weight_decay(run.optimizer, run.training.config.lm.optimizer.weight_decay)
     if run.new_tokens_only:
         keep_new_rows(run.lm, run.vocabulary.text_size, run.optimizer)
 

@@ -12,7 +12,7 @@ import torch
 from spiritlm_core.errors import RecipeError, SpiritLMError
 from spiritlm_core.fit.checkpoints import Checkpoint, Tell
 from spiritlm_core.fit.ranks import Ranks
-from spiritlm_core.fit.training import learning_rate_scale
+from spiritlm_core.fit.schedule import learning_rate_scale
 from spiritlm_core.lake.stage import Progress, noting
 from spiritlm_core.speech.config import FRAME
 from spiritlm_core.speech.vocoder.discriminators import Discriminators
