@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from spiritlm_core.cli.commands import COMMANDS
+
 ROOT = Path(__file__).parents[1]
 ROWS = re.findall(r"^\|.+\| `([\w/]+\.py)(?:::(\w+))?` \|$", (ROOT / "docs/operations.md").read_text(), re.MULTILINE)
 
@@ -29,6 +31,15 @@ def test_links_between_pages_lead_somewhere() -> None:
     links = [(page, link) for page in pages for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text())]
     assert links
     assert not [(page.name, link) for page, link in links if not (page.parent / link).exists()]
+
+
+def test_the_commands_of_the_readme_are_there() -> None:
+    names = {command.name for command in COMMANDS}
+    lines = re.findall(
+        r"^    (?:\.venv/bin/)?spiritlm ([a-z-]+)(?: ([a-z-]+))?", (ROOT / "README.md").read_text(), re.MULTILINE
+    )
+    assert len(lines) > 15
+    assert [words for words in lines if not {words[0], " ".join(words), f"{words[0]} suite"} & names] == []
 
 
 def test_the_site_builds_with_every_link_checked_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
