@@ -14,7 +14,7 @@ from spiritlm_core.lm.generate.prompts import Kind
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from spiritlm_core.lm.formats import PromptFormat, WordFormat
+    from spiritlm_core.lm.generate.formats import PromptFormat, WordFormat
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def load_layout(base: Path) -> WordFormat:
     Raises:
         ModelReferenceError: `base` is none.
     """
-    from spiritlm_core.lm.formats import WordFormat
+    from spiritlm_core.lm.generate.formats import WordFormat
     from spiritlm_core.tokens.hf import load_vocabulary
     from spiritlm_core.tokens.text import TextTokenizer
     from spiritlm_core.tokens.vocabulary import VOCABULARY_FILE

@@ -18,7 +18,7 @@ from spiritlm_core.metrics.error_rates import judge
 from spiritlm_core.tokens.counter import key_of
 
 if TYPE_CHECKING:
-    from spiritlm_core.lm.formats import PromptFormat
+    from spiritlm_core.lm.generate.formats import PromptFormat
     from spiritlm_core.lm.generate.spirit import SpiritLM
 
 ADAPTER = "adapter_config.json"

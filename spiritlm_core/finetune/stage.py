@@ -18,7 +18,7 @@ from spiritlm_core.lake.stage import Resources, TableInput, TableStage
 from spiritlm_core.lm.generate.examples import known_streams
 
 if TYPE_CHECKING:
-    from spiritlm_core.lm.formats import WordFormat
+    from spiritlm_core.lm.generate.formats import WordFormat
     from spiritlm_core.speech.tokenizer import SpeechTokenizer
 
 _REJECT = [pa.field("reject_stage", pa.string()), pa.field("reject_reason", pa.string())]

@@ -21,10 +21,10 @@ from safetensors.torch import save_file
 
 from spiritlm_core import SpiritLM
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
-from spiritlm_core.lm.formats import StringFormat
 from spiritlm_core.lm.generate.constraints import forbidden_ids
 from spiritlm_core.lm.generate.content import Speech, SpeechSegment, Text, TextSegment
 from spiritlm_core.lm.generate.decode import Options, generate
+from spiritlm_core.lm.generate.formats import StringFormat
 from spiritlm_core.lm.generate.prompts import Modality
 from spiritlm_core.lm.generate.readback import audible, ends_with_speech, last_run, parse, read_back, starts_with_speech
 from spiritlm_core.speech.tokenizer import SpeechTokenizer

@@ -12,7 +12,7 @@ from spiritlm_core.lm.generate.examples import known_streams
 from spiritlm_core.lm.generate.prompts import Kind
 
 if TYPE_CHECKING:
-    from spiritlm_core.lm.formats import PromptFormat
+    from spiritlm_core.lm.generate.formats import PromptFormat
 
 
 @dataclass(frozen=True)

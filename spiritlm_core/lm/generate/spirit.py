@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from spiritlm_core.lm.formats import PromptFormat
     from spiritlm_core.lm.generate.decode import Continuation, Options
+    from spiritlm_core.lm.generate.formats import PromptFormat
     from spiritlm_core.lm.model.network import CausalLM
     from spiritlm_core.speech.tokenizer import SpeechTokenizer
     from spiritlm_core.speech.vocoder.vocoder import Speaker
@@ -108,7 +108,7 @@ class SpiritLM:
             ModelReferenceError: `path` is no such folder, or its parts cannot be loaded.
         """
         locate(path, variant)  # what is not there is said before torch is imported
-        from spiritlm_core.lm.model.loading import load
+        from spiritlm_core.lm.generate.loading import load
 
         model, layout, beside = load(Path(path), device, dtype, variant)
         given = Path(speech_tokenizer) if isinstance(speech_tokenizer, str) else speech_tokenizer

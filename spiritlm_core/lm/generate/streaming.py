@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from spiritlm_core.lm.generate.content import Segment, SpeechSegment, TextSegment
 
 if TYPE_CHECKING:
-    from spiritlm_core.lm.formats import PromptFormat
     from spiritlm_core.lm.generate.decode import Continuation, Step
+    from spiritlm_core.lm.generate.formats import PromptFormat
     from spiritlm_core.lm.generate.prompts import Modality
 
 _INCOMPLETE = "\ufffd"  # what the first bytes of a character decode to

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
-from spiritlm_core.lm.formats import PromptFormat, StringFormat, WordFormat
+from spiritlm_core.lm.generate.formats import PromptFormat, StringFormat, WordFormat
 from spiritlm_core.lm.model.folder import is_own, locate
 from spiritlm_core.lm.model.network import CausalLM, load_pretrained
 from spiritlm_core.lm.model.released import ReleasedLanguageModel, speech_tokenizer_root
