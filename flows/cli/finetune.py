@@ -8,6 +8,7 @@ from typing import Annotated, Any, TextIO
 import typer
 
 from flows.cli.flow import artifact_folder, run_or_reuse
+from flows.cli.plan import previewed, show_plan
 from spiritlm_core.cli.options import DEFAULT_LAKE, JsonOption, LakeOption, SetOption
 from spiritlm_core.cli.results import answer
 
@@ -32,13 +33,30 @@ def finetune(
         Path | None, typer.Option("--out", metavar="DIR", help="Also put the model here: a new or empty folder.")
     ] = None,
     lake: LakeOption = DEFAULT_LAKE,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be computed and why, as `spiritlm plan` does.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Fine-tune a published model: all its weights, or adapters (--set 'lm.lora={rank: 16}').
 
     The loss counts answers alone. A run that was killed goes on where it was; what the lake has is not computed again.
     """
-    answer(lambda: _run(recipe, data, base, set_ or [], out, lake), _print, as_json=as_json)
+    if dry_run:
+        answer(lambda: _planned(recipe, data, base, set_ or [], lake), show_plan, as_json=as_json)
+    else:
+        answer(lambda: _run(recipe, data, base, set_ or [], out, lake), _print, as_json=as_json)
+
+
+def _planned(recipe: str, data: str | None, base: str | None, overrides: list[str], lake: str) -> dict[str, Any]:
+    from flows.graphs.finetuning import finetuning
+    from flows.recipes.finetune import load_finetune_recipe
+    from spiritlm_core.lake.lake import Lake
+    from spiritlm_core.plan.planner import plan_graph
+
+    settings, opened = load_finetune_recipe(recipe, data, base, overrides), Lake(lake)
+    _check_given(settings.base, settings.data.path)
+    return previewed(settings, plan_graph(finetuning(settings, opened), opened), lake)
 
 
 def _run(

@@ -31,6 +31,8 @@ PIPELINE, MODELS, LAKE = "The pipeline", "Models", "The lake"
 
 COMMANDS = (
     Command("run", "flows.cli.run", PIPELINE),
+    Command("plan", "flows.cli.plan", PIPELINE),
+    Command("diff", "flows.cli.diff", PIPELINE),
     Command("recipes", "flows.cli.recipes", PIPELINE),
     Command("status", "flows.cli.status", PIPELINE),
     Command("ui", "flows.cli.ui", PIPELINE),

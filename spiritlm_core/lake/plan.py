@@ -134,11 +134,6 @@ class ShardJob:
     about: str = ""
 
     @property
-    def inline(self) -> pa.Table | None:
-        """The rows that a first table is computed from."""
-        return None if self.rows is None else self.rows()
-
-    @property
     def parent_keys(self) -> list[str]:
         """What the shard's key was made from, besides the stage."""
         return list(self.members) if self.rows is not None else [key for _, key in self.parents]

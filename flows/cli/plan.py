@@ -1,0 +1,114 @@
+"""``spiritlm plan``: what a run would do, and why; needs neither Prefect nor Ray."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
+
+import typer
+
+from spiritlm_core.cli.options import DEFAULT_LAKE, JsonOption, LakeOption, RecipeArgument, SetOption, SourceOption
+from spiritlm_core.cli.results import answer
+
+if TYPE_CHECKING:
+    from spiritlm_core.config import FrozenConfig
+    from spiritlm_core.plan.planner import RunPlan
+    from spiritlm_core.recipe import Recipe
+
+
+def plan(
+    recipe: RecipeArgument = "quickstart",
+    lake: LakeOption = DEFAULT_LAKE,
+    set_: SetOption = None,
+    source: SourceOption = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="STAGE", help="Plan this stage and what it is made from.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what `spiritlm run RECIPE` would compute and what it would reuse, and which change causes that.
+
+    Nothing is computed and no server is started. Seconds are those of one process: what a recording, a row or a model
+    took the last time.
+    """
+    answer(lambda: planned(recipe, lake, source or [], set_ or [], until), show_plan, as_json=as_json)
+
+
+def planned(
+    recipe: str, lake: str, sources: list[str], overrides: list[str], until: str | None = None, *, refit: bool = False
+) -> dict[str, Any]:
+    """The preview of a run as JSON values. Raises SpiritLMError if it could not run."""
+    loaded, stages = plan_recipe(recipe, lake, sources, overrides, until, refit=refit)
+    return previewed(loaded, stages, lake)
+
+
+def plan_recipe(
+    recipe: str, lake: str, sources: list[str], overrides: list[str], until: str | None = None, *, refit: bool = False
+) -> tuple[Recipe, RunPlan]:
+    """The recipe, and the plans of its stages. Raises SpiritLMError."""
+    from flows.graphs.speech_lm import speech_lm, targets
+    from flows.recipes import load_recipe
+    from spiritlm_core.lake.lake import Lake
+    from spiritlm_core.plan.planner import plan_graph
+
+    loaded = load_recipe(recipe, sources, overrides)
+    graph = speech_lm(loaded)
+    return loaded, plan_graph(graph, Lake(lake), *targets(graph, until), refit=refit)
+
+
+def previewed(recipe: FrozenConfig, stages: RunPlan, lake: str) -> dict[str, Any]:
+    """What a run of `stages` would do, as JSON values."""
+    from spiritlm_core.lake.lake import Lake
+    from spiritlm_core.plan.preview import preview, totals
+
+    opened = Lake(lake)
+    previews = preview(stages, recipe, opened)
+    told = {stage.name: stage.to_dict() for stage in previews}
+    return {"recipe": stages.recipe, "lake": opened.uri, "stages": told, "to_compute": totals(previews)}
+
+
+def show_plan(result: dict[str, Any], out: TextIO) -> None:
+    """Print a preview: one line per stage, and what is to be computed in all."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("stage", "what", "rows", "hours", "seconds", "to write", "why")
+    for column in table.columns[2:6]:
+        column.justify = "right"
+    for name, stage in result["stages"].items():
+        table.add_row(name, *_cells(stage))
+    console = Console(file=out, highlight=False, markup=False, width=None if out.isatty() else 120)
+    console.print(f"{result['recipe']} on {result['lake']}", soft_wrap=True)
+    console.print(table)
+    console.print(_total(result["to_compute"]), soft_wrap=True)
+
+
+def _cells(stage: dict[str, Any]) -> list[str]:
+    from spiritlm_core.lake.care import describe_size
+
+    parts = f"{stage['new']} of {stage['shards']} shards new" if stage["status"] == "partly new" else stage["status"]
+    rows, hours = stage["rows"], stage["hours"]
+    about = [parts, "" if rows is None else str(rows), f"{hours:.2f}" if hours else ""]
+    if not stage["new"]:
+        return [*about, "", "", ""]
+    seconds = "unknown" if stage["seconds"] is None else f"{stage['seconds']:.0f}"
+    size = "unknown" if stage["size"] is None else describe_size(stage["size"])
+    return [*about, seconds, size, _why(stage["why"])]
+
+
+def _why(reasons: list[dict[str, Any]]) -> str:
+    """The reasons, those of stages before on one list."""
+    upstream = [f"`{reason['name']}`" for reason in reasons if reason["cause"] == "upstream"]
+    others = [reason["text"] for reason in reasons if reason["cause"] != "upstream"]
+    return "; ".join([*others, *([f"upstream {', '.join(upstream)}"] if upstream else [])])
+
+
+def _total(work: dict[str, Any]) -> str:
+    from spiritlm_core.lake.care import describe_size
+
+    if not work["stages"]:
+        return "nothing to compute"
+    stages = f"{work['stages']} stage{'s' if work['stages'] > 1 else ''} to compute"
+    if len(work["unknown"]) == work["stages"]:
+        return f"{stages}; how long that takes is unknown: none of them ran here before"
+    unknown = f", besides {', '.join(work['unknown'])}, which never ran here" if work["unknown"] else ""
+    return f"{stages}: about {work['seconds']:.0f} s in one process, {describe_size(work['size'])} to write{unknown}"

@@ -1,0 +1,139 @@
+"""Why a stage has something to compute: what of it differs from what the recipe used last."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from spiritlm_core.lake.fingerprint import config_json
+from spiritlm_core.lake.lake import Lake
+from spiritlm_core.lake.plan import ArtifactPlan, ModelSource, Plan, StageCall, TablePlan
+from spiritlm_core.lake.snapshot import Snapshot
+from spiritlm_core.plan.difference import item_changes, lists_items
+from spiritlm_core.plan.settings import Settings, differences
+
+Cause = Literal[
+    "first run", "version", "setting", "derived", "model", "upstream", "lineage", "added", "changed", "removed", "lost"
+]
+"""``derived`` is a setting that follows from others, as the number of pitch tokens from the variant; it is told where
+nothing else is. ``lost``: what was made is gone from the lake, or was never finished.
+"""
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One cause. `name` is a setting, a role of a model, a stage, or what kind of items was listed."""
+
+    cause: Cause
+    name: str = ""
+    before: Any = None
+    after: Any = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The reason as JSON values, with the words for people under ``text``."""
+        return {**asdict(self), "text": str(self)}
+
+    def __str__(self) -> str:
+        """A few words for people."""
+        counted = f"{self.after} {self.name if self.after != 1 else self.name.removesuffix('s')}"
+        if self.cause == "first run":
+            return f"first run: {counted}" if self.after else "first run"
+        if self.cause == "version":
+            return f"stage version {self.before} → {self.after}"
+        if self.cause in ("setting", "derived"):
+            return f"`{self.name}` {_short(self.before)} → {_short(self.after)}"
+        if self.cause in ("added", "changed", "removed"):
+            return f"{counted} {self.cause}"
+        if self.cause in ("model", "upstream"):
+            return f"{self.cause} `{self.name}`"
+        return "its lineage" if self.cause == "lineage" else "what was made of it is no more in the lake"
+
+
+@dataclass(frozen=True)
+class Past:
+    """What a recipe used last under the name of a stage, as far as the lake still knows."""
+
+    version: int
+    config: Any
+    models: Mapping[str, str]
+    inputs: Mapping[str, str]
+    snapshot: Snapshot | None = None
+
+
+def last_made(lake: Lake, recipe: str, name: str) -> Past | None:
+    """What `recipe` used last under `name`; null if it never did, or if that is gone."""
+    ref = lake.read_ref(recipe, name)
+    if ref is None:
+        return None
+    if ref.kind == "table":
+        return past_table(lake, lake.read_snapshot(name, ref.target))
+    artifact = lake.read_artifact(name, ref.target)
+    return artifact and Past(artifact.stage_version, artifact.config, artifact.models, artifact.inputs)
+
+
+def past_table(lake: Lake, snapshot: Snapshot) -> Past | None:
+    """What a table was made with, from the footer of a shard of it."""
+    if not snapshot.shards:
+        return None
+    footer = lake.read_footer(snapshot.table, snapshot.keys[0])
+    inputs = snapshot.lineage.get("inputs", {})
+    return Past(footer.stage_version, footer.config, footer.models, inputs, snapshot)
+
+
+def reasons(lake: Lake, plan: Plan, past: Past | None, settings: Settings) -> list[Reason]:
+    """Why `plan` has something to compute.
+
+    Args:
+        lake: where the earlier results are.
+        plan: of one stage.
+        past: what the recipe used last.
+        settings: of the recipe.
+    """
+    if past is None:
+        items = sum(len(job.members) for job in plan.jobs) if isinstance(plan, TablePlan) else 0
+        return [Reason("first run", plan.call.stage.inputs[0].table, after=items) if items else Reason("first run")]
+    inputs = _inputs(plan)
+    causes = [*identity_changes(plan.call, past, settings)]
+    if not (causes and getattr(plan.call.stage, "pinned", False)):  # which does not follow its tables
+        causes += [Reason("upstream", name) for name, made in inputs.items() if past.inputs.get(name) != made]
+    if isinstance(plan, TablePlan) and lists_items(plan):
+        causes += _items(lake, plan, past)
+    told = [cause for cause in causes if cause.cause not in ("lineage", "derived")]
+    return list(dict.fromkeys(told or causes)) or [Reason("lost")]
+
+
+def identity_changes(call: StageCall, past: Past, settings: Settings) -> Iterator[Reason]:
+    """Version, settings and models that are others than before."""
+    if past.version != call.version:
+        yield Reason("version", call.name, past.version, call.version)
+    for path, before, after in differences(past.config, config_json(call.config)):
+        name = settings.name(call.config, path)
+        own = name is not None and settings.value(name) == after
+        yield Reason("setting" if own else "derived", name or f"{call.name}: {'.'.join(path)}", before, after)
+    for role in sorted(past.models.keys() | call.models.keys()):
+        if past.models.get(role) != call.digests.get(role):
+            yield _model(role, call.models.get(role))
+
+
+def _model(role: str, source: ModelSource | None) -> Reason:
+    if source is None or source.reference is not None:
+        return Reason("model", role)
+    return Reason("upstream", source.artifact) if source.artifact else Reason("lineage", role)
+
+
+def _items(lake: Lake, plan: TablePlan, past: Past) -> Iterator[Reason]:
+    for cause, count in item_changes(lake, plan, past.snapshot).counts().items():
+        if count:
+            yield Reason(cause, plan.call.stage.inputs[0].table, after=count)  # type: ignore[arg-type]
+
+
+def _short(value: Any) -> str:
+    text = "unset" if value is None else value if isinstance(value, str) and value else json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:37]}…"
+
+
+def _inputs(plan: Plan) -> dict[str, str]:
+    """The tables that a plan reads, and the fingerprints that they will have."""
+    return dict(plan.inputs if isinstance(plan, ArtifactPlan) else plan.lineage.get("inputs", {}))

@@ -1,0 +1,136 @@
+"""Which change causes that something is computed: it is named, and nothing else is."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from flows.graphs.speech_lm import speech_lm
+from flows.recipes import recipe_names
+from spiritlm_core.audio.stage import AudioStage
+from spiritlm_core.lake.fingerprint import config_json
+from spiritlm_core.lake.lake import Lake
+from spiritlm_core.plan.preview import StagePreview, preview, totals
+from spiritlm_core.plan.settings import Settings, differences
+from spiritlm_core.recipe import Recipe
+from tests.flows.settings import changed, fields
+from tests.flows.test_keys import NOT_TRIED, shipped
+from tests.plan.lakes import clip, compute, planned, tiny
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of five recordings, and a lake with their units."""
+    folder = tmp_path_factory.mktemp("filled")
+    for number in range(5):
+        clip(folder / "clips", number)
+    compute(tiny(folder / "clips"), Lake(folder / "lake"))
+    return folder
+
+
+@pytest.fixture
+def place(filled: Path, tmp_path: Path) -> Path:
+    """A copy of it to change; the recordings keep their times, so that nothing is hashed again."""
+    return Path(shutil.copytree(filled, tmp_path / "copy", dirs_exist_ok=True))
+
+
+def previewed(recipe: Recipe, place: Path) -> dict[str, StagePreview]:
+    lake = Lake(place / "lake")
+    return {stage.name: stage for stage in preview(planned(recipe, lake), recipe, lake)}
+
+
+def why(stages: dict[str, StagePreview]) -> dict[str, list[str]]:
+    """The stages that have something to compute, and why."""
+    return {name: list(map(str, stage.why)) for name, stage in stages.items() if stage.estimate.new}
+
+
+def test_nothing_is_to_be_computed_where_nothing_changed(place: Path) -> None:
+    stages = previewed(tiny(place / "clips"), place)
+    assert {stage.status for stage in stages.values()} == {"reused"}
+    assert why(stages) == {}
+    assert totals(list(stages.values())) == {"stages": 0, "seconds": 0, "size": 0, "unknown": []}
+
+
+def test_on_an_empty_lake_everything_is_a_first_run(place: Path) -> None:
+    stages = previewed(tiny(place / "clips"), place / "elsewhere")
+    assert {stage.status for stage in stages.values()} == {"new"}
+    again = {name: ["first run"] for name in ("hubert", "quantizer", "units")}
+    assert why(stages) == {"audio": ["first run: 5 recordings"], **again}
+    assert totals(list(stages.values()))["unknown"] == ["audio", "hubert", "quantizer", "units"]
+
+
+def test_the_setting_that_changed_is_named_and_nothing_else(place: Path) -> None:
+    stages = previewed(tiny(place / "clips", "units.quantizer.units=9"), place)
+    assert why(stages) == {"quantizer": ["`units.quantizer.units` 12 → 9"], "units": ["upstream `quantizer`"]}
+
+
+def test_several_settings_are_all_named(place: Path) -> None:
+    stages = previewed(tiny(place / "clips", "units.precision=bf16", "audio.vad.onset=0.4", "audio.padding=0.2"), place)
+    assert why(stages)["audio"] == ["`audio.padding` 0.3 → 0.2", "`audio.vad.onset` 0.5 → 0.4"]
+    assert why(stages)["units"] == ["`units.precision` exact → bf16", "upstream `audio`"]
+
+
+def test_recordings_that_were_added_are_counted_and_pinned_models_stay(place: Path) -> None:
+    clip(place / "clips", 7)
+    stages = previewed(tiny(place / "clips"), place)
+    assert why(stages) == {"audio": ["1 recording added"], "units": ["upstream `audio`"]}
+    assert (stages["audio"].status, stages["audio"].estimate.new, stages["audio"].estimate.shards) == (
+        "partly new",
+        1,
+        4,
+    )
+
+
+def test_a_recording_that_changed_and_one_that_is_gone(place: Path) -> None:
+    clip(place / "clips", 1, "good night")
+    (place / "clips/2.wav").unlink()
+    (place / "clips/2.txt").unlink()
+    assert why(previewed(tiny(place / "clips"), place))["audio"] == ["1 recording changed", "1 recording removed"]
+
+
+def test_a_new_version_of_a_stage_is_a_reason(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(AudioStage, "version", 99)
+    assert why(previewed(tiny(place / "clips"), place))["audio"] == ["stage version 2 → 99"]
+
+
+def test_what_is_gone_from_the_lake_is_said_to_be(place: Path) -> None:
+    next((place / "lake/tables/units").glob("*.parquet")).unlink()
+    stages = previewed(tiny(place / "clips"), place)
+    assert why(stages) == {"units": ["what was made of it is no more in the lake"]}
+    assert (stages["units"].estimate.new, stages["units"].status) == (1, "partly new")
+
+
+def test_another_model_in_place_of_a_fitted_one_is_a_reason(place: Path) -> None:
+    recipe = tiny(place / "clips")
+    shutil.copytree(place / "clips", place / "model")
+    hubert = recipe.units.hubert.model_copy(update={"model": f"file://{place / 'model'}"})
+    other = recipe.model_copy(update={"units": recipe.units.model_copy(update={"hubert": hubert})})
+    assert why(previewed(other, place))["quantizer"] == ["model `hubert`"]
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_setting_of_a_recipe_is_named_as_people_write_it(name: str, tmp_path: Path) -> None:
+    (tmp_path / "TEXTS").mkdir()
+    recipe, wrong = shipped(name, tmp_path, []), {}
+    before = {node.name: config_json(node.config) for node in speech_lm(recipe).nodes.values()}
+    for path, annotation in fields(recipe):
+        if path in NOT_TRIED or path in ("variant", "lm.export"):  # change others with them
+            continue
+        other = changed(recipe, path, annotation, tmp_path)
+        names = set(_names(other, before))
+        if any(found != path and not found.startswith(f"{path}.") for found in names):
+            wrong[path] = names
+    assert wrong == {}
+
+
+def _names(recipe: Recipe, before: dict[str, object]) -> list[str]:
+    settings, names = Settings(recipe), []
+    for node in speech_lm(recipe).nodes.values():
+        for path, _, after in (
+            differences(before.get(node.name), config_json(node.config)) if node.name in before else ()
+        ):
+            name = settings.name(node.config, path)
+            names += [name] if name and settings.value(name) == after else []
+    return names
