@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 from typing import Annotated, Any, ParamSpec, TypeVar, get_type_hints
 
-from prefect import flow
+from prefect import Flow, flow
 from pydantic import Field
 
 from flows.graphs.speech_lm import speech_lm, targets
@@ -69,95 +69,47 @@ def pipeline(
     return run(recipe, lake, sources, overrides, until, refit=refit)
 
 
-@flow(name="corpus", log_prints=False, flow_run_name=run_name)
-@described
-@guarded
-def corpus(
-    recipe: RecipeOrName = "quickstart",
-    lake: LakeUri = DEFAULT_LAKE,
-    sources: Sources = [],  # noqa: B006
-    overrides: Overrides = [],  # noqa: B006
-    refit: Refit = False,
-) -> dict[str, Any]:
-    """From recordings and texts to the sequences that a model is trained on."""
-    return run(recipe, lake, sources, overrides, "corpus", refit=refit)
+def part(name: str, until: str, about: str, default: str = "quickstart") -> Flow[..., dict[str, Any]]:
+    """The flow called `name`, which runs the stages of a recipe up to `until`."""
+
+    def run_part(
+        recipe: RecipeOrName = default,
+        lake: LakeUri = DEFAULT_LAKE,
+        sources: Sources = [],  # noqa: B006
+        overrides: Overrides = [],  # noqa: B006
+        refit: Refit = False,
+    ) -> dict[str, Any]:
+        return run(recipe, lake, sources, overrides, until, refit=refit)
+
+    run_part.__name__ = run_part.__qualname__ = name
+    run_part.__doc__ = about
+    return flow(name=name, log_prints=False, flow_run_name=run_name)(described(guarded(run_part)))
 
 
-@flow(name="train", log_prints=False, flow_run_name=run_name)
-@described
-@guarded
-def train(
-    recipe: RecipeOrName = "quickstart",
-    lake: LakeUri = DEFAULT_LAKE,
-    sources: Sources = [],  # noqa: B006
-    overrides: Overrides = [],  # noqa: B006
-) -> dict[str, Any]:
-    """The language model of a recipe, and whatever it still needs before."""
-    return run(recipe, lake, sources, overrides, "model")
-
-
-@flow(name="evaluate", log_prints=False, flow_run_name=run_name)
-@described
-@guarded
-def evaluate(
-    recipe: RecipeOrName = "quickstart",
-    lake: LakeUri = DEFAULT_LAKE,
-    sources: Sources = [],  # noqa: B006
-    overrides: Overrides = [],  # noqa: B006
-) -> dict[str, Any]:
-    """The evaluation of a recipe's model, and whatever it still needs before."""
-    return run(recipe, lake, sources, overrides, "evaluation")
-
-
-@flow(name="fit_units", log_prints=False, flow_run_name=run_name)
-@described
-@guarded
-def fit_units(
-    recipe: RecipeOrName = "units",
-    lake: LakeUri = DEFAULT_LAKE,
-    sources: Sources = [],  # noqa: B006
-    overrides: Overrides = [],  # noqa: B006
-    refit: Refit = False,
-) -> dict[str, Any]:
-    """From recordings to a speech tokenizer: the models of the speech units in one folder, and nothing else."""
-    return run(recipe, lake, sources, overrides, "speech_tokenizer", refit=refit)
-
-
-@flow(name="fit_vocoder", log_prints=False, flow_run_name=run_name)
-@described
-@guarded
-def fit_vocoder(
-    recipe: RecipeOrName = "units",
-    lake: LakeUri = DEFAULT_LAKE,
-    sources: Sources = [],  # noqa: B006
-    overrides: Overrides = [],  # noqa: B006
-    refit: Refit = False,
-) -> dict[str, Any]:
-    """From recordings to a speech tokenizer that speaks: the unit models, units of the corpus, and a vocoder."""
-    return run(recipe, lake, sources, overrides, "speaking_tokenizer", refit=refit)
-
-
-@flow(name="evaluate_units", log_prints=False, flow_run_name=run_name)
-@described
-@guarded
-def evaluate_units(
-    recipe: RecipeOrName = "units",
-    lake: LakeUri = DEFAULT_LAKE,
-    sources: Sources = [],  # noqa: B006
-    overrides: Overrides = [],  # noqa: B006
-) -> dict[str, Any]:
-    """The speech units of a recipe judged on held-out speech, and the unit models if they are still missing."""
-    return run(recipe, lake, sources, overrides, "unit_evaluation")
-
-
-@flow(name="evaluate_resynthesis", log_prints=False, flow_run_name=run_name)
-@described
-@guarded
-def evaluate_resynthesis(
-    recipe: RecipeOrName = "units",
-    lake: LakeUri = DEFAULT_LAKE,
-    sources: Sources = [],  # noqa: B006
-    overrides: Overrides = [],  # noqa: B006
-) -> dict[str, Any]:
-    """Audio to units and back, judged on held-out speech; unit models and vocoder are fitted if they are missing."""
-    return run(recipe, lake, sources, overrides, "resynthesis")
+corpus = part("corpus", "corpus", "From recordings and texts to the sequences that a model is trained on.")
+train = part("train", "model", "The language model of a recipe, and whatever it still needs before.")
+evaluate = part("evaluate", "evaluation", "The evaluation of a recipe's model, and whatever it still needs before.")
+fit_units = part(
+    "fit_units",
+    "speech_tokenizer",
+    "From recordings to a speech tokenizer: the models of the speech units in one folder, and nothing else.",
+    "units",
+)
+fit_vocoder = part(
+    "fit_vocoder",
+    "speaking_tokenizer",
+    "From recordings to a speech tokenizer that speaks: the unit models, units of the corpus, and a vocoder.",
+    "units",
+)
+evaluate_units = part(
+    "evaluate_units",
+    "unit_evaluation",
+    "The speech units of a recipe judged on held-out speech, and the unit models if they are still missing.",
+    "units",
+)
+evaluate_resynthesis = part(
+    "evaluate_resynthesis",
+    "resynthesis",
+    "Audio to units and back, judged on held-out speech; unit models and vocoder are fitted if they are missing.",
+    "units",
+)

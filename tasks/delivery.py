@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
-from spiritlm_core.errors import LakeError
 from spiritlm_core.lake.artifact import Artifact
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.plan import ArtifactPlan
@@ -57,18 +55,3 @@ def put_folder(lake: Lake, artifact: Artifact, folder: str) -> str:
             lake.store.delete(path)
         lake.store.write(marker, artifact.key.encode())
     return lake.store.child(folder)
-
-
-def copy_speech_tokenizer(lake: Lake, name: str, key: str, folder: Path) -> None:
-    """Put the speech tokenizer of this stage and key at `folder`, whole or not at all.
-
-    Raises:
-        SpeechTokenizerError: something else is there.
-        LakeError: the lake does not have it.
-    """
-    from spiritlm_core.speech.folder import put_speech_tokenizer
-
-    artifact = lake.read_artifact(name, key)
-    if artifact is None:
-        raise LakeError(f"{lake.uri} has no speech tokenizer {key[:12]}")
-    put_speech_tokenizer(lake.artifact_folder(artifact), folder)

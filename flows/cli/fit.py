@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from flows.cli.flow import run_recipe
+from flows.cli.flow import artifact_folder, run_recipe
 from spiritlm_core.cli.options import DEFAULT_LAKE, JsonOption, LakeOption, RecipeArgument, SetOption, SourceOption
 from spiritlm_core.cli.reports import check_out
 from spiritlm_core.cli.results import answer
@@ -73,9 +73,7 @@ def _fit(
     kind: Kind, recipe: str, lake: str, overrides: list[str], sources: list[str], *, refit: bool, out: Path | None
 ) -> dict[str, Any]:
     """Check where the folder is to go; then run the flow."""
-    from spiritlm_core.lake.lake import Lake
-    from spiritlm_core.speech.folder import check_target
-    from tasks.delivery import copy_speech_tokenizer
+    from spiritlm_core.speech.folder import check_target, put_speech_tokenizer
 
     check_out(out)
     if out is not None:
@@ -83,6 +81,6 @@ def _fit(
     stage = "speech_tokenizer" if kind == "units" else "speaking_tokenizer"
     result = run_recipe(f"fit_{kind}", recipe, lake, sources, overrides, until=stage, refit=refit)
     if out is not None:
-        copy_speech_tokenizer(Lake(lake), stage, result["stages"][stage]["fingerprint"], out)
+        put_speech_tokenizer(artifact_folder(lake, result, stage), out)
         result["speech_tokenizer"] = str(out)
     return result

@@ -28,10 +28,10 @@ def run_recipe(
 
     graph = speech_lm(load_recipe(recipe, sources, overrides))
     names = targets(graph, until)
-    given = {"recipe": recipe, "lake": lake, "sources": sources, "overrides": overrides}
+    given = {"recipe": recipe, "lake": lake, "sources": sources, "overrides": overrides, "refit": refit}
     if flow == "pipeline":
         given["until"] = until
-    return run_or_reuse("pipeline", flow, {**given, **({"refit": True} if refit else {})}, graph, names, refit=refit)
+    return run_or_reuse("pipeline", flow, given, graph, names, refit=refit)
 
 
 def run_or_reuse(
