@@ -28,7 +28,7 @@ def run_recipe(
 
     graph = speech_lm(load_recipe(recipe, sources, overrides))
     names = targets(graph, until)
-    given = {"recipe": recipe, "lake": lake, "sources": sources, "overrides": overrides, "refit": refit}
+    given: dict[str, Any] = {"recipe": recipe, "lake": lake, "sources": sources, "overrides": overrides, "refit": refit}
     if flow == "pipeline":
         given["until"] = until
     return run_or_reuse("pipeline", flow, given, graph, names, refit=refit)

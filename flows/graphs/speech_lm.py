@@ -40,11 +40,9 @@ from spiritlm_core.tokens.stage import SequencesStage
 from spiritlm_core.tokens.text_stage import DocumentsStage, TextStage
 
 ALIASES = {"ingest": "audio", "align": "words", "train": "model", "evaluate": "evaluation"}
-"""Other words for a stage that people may try first; see also :data:`CORPUS`."""
+"""Other words for a stage that people may try first; ``corpus`` is what a model is trained on."""
 
 VOICED = (VocoderFit.name, SpeakingTokenizerStage.name)
-CORPUS = ("sequences", "text")
-"""Where training begins."""
 
 
 def speech_lm(recipe: Recipe) -> Graph:
@@ -64,17 +62,17 @@ def speech_lm(recipe: Recipe) -> Graph:
     style = graph.add(StyleFit, units.style, audio, hubert=hubert) if expressive else None
     streams = {"hubert": hubert, "quantizer": quantizer, "pitch": pitch, "style": style}
     sizes, judged = units.stage(expressive=expressive), candidates(recipe.unit_evaluation.models)
-    graph.add(SpeechTokenizerStage, sizes, **streams, on_request=True)
-    graph.add(UnitEvaluationStage, _unit_evaluation(recipe), audio, **streams, **judged, on_request=True)
+    graph.on_request(SpeechTokenizerStage, sizes, **streams)
+    graph.on_request(UnitEvaluationStage, _unit_evaluation(recipe), audio, **streams, **judged)
     spoken = graph.add(UnitsStage, sizes, audio, **streams)
 
     vocoder = None
     if recipe.vocoder is not None:
         listening = {"hubert": hubert, "quantizer": quantizer} if recipe.vocoder.shifts > 1 else {}
         vocoder = graph.add(VocoderFit, _vocoder(recipe, recipe.vocoder), audio, spoken, **listening)
-        graph.add(SpeakingTokenizerStage, sizes, **streams, vocoder=vocoder, on_request=True)
+        graph.on_request(SpeakingTokenizerStage, sizes, **streams, vocoder=vocoder)
     heard = {**streams, "vocoder": vocoder, **_judges(recipe), **candidates(recipe.resynthesis.models)}
-    graph.add(ResynthesisStage, _resynthesis(recipe), audio, **heard, on_request=True)
+    graph.on_request(ResynthesisStage, _resynthesis(recipe), audio, **heard)
 
     documents = graph.source(DocumentsStage, FrozenConfig(), Texts(recipe.texts)) if recipe.texts else None
     base = tokens.tokenizer.base
@@ -103,7 +101,7 @@ def targets(graph: Graph, until: str | None) -> tuple[str, ...]:
     if until is None:
         return ()
     if until == "corpus":
-        return tuple(name for name in CORPUS if name in graph.nodes)
+        return tuple(table.name for table in graph.nodes[ModelStage.name].tables)
     if until in VOICED and until not in graph.nodes:
         raise RecipeError(
             f"recipe {graph.recipe!r} has no vocoder: add a section `vocoder`, or --set vocoder.size=tiny"

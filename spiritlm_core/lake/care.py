@@ -21,6 +21,9 @@ from spiritlm_core.store.local import LocalStore
 ABANDONED_SECONDS = 3600.0
 """A temporary file this old was left by a killed writer."""
 
+RETIRED = frozenset({"examples"})
+"""Stages of older versions: nobody reads any more what they made."""
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -170,11 +173,13 @@ def _find_garbage(lake: Lake) -> Sweep:
 def _is_unused(lake: Lake, path: str, keep: set[str]) -> bool:
     """Whether nothing that is kept needs an object or a local copy; `work` of what is not built yet is kept."""
     folder, *names = path.split("/")
+    if folder == "refs":
+        return PurePosixPath(path).stem in RETIRED
     if folder == "cache":
         return names[0] == "artifacts" and len(names) > 3 and manifest_path(names[1], names[2]) not in keep
     if folder == "work":
         return len(names) > 1 and lake.store.exists(manifest_path(names[0], PurePosixPath(names[1]).stem))
-    return folder not in ("refs", "outputs") and path not in keep
+    return folder != "outputs" and path not in keep
 
 
 def _reachable(lake: Lake) -> set[str]:
@@ -183,7 +188,7 @@ def _reachable(lake: Lake) -> set[str]:
     for entry in lake.store.walk("refs", everything=True):
         if entry.link:  # what it leads to may be out of reach just now, or more than one ref
             raise LakeError(f"{lake.store.child(entry.path)} is a symbolic link or no file; put the file or folder in its place")
-    for ref in lake.refs():
+    for ref in (ref for ref in lake.refs() if ref.name not in RETIRED):
         target = resolve_ref(lake, ref)
         if isinstance(target, Snapshot):
             keep.add(snapshot_path(target.table, target.fingerprint))

@@ -93,9 +93,9 @@ class StageCall:
     @classmethod
     def of(cls, stage: type[Any] | str, config: FrozenConfig, models: Mapping[str, ModelSource]) -> StageCall:
         """Describe a stage class, or the one at ``package.module:Class``."""
-        if isinstance(stage, str):
-            stage = load_class(stage)
-        return cls(f"{stage.__module__}:{stage.__qualname__}", stage.name, stage.version, config, dict(models))
+        described: Any = load_class(stage) if isinstance(stage, str) else stage
+        path = f"{described.__module__}:{described.__qualname__}"
+        return cls(path, described.name, described.version, config, dict(models))
 
     @property
     def stage(self) -> Any:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from spiritlm_core.config import FrozenConfig
@@ -35,7 +35,7 @@ class Node:
     stage: Stage
     config: FrozenConfig
     tables: tuple[Node, ...] = ()
-    models: Mapping[str, Node | str | ModelSource | Lineage] = field(default_factory=dict)
+    models: Mapping[str, Model] = field(default_factory=dict)
     listing: Listing[Any] | None = None
     on_request: bool = False
 
@@ -50,6 +50,10 @@ class Node:
         return [*self.tables, *(model for model in self.models.values() if isinstance(model, Node))]
 
 
+Model = Node | str | ModelSource | Lineage
+"""What a role of a stage is given; see :class:`Node`."""
+
+
 class Graph:
     """The stages of one recipe, in the order in which they were added, which is one in which they can run."""
 
@@ -62,20 +66,13 @@ class Graph:
         """Add a first table, whose rows are made from the items of `listing`."""
         return self._keep(Node(stage, config, (), _given(models), listing))
 
-    def add(
-        self,
-        stage: Stage,
-        config: FrozenConfig,
-        *tables: Node | None,
-        on_request: bool = False,
-        **models: Node | str | ModelSource | Lineage | None,
-    ) -> Node:
+    def add(self, stage: Stage, config: FrozenConfig, *tables: Node | None, **models: Model | None) -> Node:
         """Add a stage that reads `tables` and is given `models` by role; what is None is left out."""
-        read = {table.name: table for table in tables if table is not None}
-        wanted = [item.table for item in stage.inputs if item.table in read or not item.optional]
-        if read.keys() != set(wanted):
-            raise RecipeError(f"stage {stage.name} reads {wanted}, the graph gives it {sorted(read)}")
-        return self._keep(Node(stage, config, tuple(map(read.__getitem__, wanted)), _given(models), None, on_request))
+        return self._keep(_node(stage, config, tables, models))
+
+    def on_request(self, stage: Stage, config: FrozenConfig, *tables: Node | None, **models: Model | None) -> Node:
+        """Add a stage, as `add` does, that runs only where it is asked for."""
+        return self._keep(replace(_node(stage, config, tables, models), on_request=True))
 
     def _keep(self, node: Node) -> Node:
         if node.name in self.nodes:
@@ -101,6 +98,17 @@ class Graph:
             if node.name in needed:
                 needed.update(parent.name for parent in node.parents)
         return [node for node in self.nodes.values() if node.name in needed]
+
+
+def _node(
+    stage: Stage, config: FrozenConfig, tables: Sequence[Node | None], models: Mapping[str, Model | None]
+) -> Node:
+    """A node whose stage gets the tables that it declares, in that order. Raises RecipeError if it does not."""
+    read = {table.name: table for table in tables if table is not None}
+    wanted = [item.table for item in stage.inputs if item.table in read or not item.optional]
+    if read.keys() != set(wanted):
+        raise RecipeError(f"stage {stage.name} reads {wanted}, the graph gives it {sorted(read)}")
+    return Node(stage, config, tuple(read[name] for name in wanted), _given(models))
 
 
 def _given(models: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.plan import ModelSource, Plan, StageCall, TablePlan, plan_artifact, plan_table
 from spiritlm_core.lake.stage import ArtifactStage
-from spiritlm_core.plan.graph import Graph, Lineage, Node
+from spiritlm_core.plan.graph import Graph, Model, Node
 from spiritlm_core.plan.listing import Say, plan_listing
 
 
@@ -71,7 +71,7 @@ class _Planner:
         assert isinstance(plan, TablePlan)  # noqa: S101 - an artifact is no table
         return plan
 
-    def _source(self, node: Node, model: Node | str | ModelSource | Lineage) -> ModelSource:
+    def _source(self, node: Node, model: Model) -> ModelSource:
         if isinstance(model, ModelSource):
             return model
         if isinstance(model, Node):

@@ -147,23 +147,3 @@ class TextPlanner:
 def _chunk_keys(keys: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     """Keys of chunks, uint64[chunks], from those of their documents and their numbers within them."""
     return combine(keys ^ combine(numbers.astype(np.uint64), key_of("chunk")), key_of(DOCUMENTS))
-
-
-def text_documents(
-    view: TableView, vocabulary: Vocabulary, config: TokensConfig, *, split: str = "train"
-) -> Iterator[Document]:
-    """All text documents once, ordered by document_id, cut at the context length.
-
-    Args:
-        view: A `text` table.
-        vocabulary: The one that the table was made with.
-        config: Context length.
-        split: "train" or "held_out".
-
-    Raises:
-        LakeError: the table and the vocabulary do not match.
-    """
-    planner = TextPlanner(Texts.of(view, split, vocabulary), vocabulary, config, 0)
-    for run in range(len(planner.keys(DOCUMENTS, 0))):
-        for plan in planner.plans(DOCUMENTS, run, 0):
-            yield planner.document(plan)

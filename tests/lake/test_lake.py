@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import pickle
@@ -142,6 +143,16 @@ def test_garbage_is_what_no_ref_names(lake):
     assert collect_garbage(lake).paths == []
     assert lake.view(new).read().num_rows == 4
     assert list(verify(lake)) == []
+
+
+def test_what_a_stage_of_an_older_version_made_is_dropped(lake):
+    kept, _ = execute(lake, numbers_plan((1, 2)))
+    retired = replace(kept, table="examples")
+    lake.write_snapshot(retired)
+    lake.write_ref("r", "examples", "table", retired.fingerprint, retired.identity)
+    expected = {f"snapshots/examples/{retired.fingerprint}.json", "refs/r/examples.json"}
+    assert set(collect_garbage(lake).paths) == expected
+    assert [ref.name for ref in lake.refs()] == ["numbers"]
 
 
 def test_no_collection_under_a_running_pipeline(lake):

@@ -71,7 +71,7 @@ def graph_of(*values: int, factor: int = 2) -> Graph:
     doubled = graph.add(Double, DoubleConfig(factor=factor), numbers)
     kept = graph.add(PinnedSum, SumConfig(), numbers)
     graph.add(Last, SumConfig(), numbers, kept=kept, lineage=sorted, beside=None)
-    graph.add(Sum, SumConfig(), numbers, on_request=True)
+    graph.on_request(Sum, SumConfig(), numbers)
     assert doubled.parents == [numbers]
     return graph
 

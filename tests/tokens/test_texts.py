@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -17,12 +18,13 @@ from spiritlm_core.lake.fingerprint import config_json
 from spiritlm_core.lake.schema import TEXT, Row, table_of
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.tokens.config import SharesConfig, TokenizerConfig, TokensConfig, UniformLaw
+from spiritlm_core.tokens.documents import Document
 from spiritlm_core.tokens.fit import chosen_lines
 from spiritlm_core.tokens.mix import Mixture, training_batches
 from spiritlm_core.tokens.pack import Packed
 from spiritlm_core.tokens.text import TextTokenizer
 from spiritlm_core.tokens.text_stage import TextStage, spaced
-from spiritlm_core.tokens.texts import text_documents
+from spiritlm_core.tokens.texts import DOCUMENTS, TextPlanner, Texts
 from spiritlm_core.tokens.vocabulary import Vocabulary
 from tests.tokens.corpora import VOCABULARY, random_rows, table
 
@@ -56,6 +58,16 @@ def text_view(rows: list[Row], shards: int = 1) -> TableView:
     return TableView.of(
         *(table_of([rows[i] for i in part], TEXT) for part in np.array_split(np.arange(len(rows)), shards))
     )
+
+
+def text_documents(
+    view: TableView, vocabulary: Vocabulary, config: TokensConfig, *, split: str = "train"
+) -> Iterator[Document]:
+    """All text documents once, ordered by document_id, cut at the context length."""
+    planner = TextPlanner(Texts.of(view, split, vocabulary), vocabulary, config, 0)
+    for run in range(len(planner.keys(DOCUMENTS, 0))):
+        for plan in planner.plans(DOCUMENTS, run, 0):
+            yield planner.document(plan)
 
 
 TEXT_VIEW = text_view(text_rows(1))
