@@ -16,7 +16,7 @@ from spiritlm_core.lake.artifact import Artifact
 from spiritlm_core.lake.plan import ArtifactPlan, ShardJob, StageCall
 from spiritlm_core.lake.snapshot import ShardEntry
 from spiritlm_core.lake.stage import Progress, Resources
-from tasks.executors.base import Executor, Wish
+from tasks.calls import Executor, Wish
 from tasks.executors.child import ChildExecutor
 from tasks.executors.cluster import Runtime
 from tasks.executors.inline import InlineExecutor

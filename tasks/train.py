@@ -22,7 +22,7 @@ from spiritlm_core.errors import SpiritLMError, TrainingError
 from spiritlm_core.files import write_atomically
 from spiritlm_core.fit.job import FitJob
 from spiritlm_core.lake.stage import Progress
-from tasks.executors.base import Wish
+from tasks.calls import Wish
 from tasks.executors.cluster import NoRoomError, nodes, room_for, to_come
 
 POLL_SECONDS = 1.0

@@ -18,7 +18,7 @@ from spiritlm_core.lake.plan import ArtifactPlan, ShardJob, StageCall
 from spiritlm_core.lake.run import run_artifact, run_shard
 from spiritlm_core.lake.snapshot import ShardEntry
 from spiritlm_core.lake.stage import Progress, TableStage
-from tasks.executors.base import QUIET, Failure, Reply
+from tasks.calls import QUIET, Failure, Reply
 
 
 class Worker:

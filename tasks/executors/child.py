@@ -20,7 +20,7 @@ from typing import Any
 
 from spiritlm_core.cores import core_count
 from spiritlm_core.lake.stage import Progress
-from tasks.executors.base import QUIET, Failure, Reply, Wish, signal_name
+from tasks.calls import QUIET, Failure, Reply, Wish, signal_name
 from tasks.worker import Worker
 
 _PROGRESS, _REPLY = "progress", "reply"
@@ -122,7 +122,7 @@ class ChildExecutor:
         return ChildMember(self.uri, wish)
 
     def wait(self, members: Sequence[ChildMember], seconds: float) -> list[tuple[ChildMember, Reply]]:
-        """See :class:`tasks.executors.base.Executor`."""
+        """See :class:`tasks.calls.Executor`."""
         ready = wait([member.connection for member in members], seconds)
         heard = [(member, member.take()) for member in members if member.connection in ready or member.ended]
         return [(member, reply) for member, reply in heard if reply is not None]

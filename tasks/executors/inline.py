@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from spiritlm_core.lake.stage import Progress
-from tasks.executors.base import Reply, Wish
+from tasks.calls import Reply, Wish
 from tasks.worker import Worker
 
 

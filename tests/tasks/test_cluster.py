@@ -14,8 +14,8 @@ import pytest
 from spiritlm_core.errors import SpiritLMError, TrainingError
 from spiritlm_core.lm.config import LmCompute
 from tasks import train
+from tasks.calls import Wish
 from tasks.executors import cluster
-from tasks.executors.base import Wish
 from tasks.executors.cluster import NoRoomError, Runtime, room_for
 
 ROOT = Path(__file__).parents[2]
