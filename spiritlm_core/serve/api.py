@@ -5,11 +5,12 @@ from __future__ import annotations
 from importlib.metadata import version
 
 from fastapi import FastAPI, Request
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.responses import JSONResponse, Response
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from spiritlm_core.serve.body import BodyLimit
-from spiritlm_core.serve.describe import described, docs_page
+from spiritlm_core.serve.describe import described
 from spiritlm_core.serve.engine import Engine
 from spiritlm_core.serve.errors import INTERNAL, RequestError, as_request_error
 from spiritlm_core.serve.gate import Gate
@@ -21,12 +22,12 @@ from spiritlm_core.serve.settings import ServeConfig
 
 def create_app(engine: Engine, config: ServeConfig) -> FastAPI:
     """The HTTP interface of `engine`: everything but the page."""
-    app = FastAPI(
+    app = FastAPIOffline(
+        redoc_url=None,
+        swagger_ui_parameters={"validatorUrl": None, "tryItOutEnabled": True},
         title="spiritlm",
         version=version("spiritlm-pipeline"),
         description="Text and speech in, text and speech out. Errors are `{error: {type, message, field}}`.",
-        docs_url=None,
-        redoc_url=None,
     )
     _errors(app)
     _about(app, engine, config)
@@ -73,7 +74,3 @@ def _about(app: FastAPI, engine: Engine, config: ServeConfig) -> None:
     async def model() -> Models:
         """The models that are served; the first is the default."""
         return models
-
-    @app.get("/docs", include_in_schema=False)
-    async def docs() -> HTMLResponse:
-        return HTMLResponse(docs_page())

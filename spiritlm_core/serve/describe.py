@@ -1,9 +1,8 @@
-"""The OpenAPI description of the HTTP interface, and a page that shows it without loading anything from elsewhere."""
+"""The OpenAPI description of the HTTP interface."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.resources import files
 from typing import Any
 
 from fastapi import FastAPI
@@ -50,8 +49,3 @@ def described(app: FastAPI) -> Callable[[], dict[str, Any]]:
         return app.openapi_schema
 
     return openapi
-
-
-def docs_page() -> str:
-    """A page that renders ``openapi.json``: one file, no scripts or fonts from elsewhere."""
-    return (files("spiritlm_core.serve") / "templates" / "docs.html").read_text(encoding="utf-8")

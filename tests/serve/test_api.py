@@ -6,6 +6,7 @@ import asyncio
 import base64
 import io
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -59,14 +60,21 @@ def test_about(client: TestClient) -> None:
     assert (one["name"], one["speaks"], one["context_length"]) == ("speaking", True, 128)
     assert (one["speakers"], one["speaker_names"], two["speaker_names"]) == (3, ["ann", "bo", "cy"], [])
     assert (two["name"], two["hears"], two["speaks"]) == ("mute", True, False)
-    page = client.get("/docs").text
-    assert "openapi.json" in page
-    assert "http://" not in page.replace("http://www.w3.org", "")
-    assert "https://" not in page
     described = client.get("/openapi.json").json()
     references = set(_references(described))
     assert {"GenerateRequest", "AudioPart", "Error"} <= set(described["components"]["schemas"])
     assert {reference.split("/")[-1] for reference in references} <= set(described["components"]["schemas"])
+
+
+def test_the_description_is_shown_by_files_of_this_server_alone(client: TestClient) -> None:
+    page = client.get("/docs").text
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert [name.rpartition("/")[2] for name in loaded] == ["swagger-ui.css", "favicon.png", "swagger-ui-bundle.js"]
+    assert [client.get(name).status_code for name in loaded] == [200, 200, 200]
+    assert "url: '/openapi.json'" in page
+    assert '"validatorUrl": null' in page, "it would send the address of this server to another host"
+    assert "http://" not in page
+    assert "https://" not in page
 
 
 def _references(value: Any) -> list[str]:
