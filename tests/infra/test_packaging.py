@@ -11,6 +11,7 @@ import sys
 import tomllib
 import zipfile
 from collections.abc import Iterator
+from importlib.metadata import metadata
 from pathlib import Path
 
 import numpy as np
@@ -176,3 +177,18 @@ def test_a_model_is_used_where_only_the_wheel_is_installed(wheel: Path, speaking
 def size(folder: Path) -> int:
     """Bytes below `folder`."""
     return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+PAGE = dict(re.findall(r"^\| `([\w-]+)` \| ([^|]+) \|", (ROOT / "docs/licences.md").read_text("utf-8"), re.MULTILINE))
+
+
+def test_every_dependency_is_on_the_page_of_licences() -> None:
+    everything = DECLARED.union(*(names(PROJECT["optional-dependencies"][tools]) for tools in TOOLS))
+    assert set(PAGE) == everything
+
+
+def test_the_page_gives_the_licences_that_the_packages_give() -> None:
+    given = {name: metadata(name)["License-Expression"] for name in PAGE}
+    stated = {name: licence for name, licence in given.items() if licence is not None}
+    assert len(stated) > 15, "older metadata has no SPDX expression"
+    assert {name: PAGE[name] for name in stated} == stated
