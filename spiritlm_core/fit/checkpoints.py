@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,21 @@ Tell = Callable[[str], None]
 """Told what a person should read."""
 
 
-def none_is_left(damaged: Iterable[Path]) -> DamagedCheckpointError:
-    """The error when all checkpoints of a fit are damaged."""
-    paths = " ".join(map(str, damaged))
-    return DamagedCheckpointError(f"every checkpoint is damaged; to begin from the start, delete {paths}")
+def go_on_from(
+    whole: Path | None, checkpoints: Sequence[Path], put_aside: Callable[[Path], object], tell: Tell
+) -> None:
+    """Put aside the `checkpoints` (the last one first) before `whole`, which are damaged, and `tell` so.
+
+    Raises:
+        DamagedCheckpointError: none is whole, and there are some.
+    """
+    if whole is None and checkpoints:
+        paths = " ".join(map(str, checkpoints))
+        raise DamagedCheckpointError(f"every checkpoint is damaged; to begin from the start, delete {paths}")
+    for damaged in takewhile(lambda path: path != whole, checkpoints):
+        with suppress(FileNotFoundError):  # another process of the fit was quicker
+            put_aside(damaged)
+        tell(f"checkpoint {damaged} is damaged; going on from the one before, {whole and whole.name}")
 
 
 @dataclass(frozen=True)
@@ -39,13 +51,10 @@ class Checkpoint:
             DamagedCheckpointError: all files are damaged.
         """
         files = self._files()
-        for whole in files:
-            if (state := _state(whole)) is not None:
-                _pass_over(files[: files.index(whole)], whole, tell)
-                return state
-        if files:
-            raise none_is_left(files)
-        return None
+        states = ((file, _state(file)) for file in files)
+        whole, state = next(((file, state) for file, state in states if state is not None), (None, None))
+        go_on_from(whole, files, lambda file: file.rename(f"{file}.damaged"), tell or (lambda _: None))
+        return state
 
     def save(self, state: dict[str, Any]) -> None:
         """Add a file with `state`, tensors and plain values; of the older ones the last stays."""
@@ -67,9 +76,9 @@ class Checkpoint:
 
     def _files(self) -> list[Path]:
         """Those that there are, the last one first."""
-        found = self.path.parent.glob(f"{self.path.stem}-*{self.path.suffix}")
         named = re.compile(rf"{re.escape(self.path.stem)}-\d{{8}}-[0-9a-f]{{32}}{re.escape(self.path.suffix)}")
-        return sorted((file for file in found if named.fullmatch(file.name)), reverse=True)
+        files = self.path.parent.glob(f"{self.path.stem}-*{self.path.suffix}")
+        return sorted((file for file in files if named.fullmatch(file.name)), reverse=True)
 
 
 def _state(file: Path) -> dict[str, Any] | None:
@@ -85,14 +94,6 @@ def _state(file: Path) -> dict[str, Any] | None:
             raise
         return None
     return state
-
-
-def _pass_over(damaged: Iterable[Path], whole: Path, tell: Tell | None) -> None:
-    for file in damaged:
-        with suppress(FileNotFoundError):  # another process of the fit was quicker
-            file.rename(f"{file}.damaged")
-        if tell is not None:
-            tell(f"checkpoint {file} is damaged; going on from the one before, {whole.name}")
 
 
 def _named(file: Path) -> tuple[int, str]:

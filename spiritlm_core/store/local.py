@@ -56,10 +56,10 @@ class LocalStore(Store):
                 with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
                     yield self._entry(entry)
 
-    def _entry(self, found: os.DirEntry[str]) -> Entry:
-        about = found.stat(follow_symlinks=False)
+    def _entry(self, file: os.DirEntry[str]) -> Entry:
+        about = file.stat(follow_symlinks=False)
         version = f"{about.st_mtime_ns}-{about.st_ino}"
-        path = Path(found.path).relative_to(self.root).as_posix()
+        path = Path(file.path).relative_to(self.root).as_posix()
         return Entry(path, about.st_size, version, about.st_mtime, link=not stat.S_ISREG(about.st_mode))
 
     def open(self, path: str) -> BinaryIO:
@@ -134,9 +134,9 @@ class LocalStore(Store):
 
     def prune(self, folder: str) -> None:
         """Remove what is empty below `folder`."""
-        for found, _, _ in os.walk(self.root / folder, topdown=False):
+        for below, _, _ in os.walk(self.root / folder, topdown=False):
             with contextlib.suppress(OSError):  # not empty
-                Path(found).rmdir()
+                Path(below).rmdir()
 
 
 def _claim(temporary: Path, path: Path) -> bool:

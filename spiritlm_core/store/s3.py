@@ -37,10 +37,10 @@ class S3Store(Store):
 
     def walk(self, prefix: str = "", *, everything: bool = False) -> Iterator[Entry]:  # noqa: ARG002
         """See :meth:`Store.walk`. Folder markers (zero bytes, name ends in ``/``) are left out."""
-        found: dict[str, Any] = {}
+        listed: dict[str, Any] = {}
         with contextlib.suppress(FileNotFoundError), _s3_errors(self.uri):
-            found = self._files.find(f"{self.root}/{prefix}".rstrip("/"), detail=True)
-        for name, info in sorted(found.items()):
+            listed = self._files.find(f"{self.root}/{prefix}".rstrip("/"), detail=True)
+        for name, info in sorted(listed.items()):
             if info.get("type") == "file" and not name.endswith("/") and name.startswith(f"{self.root}/"):
                 version, modified = str(info.get("ETag", "")).strip('"'), info["LastModified"].timestamp()
                 yield Entry(name[len(self.root) + 1 :], int(info["size"]), version, modified)

@@ -164,8 +164,8 @@ def _on_cpu(
     slots = [x if whole else take(x, gather, scatter) for x in (query, key, value)]
     sizes = [members * length for members, length in documents.groups]
     parts = zip(*(torch.split(x, sizes) for x in slots), strict=True)
-    found = [_causal(q, k, v, shape, scaling) for (q, k, v), shape in zip(parts, documents.groups, strict=True)]
-    return found[0] if whole else take(torch.cat(found), scatter, gather)
+    outputs = [_causal(q, k, v, shape, scaling) for (q, k, v), shape in zip(parts, documents.groups, strict=True)]
+    return outputs[0] if whole else take(torch.cat(outputs), scatter, gather)
 
 
 def _causal(
@@ -173,10 +173,10 @@ def _causal(
 ) -> torch.Tensor:
     """Attention in a group of `shape` (documents, length); float[slots, heads, width], one document after the other."""
     q, k, v = (x.view(*shape, *x.shape[1:]).transpose(1, 2) for x in (query, key, value))
-    found = nn.functional.scaled_dot_product_attention(
+    output = nn.functional.scaled_dot_product_attention(
         q, k, v, is_causal=True, scale=scaling, enable_gqa=k.shape[1] != q.shape[1]
     )
-    return found.transpose(1, 2).flatten(0, 1)
+    return output.transpose(1, 2).flatten(0, 1)
 
 
 def _varlen(
@@ -212,8 +212,8 @@ def _flex(
 ) -> torch.Tensor:
     q, k, v = (x.transpose(0, 1)[None] for x in (query, key, value))
     attend, grouped = _flex_attention(query.is_cuda), k.shape[1] != q.shape[1]
-    found: torch.Tensor = attend(q, k, v, block_mask=documents.mask, scale=scaling, enable_gqa=grouped)
-    return found[0].transpose(0, 1)
+    output: torch.Tensor = attend(q, k, v, block_mask=documents.mask, scale=scaling, enable_gqa=grouped)
+    return output[0].transpose(0, 1)
 
 
 @cache

@@ -45,8 +45,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor, _: Any) -> tuple[torch.Tensor | None, ...]:
         d_hidden, d_weight = (
-            None if found is None else (found * (gradient * ctx.scale)).to(dtype)
-            for found, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
+            None if saved is None else (saved * (gradient * ctx.scale)).to(dtype)
+            for saved, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
         )
         return d_hidden, d_weight, None, None, None
 

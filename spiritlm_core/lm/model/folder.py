@@ -32,13 +32,13 @@ def locate(path: str | Path, variant: str | None = None) -> tuple[Path, Variant 
     if is_own(folder):
         check_weights(folder)
         return folder, wanted
-    found = find_language_model(folder, wanted)
-    if found is None:
+    released = find_language_model(folder, wanted)
+    if released is None:
         raise ModelReferenceError(
             f"{folder} is not the folder of a model: it has neither {VOCABULARY_FILE} (our models) "
             "nor config.json and tokenizer.model, or spiritlm_model/spirit-lm-…-7b (the released ones)"
         )
-    return found, wanted
+    return released, wanted
 
 
 def is_own(folder: Path) -> bool:

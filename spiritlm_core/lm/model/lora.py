@@ -49,14 +49,14 @@ def merged(model: CausalLM, weights: dict[str, torch.Tensor]) -> dict[str, torch
     layers = _layers(model)
     if not layers:
         return weights
-    found: dict[str, torch.Tensor] = {}
+    whole: dict[str, torch.Tensor] = {}
     for name, value in weights.items():
         owner, _, leaf = name.rpartition(".base_layer.")
         if leaf == "weight" and owner in layers:
-            found[f"{owner}.weight"] = value + _delta(layers[owner], owner, weights).to(value.dtype)
+            whole[f"{owner}.weight"] = value + _delta(layers[owner], owner, weights).to(value.dtype)
         elif ".lora_" not in name:
-            found[name.replace(".base_layer.", ".")] = value
-    return found
+            whole[name.replace(".base_layer.", ".")] = value
+    return whole
 
 
 def save_adapters(

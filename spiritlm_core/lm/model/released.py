@@ -145,12 +145,12 @@ def load_llama(folder: Path, tokens: int, dtype: torch.dtype) -> Any:
 def _weights(folder: Path, expected: dict[str, tuple[int, ...]], *, tied: bool, dtype: torch.dtype) -> Tensors:
     if tied:
         expected.pop("lm_head.weight")
-    found: Tensors = {}
+    weights: Tensors = {}
     for path, names in _files(folder, expected):
         content = _read(path)
         leftovers = [name for name in content if _BUFFER.fullmatch(name) or (tied and name == "lm_head.weight")]
-        found |= take(content, {name: expected[name] for name in names}, path, leftovers=leftovers, dtype=dtype)
-    return found
+        weights |= take(content, {name: expected[name] for name in names}, path, leftovers=leftovers, dtype=dtype)
+    return weights
 
 
 def _files(folder: Path, expected: Mapping[str, tuple[int, ...]]) -> Iterator[tuple[Path, list[str]]]:

@@ -31,7 +31,7 @@ from torch.distributed.checkpoint.state_dict_saver import async_save, save
 
 from spiritlm_core.errors import CheckpointError
 from spiritlm_core.fit.checkpoint_files import STATE, Planner, Reader, damage, read_record, write_state
-from spiritlm_core.fit.checkpoints import Tell, none_is_left
+from spiritlm_core.fit.checkpoints import Tell, go_on_from
 from spiritlm_core.fit.ranks import Ranks
 from spiritlm_core.lm.config import LmCompute
 from spiritlm_core.lm.model.network import CausalLM
@@ -81,14 +81,7 @@ class Checkpoints:
         """
         complete = self._complete()[::-1]
         whole = self._first_whole(complete)
-        if whole is None:
-            if complete:
-                raise none_is_left(complete)
-            return None
-        for path in complete[: complete.index(whole)]:
-            if self.ranks.first:
-                (path / STATE).rename(path / f"{STATE}.damaged")
-            tell(f"checkpoint {path} is damaged; going on from the one before, {whole.name}")
+        go_on_from(whole, complete, lambda path: (path / STATE).rename(path / f"{STATE}.damaged"), tell)
         return whole
 
     def check(self, path: Path) -> None:
@@ -97,20 +90,20 @@ class Checkpoints:
             raise CheckpointError(damage(path) or f"{path} is damaged")
 
     def _first_whole(self, paths: list[Path]) -> Path | None:
-        """Found by the first rank, whose disk may be another's too."""
-        found = -1
+        """As the first rank sees it, whose disk may be another's too."""
+        index = 0
         if self.ranks.first:
-            found = next((index for index, path in enumerate(paths) if damage(path) is None), -1)
-        total = int(self.ranks.sum(torch.tensor(found if self.ranks.first else 0, device=self.ranks.device)))
-        return paths[total] if total >= 0 else None
+            index = next((i for i, path in enumerate(paths) if damage(path) is None), -1)
+        index = int(self.ranks.sum(torch.tensor(index, device=self.ranks.device)))
+        return paths[index] if index >= 0 else None
 
     def at(self, step: int) -> Path:
         """Where the checkpoint of `step` lies."""
         return self.folder / f"step-{step:08d}"
 
     def _complete(self) -> list[Path]:
-        found = (state.parent for state in self.folder.glob(f"step-*/{STATE}"))
-        return sorted(folder for folder in found if re.fullmatch(r"step-\d{8,}", folder.name))  # and no copy of one
+        folders = (state.parent for state in self.folder.glob(f"step-*/{STATE}"))
+        return sorted(folder for folder in folders if re.fullmatch(r"step-\d{8,}", folder.name))  # and no copy of one
 
     def save(self, lm: CausalLM, optimizer: torch.optim.Optimizer, state: RunState) -> Path:
         """Write a checkpoint; every rank must call this. Older ones beyond `keep` are deleted afterwards.

@@ -111,8 +111,8 @@ def _check_range(ids: np.ndarray, size: int) -> None:
 def _document_ids(packed: Sequence[Packed]) -> np.ndarray:
     """int64[sequences, length], no id twice; padding has the first of each sequence."""
     ids = np.stack([item.document_ids for item in packed]).astype(np.int64)
-    found: np.ndarray = ids - PADDING + np.arange(len(packed))[:, None] * (ids.shape[1] + 1)
-    return found
+    documents: np.ndarray = ids - PADDING + np.arange(len(packed))[:, None] * (ids.shape[1] + 1)
+    return documents
 
 
 def _targets(ids: np.ndarray, documents: np.ndarray, packed: Sequence[Packed]) -> np.ndarray:
@@ -137,8 +137,8 @@ def _positions(documents: np.ndarray) -> np.ndarray:
 def _stream_codes(packed: Packed) -> np.ndarray:
     """int64[length]: the stream of each token; -1 for padding."""
     codes = np.array([*(STREAMS.index(stream) for stream in packed.streams), -1], dtype=np.int64)
-    found: np.ndarray = codes[packed.document_ids]  # padding has document id -1, the last entry
-    return found
+    streams: np.ndarray = codes[packed.document_ids]  # padding has document id -1, the last entry
+    return streams
 
 
 @dataclass(frozen=True)
