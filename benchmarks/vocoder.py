@@ -63,8 +63,7 @@ def judged(models: dict[str, Path], source: str, limit: int) -> list[dict[str, A
     from spiritlm_core.evaluate.resynthesis.clips import draw_clips, list_clips
     from spiritlm_core.evaluate.resynthesis.config import ResynthesisConfig
     from spiritlm_core.evaluate.resynthesis.griffin_lim import MelInverter
-    from spiritlm_core.evaluate.resynthesis.judges import fetch_judges
-    from spiritlm_core.evaluate.resynthesis.run import evaluate_resynthesis
+    from spiritlm_core.evaluate.resynthesis.run import Judges, evaluate_resynthesis
     from spiritlm_core.evaluate.resynthesis.systems import references, tokenizer_systems
     from spiritlm_core.speech.tokenizer import SpeechTokenizer
 
@@ -73,7 +72,7 @@ def judged(models: dict[str, Path], source: str, limit: int) -> list[dict[str, A
     for name, folder in models.items():
         systems += tokenizer_systems(name, SpeechTokenizer.from_pretrained(folder))
     clips = draw_clips(list_clips(source, "en"), config)
-    report = evaluate_resynthesis(clips, systems, config, fetch_judges(config)).report
+    report = evaluate_resynthesis(clips, systems, config, Judges.fetch(config)).report
     rows: list[dict[str, Any]] = report["systems"]
     return rows
 

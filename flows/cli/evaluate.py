@@ -51,9 +51,9 @@ def units(
 
 
 def _print(result: dict[str, Any], stream: TextIO) -> None:
-    from spiritlm_core.evaluate.units.table import plain
+    from spiritlm_core.evaluate.units.table import table
 
-    print(plain(result["report"]), file=stream)
+    print(table(result["report"]).plain(), file=stream)
     print(f"report: {result['units']}", file=stream)
 
 

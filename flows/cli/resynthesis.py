@@ -25,9 +25,9 @@ from spiritlm_core.cli.reports import check_out, copy_report, fetched_reference
 from spiritlm_core.cli.results import stdout_for_results
 
 if TYPE_CHECKING:
+    from spiritlm_core.evaluate.clips import Clip
     from spiritlm_core.evaluate.resynthesis.config import ResynthesisConfig
     from spiritlm_core.evaluate.resynthesis.systems import System
-    from spiritlm_core.evaluate.units.clips import Clip
 
 
 def resynthesis(
@@ -96,9 +96,9 @@ def resynthesis(
 
 
 def _plain(report: dict[str, Any]) -> str:
-    from spiritlm_core.evaluate.resynthesis.table import plain
+    from spiritlm_core.evaluate.resynthesis.table import table
 
-    return plain(report)
+    return table(report).plain()
 
 
 def _config(settings: dict[str, Any]) -> ResynthesisConfig:
@@ -135,18 +135,18 @@ class _Direct:
 
     def run(self, source: str, models: list[str], fit_on: str | None, out: Path | None) -> dict[str, Any]:
         """Judge `models` on the recordings of `source`; returns the report."""
+        from spiritlm_core.evaluate.rendering import write_report
         from spiritlm_core.evaluate.resynthesis.clips import draw_clips, list_clips, train_clips
-        from spiritlm_core.evaluate.resynthesis.judges import fetch_judges
-        from spiritlm_core.evaluate.resynthesis.run import evaluate_resynthesis
-        from spiritlm_core.evaluate.resynthesis.table import write
+        from spiritlm_core.evaluate.resynthesis.run import Judges, evaluate_resynthesis
+        from spiritlm_core.evaluate.resynthesis.table import page, table
 
         named, config = _named(models), self.config
         judged = draw_clips(list_clips(source, self.language), config)
         train = list(train_clips(list_clips(fit_on, self.language), judged, config)) if fit_on else []
         systems = list(self._systems(named, train))
-        found = evaluate_resynthesis(judged, systems, config, fetch_judges(config), tell=_tell)
+        found = evaluate_resynthesis(judged, systems, config, Judges.fetch(config), tell=_tell)
         if out is not None:
-            write(out, found)
+            write_report(out, "resynthesis", found.report, table(found.report), page(found))
         return found.report
 
     def _systems(self, models: dict[str, Path], train: list[Clip]) -> Iterator[System]:

@@ -11,7 +11,6 @@ from spiritlm_core.align.stage import WordsStage
 from spiritlm_core.audio.stage import AudioStage
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import RecipeError
-from spiritlm_core.evaluate.config import PublishStageConfig
 from spiritlm_core.evaluate.heldout.stage import EvaluateStage
 from spiritlm_core.evaluate.resynthesis.config import ResynthesisStageConfig
 from spiritlm_core.evaluate.resynthesis.stage import ResynthesisStage
@@ -25,6 +24,7 @@ from spiritlm_core.lm.config import ModelConfig
 from spiritlm_core.lm.train.stage import ModelStage
 from spiritlm_core.plan.graph import Graph, Lineage
 from spiritlm_core.plan.listing import Recordings, Texts
+from spiritlm_core.publish.config import PublishStageConfig
 from spiritlm_core.publish.stage import PublishStage
 from spiritlm_core.recipe import Recipe
 from spiritlm_core.speech.folder import SpeakingTokenizerStage, SpeechTokenizerStage

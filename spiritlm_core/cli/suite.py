@@ -54,7 +54,7 @@ def suite(
         int | None, typer.Option(min=0, help="Solved examples in tasks of lm-eval; else as each says.")
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Sequences in one forward pass.")] = 8,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Put suite.json and suite.html here.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Put suite.json, .md and .html here.")] = None,
     speech_tokenizer: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Speech tokenizer of all models, instead of the one beside each.")
     ] = None,
@@ -70,9 +70,10 @@ def suite(
     """
     check_out(out)
     loaders = _loaders(models, device, dtype, variant, speech_tokenizer)
+    from spiritlm_core.evaluate.rendering import write_report
     from spiritlm_core.evaluate.suite.config import SuiteConfig
     from spiritlm_core.evaluate.suite.run import run_suite
-    from spiritlm_core.evaluate.suite.table import page, plain
+    from spiritlm_core.evaluate.suite.table import page, table
 
     names = tuple(filter(None, (name.strip() for name in (lm_eval or "").split(","))))
     tasks = _tasks(task or [], folder, optional=bool(names))
@@ -97,12 +98,11 @@ def suite(
             batch_size=batch,
             tell=lambda message: typer.echo(message, err=True),
         )
-        text = json.dumps(report, ensure_ascii=False, allow_nan=False)
+        shown = table(report)
         if out is not None:
-            out.mkdir(parents=True, exist_ok=True)
-            (out / "suite.json").write_text(text + "\n", encoding="utf-8")
-            (out / "suite.html").write_text(page(report), encoding="utf-8")
-        print(text if as_json else plain(report), file=stream)
+            write_report(out, "suite", report, shown, page(report))
+        text = json.dumps(report, ensure_ascii=False, allow_nan=False) if as_json else shown.plain()
+        print(text, file=stream)
 
 
 def _tasks(named: list[str], folder: Path | None, *, optional: bool) -> list[SuiteTask]:

@@ -15,13 +15,12 @@ from spiritlm_core.lake.view import TableView
 from spiritlm_core.lm.generate.likelihood import Judged, log_likelihoods
 from spiritlm_core.lm.generate.prompts import Kind
 from spiritlm_core.metrics.error_rates import judge
+from spiritlm_core.publish.stage import ADAPTER
 from spiritlm_core.tokens.counter import key_of
 
 if TYPE_CHECKING:
     from spiritlm_core.lm.generate.formats import PromptFormat
     from spiritlm_core.lm.generate.spirit import SpiritLM
-
-ADAPTER = "adapter_config.json"
 
 
 class MeasureStage(ArtifactStage):

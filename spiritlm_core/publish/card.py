@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from spiritlm_core.evaluate.config import PublishConfig
+from spiritlm_core.publish.config import PublishConfig
 
 _STREAMS = ("text", "speech", "interleaved", "interleaved.text", "interleaved.speech")
 _TASKS = {

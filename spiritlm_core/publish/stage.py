@@ -5,21 +5,24 @@ The folder is loaded back before it counts as built; one that transformers canno
 
 from __future__ import annotations
 
-import json
 import shutil
+from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from spiritlm_core.errors import SpiritLMError, is_machine_error
-from spiritlm_core.evaluate.config import PublishStageConfig
-from spiritlm_core.files import file_sha256, write_json
+from spiritlm_core.files import file_sha256, read_json, write_json
 from spiritlm_core.lake.stage import ArtifactStage, Output, Progress, TableInput
 from spiritlm_core.lake.view import TableView
+from spiritlm_core.publish.config import PublishStageConfig
 from spiritlm_core.speech.folder import ROLES, copy_model, try_speech_tokenizer, write_speech_tokenizer
 
 if TYPE_CHECKING:
     from spiritlm_core.tokens.vocabulary import Vocabulary
+
+ADAPTER = "adapter_config.json"
+"""What peft calls the settings of adapters; a folder with it holds no whole model."""
 
 _FIGURES = ("metrics.json", "statistics.json", "samples.json", "report.html")
 
@@ -28,19 +31,18 @@ class PublishError(SpiritLMError):
     """The published folder would not load, or its parts do not belong together."""
 
 
-class PublishStage(ArtifactStage):
-    """Puts the artifacts of a run together into one folder that people can load.
+class FolderStage(ArtifactStage):
+    """What published folders have in common: the model, loaded back, a card, and the lineage with all digests.
 
-    Roles: model and evaluation are required; hubert, quantizer, pitch, style and vocoder are copied to
-    ``speech_tokenizer/`` where given; lineage is a JSON object of headings with what they hold.
+    Model role: lineage, a JSON object of headings with what they hold.
     """
 
-    name: ClassVar[str] = "published"
-    about: ClassVar[str] = "Hugging Face folder with model card and lineage"
-    version: ClassVar[int] = 1
-    outputs: ClassVar[tuple[Output, ...]] = (Output("model", path="model"),)
     inputs: ClassVar[tuple[TableInput, ...]] = ()
-    config: PublishStageConfig
+    model_role: ClassVar[str]
+
+    @abstractmethod
+    def fill(self, out: Path) -> dict[str, Any]:
+        """Put everything but model and lineage into `out`; returns what the summary says besides."""
 
     def build(  # the contract of stages; nothing here reads tables or is worth resuming
         self,
@@ -49,7 +51,7 @@ class PublishStage(ArtifactStage):
         work: Path,  # noqa: ARG002
         progress: Progress,
     ) -> dict[str, Any]:
-        """Write the folder and load it back; see :class:`PublishError` for what may be wrong.
+        """Write the folder and load it back, but for adapters; see :class:`PublishError` for what may be wrong.
 
         Returns:
             The number of files, their size in bytes, and the sha256 of the weights.
@@ -57,40 +59,59 @@ class PublishStage(ArtifactStage):
         from spiritlm_core.tokens.hf import load_vocabulary
 
         progress(0.0, "copying the model")
-        copy_model(self.models["model"], out)
-        vocabulary = load_vocabulary(out)
-        sizes = {"hubert": vocabulary.hubert, "pitch": vocabulary.pitch, "style": vocabulary.style}
-        if with_speech := not self.models.keys().isdisjoint(ROLES):
-            write_speech_tokenizer(out / "speech_tokenizer", self.models, sizes, self.config.precision)
-        _suppress_padding(out, vocabulary)
-        self._figures(out)
-        progress(0.4, "loading the folder back")
-        verify(out, vocabulary)
-        if with_speech:
-            try_speech_tokenizer(out / "speech_tokenizer", sizes)
+        copy_model(self.models[self.model_role], out)
+        told = self.fill(out)
+        if not (out / ADAPTER).is_file():
+            progress(0.4, "loading the folder back")
+            vocabulary = load_vocabulary(out)
+            _suppress_padding(out, vocabulary)
+            verify(out, vocabulary)
         progress(0.9, "writing the lineage")
         files = self._lineage(out)
         weights = {name: entry["sha256"] for name, entry in files.items() if name.endswith(".safetensors")}
-        return {"files": len(files) + 1, "bytes": sum(entry["size"] for entry in files.values()), "weights": weights}
-
-    def _figures(self, out: Path) -> None:
-        from spiritlm_core.publish.card import model_card
-
-        evaluation = self.models["evaluation"]
-        for name in _FIGURES:
-            if (evaluation / name).is_file():
-                shutil.copyfile(evaluation / name, out / name)
-        metrics, statistics = _read_json(evaluation / "metrics.json"), _read_json(evaluation / "statistics.json")
-        model = _read_json(out / "config.json")
-        card = model_card(self.config, metrics, statistics, model, speaks="vocoder" in self.models)
-        (out / "README.md").write_text(card, encoding="utf-8")
+        size = sum(entry["size"] for entry in files.values())
+        return {"files": len(files) + 1, "bytes": size, "weights": weights, **told}
 
     def _lineage(self, out: Path) -> dict[str, dict[str, Any]]:
-        given = _read_json(self.models["lineage"]) if "lineage" in self.models else {}
+        given = read_json(self.models["lineage"]) if "lineage" in self.models else {}
         paths = sorted(path for path in out.rglob("*") if path.is_file())
         files = {path.relative_to(out).as_posix(): _digest(path) for path in paths}
         write_json(out / "lineage.json", {**given, "files": files})
         return files
+
+
+class PublishStage(FolderStage):
+    """Puts the artifacts of a run together into one folder that people can load.
+
+    Roles: model and evaluation are required; hubert, quantizer, pitch, style and vocoder are copied to
+    ``speech_tokenizer/`` where given.
+    """
+
+    name: ClassVar[str] = "published"
+    about: ClassVar[str] = "Hugging Face folder with model card and lineage"
+    version: ClassVar[int] = 1
+    outputs: ClassVar[tuple[Output, ...]] = (Output("model", path="model"),)
+    model_role: ClassVar[str] = "model"
+    config: PublishStageConfig
+
+    def fill(self, out: Path) -> dict[str, Any]:
+        """The speech tokenizer, which is tried, the figures and the model card."""
+        from spiritlm_core.publish.card import model_card
+        from spiritlm_core.tokens.hf import load_vocabulary
+
+        vocabulary, evaluation = load_vocabulary(out), self.models["evaluation"]
+        if not self.models.keys().isdisjoint(ROLES):
+            sizes = {"hubert": vocabulary.hubert, "pitch": vocabulary.pitch, "style": vocabulary.style}
+            write_speech_tokenizer(out / "speech_tokenizer", self.models, sizes, self.config.precision)
+            try_speech_tokenizer(out / "speech_tokenizer", sizes)
+        for name in _FIGURES:
+            if (evaluation / name).is_file():
+                shutil.copyfile(evaluation / name, out / name)
+        metrics, statistics = (read_json(evaluation / f"{name}.json") for name in ("metrics", "statistics"))
+        model = read_json(out / "config.json")
+        card = model_card(self.config, metrics, statistics, model, speaks="vocoder" in self.models)
+        (out / "README.md").write_text(card, encoding="utf-8")
+        return {}
 
 
 def verify(folder: Path, vocabulary: Vocabulary) -> None:
@@ -117,9 +138,9 @@ def verify(folder: Path, vocabulary: Vocabulary) -> None:
 
 def _suppress_padding(folder: Path, vocabulary: Vocabulary) -> None:
     """Keep plain ``generate`` away from the rows that only pad the embedding; they have no token."""
-    rows = _read_json(folder / "config.json").get("vocab_size", 0)
+    rows = read_json(folder / "config.json").get("vocab_size", 0)
     path = folder / "generation_config.json"
-    settings = _read_json(path) if path.is_file() else {}
+    settings = read_json(path) if path.is_file() else {}
     if rows > vocabulary.size:
         write_json(path, {**settings, "suppress_tokens": list(range(vocabulary.size, rows))})
 
@@ -152,13 +173,3 @@ def _check_forward(model: Any, vocabulary: Vocabulary) -> None:
 
 def _digest(path: Path) -> dict[str, Any]:
     return {"size": path.stat().st_size, "sha256": file_sha256(path)}
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise PublishError(f"{path}: cannot be read as JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise PublishError(f"{path}: holds a JSON {type(found).__name__}, not an object")
-    return found

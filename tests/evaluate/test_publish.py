@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from spiritlm_core.errors import SpiritLMError
-from spiritlm_core.evaluate.config import PublishStageConfig
 from spiritlm_core.lake.view import TableView
+from spiritlm_core.publish.config import PublishStageConfig
 from spiritlm_core.publish.stage import PublishError, PublishStage
 from spiritlm_core.speech.config import HubertConfig, PitchConfig, QuantizerConfig, StyleConfig, UnitsConfig
 from spiritlm_core.speech.pitch.fit import PitchFit

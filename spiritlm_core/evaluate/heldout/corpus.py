@@ -1,10 +1,9 @@
-"""Picking utterances out of the tables, the same ones on every machine and in every order of shards."""
+"""Transcribed utterances as tokens, picked out of the sequences table."""
 
 from __future__ import annotations
 
-import hashlib
 import heapq
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
+from spiritlm_core.evaluate.clips import rank
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.metrics.distances import normalise
 
@@ -47,11 +47,6 @@ class Utterance:
         return len(self.text_ids) + len(self.speech_ids) + 2
 
 
-def rank(seed: int, key: str) -> bytes:
-    """A fixed random rank of `key`: sorting by it shuffles, whatever else is in the corpus."""
-    return hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=16).digest()
-
-
 def utterances(sequences: TableView, split: str) -> Iterator[Utterance]:
     """The utterances of one split that have both text and speech."""
     for shard in sequences.shards(_COLUMNS):
@@ -81,14 +76,3 @@ def count(sequences: TableView, split: str) -> int:
         with_text = pc.invert(pc.fill_null(shard["speech_only"], fill_value=False))
         total += pc.sum(pc.fill_null(pc.and_(good, with_text), fill_value=False)).as_py() or 0
     return int(total)
-
-
-def rows_of(view: TableView, keys: Collection[str], columns: Collection[str]) -> dict[str, dict[str, Any]]:
-    """Some columns of a few utterances by utterance_id; only shards that hold one of them are read beyond their ids."""
-    found: dict[str, dict[str, Any]] = {}
-    for load in view.loaders:
-        wanted = [i for i, key in enumerate(load(["utterance_id"])["utterance_id"].to_pylist()) if key in keys]
-        if wanted:
-            rows = load(["utterance_id", *columns]).take(wanted).to_pylist()
-            found.update((row.pop("utterance_id"), row) for row in rows)
-    return found

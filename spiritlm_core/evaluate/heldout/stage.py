@@ -9,8 +9,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from spiritlm_core.evaluate.clips import rank, rows_of
 from spiritlm_core.evaluate.config import EvaluateConfig
-from spiritlm_core.evaluate.heldout.corpus import Utterance, count, pick, rank, rows_of
+from spiritlm_core.evaluate.heldout.corpus import Utterance, count, pick
 from spiritlm_core.evaluate.heldout.findings import Findings
 from spiritlm_core.evaluate.heldout.statistics import corpus_statistics
 from spiritlm_core.files import write_json

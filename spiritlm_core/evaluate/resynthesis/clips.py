@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Collection, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spiritlm_core.errors import Rejection, SourceError, SpiritLMError
-from spiritlm_core.evaluate.heldout.corpus import rank, rows_of
+from spiritlm_core.evaluate.clips import Clip, draw, good_rows, rank, read_clips
 from spiritlm_core.evaluate.resynthesis.config import ResynthesisConfig
-from spiritlm_core.evaluate.units.clips import Clip, head
 from spiritlm_core.lake.schema import SAMPLE_RATE
 from spiritlm_core.lake.view import TableView
 
 if TYPE_CHECKING:
     from spiritlm_core.intake.item import Item
-
-_LISTING = ("utterance_id", "split", "duration", "text", "reject_stage")
 
 
 def held_out(audio: TableView, config: ResynthesisConfig) -> list[Clip]:
@@ -28,38 +25,20 @@ def held_out(audio: TableView, config: ResynthesisConfig) -> list[Clip]:
     Raises:
         SpiritLMError: Nothing of a fitting length is held out.
     """
-    rows = [row for row in audio.read(_LISTING).to_pylist() if _usable(row, "held_out", config)]
-    order = {row["utterance_id"]: _order(row["utterance_id"], row["text"], config.seed) for row in rows}
-    keys = heapq.nsmallest(config.clips, order, key=order.__getitem__)
+    rows = good_rows(audio, "held_out", config.min_seconds, config.max_seconds)
+    keys = heapq.nsmallest(config.clips, rows, key=lambda key: _order(key, rows[key]["text"], config.seed))
     if not keys:
         raise SpiritLMError(
             f"no utterance of {config.min_seconds:g} to {config.max_seconds:g} s is held out, so resynthesis cannot be "
             "judged: raise audio.held_out_share, or change resynthesis.min_seconds and max_seconds"
         )
-    return _clips(audio, keys)
+    return read_clips(audio, keys)
 
 
 def train_rows(audio: TableView, config: ResynthesisConfig) -> list[Clip]:
     """Good train rows, drawn by a hash, up to `config.train_minutes`; none if there are none."""
-    rows = [row for row in audio.read(_LISTING).to_pylist() if _usable(row, "train", config)]
-    seconds = {row["utterance_id"]: row["duration"] for row in rows}
-    keys = head(sorted(seconds, key=lambda key: rank(config.seed, key)), seconds, 60 * config.train_minutes)
-    return _clips(audio, keys)
-
-
-def _clips(audio: TableView, keys: Sequence[str]) -> list[Clip]:
-    from spiritlm_core.audio.codec import decode_flac
-
-    rows = rows_of(audio, set(keys), ["speaker", "language", "text", "audio"])
-    return [
-        Clip(key, row["speaker"], row["language"], row["text"], decode_flac(row["audio"]))
-        for key, row in ((key, rows[key]) for key in keys)
-    ]
-
-
-def _usable(row: dict[str, Any], split: str, config: ResynthesisConfig) -> bool:
-    good = row["reject_stage"] is None and row["split"] == split
-    return good and config.min_seconds <= (row["duration"] or 0.0) <= config.max_seconds
+    rows = good_rows(audio, "train", config.min_seconds, config.max_seconds)
+    return read_clips(audio, draw(rows, config.train_minutes, config.seed))
 
 
 def _order(key: str, text: str | None, seed: int) -> tuple[bool, bytes]:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spiritlm_core.errors import Rejection, SpiritLMError
+from spiritlm_core.errors import ModelReferenceError, Rejection, SpiritLMError
+from spiritlm_core.evaluate.clips import Clip
 from spiritlm_core.evaluate.recogniser import Recogniser, text_errors
 from spiritlm_core.evaluate.resynthesis.config import ResynthesisConfig
 from spiritlm_core.evaluate.resynthesis.distances import compare
 from spiritlm_core.evaluate.resynthesis.figures import Row, result_of, rounded
 from spiritlm_core.evaluate.resynthesis.systems import ORIGINAL, System, Waveform
 from spiritlm_core.evaluate.resynthesis.world import Analysis, analyse
-from spiritlm_core.evaluate.units.clips import Clip
 from spiritlm_core.lake.schema import SAMPLE_RATE
 
 if TYPE_CHECKING:
@@ -32,6 +33,42 @@ class Judges:
     recogniser: Recogniser | None = None
     speakers: SpeakerEncoder | None = None
     missing: Mapping[str, str] = field(default_factory=dict)  # "recogniser" or "speakers" → why
+
+    @classmethod
+    def load(cls, models: Mapping[str, Path | str]) -> Judges:
+        """Load the roles ``recogniser`` and ``speaker_encoder``: a folder or file, or why there is none.
+
+        Raises:
+            ModelReferenceError: A model is damaged.
+        """
+        from spiritlm_core.evaluate.resynthesis.dvector import SpeakerEncoder
+
+        recogniser, speakers = (models.get(role, "no model given") for role in ("recogniser", "speaker_encoder"))
+        given = {"recogniser": recogniser, "speakers": speakers}
+        return cls(
+            Recogniser(recogniser) if isinstance(recogniser, Path) else None,
+            SpeakerEncoder.load(speakers) if isinstance(speakers, Path) else None,
+            {name: reason for name, reason in given.items() if isinstance(reason, str)},
+        )
+
+    @classmethod
+    def fetch(cls, config: ResynthesisConfig) -> Judges:
+        """Those that `config` names, fetched if they are not here; one that cannot be had is missing in the report.
+
+        Raises:
+            ModelReferenceError: A model is here but damaged.
+        """
+        return cls.load({role: _fetched(getattr(config, role)) for role in ("recogniser", "speaker_encoder")})
+
+
+def _fetched(reference: str) -> Path | str:
+    """A model's place, or why it cannot be had."""
+    from spiritlm_core.references.reference import resolve
+
+    try:
+        return resolve(reference).path
+    except ModelReferenceError as error:
+        return str(error)
 
 
 @dataclass(frozen=True)

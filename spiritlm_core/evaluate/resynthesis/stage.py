@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from spiritlm_core.cores import all_cores
+from spiritlm_core.evaluate.clips import AUDIO_INPUT, Clip
+from spiritlm_core.evaluate.rendering import write_report
 from spiritlm_core.evaluate.resynthesis.config import ResynthesisStageConfig
-from spiritlm_core.evaluate.units.clips import AUDIO_INPUT, Clip
 from spiritlm_core.evaluate.units.config import OWN
 from spiritlm_core.lake.stage import ArtifactStage, Output, Progress, Resources, TableInput
 from spiritlm_core.lake.view import TableView
@@ -47,9 +48,8 @@ class ResynthesisStage(ArtifactStage):
             ModelReferenceError: A model is missing or damaged.
         """
         from spiritlm_core.evaluate.resynthesis.clips import held_out, train_rows
-        from spiritlm_core.evaluate.resynthesis.judges import load_judges
-        from spiritlm_core.evaluate.resynthesis.run import evaluate_resynthesis
-        from spiritlm_core.evaluate.resynthesis.table import write
+        from spiritlm_core.evaluate.resynthesis.run import Judges, evaluate_resynthesis
+        from spiritlm_core.evaluate.resynthesis.table import page, table
 
         del work
         audio = tables["audio"]
@@ -57,8 +57,8 @@ class ResynthesisStage(ArtifactStage):
         with all_cores():
             progress(0.0, f"units of train speech, for {len(clips)} held-out clips")
             systems = list(self._systems(train_rows(audio, self.config)))
-            found = evaluate_resynthesis(clips, systems, self.config, load_judges(self.models), tell=progress)
-        write(out, found)
+            found = evaluate_resynthesis(clips, systems, self.config, Judges.load(self.models), tell=progress)
+        write_report(out, "resynthesis", found.report, table(found.report), page(found))
         figures = {result["name"]: result["figures"] for result in found.report["systems"]}
         summary = {name: {"wer": values["wer"], "mcd": values["mcd"]} for name, values in figures.items()}
         return {**found.report["held_out"], "systems": summary}

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spiritlm_core.errors import SpiritLMError
-from spiritlm_core.evaluate.units.clips import Clip
+from spiritlm_core.evaluate.clips import Clip
 
 if TYPE_CHECKING:
     from spiritlm_core.evaluate.resynthesis.griffin_lim import MelInverter

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from spiritlm_core.cores import all_cores
+from spiritlm_core.evaluate.rendering import write_report
 from spiritlm_core.evaluate.suite.config import SuiteRunConfig
 from spiritlm_core.lake.stage import ArtifactStage, Output, Progress, Resources, TableInput
 from spiritlm_core.lake.view import TableView
@@ -19,9 +20,9 @@ NAME = "model"
 class SuiteStage(ArtifactStage):
     """Builds the test sets with the seed of `ask`, and measures the model on them.
 
-    Writes ``suite.json`` (every figure) and ``suite.html``. Role ``model``: the model; hubert, quantizer, pitch, style
-    and vocoder: its speech tokenizer, where it has none beside it. The models that judge have roles, too, so that
-    their content counts; `ask` says where they are.
+    Writes ``suite.json`` (every figure), ``suite.md`` (one table) and ``suite.html``. Role ``model``: the model;
+    hubert, quantizer, pitch, style and vocoder: its speech tokenizer, where it has none beside it. The models that
+    judge have roles, too, so that their content counts; `ask` says where they are.
     """
 
     name: ClassVar[str] = "suite"
@@ -42,7 +43,7 @@ class SuiteStage(ArtifactStage):
         """Write the report; returns the value of every figure."""
         from spiritlm_core.evaluate.suite.layouts import read_suite
         from spiritlm_core.evaluate.suite.run import run_suite
-        from spiritlm_core.evaluate.suite.table import page
+        from spiritlm_core.evaluate.suite.table import page, table
         from spiritlm_core.lm.generate.spirit import SpiritLM
 
         progress(0.0, "building test sets")
@@ -57,9 +58,8 @@ class SuiteStage(ArtifactStage):
             )
         for task in report["tasks"]:
             task["folder"] = task["name"]  # the same report on every machine
-        text = json.dumps(report, ensure_ascii=False, allow_nan=False)
-        (out / "suite.json").write_text(text.replace(f"{folder}/", "") + "\n", encoding="utf-8")
-        (out / "suite.html").write_text(page(report).replace(f"{folder}/", ""), encoding="utf-8")
+        report = json.loads(json.dumps(report, allow_nan=False).replace(f"{folder}/", ""))
+        write_report(out, "suite", report, table(report), page(report))
         return summary(report)
 
     def _speech_tokenizer(self, work: Path) -> Path | None:

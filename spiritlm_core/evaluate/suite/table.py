@@ -1,34 +1,29 @@
-"""The report of a suite as a table on a terminal and as a page."""
+"""What the table of a suite shows, and what is to be said below it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from spiritlm_core.evaluate.rendering import aligned, template
+from spiritlm_core.evaluate.rendering import MISSING, Table, percent
 
-MISSING = "n/a"
-_ABOUT = (
-    (
-        "accuracy, sum",
-        "how often the right side or label has the highest log-likelihood, in %; a tie of two counts half",
-    ),
-    ("accuracy, mean", "the same by log-likelihood per token"),
-    ("macro-F1, sum", "mean F1 of the labels, in %"),
-    ("WER, CER, unit error rate", "errors by words, characters or HuBERT units of the reference, in %: less is better"),
-    ("style kept", "continuations that a classifier finds to have the style of the prompt, in %"),
-    ("acc, acc_norm", "accuracy as lm-eval counts it, in %: by sums, and by sums per character"),
-    ("95 %", "percentile bootstrap over items; of groups of lm-eval, by the standard error"),
-    ("chance", "guessing evenly"),
-    ("trivial", "the best answer that needs no model or no question; which one it is says suite.json"),
-    ("ceiling", "what whoever judges makes of the set's own answers, where there is a judge"),
-    ("items", "of those scored; the pairs of one item, such as voices, are averaged first"),
-    ("skipped", "what could not be scored; each is listed with its reason in suite.json"),
-    (
-        "published elsewhere",
-        "figures of others on the whole official set, not measured here: B Spirit LM Base, E Expressive",
-    ),
-)
+_ABOUT = {
+    "accuracy, sum": "how often the right side or label has the highest log-likelihood, in %; a tie of two counts half",
+    "accuracy, mean": "the same by log-likelihood per token",
+    "macro-F1, sum": "mean F1 of the labels, in %",
+    "WER, CER, unit error rate": "errors by words, characters or HuBERT units of the reference, in %: less is better",
+    "style kept": "continuations that a classifier finds to have the style of the prompt, in %",
+    "acc, acc_norm": "accuracy as lm-eval counts it, in %: by sums, and by sums per character",
+    "95 %": "percentile bootstrap over items; of groups of lm-eval, by the standard error",
+    "chance": "guessing evenly",
+    "trivial": "the best answer that needs no model or no question; which one it is says suite.json",
+    "ceiling": "what whoever judges makes of the set's own answers, where there is a judge",
+    "items": "of those scored; the pairs of one item, such as voices, are averaged first",
+    "skipped": "what could not be scored; each is listed with its reason in suite.json",
+    "published elsewhere": "figures of others on the whole official set, not measured here: "
+    "B Spirit LM Base, E Expressive",
+}
 _REASONS_SHOWN = 20
 _HEADING = (
     "task",
@@ -44,13 +39,14 @@ _HEADING = (
     "skipped",
     "published elsewhere",
 )
-NUMBERS = range(4, 11)
-"""Columns of the table that hold numbers."""
+_WORDS = (0, 1, 2, 3, 11)
+"""Columns of the table that hold words."""
 
 
-def cells(report: Mapping[str, Any]) -> list[list[str]]:
-    """The heading, then a row for each task, way of asking, model and figure."""
-    return [list(_HEADING), *(row for measure in report["measures"] for row in _rows(measure))]
+def table(report: Mapping[str, Any]) -> Table:
+    """A row for each task, way of asking, model and figure; below it why something was skipped."""
+    rows = [row for measure in report["measures"] for row in _rows(measure)]
+    return Table([list(_HEADING), *rows], _notes(report["measures"]), _ABOUT, _WORDS)
 
 
 def _rows(measure: Mapping[str, Any]) -> list[list[str]]:
@@ -73,17 +69,6 @@ def _published(one: Mapping[str, Any]) -> str:
     return ", ".join(quoted)
 
 
-def percent(share: float | None) -> str:
-    """Per cent with one digit."""
-    return MISSING if share is None else f"{100 * share:.1f}"
-
-
-def plain(report: Mapping[str, Any]) -> str:
-    """The table with aligned columns, and below it why something was skipped."""
-    words = set(range(len(_HEADING))) - set(NUMBERS)
-    return "\n".join([*aligned(cells(report), words), *_notes(report["measures"])])
-
-
 def _notes(measures: Sequence[Mapping[str, Any]]) -> list[str]:
     """What was skipped first, and where; one line for a reason."""
     places: dict[str, list[str]] = {}
@@ -95,17 +80,9 @@ def _notes(measures: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def page(report: Mapping[str, Any]) -> str:
-    """One HTML file that needs nothing else; every value is escaped."""
-    heading, *rows = cells(report)
-    drawn: str = template("suite.html.j2", percent=percent, bounded=lambda share: min(max(share, 0.0), 1.0)).render(
-        heading=heading,
-        rows=rows,
-        about=_ABOUT,
-        measures=report["measures"],
-        tasks=report["tasks"],
-        settings=report["settings"],
-        numbers=NUMBERS,
-        shown=_REASONS_SHOWN,
-        missing=MISSING,
-    )
-    return drawn
+    """One HTML file; what was skipped is listed below each way of asking."""
+    settings = report["settings"]
+    limit = "all items" if settings["limit"] is None else f"at most {settings['limit']} items of a task"
+    note = f"Seed {settings['seed']}, {settings['bootstrap_samples']} resamples, {limit}."
+    values = {"measures": report["measures"], "tasks": report["tasks"], "shown": _REASONS_SHOWN}
+    return replace(table(report), notes=[note]).page("suite.html.j2", **values)

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spiritlm_core.evaluate.units.clips import Clip
+from spiritlm_core.evaluate.clips import Clip
 from spiritlm_core.evaluate.units.labels import SILENCE, Labels, unit_centres
 from spiritlm_core.metrics.dtw import FrameDistance, pair_distances
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from spiritlm_core.align.words import words_of as spelled
 from spiritlm_core.audio.codec import to_int16
-from spiritlm_core.evaluate.units.clips import Clip
+from spiritlm_core.evaluate.clips import Clip
 from spiritlm_core.language import main_code
 from spiritlm_core.speech.config import FRAME, RECEPTIVE_FIELD
 from spiritlm_core.speech.types import CHUNK, hubert_count

@@ -16,7 +16,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from spiritlm_core.evaluate.units.clips import Clip
+from spiritlm_core.evaluate.clips import Clip
 from spiritlm_core.metrics.distances import Errors, collapse, edit_distance
 from spiritlm_core.speech.types import Units
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from spiritlm_core.cores import all_cores
-from spiritlm_core.evaluate.units.clips import AUDIO_INPUT, describe, held_out_clips
+from spiritlm_core.errors import SpiritLMError
+from spiritlm_core.evaluate.clips import AUDIO_INPUT, Clip, draw, good_rows, read_clips
+from spiritlm_core.evaluate.rendering import write_report
 from spiritlm_core.evaluate.units.config import UnitEvaluationStageConfig
 from spiritlm_core.files import write_json
 from spiritlm_core.lake.stage import ArtifactStage, Output, Progress, Resources, TableInput
@@ -19,10 +21,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from spiritlm_core.evaluate.units.measure import HeldOut
-
-REPORT = "units.json"
-TABLE = "units.md"
-PAGE = "units.html"
 
 
 class UnitEvaluationStage(ArtifactStage):
@@ -49,15 +47,16 @@ class UnitEvaluationStage(ArtifactStage):
         """
         from spiritlm_core.evaluate.units.labels import align_phones
         from spiritlm_core.evaluate.units.measure import HeldOut
+        from spiritlm_core.evaluate.units.table import page, table
 
         audio = tables["audio"]
-        clips = held_out_clips(audio, self.config.max_minutes, self.config.seed)
+        clips = _held_out(audio, self.config)
         progress(0.0, f"phones of {len(clips)} held-out clips")
         data = HeldOut(clips, align_phones(clips), self.config)
         with all_cores():
             results = self._results(audio, data, work, progress)
-        report = self._report(describe(audio, clips), data, results)
-        _write(out, report)
+        report = self._report(_describe(audio, clips), data, results)
+        write_report(out, "units", report, table(report), page(report))
         return _summary(report)
 
     def _results(self, audio: TableView, data: HeldOut, work: Path, progress: Progress) -> list[dict[str, Any]]:
@@ -94,6 +93,29 @@ class UnitEvaluationStage(ArtifactStage):
         }
 
 
+def _held_out(audio: TableView, config: UnitEvaluationStageConfig) -> list[Clip]:
+    if not (rows := good_rows(audio, "held_out")):
+        raise SpiritLMError(
+            "no utterance is held out, so units cannot be judged: raise audio.held_out_share "
+            "(and set audio.held_out_by=speaker to hold out whole speakers)"
+        )
+    return read_clips(audio, draw(rows, config.max_minutes, config.seed))
+
+
+def _describe(audio: TableView, clips: Sequence[Clip]) -> dict[str, Any]:
+    """Speakers and minutes of the clips scored, and which of these speakers are in the train split too."""
+    train = list(good_rows(audio, "train").values())
+    speakers = {clip.speaker for clip in clips if clip.speaker}
+    return {
+        "clips": len(clips),
+        "minutes": round(sum(clip.seconds for clip in clips) / 60, 2),
+        "speakers": sorted(speakers),
+        "speakers_also_in_train": sorted(speakers & {row["speaker"] for row in train}),
+        "train_minutes": round(sum(row["duration"] or 0.0 for row in train) / 60, 2),
+        "train_speakers": len({row["speaker"] for row in train if row["speaker"]}),
+    }
+
+
 def _summary(report: Mapping[str, Any]) -> dict[str, Any]:
     held_out = report["held_out"]
     return {
@@ -102,11 +124,3 @@ def _summary(report: Mapping[str, Any]) -> dict[str, Any]:
         "speakers": len(held_out["speakers"]),
         "pnmi": {result["name"]: result["phones"].get("pnmi") for result in report["candidates"]},
     }
-
-
-def _write(out: Path, report: Mapping[str, Any]) -> None:
-    from spiritlm_core.evaluate.units.table import markdown, page
-
-    write_json(out / REPORT, report)
-    (out / TABLE).write_text(markdown(report), encoding="utf-8")
-    (out / PAGE).write_text(page(report), encoding="utf-8")

@@ -1,44 +1,14 @@
-"""The comparison as a table: one row per tokenizer, in Markdown, on a terminal and as a page."""
+"""What the table of speech tokenizers shows, and what is to be said below it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from spiritlm_core.evaluate.rendering import aligned, markdown_table, template
+from spiritlm_core.evaluate.rendering import MISSING, Column, Table, at, interval, number
 
-MISSING = "n/a"
 _HELP = "Labels need English recordings with transcripts; see docs/sources.md on where these are looked for."
 Result = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column: heading, what it shows in a few words, and the text of a cell (None where there is no figure)."""
-
-    heading: str
-    about: str
-    cell: Callable[[Result], str | None]
-
-
-def _at(result: Any, *path: str) -> Any:
-    for key in path:
-        result = result.get(key) if isinstance(result, Mapping) else None
-    return result
-
-
-def _number(*path: str, digits: int = 0, scale: float = 1.0) -> Callable[[Result], str | None]:
-    def cell(result: Result) -> str | None:
-        value = _at(result, *path)
-        return None if value is None else f"{scale * value:.{digits}f}"
-
-    return cell
-
-
-def _interval(result: Result) -> str | None:
-    low, high = _at(result, "phones", "pnmi_low"), _at(result, "phones", "pnmi_high")
-    return None if low is None else f"{low:.3f}-{high:.3f}"
 
 
 def _codebook(result: Result) -> str | None:
@@ -53,7 +23,7 @@ def _speaker(result: Result) -> str | None:
 
 def _edits(conditions: Sequence[str]) -> Callable[[Result], str | None]:
     def cell(result: Result) -> str | None:
-        found = [_at(result, "robustness", condition, "hubert") for condition in conditions]
+        found = [at(result, "robustness", condition, "hubert") for condition in conditions]
         known = [value for value in found if value is not None]
         return f"{sum(known) / len(known):.2f}" if known else None
 
@@ -68,43 +38,32 @@ def columns(settings: Mapping[str, Any]) -> list[Column]:
     speed = Column("UED speed", "the same at other speeds, mean", _edits(speeds)) if speeds else None
     fixed = [
         Column("used", "HuBERT units that occur, of all", _codebook),
-        Column("perpl.", "their perplexity over frames", _number("streams", "hubert", "perplexity")),
-        Column("PNMI", "phone-normalised mutual information", _number("phones", "pnmi", digits=3)),
-        Column("95 %", "its bootstrap interval over clips", _interval),
-        Column("chance", "PNMI of the same units in other places", _number("phones", "pnmi_chance", digits=3)),
-        Column("phone pur.", "phone purity", _number("phones", "phone_purity", digits=3)),
-        Column("clus. pur.", "cluster purity", _number("phones", "cluster_purity", digits=3)),
-        Column(
-            "ABX w", "ABX error of units within speakers, %", _number("abx", "units", "within", digits=1, scale=100)
-        ),
-        Column("ABX a", "the same across speakers, %", _number("abx", "units", "across", digits=1, scale=100)),
-        Column("units/s", "all streams, runs collapsed", _number("units_per_second", digits=1)),
-        Column("bit/s", "all streams, by unigram entropy", _number("bitrate")),
-        Column("F0 cents", "RMS error of decoded F0", _number("pitch", "f0_rmse_cents")),
-        Column(
-            "voicing %", "frames decoded with wrong voicing", _number("pitch", "voicing_error", digits=1, scale=100)
-        ),
+        Column("perpl.", "their perplexity over frames", number("streams", "hubert", "perplexity")),
+        Column("PNMI", "phone-normalised mutual information", number("phones", "pnmi", digits=3)),
+        Column("95 %", "its bootstrap interval over clips", interval("phones", "pnmi", digits=3)),
+        Column("chance", "PNMI of the same units in other places", number("phones", "pnmi_chance", digits=3)),
+        Column("phone pur.", "phone purity", number("phones", "phone_purity", digits=3)),
+        Column("clus. pur.", "cluster purity", number("phones", "cluster_purity", digits=3)),
+        Column("ABX w", "ABX error of units within speakers, %", number("abx", "units", "within", digits=1, scale=100)),
+        Column("ABX a", "the same across speakers, %", number("abx", "units", "across", digits=1, scale=100)),
+        Column("units/s", "all streams, runs collapsed", number("units_per_second", digits=1)),
+        Column("bit/s", "all streams, by unigram entropy", number("bitrate")),
+        Column("F0 cents", "RMS error of decoded F0", number("pitch", "f0_rmse_cents")),
+        Column("voicing %", "frames decoded with wrong voicing", number("pitch", "voicing_error", digits=1, scale=100)),
     ]
     narrow = Column("UED 8 kHz", "the same after 8 kHz", _edits(["8 kHz"]))
     speaker = Column("speaker %", "pieces whose speaker a linear probe on all streams tells (chance)", _speaker)
     return [*fixed, *(column for column in (noise, narrow, speed) if column), speaker]
 
 
-def cells(report: Mapping[str, Any]) -> list[list[str]]:
-    """Headings and one row per tokenizer."""
-    shown = columns(report["settings"])
-    rows = [[result["name"], *(column.cell(result) or MISSING for column in shown)] for result in report["candidates"]]
-    return [["units of", *(column.heading for column in shown)], *rows]
+def table(report: Mapping[str, Any]) -> Table:
+    """One row per tokenizer."""
+    return Table.of("units of", columns(report["settings"]), report["candidates"], notes(report))
 
 
-def markdown(report: Mapping[str, Any]) -> str:
-    """The table and the notes below it."""
-    return "\n".join([*markdown_table(cells(report)), "", *notes(report)]) + "\n"
-
-
-def plain(report: Mapping[str, Any]) -> str:
-    """The same for a terminal, columns aligned."""
-    return "\n".join([*aligned(cells(report)), "", *notes(report)]) + "\n"
+def page(report: Mapping[str, Any]) -> str:
+    """One HTML file."""
+    return table(report).page("units.html.j2", candidates=report["candidates"])
 
 
 def notes(report: Mapping[str, Any]) -> list[str]:
@@ -140,10 +99,10 @@ def _absent(report: Mapping[str, Any]) -> list[str]:
 
 def _reasons(result: Result, *, labelled: bool) -> list[str]:
     speaker = result["speaker"].get("all") or result["speaker"]["hubert"]
-    parts = {"F0 and voicing": _at(result, "pitch", "missing"), "speaker": speaker.get("missing")}
+    parts = {"F0 and voicing": at(result, "pitch", "missing"), "speaker": speaker.get("missing")}
     if labelled:
-        absent = _at(result, "abx", "absent") or {}
-        parts |= {"phones": _at(result, "phones", "missing"), "ABX": _at(result, "abx", "missing")}
+        absent = at(result, "abx", "absent") or {}
+        parts |= {"phones": at(result, "phones", "missing"), "ABX": at(result, "abx", "missing")}
         parts |= {"ABX w": absent.get("within"), "ABX a": absent.get("across")}
     return [f"{what}, {reason}" for what, reason in parts.items() if reason]
 
@@ -152,18 +111,3 @@ def _gain(difference: Mapping[str, Any]) -> str:
     low, high = difference["pnmi_low"], difference["pnmi_high"]
     of, over = difference["of"], difference["over"]
     return f"PNMI of {of} over {over}: {difference['pnmi']:+.3f} [{low:+.3f}, {high:+.3f}], {difference['verdict']}."
-
-
-def page(report: Mapping[str, Any]) -> str:
-    """One HTML file that needs nothing else."""
-    heading, *rows = cells(report)
-    drawn: str = template("units.html.j2").render(
-        heading=heading,
-        rows=rows,
-        columns=columns(report["settings"]),
-        notes=notes(report),
-        candidates=report["candidates"],
-        settings=report["settings"],
-        missing=MISSING,
-    )
-    return drawn

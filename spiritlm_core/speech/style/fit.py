@@ -75,7 +75,7 @@ def _leakage(
     `vectors` is the mean over a piece, `units` the histogram of its style units; ``as_unknown`` treats everybody as if
     the model did not know them, as it will be with new speakers.
     """
-    from spiritlm_core.evaluate.units.probe import histograms, speaker_probe
+    from spiritlm_core.metrics.probe import histograms, speaker_probe
 
     kinds = {
         "vectors_before": [model.flat(v - model.means[0]) for v in vectors],

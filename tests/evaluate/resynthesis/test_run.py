@@ -13,14 +13,14 @@ from typer.testing import CliRunner
 
 from spiritlm_core.cli.main import app
 from spiritlm_core.errors import SourceError, SpiritLMError
+from spiritlm_core.evaluate.rendering import MISSING
 from spiritlm_core.evaluate.resynthesis.clips import draw_clips, list_clips, train_clips
 from spiritlm_core.evaluate.resynthesis.config import ResynthesisStageConfig
 from spiritlm_core.evaluate.resynthesis.griffin_lim import MelInverter, UnitMeans
-from spiritlm_core.evaluate.resynthesis.judges import fetch_judges
 from spiritlm_core.evaluate.resynthesis.run import Judges, evaluate_resynthesis
 from spiritlm_core.evaluate.resynthesis.stage import ResynthesisStage
 from spiritlm_core.evaluate.resynthesis.systems import INVERSION, ORIGINAL, System, references, tokenizer_systems
-from spiritlm_core.evaluate.resynthesis.table import MISSING, cells, markdown, page
+from spiritlm_core.evaluate.resynthesis.table import page, table
 from spiritlm_core.lake.schema import AUDIO, table_of
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.speech.tokenizer import SpeechTokenizer
@@ -64,7 +64,7 @@ def test_clips_without_transcript_have_no_word_errors_and_the_reason_is_given():
     report = evaluate_resynthesis(clips, references(MelInverter(2)), SETTINGS, Judges(recogniser=Parrot())).report
     assert _figures(report, ORIGINAL)["wer"] is None
     assert report["missing"] == {"recogniser": "2 clips: no transcript"}
-    assert "WER, CER: 2 clips: no transcript." in markdown(report)
+    assert "WER, CER: 2 clips: no transcript." in table(report).markdown()
 
 
 def test_griffin_lim_keeps_the_spectrum():
@@ -109,7 +109,7 @@ def test_the_stage_judges_both_ways_of_timing(models, tokenizer_folder, tmp_path
     )
     assert {row["clip"] for row in report["systems"][0]["clips"]} <= {r["utterance_id"] for r in _rows()[::2]}
     assert report["missing"] == {"recogniser": "no model given", "speakers": "no model given"}
-    assert all(row[1] == MISSING for row in cells(report)[1:])
+    assert all(row[1] == MISSING for row in table(report).rows[1:])
     shown = (out / "resynthesis.html").read_text()
     assert len(re.findall(r'<audio [^>]*src="data:audio/flac;base64,', shown)) == len(names)
     assert "<other>" not in shown
@@ -165,7 +165,7 @@ def test_clips_with_transcripts_come_first_and_train_clips_are_others(folder):
 
 def test_the_command(folder, tokenizer_folder, capfd, monkeypatch):
     nobody = Judges(missing={"recogniser": "there is nobody", "speakers": "there is nobody"})
-    monkeypatch.setattr("spiritlm_core.evaluate.resynthesis.judges.fetch_judges", lambda _: nobody)
+    monkeypatch.setattr(Judges, "fetch", lambda _: nobody)
     out, source = folder / "report", str(folder)
     given = ["evaluate", "resynthesis", "--clips", source, "--model", f"ours={tokenizer_folder}"]
     given += ["--limit", "2", "--out", str(out)]
@@ -192,7 +192,7 @@ def test_the_command(folder, tokenizer_folder, capfd, monkeypatch):
 
 def test_judges_that_cannot_be_had_are_named():
     settings = SETTINGS.model_copy(update={"recogniser": "file:///gone/ear", "speaker_encoder": "file:///gone/voice"})
-    found = fetch_judges(settings)
+    found = Judges.fetch(settings)
     assert (found.recogniser, found.speakers) == (None, None)
     assert {role: reason.split()[0] for role, reason in found.missing.items()} == {
         "recogniser": "file:///gone/ear:", "speakers": "file:///gone/voice:"

@@ -166,7 +166,7 @@ def test_command(speaking: Path, tmp_path: Path, capfd: pytest.CaptureFixture[st
     shown = capfd.readouterr()
     assert [line.split()[:3] for line in shown.out.splitlines()[1:5:2]] == [["swuggy", d, "model"] for d in ("T", "S")]
     assert "swuggy S" in shown.err
-    assert {path.name for path in (tmp_path / "report").iterdir()} == {"suite.json", "suite.html"}
+    assert {path.name for path in (tmp_path / "report").iterdir()} == {"suite.json", "suite.md", "suite.html"}
     with pytest.raises(SpiritLMError, match="NAME=FOLDER"):
         suite([speaking], task=["nothing"])
     with pytest.raises(SpiritLMError, match="at least one task"):

@@ -165,7 +165,7 @@ def test_stage(speaking: Path, tmp_path: Path) -> None:
         files.append({path.name: path.read_bytes() for path in out.iterdir()})
     assert summaries[0] == summaries[1]
     assert files[0] == files[1]
-    assert set(files[0]) == {"suite.json", "suite.html"}
+    assert set(files[0]) == {"suite.json", "suite.md", "suite.html"}
     assert {name.partition("/")[0] for name in summaries[0]} <= {"words", "intents", "styles", "transcripts"}
     assert str(tmp_path).encode() not in b"".join(files[0].values())
     with pytest.raises(ValidationError, match="no set 'poems'"):

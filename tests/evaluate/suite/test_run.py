@@ -17,7 +17,7 @@ from spiritlm_core.evaluate.suite.config import SuiteConfig
 from spiritlm_core.evaluate.suite.layouts import read_task
 from spiritlm_core.evaluate.suite.pairs import DIRECTIONS
 from spiritlm_core.evaluate.suite.run import run_suite
-from spiritlm_core.evaluate.suite.table import page, plain
+from spiritlm_core.evaluate.suite.table import page, table
 from spiritlm_core.evaluate.suite.units import Recordings
 from spiritlm_core.evaluate.suite.zeroshot import preferred, score
 from spiritlm_core.lm.generate import likelihood
@@ -180,13 +180,13 @@ def test_models_are_compared_in_one_table_and_on_one_page(spirit: SpiritLM, tmp_
     folder = write_pairs(tmp_path / "mine", rows)
     report = run_suite({"one": lambda: spirit, hostile: lambda: spirit}, read_task("mine", folder), CONFIG)
     assert json.loads(json.dumps(report, allow_nan=False)) == report
-    heading, *lines = plain(report).splitlines()
+    heading, *lines = table(report).plain().splitlines()
     assert heading.split()[:4] == ["task", "model", "figure", "value"]
     assert [line.split()[:5] for line in lines[:2]] == [
         ["mine", "T", "one", "accuracy,", name] for name in ("sum", "mean")
     ]
     assert hostile in lines[2]
-    assert len(lines) == 5
+    assert len(lines) == 6
     drawn = page(report)
     assert "<script>" not in drawn
     assert "&lt;script&gt;" in drawn

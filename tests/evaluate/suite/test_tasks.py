@@ -23,7 +23,7 @@ from spiritlm_core.evaluate.suite.own import read_labelled
 from spiritlm_core.evaluate.suite.pairs import Side
 from spiritlm_core.evaluate.suite.run import run_suite
 from spiritlm_core.evaluate.suite.styles import StyleTask
-from spiritlm_core.evaluate.suite.table import page, plain
+from spiritlm_core.evaluate.suite.table import page, table
 from spiritlm_core.evaluate.suite.task import Bench
 from spiritlm_core.evaluate.suite.transcripts import TranscriptTask, Utterance
 from spiritlm_core.evaluate.suite.units import Recordings
@@ -236,7 +236,7 @@ def test_lm_eval_finds_a_random_model_at_chance_and_a_rigged_one_right(spirit: S
         assert one["chance"] == 0.25
         assert one["value_low"] <= 0.25 <= one["value_high"]
     assert [one["value"] for one in right["figures"]] == [1.0, 1.0]
-    assert "acc_norm" in plain(report)
+    assert "acc_norm" in table(report).plain()
     assert "acc_norm" in page(report)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from spiritlm_core.audio.codec import read_mono, to_float32
-from spiritlm_core.evaluate.units.clips import Clip
+from spiritlm_core.evaluate.clips import Clip
 from spiritlm_core.evaluate.units.information import agreement
 from spiritlm_core.evaluate.units.labels import (
     SILENCE,

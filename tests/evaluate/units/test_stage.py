@@ -11,10 +11,11 @@ from transformers import HubertConfig, HubertModel
 
 from spiritlm_core.audio.codec import encode_flac
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
+from spiritlm_core.evaluate.rendering import MISSING
 from spiritlm_core.evaluate.units.candidates import roles_in
 from spiritlm_core.evaluate.units.config import UnitEvaluationConfig, UnitEvaluationStageConfig
 from spiritlm_core.evaluate.units.stage import UnitEvaluationStage
-from spiritlm_core.evaluate.units.table import MISSING, cells, markdown, page, plain
+from spiritlm_core.evaluate.units.table import page, table
 from spiritlm_core.lake.schema import AUDIO, table_of
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.speech.config import PitchConfig, QuantizerConfig, StyleConfig
@@ -128,16 +129,16 @@ def test_figures_are_within_their_bounds(built):
 
 def test_the_table_and_the_page_show_them(built):
     _, report, out = built
-    heading, *rows = cells(report)
+    heading, *rows = table(report).rows
     assert all(len(row) == len(heading) for row in rows)
     row = dict(zip(heading, rows[0], strict=True))
     assert row["PNMI"] == f"{report['candidates'][0]['phones']['pnmi']:.3f}"
     assert row["F0 cents"] == MISSING
-    assert (out / "units.md").read_text() == markdown(report)
-    assert "2 of 2 held-out speakers are in the train split" in markdown(report)
-    assert "mfcc" in plain(report)
+    assert (out / "units.md").read_text() == table(report).markdown()
+    assert "2 of 2 held-out speakers are in the train split" in table(report).markdown()
+    assert "mfcc" in table(report).plain()
     assert (out / "units.html").read_text() == page(report)
-    assert "n/a: F0 and voicing, no pitch units (mfcc, iteration 1, iteration 2, given)." in plain(report)
+    assert "n/a: F0 and voicing, no pitch units (mfcc, iteration 1, iteration 2, given)." in table(report).plain()
 
 
 def test_the_table_says_why_a_figure_is_missing(built):
@@ -150,8 +151,8 @@ def test_the_table_says_why_a_figure_is_missing(built):
             "units": {"within": 0.5},
         }
         result["speaker"] = {"hubert": {"missing": "one speaker"}}
-    assert "n/a: ABX a, one voice." in plain(lonely)
-    assert "n/a: speaker, one speaker." in plain(lonely)
+    assert "n/a: ABX a, one voice." in table(lonely).plain()
+    assert "n/a: speaker, one speaker." in table(lonely).plain()
 
 
 def test_names_are_escaped_in_the_page(built):
@@ -166,11 +167,11 @@ def test_neither_shards_nor_their_order_change_anything(built, models, tmp_path)
     settings = SETTINGS.model_copy(update=only)
     tables = [TableView.of(table_of(rows, AUDIO)), TableView.of(*(table_of([row], AUDIO) for row in reversed(rows)))]
     found = []
-    for number, table in enumerate(tables):
+    for number, audio in enumerate(tables):
         out = tmp_path / str(number)
         out.mkdir()
         roles = {role: models[role] for role in ("hubert", "quantizer")}
-        UnitEvaluationStage(settings, roles).build({"audio": table}, out, tmp_path / f"w{number}", lambda *_: None)
+        UnitEvaluationStage(settings, roles).build({"audio": audio}, out, tmp_path / f"w{number}", lambda *_: None)
         found.append((out / "units.json").read_bytes())
     assert found[0] == found[1]
 

@@ -1,0 +1,93 @@
+"""Utterances picked out of a lake's tables, the same ones on every machine and in every order of shards."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spiritlm_core.lake.schema import SAMPLE_RATE
+from spiritlm_core.lake.stage import TableInput
+from spiritlm_core.lake.view import TableView
+
+_LISTING = ("utterance_id", "split", "duration", "speaker", "reject_stage")
+AUDIO_INPUT = TableInput("audio", (*_LISTING, "language", "text", "audio"))
+"""What evaluations of recordings read."""
+
+
+@dataclass(frozen=True, eq=False)  # arrays do not compare to one truth value
+class Clip:
+    """One utterance.
+
+    Attributes:
+        key: Its utterance_id.
+        speaker: Who speaks; None where nobody says.
+        language: Language code, or None.
+        text: Transcript, or None.
+        waveform: float32[T] at 16 kHz.
+    """
+
+    key: str
+    speaker: str | None
+    language: str | None
+    text: str | None
+    waveform: NDArray[np.float32]
+
+    @property
+    def seconds(self) -> float:
+        """Length."""
+        return len(self.waveform) / SAMPLE_RATE
+
+
+def rank(seed: int, key: str) -> bytes:
+    """A fixed random rank of `key`: sorting by it shuffles, whatever else is in the corpus."""
+    return hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=16).digest()
+
+
+def good_rows(
+    audio: TableView, split: str, shortest: float = 0.0, longest: float = float("inf")
+) -> dict[str, dict[str, Any]]:
+    """The good rows of one split of the `audio` table by utterance_id, without their sound; lengths in seconds."""
+    return {
+        row["utterance_id"]: row
+        for row in audio.read((*_LISTING, "text")).to_pylist()
+        if row["reject_stage"] is None and row["split"] == split and shortest <= (row["duration"] or 0.0) <= longest
+    }
+
+
+def draw(rows: Mapping[str, Mapping[str, Any]], minutes: float, seed: int) -> list[str]:
+    """Keys of `rows` in the order of :func:`rank` until `minutes` are full; at least one if there are any."""
+    keys = sorted(rows, key=lambda key: rank(seed, key))
+    return head(keys, {key: row["duration"] or 0.0 for key, row in rows.items()}, 60 * minutes)
+
+
+def head(keys: Sequence[str], seconds: Mapping[str, float], most: float) -> list[str]:
+    """The first of `keys` until `most` seconds are full; at least one."""
+    before = np.cumsum([0.0, *(seconds[key] for key in keys)])[:-1]
+    return [key for key, start in zip(keys, before, strict=True) if start < most]
+
+
+def read_clips(audio: TableView, keys: Sequence[str]) -> list[Clip]:
+    """The clips of these rows, in this order."""
+    from spiritlm_core.audio.codec import decode_flac
+
+    rows = rows_of(audio, set(keys), ["speaker", "language", "text", "audio"])
+    return [
+        Clip(key, *(rows[key][name] for name in ("speaker", "language", "text")), decode_flac(rows[key]["audio"]))
+        for key in keys
+    ]
+
+
+def rows_of(view: TableView, keys: Collection[str], columns: Collection[str]) -> dict[str, dict[str, Any]]:
+    """Some columns of a few utterances by utterance_id; only shards that hold one of them are read beyond their ids."""
+    rows: dict[str, dict[str, Any]] = {}
+    for load in view.loaders:
+        wanted = [i for i, key in enumerate(load(["utterance_id"])["utterance_id"].to_pylist()) if key in keys]
+        if wanted:
+            chosen = load(["utterance_id", *columns]).take(wanted).to_pylist()
+            rows.update((row.pop("utterance_id"), row) for row in chosen)
+    return rows
