@@ -14,10 +14,10 @@ from spiritlm_core.finetune.recipe import FinetuneRecipe
 from spiritlm_core.finetune.stage import TaskExamplesStage, TaskUnitsStage
 from spiritlm_core.finetune.template import Template, find_template
 from spiritlm_core.finetune.train_stage import FinetuneStage
+from spiritlm_core.intake.listing import Say
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.plan import ArtifactPlan, Plan, TablePlan
 from spiritlm_core.plan.graph import Graph, Lineage
-from spiritlm_core.plan.listing import Say
 
 
 def finetuning(recipe: FinetuneRecipe, lake: Lake, say: Say = lambda _: None) -> Graph:

@@ -18,12 +18,13 @@ from spiritlm_core.evaluate.suite.config import SuiteRunConfig, SuiteStageConfig
 from spiritlm_core.evaluate.suite.stage import SuiteStage
 from spiritlm_core.evaluate.units.config import UnitEvaluationStageConfig
 from spiritlm_core.evaluate.units.stage import UnitEvaluationStage
+from spiritlm_core.intake.pieces import Texts
+from spiritlm_core.intake.recordings import Recordings
 from spiritlm_core.lake.fingerprint import config_json
 from spiritlm_core.lake.plan import ArtifactPlan, Plan, TablePlan
 from spiritlm_core.lm.config import ModelConfig
 from spiritlm_core.lm.train.stage import ModelStage
 from spiritlm_core.plan.graph import Graph, Lineage
-from spiritlm_core.plan.listing import Recordings, Texts
 from spiritlm_core.publish.config import PublishStageConfig
 from spiritlm_core.publish.stage import PublishStage
 from spiritlm_core.recipe import Recipe

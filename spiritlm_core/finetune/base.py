@@ -9,9 +9,9 @@ from spiritlm_core.finetune.example import context_of
 from spiritlm_core.finetune.publish_stage import SPEECH_TOKENIZER, PublishTunedStage
 from spiritlm_core.finetune.recipe import IN_LAKE, FinetuneRecipe
 from spiritlm_core.intake.files import local_uri
+from spiritlm_core.intake.listing import Say
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.plan import ModelSource
-from spiritlm_core.plan.listing import Say
 from spiritlm_core.publish.stage import PublishStage
 
 

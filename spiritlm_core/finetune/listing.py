@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 
 from spiritlm_core.finetune.config import DataConfig
-from spiritlm_core.finetune.rows import TaskRow, rows_table
+from spiritlm_core.finetune.rows import TASK_ROWS, TaskRow
 from spiritlm_core.finetune.template import Template
 from spiritlm_core.intake.config import ShardingConfig
+from spiritlm_core.intake.listing import Say
+from spiritlm_core.intake.statcache import stat_cache
 from spiritlm_core.lake.fingerprint import digest
 from spiritlm_core.lake.lake import Lake
-from spiritlm_core.plan.listing import Say, stat_cache
 
 
 @dataclass(frozen=True)
 class Rows:
-    """See :class:`spiritlm_core.plan.listing.Listing`."""
+    """See :class:`spiritlm_core.intake.listing.Listing`."""
 
+    schema: ClassVar[pa.Schema] = TASK_ROWS
     data: DataConfig
     template: Template
     sharding: ShardingConfig
@@ -36,7 +37,3 @@ class Rows:
 
         with stat_cache(lake, f"cache/finetune/{digest(self.data.path)[:32]}.json") as cache:
             return read_rows(self.data, self.template, cache)
-
-    def table(self, items: Sequence[TaskRow]) -> pa.Table:
-        """Rows of :data:`spiritlm_core.finetune.rows.TASK_ROWS`."""
-        return rows_table(items)

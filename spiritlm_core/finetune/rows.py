@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from spiritlm_core.finetune.config import SplitConfig
-from spiritlm_core.lake.schema import table_of
 from spiritlm_core.split import draw_split
 
 TASK_ROWS = pa.schema(
@@ -85,11 +83,6 @@ class TaskRow:
     def recording_fields(self) -> dict[str, Recording]:
         """Field → where the recording is."""
         return {field: Recording(**where) for field, where in json.loads(self.recordings).items()}
-
-
-def rows_table(rows: Sequence[TaskRow]) -> pa.Table:
-    """Rows of `TASK_ROWS`, in the order given."""
-    return table_of([dataclasses.asdict(row) for row in rows], TASK_ROWS)
 
 
 def commonest(reasons: Mapping[str, int], most: int = 3) -> str:

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, ValidationError
 
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import SourceError
@@ -64,7 +64,7 @@ class ShardingConfig(FrozenConfig):
     shard_bytes: int = Field(256 * 2**20, ge=1, description="Most bytes of source audio of one shard.")
 
 
-def parse_source(text: str) -> SourceConfig:
+def parse_source(text: str) -> Source:
     """Read the short form of a source: ``prompts:en``, ``KIND:PATH``, or a path whose layout is guessed.
 
     Args:
@@ -85,13 +85,13 @@ def parse_source(text: str) -> SourceConfig:
     return _source(kind, rest, columns)
 
 
-def _source(kind: str, value: str, columns: dict[str, str]) -> SourceConfig:
+def _source(kind: str, value: str, columns: dict[str, str]) -> Source:
     field = KINDS[kind].short
     if field == "path" and value and ("://" not in value or value.startswith("file://")):
         value = str(Path(value.removeprefix("file://")).expanduser())
     try:
         said = {"kind": kind, field: value} | ({"columns": columns} if columns else {})
-        return TypeAdapter(SourceConfig).validate_python(said)
+        return KINDS[kind].model_validate(said)
     except ValidationError as error:
         where = f" ({columns})" if columns else ""
         why = error.errors()[0]["msg"].removeprefix("Value error, ")

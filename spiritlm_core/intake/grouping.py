@@ -5,10 +5,14 @@ A shard's key is made from its members, so an incremental run is cheap exactly i
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
+
+import pyarrow as pa
 
 from spiritlm_core.intake.config import ShardingConfig
+from spiritlm_core.lake.schema import table_of
 
 
 class Member(Protocol):
@@ -90,3 +94,8 @@ def in_order(items: Iterable[M]) -> list[M]:
 
 def _by_content(items: Iterable[M]) -> list[M]:
     return sorted(items, key=lambda item: (item.sha256 or "", item.start or 0.0, item.end or 0.0, item.key))
+
+
+def items_table(items: Sequence[Any], schema: pa.Schema) -> pa.Table:
+    """Items, which are dataclasses with the fields of `schema`, as its rows, in the order given."""
+    return table_of([dataclasses.asdict(item) for item in items], schema)

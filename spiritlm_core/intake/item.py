@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
 from spiritlm_core.intake.grouping import in_order
 from spiritlm_core.intake.source import MOST_CHANNELS
-from spiritlm_core.lake.schema import table_of
 
 RECORDINGS = pa.schema(
     [
@@ -36,10 +34,8 @@ RECORDINGS = pa.schema(
 
 @dataclass(frozen=True)
 class Item:
-    """One thing to ingest. `key` covers all that its rows are made from, so never a path or a time."""
+    """One thing to ingest. `key` (see :func:`identified`) covers what its rows are made from, no path and no time."""
 
-    key: str
-    recording_id: str
     name: str  # printable path within its source
     source_uri: str  # printable, percent-encoded for local files
     language: str
@@ -51,6 +47,8 @@ class Item:
     speaker: str | None = None
     text: str | None = None
     error: str | None = None
+    key: str = ""
+    recording_id: str = ""
 
     @property
     def cost(self) -> int:
@@ -65,33 +63,18 @@ def digest(*parts: object) -> str:
     return hashlib.sha256("\x1f".join(f"{type(part).__name__}={part!r}" for part in parts).encode()).hexdigest()
 
 
-def make_item(
-    *,
-    name: str,
-    source_uri: str,
-    language: str,
-    sha256: str | None = None,
-    size: int = 0,
-    start: float | None = None,
-    end: float | None = None,
-    channel: int | None = None,
-    speaker: str | None = None,
-    text: str | None = None,
-    error: str | None = None,
-) -> Item:
-    """An item with its identifiers; one that cannot be read is identified by its name and the reason.
+def identified(item: Item) -> Item:
+    """`item` with its identifiers; one that cannot be read is identified by its name and the reason.
 
     A stretch or a channel that no recording can have is a reason, too.
     """
-    if reason := _impossible(start, end, channel):
-        start, end, channel, error = None, None, None, error or reason
-    content = (sha256, start, end, channel)
-    facts = (*content, speaker, language, text)
-    key = digest("item", *facts) if error is None else digest("bad item", name, error, *facts)
-    recording_id = digest("recording", *content)[:20] if error is None and sha256 else key[:20]
-    return Item(
-        key, recording_id, name, source_uri, language, sha256, size, start, end, channel, speaker, text, error
-    )  # fmt: skip
+    if reason := _impossible(item.start, item.end, item.channel):
+        item = replace(item, start=None, end=None, channel=None, error=item.error or reason)
+    content = (item.sha256, item.start, item.end, item.channel)
+    facts = (*content, item.speaker, item.language, item.text)
+    key = digest("item", *facts) if item.error is None else digest("bad item", item.name, item.error, *facts)
+    recording_id = digest("recording", *content)[:20] if item.error is None and item.sha256 else key[:20]
+    return replace(item, key=key, recording_id=recording_id)
 
 
 def _impossible(start: float | None, end: float | None, channel: int | None) -> str | None:
@@ -127,9 +110,4 @@ def _unlike(item: Item, first: Item, seen: set[str]) -> Item:
     seen.add(key)
     if key == item.key:
         return item
-    return dataclasses.replace(item, key=key, recording_id=key[:20], error=error)
-
-
-def items_table(items: Sequence[Item]) -> pa.Table:
-    """Items as rows of `RECORDINGS`, in the order given."""
-    return table_of([dataclasses.asdict(item) for item in items], RECORDINGS)
+    return replace(item, key=key, recording_id=key[:20], error=error)

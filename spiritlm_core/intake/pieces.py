@@ -9,37 +9,31 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import re
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 import pyarrow as pa
 
 from spiritlm_core.errors import SourceError, is_machine_error
 from spiritlm_core.intake.config import ShardingConfig, TextSource
-from spiritlm_core.intake.files import PACKED, File, list_tree, local_path, local_uri, printable, stat_file
+from spiritlm_core.intake.files import File, printable
 from spiritlm_core.intake.grouping import in_order
 from spiritlm_core.intake.item import digest
+from spiritlm_core.intake.listing import Say
 from spiritlm_core.intake.opening import open_plain, open_uri
-from spiritlm_core.intake.statcache import StatCache, sha256_of
-from spiritlm_core.lake.schema import table_of
+from spiritlm_core.intake.statcache import StatCache, sha256_of, stat_cache
+from spiritlm_core.intake.text_files import format_of, list_files
+from spiritlm_core.lake.fingerprint import digest as fingerprint
+from spiritlm_core.lake.lake import Lake
 
 SHARDING = ShardingConfig(shard_items=10_000, shard_bytes=64 * 2**20)
 """Small text files share a shard."""
 LARGEST_FILE = 2**30
 """Bytes of one document; a Parquet string ends at two of these."""
-SUFFIXES = {
-    "text": (".txt", ".text", ".md"),
-    "jsonl": (".jsonl", ".ndjson"),
-    "parquet": (".parquet",),
-}
-_WILD = re.compile(r"[*?]")
-
 PIECES = pa.schema(
     [
         pa.field("key", pa.string(), nullable=False),
@@ -91,6 +85,35 @@ class Cut:
     sha256: str
 
 
+@dataclass(frozen=True)
+class Texts:
+    """The text documents of a recipe."""
+
+    schema: ClassVar[pa.Schema] = PIECES
+    sources: Sequence[TextSource]
+
+    @property
+    def sharding(self) -> ShardingConfig:
+        """Small text files share a shard."""
+        return SHARDING
+
+    @property
+    def lineage(self) -> dict[str, Any]:
+        """Where the texts are."""
+        return {"sources": [source.model_dump(mode="json") for source in self.sources]}
+
+    def items(self, lake: Lake, say: Say) -> list[Piece]:  # noqa: ARG002 - there is nothing to tell
+        """Pieces of text files, each once. Raises SourceError."""
+        pieces: list[Piece] = []
+        for source in self.sources:
+            with stat_cache(lake, f"cache/texts/{fingerprint(source.model_dump(mode='json'))[:32]}.json") as cache:
+                pieces += list_pieces(source, cache)
+        if not pieces:
+            shown = ", ".join(source.path for source in self.sources)
+            raise SourceError(f"no text documents found in {shown}: name .txt, .jsonl or .parquet files under `texts`")
+        return collect(pieces)
+
+
 def list_pieces(source: TextSource, cache: StatCache) -> list[Piece]:
     """Everything one source holds, good or bad.
 
@@ -119,52 +142,6 @@ def collect(pieces: Iterable[Piece]) -> list[Piece]:
         first[piece.key] = piece
         found.append(piece)
     return found
-
-
-def pieces_table(pieces: Sequence[Piece]) -> pa.Table:
-    """Pieces as rows of `PIECES`, in the order given."""
-    return table_of([dataclasses.asdict(piece) for piece in pieces], PIECES)
-
-
-def format_of(name: str) -> str | None:
-    """The format that a file's name stands for, or None."""
-    name = name.lower()
-    stem = name.rpartition(".")[0] if name.endswith(PACKED) else name
-    return next((kind for kind, suffixes in SUFFIXES.items() if stem.endswith(suffixes)), None)
-
-
-def list_files(source: TextSource) -> list[File]:
-    """The files of a source, sorted by path; those of a folder by their names, an unknown name is no text.
-
-    Raises:
-        SourceError: there is nothing of that name.
-    """
-    path = source.path if source.path.startswith("s3://") else str(Path(local_path(source.path)).expanduser())
-    if wild := _WILD.search(path):
-        root = path[: wild.start()].rpartition("/")[0] or "."
-        pattern = _regex(path[len(root) + 1 :] if path.startswith(f"{root}/") else path)
-        files = [file for file in list_tree(root, follow_symlinks=source.follow_symlinks) if pattern.match(file.path)]
-        return [file for file in files if source.format or file.error or format_of(file.path)]
-    uri = path if path.startswith("s3://") else local_uri(path)
-    if not Path(path).is_dir() and not (file := stat_file(uri)).error:
-        return [_known(file, source)]
-    if not path.startswith("s3://") and not Path(path).is_dir():
-        raise SourceError(f"texts {source.path}: there is no such file or folder")
-    files = list_tree(path, follow_symlinks=source.follow_symlinks)
-    return [file for file in files if (kind := format_of(file.path)) and source.format in (None, kind)]
-
-
-def _known(file: File, source: TextSource) -> File:
-    if source.format is None and format_of(file.path) is None:
-        raise SourceError(f"texts {source.path}: its name tells no format, set `format` to text, jsonl or parquet")
-    return file
-
-
-def _regex(pattern: str) -> re.Pattern[str]:
-    """`*` and `?` stay within a folder, `**/` is any number of folders."""
-    parts = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    pieces = re.split(r"(\*\*/|\*\*|\*|\?)", pattern)
-    return re.compile("".join(parts.get(piece, re.escape(piece)) for piece in pieces) + r"\Z", re.DOTALL)
 
 
 def _pieces(file: File, source: TextSource, cache: StatCache) -> list[Piece]:

@@ -3,12 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
+import pyarrow as pa
+
+from spiritlm_core.errors import SourceError
+from spiritlm_core.intake.config import ShardingConfig, SourceConfig
 from spiritlm_core.intake.draft import Draft
-from spiritlm_core.intake.item import Item, make_item, reject_duplicates
+from spiritlm_core.intake.item import RECORDINGS, Item, identified, reject_duplicates
+from spiritlm_core.intake.listing import Say
+from spiritlm_core.intake.notes import notes
 from spiritlm_core.intake.source import Source
-from spiritlm_core.intake.statcache import StatCache, hash_files
+from spiritlm_core.intake.statcache import StatCache, hash_files, stat_cache
+from spiritlm_core.lake.fingerprint import digest
+from spiritlm_core.lake.lake import Lake
 from spiritlm_core.language import language_code
+
+
+@dataclass(frozen=True)
+class Recordings:
+    """The recordings of a recipe's sources."""
+
+    schema: ClassVar[pa.Schema] = RECORDINGS
+    sources: Sequence[SourceConfig]
+    language: str
+    sharding: ShardingConfig
+
+    @property
+    def lineage(self) -> dict[str, Any]:
+        """Where the recordings are."""
+        return {"sources": [source.model_dump(mode="json") for source in self.sources]}
+
+    def items(self, lake: Lake, say: Say) -> list[Item]:
+        """`say` is told what was seen and not used, and how many have no transcript. Raises SourceError."""
+        cached = f"cache/sources/{digest(self.lineage['sources'])[:32]}.json"
+        with stat_cache(lake, cached) as cache, notes() as heard:
+            items = collect(self.sources, self.language, cache)
+        if not items:
+            shown = ", ".join(getattr(source, "path", source.kind) for source in self.sources)
+            raise SourceError(f"no recordings found in {shown}; give a folder of audio with --source PATH")
+        good = [item for item in items if not item.error]
+        if silent := sum(item.text is None for item in good):
+            heard.append(f"{silent} of {len(good)} recordings have no transcript")
+        for line in heard:
+            say(f"  {line}")
+        return items
 
 
 def list_items(source: Source, language: str, cache: StatCache) -> list[Item]:
@@ -43,7 +83,7 @@ def _item(draft: Draft, source: Source, language: str, hashes: dict[str, str | E
         spoken = language_code(spoken)
     except ValueError as problem:
         error = error or f"language: {problem}"
-    return make_item(
+    item = Item(
         name=draft.name,
         source_uri=draft.uri,
         language=spoken,
@@ -56,3 +96,4 @@ def _item(draft: Draft, source: Source, language: str, hashes: dict[str, str | E
         text=draft.text,
         error=error,
     )
+    return identified(item)

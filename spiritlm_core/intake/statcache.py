@@ -13,12 +13,15 @@ import os
 import threading
 import time
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 from spiritlm_core.errors import is_machine_error
 from spiritlm_core.intake.files import File, is_web
 from spiritlm_core.intake.opening import open_uri
+from spiritlm_core.intake.web import ask_web
+from spiritlm_core.lake.lake import Lake
 
 RACY_SECONDS = 2.0
 """Coarsest time stamp of the usual file systems (FAT, some network mounts)."""
@@ -66,6 +69,19 @@ class StatCache:
                 self._entries.pop(file.uri, None)
 
 
+@contextmanager
+def stat_cache(lake: Lake, path: str) -> Iterator[StatCache]:
+    """The hashes of unchanged files, which the lake keeps at `path`; written back if they changed."""
+    try:
+        known = lake.store.read(path)
+    except FileNotFoundError:
+        known = b""
+    cache = StatCache.from_bytes(known)
+    yield cache
+    if (now := cache.to_bytes()) != known:
+        lake.store.write(path, now)
+
+
 def hash_files(files: Iterable[File], cache: StatCache) -> dict[str, str | Exception]:
     """sha256 of every file by URI; what cannot be read maps to the error instead.
 
@@ -94,8 +110,6 @@ def _hash(file: File, cache: StatCache) -> str | Exception:
 
 def _asked(file: File) -> File:
     """`file` with the version that only its server knows, asked here because files are hashed side by side."""
-    from spiritlm_core.intake.web import ask_web
-
     return ask_web(file) if is_web(file.uri) else file
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import RecipeError
+from spiritlm_core.intake.listing import Listing
 from spiritlm_core.lake.plan import ModelSource, Plan
 from spiritlm_core.lake.stage import ArtifactStage, TableStage
-from spiritlm_core.plan.listing import Listing
 
 Stage = type[TableStage] | type[ArtifactStage]
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from spiritlm_core.intake.listing import Say
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.plan import ModelSource, Plan, StageCall, TablePlan, plan_artifact, plan_table
 from spiritlm_core.lake.stage import ArtifactStage
 from spiritlm_core.plan.graph import Graph, Model, Node
-from spiritlm_core.plan.listing import Say, plan_listing
+from spiritlm_core.plan.listing import plan_listing
 
 
 @dataclass(frozen=True)

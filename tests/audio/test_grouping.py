@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from spiritlm_core.intake.config import ShardingConfig
 from spiritlm_core.intake.grouping import group_items
-from spiritlm_core.intake.item import Item, digest, make_item
+from spiritlm_core.intake.item import Item, digest, identified
 
 CONFIG = ShardingConfig(shard_items=4, shard_bytes=1000)
 
@@ -17,7 +17,7 @@ CONFIG = ShardingConfig(shard_items=4, shard_bytes=1000)
 def _item(number: int, size: int = 100) -> Item:
     sha = digest(number)
     name = f"{sha[:4]}/{number}.wav"
-    return make_item(name=name, source_uri=f"file:///x/{number}.wav", language="en", sha256=sha, size=size)
+    return identified(Item(name=name, source_uri=f"file:///x/{number}.wav", language="en", sha256=sha, size=size))
 
 
 ITEMS = st.lists(st.tuples(st.integers(0, 500), st.integers(1, 1500)), max_size=40, unique_by=lambda pair: pair[0]).map(
@@ -73,11 +73,11 @@ def test_removing_one_item_touches_its_group_only(items: list[Item], index: int)
 def test_renaming_a_file_changes_no_group(items: list[Item], index: int) -> None:
     first = group_items(items, (), CONFIG)
     old = items[index % len(items)]
-    renamed = make_item(name="zz", source_uri="file:///zz", language="en", sha256=old.sha256, size=old.size)
+    renamed = identified(Item(name="zz", source_uri="file:///zz", language="en", sha256=old.sha256, size=old.size))
     again = group_items([renamed if item is old else item for item in items], _keys(first), CONFIG)
     assert [[item.key for item in group] for group in again] == [[item.key for item in group] for group in first]
 
 
 def test_cost_of_a_stretch_is_its_length() -> None:
-    item = make_item(name="a", source_uri="a", language="en", sha256="0", size=10**9, start=2.0, end=4.0)
+    item = identified(Item(name="a", source_uri="a", language="en", sha256="0", size=10**9, start=2.0, end=4.0))
     assert item.cost == 64_000

@@ -19,7 +19,8 @@ from spiritlm_core.audio.stage import AudioStage
 from spiritlm_core.errors import SourceError
 from spiritlm_core.intake.config import parse_source
 from spiritlm_core.intake.draft import Draft
-from spiritlm_core.intake.item import Item, items_table
+from spiritlm_core.intake.grouping import items_table
+from spiritlm_core.intake.item import RECORDINGS, Item
 from spiritlm_core.intake.notes import notes
 from spiritlm_core.intake.opening import read_uri
 from spiritlm_core.intake.recordings import list_items
@@ -255,7 +256,7 @@ def test_recordings_inside_parquet_become_segments(tmp_path: Path) -> None:
     pq.write_table(pa.table({"audio": data, "text": ["x", "y"]}), tmp_path / "m.parquet")
     stage = AudioStage(AudioConfig(), {})
     stage.setup()
-    rows = stage.process(items_table(list(_items(tmp_path / "m.parquet").values()))).to_pylist()
+    rows = stage.process(items_table(list(_items(tmp_path / "m.parquet").values()), RECORDINGS)).to_pylist()
     assert [(row["text"], row["reject_reason"]) for row in rows] == [("x", None), ("y", None)]
 
 

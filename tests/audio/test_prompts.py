@@ -14,7 +14,8 @@ from spiritlm_core.audio.config import AudioConfig
 from spiritlm_core.audio.stage import AudioStage
 from spiritlm_core.errors import SourceError
 from spiritlm_core.intake import prompts
-from spiritlm_core.intake.item import items_table
+from spiritlm_core.intake.grouping import items_table
+from spiritlm_core.intake.item import RECORDINGS
 from spiritlm_core.intake.recordings import list_items
 from spiritlm_core.intake.sources.prompts import PromptsSource
 from spiritlm_core.intake.statcache import StatCache
@@ -109,7 +110,7 @@ def test_prompts_are_fetched_once_and_listed(mirror: Path, tmp_path: Path) -> No
 def test_another_machine_fetches_what_it_works_on(mirror: Path) -> None:
     items = list_items(PromptsSource(prompts="en"), "xx", StatCache())
     shutil.rmtree(prompts.cache_folder())
-    rows = AudioStage(AudioConfig(), {}).process(items_table(items)).to_pylist()
+    rows = AudioStage(AudioConfig(), {}).process(items_table(items, RECORDINGS)).to_pylist()
     assert sorted(row["text"] for row in rows if row["audio"] and row["text"]) == ["Hello: world.", "one"]
 
 

@@ -19,7 +19,8 @@ import pytest
 from spiritlm_core.audio.config import AudioConfig
 from spiritlm_core.audio.stage import AudioStage
 from spiritlm_core.intake.config import parse_source
-from spiritlm_core.intake.item import items_table
+from spiritlm_core.intake.grouping import items_table
+from spiritlm_core.intake.item import RECORDINGS
 from spiritlm_core.intake.recordings import list_items
 from spiritlm_core.intake.statcache import StatCache
 from tests.audio.files import sound, sound_bytes
@@ -111,4 +112,4 @@ def _rows(source: str) -> list[dict]:
     cache = StatCache()
     items = list_items(parse_source(source), "en", cache)
     assert [item.key for item in list_items(parse_source(source), "en", cache)] == [item.key for item in items]
-    return AudioStage(AudioConfig(), {}).process(items_table(items)).to_pylist()
+    return AudioStage(AudioConfig(), {}).process(items_table(items, RECORDINGS)).to_pylist()

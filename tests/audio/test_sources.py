@@ -14,9 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from spiritlm_core.errors import SourceError
-from spiritlm_core.intake.config import parse_source
+from spiritlm_core.intake.config import KINDS, parse_source
 from spiritlm_core.intake.files import local_path
-from spiritlm_core.intake.item import RECORDINGS, Item, items_table
+from spiritlm_core.intake.grouping import items_table
+from spiritlm_core.intake.item import RECORDINGS, Item
 from spiritlm_core.intake.opening import open_uri
 from spiritlm_core.intake.recordings import collect, list_items
 from spiritlm_core.intake.sources.folder import FolderSource
@@ -25,6 +26,7 @@ from spiritlm_core.intake.sources.ljspeech import LJSpeechSource
 from spiritlm_core.intake.sources.manifest import ManifestSource
 from spiritlm_core.intake.statcache import StatCache
 from tests.audio.files import sound
+from tests.examples.source import SpeechCommandsSource
 
 
 def _clip(path: Path, seed: int = 0) -> Path:
@@ -36,7 +38,7 @@ def _list(source: object) -> dict[str, Item]:
     items = list_items(chosen, "en", StatCache())
     assert len({item.key for item in items}) == len(items)
     assert len({item.recording_id for item in items}) == len(items)
-    assert items_table(items).schema == RECORDINGS
+    assert items_table(items, RECORDINGS).schema == RECORDINGS
     return {item.name: item for item in items}
 
 
@@ -117,7 +119,7 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
     assert local_path(item.source_uri) == str(tmp_path / name)
     with open_uri(item.source_uri) as file:
         assert file.read(4) == b"RIFF"
-    items_table([item]).column("source_uri").to_pylist()
+    items_table([item], RECORDINGS).column("source_uri").to_pylist()
 
 
 def test_duplicates_keep_the_first_with_a_transcript(tmp_path: Path) -> None:
@@ -406,3 +408,10 @@ def test_a_supervision_with_a_wrong_value_is_a_row_and_the_next_one_is_read(
     items = list_items(parse_source(f"lhotse:{tmp_path}"), "en", StatCache())
     assert "hello" in [item.text for item in items if not item.error]
     assert len(items) == 2
+
+
+def test_a_source_of_ones_own_is_one_class_and_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sound(tmp_path / "yes/0a7c2a8d_nohash_0.wav", 0.1 * np.random.default_rng(1).standard_normal(4000))
+    monkeypatch.setitem(KINDS, "speech_commands", SpeechCommandsSource)
+    (item,) = list_items(parse_source(f"speech_commands:{tmp_path}"), "en", StatCache())
+    assert (item.text, item.speaker, item.language, item.error) == ("yes", "0a7c2a8d", "en", None)

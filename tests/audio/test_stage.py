@@ -17,8 +17,8 @@ from spiritlm_core.audio.config import AudioConfig
 from spiritlm_core.audio.stage import AudioStage
 from spiritlm_core.errors import SourceError
 from spiritlm_core.intake.config import ShardingConfig, parse_source
-from spiritlm_core.intake.grouping import group_items
-from spiritlm_core.intake.item import Item, items_table, make_item
+from spiritlm_core.intake.grouping import group_items, items_table
+from spiritlm_core.intake.item import RECORDINGS, Item, identified
 from spiritlm_core.intake.recordings import list_items
 from spiritlm_core.intake.sources.folder import FolderSource
 from spiritlm_core.intake.statcache import StatCache, sha256_of
@@ -32,7 +32,7 @@ LONG_SECONDS = 360.0
 def _ingest(items: list[Item], config: AudioConfig | None = None) -> list[dict]:
     stage = AudioStage(config or AudioConfig(), {})
     stage.setup()
-    table = stage.process(items_table(items))
+    table = stage.process(items_table(items, RECORDINGS))
     assert table.schema == AUDIO
     return table.to_pylist()
 
@@ -193,7 +193,7 @@ def test_one_channel_can_be_taken(tmp_path: Path) -> None:
 def test_split_depends_on_the_recording_or_speaker_alone() -> None:
     def item(number: int, speaker: str) -> Item:
         sha = f"{number:064x}"
-        return make_item(name=str(number), source_uri="x", language="en", sha256=sha, speaker=speaker, error="e")
+        return identified(Item(name=str(number), source_uri="x", language="en", sha256=sha, speaker=speaker, error="e"))
 
     items = [item(number, f"s{number % 40}") for number in range(400)]
     by_recording = [row["split"] for row in _ingest(items, AudioConfig(held_out_share=0.25))]
@@ -219,7 +219,7 @@ def test_a_file_that_changed_or_vanished_stops_the_shard(tmp_path: Path) -> None
 
 
 def test_no_items_give_an_empty_table() -> None:
-    assert AudioStage(AudioConfig(), {}).process(items_table([])).equals(pa.Table.from_pylist([], AUDIO))
+    assert AudioStage(AudioConfig(), {}).process(items_table([], RECORDINGS)).equals(pa.Table.from_pylist([], AUDIO))
 
 
 def test_importing_the_stage_loads_no_heavy_library() -> None:
@@ -249,7 +249,7 @@ def test_importing_the_stage_loads_no_heavy_library() -> None:
 def test_an_impossible_channel_or_stretch_is_a_rejected_row(tmp_path: Path, window: dict, reason: str) -> None:
     path = sound(tmp_path / "a.wav", _spoken(0), subtype="PCM_16")
     given = {"name": "a.wav", "source_uri": path.as_uri(), "language": "en", "sha256": sha256_of(path.as_uri())}
-    items = [make_item(**given, **window)]
+    items = [identified(Item(**given, **window))]
     (group,) = group_items(items, (), ShardingConfig())
     (row,) = _ingest(group)
     assert reason in row["reject_reason"]

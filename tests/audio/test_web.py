@@ -18,7 +18,8 @@ from spiritlm_core.audio.stage import AudioStage
 from spiritlm_core.errors import SourceError
 from spiritlm_core.intake import web
 from spiritlm_core.intake.config import parse_source
-from spiritlm_core.intake.item import Item, items_table
+from spiritlm_core.intake.grouping import items_table
+from spiritlm_core.intake.item import RECORDINGS, Item
 from spiritlm_core.intake.recordings import list_items
 from spiritlm_core.intake.statcache import StatCache
 from tests.audio.files import sound_bytes
@@ -107,7 +108,7 @@ def test_a_recording_on_the_web_becomes_a_segment(tmp_path: Path) -> None:
         items = _list(_lines(tmp_path / "m.jsonl", f"{at}/a.wav"))
         stage = AudioStage(AudioConfig(), {})
         stage.setup()
-        (row,) = stage.process(items_table(items)).to_pylist()
+        (row,) = stage.process(items_table(items, RECORDINGS)).to_pylist()
         assert (row["text"], row["reject_reason"]) == ("hello 0", None)
         assert asked["GET /a.wav"] == 1
 

@@ -14,11 +14,12 @@ from spiritlm_core.audio.codec import encode_flac
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.finetune.config import ContextConfig, DataConfig, ExamplesConfig, SplitConfig, TuningConfig
 from spiritlm_core.finetune.reading import read_rows
-from spiritlm_core.finetune.rows import rows_table
+from spiritlm_core.finetune.rows import TASK_ROWS
 from spiritlm_core.finetune.stage import TaskExamplesStage, TaskUnitsStage
 from spiritlm_core.finetune.template import Template, find_template
 from spiritlm_core.finetune.train_stage import FinetuneStage
 from spiritlm_core.fit.job import FitJob
+from spiritlm_core.intake.grouping import items_table
 from spiritlm_core.intake.statcache import StatCache
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.lm.config import LmCompute, LmConfig, OptimizerConfig
@@ -76,7 +77,7 @@ def examples_of(
 ) -> TableView:
     """The table of examples, as the two stages make it."""
     rows = read_rows(DataConfig(path=str(data)), template, StatCache())
-    units = TaskUnitsStage(FrozenConfig(), models).process(rows_table(rows))
+    units = TaskUnitsStage(FrozenConfig(), models).process(items_table(rows, TASK_ROWS))
     config = ExamplesConfig(
         question=template.question,
         answer=template.answer,

@@ -15,9 +15,10 @@ from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import ModelReferenceError, SourceError
 from spiritlm_core.finetune.config import DataConfig, SplitConfig
 from spiritlm_core.finetune.reading import read_rows
-from spiritlm_core.finetune.rows import rows_table, split_of
+from spiritlm_core.finetune.rows import TASK_ROWS, split_of
 from spiritlm_core.finetune.stage import TaskUnitsStage
 from spiritlm_core.finetune.template import find_template
+from spiritlm_core.intake.grouping import items_table
 from spiritlm_core.intake.statcache import StatCache
 from spiritlm_core.speech.tokenizer import SpeechTokenizer
 from tests.finetune.conftest import examples_of, sound, write_lines
@@ -29,7 +30,7 @@ def read(path: Path, template: str = "asr", **settings: Any) -> list[Any]:
 
 def units_of(path: Path, tokenizer: Path | None, **settings: Any) -> list[dict[str, Any]]:
     models = {} if tokenizer is None else {"speech_tokenizer": tokenizer}
-    return TaskUnitsStage(FrozenConfig(), models).process(rows_table(read(path, **settings))).to_pylist()
+    return TaskUnitsStage(FrozenConfig(), models).process(items_table(read(path, **settings), TASK_ROWS)).to_pylist()
 
 
 def test_recordings_in_every_form_give_the_same_tokens(speech_tokenizer: Path, tmp_path: Path) -> None:
@@ -65,7 +66,7 @@ def test_bad_rows_are_rejected_and_the_rest_goes_on(base: Path, recordings: Path
     template = find_template("classification")
     rows = read(recordings, "classification", columns={"audio": "wav"})
     stage = TaskUnitsStage(FrozenConfig(), {"speech_tokenizer": base / "speech_tokenizer"})
-    found = stage.process(rows_table(rows)).to_pylist()
+    found = stage.process(items_table(rows, TASK_ROWS)).to_pylist()
     reasons = [row["reject_reason"] for row in found if row["reject_stage"]]
     assert len(found) == 51
     assert len(reasons) == 2
@@ -165,7 +166,7 @@ def test_files_that_are_no_data(tmp_path: Path) -> None:
 def test_recordings_need_a_speech_tokenizer(recordings: Path) -> None:
     rows = read(recordings, "classification", columns={"audio": "wav"})
     with pytest.raises(ModelReferenceError, match="there is no speech_tokenizer/ beside the base model"):
-        TaskUnitsStage(FrozenConfig(), {}).process(rows_table(rows))
+        TaskUnitsStage(FrozenConfig(), {}).process(items_table(rows, TASK_ROWS))
 
 
 def test_a_base_that_knows_no_speech_is_refused(tokenizer: Path, tmp_path: Path) -> None:

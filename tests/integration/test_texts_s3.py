@@ -11,7 +11,8 @@ import pytest
 
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.intake.config import TextSource
-from spiritlm_core.intake.pieces import collect, list_pieces, pieces_table
+from spiritlm_core.intake.grouping import items_table
+from spiritlm_core.intake.pieces import PIECES, collect, list_pieces
 from spiritlm_core.intake.statcache import StatCache
 from spiritlm_core.store.uri import open_store
 from spiritlm_core.tokens.text_stage import DocumentsStage
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.integration
 
 def documents(path: str) -> list[dict]:
     pieces = collect(list_pieces(TextSource(path=path, piece_bytes=300), StatCache()))
-    rows = DocumentsStage(FrozenConfig(), {}).process(pieces_table(pieces)).to_pylist()
+    rows = DocumentsStage(FrozenConfig(), {}).process(items_table(pieces, PIECES)).to_pylist()
     return [{key: value for key, value in row.items() if key != "source_uri"} for row in rows]
 
 

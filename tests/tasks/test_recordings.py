@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from spiritlm_core.intake.config import ShardingConfig, parse_source
+from spiritlm_core.intake.recordings import Recordings
 from spiritlm_core.lake.lake import Lake
-from spiritlm_core.plan.listing import Recordings
 from tests.audio.files import sound
 
 

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import SourceError
 from spiritlm_core.intake.config import TextSource
-from spiritlm_core.intake.pieces import Piece, collect, list_files, list_pieces, pieces_table
+from spiritlm_core.intake.grouping import items_table
+from spiritlm_core.intake.pieces import PIECES, Piece, collect, list_pieces
 from spiritlm_core.intake.statcache import StatCache
+from spiritlm_core.intake.text_files import list_files
 from spiritlm_core.lake.schema import DOCUMENTS, Row
 from spiritlm_core.tokens.text_stage import DocumentsStage
 
@@ -25,7 +27,7 @@ def pieces(path: Path | str, cache: StatCache | None = None, **options: object) 
 
 
 def documents(path: Path | str, **options: object) -> list[Row]:
-    found = DocumentsStage(FrozenConfig(), {}).process(pieces_table(pieces(path, **options)))
+    found = DocumentsStage(FrozenConfig(), {}).process(items_table(pieces(path, **options), PIECES))
     assert found.schema == DOCUMENTS
     return found.to_pylist()
 
@@ -186,7 +188,7 @@ def test_what_a_user_got_wrong_is_said_with_file_and_field(tmp_path: Path) -> No
 
 def test_a_file_that_changed_since_it_was_listed_stops_the_run(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("one")
-    listed = pieces_table(pieces(tmp_path))
+    listed = items_table(pieces(tmp_path), PIECES)
     (tmp_path / "a.txt").write_text("two")
     with pytest.raises(SourceError, match="changed while it was read"):
         DocumentsStage(FrozenConfig(), {}).process(listed)

@@ -1,0 +1,35 @@
+"""The contract of everything that goes in: recordings, pieces of text files, rows of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Protocol, TypeVar
+
+import pyarrow as pa
+
+from spiritlm_core.intake.config import ShardingConfig
+from spiritlm_core.intake.grouping import Member
+from spiritlm_core.lake.lake import Lake
+
+Say = Callable[[str], None]
+"""Is told a line for people to read."""
+
+M = TypeVar("M", bound=Member)
+
+
+class Listing(Protocol[M]):
+    """Lists what is there now."""
+
+    schema: ClassVar[pa.Schema]
+    """The input rows of the stage, whose columns are the fields of an item."""
+
+    @property
+    def sharding(self) -> ShardingConfig:
+        """How many items share a shard."""
+
+    @property
+    def lineage(self) -> dict[str, Any]:
+        """Where the items come from, for the snapshot; enters no key."""
+
+    def items(self, lake: Lake, say: Say) -> Sequence[M]:
+        """All items, each with a key that names its content. Raises SourceError."""
