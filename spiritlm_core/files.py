@@ -37,6 +37,18 @@ def locked(path: Path) -> Iterator[TextIO]:
         yield file
 
 
+def is_locked(path: Path) -> bool:
+    """Whether a process that lives has the file as :func:`locked` gives it."""
+    try:
+        with path.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def file_sha256(path: Path) -> str:
     """The sha256 of a file, read piece by piece."""
     with path.open("rb") as stream:
@@ -69,18 +81,28 @@ def check_once(path: Path, check: Callable[[Path], None], expected: str = "") ->
         _checked[path] = state
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that readers see it whole or not at all."""
+@contextmanager
+def written(path: Path, data: bytes, *, sync: bool = False) -> Iterator[Path]:
+    """A temporary file with `data` beside `path`, to be renamed; else it goes. `sync`: the data is on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY)
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(data)
+            if sync:
+                stream.flush()
+                os.fsync(stream.fileno())
         temporary.chmod(0o644)
-        temporary.replace(path)
+        yield temporary
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that readers see it whole or not at all."""
+    with written(path, data) as temporary:
+        temporary.replace(path)
 
 
 def read_json(path: Path) -> dict[str, Any]:

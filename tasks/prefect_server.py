@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import fcntl
 import importlib
 import json
 import os
@@ -28,7 +27,7 @@ from pathlib import Path
 
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.failures import one_line
-from spiritlm_core.files import locked
+from spiritlm_core.files import is_locked, locked
 from tasks.progress import Console
 
 START_SECONDS = 180.0
@@ -134,18 +133,6 @@ def _registered(home: Home) -> Iterator[None]:
         yield
 
 
-def _is_locked(path: Path) -> bool:
-    """Whether a process that lives holds this file."""
-    try:
-        with path.open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
-
-
 def _find_or_start(home: Home) -> str:
     with locked(home.lock):
         url = _running(home)
@@ -163,7 +150,7 @@ def _find_or_start(home: Home) -> str:
 
 def _running(home: Home) -> str | None:
     try:
-        return str(json.loads(home.state.read_text())["url"]) if _is_locked(home.state) else None
+        return str(json.loads(home.state.read_text())["url"]) if is_locked(home.state) else None
     except (OSError, ValueError):  # it is being written, or deleted
         return None
 
@@ -220,7 +207,7 @@ def supervise(home: Home, url: str) -> None:
     }
     environment.pop("PREFECT_API_URL", None)
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", port]
-    if _is_locked(home.state):
+    if is_locked(home.state):
         return
     with (
         locked(home.state) as state,
@@ -267,7 +254,7 @@ def _unused(home: Home) -> bool:
 
 def _clients(home: Home) -> list[Path]:
     """The files of the processes that use the server."""
-    return [path for path in home.clients.iterdir() if _is_locked(path)]
+    return [path for path in home.clients.iterdir() if is_locked(path)]
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:

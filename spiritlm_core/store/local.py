@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from spiritlm_core.errors import LakeError
-from spiritlm_core.files import TEMPORARY, locked
+from spiritlm_core.files import TEMPORARY, locked, written
 from spiritlm_core.names import stays_inside
 from spiritlm_core.store.objects import Entry, Store
 
@@ -90,24 +90,14 @@ class LocalStore(Store):
 
     @contextlib.contextmanager
     def _temporary(self, path: str, data: bytes) -> Iterator[Path]:
-        folder = self._path(path).parent
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=TEMPORARY, dir=folder)
+            with written(self._path(path), data, sync=True) as temporary:
+                yield temporary
         except OSError as error:
             if error.errno in {*READ_ONLY, errno.ENOTDIR, errno.EEXIST}:
+                folder = self._path(path).parent
                 raise LakeError(f"{self.uri} cannot be written to ({error.strerror} at {folder})") from error
             raise
-        temporary = Path(name)
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.chmod(0o644)
-            yield temporary
-        finally:
-            temporary.unlink(missing_ok=True)
 
     def delete(self, path: str) -> None:
         """See :meth:`Store.delete`."""

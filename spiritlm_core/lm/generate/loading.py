@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
+from spiritlm_core.fit.training import pick_device
 from spiritlm_core.lm.generate.formats import PromptFormat, StringFormat, WordFormat
 from spiritlm_core.lm.model.folder import is_own, locate
 from spiritlm_core.lm.model.network import CausalLM, load_pretrained
@@ -33,7 +34,7 @@ def load(
     """
     folder, wanted = locate(path, variant)
     weights = _dtype(dtype)
-    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    where = device or pick_device()
     model, layout, beside = _own(folder, weights, wanted) if is_own(folder) else _released(folder, weights, wanted)
     try:
         return model.to(where).eval(), layout, beside
