@@ -7,12 +7,13 @@ The defaults fit the quickstart (half an hour of speech, two CPU cores); the rec
 from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from spiritlm_core.config import FrozenConfig
+from spiritlm_core.config import FrozenConfig, meant
 from spiritlm_core.fit.config import FitCompute, Precision
+from spiritlm_core.lm.losses import LOSSES
 from spiritlm_core.tokens.config import TokensConfig
 
 
@@ -79,6 +80,8 @@ class LoraConfig(FrozenConfig):
 class LmConfig(FrozenConfig):
     """The language model: where it starts from, and how it is trained."""
 
+    younger: ClassVar[AbstractSet[str]] = {"loss"}
+
     base: str | None = Field(
         None,
         description="Model reference to start from: hf://org/name@revision, file://…, s3://…, "
@@ -94,6 +97,7 @@ class LmConfig(FrozenConfig):
         description="Embedding rows of new tokens: drawn around the mean of the text rows, or that mean itself.",
     )
     optimizer: OptimizerConfig = Field(OptimizerConfig(), description="Optimiser and learning-rate schedule.")
+    loss: str = Field("cross_entropy", description="What training minimises; see spiritlm_core/lm/losses.")
     tokens_per_step: int = Field(2048, ge=1, description="Tokens of one optimiser step, over all workers.")
     steps: int = Field(300, ge=1, description="Number of optimiser steps.")
     precision: Precision = Field(
@@ -107,6 +111,13 @@ class LmConfig(FrozenConfig):
         "last", description="The model that is written: that of the last step, or of the lowest held-out loss."
     )
     seed: int = Field(0, ge=0, description="Seed of the initial weights and of the data order.")
+
+    @field_validator("loss")
+    @classmethod
+    def _known(cls, loss: str) -> str:
+        if loss not in LOSSES:
+            raise ValueError(f"there is no loss {loss!r}{meant(loss, LOSSES)}")
+        return loss
 
     def idle(self) -> AbstractSet[str]:
         """The looks at held-out sequences where they choose no model, and what only a fresh or a base model has.

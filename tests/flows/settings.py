@@ -26,6 +26,7 @@ OTHER: dict[str, Any] = {
     "units.hubert.perturb.snr": [1.0, 20.0],
     "units.quantizer.linear.augment.snr": [1.0, 20.0],
     "vocoder.adversarial_from": 1,
+    "lm.loss": "smoothed",
     "lm.rope_base": 20_000.0,
     "publish.languages": ["en"],
     "suite.sets": ["words"],

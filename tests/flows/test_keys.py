@@ -21,6 +21,7 @@ from spiritlm_core.finetune.template import find_template
 from spiritlm_core.lake import plan
 from spiritlm_core.lake.fingerprint import config_json
 from spiritlm_core.lake.lake import Lake
+from spiritlm_core.lm.losses import LOSSES
 from spiritlm_core.plan.planner import plan_graph
 from spiritlm_core.recipe import Recipe
 from tests.flows.settings import changed, fields
@@ -120,6 +121,11 @@ class Fake:
 @pytest.fixture(autouse=True)
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "resolve", lambda ref: Fake(hashlib.sha256(ref.encode()).hexdigest()))
+
+
+@pytest.fixture(autouse=True)
+def another_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(LOSSES, "smoothed", "tests.examples.loss:smoothed")
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spiritlm_core.lm.model import cross_entropy
-from spiritlm_core.lm.model.cross_entropy import linear_cross_entropy
+from spiritlm_core.lm.losses import cross_entropy
+from spiritlm_core.lm.losses.cross_entropy import linear_cross_entropy
 
 
 def problem(count: int, rows: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

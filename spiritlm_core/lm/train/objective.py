@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from spiritlm_core.lm.losses import find_loss
 from spiritlm_core.lm.model.attention import register
-from spiritlm_core.lm.model.cross_entropy import linear_cross_entropy
 from spiritlm_core.lm.model.network import CausalLM
 from spiritlm_core.lm.train.data import Batch
 
@@ -24,13 +24,15 @@ class Objective(nn.Module):
         attention: as in ``LmCompute.attention``.
     """
 
-    def __init__(self, lm: CausalLM, attention: str = "documents") -> None:
+    def __init__(self, lm: CausalLM, attention: str = "documents", loss: str = "cross_entropy") -> None:
+        """`loss` is one of :data:`spiritlm_core.lm.losses.LOSSES`."""
         super().__init__()
         self.lm = lm
         self.attention = attention
         if attention == "documents":
             lm.config._attn_implementation = register()  # noqa: SLF001 - what loading with it would have set
-        self._fused = _plain_output(lm)
+        self._loss = find_loss(loss)
+        self._plain = _plain_output(lm)
 
     def forward(self, batch: Batch, scale: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
         """The loss of a batch.
@@ -43,12 +45,10 @@ class Objective(nn.Module):
             ``scale`` times the sum over targets, float32[] with gradient; and each target's negative log-likelihood in
             nats, float32[P], in the order of ``batch.predicting``.
         """
-        hidden = self._hidden(batch) if self._fused else self._logits(batch)
-        rows = hidden.flatten(0, 1).index_select(0, batch.predicting)
-        if self._fused:
-            return linear_cross_entropy(rows, self.lm.get_output_embeddings().weight, batch.answers, scale)
-        nats = nn.functional.cross_entropy(rows.float(), batch.answers, reduction="none")
-        return nats.sum() * scale, nats.detach()
+        states = self._hidden(batch) if self._plain else self._logits(batch)
+        rows = states.flatten(0, 1).index_select(0, batch.predicting)
+        head = self.lm.get_output_embeddings().weight if self._plain else None
+        return self._loss(rows, head, batch.answers, scale)
 
     def _hidden(self, batch: Batch) -> torch.Tensor:
         hidden: torch.Tensor = self.lm.base_model(**self._inputs(batch)).last_hidden_state

@@ -67,7 +67,7 @@ def start(training: Training, tell: Tell) -> Run:
     )
     if lm.lora is not None:
         add_adapters(model, lm.lora)
-    objective = place(Objective(model, compute.attention), ranks, compute).train()
+    objective = place(Objective(model, compute.attention, lm.loss), ranks, compute).train()
     optimizer = build_optimizer(model, lm.optimizer)
     checkpoints = Checkpoints(training.work / "checkpoints", ranks, compute)
     state = RunState(vocabulary.fingerprint(), training.source.fingerprint())

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import nn
 
 CHUNK_BYTES = 1 << 24
 """Size of a chunk of float32 logits on a CPU, so that it stays in the cache; GPUs get 32 times as much."""
@@ -49,6 +50,16 @@ class _LinearCrossEntropy(torch.autograd.Function):
             for saved, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
         )
         return d_hidden, d_weight, None, None, None
+
+
+def cross_entropy(
+    rows: torch.Tensor, head: torch.Tensor | None, answers: torch.Tensor, scale: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cross-entropy; a :class:`spiritlm_core.lm.losses.Loss`."""
+    if head is not None:
+        return linear_cross_entropy(rows, head, answers, scale)
+    nats = nn.functional.cross_entropy(rows.float(), answers, reduction="none")
+    return nats.sum() * scale, nats.detach()
 
 
 def linear_cross_entropy(
