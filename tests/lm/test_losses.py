@@ -21,7 +21,8 @@ def test_a_loss_of_ones_own_is_one_file_and_one_line(job: FitJob, monkeypatch: p
     summary, _ = run(mine)
     first, *_, last = losses(mine.out)
     assert last[1] < first[1]
-    assert first[1] == pytest.approx(losses(job.out)[0][1], rel=1e-5), "what is reported is the likelihood, whatever is minimised"
+    likelihood = losses(job.out)[0][1]
+    assert first[1] == pytest.approx(likelihood, rel=1e-5), "what is reported does not depend on what is minimised"
     assert summary["loss"] != plain["loss"]
 
 
