@@ -18,12 +18,12 @@ def core_share() -> int:
 
 
 @contextmanager
-def all_cores() -> Iterator[None]:
-    """Let torch use every core that is this process's share; a worker is started with one thread."""
+def all_cores(threads: int | None = None) -> Iterator[None]:
+    """Let torch use so many `threads`, by default the cores that are this process's share; a worker starts with one."""
     import torch
 
     before = torch.get_num_threads()
-    torch.set_num_threads(core_share())
+    torch.set_num_threads(threads or core_share())
     try:
         yield
     finally:

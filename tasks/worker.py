@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from spiritlm_core.cores import core_count
-from spiritlm_core.errors import TrainingError
+from spiritlm_core.cores import all_cores
 from spiritlm_core.fit.job import FitJob
 from spiritlm_core.lake.artifact import Artifact
 from spiritlm_core.lake.lake import Lake
@@ -54,16 +53,9 @@ class Worker:
 
     def run_job(self, job: FitJob, progress: Progress) -> dict[str, Any]:
         """Do a training job that one process does alone; returns its summary."""
-        import torch
-
-        self.ready, before = None, torch.get_num_threads()
-        if job.compute.use_gpu and not torch.cuda.is_available():
-            raise TrainingError("the recipe's `compute` says use_gpu: true, but torch sees no GPU here")
-        torch.set_num_threads(job.compute.cpus_per_worker or core_count())
-        try:
+        self.ready = None
+        with all_cores(job.compute.cpus_per_worker):
             return job.run(progress)
-        finally:
-            torch.set_num_threads(before)
 
     def _stage(self, call: StageCall) -> TableStage:
         if self.ready is None or self.ready[0] != call.identity:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from spiritlm_core.config import FrozenConfig
+from spiritlm_core.errors import TrainingError
 from spiritlm_core.fit.config import FitCompute
 from spiritlm_core.fit.training import FIT_INPUT
 from spiritlm_core.lake.plan import load_class
@@ -66,6 +67,8 @@ class FitJob:
         Raises:
             SpiritLMError: the fit cannot be done.
         """
+        if self.compute.use_gpu:
+            _check_gpu()
         stage = load_class(self.stage)(self.config, self.models)
         if isinstance(stage, JobStage):
             return stage.run_job(self, progress)
@@ -73,6 +76,13 @@ class FitJob:
             folder.mkdir(parents=True, exist_ok=True)
         summary: dict[str, Any] = stage.build(self.tables, self.out, self.work, progress)
         return summary
+
+
+def _check_gpu() -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        raise TrainingError("the recipe's `compute` says use_gpu: true, but torch sees no GPU here")
 
 
 class JobStage(ArtifactStage):

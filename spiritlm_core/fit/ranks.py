@@ -10,7 +10,6 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 
-from spiritlm_core.errors import TrainingError
 from spiritlm_core.fit.config import Precision
 
 Item = TypeVar("Item")
@@ -35,14 +34,8 @@ class Ranks:
 
     @classmethod
     def current(cls, use_gpu: bool | None = None, precision: Precision = "fp32") -> Ranks:
-        """Those of the process group, or one process alone; `use_gpu` None: if there is one.
-
-        Raises:
-            TrainingError: a GPU was asked for and there is none.
-        """
+        """Those of the process group, or one process alone; `use_gpu` None: if there is one."""
         gpu = torch.cuda.is_available() if use_gpu is None else use_gpu
-        if gpu and not torch.cuda.is_available():
-            raise TrainingError("the recipe's `compute` says use_gpu: true, but torch sees no GPU here")
         device = torch.device("cuda", torch.cuda.current_device()) if gpu else torch.device("cpu")
         bf16 = gpu if precision == "auto" else precision == "bf16"
         ready = dist.is_available() and dist.is_initialized()
