@@ -26,7 +26,7 @@ from spiritlm_core.config import FrozenConfig
 from spiritlm_core.lake.schema import DOCUMENTS, SEQUENCES, UNITS, WORDS, Row, table_of
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.tokens import sentencepiece_bpe
-from spiritlm_core.tokens.config import TokenizerConfig, TokensConfig
+from spiritlm_core.tokens.config import SequencesStageConfig, TokenizerConfig, TokensConfig
 from spiritlm_core.tokens.corpus import STREAMS, Corpus
 from spiritlm_core.tokens.documents import Planner, documents
 from spiritlm_core.tokens.hf import save_tokenizer, vocabulary_for
@@ -190,7 +190,7 @@ def measure(texts: list[str], segments: int, title: str) -> None:
         config = TokensConfig(context_length=4096)
         vocabulary = vocabulary_for(folder, config.sequences)
         save_tokenizer(folder, vocabulary, full)
-        stage = SequencesStage(config.sequences, {"tokenizer": folder})
+        stage = SequencesStage(SequencesStageConfig(**dict(config.sequences)), {"tokenizer": folder})
         stage.setup()
         made = inputs(texts, segments, rng)
         start = time.process_time()

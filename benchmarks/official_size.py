@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2ForSequenceClassification
 
-from spiritlm_core.speech.config import PAPER_CONVOLUTIONS, PitchConfig
-from spiritlm_core.speech.encoders.hubert import HubertFeatures
+from spiritlm_core.speech.encoders.encoder import layer_frames
+from spiritlm_core.speech.encoders.registry import load_encoder
 from spiritlm_core.speech.pitch.architecture import PitchArchitecture
 from spiritlm_core.speech.pitch.coder import PitchCoder
+from spiritlm_core.speech.pitch.config import PitchConfig
+from spiritlm_core.speech.pretraining.config import PAPER_CONVOLUTIONS
 from spiritlm_core.speech.quantizers.kmeans import KMeans
 
 LAYER, UNITS = 11, 500
@@ -33,8 +35,7 @@ def write(folder: Path, clips: list[np.ndarray]) -> None:
     classifier = Wav2Vec2ForSequenceClassification(Wav2Vec2Config(num_labels=100))
     _sharpened(classifier).save_pretrained(folder / "style")
     (folder / "style" / "preprocessor_config.json").write_text(json.dumps({"do_normalize": True}))
-    features = HubertFeatures.load(folder / "hubert", [LAYER])(clips)
-    frames = np.concatenate([clip[LAYER] for clip in features])
+    frames = np.concatenate(layer_frames(load_encoder(folder / "hubert", LAYER), clips, LAYER))
     rng = np.random.default_rng(0)
     centres = frames[rng.choice(len(frames), UNITS, replace=False)]
     ones = np.ones(frames.shape[1], np.float32)

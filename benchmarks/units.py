@@ -66,7 +66,7 @@ def baseline(shards: list[Path], folder: Path, variant: str, out: Path) -> tuple
 
     extractor = PlainExtractor(folder, expressive=variant == "expressive")
     extractor.encode(np.zeros(SAMPLE_RATE, np.float32))
-    seconds: Seconds = dict.fromkeys(("decode", "hubert", "quantize", "pitch", "style", "write"), 0.0)
+    seconds: Seconds = dict.fromkeys(("decode", "encoder", "quantize", "pitch", "style", "write"), 0.0)
     began = time.perf_counter()
     for shard in shards:
         rows = []
@@ -105,21 +105,21 @@ class Worker:
         import torch
 
         from spiritlm_core.speech import extractor as extraction
-        from spiritlm_core.speech.encoders import encoder
+        from spiritlm_core.speech.encoders import w2v_bert, waveform, whisper
         from spiritlm_core.speech.pitch import fcpe
         from spiritlm_core.speech.stage import UnitsStage
 
         torch.set_num_threads(threads)
         cls.seconds = {}
         if precision.startswith("force-"):
-            for module in (encoder, fcpe):
+            for module in (waveform, whisper, w2v_bert, fcpe):
                 module.kind_of = lambda *_: precision.removeprefix("force-")
         config = UnitsConfig().stage(expressive=variant == "expressive")
         cls.stage = UnitsStage(config, {role: folder / role for role in ROLES[variant]})
         extractor: Any = extraction.UnitExtractor(cls.stage.models, precision=cast("Any", precision))
         cls.stage._extractor = extractor
         cls._run(warm_up)
-        parts = {"decode": (cls.stage, "_decode"), "hubert": (extractor.hubert, "tensors")}
+        parts = {"decode": (cls.stage, "_decode"), "encoder": (extractor.encoder, "features")}
         parts |= {"quantize": (extractor, "_quantize"), "style": (extractor, "_style")}
         for part, (owner, name) in [
             *parts.items(),

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from spiritlm_core.cores import core_count
-from spiritlm_core.speech.config import FRAME
+from spiritlm_core.speech.grid import FRAME
 from spiritlm_core.speech.vocoder.fit_config import SIZES, VocoderFitConfig
 from spiritlm_core.speech.vocoder.model import VocoderModel
 from spiritlm_core.speech.vocoder.vocoder import Vocoder

@@ -28,7 +28,7 @@ from spiritlm_core.plan.graph import Graph, Lineage
 from spiritlm_core.publish.config import PublishStageConfig
 from spiritlm_core.publish.stage import PublishStage
 from spiritlm_core.recipe import Recipe
-from spiritlm_core.speech.folder import SpeakingTokenizerStage, SpeechTokenizerStage
+from spiritlm_core.speech.folder_stage import SpeakingTokenizerStage, SpeechTokenizerStage
 from spiritlm_core.speech.pitch.fit import PitchFit
 from spiritlm_core.speech.pretraining.fit_hubert import HubertFit
 from spiritlm_core.speech.quantizers.fit_quantizer import QuantizerFit
@@ -36,6 +36,7 @@ from spiritlm_core.speech.stage import UnitsStage
 from spiritlm_core.speech.style.fit import StyleFit
 from spiritlm_core.speech.vocoder.fit import VocoderFit
 from spiritlm_core.speech.vocoder.fit_config import VocoderFitConfig, VocoderStageConfig
+from spiritlm_core.tokens.config import SequencesStageConfig
 from spiritlm_core.tokens.fit import TokenizerFit
 from spiritlm_core.tokens.stage import SequencesStage
 from spiritlm_core.tokens.text_stage import DocumentsStage, TextStage
@@ -57,8 +58,8 @@ def speech_lm(recipe: Recipe) -> Graph:
     aligner = recipe.align.aligner or graph.add(AlignerFit, _aligner(recipe), audio, asr=asr)
     words = graph.add(WordsStage, _words(recipe), audio, aligner=aligner, asr=recogniser)
 
-    hubert = units.hubert.model or graph.add(HubertFit, units.hubert, audio)
-    quantizer = graph.add(QuantizerFit, units.quantizer, audio, hubert=hubert)
+    hubert = units.given_encoder or graph.add(HubertFit, units.hubert, audio)
+    quantizer = graph.add(QuantizerFit, units.quantizer_stage, audio, hubert=hubert)
     pitch = graph.add(PitchFit, units.pitch, audio) if expressive else None
     style = graph.add(StyleFit, units.style, audio, hubert=hubert) if expressive else None
     streams = {"hubert": hubert, "quantizer": quantizer, "pitch": pitch, "style": style}
@@ -78,7 +79,7 @@ def speech_lm(recipe: Recipe) -> Graph:
     documents = graph.source(DocumentsStage, FrozenConfig(), Texts(recipe.texts)) if recipe.texts else None
     base = tokens.tokenizer.base
     tokenizer = graph.add(TokenizerFit, tokens.tokenizer, audio, words, documents, base=base)
-    sequences = graph.add(SequencesStage, tokens.sequences, audio, words, spoken, tokenizer=tokenizer)
+    sequences = graph.add(SequencesStage, _sequences(recipe), audio, words, spoken, tokenizer=tokenizer)
     text = graph.add(TextStage, FrozenConfig(), documents, tokenizer=tokenizer) if documents else None
 
     model = graph.add(ModelStage, _trained(recipe), sequences, text, tokenizer=tokenizer, base=recipe.lm.base)
@@ -151,10 +152,15 @@ def _unit_evaluation(recipe: Recipe) -> UnitEvaluationStageConfig:
     return UnitEvaluationStageConfig(**given, precision=recipe.units.precision)
 
 
+def _sequences(recipe: Recipe) -> SequencesStageConfig:
+    return SequencesStageConfig(**dict(recipe.token_settings.sequences), rate=recipe.units.rate)
+
+
 def _vocoder(recipe: Recipe, vocoder: VocoderFitConfig) -> VocoderStageConfig:
     expressive, fit = recipe.variant == "expressive", vocoder.used()
     sizes = recipe.units.stage(expressive=expressive)
-    return VocoderStageConfig(fit=fit if expressive else fit.reset("streams"), **dict(sizes))
+    streams = fit if expressive else fit.reset("streams")
+    return VocoderStageConfig(fit=streams, rate=recipe.units.rate, **dict(sizes))
 
 
 def _resynthesis(recipe: Recipe) -> ResynthesisStageConfig:

@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-RATES_HZ = {"hubert": 25.0, "pitch": 12.5, "style": 1.0}
 _STRENGTH = 1.0
 
 
-def windows(units: Mapping[str, NDArray[np.integer[Any]]], seconds: float) -> list[dict[str, NDArray[np.integer[Any]]]]:
-    """Cut the streams of a clip into pieces of equal time; a last piece that is not full is left out."""
-    full = min(int(len(stream) / (RATES_HZ[name] * seconds)) for name, stream in units.items())
-    edges = {name: np.round(np.arange(full + 1) * RATES_HZ[name] * seconds).astype(int) for name in units}
+def windows(
+    units: Mapping[str, NDArray[np.integer[Any]]], rates: Mapping[str, float], seconds: float
+) -> list[dict[str, NDArray[np.integer[Any]]]]:
+    """Cut the streams of a clip, of `rates` a second, into pieces of equal time; one that is not full is left out."""
+    full = min(int(len(stream) / (rates[name] * seconds)) for name, stream in units.items())
+    edges = {name: np.round(np.arange(full + 1) * rates[name] * seconds).astype(int) for name in units}
     return [{name: stream[edges[name][i] : edges[name][i + 1]] for name, stream in units.items()} for i in range(full)]
 
 

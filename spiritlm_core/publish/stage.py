@@ -16,7 +16,8 @@ from spiritlm_core.files import file_sha256, read_json, write_json
 from spiritlm_core.lake.stage import ArtifactStage, Output, Progress, TableInput
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.publish.config import PublishStageConfig
-from spiritlm_core.speech.folder import ROLES, copy_model, try_speech_tokenizer, write_speech_tokenizer
+from spiritlm_core.speech.folder import ROLES, copy_model, write_speech_tokenizer
+from spiritlm_core.speech.folder_stage import try_speech_tokenizer
 
 if TYPE_CHECKING:
     from spiritlm_core.tokens.vocabulary import Vocabulary

@@ -16,6 +16,8 @@ from spiritlm_core.serve.errors import RequestError
 from spiritlm_core.serve.recordings import Recordings
 from spiritlm_core.serve.schema import AudioPart, Part, Shot, TextPart, UnitsPart
 from spiritlm_core.serve.settings import ServeConfig
+from spiritlm_core.speech.grid import hop_of
+from spiritlm_core.speech.types import by_frame
 
 if TYPE_CHECKING:
     from spiritlm_core.lm.generate.spirit import SpiritLM
@@ -98,7 +100,9 @@ class PromptReader:
     def _encoded(self, waveform: NDArray[np.float32]) -> Content:
         (content,) = encoded(self._spirit, Speech(audio=waveform))
         if isinstance(content, Speech) and content.units is not None:
-            self.recordings.append(Recording(waveform, np.asarray(content.units.hubert)))
+            hubert = np.asarray(content.units.hubert)
+            hubert = by_frame(hubert, len(waveform), hop_of(len(hubert), len(waveform)))
+            self.recordings.append(Recording(waveform, hubert))
         return content
 
 

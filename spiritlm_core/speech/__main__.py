@@ -26,12 +26,15 @@ from spiritlm_core.errors import RecipeError
 from spiritlm_core.fit.job import FitJob
 from spiritlm_core.fit.launch import main
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.speech.config import HubertConfig, PitchConfig, QuantizerConfig, StyleConfig
+from spiritlm_core.speech.pitch.config import PitchConfig
+from spiritlm_core.speech.pretraining.config import HubertConfig
+from spiritlm_core.speech.quantizers.config import QuantizerStageConfig
+from spiritlm_core.speech.style.config import StyleConfig
 from spiritlm_core.speech.vocoder.fit_config import VocoderStageConfig
 
 STAGES: dict[str, tuple[str, type[FrozenConfig]]] = {
     "hubert": ("spiritlm_core.speech.pretraining.fit_hubert:HubertFit", HubertConfig),
-    "quantizer": ("spiritlm_core.speech.quantizers.fit_quantizer:QuantizerFit", QuantizerConfig),
+    "quantizer": ("spiritlm_core.speech.quantizers.fit_quantizer:QuantizerFit", QuantizerStageConfig),
     "pitch": ("spiritlm_core.speech.pitch.fit:PitchFit", PitchConfig),
     "style": ("spiritlm_core.speech.style.fit:StyleFit", StyleConfig),
     "vocoder": ("spiritlm_core.speech.vocoder.fit:VocoderFit", VocoderStageConfig),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.signal import fftconvolve, resample_poly
 
 from spiritlm_core.lake.schema import SAMPLE_RATE
-from spiritlm_core.speech.config import AugmentConfig
+from spiritlm_core.speech.quantizers.config import AugmentConfig
 
 Waveform = NDArray[np.float32]
 

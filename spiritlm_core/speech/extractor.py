@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from spiritlm_core.errors import ModelReferenceError, RecipeError
 from spiritlm_core.fit.training import pick_device
-from spiritlm_core.speech.encoders.hubert import HubertFeatures
+from spiritlm_core.lake.schema import SAMPLE_RATE
+from spiritlm_core.speech.encoders.encoder import pooled
 from spiritlm_core.speech.encoders.precision import Precision
+from spiritlm_core.speech.encoders.registry import load_encoder
 from spiritlm_core.speech.pitch.coder import PitchCoder
 from spiritlm_core.speech.pitch.f0 import Melody, melodies
 from spiritlm_core.speech.quantizers.quantizer import classifier, load_quantizer
@@ -24,7 +26,7 @@ Waveform = NDArray[np.float32]
 
 
 class UnitExtractor:
-    """Encodes waveforms. Base models give HuBERT units only, Expressive ones all three streams."""
+    """Encodes waveforms. Base models give phonetic units only, Expressive ones all three streams."""
 
     def __init__(
         self,
@@ -43,7 +45,7 @@ class UnitExtractor:
             precision: Of the matrix products.
 
         Raises:
-            ModelReferenceError: A model is missing, damaged, or not made for this HuBERT.
+            ModelReferenceError: A model is missing, damaged, or not made for this encoder.
             RecipeError: A model is not of the size that `sizes` says.
         """
         if missing := {"hubert", "quantizer"} - set(models):
@@ -55,10 +57,22 @@ class UnitExtractor:
         self._classes = classifier(self.quantizer, self.device)
         self.pitch = PitchCoder.load(models["pitch"], self.device) if "pitch" in models else None
         self.style = load_style(models["style"], self.device, self.precision) if "style" in models else None
-        layers = [self.layer] + ([self.style.layer] if isinstance(self.style, StyleModel) else [])
-        self.hubert = HubertFeatures.load(models["hubert"], layers, self.device, self.precision)
+        self._layers = {self.layer} | ({self.style.layer} if isinstance(self.style, StyleModel) else set())
+        self.encoder = load_encoder(models["hubert"], max(self._layers), self.device, self.precision)
         self._check_widths()
         self._check_sizes(sizes or {})
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Number of units of each stream."""
+        sizes = {"hubert": self.quantizer.size}
+        sizes |= {"pitch": self.pitch.config.codes} if self.pitch is not None else {}
+        return sizes | ({"style": self.style.size} if self.style is not None else {})
+
+    @property
+    def rate(self) -> float:
+        """Phonetic units a second."""
+        return SAMPLE_RATE / self.quantizer.hop
 
     def encode(self, batch: Sequence[Waveform], speakers: Sequence[str | None] | None = None) -> list[Units]:
         """Units of each waveform.
@@ -82,7 +96,7 @@ class UnitExtractor:
         """Units of pieces of at most 100 s; every normalisation, and what a blank becomes, is within the piece."""
         if not pieces:
             return
-        features = self.hubert.tensors(pieces)
+        features = self.encoder.features(pieces, sorted(self._layers))
         hubert = self._quantize([clip[self.layer] for clip in features])
         tracks: list[Melody | None] = [None] * len(pieces)
         if self.pitch is not None or isinstance(self.style, StyleModel):
@@ -92,7 +106,8 @@ class UnitExtractor:
         yield from map(Units, hubert, pitch, style)
 
     def _quantize(self, frames: list[torch.Tensor]) -> list[NDArray[np.int16]]:
-        """HuBERT units: classes of all pieces at once, blanks piece by piece."""
+        """Phonetic units: classes of all pieces at once, blanks piece by piece."""
+        frames = [pooled(piece, self.quantizer.hop // self.encoder.hop) for piece in frames]
         classes = self._classes(torch.cat(frames)).cpu().numpy()
         ends = np.cumsum([len(piece) for piece in frames])[:-1]
         return [self.quantizer.resolve(piece).astype(np.int16) for piece in np.split(classes, ends)]
@@ -127,21 +142,16 @@ class UnitExtractor:
         return Units(hubert, pitch, style)
 
     def _check_widths(self) -> None:
-        have = self.hubert.width
+        have = self.encoder.width
         wants = {"quantizer": self.quantizer.width}
         if isinstance(self.style, StyleModel):
             wants["style model"] = (self.style.means.shape[1] - len(PROSODY)) // 2
         for name, want in wants.items():
             if have != want:
-                raise ModelReferenceError(f"the {name} wants {want} features a frame, but this HuBERT gives {have}")
+                raise ModelReferenceError(f"the {name} wants {want} features a frame, but this encoder gives {have}")
 
     def _check_sizes(self, wanted: Mapping[str, int]) -> None:
-        found = {"hubert": self.quantizer.size}
-        if self.pitch is not None:
-            found["pitch"] = self.pitch.config.codes
-        if self.style is not None:
-            found["style"] = self.style.size
-        for name, have in found.items():
+        for name, have in self.sizes.items():
             if have != wanted.get(name, have):
                 raise RecipeError(
                     f"{wanted[name]} {name} units are wanted, but the model at hand has {have}: refit it or change "

@@ -1,25 +1,31 @@
-"""The models of the speech units together in one folder, as `SpeechTokenizer.from_pretrained` loads them."""
+"""The folder of a speech tokenizer: one folder for each model, and ``config.json``, which says what they are.
+
+``config.json`` holds the roles of the models that are there, the family and layer of the encoder, the number and rate
+of the units of each stream, and the precision with which units are extracted. What was written before it said so much
+is read as well.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-import numpy as np
-from pydantic import TypeAdapter
+from pydantic import BaseModel, ValidationError
 
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
 from spiritlm_core.files import write_json
-from spiritlm_core.lake.schema import SAMPLE_RATE
-from spiritlm_core.lake.stage import ArtifactStage, Output, Progress, TableInput
-from spiritlm_core.lake.view import TableView
-from spiritlm_core.speech.config import FRAME, ExtractionPrecision, UnitsStageConfig
+from spiritlm_core.speech.grid import RATES_HZ, SAMPLE_RATE
+from spiritlm_core.speech.settings import ExtractionPrecision
 
-ROLES = ("hubert", "quantizer", "pitch", "style", "vocoder")
-RATES_HZ = {"hubert": 25.0, "pitch": 12.5, "style": 1.0}
+UNIT_ROLES = ("hubert", "quantizer", "pitch", "style")
+"""What makes units of waveforms; ``hubert`` is the encoder, whatever its family."""
+
+VOCODER = "vocoder"
+ROLES = (*UNIT_ROLES, VOCODER)
 CONFIG = "config.json"
 _FORMAT = 1
 _LEFT_OUT = shutil.ignore_patterns("iterations", "tensorboard", ".artifact")
@@ -29,49 +35,59 @@ class SpeechTokenizerError(SpiritLMError):
     """A speech tokenizer folder cannot be written, or what was written does not work."""
 
 
-class SpeechTokenizerStage(ArtifactStage):
-    """Puts the fitted (or given) unit models into one folder.
+class _Record(BaseModel):
+    """What of ``config.json`` its reader needs."""
 
-    Roles: hubert and quantizer; for Expressive pitch and style, too. A given HuBERT is copied in.
+    models: tuple[str, ...] = ()
+    precision: ExtractionPrecision = "exact"
+
+
+@dataclass(frozen=True)
+class TokenizerFolder:
+    """A speech tokenizer as it lies on disk.
+
+    Attributes:
+        path: The folder with one folder per model.
+        precision: With which it was made to be used; exact where nothing is said.
     """
 
-    name: ClassVar[str] = "speech_tokenizer"
-    about: ClassVar[str] = "the unit models in one folder"
-    version: ClassVar[int] = 1
-    outputs: ClassVar[tuple[Output, ...]] = (Output("speech_tokenizer", path="speech_tokenizer"),)
-    inputs: ClassVar[tuple[TableInput, ...]] = ()
-    config: UnitsStageConfig
+    path: Path
+    precision: ExtractionPrecision
+    _said: tuple[str, ...]
 
-    def build(  # the contract of stages; nothing here reads tables or is worth resuming
-        self,
-        tables: Mapping[str, TableView],  # noqa: ARG002
-        out: Path,
-        work: Path,  # noqa: ARG002
-        progress: Progress,
-    ) -> dict[str, Any]:
-        """Write the folder, load it back and try it.
-
-        Returns:
-            Units of each stream, and the folder's size in bytes.
+    @classmethod
+    def read(cls, root: Path) -> TokenizerFolder:
+        """The speech tokenizer in `root`, or in the ``speech_tokenizer`` of a published model.
 
         Raises:
-            SpeechTokenizerError: the folder gives units that it should not.
-            ModelReferenceError: a model is missing or cannot be loaded.
+            ModelReferenceError: Its ``config.json`` is damaged.
         """
-        progress(0.0, "copying the models")
-        sizes = self.config.sizes
-        write_speech_tokenizer(out, self.models, sizes, self.config.precision)
-        progress(0.4, "loading the folder back")
-        try_speech_tokenizer(out, sizes)
-        return {"streams": sizes, "bytes": sum(path.stat().st_size for path in out.rglob("*") if path.is_file())}
+        path = root / "speech_tokenizer" if (root / "speech_tokenizer").is_dir() else root
+        config = path / CONFIG
+        try:
+            record = _Record.model_validate_json(config.read_bytes()) if config.exists() else _Record()
+        except (OSError, ValidationError) as error:
+            raise ModelReferenceError(f"{config}: not the configuration of a speech tokenizer: {error}") from error
+        return cls(path, record.precision, record.models)
 
+    def models(self, variant: str | None = None) -> dict[str, Path]:
+        """Role → folder of the models that units of a variant (all there are, if not given) are made with.
 
-class SpeakingTokenizerStage(SpeechTokenizerStage):
-    """The same with a vocoder, in the role of that name."""
+        Raises:
+            ModelReferenceError: One is missing.
+        """
+        there = [role for role in UNIT_ROLES if (self.path / role).exists()]
+        expected = UNIT_ROLES[: 2 if variant == "base" else 4] if variant else (*UNIT_ROLES[:2], *self._said)
+        wanted = [role for role in UNIT_ROLES if role in expected or (variant is None and role in there)]
+        if missing := [role for role in wanted if role not in there]:
+            what = f"which {variant} units need" if variant else "so it is not a speech tokenizer folder"
+            raise ModelReferenceError(f"{self.path} has no {' and no '.join(missing)} model, {what}")
+        return {role: self.path / role for role in wanted}
 
-    name: ClassVar[str] = "speaking_tokenizer"
-    about: ClassVar[str] = "the unit models and the vocoder in one folder"
-    outputs: ClassVar[tuple[Output, ...]] = (Output("speech_tokenizer", path="speaking_tokenizer"),)
+    @property
+    def vocoder(self) -> Path | None:
+        """The folder of the vocoder, where there is one."""
+        return self.path / VOCODER if (self.path / VOCODER).is_dir() else None
 
 
 def write_speech_tokenizer(
@@ -84,59 +100,35 @@ def write_speech_tokenizer(
         models: role → local folder or file; roles that a speech tokenizer does not have are passed over.
         sizes: stream → number of units (``hubert``, ``pitch``, ``style``); 0 for a stream that there is not.
         precision: with which the units of the corpus were extracted, and those of others will be.
+
+    Raises:
+        ModelReferenceError: encoder or quantizer are missing or cannot be read.
     """
-    present = [role for role in ROLES if role in models]
-    folder.mkdir(parents=True, exist_ok=True)
-    for role in present:
-        copy_model(models[role], folder / role)
+    for role in ROLES:
+        if role in models:
+            copy_model(models[role], folder / role)
+    write_config(folder, sizes, precision=precision)
+
+
+def write_config(folder: Path, sizes: Mapping[str, int], **more: Any) -> None:
+    """Write ``config.json`` for the models in `folder`, and what `more` there is to say of them.
+
+    Raises:
+        ModelReferenceError: encoder or quantizer are missing or cannot be read.
+    """
+    from spiritlm_core.speech.encoders.registry import family_name
+    from spiritlm_core.speech.quantizers.quantizer import load_quantizer
+
+    quantizer = load_quantizer(folder / "quantizer")
+    rates = RATES_HZ | {"hubert": SAMPLE_RATE / quantizer.hop}
     record = {
         "format": _FORMAT,
         "sample_rate": SAMPLE_RATE,
-        "precision": precision,
-        "models": present,
-        "streams": {name: {"classes": size, "hertz": RATES_HZ[name]} for name, size in sizes.items() if size},
+        "models": [role for role in ROLES if (folder / role).exists()],
+        "encoder": {"family": family_name(folder / "hubert"), "layer": quantizer.layer},
+        "streams": {name: {"classes": size, "hertz": rates[name]} for name, size in sizes.items() if size},
     }
-    write_json(folder / CONFIG, record)
-
-
-def precision_of(folder: Path) -> ExtractionPrecision:
-    """With which the speech tokenizer in `folder` was made to be used: what its ``config.json`` says, else exact.
-
-    Raises:
-        ModelReferenceError: the file is damaged.
-    """
-    if not (folder / CONFIG).exists():
-        return "exact"
-    try:
-        said = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("precision", "exact")
-        return TypeAdapter(ExtractionPrecision).validate_python(said)
-    except (OSError, ValueError, AttributeError) as error:
-        raise ModelReferenceError(f"{folder / CONFIG}: not the configuration of a speech tokenizer: {error}") from error
-
-
-def try_speech_tokenizer(folder: Path, sizes: Mapping[str, int]) -> None:
-    """Load the folder, encode two seconds of noise, check every stream, and where there is a vocoder make a waveform.
-
-    Raises:
-        SpeechTokenizerError: a stream is missing, too many, empty, or has a unit too high; or the waveform is not as
-            long as its units, or not finite.
-        ModelReferenceError: a model is missing or cannot be loaded.
-    """
-    from spiritlm_core.speech.tokenizer import SpeechTokenizer
-
-    noise = np.random.default_rng(0).normal(0, 0.1, 2 * SAMPLE_RATE).astype(np.float32)
-    tokenizer = SpeechTokenizer.from_pretrained(folder)
-    units = tokenizer.encode(noise, SAMPLE_RATE)
-    for name in RATES_HZ:
-        size, stream = sizes.get(name, 0), getattr(units, name)
-        if (stream is None) != (size == 0):
-            raise SpeechTokenizerError(f"{folder} has {'no' if stream is None else 'unwanted'} {name} units")
-        if stream is not None and (len(stream) == 0 or stream.max() >= size):
-            raise SpeechTokenizerError(f"{folder} gives {name} units up to {stream.max(initial=-1)}, not below {size}")
-    if tokenizer.has_vocoder:
-        waveform = tokenizer.decode(units, predict_durations=False)
-        if len(waveform) != FRAME * len(units.hubert) or not np.isfinite(waveform).all():
-            raise SpeechTokenizerError(f"{folder}/vocoder makes no usable waveform: its training diverged")
+    write_json(folder / CONFIG, record | more)
 
 
 def copy_model(source: Path, target: Path) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from spiritlm_core.audio.waveform import Audio, as_waveform
 from spiritlm_core.errors import ModelReferenceError
 from spiritlm_core.references.weights import check_weights
+from spiritlm_core.speech.folder import TokenizerFolder
 from spiritlm_core.speech.released.layout import ROOT_VARIABLE, Released, Variant, checked_variant, default_root
 from spiritlm_core.tokens.speech import Streams, UnitStreams, from_string, merge_streams, to_string
 
@@ -23,13 +24,8 @@ if TYPE_CHECKING:
     from spiritlm_core.speech.types import Units
     from spiritlm_core.speech.vocoder.vocoder import Speaker, Vocoder
 
-ROLES = ("hubert", "quantizer", "pitch", "style")
-
-_LAYOUT = 2
+_LAYOUT = 3
 """Of the folders into which released checkpoints are converted; older ones in the cache are left alone."""
-
-VOCODER = "vocoder"
-"""Folder of the vocoder, beside those of the other models."""
 
 STYLES = (71, 68, 98)
 """Style units of which one is taken for a string that has pitch but no style (neutral ones of the released model)."""
@@ -75,14 +71,18 @@ class SpeechTokenizer:
             ModelReferenceError: a model is missing, damaged or cannot be loaded.
             RecipeError: the machine has no such precision.
         """
-        folder = _folder(Path(root) if root is not None else default_root(), variant)
-        check_weights(folder)  # what is not there, or cut short, is said before torch is imported
+        chosen = variant and checked_variant(variant)
+        folder = TokenizerFolder.read(_folder(Path(root) if root is not None else default_root(), chosen))
+        check_weights(folder.path)  # what is not there, or cut short, is said before torch is imported
         from spiritlm_core.speech.extractor import UnitExtractor
-        from spiritlm_core.speech.folder import precision_of
 
-        chosen = precision or precision_of(folder)
-        extractor = UnitExtractor(_models(folder, variant), device=device, precision=chosen)
-        return cls(extractor, folder / VOCODER if (folder / VOCODER).is_dir() else None)
+        extractor = UnitExtractor(folder.models(chosen), device=device, precision=precision or folder.precision)
+        return cls(extractor, folder.vocoder)
+
+    @property
+    def rate(self) -> float:
+        """Phonetic units a second."""
+        return self._extractor.rate
 
     @property
     def has_vocoder(self) -> bool:
@@ -132,7 +132,7 @@ class SpeechTokenizer:
             speaker: the voice, by number or name; the vocoder's default if not given (2 in the released ones).
             expression: the manner of speaking, where the vocoder has several; its default if not given (8).
             predict_durations: units last as long as the vocoder predicts. Otherwise, and for the raw units of an
-                expressive :meth:`encode` always, each is 40 ms: what is right for units that are not collapsed.
+                expressive :meth:`encode` always, each is 40 ms (80 at 12.5 Hz): right for units that are not collapsed.
             seed: decides the style of a string that has pitch but no style tokens, see :meth:`from_string`.
 
         Raises:
@@ -233,7 +233,7 @@ class SpeechTokenizer:
             collapse_style: the same for style.
         """
         shown = Streams(np.asarray(units.hubert), None, None) if self.variant == "base" else units
-        return to_string(merge_streams(shown, (collapse_style, collapse_pitch, collapse_hubert)))
+        return to_string(merge_streams(shown, (collapse_style, collapse_pitch, collapse_hubert), self.rate))
 
     def to_string_batch(self, batch: Sequence[UnitStreams], **options: bool) -> list[str]:
         """:meth:`to_string` of each, with the same options."""
@@ -280,7 +280,7 @@ def _folder(root: Path, variant: str | None) -> Path:
         )
     released = Released.find(root)
     if released is None:
-        return root / "speech_tokenizer" if (root / "speech_tokenizer").is_dir() else root
+        return root
     from spiritlm_core.files import cache_folder
     from spiritlm_core.speech.released.convert import import_checkpoints
     from spiritlm_core.speech.released.layout import digest_of, digests
@@ -302,14 +302,3 @@ def _load_vocoder(folder: Path, variant: Variant, device: str) -> Vocoder:
             "or import the base one (spiritlm import-checkpoints --variant base)"
         )
     return vocoder
-
-
-def _models(folder: Path, variant: str | None) -> dict[str, Path]:
-    """Role → folder of the models that a variant needs."""
-    have = {role: folder / role for role in ROLES if (folder / role).exists()}
-    if variant is None:
-        return have
-    wanted = ROLES[:2] if checked_variant(variant) == "base" else ROLES
-    if missing := [role for role in wanted if role not in have]:
-        raise ModelReferenceError(f"{folder} has no {' and no '.join(missing)} model, which {variant} units need")
-    return {role: have[role] for role in wanted}

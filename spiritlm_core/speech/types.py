@@ -1,47 +1,41 @@
-"""The three unit streams of a waveform, and how many units a waveform has."""
+"""The three unit streams of a waveform, and the pieces in which it is encoded."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spiritlm_core.lake.schema import SAMPLE_RATE
-from spiritlm_core.speech.config import FRAME, RECEPTIVE_FIELD
-
-CHUNK = 100 * SAMPLE_RATE
-"""Longer waveforms are cut into pieces of this many samples, each encoded alone."""
-
-SHORTEST = 1280
-"""A waveform, or last piece, with fewer samples has no units."""
+from spiritlm_core.speech.grid import CHUNK, FRAME, piece_lengths, unit_count
 
 
 @dataclass(frozen=True)
 class Units:
     """Units of one waveform, not collapsed; `pitch` and `style` are None for the Base variant."""
 
-    hubert: NDArray[np.int16]  # [N] at 25 Hz
+    hubert: NDArray[np.int16]  # [N] at 25 or 12.5 Hz
     pitch: NDArray[np.int8] | None = None  # [M] at 12.5 Hz
     style: NDArray[np.int8] | None = None  # [K] at 1 Hz
 
 
-def hubert_count(samples: int) -> int:
-    """HuBERT units of a piece: one per 640 samples, each seeing 720 (1280 → 1, 16 000 → 24, 100 s → 2499)."""
-    return 0 if samples < SHORTEST else (samples - RECEPTIVE_FIELD) // FRAME + 1
-
-
-def pitch_count(samples: int) -> int:
-    """Pitch units of a piece: 200 Hz frames of F0, sixteen to a unit."""
-    return 0 if samples < SHORTEST else (samples // 80 + 1) // 16
-
-
-def style_count(samples: int) -> int:
-    """Style units of a piece: one per second begun."""
-    return 0 if samples < SHORTEST else -(-samples // SAMPLE_RATE)
-
-
 def chunks(waveform: NDArray[np.float32]) -> list[NDArray[np.float32]]:
     """Pieces of at most 100 s, without a last piece that is too short to have units."""
-    pieces = [waveform[start : start + CHUNK] for start in range(0, len(waveform), CHUNK)]
-    return [piece for piece in pieces if len(piece) >= SHORTEST]
+    return [waveform[i * CHUNK :][:length] for i, length in enumerate(piece_lengths(len(waveform)))]
+
+
+def by_frame(units: NDArray[Any], samples: int, hop: int) -> NDArray[Any]:
+    """One entry for each frame of 40 ms, [frames, …], of units or features [N, …] that are `hop` samples apart.
+
+    Args:
+        units: Of a waveform.
+        samples: Its length.
+        hop: 640, or a multiple of it.
+    """
+    parts, start = [units[:0]], 0
+    for length in piece_lengths(samples):
+        count = unit_count(length, hop)
+        parts.append(np.repeat(units[start : start + count], hop // FRAME, axis=0)[: unit_count(length)])
+        start += count
+    return np.concatenate(parts)

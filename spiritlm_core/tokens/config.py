@@ -50,6 +50,14 @@ class SequencesConfig(FrozenConfig):
     )
 
 
+class SequencesStageConfig(SequencesConfig):
+    """What the stage is given, the rate of the units included."""
+
+    younger: ClassVar[AbstractSet[str]] = {"rate"}
+
+    rate: float = Field(25.0, gt=0, description="Phonetic units per second.")
+
+
 class UniformLaw(FrozenConfig):
     """Span lengths drawn evenly between two bounds, both included (the paper)."""
 

@@ -18,8 +18,11 @@ from numpy.typing import ArrayLike
 from spiritlm_core.tokens.vocabulary import PREFIXES, Vocabulary
 
 STYLE, PITCH, HUBERT = range(3)
-RATES = (1.0, 12.5, 24.99)
-"""Units per second of style, pitch and HuBERT, as used for merging."""
+_RATES = (1.0, 12.5)
+"""Units per second of style and pitch."""
+
+_LATER = 0.01
+"""By how much the rate of HuBERT units is lowered for merging."""
 
 _TOKEN = re.compile(r"\[(Hu|Pi|St)([0-9]{1,4})\]")
 
@@ -29,7 +32,7 @@ class UnitStreams(Protocol):
 
     @property
     def hubert(self) -> ArrayLike:
-        """int[N] at 25 Hz."""
+        """int[N] at 25 or 12.5 Hz."""
 
     @property
     def pitch(self) -> ArrayLike | None:
@@ -87,28 +90,31 @@ COLLAPSED = (False, True, True)
 """Whether runs of equal style, pitch and HuBERT units collapse."""
 
 
-def merge_streams(units: UnitStreams, collapse: tuple[bool, bool, bool] = COLLAPSED) -> Merged:
+def merge_streams(units: UnitStreams, collapse: tuple[bool, bool, bool] = COLLAPSED, rate: float = 25.0) -> Merged:
     """Collapse and merge the streams of one segment.
 
     Args:
         units: The raw streams; pitch and style may be None.
         collapse: Whether runs of equal style, pitch and HuBERT units become one token.
+        rate: HuBERT units per second.
     """
-    names = ("style", "pitch", "hubert")
-    streams = [_stream(kind, getattr(units, name), collapse[kind]) for kind, name in enumerate(names)]
+    names, rates = ("style", "pitch", "hubert"), (*_RATES, rate - _LATER)
+    streams = [_stream(kind, getattr(units, names[kind]), collapse[kind], rates[kind]) for kind in range(3)]
     kinds, values, times = (np.concatenate(parts) for parts in zip(*streams, strict=True))
     order = np.argsort(times, kind="stable")
     return Merged(kinds[order], values[order], times[order])
 
 
-def _stream(kind: int, units: ArrayLike | None, collapse: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _stream(
+    kind: int, units: ArrayLike | None, collapse: bool, rate: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Kinds, units and start times of one stream; the first token of a run keeps its time."""
     values = np.asarray([] if units is None else units, dtype=np.int16)
     keep = np.ones(len(values), dtype=bool)
     if collapse:
         keep[1:] = values[1:] != values[:-1]
     places = np.flatnonzero(keep)
-    return np.full(len(places), kind, np.int8), values[places], places / RATES[kind]
+    return np.full(len(places), kind, np.int8), values[places], places / rate
 
 
 def to_string(merged: Merged) -> str:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from spiritlm_core.errors import LakeError, Rejection, is_machine_error
 from spiritlm_core.lake.schema import SEQUENCES, Row, is_rejected, rejected, table_of
 from spiritlm_core.lake.stage import TableInput, TableStage
-from spiritlm_core.tokens.config import SequencesConfig
+from spiritlm_core.tokens.config import SequencesStageConfig
 from spiritlm_core.tokens.hf import vocabulary_for
 from spiritlm_core.tokens.layout import speech_only, word_by_word
 from spiritlm_core.tokens.speech import Streams, merge_streams
@@ -35,7 +35,7 @@ class SequencesStage(TableStage):
     )
     schema: ClassVar[pa.Schema] = SEQUENCES
 
-    def __init__(self, config: SequencesConfig, models: Mapping[str, Path]) -> None:
+    def __init__(self, config: SequencesStageConfig, models: Mapping[str, Path]) -> None:
         super().__init__(config, models)
         self.settings = config
 
@@ -79,7 +79,7 @@ class SequencesStage(TableStage):
             units["pitch"] if vocabulary.pitch else None,  # type: ignore[arg-type]
             units["style"] if vocabulary.style else None,  # type: ignore[arg-type]
         )
-        merged = merge_streams(streams)
+        merged = merge_streams(streams, rate=self.settings.rate)
         if not len(merged):
             raise Rejection("there are no speech units: the audio is too short")
         timed: Sequence[Mapping[str, Any]] = words["words"] or []  # type: ignore[assignment]

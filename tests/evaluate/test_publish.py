@@ -11,10 +11,14 @@ from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.publish.config import PublishStageConfig
 from spiritlm_core.publish.stage import PublishError, PublishStage
-from spiritlm_core.speech.config import HubertConfig, PitchConfig, QuantizerConfig, StyleConfig, UnitsConfig
+from spiritlm_core.speech.config import UnitsConfig
+from spiritlm_core.speech.pitch.config import PitchConfig
 from spiritlm_core.speech.pitch.fit import PitchFit
+from spiritlm_core.speech.pretraining.config import HubertConfig
 from spiritlm_core.speech.pretraining.fit_hubert import HubertFit
+from spiritlm_core.speech.quantizers.config import QuantizerConfig
 from spiritlm_core.speech.quantizers.fit_quantizer import QuantizerFit
+from spiritlm_core.speech.style.config import StyleConfig
 from spiritlm_core.speech.style.fit import StyleFit
 from tests.evaluate.conftest import Corpus, make_model
 from tests.speech import synthetic
@@ -41,7 +45,12 @@ UNITS = UnitsConfig(
 @pytest.fixture(scope="session")
 def unit_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The four models of speech units, hardly fitted."""
-    stages = {HubertFit: UNITS.hubert, QuantizerFit: UNITS.quantizer, PitchFit: UNITS.pitch, StyleFit: UNITS.style}
+    stages = {
+        HubertFit: UNITS.hubert,
+        QuantizerFit: UNITS.quantizer_stage,
+        PitchFit: UNITS.pitch,
+        StyleFit: UNITS.style,
+    }
     models: dict[str, Path] = {}
     audio = {"audio": TableView.of(synthetic.corpus())}
     for stage, config in stages.items():

@@ -24,8 +24,8 @@ from spiritlm_core.intake.statcache import StatCache
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.lm.config import LmCompute, LmConfig, OptimizerConfig
 from tests.lm.conftest import published, table, tokenizer
+from tests.speech.encoders.test_hubert import small
 from tests.speech.synthetic import vowel
-from tests.speech.test_hubert import small
 
 __all__ = ["published", "table", "tokenizer"]
 LABELS = {"low": 0, "middle": 20, "high": 40}
@@ -116,14 +116,14 @@ def sound(label: str, seed: int, seconds: float = 0.6) -> np.ndarray:
 @pytest.fixture(scope="session")
 def speech_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained HuBERT, whose frames still differ from vowel to vowel, and a quantizer for them."""
-    from spiritlm_core.speech.encoders.hubert import HubertFeatures
+    from spiritlm_core.speech.encoders.encoder import layer_frames
+    from spiritlm_core.speech.encoders.registry import load_encoder
     from spiritlm_core.speech.folder import write_speech_tokenizer
-    from spiritlm_core.speech.quantizers.fit_quantizer import QUANTIZER_FILE
-    from spiritlm_core.speech.quantizers.kmeans import KMeans
+    from spiritlm_core.speech.quantizers.kmeans import QUANTIZER_FILE, KMeans
 
     hubert, quantizer = tmp_path_factory.mktemp("hubert"), tmp_path_factory.mktemp("quantizer")
-    found = HubertFeatures.load(small(hubert), [1])([sound(label, seed) for label in LABELS for seed in range(4)])
-    frames = np.concatenate([clip[1] for clip in found])
+    sounds = [sound(label, seed) for label in LABELS for seed in range(4)]
+    frames = np.concatenate(layer_frames(load_encoder(small(hubert), 1), sounds, 1))
     mean, scale = frames.mean(axis=0), frames.std(axis=0)
     centres = ((frames - mean) / scale)[:: len(frames) // 24][:24]
     KMeans(centres, mean, scale, {"layer": 1}).save(quantizer / QUANTIZER_FILE)

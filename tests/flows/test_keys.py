@@ -42,7 +42,7 @@ def _expressive(recipe: Recipe) -> bool:
 
 
 def _fitted(recipe: Recipe) -> bool:
-    return recipe.units.hubert.model is None
+    return recipe.units.given_encoder is None
 
 
 def _judged(recipe: Recipe) -> bool:
@@ -72,7 +72,8 @@ RULES: list[tuple[str, Callable[[Recipe], Stages]]] = [
     (r"align\.words\..*", _always("words")),
     (r"align\.fit\.asr_minutes", _if(lambda recipe: recipe.align.asr and recipe.align.aligner is None, "aligner")),
     (r"align\.fit\..*", _if(lambda recipe: recipe.align.aligner is None, "aligner")),
-    (r"units\.hubert\.model", _always("quantizer", "style", "vocoder", *EXTRACTED)),
+    (r"units\.rate", _always("quantizer", "sequences", "vocoder")),
+    (r"units\.(encoder|hubert\.model)", _always("quantizer", "style", "vocoder", *EXTRACTED)),
     (r"units\.hubert\.cluster_layer", _if(lambda r: _fitted(r) and len(r.units.hubert.clusters) > 1, "hubert")),
     (r"units\.hubert\..*", _if(_fitted, "hubert")),
     (r"units\.quantizer\.linear\..*", _if(lambda recipe: recipe.units.quantizer.kind == "linear", "quantizer")),

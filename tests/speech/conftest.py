@@ -6,7 +6,11 @@ import pyarrow as pa
 import pytest
 
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.speech.config import HubertConfig, PitchConfig, QuantizerConfig, StyleConfig, UnitsConfig
+from spiritlm_core.speech.config import UnitsConfig
+from spiritlm_core.speech.pitch.config import PitchConfig
+from spiritlm_core.speech.pretraining.config import HubertConfig
+from spiritlm_core.speech.quantizers.config import QuantizerConfig
+from spiritlm_core.speech.style.config import StyleConfig
 from tests.speech import synthetic
 
 CONFIG = UnitsConfig(
@@ -51,7 +55,7 @@ def built(audio: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> tuple[di
     summaries: dict[str, dict] = {}
     stages = {
         HubertFit: CONFIG.hubert,
-        QuantizerFit: CONFIG.quantizer,
+        QuantizerFit: CONFIG.quantizer_stage,
         PitchFit: CONFIG.pitch,
         StyleFit: CONFIG.style,
     }

@@ -16,8 +16,9 @@ from transformers import AutoModel, HubertModel
 from spiritlm_core.errors import RecipeError, SpiritLMError
 from spiritlm_core.fit.ranks import Ranks
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.speech.config import HubertConfig, PerturbConfig
+from spiritlm_core.speech.grid import unit_count
 from spiritlm_core.speech.pretraining import fit_hubert, pretrain
+from spiritlm_core.speech.pretraining.config import HubertConfig, PerturbConfig
 from spiritlm_core.speech.pretraining.fit_hubert import HubertFit
 from spiritlm_core.speech.pretraining.masked_prediction import (
     MaskedPrediction,
@@ -27,7 +28,6 @@ from spiritlm_core.speech.pretraining.masked_prediction import (
     hubert_loss,
 )
 from spiritlm_core.speech.pretraining.mfcc import mfcc_25hz
-from spiritlm_core.speech.types import hubert_count
 from tests.speech.conftest import CONFIG
 from tests.speech.synthetic import row, speech, table
 
@@ -150,7 +150,7 @@ def test_loss_weighs_masked_and_other_frames() -> None:
 
 def test_tape_keeps_samples_beside_their_labels() -> None:
     clips = [np.full(n, value, np.float32) for n, value in ((2000, 0.25), (1280, 0.5), (5000, -0.125))]
-    labels = [np.full(hubert_count(len(clip)), int(clip[0] * 8)) for clip in clips]
+    labels = [np.full(unit_count(len(clip)), int(clip[0] * 8)) for clip in clips]
     tape = Tape.of(clips, labels)
     for seed in range(50):
         wave, crop = tape.crop(3, np.random.default_rng(seed))

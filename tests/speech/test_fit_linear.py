@@ -10,20 +10,26 @@ import pytest
 from pydantic import ValidationError
 
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.speech.config import AugmentConfig, LinearConfig, QuantizerConfig, UnitsConfig
+from spiritlm_core.speech.config import UnitsConfig
+from spiritlm_core.speech.quantizers.config import AugmentConfig, LinearConfig, QuantizerConfig, QuantizerStageConfig
 from spiritlm_core.speech.quantizers.fit_quantizer import QuantizerFit
 from spiritlm_core.speech.quantizers.linear import LinearQuantizer
 from spiritlm_core.speech.quantizers.quantizer import load_quantizer
 from tests.align import speech
 from tests.speech import synthetic
 
-TINY = QuantizerConfig(
+TINY = QuantizerStageConfig(
     kind="linear", units=12, restarts=1, linear=LinearConfig(steps=60, batch_crops=4, crop_frames=40, iterations=1)
 )
 
 
 def fit(
-    config: QuantizerConfig, models: dict[str, Path], audio: pa.Table, out: Path, work: Path, progress: object = None
+    config: QuantizerStageConfig,
+    models: dict[str, Path],
+    audio: pa.Table,
+    out: Path,
+    work: Path,
+    progress: object = None,
 ) -> dict:
     for folder in (out, work):
         folder.mkdir(exist_ok=True)

@@ -11,14 +11,12 @@ import torch
 from spiritlm_core import SpeechTokenizer
 from spiritlm_core.errors import ModelReferenceError
 from spiritlm_core.speech.folder import (
-    SpeakingTokenizerStage,
     SpeechTokenizerError,
-    SpeechTokenizerStage,
     check_target,
     put_speech_tokenizer,
-    try_speech_tokenizer,
     write_speech_tokenizer,
 )
+from spiritlm_core.speech.folder_stage import SpeakingTokenizerStage, SpeechTokenizerStage, try_speech_tokenizer
 from spiritlm_core.speech.vocoder.config import IstftConfig, VocoderConfig
 from spiritlm_core.speech.vocoder.model import VocoderModel
 from tests.speech import synthetic
@@ -47,6 +45,7 @@ def test_the_layout(folder: Path) -> None:
     record = json.loads((folder / "config.json").read_text())
     assert record["models"] == ["hubert", "quantizer", "pitch", "style"]
     assert record["streams"]["style"] == {"classes": 4, "hertz": 1.0}
+    assert record["encoder"] == {"family": "hubert", "layer": 2}
     assert {path.name for path in folder.iterdir()} == {"config.json", *record["models"]}
     assert not (folder / "hubert" / "iterations").exists()
 

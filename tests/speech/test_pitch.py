@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from spiritlm_core.errors import ModelReferenceError
 from spiritlm_core.lake.view import TableView
+from spiritlm_core.speech.grid import pitch_count
 from spiritlm_core.speech.pitch import fit as fit_pitch
 from spiritlm_core.speech.pitch.coder import PitchCoder, contour
 from spiritlm_core.speech.pitch.f0 import Melody, fill, melody
 from spiritlm_core.speech.pitch.fit import PitchFit
-from spiritlm_core.speech.types import pitch_count
 from tests.speech.conftest import CONFIG
 from tests.speech.synthetic import row, table, vowel
 

@@ -16,7 +16,8 @@ import pytest
 from spiritlm_core.errors import TrainingError
 from spiritlm_core.fit.job import FitJob
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.speech.config import QuantizerConfig, UnitsCompute
+from spiritlm_core.speech.config import UnitsCompute
+from spiritlm_core.speech.quantizers.config import QuantizerStageConfig
 from tests.lm.test_ray_train import kill_worker, ray_runtime
 from tests.speech.conftest import CONFIG
 
@@ -87,7 +88,7 @@ def test_an_error_of_the_fit_is_the_error_of_the_run(
 ) -> None:
     for folder in (tmp_path / "work", tmp_path / "out"):
         folder.mkdir()
-    stage, config = "spiritlm_core.speech.quantizers.fit_quantizer:QuantizerFit", QuantizerConfig(units=501)
+    stage, config = "spiritlm_core.speech.quantizers.fit_quantizer:QuantizerFit", QuantizerStageConfig(units=501)
     short = {"audio": TableView.of(audio.slice(0, 1))}
     with pytest.raises(TrainingError, match="501 clusters want at least as many frames"):
         run(FitJob(stage, config, models, short, tmp_path / "work", tmp_path / "out", TWO))

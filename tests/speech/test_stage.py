@@ -11,12 +11,13 @@ from spiritlm_core.audio.codec import decode_flac
 from spiritlm_core.errors import ModelReferenceError, RecipeError
 from spiritlm_core.lake.schema import UNITS
 from spiritlm_core.speech.extractor import UnitExtractor
+from spiritlm_core.speech.grid import CHUNK, pitch_count, style_count, unit_count
 from spiritlm_core.speech.quantizers.kmeans import KMeans
 from spiritlm_core.speech.stage import UnitsStage, grouped
-from spiritlm_core.speech.types import CHUNK, Units, hubert_count, pitch_count, style_count
+from spiritlm_core.speech.types import Units
 from tests.speech.conftest import CONFIG
+from tests.speech.encoders.test_hubert import small
 from tests.speech.synthetic import row, speech, table
-from tests.speech.test_hubert import small
 
 LENGTHS = (0, 100, 1279, 1280, 1919, 1920, 15_999, 16_000, 20_111)
 
@@ -34,7 +35,7 @@ def test_counts_and_ranges(extractor: UnitExtractor) -> None:
     for length, units in zip(LENGTHS, extractor.encode([speech(3, 2.0)[:n] for n in LENGTHS]), strict=True):
         assert units.pitch is not None
         assert units.style is not None
-        assert len(units.hubert) == hubert_count(length)
+        assert len(units.hubert) == unit_count(length)
         assert len(units.pitch) == pitch_count(length)
         assert len(units.style) == style_count(length)
         assert (units.hubert.dtype, units.pitch.dtype, units.style.dtype) == (np.int16, np.int8, np.int8)
@@ -50,7 +51,7 @@ def test_batch_equals_one_at_a_time(
 ) -> None:
     clips = [speech(i, 0.4 + 0.11 * i) for i in range(5)]
     alone = [extractor.encode([clip])[0] for clip in clips]
-    monkeypatch.setattr(extractor.hubert.encoder, "batch_frames", batch_frames)
+    monkeypatch.setattr(type(extractor.encoder), "batch_frames", batch_frames)
     assert all(map(equal, extractor.encode(clips), alone))
     assert all(map(equal, extractor.encode(clips[::-1]), alone[::-1]))
 
@@ -60,7 +61,7 @@ def test_long_audio_is_encoded_in_pieces(models: dict[str, Path]) -> None:
     waveform = np.tile(speech(0, 25.0), 5)[: CHUNK + 30_000]
     whole, first, second = base.encode([waveform, waveform[:CHUNK], waveform[CHUNK:]])
     assert np.array_equal(whole.hubert, np.concatenate([first.hubert, second.hubert]))
-    assert len(whole.hubert) == 2499 + hubert_count(30_000)
+    assert len(whole.hubert) == 2499 + unit_count(30_000)
     assert len(base.encode([waveform[: CHUNK + 1000]])[0].hubert) == 2499
 
 
@@ -75,7 +76,7 @@ def test_units_tell_sounds_apart(extractor: UnitExtractor, audio: pa.Table, summ
 def test_silence_has_units(extractor: UnitExtractor) -> None:
     (units,) = extractor.encode([np.zeros(20_000, np.float32)])
     assert units.pitch is not None
-    assert (len(units.hubert), len(units.pitch)) == (hubert_count(20_000), pitch_count(20_000))
+    assert (len(units.hubert), len(units.pitch)) == (unit_count(20_000), pitch_count(20_000))
     assert len(np.unique(units.pitch[2:-2])) == 1
 
 

@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 
 from spiritlm_core.errors import ModelReferenceError
+from spiritlm_core.speech.grid import style_count, unit_count
 from spiritlm_core.speech.pitch.f0 import Melody
 from spiritlm_core.speech.style.coder import PROSODY, StyleModel, estimated_mean, fit_style, second_vectors
-from spiritlm_core.speech.types import hubert_count, style_count
 from tests.speech.synthetic import vowel
 
 SIZE = 4
 
 
 def vectors(waveform: np.ndarray, f0: float | None = None) -> np.ndarray:
-    layer = np.random.default_rng(0).normal(size=(hubert_count(len(waveform)), SIZE)).astype(np.float32)
+    layer = np.random.default_rng(0).normal(size=(unit_count(len(waveform)), SIZE)).astype(np.float32)
     frames = len(waveform) // 160 + 1
     track = Melody(np.full(frames, f0 or 0, np.float32), np.full(frames, f0 is not None))
     return second_vectors(waveform, layer, track)

@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from spiritlm_core.speech.config import PAPER_CONVOLUTIONS, HubertConfig, QuantizerConfig
-from spiritlm_core.speech.types import CHUNK, SHORTEST, chunks, hubert_count, pitch_count, style_count
+from spiritlm_core.speech.grid import CHUNK, SHORTEST, pitch_count, style_count, unit_count
+from spiritlm_core.speech.pretraining.config import PAPER_CONVOLUTIONS, HubertConfig
+from spiritlm_core.speech.quantizers.config import QuantizerConfig
+from spiritlm_core.speech.types import chunks
 
 
 @given(st.integers(SHORTEST, CHUNK))
@@ -16,7 +18,7 @@ def test_hubert_count_is_that_of_the_paper_convolutions(samples: int) -> None:
     frames = samples
     for kernel, stride in zip(PAPER_CONVOLUTIONS["conv_kernels"], PAPER_CONVOLUTIONS["conv_strides"], strict=True):
         frames = (frames - kernel) // stride + 1
-    assert hubert_count(samples) == frames
+    assert unit_count(samples) == frames
 
 
 @pytest.mark.parametrize(
@@ -31,7 +33,7 @@ def test_hubert_count_is_that_of_the_paper_convolutions(samples: int) -> None:
     ],
 )
 def test_counts(samples: int, hubert: int, pitch: int, style: int) -> None:
-    assert (hubert_count(samples), pitch_count(samples), style_count(samples)) == (hubert, pitch, style)
+    assert (unit_count(samples), pitch_count(samples), style_count(samples)) == (hubert, pitch, style)
 
 
 @given(st.integers(0, 3 * CHUNK))

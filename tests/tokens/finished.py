@@ -15,7 +15,7 @@ from spiritlm_core.lake.schema import DOCUMENTS, Row, table_of
 from spiritlm_core.lake.shard import ShardFooter, count_rows
 from spiritlm_core.lake.snapshot import ShardEntry, Snapshot
 from spiritlm_core.recipe import Recipe
-from spiritlm_core.tokens.config import TokenizerConfig
+from spiritlm_core.tokens.config import SequencesStageConfig, TokenizerConfig
 from spiritlm_core.tokens.fit import TokenizerFit
 from spiritlm_core.tokens.stage import SequencesStage
 from spiritlm_core.tokens.text_stage import TextStage
@@ -56,7 +56,7 @@ def small_lake(root: Path, tokenizer: Path, *, texts: bool) -> tuple[Lake, Recip
     lake, key = Lake(root), "ab" * 32
     fit = TokenizerFit(TokenizerConfig(), {})
     lake.commit_artifact(fit, tokenizer, key=key, identity=key, models={}, inputs={}, summary={}, seconds=0.0)
-    config = recipe.token_settings.sequences
+    config = SequencesStageConfig(**dict(recipe.token_settings.sequences))
     sequences = SequencesStage(config, {"tokenizer": tokenizer}).process(*tables(*rows(SENTENCES)))
     _commit(lake, recipe, "spiritlm_core.tokens.stage:SequencesStage", config, sequences)
     if texts:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from spiritlm_core.errors import LakeError, SpiritLMError
 from spiritlm_core.lake.schema import SEQUENCES, UNITS, WORDS, Row, table_of
-from spiritlm_core.tokens.config import SequencesConfig, TokensConfig, UniformLaw
+from spiritlm_core.tokens.config import SequencesStageConfig, TokensConfig, UniformLaw
 from spiritlm_core.tokens.hf import vocabulary_for
 from spiritlm_core.tokens.layout import slots, switches
 from spiritlm_core.tokens.speech import Streams, merge_streams
@@ -19,7 +19,7 @@ from spiritlm_core.tokens.stage import SequencesStage
 from spiritlm_core.tokens.text import TextTokenizer
 from tests.tokens.tokenizers_for_tests import transcripts
 
-SIZES = SequencesConfig(hubert=60, pitch=9, style=5)
+SIZES = SequencesStageConfig(hubert=60, pitch=9, style=5)
 CONFIG = TokensConfig(
     sequences=SIZES,
     context_length=256,
@@ -63,7 +63,7 @@ def tables(audio: list[Row], words: list[Row], units: list[Row]) -> list[pa.Tabl
     return [table_of(audio, schema), table_of(words, WORDS), table_of(units, UNITS)]
 
 
-def run(folder: Path, *parts: list[Row], config: SequencesConfig = SIZES) -> list[Row]:
+def run(folder: Path, *parts: list[Row], config: SequencesStageConfig = SIZES) -> list[Row]:
     stage = SequencesStage(config, {"tokenizer": folder})
     stage.setup()
     found = stage.process(*tables(*parts))
@@ -90,7 +90,7 @@ def test_every_token_of_every_row_belongs_to_one_word(folders: dict[str, Path]) 
 
 
 def test_base_has_phonetic_units_only(folders: dict[str, Path]) -> None:
-    base = SequencesConfig(hubert=60, pitch=0, style=0)
+    base = SequencesStageConfig(hubert=60, pitch=0, style=0)
     (row,) = run(folders["gpt2"], *rows(["one two three"]), config=base)
     vocabulary = vocabulary_for(folders["gpt2"], base)
     assert max(row["speech_ids"]) < vocabulary.size == vocabulary.text_size + 62
@@ -132,7 +132,7 @@ def test_rejected_rows_travel_on_and_bad_ones_are_rejected(folders: dict[str, Pa
 def test_wrong_sizes_and_unaligned_tables_stop_the_run(folders: dict[str, Path]) -> None:
     parts = rows(["one two"])
     with pytest.raises(SpiritLMError, match=r"tokens\.sequences"):
-        run(folders["gpt2"], *parts, config=SequencesConfig(hubert=10, pitch=9, style=5))
+        run(folders["gpt2"], *parts, config=SequencesStageConfig(hubert=10, pitch=9, style=5))
     other = copy.deepcopy(parts[2])
     other[0]["utterance_id"] = "another"
     with pytest.raises(LakeError, match="same rows"):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spiritlm_core.errors import SpiritLMError
-from spiritlm_core.speech.types import CHUNK, hubert_count, pitch_count, style_count
+from spiritlm_core.speech.grid import CHUNK, pitch_count, style_count, unit_count
 from spiritlm_core.speech.vocoder.frames import Stream, frames_of, streams_of
 from tests.vocoder.conftest import BASE, EXPRESSIVE
 
@@ -46,6 +46,18 @@ def test_units_of_a_recording_keep_their_timing() -> None:
     assert short["style"].tolist() == [4] * 7
 
 
+def test_units_of_a_recording_at_12_5_hertz_are_two_frames_each() -> None:
+    config = EXPRESSIVE.model_copy(update={"unit_frames": 2})
+    recorded = streams_of(units(list(range(30)), list(range(8)) * 3 + list(range(6)), [3, 4, 0]), config)
+    for durations in (None, twice):
+        found = frames_of(recorded, config, durations, collapse=False)
+        assert found["units"].tolist() == [unit for unit in range(30) for _ in range(2)]
+        assert found["pitch"].tolist() == [p % 8 for p in range(30) for _ in range(2)]
+        assert found["style"].tolist() == [3] * 25 + [4] * 25 + [0] * 10
+    said = frames_of(streams_of(units([1, 2], [3, 4], [0, 1]), config), config, twice, collapse=False)
+    assert lists(said) == {"units": [1, 1, 2, 2], "pitch": [3, 3, 4, 4], "style": [0, 0, 1, 1]}
+
+
 def test_negative_units_are_dropped_with_their_rows() -> None:
     found = streams_of(units([5, -1, 7, -2], [1, 2, 3, 4], [1]), EXPRESSIVE)
     assert lists(found) == {"units": [5, 7], "pitch": [1, 3], "style": [1]}
@@ -69,7 +81,7 @@ def test_counts_that_fit_and_counts_that_do_not(count: int, pitch: int, style: i
 @given(st.integers(1280, 700 * 16_000))
 def test_units_of_every_recording_fit(samples: int) -> None:
     pieces = [min(CHUNK, samples - start) for start in range(0, samples, CHUNK)]
-    counts = [sum(map(count, pieces)) for count in (hubert_count, pitch_count, style_count)]
+    counts = [sum(map(count, pieces)) for count in (unit_count, pitch_count, style_count)]
     streams = streams_of(units(*(np.zeros(count, int) for count in counts)), EXPRESSIVE)
     found = frames_of(streams, EXPRESSIVE, None, collapse=False)
     assert {name: len(stream) for name, stream in found.items() if len(stream) != counts[0]} == {}

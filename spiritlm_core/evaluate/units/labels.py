@@ -19,8 +19,7 @@ from spiritlm_core.align.words import words_of as spelled
 from spiritlm_core.audio.codec import to_int16
 from spiritlm_core.evaluate.clips import Clip
 from spiritlm_core.language import main_code
-from spiritlm_core.speech.config import FRAME, RECEPTIVE_FIELD
-from spiritlm_core.speech.types import CHUNK, hubert_count
+from spiritlm_core.speech.grid import CHUNK, FRAME, RECEPTIVE_FIELD, piece_lengths, unit_count
 
 SILENCE = "SIL"
 RATE = 100
@@ -134,11 +133,9 @@ def _decode(decoder: Any, samples: NDArray[np.int16]) -> None:
 
 
 def unit_centres(samples: int) -> NDArray[np.float64]:
-    """Centre of what each HuBERT unit of a waveform sees, in label frames, float64[N]."""
-    starts = range(0, max(samples, 1), CHUNK)
-    counts = [hubert_count(min(CHUNK, samples - start)) for start in starts]
-    begins = [start + FRAME * np.arange(count) for start, count in zip(starts, counts, strict=True)]
-    return (np.concatenate(begins) + RECEPTIVE_FIELD / 2) * RATE / 16_000
+    """Centre of what each 40 ms frame of a waveform sees, in label frames, float64[N]."""
+    begins = [CHUNK * i + FRAME * np.arange(unit_count(length)) for i, length in enumerate(piece_lengths(samples))]
+    return (np.concatenate([np.zeros(0), *begins]) + RECEPTIVE_FIELD / 2) * RATE / 16_000
 
 
 def phones_of_units(phones: Sequence[Phone], samples: int, classes: dict[str, int]) -> NDArray[np.int64]:

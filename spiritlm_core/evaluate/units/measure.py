@@ -22,8 +22,9 @@ from spiritlm_core.evaluate.units.robustness import changes, robustness
 from spiritlm_core.evaluate.units.streams import stream_figures
 from spiritlm_core.metrics.dtw import angular, unequal
 from spiritlm_core.metrics.probe import histograms, speaker_probe, windows
+from spiritlm_core.speech.grid import RATES_HZ, SAMPLE_RATE
 from spiritlm_core.speech.pitch.f0 import Melody
-from spiritlm_core.speech.types import Units
+from spiritlm_core.speech.types import Units, by_frame
 
 DRAWS = "draws"
 """Key of the PNMI of the bootstrap resamples in a result; for comparing tokenizers, not for reading."""
@@ -79,6 +80,7 @@ def measure(candidate: Candidate, data: HeldOut) -> dict[str, Any]:
     streams = {name: [getattr(units[key], name) for key in keys] for name in candidate.sizes}
     seconds = sum(clip.seconds for clip in data.clips)
     figures = {name: stream_figures(name, streams[name], size, seconds) for name, size in candidate.sizes.items()}
+    frames = {clip.key: by_frame(units[clip.key].hubert, len(clip.waveform), candidate.hop) for clip in data.clips}
     conditions = changes(config.snrs, config.speeds, config.seed)
     return {
         "name": candidate.name,
@@ -86,20 +88,20 @@ def measure(candidate: Candidate, data: HeldOut) -> dict[str, Any]:
         "units_per_second": round(sum(figure["units_per_second"] for figure in figures.values()), 4),
         "bitrate": round(sum(figure["bitrate"] for figure in figures.values()), 4),
         "streams": figures,
-        "phones": _phones(units, data),
-        "abx": _abx(candidate, units, data),
+        "phones": _phones(frames, data),
+        "abx": _abx(candidate, frames, data),
         "pitch": f0_figures(candidate.pitch, data.melodies) if candidate.pitch else {"missing": "no pitch units"},
         "robustness": robustness(candidate.encode, data.changed, units, conditions),
-        "speaker": _speaker(units, candidate.sizes, data),
+        "speaker": _speaker(units, candidate, data),
     }
 
 
-def _phones(units: Mapping[str, Units], data: HeldOut) -> dict[str, Any]:
+def _phones(units: Mapping[str, NDArray[np.int16]], data: HeldOut) -> dict[str, Any]:
     if data.labels.why_none or not any((phones >= 0).any() for phones in data.phones.values()):
         return {"missing": data.labels.why_none or "no labelled frame"}
     keys, config = list(data.phones), data.config
     found = agreement(
-        [units[key].hubert for key in keys],
+        [units[key] for key in keys],
         [data.phones[key] for key in keys],
         samples=config.bootstrap_samples,
         seed=config.seed,
@@ -113,7 +115,7 @@ _NO_CELLS = {
 }
 
 
-def _abx(candidate: Candidate, units: Mapping[str, Units], data: HeldOut) -> dict[str, Any]:
+def _abx(candidate: Candidate, units: Mapping[str, NDArray[np.int16]], data: HeldOut) -> dict[str, Any]:
     """Error rates on units (0 if equal, else 1) and on the features below them (angle)."""
     if data.labels.why_none or not any(data.abx.cells.values()):
         return {"missing": data.labels.why_none or "no minimal pair of triphones"}
@@ -121,7 +123,7 @@ def _abx(candidate: Candidate, units: Mapping[str, Units], data: HeldOut) -> dic
     features = candidate.features([clip.waveform for clip in clips])
     vectors = {clip.key: _unit_length(frames) for clip, frames in zip(clips, features, strict=True)}
     found = {
-        "units": error_rates(data.abx, {key: units[key].hubert for key in data.phones}, unequal),
+        "units": error_rates(data.abx, {key: units[key] for key in data.phones}, unequal),
         "features": error_rates(data.abx, vectors, angular),
     }
     cells = {name: len(cells) for name, cells in data.abx.cells.items()}
@@ -138,12 +140,13 @@ def _rounded(rates: Mapping[str, float | None]) -> dict[str, float | None]:
     return {name: None if rate is None else round(rate, 5) for name, rate in rates.items()}
 
 
-def _speaker(units: Mapping[str, Units], sizes: Mapping[str, int], data: HeldOut) -> dict[str, Any]:
+def _speaker(units: Mapping[str, Units], candidate: Candidate, data: HeldOut) -> dict[str, Any]:
     """The probe on each stream, and on all of them together where there are several."""
-    config, pieces = data.config, []
+    config, sizes, pieces = data.config, candidate.sizes, []
+    rates = RATES_HZ | {"hubert": SAMPLE_RATE / candidate.hop}
     for clip in data.clips:
         streams = {name: getattr(units[clip.key], name) for name in sizes}
-        pieces += [(clip, window) for window in windows(streams, config.probe_seconds)]
+        pieces += [(clip, window) for window in windows(streams, rates, config.probe_seconds)]
     features = {name: histograms([window[name] for _, window in pieces], size) for name, size in sizes.items()}
     if len(features) > 1:
         features["all"] = np.concatenate(list(features.values()), axis=1)

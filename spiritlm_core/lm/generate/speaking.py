@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
 from spiritlm_core.lm.generate.content import Segment, SpeechSegment, TextSegment
-from spiritlm_core.speech.config import FRAME
+from spiritlm_core.speech.grid import FRAME
 
 if TYPE_CHECKING:
     from spiritlm_core.lm.generate.spirit import SpiritLM

@@ -278,7 +278,8 @@ class SpiritLM:
         """Speech tokens of units; streams that the model has no tokens for are left out."""
         known = self.vocabulary
         pitch, style = units.pitch if known.pitch else None, units.style if known.style else None
-        return to_string(merge_streams(Streams(units.hubert, pitch, style)))  # type: ignore[arg-type]
+        rate = self.speech_tokenizer.rate if self._speech_tokenizer else 25.0
+        return to_string(merge_streams(Streams(units.hubert, pitch, style), rate=rate))  # type: ignore[arg-type]
 
     def _settings(self, modality: Modality, options: Generation) -> Options:
         from spiritlm_core.lm.generate.decode import Sampling

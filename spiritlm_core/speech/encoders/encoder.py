@@ -1,22 +1,18 @@
-"""HuBERT and wav2vec 2.0 encoders over many clips: exact whatever they are batched with, only the layers needed."""
+"""What an encoder of speech is, and what all of them share: batches of like length, and the grid of the units."""
 
 from __future__ import annotations
 
-import logging
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from copy import deepcopy
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 from torch.nn.utils.rnn import pad_sequence
-from transformers.utils import logging as transformers_logging
 
-from spiritlm_core.speech.encoders.front_end import FrontEnd
-from spiritlm_core.speech.encoders.precision import Precision, affine, convert_linears, kind_of
+from spiritlm_core.speech.encoders.precision import Kind
+from spiritlm_core.speech.grid import FRAME, RECEPTIVE_FIELD, unit_count
 
 Waveform = NDArray[np.float32]
 LayerFrames = dict[int, torch.Tensor]
@@ -26,124 +22,136 @@ _CPU_BATCH, _GPU_BATCH = 1000, 10_000
 _MOST_PADDING = 0.1
 
 
-class SpeechEncoder:
-    """Outputs of chosen transformer blocks of a `HubertModel` or `Wav2Vec2Model`.
+class Encoder(Protocol):
+    """Turns waveforms at 16 kHz into frames of features on the grid of the units."""
 
-    Clips of like length share a padded batch. The convolutions never see padding (see
-    `front_end.FrontEnd`), the positional convolution sees zeros there as it does beyond
-    the ends of a lone clip, attention masks it: neighbours reach no further than the rounding of floating-point
-    numbers. Blocks above the highest layer asked for are not run.
+    @property
+    def hop(self) -> int:
+        """Samples from one frame to the next, after pooling."""
+
+    @property
+    def width(self) -> int:
+        """Features of a frame."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+
+    def count(self, samples: int) -> int:
+        """Frames of a clip."""
+
+    def features(self, waveforms: Sequence[Waveform], layers: Sequence[int]) -> list[LayerFrames]:
+        """Outputs of chosen layers for each waveform float32[T] of at least 1280 samples, in the order given.
+
+        What a clip gives does not depend on the others, but for the rounding of floating-point numbers.
+        """
+
+
+class BlockEncoder(ABC):
+    """An encoder that makes frames of each clip alone, and then runs transformer blocks over batches of clips.
+
+    A subclass sets the attributes and says how many frames a clip has, what they are, and what the blocks do with
+    them. Clips of like length share a padded batch; layers above the highest one asked for are not run.
     """
 
-    def __init__(
-        self, model: Any, layers: Sequence[int], *, normalize: bool = False, precision: Precision = "exact"
-    ) -> None:
-        """Copy what is needed of `model` onto its device; `model` itself stays as it is.
+    hop = FRAME
+    stride: int
+    """Samples from one frame of the model itself to the next; `hop` is a multiple of it."""
+
+    longest: int | None = None
+    """Most units that the model takes; a longer clip is cut into windows of one length, each encoded alone."""
+
+    width: int
+    device: torch.device
+    kind: Kind
+
+    @property
+    def batch_frames(self) -> int:
+        """Most frames in a batch, padding included; with 0 each clip is alone."""
+        if self.device.type != "cpu":
+            return _GPU_BATCH
+        return 0 if self.kind == "int8" else _CPU_BATCH
+
+    @abstractmethod
+    def frame_count(self, samples: int) -> int:
+        """Frames of a clip in front of the blocks, before pooling."""
+
+    @abstractmethod
+    def frames(self, waveforms: list[torch.Tensor]) -> list[torch.Tensor]:
+        """These frames, float32[N, D] of each clip float32[T]."""
+
+    @abstractmethod
+    def blocks(self, frames: torch.Tensor, mask: torch.Tensor | None) -> Iterator[torch.Tensor]:
+        """Output float32[B, N, D] of one block after the other, the first one first.
 
         Args:
-            model: The `transformers` model.
-            layers: Blocks whose outputs are wanted, counted from 1.
-            normalize: Bring each waveform to zero mean and unit variance first, as the model's preprocessor says.
-            precision: Of the matrix products.
-
-        Raises:
-            ModelReferenceError: The convolutions use an unknown activation.
-            RecipeError: `precision` cannot be had on this device.
+            frames: float32[B, N, D]; padding is zero.
+            mask: bool[B, N], true where there is a frame; None without padding.
         """
-        self.device: torch.device = model.device
-        self.layers = tuple(sorted(set(layers)))
-        self.kind = kind_of(precision, self.device.type)
-        self.batch_frames = _GPU_BATCH if self.device.type != "cpu" else 0 if self.kind == "int8" else _CPU_BATCH
-        self._normalize = normalize
-        self.front_end = FrontEnd(model.feature_extractor, self.kind)
-        self._norm = getattr(model.feature_projection, "layer_norm", None)
-        projection = model.feature_projection.projection
-        self._projection = affine(projection.weight, projection.bias, self.kind)
-        self._pre_norm = bool(model.config.do_stable_layer_norm)
-        self._encoder = _lone(model.encoder, max(self.layers))
-        # GPUs have no fast kernel for a grouped convolution of bf16 numbers, and its share of the work is small.
-        narrow = self.kind == "bf16" and self.device.type == "cpu"
-        self._position = self._encoder.pos_conv_embed.to(torch.bfloat16 if narrow else torch.float32)
-        convert_linears(self._encoder.layers, self.kind)
 
-    def __call__(self, waveforms: Sequence[Waveform]) -> list[LayerFrames]:
-        """Block outputs of each clip float32[T], in the order given; every clip must have at least one frame."""
-        results: dict[int, LayerFrames] = {}
-        for batch in batches([self.front_end.count(len(waveform)) for waveform in waveforms], self.batch_frames):
-            results.update(zip(batch, self._batch([waveforms[i] for i in batch]), strict=True))
-        return [results[i] for i in range(len(waveforms))]
-
-    def final_norm(self, frames: torch.Tensor) -> torch.Tensor:
-        """The last block's output as `last_hidden_state` has it: a pre-norm encoder ends in a norm."""
-        normed: torch.Tensor = self._encoder.layer_norm(frames) if self._pre_norm else frames
-        return normed
+    def count(self, samples: int) -> int:
+        """Frames of a clip, on the grid of the units."""
+        return unit_count(samples, self.hop)
 
     @torch.inference_mode()
-    def _batch(self, waveforms: list[Waveform]) -> list[LayerFrames]:
-        clips = self.front_end([self._prepared(waveform) for waveform in waveforms])
-        lengths = [len(clip) for clip in clips]
-        frames = torch.split(self._projected(torch.cat(clips)), lengths)
-        outputs = self._blocks(pad_sequence(list(frames), batch_first=True), torch.tensor(lengths))
-        return [{layer: out[i, :length] for layer, out in outputs.items()} for i, length in enumerate(lengths)]
+    def features(self, waveforms: Sequence[Waveform], layers: Sequence[int]) -> list[LayerFrames]:
+        """See :class:`Encoder`."""
+        windows = [windows_of(waveform, self.longest) for waveform in waveforms]
+        outputs = iter(self.outputs([window for clip in windows for window in clip], layers))
+        return [self._joined([self._on_grid(len(window), next(outputs)) for window in clip]) for clip in windows]
 
-    def _prepared(self, waveform: Waveform) -> torch.Tensor:
-        tensor = torch.from_numpy(waveform).to(self.device)
-        if self._normalize:
-            tensor = (tensor - tensor.mean()) / torch.sqrt(tensor.var(correction=0) + 1e-7)
-        return tensor
+    @torch.inference_mode()
+    def outputs(self, waveforms: Sequence[Waveform], layers: Sequence[int]) -> list[LayerFrames]:
+        """The same before pooling, at the rate of the model itself; no clip is cut."""
+        results: dict[int, LayerFrames] = {}
+        for batch in batches([self.frame_count(len(waveform)) for waveform in waveforms], self.batch_frames):
+            clips = [torch.from_numpy(waveforms[i]).to(self.device) for i in batch]
+            results.update(zip(batch, self._batch(self.frames(clips), set(layers)), strict=True))
+        return [results[i] for i in range(len(waveforms))]
 
-    def _projected(self, frames: torch.Tensor) -> torch.Tensor:
-        normed = frames.float() if self._norm is None else self._norm(frames.float())
-        projected: torch.Tensor = self._projection(normed)
-        return projected.float()
+    def _batch(self, clips: list[torch.Tensor], layers: set[int]) -> list[LayerFrames]:
+        lengths = torch.tensor([len(clip) for clip in clips])
+        mask = torch.arange(int(lengths.max())) < lengths[:, None]
+        padded = pad_sequence(clips, batch_first=True)
+        kept: LayerFrames = {}
+        for layer, output in enumerate(self.blocks(padded, None if mask.all() else mask.to(self.device)), 1):
+            kept |= {layer: output.float()} if layer in layers else {}
+            if layer == max(layers):
+                break
+        return [{layer: output[i, : len(clip)] for layer, output in kept.items()} for i, clip in enumerate(clips)]
 
-    def _blocks(self, padded: torch.Tensor, lengths: torch.Tensor) -> LayerFrames:
-        """Outputs [B, L, D] of the wanted blocks, from frames [B, L, D] whose padding is zero."""
-        mask: torch.Tensor | None = None
-        if int(lengths.min()) < padded.shape[1]:
-            mask = (torch.arange(padded.shape[1]) < lengths[:, None])[:, None, None].to(padded.device)
-        hidden = padded + self._position(padded.to(self._position.conv.weight.dtype))
-        if not self._pre_norm:
-            hidden = self._encoder.layer_norm(hidden)
-        outputs: LayerFrames = {}
-        for layer, block in enumerate(self._encoder.layers, 1):
-            output = block(hidden, attention_mask=mask)
-            hidden = output[0] if isinstance(output, tuple) else output
-            outputs |= {layer: hidden.float()} if layer in self.layers else {}
-        return outputs
+    def _on_grid(self, samples: int, outputs: LayerFrames) -> LayerFrames:
+        used = unit_count(samples) * FRAME // self.stride
+        return {layer: pooled(frames[:used], FRAME // self.stride) for layer, frames in outputs.items()}
 
-
-def _lone(encoder: nn.Module, layers: int) -> Any:
-    """A copy without the blocks above `layers`, for inference: position weights ready-made, no dropout."""
-    blocks = encoder.layers
-    encoder.layers = blocks[:layers]  # type: ignore[index]
-    try:
-        copy = deepcopy(encoder).eval().requires_grad_(requires_grad=False)
-    finally:
-        encoder.layers = blocks
-    position: Any = copy.pos_conv_embed
-    position.conv = _plain(position.conv)
-    return copy
+    def _joined(self, windows: list[LayerFrames]) -> LayerFrames:
+        parts = {layer: torch.cat([window[layer] for window in windows]) for layer in windows[0]}
+        return {layer: pooled(frames, self.hop // FRAME) for layer, frames in parts.items()}
 
 
-def _plain(convolution: nn.Conv1d) -> nn.Conv1d:
-    """The same convolution without weight norm, which would be worked out at every call."""
-    weight: torch.Tensor = convolution.weight.detach()
-    sizes = (convolution.in_channels, convolution.out_channels, weight.shape[2])
-    plain = nn.Conv1d(*sizes, padding=convolution.padding[0], groups=convolution.groups)
-    plain.weight.data, plain.bias = weight, convolution.bias
-    return plain.requires_grad_(requires_grad=False)
+def windows_of(waveform: Waveform, longest: int | None) -> list[Waveform]:
+    """Windows of at most `longest` units each, as even as can be, that have as many units as the whole."""
+    count = unit_count(len(waveform))
+    if longest is None or count <= longest:
+        return [waveform]
+    size = -(-count // -(-count // longest))
+    starts = range(0, count, size)
+    return [waveform[start * FRAME : (start + size - 1) * FRAME + RECEPTIVE_FIELD] for start in starts]
 
 
-@contextmanager
-def quiet_loading() -> Iterator[None]:
-    """Silence transformers' report about weights: blocks left out on purpose, missing ones that are an error here."""
-    before = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity(logging.ERROR)
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(before)
+def pooled(frames: torch.Tensor, times: int) -> torch.Tensor:
+    """Means of `times` frames [N, D] each, float32[ceil(N / times), D]; the last one of those that are left."""
+    if times == 1:
+        return frames
+    whole = len(frames) // times * times
+    means = frames[:whole].reshape(-1, times, frames.shape[1]).mean(dim=1)
+    rest = frames[whole:]
+    return torch.cat([means, rest.mean(dim=0, keepdim=True)]) if len(rest) else means
+
+
+def layer_frames(encoder: Encoder, waveforms: Sequence[Waveform], layer: int) -> list[NDArray[np.float32]]:
+    """Features of one layer of each waveform, float32[N, D], on the CPU."""
+    return [clip[layer].cpu().numpy() for clip in encoder.features(waveforms, [layer])]
 
 
 def batches(frames: Sequence[int], limit: int) -> Iterator[list[int]]:

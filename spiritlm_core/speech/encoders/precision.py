@@ -25,7 +25,7 @@ from torch import nn
 from torch.nn.functional import linear
 
 from spiritlm_core.errors import RecipeError
-from spiritlm_core.speech.config import ExtractionPrecision
+from spiritlm_core.speech.settings import ExtractionPrecision
 
 Precision = ExtractionPrecision
 Kind = Literal["fp32", "bf16x3", "bf16", "int8"]

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from spiritlm_core.config import FrozenConfig
 
 if TYPE_CHECKING:
-    from spiritlm_core.speech.config import PitchConfig
+    from spiritlm_core.speech.pitch.config import PitchConfig
 
 PITCH_HOP = 16
 """Frames of 5 ms in one pitch unit."""

@@ -16,8 +16,8 @@ from spiritlm_core.fit.schedule import learning_rate_scale
 from spiritlm_core.fit.training import Clip, perplexity, pick_device, train_clips
 from spiritlm_core.lake.stage import Progress, noting
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.speech.config import PitchConfig
 from spiritlm_core.speech.pitch.architecture import PitchArchitecture
+from spiritlm_core.speech.pitch.config import PitchConfig
 from spiritlm_core.speech.types import chunks
 
 if TYPE_CHECKING:

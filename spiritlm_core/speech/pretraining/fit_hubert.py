@@ -18,8 +18,8 @@ from spiritlm_core.fit.job import UnitFit
 from spiritlm_core.fit.training import perplexity, pick_device, train_clips
 from spiritlm_core.lake.stage import Progress, Resources, noting
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.speech.config import HubertConfig
-from spiritlm_core.speech.types import SHORTEST, hubert_count
+from spiritlm_core.speech.grid import SHORTEST, unit_count
+from spiritlm_core.speech.pretraining.config import HubertConfig
 
 if TYPE_CHECKING:
     from spiritlm_core.fit.ranks import Ranks
@@ -122,7 +122,7 @@ class _Fit:
         path = self.work / f"kmeans-{iteration}.safetensors"
         if self.ranks.first:
             self.progress(self._fraction(iteration, 0), f"iteration {iteration + 1}: clustering frames")
-            ends = np.cumsum([hubert_count(len(waveform)) for waveform in self.waveforms])
+            ends = np.cumsum([unit_count(len(waveform)) for waveform in self.waveforms])
             clips = 1 + int(np.searchsorted(ends, _FRAMES_CLUSTERED))
             kmeans = fit_kmeans(
                 np.concatenate(list(self._features(self.waveforms[:clips], model))),
@@ -188,12 +188,12 @@ def _mfcc(waveforms: Waveforms) -> Iterator[Frames]:
 
 
 def _layer(waveforms: Waveforms, model: MaskedPrediction, layer: int) -> Iterator[Frames]:
-    from spiritlm_core.speech.encoders.hubert import HubertFeatures
+    from spiritlm_core.speech.encoders.encoder import layer_frames
+    from spiritlm_core.speech.encoders.hubert import HubertEncoder
 
-    hubert = HubertFeatures(model.hubert, [layer])
+    encoder = HubertEncoder(model.hubert, layer)
     for start in range(0, len(waveforms), _CLIPS_AT_ONCE):
-        for features in hubert(waveforms[start : start + _CLIPS_AT_ONCE]):
-            yield features[layer]
+        yield from layer_frames(encoder, waveforms[start : start + _CLIPS_AT_ONCE], layer)
 
 
 def _save(model: MaskedPrediction, out: Path) -> None:

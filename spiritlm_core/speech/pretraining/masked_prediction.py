@@ -16,8 +16,10 @@ from transformers import HubertModel
 
 from spiritlm_core.audio.codec import to_int16
 from spiritlm_core.lake.schema import SAMPLE_RATE
-from spiritlm_core.speech.config import FRAME, RECEPTIVE_FIELD, HubertConfig, PerturbConfig
-from spiritlm_core.speech.pretraining.mfcc import PREEMPHASIS, mel_centres
+from spiritlm_core.speech.grid import FRAME, RECEPTIVE_FIELD
+from spiritlm_core.speech.mel import mel_centres
+from spiritlm_core.speech.pretraining.config import HubertConfig, PerturbConfig
+from spiritlm_core.speech.pretraining.mfcc import PREEMPHASIS
 from spiritlm_core.speech.pretraining.perturb import colour, draw_speed, gain, mix, noise, play, source_length
 
 Wave = NDArray[np.float32]

@@ -9,11 +9,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from spiritlm_core.lake.schema import SAMPLE_RATE
-from spiritlm_core.speech.types import hubert_count
+from spiritlm_core.speech.grid import unit_count
+from spiritlm_core.speech.mel import HOP, WINDOW, mel_energies, mel_filters
 
-WINDOW = 400
-HOP = 160
 _FFT = 512
 _BANDS = 40
 _COEFFICIENTS = 13
@@ -21,30 +19,13 @@ PREEMPHASIS = 0.97
 _FLOOR = 1e-8
 
 
-def mel_centres(bands: int, low: float = 20.0, high: float = SAMPLE_RATE / 2) -> np.ndarray:
-    """``bands + 2`` frequencies in hertz, equally spaced in mel (2595 log10(1 + f/700)), the edges included."""
-    first, last = (2595 * np.log10(1 + frequency / 700) for frequency in (low, high))
-    mel: np.ndarray = np.linspace(first, last, bands + 2)
-    return np.asarray(700 * (10 ** (mel / 2595) - 1))
-
-
-def mel_filters(bands: int = _BANDS, fft: int = _FFT) -> torch.Tensor:
-    """Triangular mel filters over the spectrum, float32[fft/2 + 1, bands]."""
-    edges = mel_centres(bands)
-    bins = np.linspace(0, SAMPLE_RATE / 2, fft // 2 + 1)[:, None]
-    rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
-    return torch.from_numpy(np.maximum(0, np.minimum(rising, falling)).astype(np.float32))
-
-
 def log_mel(waveform: torch.Tensor) -> torch.Tensor:
     """Natural logarithm of mel band energies, float32[T, 40], ``T = (samples - 400) // 160 + 1`` (0 if shorter)."""
     if len(waveform) < WINDOW:
         return torch.zeros(0, _BANDS)
     emphasised = torch.cat([waveform[:1], waveform[1:] - PREEMPHASIS * waveform[:-1]])
-    frames = emphasised.unfold(0, WINDOW, HOP) * torch.hann_window(WINDOW, periodic=False)
-    power = torch.fft.rfft(frames, _FFT).abs() ** 2
-    return torch.log(power @ mel_filters() + _FLOOR)
+    window = torch.hann_window(WINDOW, periodic=False)
+    return torch.log(mel_energies(emphasised.unfold(0, WINDOW, HOP), window, mel_filters(_BANDS, _FFT)) + _FLOOR)
 
 
 def mfcc(waveform: torch.Tensor) -> np.ndarray:
@@ -72,7 +53,7 @@ def mfcc_25hz(waveform: torch.Tensor) -> np.ndarray:
     Unit frame i sees samples 640 i to 640 i + 720, which are the MFCC windows 4 i, 4 i + 1 and 4 i + 2.
     """
     frames = mfcc(waveform)
-    count = hubert_count(len(waveform))
+    count = unit_count(len(waveform))
     index = 4 * np.arange(count)[:, None] + np.arange(3)
     stacked: np.ndarray = frames[index].reshape(count, frames.shape[1] * 3)
     return stacked

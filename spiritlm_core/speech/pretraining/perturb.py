@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import irfft, rfft
 
-from spiritlm_core.speech.config import PerturbConfig
+from spiritlm_core.speech.pretraining.config import PerturbConfig
 
 Waveform = NDArray[np.float32]
 

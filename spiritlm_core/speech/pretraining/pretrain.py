@@ -16,7 +16,7 @@ from spiritlm_core.fit.checkpoints import Checkpoint, Tell
 from spiritlm_core.fit.ranks import Ranks
 from spiritlm_core.fit.schedule import learning_rate_scale
 from spiritlm_core.lake.stage import Progress, noting
-from spiritlm_core.speech.config import HubertConfig
+from spiritlm_core.speech.pretraining.config import HubertConfig
 from spiritlm_core.speech.pretraining.masked_prediction import MaskedPrediction, Tape, draw_masks, hubert_loss
 
 CHECKPOINT_EVERY = 50

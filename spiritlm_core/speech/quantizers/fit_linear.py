@@ -1,6 +1,6 @@
 """Fitting the noise-robust quantizer (Gat et al. 2022, arXiv 2209.15483, section 3.2).
 
-The teacher gives the units of clean speech. The student, three affine maps, sees the HuBERT features of a changed
+The teacher gives the units of clean speech. The student, three affine maps, sees the features of a changed
 copy and learns the teacher's units, runs collapsed, with a CTC loss; its last class is the blank. From the second
 iteration on, the student of the one before is the teacher. From random weights CTC first learns to say nothing but
 blank, so that the first steps are on units frame by frame, which the known tempo of the copy allows.
@@ -25,11 +25,11 @@ from spiritlm_core.fit.training import pick_device
 from spiritlm_core.lake.stage import Progress, noting
 from spiritlm_core.metrics.distances import unit_errors
 from spiritlm_core.speech.augment import augment
-from spiritlm_core.speech.config import FRAME, RECEPTIVE_FIELD, QuantizerConfig
+from spiritlm_core.speech.grid import FRAME, RECEPTIVE_FIELD, SHORTEST
+from spiritlm_core.speech.quantizers.config import QuantizerStageConfig
 from spiritlm_core.speech.quantizers.kmeans import Frames, KMeans
 from spiritlm_core.speech.quantizers.linear import SLOPE, LinearQuantizer
 from spiritlm_core.speech.quantizers.quantizer import Quantizer
-from spiritlm_core.speech.types import SHORTEST, hubert_count
 
 Waveforms = Sequence[NDArray[np.float32]]
 Encoder = Callable[[Waveforms], list[Frames]]
@@ -47,7 +47,7 @@ _IGNORED = -100
 
 @dataclass(frozen=True)
 class Speech:
-    """Pieces of train speech and what HuBERT makes of them."""
+    """Pieces of train speech and what the encoder makes of them."""
 
     pieces: Waveforms  # float32[T] each, of at least 1280 samples
     features: Sequence[Frames]  # float32[N, D] each
@@ -61,7 +61,7 @@ class Speech:
 
 
 def fit_linear(
-    teacher: KMeans, speech: Speech, config: QuantizerConfig, work: Path, progress: Progress
+    teacher: KMeans, speech: Speech, config: QuantizerStageConfig, work: Path, progress: Progress
 ) -> tuple[LinearQuantizer, dict[str, Any]]:
     """Fit the quantizer; a killed fit goes on from its last checkpoint in `work` and ends with the same weights.
 
@@ -81,7 +81,7 @@ def fit_linear(
     for iteration in range(config.linear.iterations):
         labels = [_without_blank(current.assign(frames), config.units) for frames in learned.features]
         fit = _Fit(config, iteration, learned, labels, Checkpoint(work / f"linear-{iteration}.pt"), progress)
-        current, loss = fit.run(teacher.layer)
+        current, loss = fit.run(teacher.facts)
         losses.append(loss)
     assert isinstance(current, LinearQuantizer)  # noqa: S101 - there is at least one iteration
     judged = speech.part(judged=True)
@@ -89,7 +89,7 @@ def fit_linear(
     return current, {"iterations": losses, "unit_edit_distance": distances}
 
 
-def edit_rate(quantizer: Quantizer, speech: Speech, config: QuantizerConfig) -> float:
+def edit_rate(quantizer: Quantizer, speech: Speech, config: QuantizerStageConfig) -> float:
     """Edits between the collapsed units of originals and of changed copies, per unit of the originals."""
     rngs = [np.random.default_rng([config.seed, 1, i]) for i in range(len(speech.pieces))]
     copies = [augment(piece, config.linear.augment, rng)[0] for piece, rng in zip(speech.pieces, rngs, strict=True)]
@@ -102,7 +102,7 @@ class _Fit:
 
     def __init__(
         self,
-        config: QuantizerConfig,
+        config: QuantizerStageConfig,
         iteration: int,
         speech: Speech,
         labels: Labels,
@@ -115,7 +115,7 @@ class _Fit:
         self.device = pick_device()
         self.scaler = _Scaler.of(speech.features)
 
-    def run(self, layer: int) -> tuple[LinearQuantizer, dict[str, float]]:
+    def run(self, facts: dict[str, Any]) -> tuple[LinearQuantizer, dict[str, float]]:
         """Take the steps that are left; the quantizer, and its first and last loss."""
         generator = torch.Generator().manual_seed(self.config.seed + self.iteration)
         student = make_student(self.speech.features[0].shape[1], self.config.size, generator).to(self.device)
@@ -133,7 +133,7 @@ class _Fit:
                 self._tell(step + 1, losses[-1])
         window = max(1, len(losses) // 20)
         ends = {"loss_first": losses[:window], "loss_last": losses[-window:]}
-        quantizer = self.scaler.folded_into(student.cpu(), {"layer": layer})
+        quantizer = self.scaler.folded_into(student.cpu(), facts)
         return quantizer, {name: round(float(np.mean(values)), 4) for name, values in ends.items()}
 
     def _tell(self, done: int, loss: float) -> None:
@@ -145,8 +145,8 @@ class _Fit:
         """One update, from randomness that depends on (seed, iteration, step) alone."""
         rng = np.random.default_rng([self.config.seed, self.iteration, step])
         crops = [self._crop(rng) for _ in range(self.linear.batch_crops)]
-        found = self.speech.encode([waveform for waveform, _, _ in crops])
-        frames = [self.scaler(torch.from_numpy(features)).to(self.device) for features in found]
+        heard = self.speech.encode([waveform for waveform, _, _ in crops])
+        frames = [self.scaler(torch.from_numpy(features)).to(self.device) for features in heard]
         scores = student(torch.cat(frames)).log_softmax(dim=-1).split([len(part) for part in frames])
         for group in optimizer.param_groups:
             group["lr"] = self.linear.learning_rate * learning_rate_scale(step, self.linear.steps)
@@ -162,9 +162,9 @@ class _Fit:
         """A changed crop float32[T], the teacher's units of the original int64[N], and the copy's tempo."""
         chosen = int(rng.integers(len(self.labels)))
         piece, labels = self.speech.pieces[chosen], self.labels[chosen]
-        count = min(self.linear.crop_frames, len(labels))
+        hop, count = self.config.hop, min(self.linear.crop_frames, len(labels))
         start = int(rng.integers(len(labels) - count + 1))
-        crop = piece[start * FRAME : (start + count - 1) * FRAME + RECEPTIVE_FIELD]
+        crop = piece[start * hop : (start + count) * hop + RECEPTIVE_FIELD - FRAME]
         changed, tempo = augment(_at_least(crop), self.linear.augment, rng)
         return _at_least(changed), labels[start : start + count], tempo
 
@@ -236,5 +236,4 @@ def _without_blank(units: NDArray[np.int64], blank: int) -> NDArray[np.int64]:
 
 def _at_least(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
     """Padded with silence to the shortest waveform that has units."""
-    missing = max(0, SHORTEST - len(waveform))
-    return np.pad(waveform, (0, missing)) if missing or not hubert_count(len(waveform)) else waveform
+    return np.pad(waveform, (0, max(0, SHORTEST - len(waveform))))

@@ -1,8 +1,9 @@
-"""Fitting the quantizer of HuBERT features."""
+"""Fitting the quantizer of an encoder's features."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,42 +15,40 @@ from spiritlm_core.fit.job import UnitFit
 from spiritlm_core.fit.training import perplexity, pick_device, train_clips
 from spiritlm_core.lake.stage import Progress
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.speech.config import QuantizerConfig
+from spiritlm_core.speech.quantizers.config import QuantizerStageConfig
 from spiritlm_core.speech.types import chunks
 
 if TYPE_CHECKING:
     from spiritlm_core.speech.quantizers.kmeans import Frames, KMeans
 
-QUANTIZER_FILE = "kmeans.safetensors"
 _SHARE_OF_KMEANS = 0.6
 _SHARE_BEFORE_LINEAR = 0.3
 
 
 class QuantizerFit(UnitFit):
-    """K-means over frames of one layer of the HuBERT in role ``hubert``, and perhaps the network that it teaches.
+    """K-means over frames of one layer of the encoder in role ``hubert``, and perhaps the network that it teaches.
 
     The artifact is ``kmeans.safetensors``, or ``linear.safetensors`` where the configuration's kind is ``linear``.
     """
 
     name = "quantizer"
-    about = "k-means over HuBERT features"
+    about = "k-means over features of the encoder"
     version = 1
-    config: QuantizerConfig
+    config: QuantizerStageConfig
 
     def build(self, tables: Mapping[str, TableView], out: Path, work: Path, progress: Progress) -> dict[str, Any]:
         """Extract features of train speech and cluster them: short enough to start over when killed. Then teach."""
-        from spiritlm_core.speech.encoders.hubert import HubertFeatures, last_layer
+        from spiritlm_core.speech.encoders.encoder import layer_frames
+        from spiritlm_core.speech.encoders.registry import chosen_layer, load_encoder
+        from spiritlm_core.speech.quantizers.kmeans import QUANTIZER_FILE
 
         config = self.config
-        layer = config.layer or last_layer(self.models["hubert"])
+        layer = chosen_layer(self.models["hubert"], config.layer, "units.quantizer.layer")
         clips = train_clips(tables["audio"], config.max_minutes, config.seed)
         pieces = [piece for clip in clips for piece in chunks(clip.waveform)]
         with all_cores():
-            hubert = HubertFeatures.load(self.models["hubert"], [layer], pick_device())
-
-            def encode(waveforms: Sequence[NDArray[np.float32]]) -> list[Frames]:
-                return [found[layer] for found in hubert(waveforms)]
-
+            encoder = load_encoder(self.models["hubert"], layer, pick_device(), hop=config.hop)
+            encode = partial(layer_frames, encoder, layer=layer)
             features = encode(pieces)
             kmeans, summary = _cluster(config, layer, features, progress)
             if config.kind == "kmeans":
@@ -62,14 +61,14 @@ class QuantizerFit(UnitFit):
             def report(fraction: float, message: str) -> None:
                 progress(_SHARE_BEFORE_LINEAR + (1 - _SHARE_BEFORE_LINEAR) * fraction, message)
 
-            linear, found = fit_linear(kmeans, Speech(pieces, features, encode), config, work, report)
+            linear, learned = fit_linear(kmeans, Speech(pieces, features, encode), config, work, report)
         linear.save(out / LINEAR_FILE)
         units = [linear.assign(frames) for frames in features]
-        return {**summary, **_use(units, config.size), "kind": "linear", **found}
+        return {**summary, **_use(units, config.size), "kind": "linear", **learned}
 
 
 def _cluster(
-    config: QuantizerConfig, layer: int, features: Sequence[Frames], progress: Progress
+    config: QuantizerStageConfig, layer: int, features: Sequence[Frames], progress: Progress
 ) -> tuple[KMeans, dict[str, Any]]:
     from spiritlm_core.speech.quantizers.kmeans import fit_kmeans
 
@@ -83,7 +82,7 @@ def _cluster(
         restarts=config.restarts,
         iterations=config.iterations,
         normalize=config.normalize,
-        facts={"layer": layer},
+        facts={"layer": layer, "rate": config.rate},
     )
     summary = {
         "layer": layer,

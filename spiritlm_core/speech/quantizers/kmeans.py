@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spiritlm_core.errors import ModelReferenceError, RecipeError
+from spiritlm_core.speech.grid import SAMPLE_RATE
 
 Frames = NDArray[np.float32]
 
+QUANTIZER_FILE = "kmeans.safetensors"
 _MINI_BATCH = 4096
 _BLOCK = 65_536
 """Rows assigned at a time, so that the distances of an hour of speech need not fit into memory at once."""
@@ -31,8 +33,13 @@ class KMeans:
 
     @property
     def layer(self) -> int:
-        """HuBERT layer, counted from 1, whose features are clustered."""
+        """Layer of the encoder, counted from 1, whose features are clustered."""
         return int(self.facts["layer"])
+
+    @property
+    def hop(self) -> int:
+        """Samples from one unit to the next."""
+        return round(SAMPLE_RATE / self.facts.get("rate", 25.0))
 
     @property
     def size(self) -> int:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spiritlm_core.errors import ModelReferenceError
+from spiritlm_core.speech.grid import SAMPLE_RATE
 
 Frames = NDArray[np.float32]
 
@@ -38,8 +39,13 @@ class LinearQuantizer:
 
     @property
     def layer(self) -> int:
-        """HuBERT layer, counted from 1, whose features are classified."""
+        """Layer of the encoder, counted from 1, whose features are classified."""
         return int(self.facts["layer"])
+
+    @property
+    def hop(self) -> int:
+        """Samples from one unit to the next."""
+        return round(SAMPLE_RATE / self.facts.get("rate", 25.0))
 
     @property
     def size(self) -> int:

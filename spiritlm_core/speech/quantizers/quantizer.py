@@ -1,4 +1,4 @@
-"""Quantizers of HuBERT frames: what they have in common, and loading whichever a folder holds."""
+"""Quantizers of an encoder's frames: what they have in common, and loading whichever a folder holds."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spiritlm_core.errors import ModelReferenceError
-from spiritlm_core.speech.quantizers.fit_quantizer import QUANTIZER_FILE
-from spiritlm_core.speech.quantizers.kmeans import KMeans
+from spiritlm_core.speech.quantizers.kmeans import QUANTIZER_FILE, KMeans
 from spiritlm_core.speech.quantizers.linear import LINEAR_FILE, SLOPE, LinearQuantizer
 
 if TYPE_CHECKING:
@@ -19,11 +18,15 @@ if TYPE_CHECKING:
 
 
 class Quantizer(Protocol):
-    """Turns frames of one HuBERT layer into units."""
+    """Turns frames of one layer of an encoder into units."""
 
     @property
     def layer(self) -> int:
-        """HuBERT layer, counted from 1."""
+        """Layer of the encoder, counted from 1."""
+
+    @property
+    def hop(self) -> int:
+        """Samples from one unit to the next."""
 
     @property
     def size(self) -> int:

@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from spiritlm_core.errors import ModelReferenceError
-from spiritlm_core.files import write_json
-from spiritlm_core.lake.schema import SAMPLE_RATE
-from spiritlm_core.speech.folder import CONFIG, RATES_HZ
+from spiritlm_core.speech.folder import CONFIG, write_config
 from spiritlm_core.speech.released.layout import Released, Variant, digest_of, digests
 
 _WEIGHTS = {
@@ -112,26 +110,15 @@ def _convert(released: Released, variant: Variant, source: dict[str, Any], out: 
     from spiritlm_core.speech.released.style import convert_style
     from spiritlm_core.speech.released.vocoder import convert_vocoder
 
-    folder, models = released.folder, ["hubert", "quantizer"]
+    folder = released.folder
     layer, width = convert_hubert(folder / "hubert_25hz" / "mhubert_base_25hz.pt", out / "hubert")
     quantizer = folder / "hubert_25hz" / "L11_quantizer_500.pt"
     sizes = {"hubert": convert_quantizer(quantizer, out / "quantizer", layer, width)}
     if variant == "expressive":
         sizes["pitch"] = convert_pitch(folder / "vqvae_f0_quantizer", out / "pitch")
         sizes["style"] = convert_style(folder / "style_encoder_w2v2", out / "style")
-        models += ["pitch", "style"]
     if vocoder := released.vocoder(variant):
         convert_vocoder(vocoder, out / "vocoder")
-        models.append("vocoder")
-    record = {
-        "format": 1,
-        "origin": "released",
-        "variant": variant,
-        "sample_rate": SAMPLE_RATE,
-        "models": models,
-        "streams": {name: {"classes": size, "hertz": RATES_HZ[name]} for name, size in sizes.items()},
-        "source": source,
-    }
-    write_json(out / CONFIG, record)
+    write_config(out, sizes, origin="released", variant=variant, source=source)
     for path in out.rglob("*.safetensors"):
         path.chmod(0o644)  # the library writes them for the owner alone

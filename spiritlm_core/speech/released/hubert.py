@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, model_validator
 from safetensors.torch import save_file
 from transformers import HubertConfig, HubertModel
 
-from spiritlm_core.speech.config import FRAME, RECEPTIVE_FIELD
+from spiritlm_core.speech.grid import FRAME, RECEPTIVE_FIELD
 from spiritlm_core.speech.released.convolutions import parse_convolutions
 from spiritlm_core.speech.released.reading import Described, Tensors, describe, field, read_archive, shapes, take
 

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field, ValidationError
 
 from spiritlm_core.lake.schema import SAMPLE_RATE
-from spiritlm_core.speech.config import FRAME
+from spiritlm_core.speech.grid import FRAME
 from spiritlm_core.speech.released.reading import (
     CheckpointError,
     Described,

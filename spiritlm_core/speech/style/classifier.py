@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import Wav2Vec2Config, Wav2Vec2ForSequenceClassification
+from transformers import Wav2Vec2ForSequenceClassification
 
 from spiritlm_core.errors import ModelReferenceError
-from spiritlm_core.files import read_json
-from spiritlm_core.references.weights import check_weights
-from spiritlm_core.speech.encoders.encoder import SpeechEncoder, quiet_loading
+from spiritlm_core.speech.encoders.loading import configuration, preprocessor, pretrained
 from spiritlm_core.speech.encoders.precision import Precision
+from spiritlm_core.speech.encoders.wav2vec2 import Wav2Vec2Encoder
 from spiritlm_core.speech.style.coder import StyleModel
+
+_MODEL = "Wav2Vec2ForSequenceClassification"
 
 STRIDE = 320
 """Samples from one frame of the encoder to the next: 50 Hz."""
@@ -37,7 +38,7 @@ class StyleClassifier:
     ) -> None:
         """`normalize`: bring each piece to zero mean and unit variance first, as the model's preprocessor says."""
         self._last = int(model.config.num_hidden_layers)
-        self.encoder = SpeechEncoder(model.wav2vec2, [self._last], normalize=normalize, precision=precision)
+        self.encoder = Wav2Vec2Encoder(model.wav2vec2, self._last, normalize=normalize, precision=precision)
         self._projector, self._classifier = model.projector, model.classifier
 
     @property
@@ -48,7 +49,8 @@ class StyleClassifier:
     @torch.inference_mode()
     def logits(self, waveforms: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
         """Class scores float32[K, classes] of each piece float32[T] of at least 1280 samples."""
-        clips = [self.encoder.final_norm(frames[self._last]) for frames in self.encoder(waveforms)]
+        outputs = self.encoder.outputs(waveforms, [self._last])
+        clips = [self.encoder.final_norm(frames[self._last]) for frames in outputs]
         # The projection is linear, so it may as well follow the average.
         seconds = [torch.stack([block.mean(dim=0) for block in torch.split(clip, BLOCK)]) for clip in clips]
         scores = self._classifier(self._projector(torch.cat(seconds))).float().cpu().numpy()
@@ -66,20 +68,14 @@ class StyleClassifier:
             ModelReferenceError: Not a wav2vec2 classifier at 16 kHz and 50 Hz with at most 128 classes, or weights
                 are missing.
         """
-        try:
-            config = Wav2Vec2Config.from_pretrained(folder, local_files_only=True)
-            _check(folder, config)
-            check_weights(folder)
-            with quiet_loading():
-                model, found = Wav2Vec2ForSequenceClassification.from_pretrained(
-                    folder, config=config, local_files_only=True, use_safetensors=True, output_loading_info=True
-                )
-            settings = _settings(folder)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise ModelReferenceError(f"{folder} is not a wav2vec2 style classifier: {error}") from error
-        if missing := sorted(set(found["missing_keys"]) - {"wav2vec2.masked_spec_embed"}):
-            raise ModelReferenceError(f"{folder} lacks weights of a style classifier: {', '.join(missing[:5])}")
-        return cls(model.to(device), normalize=bool(settings.get("do_normalize", True)), precision=precision)
+        config = configuration(_MODEL, folder)
+        if config.model_type != "wav2vec2" or prod(config.conv_stride) != STRIDE:
+            raise ModelReferenceError(f"{folder} is not a wav2vec2 style classifier with a frame per {STRIDE} samples")
+        if config.num_labels > 128:
+            raise ModelReferenceError(f"{folder} has {config.num_labels} classes; style units are at most 128")
+        model = pretrained(_MODEL, folder, config, spare=("wav2vec2.masked_spec_embed",), use_safetensors=True)
+        normalize = bool(preprocessor(folder).get("do_normalize", True))
+        return cls(model.to(device), normalize=normalize, precision=precision)
 
 
 def load_style(folder: Path, device: str = "cpu", precision: Precision = "exact") -> StyleModel | StyleClassifier:
@@ -91,18 +87,3 @@ def load_style(folder: Path, device: str = "cpu", precision: Precision = "exact"
     if (folder / "config.json").exists() and not (folder / "style.json").exists():
         return StyleClassifier.load(folder, device, precision)
     return StyleModel.load(folder)
-
-
-def _check(folder: Path, config: Wav2Vec2Config) -> None:
-    if config.model_type != "wav2vec2" or prod(config.conv_stride) != STRIDE:
-        raise ModelReferenceError(f"{folder} is not a wav2vec2 with one frame per {STRIDE} samples")
-    if config.num_labels > 128:
-        raise ModelReferenceError(f"{folder} has {config.num_labels} classes; style units are at most 128")
-
-
-def _settings(folder: Path) -> dict[str, bool | int]:
-    path = folder / "preprocessor_config.json"
-    settings: dict[str, bool | int] = read_json(path) if path.exists() else {}
-    if settings.get("sampling_rate", 16_000) != 16_000:
-        raise ModelReferenceError(f"{folder} wants {settings['sampling_rate']} Hz; units are made at 16000 Hz")
-    return settings

@@ -1,7 +1,7 @@
 """Style units: one vector per second of how something is said, and its nearest cluster.
 
 Spirit LM (arXiv 2402.05755, §3.1) clusters pooled 1 Hz features of a speech-style encoder. Here the second is
-described by prosody (energy, spectral tilt, voicing, F0, rate of change) and by a low HuBERT layer, which holds
+described by prosody (energy, spectral tilt, voicing, F0, rate of change) and by a low layer of the encoder, which holds
 voice quality and channel rather than phones, pooled to mean and deviation. The mean of the speaker is removed; that
 of a speaker who was not there when the model was fitted is estimated from the piece at hand.
 """
@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from spiritlm_core.errors import ModelReferenceError
+from spiritlm_core.speech.grid import style_count
 from spiritlm_core.speech.pitch.f0 import Melody
 from spiritlm_core.speech.pretraining.mfcc import log_mel
 from spiritlm_core.speech.quantizers.kmeans import Frames, KMeans, fit_kmeans
-from spiritlm_core.speech.types import style_count
 
 PROSODY = (
     "energy",
@@ -48,7 +48,7 @@ def second_vectors(waveform: NDArray[np.float32], layer: Frames, melody: Melody)
 
     Args:
         waveform: float32[T], one piece of at least 1280 samples.
-        layer: HuBERT features float32[N, D] of the piece at 25 Hz.
+        layer: features of the encoder float32[N, D] of the piece at 25 Hz.
         melody: F0 of the piece.
     """
     count = style_count(len(waveform))

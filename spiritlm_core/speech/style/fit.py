@@ -14,11 +14,11 @@ from spiritlm_core.fit.job import UnitFit
 from spiritlm_core.fit.training import perplexity, pick_device, train_clips
 from spiritlm_core.lake.stage import Progress
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.speech.config import StyleConfig
+from spiritlm_core.speech.style.config import StyleConfig
 from spiritlm_core.speech.types import chunks
 
 if TYPE_CHECKING:
-    from spiritlm_core.speech.encoders.hubert import HubertFeatures
+    from spiritlm_core.speech.encoders.encoder import Encoder
     from spiritlm_core.speech.quantizers.kmeans import Frames
     from spiritlm_core.speech.style.coder import StyleModel
 
@@ -27,7 +27,7 @@ _FOLDS = 3
 
 
 class StyleFit(UnitFit):
-    """K-means over one vector per second, on a low layer of the HuBERT in role ``hubert`` and on prosody."""
+    """K-means over one vector per second, on a low layer of the encoder in role ``hubert`` and on prosody."""
 
     name = "style"
     about = "k-means over one-second style features"
@@ -36,7 +36,7 @@ class StyleFit(UnitFit):
 
     def build(self, tables: Mapping[str, TableView], out: Path, work: Path, progress: Progress) -> dict[str, Any]:  # noqa: ARG002
         """Describe each second of train speech and cluster; short enough to start over when killed."""
-        from spiritlm_core.speech.encoders.hubert import HubertFeatures
+        from spiritlm_core.speech.encoders.registry import chosen_layer, load_encoder
         from spiritlm_core.speech.style.coder import fit_style
 
         config = self.config
@@ -44,8 +44,9 @@ class StyleFit(UnitFit):
         pieces = [(piece, clip.speaker) for clip in clips for piece in chunks(clip.waveform)]
         clip_of_piece = [clip.utterance_id for clip in clips for _ in chunks(clip.waveform)]
         with all_cores():
-            hubert = HubertFeatures.load(self.models["hubert"], [config.layer], pick_device())
-            vectors = _vectors(hubert, [piece for piece, _ in pieces], config.layer, progress)
+            layer = chosen_layer(self.models["hubert"], config.layer, "units.style.layer")
+            encoder = load_encoder(self.models["hubert"], layer, pick_device())
+            vectors = _vectors(encoder, [piece for piece, _ in pieces], config.layer, progress)
             model = fit_style(
                 vectors,
                 [speaker for _, speaker in pieces],
@@ -81,27 +82,28 @@ def _leakage(
         "vectors_before": [model.flat(v - model.means[0]) for v in vectors],
         "vectors_after": [model.project(v, s) for v, s in zip(vectors, speakers, strict=True)],
     }
-    features = {name: np.stack([v.mean(axis=0) for v in found]) for name, found in kinds.items()}
+    features = {name: np.stack([v.mean(axis=0) for v in pieces]) for name, pieces in kinds.items()}
     encoded: dict[str, list[NDArray[Any]]] = {
         "units_before": [model.kmeans.assign(v) for v in kinds["vectors_before"]],
         "units_after": [model.encode(v, s) for v, s in zip(vectors, speakers, strict=True)],
         "units_as_unknown": [model.encode(v) for v in vectors],
     }
     features |= {name: histograms(units, model.size) for name, units in encoded.items()}
-    found = {name: speaker_probe(f, speakers, clips, folds=_FOLDS, seed=seed) for name, f in features.items()}
-    some = next(iter(found.values()))
-    if "accuracy" not in some:
-        return some
-    return {**{name: probe["accuracy"] for name, probe in found.items()}, "chance": some["chance"]}
+    probes = {name: speaker_probe(f, speakers, clips, folds=_FOLDS, seed=seed) for name, f in features.items()}
+    first = next(iter(probes.values()))
+    if "accuracy" not in first:
+        return first
+    return {**{name: probe["accuracy"] for name, probe in probes.items()}, "chance": first["chance"]}
 
 
-def _vectors(hubert: HubertFeatures, pieces: list[np.ndarray], layer: int, progress: Progress) -> list[Frames]:
+def _vectors(encoder: Encoder, pieces: list[np.ndarray], layer: int, progress: Progress) -> list[Frames]:
+    from spiritlm_core.speech.encoders.encoder import layer_frames
     from spiritlm_core.speech.pitch.f0 import melody
     from spiritlm_core.speech.style.coder import second_vectors
 
     vectors = []
-    for done, (piece, features) in enumerate(zip(pieces, hubert(pieces), strict=True)):
-        vectors.append(second_vectors(piece, features[layer], melody(piece, pick_device())))
+    for done, (piece, features) in enumerate(zip(pieces, layer_frames(encoder, pieces, layer), strict=True)):
+        vectors.append(second_vectors(piece, features, melody(piece, pick_device())))
         if done % 50 == 0:
             progress(_F0_SHARE * done / len(pieces), f"utterance {done + 1}/{len(pieces)}")
     return vectors

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from spiritlm_core.config import FrozenConfig
-from spiritlm_core.speech.config import FRAME
+from spiritlm_core.speech.grid import FRAME
 
 Size = Annotated[int, Field(ge=1, le=1 << 16)]
 Kernel = Annotated[int, Field(ge=1, le=255)]
@@ -137,6 +137,7 @@ class VocoderConfig(FrozenConfig):
         default=(),
         description="Style units of which one is taken where none is told; empty: those of the released ones.",
     )
+    unit_frames: Size = Field(default=1, description="Frames of 40 ms that a HuBERT unit of a recording stands for.")
     pitch_frames: Size = Field(default=2, description="Frames of 40 ms that a pitch unit of a recording stands for.")
     style_frames: Size = Field(default=25, description="Frames of 40 ms that a style unit of a recording stands for.")
     embedding: Size = Field(description="Size of each embedding.")

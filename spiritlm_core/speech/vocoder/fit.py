@@ -15,7 +15,7 @@ from spiritlm_core.fit.job import UnitFit
 from spiritlm_core.fit.training import FIT_INPUT, pick_device
 from spiritlm_core.lake.stage import Progress, Resources, TableInput
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.speech.config import FRAME
+from spiritlm_core.speech.grid import FRAME
 from spiritlm_core.speech.vocoder.fit_config import VocoderStageConfig
 from spiritlm_core.speech.vocoder.tape import UNIT_COLUMNS
 

@@ -8,7 +8,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from spiritlm_core.config import FrozenConfig
-from spiritlm_core.speech.config import Minutes, Seed, UnitsStageConfig
+from spiritlm_core.speech.config import UnitsStageConfig
+from spiritlm_core.speech.settings import Minutes, Seed, UnitRate
 from spiritlm_core.speech.vocoder.config import GeneratorConfig, IstftConfig, Size, VocoderConfig
 
 
@@ -131,9 +132,10 @@ class VocoderFitConfig(FrozenConfig):
 class VocoderStageConfig(UnitsStageConfig):
     """What the stage is given: the fit, how many units the models of the recipe have, and how they are extracted."""
 
-    younger: ClassVar[AbstractSet[str]] = {"precision"}
+    younger: ClassVar[AbstractSet[str]] = {"precision", "rate"}
 
     fit: VocoderFitConfig
+    rate: UnitRate = Field(default=25.0, description="Phonetic units per second.")
 
     def idle(self) -> AbstractSet[str]:
         """The precision of encoding recordings again, where none is."""

@@ -44,16 +44,17 @@ def frames_of(streams: Streams, config: VocoderConfig, durations: Durations | No
         streams: as :func:`streams_of` gives them.
         config: of the vocoder.
         durations: predicts how long a unit lasts. Without it, or where pitch has not one entry per unit (units of a
-            recording), every unit is one frame.
+            recording), every unit is as many frames as the vocoder was fitted with.
         collapse: runs of equal units count as one before durations are predicted.
 
     Raises:
         SpiritLMError: pitch or style are too few or too many for so many units.
     """
-    count = len(streams["units"])
-    if durations is None or len(streams.get("pitch", streams["units"])) != count:
-        every = {"units": 1, "pitch": config.pitch_frames, "style": config.style_frames}
-        return {name: _spread(name, stream, every[name], count) for name, stream in streams.items()}
+    count, lasting_each = len(streams["units"]), config.unit_frames
+    if durations is None or _is_recorded(streams, config):
+        every = {"units": lasting_each, "pitch": config.pitch_frames, "style": config.style_frames}
+        every |= {name: lasting_each for name, stream in streams.items() if len(stream) == count}
+        return {name: _spread(name, stream, every[name], count * lasting_each) for name, stream in streams.items()}
     if wrong := [name for name, stream in streams.items() if len(stream) != count]:
         raise SpiritLMError(
             f"{wrong[0]} has {len(streams[wrong[0]])} units, but durations need one for each of {count}"
@@ -63,15 +64,19 @@ def frames_of(streams: Streams, config: VocoderConfig, durations: Durations | No
     return {name: np.repeat(stream, lasting) for name, stream in rows.items()}
 
 
+def _is_recorded(streams: Streams, config: VocoderConfig) -> bool:
+    """Whether streams have their own rates, as units of a recording: at 12.5 Hz pitch has that of HuBERT units, too."""
+    telling = ("pitch",) if config.unit_frames == 1 else ("pitch", "style")
+    return any(len(streams[name]) != len(streams["units"]) for name in telling if name in streams)
+
+
 def _spread(name: str, stream: Stream, every: int, count: int) -> Stream:
-    """Each unit `every` times, cut to `count` or with the last one going on; one per frame stays as it is."""
-    if len(stream) == count:
-        return stream
+    """Each unit `every` times, cut to `count` frames or with the last one going on."""
     # A second begun has a style unit, and each piece of 100 s has one HuBERT unit less than 40 ms would make.
     if abs(len(stream) * every - count) > every + 1 + count // 2499:
         raise SpiritLMError(
-            f"{len(stream)} {name} units do not fit {count} HuBERT units: "
-            f"{every} of these go with each, or one if durations are predicted"
+            f"{len(stream)} {name} units do not fit {count} frames of HuBERT units: "
+            f"{every} of these go with each, or one unit with one if durations are predicted"
         )
     spread = np.repeat(stream, every)[:count]
     return np.pad(spread, (0, count - len(spread)), mode="edge")

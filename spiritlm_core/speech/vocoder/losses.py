@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.functional import l1_loss
 
-from spiritlm_core.speech.pretraining.mfcc import mel_filters
+from spiritlm_core.speech.mel import mel_filters
 from spiritlm_core.speech.vocoder.discriminators import Judgement
 
 _FLOOR = 1e-5

@@ -15,7 +15,7 @@ from spiritlm_core.audio.codec import to_int16
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.fit.training import Clip, train_clips
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.speech.config import FRAME
+from spiritlm_core.speech.grid import FRAME
 from spiritlm_core.speech.vocoder.config import VocoderConfig
 from spiritlm_core.speech.vocoder.fit_config import VocoderStageConfig
 from spiritlm_core.speech.vocoder.frames import Streams as FrameStreams
@@ -82,6 +82,7 @@ def read_tape(
     if not clips:
         raise SpiritLMError("no train utterance has units: a vocoder cannot be fitted; check the sources")
     architecture = config.fit.architecture(config.sizes, *_speakers(clips, config))
+    architecture = architecture.model_copy(update={"unit_frames": round(25 / config.rate)})
     spoken = [(clip, found[clip.utterance_id]) for clip in clips]
     offsets = [FRAME * number // config.fit.shifts for number in range(config.fit.shifts if encode else 1)]
     rounds = [spoken if not offset or encode is None else _later(spoken, offset, encode) for offset in offsets]

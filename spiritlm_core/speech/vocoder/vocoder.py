@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.fit.training import pick_device
 from spiritlm_core.lake.schema import SAMPLE_RATE
-from spiritlm_core.speech.config import FRAME
+from spiritlm_core.speech.grid import FRAME
 from spiritlm_core.speech.vocoder.config import VocoderConfig
 from spiritlm_core.speech.vocoder.frames import Stream, Streams, frames_of, streams_of
 from spiritlm_core.speech.vocoder.model import VocoderModel
@@ -75,7 +75,7 @@ class Vocoder:
             speaker: the voice, by number or name; the vocoder's own default if not given (2 in the released ones).
             expression: the manner of speaking, where the vocoder has several; its default if not given (8).
             predict_durations: units last as long as the vocoder predicts; otherwise, and always where pitch comes
-                at its own rate, one frame of 40 ms each.
+                at its own rate, as long as a unit of a recording.
             collapse: runs of equal units count as one before durations are predicted.
 
         Raises:

@@ -23,7 +23,7 @@ from spiritlm_core.evaluate.units.labels import (
     unit_centres,
     words_of,
 )
-from spiritlm_core.speech.types import hubert_count
+from spiritlm_core.speech.grid import unit_count
 
 DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
 
@@ -132,7 +132,7 @@ def test_words():
 def test_every_unit_has_a_centre(samples):
     pieces = [min(1_600_000, samples - start) for start in range(0, samples, 1_600_000)]
     centres = unit_centres(samples)
-    assert len(centres) == sum(map(hubert_count, pieces))
+    assert len(centres) == sum(map(unit_count, pieces))
     assert (np.diff(centres) >= 4).all()
     assert (centres < samples / 160).all()
 

@@ -12,16 +12,18 @@ from transformers import HubertConfig, HubertModel
 from spiritlm_core.audio.codec import encode_flac
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
 from spiritlm_core.evaluate.rendering import MISSING
-from spiritlm_core.evaluate.units.candidates import roles_in
 from spiritlm_core.evaluate.units.config import UnitEvaluationConfig, UnitEvaluationStageConfig
 from spiritlm_core.evaluate.units.stage import UnitEvaluationStage
 from spiritlm_core.evaluate.units.table import page, table
 from spiritlm_core.lake.schema import AUDIO, table_of
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.speech.config import PitchConfig, QuantizerConfig, StyleConfig
+from spiritlm_core.speech.folder import TokenizerFolder
 from spiritlm_core.speech.pitch.architecture import PitchArchitecture
 from spiritlm_core.speech.pitch.coder import PitchCoder
+from spiritlm_core.speech.pitch.config import PitchConfig
+from spiritlm_core.speech.quantizers.config import QuantizerStageConfig
 from spiritlm_core.speech.quantizers.fit_quantizer import QuantizerFit
+from spiritlm_core.speech.style.config import StyleConfig
 from spiritlm_core.speech.style.fit import StyleFit
 from tests.evaluate.units.test_labels import real_clips
 
@@ -62,7 +64,7 @@ def models(tmp_path_factory):
     coder = PitchCoder(PitchArchitecture.fitted(PitchConfig(codes=8, width=8, embedding=4)))
     coder.codebook = torch.randn_like(coder.codebook)
     coder.save(found["pitch"])
-    fits = {"quantizer": (QuantizerFit, QuantizerConfig(units=20)), "style": (StyleFit, StyleConfig(clusters=4))}
+    fits = {"quantizer": (QuantizerFit, QuantizerStageConfig(units=20)), "style": (StyleFit, StyleConfig(clusters=4))}
     for name, (stage, config) in fits.items():
         stage(config, found).build({"audio": audio}, found[name], folder / "work", lambda *_: None)
     return found
@@ -214,6 +216,6 @@ def test_errors_say_what_to_do(models, tmp_path):
     with pytest.raises(SpiritLMError, match="held_out_share"):
         _build(_rows(split="train"), models, tmp_path)
     with pytest.raises(ModelReferenceError, match="no hubert and no quantizer"):
-        roles_in(tmp_path)
+        TokenizerFolder.read(tmp_path).models()
     with pytest.raises(ValueError, match="already"):
         UnitEvaluationConfig(models={"recipe": "file:///somewhere"})

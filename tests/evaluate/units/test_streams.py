@@ -11,6 +11,7 @@ from spiritlm_core.evaluate.clips import Clip
 from spiritlm_core.evaluate.units.robustness import add_noise, changes, distances, play_at, robustness, through_8khz
 from spiritlm_core.evaluate.units.streams import stream_figures
 from spiritlm_core.metrics.probe import histograms, speaker_probe, windows
+from spiritlm_core.speech.grid import RATES_HZ
 from spiritlm_core.speech.types import Units
 
 
@@ -120,11 +121,11 @@ def test_the_probe_says_why_it_has_no_figure():
 
 def test_windows_hold_the_same_time_of_every_stream():
     streams = {"hubert": np.arange(174), "pitch": np.arange(87), "style": np.arange(7)}
-    found = windows(streams, 3.0)
+    found = windows(streams, RATES_HZ, 3.0)
     assert [len(window["hubert"]) for window in found] == [75, 75]
     assert [len(window["pitch"]) for window in found] == [38, 37]
     assert [window["style"].tolist() for window in found] == [[0, 1, 2], [3, 4, 5]]
-    assert windows({"hubert": np.arange(74)}, 3.0) == []
+    assert windows({"hubert": np.arange(74)}, RATES_HZ, 3.0) == []
 
 
 def test_histograms_of_empty_clips_are_zero():

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2Model
 
 from spiritlm_core.errors import ModelReferenceError, RecipeError
-from spiritlm_core.speech.encoders import encoder as encoder_module
-from spiritlm_core.speech.encoders.encoder import SpeechEncoder, batches
+from spiritlm_core.speech.encoders import waveform as waveform_module
+from spiritlm_core.speech.encoders.encoder import batches
 from spiritlm_core.speech.encoders.front_end import FrontEnd, _Convolution
 from spiritlm_core.speech.encoders.precision import Kind, affine, kind_of
+from spiritlm_core.speech.encoders.waveform import WaveformEncoder
 from spiritlm_core.speech.pitch.fcpe import Fcpe, _bundled
 from tests.speech.synthetic import speech
 
@@ -89,14 +90,14 @@ def test_silence_and_loud_speech_pass_the_folded_group_norm() -> None:
 @pytest.mark.parametrize("make", [hubert, wav2vec2], ids=["hubert", "wav2vec2"])
 def test_a_shuffled_mixed_batch_gives_what_each_clip_gives_alone(make: object, stable: bool) -> None:
     model = make(do_stable_layer_norm=stable)
-    encoder = SpeechEncoder(model, [1, 2])
+    encoder = WaveformEncoder(model, 2)
     order = np.random.default_rng(0).permutation(len(LENGTHS))
     waveforms = clips()
-    together = encoder([waveforms[i] for i in order])
+    together = encoder.outputs([waveforms[i] for i in order], [1, 2])
     for place, i in enumerate(order):
         with torch.inference_mode():
             expected = model(torch.from_numpy(waveforms[i])[None]).last_hidden_state[0]
-        (alone,) = encoder([waveforms[i]])
+        (alone,) = encoder.outputs([waveforms[i]], [1, 2])
         torch.testing.assert_close(encoder.final_norm(together[place][2]), expected, atol=2e-5, rtol=1e-4)
         torch.testing.assert_close(together[place][1], alone[1], atol=2e-5, rtol=1e-4)
 
@@ -104,7 +105,7 @@ def test_a_shuffled_mixed_batch_gives_what_each_clip_gives_alone(make: object, s
 def test_the_model_given_stays_as_it_is() -> None:
     model = hubert(**PAPER)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    SpeechEncoder(model, [1], precision="bf16")
+    WaveformEncoder(model, 1, precision="bf16")
     assert len(model.encoder.layers) == 2
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert set(model.state_dict()) == set(before)
@@ -115,9 +116,9 @@ def test_coarser_products_err_by_as_much_as_they_may(
     kind: Kind, tolerance: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = hubert(**PAPER)
-    exact = SpeechEncoder(model, [2])(clips())
-    monkeypatch.setattr(encoder_module, "kind_of", lambda *_: kind)
-    coarse = SpeechEncoder(model, [2])(clips())
+    exact = WaveformEncoder(model, 2).outputs(clips(), [2])
+    monkeypatch.setattr(waveform_module, "kind_of", lambda *_: kind)
+    coarse = WaveformEncoder(model, 2).outputs(clips(), [2])
     errors = [float((a[2] - b[2]).abs().max()) for a, b in zip(exact, coarse, strict=True)]
     assert tolerance / 1e4 < max(errors) < tolerance
 

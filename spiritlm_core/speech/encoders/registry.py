@@ -1,0 +1,102 @@
+"""The families of encoders. A new one is a file beside this one, and one line here."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol, cast
+
+from spiritlm_core.errors import ModelReferenceError, RecipeError
+from spiritlm_core.files import read_json
+from spiritlm_core.speech.encoders.encoder import BlockEncoder
+from spiritlm_core.speech.encoders.precision import Precision
+from spiritlm_core.speech.grid import FRAME
+
+FAMILIES = {
+    "hubert": "hubert:HubertEncoder",
+    "wav2vec2": "wav2vec2:Wav2Vec2Encoder",
+    "wavlm": "wavlm:WavLMEncoder",
+    "wav2vec2-bert": "w2v_bert:W2vBertEncoder",
+    "whisper": "whisper:WhisperEncoder",
+}
+"""What ``config.json`` calls ``model_type`` → module of this folder and class in it."""
+
+
+class Family(Protocol):
+    """What a class in `FAMILIES` offers besides its instances."""
+
+    usual_layer: float
+    """Which layer is taken where none is named, as a share of all."""
+
+    def load(self, folder: Path, depth: int, device: str, precision: Precision) -> BlockEncoder:
+        """The encoder in `folder` without the layers above `depth`."""
+
+    def layers_in(self, folder: Path) -> int:
+        """Number of layers of the encoder in `folder`."""
+
+
+def family_name(folder: Path) -> str:
+    """The family of the encoder in `folder`, as in `FAMILIES`.
+
+    A folder of CTranslate2 has a ``model.bin`` and does not say; of encoders, it holds Whisper alone.
+
+    Raises:
+        ModelReferenceError: It is no model folder, or of a family that is not known.
+    """
+    try:
+        kind = read_json(folder / "config.json").get("model_type")
+    except ModelReferenceError as error:
+        raise ModelReferenceError(f"{folder} is not a Hugging Face model folder: {error}") from error
+    if kind is None and (folder / "model.bin").is_file():
+        kind = "whisper"
+    if kind not in FAMILIES:
+        known = ", ".join(FAMILIES)
+        raise ModelReferenceError(f"{folder} holds a model of type {kind}, not an encoder of speech units: {known}")
+    return str(kind)
+
+
+def _family(folder: Path) -> Family:
+    module, _, name = FAMILIES[family_name(folder)].partition(":")
+    return cast("Family", getattr(import_module(f"spiritlm_core.speech.encoders.{module}"), name))
+
+
+def layer_count(folder: Path) -> int:
+    """Number of layers of the encoder in `folder`. Raises ModelReferenceError: it is no encoder."""
+    return _family(folder).layers_in(folder)
+
+
+def load_encoder(
+    folder: Path, depth: int, device: str = "cpu", precision: Precision = "exact", hop: int = FRAME
+) -> BlockEncoder:
+    """Load the encoder in `folder`, whatever its family.
+
+    Args:
+        folder: A Hugging Face folder, or for Whisper also one of CTranslate2.
+        depth: The highest layer that will be asked for, counted from 1; those above are not even loaded.
+        device: Where to compute.
+        precision: Of the matrix products.
+        hop: Samples from one frame to the next; 640, or a multiple of it.
+
+    Raises:
+        ModelReferenceError: Not an encoder of a known family, not at 16 kHz, not on the grid of the units, too few
+            layers, or weights missing.
+        RecipeError: `precision` cannot be had on this device.
+    """
+    if depth > (layers := layer_count(folder)):
+        raise ModelReferenceError(f"{folder} has {layers} layers, but layer {depth} is wanted")
+    encoder = _family(folder).load(folder, depth, device, precision)
+    encoder.hop = hop
+    return encoder
+
+
+def chosen_layer(folder: Path, asked: int | None, field: str) -> int:
+    """The layer to use of the encoder in `folder`, counted from 1: the one asked for, or the usual one of its family.
+
+    Raises:
+        RecipeError: There are fewer layers than `asked`, which the setting `field` says.
+        ModelReferenceError: It is no encoder.
+    """
+    layers = layer_count(folder)
+    if asked is not None and asked > layers:
+        raise RecipeError(f"{field} is {asked}, but the encoder has {layers} layers ({folder})")
+    return asked or max(1, round(_family(folder).usual_layer * layers))
