@@ -9,7 +9,7 @@ from pydantic import Field
 
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.language import LanguageCode
-from spiritlm_core.speech.config import ExtractionPrecision
+from spiritlm_core.speech.settings import ExtractionPrecision
 
 
 class PublishConfig(FrozenConfig):

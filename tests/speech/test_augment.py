@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from spiritlm_core.speech.augment import add_noise, augment, reverberate, shift_pitch, stretch
+from spiritlm_core.speech.quantizers.augment import add_noise, augment, reverberate, shift_pitch, stretch
 from spiritlm_core.speech.quantizers.config import AugmentConfig
 from tests.speech import synthetic
 

@@ -24,8 +24,8 @@ from spiritlm_core.fit.schedule import learning_rate_scale
 from spiritlm_core.fit.training import pick_device
 from spiritlm_core.lake.stage import Progress, noting
 from spiritlm_core.metrics.distances import unit_errors
-from spiritlm_core.speech.augment import augment
 from spiritlm_core.speech.grid import FRAME, RECEPTIVE_FIELD, SHORTEST
+from spiritlm_core.speech.quantizers.augment import augment
 from spiritlm_core.speech.quantizers.config import QuantizerStageConfig
 from spiritlm_core.speech.quantizers.kmeans import Frames, KMeans
 from spiritlm_core.speech.quantizers.linear import SLOPE, LinearQuantizer
