@@ -33,12 +33,12 @@ from spiritlm_core.align.teacher import Pocketsphinx, available
 from spiritlm_core.align.words import words_of
 from spiritlm_core.audio.codec import decode_flac, encode_flac
 from spiritlm_core.audio.config import AudioConfig
-from spiritlm_core.audio.stage import AudioStage
+from spiritlm_core.audio.stage import AUDIO, AudioStage
 from spiritlm_core.intake.item import RECORDINGS
 from spiritlm_core.intake.recordings import list_items
 from spiritlm_core.intake.sources.prompts import PromptsSource
 from spiritlm_core.intake.statcache import StatCache
-from spiritlm_core.lake.schema import AUDIO, Row, table_of
+from spiritlm_core.lake.schema import Row, table_of
 from spiritlm_core.lake.view import TableView
 
 Edges = list[tuple[float | None, float | None]]

@@ -22,9 +22,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pyarrow as pa
 
+from spiritlm_core.align.stage import WORDS
 from spiritlm_core.config import FrozenConfig
-from spiritlm_core.lake.schema import DOCUMENTS, SEQUENCES, UNITS, WORDS, Row, table_of
+from spiritlm_core.lake.schema import Row, table_of
 from spiritlm_core.lake.view import TableView
+from spiritlm_core.speech.stage import UNITS
 from spiritlm_core.tokens import sentencepiece_bpe
 from spiritlm_core.tokens.config import SequencesStageConfig, TokenizerConfig, TokensConfig
 from spiritlm_core.tokens.corpus import STREAMS, Corpus
@@ -32,8 +34,8 @@ from spiritlm_core.tokens.documents import Planner, documents
 from spiritlm_core.tokens.hf import save_tokenizer, vocabulary_for
 from spiritlm_core.tokens.mix import Mixture
 from spiritlm_core.tokens.pack import pack
-from spiritlm_core.tokens.stage import SequencesStage
-from spiritlm_core.tokens.text_stage import TextStage
+from spiritlm_core.tokens.stage import SEQUENCES, SequencesStage
+from spiritlm_core.tokens.text_stage import DOCUMENTS, TextStage
 from spiritlm_core.tokens.vocabulary import Vocabulary
 
 WORDS_PER_SECOND = 2.7

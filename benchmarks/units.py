@@ -29,9 +29,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from spiritlm_core.audio.codec import decode_flac, encode_flac
+from spiritlm_core.audio.stage import AUDIO
 from spiritlm_core.audio.waveform import as_waveform
-from spiritlm_core.lake.schema import AUDIO, SAMPLE_RATE, UNITS, table_of
+from spiritlm_core.lake.schema import SAMPLE_RATE, table_of
 from spiritlm_core.speech.config import UnitsConfig
+from spiritlm_core.speech.stage import UNITS
 
 STREAMS = {"base": ("hubert",), "expressive": ("hubert", "pitch", "style")}
 ROLES = {"base": ("hubert", "quantizer"), "expressive": ("hubert", "quantizer", "pitch", "style")}

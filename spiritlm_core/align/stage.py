@@ -16,8 +16,28 @@ from spiritlm_core.align.interpolate import Span, Timed, fill
 from spiritlm_core.align.place import place
 from spiritlm_core.align.words import Word, words_of
 from spiritlm_core.errors import Rejection, is_machine_error
-from spiritlm_core.lake.schema import WORDS, Row, is_rejected, rejected, table_of
+from spiritlm_core.lake.schema import REJECT, Row, is_rejected, rejected, table_of
 from spiritlm_core.lake.stage import TableInput, TableStage
+
+WORD = pa.struct(
+    [
+        pa.field("word", pa.string()),
+        pa.field("start", pa.float64()),  # seconds in the segment
+        pa.field("end", pa.float64()),
+        pa.field("score", pa.float32()),  # aligner's confidence, null where interpolated
+        pa.field("interpolated", pa.bool_()),
+    ]
+)
+
+WORDS = pa.schema(
+    [
+        pa.field("utterance_id", pa.string(), nullable=False),
+        pa.field("words", pa.list_(WORD)),
+        pa.field("text", pa.string()),
+        pa.field("text_origin", pa.string()),  # "given" or "asr"
+        *REJECT,
+    ]
+)
 
 if TYPE_CHECKING:
     from spiritlm_core.align.whisperx import Aligner, Heard, Transcriber

@@ -17,9 +17,28 @@ from spiritlm_core.audio.vad import Region, loud_region, speech_probabilities, s
 from spiritlm_core.errors import Rejection, SourceError, is_machine_error
 from spiritlm_core.intake.opening import open_uri
 from spiritlm_core.intake.statcache import sha256_of
-from spiritlm_core.lake.schema import AUDIO, SAMPLE_RATE, Row, rejected, table_of
+from spiritlm_core.lake.schema import REJECT, SAMPLE_RATE, Row, rejected, table_of
 from spiritlm_core.lake.stage import TableInput, TableStage
 from spiritlm_core.split import draw_split
+
+AUDIO = pa.schema(
+    [
+        pa.field("utterance_id", pa.string(), nullable=False),
+        pa.field("recording_id", pa.string(), nullable=False),
+        pa.field("start", pa.float64()),  # seconds in the recording
+        pa.field("end", pa.float64()),
+        pa.field("duration", pa.float64()),  # seconds
+        pa.field("speaker", pa.string()),
+        pa.field("language", pa.string()),
+        pa.field("split", pa.string()),  # "train" or "held_out"
+        pa.field("text", pa.string()),  # transcript of this segment, if known
+        pa.field("recording_text", pa.string()),  # of the whole recording, on its first segment, if it has several
+        pa.field("audio", pa.binary()),  # FLAC, 16 kHz mono, 16 bit
+        pa.field("source_uri", pa.string(), nullable=False),
+        pa.field("source_sha256", pa.string()),
+        *REJECT,
+    ]
+)
 
 _FULL_SCALE = 32_700  # of 32768: clipped samples lose a little in resampling
 _COPIED = ("recording_id", "speaker", "language", "source_uri")

@@ -13,9 +13,19 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from spiritlm_core.errors import is_machine_error
-from spiritlm_core.lake.schema import UNITS, Row, is_rejected, rejected, table_of
+from spiritlm_core.lake.schema import REJECT, Row, is_rejected, rejected, table_of
 from spiritlm_core.lake.stage import Resources, TableInput, TableStage
 from spiritlm_core.speech.config import UnitsStageConfig
+
+UNITS = pa.schema(
+    [
+        pa.field("utterance_id", pa.string(), nullable=False),
+        pa.field("hubert", pa.list_(pa.int16())),  # 25 Hz, not collapsed
+        pa.field("pitch", pa.list_(pa.int8())),  # 12.5 Hz, not collapsed; null for Base
+        pa.field("style", pa.list_(pa.int8())),  # 1 Hz; null for Base
+        *REJECT,
+    ]
+)
 
 if TYPE_CHECKING:
     from spiritlm_core.speech.extractor import UnitExtractor

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from spiritlm_core.errors import LakeError
-from spiritlm_core.lake.schema import SEQUENCES
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.tokens.counter import key_of
+from spiritlm_core.tokens.stage import SEQUENCES
 from spiritlm_core.tokens.text import TextTokenizer
 from spiritlm_core.tokens.vocabulary import Vocabulary
 

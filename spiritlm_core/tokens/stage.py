@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from spiritlm_core.errors import LakeError, Rejection, is_machine_error
-from spiritlm_core.lake.schema import SEQUENCES, Row, is_rejected, rejected, table_of
+from spiritlm_core.lake.schema import REJECT, Row, is_rejected, rejected, table_of
 from spiritlm_core.lake.stage import TableInput, TableStage
 from spiritlm_core.tokens.config import SequencesStageConfig
 from spiritlm_core.tokens.hf import vocabulary_for
@@ -18,6 +18,27 @@ from spiritlm_core.tokens.layout import speech_only, word_by_word
 from spiritlm_core.tokens.speech import Streams, merge_streams
 from spiritlm_core.tokens.text import TextTokenizer
 from spiritlm_core.tokens.vocabulary import Vocabulary
+
+SEQUENCES = pa.schema(
+    [
+        pa.field("utterance_id", pa.string(), nullable=False),
+        pa.field("recording_id", pa.string(), nullable=False),
+        pa.field("start", pa.float64()),  # seconds in the recording: the order of its segments
+        pa.field("duration", pa.float64()),
+        pa.field("speaker", pa.string()),
+        pa.field("language", pa.string()),
+        pa.field("split", pa.string()),
+        pa.field("text", pa.string()),
+        pa.field("words", pa.list_(pa.string())),
+        pa.field("text_ids", pa.list_(pa.int32())),  # token ids of the words, one after the other
+        pa.field("text_offsets", pa.list_(pa.int32())),  # word i owns text_ids[o[i]:o[i+1]]; len(words) + 1 entries
+        pa.field("speech_ids", pa.list_(pa.int32())),
+        pa.field("speech_offsets", pa.list_(pa.int32())),
+        pa.field("can_switch", pa.list_(pa.bool_())),  # may the modality change in front of word i?
+        pa.field("speech_only", pa.bool_()),  # too few timed words: one "word" holding all the speech, no text
+        *REJECT,
+    ]
+)
 
 _COPIED = ("utterance_id", "recording_id", "start", "duration", "speaker", "language", "split")
 

@@ -16,10 +16,31 @@ from spiritlm_core.intake.draft import decode_text
 from spiritlm_core.intake.item import digest
 from spiritlm_core.intake.opening import open_plain, open_uri
 from spiritlm_core.intake.pieces import Piece, check_column
-from spiritlm_core.lake.schema import DOCUMENTS, TEXT, Row, is_rejected, rejected, table_of
+from spiritlm_core.lake.schema import REJECT, Row, is_rejected, rejected, table_of
 from spiritlm_core.lake.stage import TableInput, TableStage
 from spiritlm_core.split import draw_split
 from spiritlm_core.tokens.text import TextTokenizer
+
+DOCUMENTS = pa.schema(
+    [
+        pa.field("document_id", pa.string(), nullable=False),  # from content and position
+        pa.field("split", pa.string()),  # "train" or "held_out"
+        pa.field("text", pa.string()),
+        pa.field("source_uri", pa.string(), nullable=False),
+        pa.field("source_place", pa.int64()),  # line or row of the document in its file, from 1
+        *REJECT,
+    ]
+)
+
+TEXT = pa.schema(
+    [
+        pa.field("document_id", pa.string(), nullable=False),
+        pa.field("split", pa.string()),
+        pa.field("text", pa.string()),  # as it was tokenised: one space in front of each word
+        pa.field("text_ids", pa.list_(pa.int32())),
+        *REJECT,
+    ]
+)
 
 Found = Iterator[tuple[int, str | Exception]]
 """Line or row number of each document, and its text or what is wrong with it."""

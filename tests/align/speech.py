@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 
 from spiritlm_core.audio.codec import encode_flac, read_mono, to_float32
-from spiritlm_core.lake.schema import AUDIO, Row, table_of
+from spiritlm_core.audio.stage import AUDIO
+from spiritlm_core.lake.schema import Row, table_of
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 

@@ -7,10 +7,9 @@ import pytest
 
 from spiritlm_core.align.config import WordsConfig
 from spiritlm_core.align.interpolate import Span
-from spiritlm_core.align.stage import WordsStage
+from spiritlm_core.align.stage import WORDS, WordsStage
 from spiritlm_core.align.whisperx import Aligner, Heard
 from spiritlm_core.errors import Rejection
-from spiritlm_core.lake.schema import WORDS
 from tests.align.speech import row, sentences, table
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz'"

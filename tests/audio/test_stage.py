@@ -14,7 +14,7 @@ import pytest
 
 from spiritlm_core.audio.codec import decode_flac
 from spiritlm_core.audio.config import AudioConfig
-from spiritlm_core.audio.stage import AudioStage
+from spiritlm_core.audio.stage import AUDIO, AudioStage
 from spiritlm_core.errors import SourceError
 from spiritlm_core.intake.config import ShardingConfig, parse_source
 from spiritlm_core.intake.grouping import group_items, items_table
@@ -22,7 +22,6 @@ from spiritlm_core.intake.item import RECORDINGS, Item, identified
 from spiritlm_core.intake.recordings import list_items
 from spiritlm_core.intake.sources.folder import FolderSource
 from spiritlm_core.intake.statcache import StatCache, sha256_of
-from spiritlm_core.lake.schema import AUDIO
 from tests.audio.files import libav_bytes, sound, sound_bytes
 from tests.audio.synthetic import talk, voice
 

@@ -11,16 +11,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from spiritlm_core.align.stage import WORDS
 from spiritlm_core.audio.codec import encode_flac
+from spiritlm_core.audio.stage import AUDIO
 from spiritlm_core.evaluate.config import EvaluateConfig
 from spiritlm_core.evaluate.heldout.answers import Evaluated
 from spiritlm_core.evaluate.heldout.stage import EvaluateStage
-from spiritlm_core.lake.schema import AUDIO, SEQUENCES, UNITS, WORDS, rejected, table_of
+from spiritlm_core.lake.schema import rejected, table_of
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.lm.config import ModelConfig
+from spiritlm_core.speech.stage import UNITS
 from spiritlm_core.tokens.config import SequencesConfig, TokenizerConfig, TokensConfig
 from spiritlm_core.tokens.fit import TokenizerFit
 from spiritlm_core.tokens.hf import save_tokenizer, vocabulary_for
+from spiritlm_core.tokens.stage import SEQUENCES
 from spiritlm_core.tokens.text import TextTokenizer
 from spiritlm_core.tokens.vocabulary import Vocabulary
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spiritlm_core.audio.stage import AUDIO
 from spiritlm_core.evaluate.heldout.statistics import SHOWN_REASONS, corpus_statistics, row_statistics, unit_statistics
-from spiritlm_core.lake.schema import AUDIO, table_of
+from spiritlm_core.lake.schema import table_of
 from spiritlm_core.lake.view import TableView
 from tests.evaluate.conftest import DROPS, SECONDS, SIZES, Corpus
 
@@ -88,7 +89,10 @@ def test_a_base_corpus_has_hubert_only(corpus: Corpus) -> None:
 
 
 def test_an_empty_corpus_is_counted_too() -> None:
-    from spiritlm_core.lake.schema import AUDIO, SEQUENCES, UNITS, WORDS
+    from spiritlm_core.align.stage import WORDS
+    from spiritlm_core.audio.stage import AUDIO
+    from spiritlm_core.speech.stage import UNITS
+    from spiritlm_core.tokens.stage import SEQUENCES
 
     schemas = {"audio": AUDIO, "words": WORDS, "units": UNITS, "sequences": SEQUENCES}
     empty = {name: TableView.of(table_of([], schema)) for name, schema in schemas.items()}

@@ -4,7 +4,8 @@ import numpy as np
 import pyarrow as pa
 
 from spiritlm_core.audio.codec import encode_flac
-from spiritlm_core.lake.schema import AUDIO, SAMPLE_RATE, table_of
+from spiritlm_core.audio.stage import AUDIO
+from spiritlm_core.lake.schema import SAMPLE_RATE, table_of
 
 VOWELS = ((700, 1200), (300, 2300), (350, 800), (500, 1800))
 

@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 
 from spiritlm_core.audio.codec import decode_flac
 from spiritlm_core.errors import ModelReferenceError, RecipeError
-from spiritlm_core.lake.schema import UNITS
 from spiritlm_core.speech.extractor import UnitExtractor
 from spiritlm_core.speech.grid import CHUNK, pitch_count, style_count, unit_count
 from spiritlm_core.speech.quantizers.kmeans import KMeans
-from spiritlm_core.speech.stage import UnitsStage, grouped
+from spiritlm_core.speech.stage import UNITS, UnitsStage, grouped
 from spiritlm_core.speech.types import Units
 from tests.speech.conftest import CONFIG
 from tests.speech.encoders.test_hubert import small

@@ -11,14 +11,14 @@ from spiritlm_core.config_files import load_config
 from spiritlm_core.lake.fingerprint import config_json, shard_key
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.plan import ModelSource, StageCall
-from spiritlm_core.lake.schema import DOCUMENTS, Row, table_of
+from spiritlm_core.lake.schema import Row, table_of
 from spiritlm_core.lake.shard import ShardFooter, count_rows
 from spiritlm_core.lake.snapshot import ShardEntry, Snapshot
 from spiritlm_core.recipe import Recipe
 from spiritlm_core.tokens.config import SequencesStageConfig, TokenizerConfig
 from spiritlm_core.tokens.fit import TokenizerFit
 from spiritlm_core.tokens.stage import SequencesStage
-from spiritlm_core.tokens.text_stage import TextStage
+from spiritlm_core.tokens.text_stage import DOCUMENTS, TextStage
 from tests.tokens.test_stage import rows, tables
 
 RECIPE = """\

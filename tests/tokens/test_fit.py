@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import sentencepiece
 
+from spiritlm_core.align.stage import WORDS
+from spiritlm_core.audio.stage import AUDIO
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
-from spiritlm_core.lake.schema import AUDIO, WORDS, Row, table_of
+from spiritlm_core.lake.schema import Row, table_of
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.tokens.config import TokenizerConfig
 from spiritlm_core.tokens.fit import TokenizerFit, take

@@ -18,8 +18,8 @@ from spiritlm_core.intake.grouping import items_table
 from spiritlm_core.intake.pieces import PIECES, Piece, collect, list_pieces
 from spiritlm_core.intake.statcache import StatCache
 from spiritlm_core.intake.text_files import list_files
-from spiritlm_core.lake.schema import DOCUMENTS, Row
-from spiritlm_core.tokens.text_stage import DocumentsStage
+from spiritlm_core.lake.schema import Row
+from spiritlm_core.tokens.text_stage import DOCUMENTS, DocumentsStage
 
 
 def pieces(path: Path | str, cache: StatCache | None = None, **options: object) -> list[Piece]:

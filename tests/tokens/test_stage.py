@@ -9,13 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spiritlm_core.align.stage import WORDS
 from spiritlm_core.errors import LakeError, SpiritLMError
-from spiritlm_core.lake.schema import SEQUENCES, UNITS, WORDS, Row, table_of
+from spiritlm_core.lake.schema import Row, table_of
+from spiritlm_core.speech.stage import UNITS
 from spiritlm_core.tokens.config import SequencesStageConfig, TokensConfig, UniformLaw
 from spiritlm_core.tokens.hf import vocabulary_for
 from spiritlm_core.tokens.layout import slots, switches
 from spiritlm_core.tokens.speech import Streams, merge_streams
-from spiritlm_core.tokens.stage import SequencesStage
+from spiritlm_core.tokens.stage import SEQUENCES, SequencesStage
 from spiritlm_core.tokens.text import TextTokenizer
 from tests.tokens.tokenizers_for_tests import transcripts
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import LakeError
 from spiritlm_core.lake.fingerprint import config_json
-from spiritlm_core.lake.schema import TEXT, Row, table_of
+from spiritlm_core.lake.schema import Row, table_of
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.tokens.config import SharesConfig, TokenizerConfig, TokensConfig, UniformLaw
 from spiritlm_core.tokens.documents import Document
@@ -23,7 +23,7 @@ from spiritlm_core.tokens.fit import chosen_lines
 from spiritlm_core.tokens.mix import Mixture, training_batches
 from spiritlm_core.tokens.pack import Packed
 from spiritlm_core.tokens.text import TextTokenizer
-from spiritlm_core.tokens.text_stage import TextStage, spaced
+from spiritlm_core.tokens.text_stage import TEXT, TextStage, spaced
 from spiritlm_core.tokens.texts import DOCUMENTS, TextPlanner, Texts
 from spiritlm_core.tokens.vocabulary import Vocabulary
 from tests.tokens.corpora import VOCABULARY, random_rows, table

@@ -14,9 +14,10 @@ from pydantic import ValidationError
 from spiritlm_core.errors import RecipeError, SpiritLMError
 from spiritlm_core.fit.checkpoints import Checkpoint
 from spiritlm_core.fit.ranks import Ranks
-from spiritlm_core.lake.schema import UNITS, table_of
+from spiritlm_core.lake.schema import table_of
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.speech.grid import FRAME
+from spiritlm_core.speech.stage import UNITS
 from spiritlm_core.speech.vocoder.fit import VocoderFit
 from spiritlm_core.speech.vocoder.fit_config import SIZES, VocoderFitConfig, VocoderStageConfig
 from spiritlm_core.speech.vocoder.hifigan import fold_weight_norm, normalise_weights

@@ -11,6 +11,7 @@ import pytest
 import soundfile
 from typer.testing import CliRunner
 
+from spiritlm_core.audio.stage import AUDIO
 from spiritlm_core.cli.main import app
 from spiritlm_core.errors import SourceError, SpiritLMError
 from spiritlm_core.evaluate.rendering import MISSING
@@ -21,7 +22,7 @@ from spiritlm_core.evaluate.resynthesis.run import Judges, evaluate_resynthesis
 from spiritlm_core.evaluate.resynthesis.stage import ResynthesisStage
 from spiritlm_core.evaluate.resynthesis.systems import INVERSION, ORIGINAL, System, references, tokenizer_systems
 from spiritlm_core.evaluate.resynthesis.table import page, table
-from spiritlm_core.lake.schema import AUDIO, table_of
+from spiritlm_core.lake.schema import table_of
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.speech.tokenizer import SpeechTokenizer
 from tests.evaluate.units.test_labels import real_clips
