@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol
 
 import pyarrow as pa
 
@@ -14,10 +14,8 @@ from spiritlm_core.lake.lake import Lake
 Say = Callable[[str], None]
 """Is told a line for people to read."""
 
-M = TypeVar("M", bound=Member)
 
-
-class Listing(Protocol[M]):
+class Listing(Protocol):
     """Lists what is there now."""
 
     schema: ClassVar[pa.Schema]
@@ -31,5 +29,5 @@ class Listing(Protocol[M]):
     def lineage(self) -> dict[str, Any]:
         """Where the items come from, for the snapshot; enters no key."""
 
-    def items(self, lake: Lake, say: Say) -> Sequence[M]:
+    def items(self, lake: Lake, say: Say) -> Sequence[Member]:
         """All items, each with a key that names its content. Raises SourceError."""

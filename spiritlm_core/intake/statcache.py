@@ -15,9 +15,9 @@ import time
 import zlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-from spiritlm_core.errors import is_machine_error
+from spiritlm_core.errors import LakeError, is_machine_error
 from spiritlm_core.intake.files import File, is_web
 from spiritlm_core.intake.opening import open_uri
 from spiritlm_core.intake.web import ask_web
@@ -71,15 +71,16 @@ class StatCache:
 
 @contextmanager
 def stat_cache(lake: Lake, path: str) -> Iterator[StatCache]:
-    """The hashes of unchanged files, which the lake keeps at `path`; written back if they changed."""
+    """The hashes of unchanged files, which the lake keeps at `path`; written back if they changed and it can be."""
     try:
         known = lake.store.read(path)
     except FileNotFoundError:
         known = b""
     cache = StatCache.from_bytes(known)
     yield cache
-    if (now := cache.to_bytes()) != known:
-        lake.store.write(path, now)
+    with suppress(LakeError, PermissionError):  # of others: `spiritlm plan` looks at theirs, too
+        if (now := cache.to_bytes()) != known:
+            lake.store.write(path, now)
 
 
 def hash_files(files: Iterable[File], cache: StatCache) -> dict[str, str | Exception]:

@@ -14,7 +14,7 @@ from spiritlm_core.lake.plan import TablePlan
 from spiritlm_core.lake.snapshot import Snapshot
 from spiritlm_core.plan.difference import ItemChanges, item_changes, lists_items
 from spiritlm_core.plan.planner import RunPlan
-from spiritlm_core.plan.reasons import Past, Reason, identity_changes, last_made, past_table
+from spiritlm_core.plan.reasons import Past, Reason, identity_changes, last_made
 from spiritlm_core.plan.settings import Settings
 
 
@@ -48,12 +48,13 @@ def changes(plan: RunPlan, recipe: FrozenConfig, lake: Lake, snapshot: str | Non
         past = {name: last_made(lake, plan.recipe, name) for name in plan.stages}
     else:
         past = _made_with(lake, snapshot)
-    settings, told, items = Settings(recipe), [], {}
+    settings, items = Settings(recipe), {}
+    told: list[Reason] = []
     for name, stage in plan.stages.items():
         before = past.get(name)
         if isinstance(stage, TablePlan) and lists_items(stage) and (before or snapshot is None):
             items[name] = item_changes(lake, stage, before.snapshot if before else None)
-        told += identity_changes(stage.call, before, settings) if before else []
+        told += identity_changes(lake, stage.call, before, settings) if before else []
     kept = [reason for reason in told if reason.cause in ("setting", "version", "model")]
     return Changes(items, tuple(dict.fromkeys(kept)), not any(past.values()))
 
@@ -64,7 +65,7 @@ def _made_with(lake: Lake, snapshot: str) -> dict[str, Past | None]:
     waiting = [_found(lake, snapshot)]
     while waiting:
         table = waiting.pop()
-        made[table.table] = past_table(lake, table)
+        made[table.table] = Past(table)
         waiting += [lake.read_snapshot(name, key) for name, key in table.lineage.get("inputs", {}).items()]
     return made
 

@@ -54,7 +54,8 @@ def item_changes(lake: Lake, plan: TablePlan, before: Snapshot | None) -> ItemCh
     is_old = pc.is_in(items["key"], value_set=pa.array(had, pa.string()))
     old, new = items.filter(is_old), items.filter(pc.invert(is_old))
     lost = _lost(lake, before, old) if before else {}
-    added, changed = [], []
+    added: list[str] = []
+    changed: list[str] = []
     for item in new.to_pylist():
         known = lost.pop(item.get("recording_id"), None) or item["source_uri"] in lost.values()
         (changed if known else added).append(shown(item["source_uri"]))

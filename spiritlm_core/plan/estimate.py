@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import PurePosixPath
 
 from spiritlm_core.lake.lake import Lake
@@ -70,7 +70,8 @@ class Estimator:
     def table(self, plan: TablePlan) -> Estimate:
         """Shards that are there as they are, and the others at the pace of the last run."""
         sizes = self._sizes(plan.name)
-        last = next(iter(self._snapshots(plan.name)), None)
+        refs = self._refs(plan.name)
+        last = self.lake.read_snapshot(plan.name, refs[0].target) if refs else None
         pace = _pace(last, sizes) if last else None
         known = {shard.key: shard for shard in last.shards} if last else {}
         for job in plan.jobs:
@@ -86,7 +87,7 @@ class Estimator:
             return self._amounts.get(job.parents[0][1])
         if known is not None:
             return Amount(known.stats.rows_in + known.stats.upstream, known.stats.audio_seconds)
-        return pace and Amount(pace.rows * len(job.members), pace.audio * len(job.members))
+        return Amount(pace.rows * len(job.members), pace.audio * len(job.members)) if pace else None
 
     def _work(self, new: list[ShardJob], pace: Pace | None) -> tuple[float | None, int | None]:
         """Seconds and bytes of shards that are to be computed."""
@@ -110,11 +111,12 @@ class Estimator:
 
     def _refs(self, name: str) -> list[Ref]:
         """What recipes use under `name`, this one first."""
-        refs = [ref for ref in self.lake.refs() if ref.name == name]
+        refs = [ref for ref in self._all_refs if ref.name == name]
         return sorted(refs, key=lambda ref: (ref.recipe != self.recipe, -ref.updated))
 
-    def _snapshots(self, table: str) -> Iterator[Snapshot]:
-        return (self.lake.read_snapshot(table, ref.target) for ref in self._refs(table))
+    @cached_property
+    def _all_refs(self) -> list[Ref]:
+        return list(self.lake.refs())
 
 
 def _pace(last: Snapshot, sizes: dict[str, int]) -> Pace | None:

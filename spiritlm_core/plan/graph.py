@@ -36,7 +36,7 @@ class Node:
     config: FrozenConfig
     tables: tuple[Node, ...] = ()
     models: Mapping[str, Model] = field(default_factory=dict)
-    listing: Listing[Any] | None = None
+    listing: Listing | None = None
     on_request: bool = False
 
     @property
@@ -62,7 +62,7 @@ class Graph:
         self.recipe = recipe
         self.nodes: dict[str, Node] = {}
 
-    def source(self, stage: Stage, config: FrozenConfig, listing: Listing[Any], **models: str | None) -> Node:
+    def source(self, stage: Stage, config: FrozenConfig, listing: Listing, **models: str | None) -> Node:
         """Add a first table, whose rows are made from the items of `listing`."""
         return self._keep(Node(stage, config, (), _given(models), listing))
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from spiritlm_core.intake.grouping import group_items, items_table
-from spiritlm_core.intake.listing import Listing, M, Say
+from spiritlm_core.intake.grouping import Member, group_items, items_table
+from spiritlm_core.intake.listing import Listing, Say
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.plan import ShardJob, StageCall, TablePlan, inline_job
 
 
-def plan_listing(listing: Listing[M], call: StageCall, lake: Lake, recipe: str, say: Say) -> TablePlan:
+def plan_listing(listing: Listing, call: StageCall, lake: Lake, recipe: str, say: Say) -> TablePlan:
     """One job per group of items; groups that a shard holds already keep its key. Raises SourceError."""
     groups = group_items(listing.items(lake, say), _kept_groups(lake, recipe, call), listing.sharding)
     jobs = [_job(call, listing, group) for group in groups]
@@ -29,7 +29,7 @@ def _kept_groups(lake: Lake, recipe: str, call: StageCall) -> list[frozenset[str
     return [frozenset(shard.members) for shard in lake.read_snapshot(call.name, ref.target).shards]
 
 
-def _job(call: StageCall, listing: Listing[M], group: Sequence[M]) -> ShardJob:
+def _job(call: StageCall, listing: Listing, group: Sequence[Member]) -> ShardJob:
     more = f" and {len(group) - 1} more" if len(group) > 1 else ""
     rows = partial(items_table, group, listing.schema)
     return inline_job(call.identity, [item.key for item in group], rows, f"{group[0].source_uri}{more}")

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from spiritlm_core.lake.artifact import Artifact
 from spiritlm_core.lake.fingerprint import config_json
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.plan import ArtifactPlan, ModelSource, Plan, StageCall, TablePlan
@@ -53,13 +54,28 @@ class Reason:
 
 @dataclass(frozen=True)
 class Past:
-    """What a recipe used last under the name of a stage, as far as the lake still knows."""
+    """What a recipe used last under the name of a stage."""
 
-    version: int
-    config: Any
-    models: Mapping[str, str]
-    inputs: Mapping[str, str]
-    snapshot: Snapshot | None = None
+    made: Snapshot | Artifact
+
+    @property
+    def snapshot(self) -> Snapshot | None:
+        """It, if it is a table."""
+        return self.made if isinstance(self.made, Snapshot) else None
+
+    @property
+    def inputs(self) -> Mapping[str, str]:
+        """The tables that it was made from, and their fingerprints."""
+        return self.made.lineage.get("inputs", {}) if isinstance(self.made, Snapshot) else self.made.inputs
+
+    def how(self, lake: Lake) -> tuple[int, Any, Mapping[str, str]] | None:
+        """Version, configuration and models of the stage that made it; null where all of its shards are gone."""
+        if isinstance(self.made, Artifact):
+            return self.made.stage_version, self.made.config, self.made.models
+        table = self.made.table
+        there = next((key for key in self.made.keys if lake.has_shard(table, key)), None)
+        footer = lake.read_footer(table, there) if there else None
+        return footer and (footer.stage_version, footer.config, footer.models)
 
 
 def last_made(lake: Lake, recipe: str, name: str) -> Past | None:
@@ -67,19 +83,8 @@ def last_made(lake: Lake, recipe: str, name: str) -> Past | None:
     ref = lake.read_ref(recipe, name)
     if ref is None:
         return None
-    if ref.kind == "table":
-        return past_table(lake, lake.read_snapshot(name, ref.target))
-    artifact = lake.read_artifact(name, ref.target)
-    return artifact and Past(artifact.stage_version, artifact.config, artifact.models, artifact.inputs)
-
-
-def past_table(lake: Lake, snapshot: Snapshot) -> Past | None:
-    """What a table was made with, from the footer of a shard of it."""
-    if not snapshot.shards:
-        return None
-    footer = lake.read_footer(snapshot.table, snapshot.keys[0])
-    inputs = snapshot.lineage.get("inputs", {})
-    return Past(footer.stage_version, footer.config, footer.models, inputs, snapshot)
+    made = lake.read_snapshot(name, ref.target) if ref.kind == "table" else lake.read_artifact(name, ref.target)
+    return Past(made) if made else None
 
 
 def reasons(lake: Lake, plan: Plan, past: Past | None, settings: Settings) -> list[Reason]:
@@ -95,7 +100,7 @@ def reasons(lake: Lake, plan: Plan, past: Past | None, settings: Settings) -> li
         items = sum(len(job.members) for job in plan.jobs) if isinstance(plan, TablePlan) else 0
         return [Reason("first run", plan.call.stage.inputs[0].table, after=items) if items else Reason("first run")]
     inputs = _inputs(plan)
-    causes = [*identity_changes(plan.call, past, settings)]
+    causes = [*identity_changes(lake, plan.call, past, settings)]
     if not (causes and getattr(plan.call.stage, "pinned", False)):  # which does not follow its tables
         causes += [Reason("upstream", name) for name, made in inputs.items() if past.inputs.get(name) != made]
     if isinstance(plan, TablePlan) and lists_items(plan):
@@ -104,16 +109,20 @@ def reasons(lake: Lake, plan: Plan, past: Past | None, settings: Settings) -> li
     return list(dict.fromkeys(told or causes)) or [Reason("lost")]
 
 
-def identity_changes(call: StageCall, past: Past, settings: Settings) -> Iterator[Reason]:
+def identity_changes(lake: Lake, call: StageCall, past: Past, settings: Settings) -> Iterator[Reason]:
     """Version, settings and models that are others than before."""
-    if past.version != call.version:
-        yield Reason("version", call.name, past.version, call.version)
-    for path, before, after in differences(past.config, config_json(call.config)):
+    how = past.how(lake) if past.made.identity != call.identity else None
+    if how is None:
+        return
+    version, config, models = how
+    if version != call.version:
+        yield Reason("version", call.name, version, call.version)
+    for path, before, after in differences(config, config_json(call.config)):
         name = settings.name(call.config, path)
         own = name is not None and settings.value(name) == after
         yield Reason("setting" if own else "derived", name or f"{call.name}: {'.'.join(path)}", before, after)
-    for role in sorted(past.models.keys() | call.models.keys()):
-        if past.models.get(role) != call.digests.get(role):
+    for role in sorted(models.keys() | call.models.keys()):
+        if models.get(role) != call.digests.get(role):
             yield _model(role, call.models.get(role))
 
 

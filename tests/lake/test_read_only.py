@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from spiritlm_core.errors import LakeError
+from spiritlm_core.intake.files import File
+from spiritlm_core.intake.statcache import stat_cache
 from spiritlm_core.lake.care import collect_garbage, resolve_ref, verify
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.lease import hold, live_leases
@@ -63,3 +65,11 @@ def test_reading_works_and_writing_is_one_line(lake, unpacked, monkeypatch):
         with pytest.raises(LakeError, match="cannot be written to"):
             collect_garbage(lake)
     assert cache.joinpath("spiritlm").exists() != unpacked
+
+
+def test_what_is_listed_for_a_plan_is_not_remembered_and_no_error(lake):
+    fill(lake)
+    with as_a_reader(lake.store.root), stat_cache(lake, "cache/sources/x.json") as cache:
+        cache.put(File("a.wav", "file:///a.wav", 1, "version", 1.0), "0" * 64, 9.0)
+    assert len(cache) == 1
+    assert not lake.store.exists("cache/sources/x.json")
