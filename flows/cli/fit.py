@@ -12,8 +12,6 @@ from spiritlm_core.cli.options import DEFAULT_LAKE, JsonOption, LakeOption, Reci
 from spiritlm_core.cli.reports import check_out
 from spiritlm_core.cli.results import answer
 
-Kind = Literal["units", "vocoder"]
-
 RefitOption = Annotated[bool, typer.Option("--refit", help="Fit anew on the recordings as they are now.")]
 OutOption = Annotated[
     Path | None,
@@ -34,7 +32,7 @@ def units(
 
     Needs recordings only: no transcripts, no alignment, no language model. A killed run goes on where it was.
     """
-    _run("units", recipe, lake, set_ or [], source or [], refit=refit, out=out, as_json=as_json)
+    _fit("units", recipe, lake, set_ or [], source or [], refit=refit, out=out, as_json=as_json)
 
 
 def vocoder(
@@ -50,11 +48,11 @@ def vocoder(
 
     Needs recordings only. What `spiritlm fit units` has fitted is used; a killed run goes on where it was.
     """
-    _run("vocoder", recipe, lake, set_ or [], source or [], refit=refit, out=out, as_json=as_json)
+    _fit("vocoder", recipe, lake, set_ or [], source or [], refit=refit, out=out, as_json=as_json)
 
 
-def _run(
-    kind: Kind,
+def _fit(
+    kind: Literal["units", "vocoder"],
     recipe: str,
     lake: str,
     overrides: list[str],
@@ -64,23 +62,20 @@ def _run(
     out: Path | None,
     as_json: bool,
 ) -> None:
-    from flows.cli.summary import print_summary
-
-    answer(lambda: _fit(kind, recipe, lake, overrides, sources, refit=refit, out=out), print_summary, as_json=as_json)
-
-
-def _fit(
-    kind: Kind, recipe: str, lake: str, overrides: list[str], sources: list[str], *, refit: bool, out: Path | None
-) -> dict[str, Any]:
     """Check where the folder is to go; then run the flow."""
+    from flows.cli.summary import print_summary
     from spiritlm_core.speech.folder import check_target, put_speech_tokenizer
 
     check_out(out)
     if out is not None:
         check_target(out)
     stage = "speech_tokenizer" if kind == "units" else "speaking_tokenizer"
-    result = run_recipe(f"fit_{kind}", recipe, lake, sources, overrides, until=stage, refit=refit)
-    if out is not None:
-        put_speech_tokenizer(artifact_folder(lake, result, stage), out)
-        result["speech_tokenizer"] = str(out)
-    return result
+
+    def work() -> dict[str, Any]:
+        result = run_recipe(f"fit_{kind}", recipe, lake, sources, overrides, until=stage, refit=refit)
+        if out is not None:
+            put_speech_tokenizer(artifact_folder(lake, result, stage), out)
+            result["speech_tokenizer"] = str(out)
+        return result
+
+    answer(work, print_summary, as_json=as_json)

@@ -8,6 +8,12 @@ from rich.console import Console
 from rich.table import Table
 
 COLUMNS = ("stage", "in", "out", "rejected", "hours", "shards", "computed", "reused", "seconds")
+PLACES = {
+    "report": "report",
+    "suite": "suite",
+    "speech_tokenizer": "speech tokenizer",
+    "model": "published model",
+}
 
 
 def print_summary(result: dict[str, Any], out: TextIO) -> None:
@@ -19,14 +25,9 @@ def print_summary(result: dict[str, Any], out: TextIO) -> None:
 
         for line in lines(result["samples"]):
             console.print(line, markup=False, soft_wrap=True)
-    if "report" in result:
-        console.print(f"report:          {result['report']}", soft_wrap=True)
-    if "suite" in result:
-        console.print(f"suite:           {result['suite']}", soft_wrap=True)
-    if "speech_tokenizer" in result:
-        console.print(f"speech tokenizer: {result['speech_tokenizer']}", soft_wrap=True)
-    if "model" in result:
-        console.print(f"published model: {result['model']}", soft_wrap=True)
+    for name, label in PLACES.items():
+        if name in result:
+            console.print(f"{label + ':':<16} {result[name]}", soft_wrap=True)
     stages = sum(stage["seconds"] for stage in result["stages"].values())
     before = f"{result['startup_seconds']:.0f} s until Prefect was there"
     console.print(f"done in {result['seconds']:.0f} s: {before}, {stages:.0f} s stages")

@@ -12,20 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from spiritlm_core.cli import options
 from spiritlm_core.cli.files import is_file
-from spiritlm_core.cli.options import (
-    DeviceOption,
-    DtypeOption,
-    JsonOption,
-    ModelArgument,
-    SeedOption,
-    ShotsOption,
-    SpeakerOption,
-    TemperatureOption,
-    TopKOption,
-    TopPOption,
-    VariantOption,
-)
 from spiritlm_core.cli.shots import read_shots
 
 if TYPE_CHECKING:
@@ -61,7 +49,7 @@ COMMAND_CLASS = InOrder
 
 
 def generate(
-    model: ModelArgument,
+    model: options.ModelArgument,
     parts: Annotated[
         list[str] | None,
         typer.Argument(metavar="[PART]…", help="Text, or files with speech, in order; - reads standard input."),
@@ -71,28 +59,28 @@ def generate(
     speech: Annotated[list[str] | None, typer.Option(metavar="TOKENS", help="A part like [St3][Pi1][Hu7].")] = None,
     output: Annotated[str, typer.Option(metavar="text|speech|any", help="Modality of the answer.")] = "any",
     max_new_tokens: Annotated[int, typer.Option(min=0, help="Most tokens of the answer.")] = 200,
-    temperature: TemperatureOption = 0.0,
-    top_p: TopPOption = 1.0,
-    top_k: TopKOption = 0,
-    seed: SeedOption = 0,
-    shots: ShotsOption = None,
+    temperature: options.TemperatureOption = 0.0,
+    top_p: options.TopPOption = 1.0,
+    top_k: options.TopKOption = 0,
+    seed: options.SeedOption = 0,
+    shots: options.ShotsOption = None,
     prompt: Annotated[
         str | None, typer.Option(metavar="STRING", help="A whole prompt, used as it is, instead of PARTs.")
     ] = None,
     force: Annotated[
         bool, typer.Option("--force/--no-force", help="Whether the answer is kept in its modality.")
     ] = True,
-    variant: VariantOption = None,
+    variant: options.VariantOption = None,
     speech_tokenizer: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Speech tokenizer for recordings, if none lies beside the model.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write speech there, one 16 kHz WAV file for each stretch.")
     ] = None,
-    speaker: SpeakerOption = None,
-    device: DeviceOption = None,
-    dtype: DtypeOption = None,
-    as_json: JsonOption = False,
+    speaker: options.SpeakerOption = None,
+    device: options.DeviceOption = None,
+    dtype: options.DtypeOption = None,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Print the answer of MODEL to the PARTs: a line of text or of speech tokens for each stretch of one modality.
 

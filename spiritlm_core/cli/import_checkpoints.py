@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from spiritlm_core.cli.options import JsonOption, VariantOption
+from spiritlm_core.cli import options
 
 
 def import_checkpoints(
@@ -17,9 +17,9 @@ def import_checkpoints(
         typer.Argument(metavar="ROOT", help="Folder of the released checkpoints; holds speech_tokenizer/hubert_25hz."),
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write; must be new or empty.")],
-    variant: VariantOption = None,
+    variant: options.VariantOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace what is at OUT.")] = False,
-    as_json: JsonOption = False,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Convert released speech tokenizer files to safetensors, checking every tensor; no code in them is run.
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spiritlm_core.cli.files import check_any, complain
-from spiritlm_core.cli.options import DeviceOption, SpeakerOption, VariantOption
+from spiritlm_core.cli import options
+from spiritlm_core.cli.files import Failures, check_any, content
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,8 +28,8 @@ def resynthesize(
     model: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of a model that has a vocoder, instead of --checkpoints.")
     ] = None,
-    variant: VariantOption = None,
-    speaker: SpeakerOption = None,
+    variant: options.VariantOption = None,
+    speaker: options.SpeakerOption = None,
     predict_durations: Annotated[
         bool,
         typer.Option(
@@ -39,14 +38,13 @@ def resynthesize(
         ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per file.")] = False,
-    device: DeviceOption = None,
+    device: options.DeviceOption = None,
 ) -> None:
     """Print a line per file: its path, a tab, and the WAV file that its units were turned into.
 
     A file that cannot be done is named on standard error; the others are still done, and the exit status is 1.
     """
     from spiritlm_core.cli.wav import write_wav
-    from spiritlm_core.errors import SpiritLMError
     from spiritlm_core.lake.schema import SAMPLE_RATE
     from spiritlm_core.speech.tokenizer import SpeechTokenizer
 
@@ -54,18 +52,14 @@ def resynthesize(
     targets = _targets(audio, out)
     tokenizer = SpeechTokenizer.from_pretrained(model or checkpoints, variant, device)
     tokenizer.vocoder.voice(speaker)
-    failed = 0
+    failures = Failures()
     for name, target in zip(audio, targets, strict=True):
-        try:
+        with failures.named(name):
             waveform = _resynthesized(tokenizer, name, speaker, predict=predict_durations)
             write_wav(target, waveform)
-        except SpiritLMError as error:
-            failed += 1
-            complain(name, error)
-            continue
-        found = {"file": name, "wav": str(target), "seconds": len(waveform) / SAMPLE_RATE}
-        typer.echo(json.dumps(found) if as_json else f"{name}\t{target}")
-    raise typer.Exit(1 if failed else 0)
+            result = {"file": name, "wav": str(target), "seconds": len(waveform) / SAMPLE_RATE}
+            typer.echo(json.dumps(result) if as_json else f"{name}\t{target}")
+    failures.leave()
 
 
 def _targets(audio: list[str], out: Path) -> list[Path]:
@@ -82,7 +76,7 @@ def _targets(audio: list[str], out: Path) -> list[Path]:
 
 
 def _resynthesized(tokenizer: SpeechTokenizer, name: str, speaker: str | None, *, predict: bool) -> NDArray[np.float32]:
-    units = tokenizer.encode(sys.stdin.buffer.read() if name == "-" else name)
+    units = tokenizer.encode(content(name))
     if predict:
         return tokenizer.decode(tokenizer.to_string(units), speaker)
     return tokenizer.decode(units, speaker, predict_durations=False)

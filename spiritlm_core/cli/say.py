@@ -4,25 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spiritlm_core.cli.options import (
-    DeviceOption,
-    DtypeOption,
-    ModelArgument,
-    SeedOption,
-    ShotsOption,
-    SpeakerOption,
-    SpeechTokenizerOption,
-    TemperatureOption,
-    TopKOption,
-    TopPOption,
-    VariantOption,
-)
+from spiritlm_core.cli import options
+from spiritlm_core.cli.files import Failures
 from spiritlm_core.cli.progress import in_batches
 from spiritlm_core.cli.shots import read_shots
 from spiritlm_core.cli.wav import WavStream, write_wav
@@ -36,7 +25,7 @@ _NOTHING = "the model answered with nothing that can be heard"
 
 
 def say(
-    model: ModelArgument,
+    model: options.ModelArgument,
     text: Annotated[list[str], typer.Argument(metavar="TEXT…", help="What to say; - for lines of standard input.")],
     out: Annotated[
         str | None,
@@ -45,19 +34,19 @@ def say(
             help="A file for a single text, a folder for 1.wav, 2.wav …; - is standard output.",
         ),
     ] = None,
-    speaker: SpeakerOption = None,
+    speaker: options.SpeakerOption = None,
     expression: Annotated[int | None, typer.Option(min=0, help="Manner of speaking, if the vocoder has any.")] = None,
-    shots: ShotsOption = None,
+    shots: options.ShotsOption = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Most speech tokens of an answer.")] = 400,
-    temperature: TemperatureOption = 0.0,
-    top_p: TopPOption = 1.0,
-    top_k: TopKOption = 0,
-    seed: SeedOption = 0,
+    temperature: options.TemperatureOption = 0.0,
+    top_p: options.TopPOption = 1.0,
+    top_k: options.TopKOption = 0,
+    seed: options.SeedOption = 0,
     batch: Annotated[int, typer.Option(min=1, help="Texts in one forward pass.")] = 8,
-    variant: VariantOption = None,
-    speech_tokenizer: SpeechTokenizerOption = None,
-    device: DeviceOption = None,
-    dtype: DtypeOption = None,
+    variant: options.VariantOption = None,
+    speech_tokenizer: options.SpeechTokenizerOption = None,
+    device: options.DeviceOption = None,
+    dtype: options.DtypeOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per text.")] = False,
 ) -> None:
     """Write what MODEL says for each TEXT as 16 kHz WAV, and print a line per text: the file, a tab, and the text.
@@ -66,7 +55,6 @@ def say(
     With --json and without --out, speech tokens alone are printed, which needs no vocoder. With --out - speech is
     written while the model is still thinking of the rest.
     """
-    from spiritlm_core.errors import SpiritLMError
     from spiritlm_core.lm.generate.presets import encoded_shots
     from spiritlm_core.lm.generate.speaking import Voice
     from spiritlm_core.lm.generate.spirit import SpiritLM
@@ -78,25 +66,18 @@ def say(
     if out:
         spirit.speech_tokenizer.vocoder.voice(speaker, expression)  # what cannot speak says so before it thinks
     sampling = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "seed": seed}
-    options = {**sampling, "max_new_tokens": max_new_tokens, "shots": encoded_shots(spirit, solved)}
-    voice = Voice(speaker, expression)
+    settings = {**sampling, "max_new_tokens": max_new_tokens, "shots": encoded_shots(spirit, solved)}
+    voice, failures = Voice(speaker, expression), Failures()
     if out == "-":
-        _stream(spirit, texts[0], options, voice)
+        _stream(spirit, texts[0], settings, voice)
         raise typer.Exit(0)
-    failed = 0
-    for members in in_batches(range(len(texts)), batch):
-        for i, answer in _asked(spirit, [(i, texts[i]) for i in members], options):
-            try:
-                if isinstance(answer, Exception):
-                    raise answer
-                found = _said(spirit, answer, targets[i], voice)
-            except SpiritLMError as error:
-                failed += 1
-                typer.echo(f"spiritlm: {texts[i]!r:.60}: {error}", err=True)
-                continue
-            line = {"text": texts[i], **found}
-            typer.echo(json.dumps(line, ensure_ascii=False) if as_json else f"{found['file']}\t{texts[i]}")
-    raise typer.Exit(1 if failed else 0)
+    for places in in_batches(range(len(texts)), batch):
+        for i, answer in _asked(spirit, {i: texts[i] for i in places}, settings, failures):
+            with failures.named(f"{texts[i]!r:.60}"):
+                said = _said(spirit, answer, targets[i], voice)
+                line = json.dumps({"text": texts[i], **said}, ensure_ascii=False)
+                typer.echo(line if as_json else f"{said['file']}\t{texts[i]}")
+    failures.leave()
 
 
 def _lines() -> list[str]:
@@ -134,39 +115,35 @@ def _targets(out: str | None, count: int, *, as_json: bool) -> list[Path | None]
 
 
 def _asked(
-    spirit: SpiritLM, texts: Sequence[tuple[int, str]], options: dict[str, Any]
-) -> list[tuple[int, Answer | Exception]]:
-    """The answer to each text, by its number; an error for one that cannot be asked."""
-    from spiritlm_core.errors import SpiritLMError
+    spirit: SpiritLM, texts: dict[int, str], settings: dict[str, Any], failures: Failures
+) -> Iterator[tuple[int, Answer]]:
+    """The answer to each text that can be asked, by its place."""
     from spiritlm_core.lm.generate.content import Text
     from spiritlm_core.lm.generate.presets import ask, prompt_length
 
-    good, found = [], {}
-    for i, text in texts:
-        try:
-            prompt_length(spirit, Text(text), "speech", options["shots"])
-            good.append(i)
-        except SpiritLMError as error:
-            found[i] = error
-    answers = ask(spirit, "tts", [Text(text) for i, text in texts if i in good], **options) if good else []
-    return sorted([*found.items(), *zip(good, answers, strict=True)], key=lambda pair: pair[0])
+    questions = {}
+    for i, text in texts.items():
+        with failures.named(f"{text!r:.60}"):
+            prompt_length(spirit, Text(text), "speech", settings["shots"])
+            questions[i] = Text(text)
+    return zip(questions, ask(spirit, "tts", list(questions.values()), **settings), strict=True)
 
 
-def _stream(spirit: SpiritLM, text: str, options: dict[str, Any], voice: Voice) -> None:
+def _stream(spirit: SpiritLM, text: str, settings: dict[str, Any], voice: Voice) -> None:
     """Speech to standard output as it comes."""
     from spiritlm_core.errors import SpiritLMError
     from spiritlm_core.lm.generate.content import Segment, Text
     from spiritlm_core.lm.generate.presets import ask_stream, prompt_length
     from spiritlm_core.lm.generate.speaking import Sound, hear_stream
 
-    prompt_length(spirit, Text(text), "speech", options["shots"])
+    prompt_length(spirit, Text(text), "speech", settings["shots"])
     with WavStream(sys.stdout.buffer) as wav:
 
         def give(piece: Segment | Sound) -> None:
             if isinstance(piece, Sound):
                 wav.write(piece.waveform)
 
-        heard = hear_stream(spirit, ask_stream(spirit, "tts", Text(text), **options), give, voice)
+        heard = hear_stream(spirit, ask_stream(spirit, "tts", Text(text), **settings), give, voice)
         if reason := next((part.silent for part in heard if part.silent), None if wav.begun else _NOTHING):
             raise SpiritLMError(f"{text!r:.60}: {reason}")
 
@@ -176,9 +153,9 @@ def _said(spirit: SpiritLM, answer: Answer, target: Path | None, voice: Voice) -
     from spiritlm_core.lake.schema import SAMPLE_RATE
     from spiritlm_core.lm.generate.speaking import said
 
-    found = {"tokens": answer.tokens, "finish": answer.finish}
+    about = {"tokens": answer.tokens, "finish": answer.finish}
     if target is None:
-        return found
+        return about
     waveform = said(spirit, answer, voice)
     write_wav(target, waveform)
-    return {"file": str(target), "seconds": len(waveform) / SAMPLE_RATE, **found}
+    return {"file": str(target), "seconds": len(waveform) / SAMPLE_RATE, **about}

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from spiritlm_core.cli.options import DeviceOption, DtypeOption, VariantOption
+from spiritlm_core.cli import options
 
 
 def serve(
@@ -40,13 +40,13 @@ def serve(
     page: Annotated[
         bool, typer.Option("--page/--no-page", help="Whether there is a web page beside the HTTP interface.")
     ] = True,
-    variant: VariantOption = None,
+    variant: options.VariantOption = None,
     speech_tokenizer: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Speech tokenizer and vocoder, instead of those beside the models."),
     ] = None,
-    device: DeviceOption = None,
-    dtype: DtypeOption = None,
+    device: options.DeviceOption = None,
+    dtype: options.DtypeOption = None,
 ) -> None:
     """Serve MODEL on this machine until Ctrl-C: a page at /, an HTTP interface at /v1, its description at /docs."""
     from spiritlm_core.lm.model.folder import locate

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spiritlm_core.cli.files import check_any, complain
-from spiritlm_core.cli.options import DeviceOption, VariantOption
+from spiritlm_core.cli import options
+from spiritlm_core.cli.files import Failures, check_any, content
 
 if TYPE_CHECKING:
     from spiritlm_core.speech.tokenizer import SpeechTokenizer
@@ -29,30 +28,24 @@ def tokenize(
         Path | None,
         typer.Option(metavar="DIR", help="Folder of a published, fitted or imported model, instead of --checkpoints."),
     ] = None,
-    variant: VariantOption = None,
+    variant: options.VariantOption = None,
     units: Annotated[bool, typer.Option("--units", help="Print the streams as they are, one column each.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per file.")] = False,
-    device: DeviceOption = None,
+    device: options.DeviceOption = None,
 ) -> None:
     """Print a line per file: its path, a tab, and its speech tokens such as [St81][Pi13][Hu78].
 
     A file that cannot be read is named on standard error; the others are still done, and the exit status is 1.
     """
-    from spiritlm_core.errors import SpiritLMError
     from spiritlm_core.speech.tokenizer import SpeechTokenizer
 
     check_any(audio)
     tokenizer = SpeechTokenizer.from_pretrained(model or checkpoints, variant, device)
-    failed = 0
+    failures = Failures()
     for name in audio:
-        try:
-            found = tokenizer.encode(sys.stdin.buffer.read() if name == "-" else name)
-        except SpiritLMError as error:
-            failed += 1
-            complain(name, error)
-            continue
-        typer.echo(_line(tokenizer, name, found, raw=units, as_json=as_json))
-    raise typer.Exit(1 if failed else 0)
+        with failures.named(name):
+            typer.echo(_line(tokenizer, name, tokenizer.encode(content(name)), raw=units, as_json=as_json))
+    failures.leave()
 
 
 def _line(tokenizer: SpeechTokenizer, name: str, units: Units, *, raw: bool, as_json: bool) -> str:

@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spiritlm_core.cli.files import check_any, complain
-from spiritlm_core.cli.options import (
-    DeviceOption,
-    DtypeOption,
-    ModelArgument,
-    SeedOption,
-    ShotsOption,
-    SpeechTokenizerOption,
-    TemperatureOption,
-    TopKOption,
-    TopPOption,
-    VariantOption,
-)
+from spiritlm_core.cli import options
+from spiritlm_core.cli.files import Failures, check_any, content
 from spiritlm_core.cli.progress import in_batches
 from spiritlm_core.cli.shots import read_shots
 
@@ -32,26 +19,26 @@ if TYPE_CHECKING:
 
 
 def transcribe(
-    model: ModelArgument,
+    model: options.ModelArgument,
     audio: Annotated[list[str], typer.Argument(metavar="FILE…", help="Recordings; - for one on standard input.")],
-    shots: ShotsOption = None,
+    shots: options.ShotsOption = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of a transcript.")] = 200,
-    temperature: TemperatureOption = 0.0,
-    top_p: TopPOption = 1.0,
-    top_k: TopKOption = 0,
-    seed: SeedOption = 0,
+    temperature: options.TemperatureOption = 0.0,
+    top_p: options.TopPOption = 1.0,
+    top_k: options.TopKOption = 0,
+    seed: options.SeedOption = 0,
     batch: Annotated[int, typer.Option(min=1, help="Recordings in one forward pass.")] = 8,
-    variant: VariantOption = None,
-    speech_tokenizer: SpeechTokenizerOption = None,
-    device: DeviceOption = None,
-    dtype: DtypeOption = None,
+    variant: options.VariantOption = None,
+    speech_tokenizer: options.SpeechTokenizerOption = None,
+    device: options.DeviceOption = None,
+    dtype: options.DtypeOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per file.")] = False,
 ) -> None:
     """Print a line per recording: its path, a tab, and what MODEL hears in it; of a single one the text alone.
 
     A recording that cannot be used is named on standard error; the others are still done, and the exit status is 1.
     """
-    from spiritlm_core.lm.generate.presets import encoded_shots
+    from spiritlm_core.lm.generate.presets import ask, encoded_shots
     from spiritlm_core.lm.generate.spirit import SpiritLM
 
     check_any(audio)
@@ -59,40 +46,29 @@ def transcribe(
     spirit = SpiritLM.from_pretrained(model, device, dtype, variant, speech_tokenizer)
     solved = encoded_shots(spirit, given)
     sampling = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "seed": seed}
-    options = {**sampling, "max_new_tokens": max_new_tokens, "shots": solved}
-    failed = 0
+    failures = Failures()
     for names in in_batches(audio, batch):
-        good = dict(_questions(spirit, names, solved))
-        failed += len(names) - len(good)
-        for i, answer in zip(good, _asked(spirit, list(good.values()), options), strict=True):
+        questions = _questions(spirit, names, solved, failures)
+        asked = ask(spirit, "asr", list(questions.values()), **sampling, max_new_tokens=max_new_tokens, shots=solved)
+        for i, answer in zip(questions, asked, strict=True):
             typer.echo(_line(names[i], answer, alone=len(audio) == 1, as_json=as_json))
-    raise typer.Exit(1 if failed else 0)
+    failures.leave()
 
 
 def _questions(
-    spirit: SpiritLM, names: Sequence[str], shots: Sequence[tuple[Any, Any]]
-) -> Iterator[tuple[int, list[Content]]]:
-    """The recordings that can be asked about, by their place; others are named."""
-    from spiritlm_core.errors import ModelReferenceError, SpiritLMError
+    spirit: SpiritLM, names: Sequence[str], shots: Sequence[tuple[Any, Any]], failures: Failures
+) -> dict[int, list[Content]]:
+    """The recordings that can be asked about, by their place."""
     from spiritlm_core.lm.generate.content import Speech
     from spiritlm_core.lm.generate.presets import encoded, prompt_length
 
+    questions = {}
     for index, name in enumerate(names):
-        try:
-            question = encoded(spirit, Speech(audio=sys.stdin.buffer.read() if name == "-" else Path(name)))
+        with failures.named(name):
+            question = encoded(spirit, Speech(audio=content(name)))
             prompt_length(spirit, question, "text", shots)
-        except ModelReferenceError:
-            raise
-        except SpiritLMError as error:
-            complain(name, error)
-            continue
-        yield index, question
-
-
-def _asked(spirit: SpiritLM, questions: Sequence[Any], options: dict[str, Any]) -> list[Answer]:
-    from spiritlm_core.lm.generate.presets import ask
-
-    return ask(spirit, "asr", questions, **options) if questions else []
+            questions[index] = question
+    return questions
 
 
 def _line(name: str, answer: Answer, *, alone: bool, as_json: bool) -> str:

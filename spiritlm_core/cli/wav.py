@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Self
 
@@ -68,16 +67,10 @@ class WavStream:
 
 
 def _header(size: int) -> bytes:
-    """Of a WAV file with `size` bytes of samples."""
-    from spiritlm_core.lake.schema import SAMPLE_RATE
+    """Of a WAV file with `size` bytes of samples: that of an empty one, with the two lengths in it replaced."""
+    import numpy as np
 
-    form = struct.pack("<HHIIHH", 1, 1, SAMPLE_RATE, 2 * SAMPLE_RATE, 2, 16)
-    return (
-        b"RIFF"
-        + struct.pack("<I", 36 + size)
-        + b"WAVEfmt "
-        + struct.pack("<I", 16)
-        + form
-        + b"data"
-        + struct.pack("<I", size)
-    )
+    from spiritlm_core.audio.codec import encode_wav
+
+    empty = encode_wav(np.zeros(0, np.float32))
+    return empty[:4] + (36 + size).to_bytes(4, "little") + empty[8:40] + size.to_bytes(4, "little")
