@@ -1,4 +1,4 @@
-"""The CPU cores and the process group of this process."""
+"""What this process computes on: CPU cores, a GPU, and its process group."""
 
 from __future__ import annotations
 
@@ -28,6 +28,13 @@ def all_cores(threads: int | None = None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def pick_device() -> str:
+    """``"cuda"`` where there is one, else ``"cpu"``."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @contextmanager

@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Self
 
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import TrainingError
+from spiritlm_core.fit.clips import FIT_INPUT
 from spiritlm_core.fit.config import FitCompute
-from spiritlm_core.fit.training import FIT_INPUT
 from spiritlm_core.lake.plan import load_class
 from spiritlm_core.lake.stage import ArtifactStage, Progress, TableInput
 from spiritlm_core.lake.view import TableView

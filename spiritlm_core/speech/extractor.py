@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from spiritlm_core.cores import pick_device
 from spiritlm_core.errors import ModelReferenceError, RecipeError
-from spiritlm_core.fit.training import pick_device
 from spiritlm_core.lake.schema import SAMPLE_RATE
 from spiritlm_core.speech.encoders.encoder import pooled
 from spiritlm_core.speech.encoders.precision import Precision

@@ -106,7 +106,7 @@ def _mfcc(size: int, train: Train, seed: int) -> Candidate:
 
 def _iteration(name: str, folder: Path, layer: int, size: int, train: Train, seed: int) -> Candidate:
     """K-means on one layer of an encoder, alike for every iteration; its last layer if it has fewer than `layer`."""
-    from spiritlm_core.fit.training import pick_device
+    from spiritlm_core.cores import pick_device
     from spiritlm_core.speech.encoders.registry import layer_count, load_encoder
 
     used = min(layer, layer_count(folder))

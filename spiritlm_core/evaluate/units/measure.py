@@ -66,7 +66,7 @@ class HeldOut:
     @cached_property
     def melodies(self) -> list[tuple[Melody, int]]:
         """F0 of every piece."""
-        from spiritlm_core.fit.training import pick_device
+        from spiritlm_core.cores import pick_device
 
         return tracks((clip.waveform for clip in self.clips), pick_device())
 

@@ -65,7 +65,7 @@ class UnitEvaluationStage(ArtifactStage):
 
         @cache
         def train() -> list[np.ndarray]:
-            from spiritlm_core.fit.training import train_clips
+            from spiritlm_core.fit.clips import train_clips
 
             return [clip.waveform for clip in train_clips(audio, self.config.train_minutes, self.config.seed)]
 

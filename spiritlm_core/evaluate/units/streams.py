@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spiritlm_core.evaluate.units.robustness import as_sent
-from spiritlm_core.fit.training import perplexity
+from spiritlm_core.fit.clips import perplexity
 
 
 def stream_figures(stream: str, units: Sequence[NDArray[np.integer[Any]]], size: int, seconds: float) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
+from spiritlm_core.cores import pick_device
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
-from spiritlm_core.fit.training import pick_device
 from spiritlm_core.lm.generate.formats import PromptFormat, StringFormat, WordFormat
 from spiritlm_core.lm.model.folder import is_own, locate
 from spiritlm_core.lm.model.network import CausalLM, load_pretrained

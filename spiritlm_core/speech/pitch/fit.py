@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spiritlm_core.cores import all_cores
+from spiritlm_core.cores import all_cores, pick_device
 from spiritlm_core.fit.checkpoints import Checkpoint
+from spiritlm_core.fit.clips import Clip, perplexity, train_clips
 from spiritlm_core.fit.job import UnitFit
 from spiritlm_core.fit.schedule import learning_rate_scale
-from spiritlm_core.fit.training import Clip, perplexity, pick_device, train_clips
 from spiritlm_core.lake.stage import Progress, noting
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.speech.pitch.architecture import PitchArchitecture

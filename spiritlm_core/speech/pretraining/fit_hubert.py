@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from spiritlm_core.cores import all_cores
+from spiritlm_core.cores import all_cores, pick_device
 from spiritlm_core.errors import RecipeError
 from spiritlm_core.fit.checkpoints import Checkpoint
+from spiritlm_core.fit.clips import perplexity, train_clips
 from spiritlm_core.fit.job import UnitFit
-from spiritlm_core.fit.training import perplexity, pick_device, train_clips
 from spiritlm_core.lake.stage import Progress, Resources, noting
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.speech.grid import SHORTEST, unit_count

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
+from spiritlm_core.cores import pick_device
 from spiritlm_core.fit.checkpoints import Checkpoint
 from spiritlm_core.fit.schedule import learning_rate_scale
-from spiritlm_core.fit.training import pick_device
 from spiritlm_core.lake.stage import Progress, noting
 from spiritlm_core.metrics.distances import unit_errors
 from spiritlm_core.speech.grid import FRAME, RECEPTIVE_FIELD, SHORTEST

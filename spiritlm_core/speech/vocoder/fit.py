@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from spiritlm_core.cores import all_cores
+from spiritlm_core.cores import all_cores, pick_device
+from spiritlm_core.fit.clips import FIT_INPUT
 from spiritlm_core.fit.job import UnitFit
-from spiritlm_core.fit.training import FIT_INPUT, pick_device
 from spiritlm_core.lake.stage import Progress, Resources, TableInput
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.speech.grid import FRAME

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from spiritlm_core.audio.codec import to_int16
 from spiritlm_core.errors import SpiritLMError
-from spiritlm_core.fit.training import Clip, train_clips
+from spiritlm_core.fit.clips import Clip, train_clips
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.speech.grid import FRAME
 from spiritlm_core.speech.vocoder.config import VocoderConfig

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from spiritlm_core.cores import pick_device
 from spiritlm_core.errors import SpiritLMError
-from spiritlm_core.fit.training import pick_device
 from spiritlm_core.lake.schema import SAMPLE_RATE
 from spiritlm_core.speech.grid import FRAME
 from spiritlm_core.speech.vocoder.config import VocoderConfig

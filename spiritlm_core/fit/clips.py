@@ -1,4 +1,4 @@
-"""What the fits share: reading train speech, the device, how many units are in use."""
+"""What fits of unit models share: reading train speech, and how many units are in use."""
 
 from __future__ import annotations
 
@@ -56,13 +56,6 @@ def _choose(audio: TableView, max_seconds: float, seed: int) -> list[str]:
     order = sorted(usable, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
     before = np.cumsum([0.0, *(usable[name] for name in order)])[:-1]
     return [name for name, start in zip(order, before, strict=True) if start < max_seconds]
-
-
-def pick_device() -> str:
-    """``"cuda"`` where there is one, else ``"cpu"``."""
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def perplexity(units: NDArray[np.integer[Any]], size: int) -> float:

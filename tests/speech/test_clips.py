@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from spiritlm_core.cores import all_cores
+from spiritlm_core.fit.clips import perplexity, train_clips
 from spiritlm_core.fit.schedule import learning_rate_scale
-from spiritlm_core.fit.training import perplexity, train_clips
 from spiritlm_core.lake.view import TableView
 from tests.speech.synthetic import row, table
 
