@@ -53,8 +53,8 @@ def preview(
     """Print documents of RECIPE's corpus as training sees them: markers, words, and the speech tokens of each word."""
     from spiritlm_core.tokens.preview import lines, previews
 
-    found, corpus = _open(recipe, lake, set_)
-    seed = found.lm.seed if seed is None else seed
+    loaded, corpus = _open(recipe, lake, set_)
+    seed = loaded.lm.seed if seed is None else seed
     columns = width if width is not None else shutil.get_terminal_size((120, 24)).columns
     for number, document in enumerate(
         previews(corpus, stream=stream, count=count, split=split, seed=seed, epoch=epoch), 1
@@ -95,11 +95,11 @@ def export(
     if epochs is not None and tokens is not None:
         raise SpiritLMError("--epochs and --tokens exclude each other: give one of them")
     check_target(out, force=force)
-    found, corpus = _open(recipe, lake, set_)
+    loaded, corpus = _open(recipe, lake, set_)
     meta = write(
         corpus,
         out,
-        seed=found.lm.seed if seed is None else seed,
+        seed=loaded.lm.seed if seed is None else seed,
         split=split,
         epochs=None if tokens else epochs or 1,
         tokens=tokens,
@@ -122,9 +122,9 @@ def _open(recipe: str, lake: str, overrides: list[str] | None) -> tuple[Recipe, 
     from spiritlm_core.lake.lake import Lake
     from spiritlm_core.tokens.finished import FinishedCorpus
 
-    found = find_recipe(recipe, overrides or [])
-    return found, FinishedCorpus.open(
-        Lake(lake), found.name, found.token_settings, texts=bool(found.texts), asked=recipe
+    loaded = find_recipe(recipe, overrides or [])
+    return loaded, FinishedCorpus.open(
+        Lake(lake), loaded.name, loaded.token_settings, texts=bool(loaded.texts), asked=recipe
     )
 
 

@@ -17,7 +17,7 @@ def status(lake: LakeOption = DEFAULT_LAKE, as_json: JsonOption = False) -> None
     from spiritlm_core.lake.lease import live_leases
 
     opened = Lake(lake)
-    found = {
+    state = {
         "lake": opened.uri,
         "running": [
             {"recipe": x.recipe, "kind": x.kind, "host": x.host, "pid": x.pid} for x in live_leases(opened.store)
@@ -25,9 +25,9 @@ def status(lake: LakeOption = DEFAULT_LAKE, as_json: JsonOption = False) -> None
         "recipes": _recipes(opened),
     }
     if as_json:
-        typer.echo(json.dumps(found))
+        typer.echo(json.dumps(state))
     else:
-        _print(found)
+        _print(state)
 
 
 def _recipes(lake: Any) -> dict[str, dict[str, Any]]:
@@ -35,10 +35,10 @@ def _recipes(lake: Any) -> dict[str, dict[str, Any]]:
     from flows.recipes import find_recipe
 
     order = [*speech_lm(find_recipe("quickstart", ["texts=[{path: any}]"])).nodes]
-    found: dict[str, dict[str, Any]] = {}
+    stages: dict[str, dict[str, Any]] = {}
     for ref in sorted(lake.refs(), key=lambda ref: (ref.recipe, order.index(ref.name) if ref.name in order else 99)):
-        found.setdefault(ref.recipe, {})[ref.name] = _stage(lake, ref)
-    return found
+        stages.setdefault(ref.recipe, {})[ref.name] = _stage(lake, ref)
+    return stages
 
 
 def _stage(lake: Any, ref: Any) -> dict[str, Any]:
@@ -58,14 +58,14 @@ def _stage(lake: Any, ref: Any) -> dict[str, Any]:
     return {**about, "files": len(target.files), "bytes": sum(target.sizes.values()), "seconds": target.seconds}
 
 
-def _print(found: dict[str, Any]) -> None:
-    if not found["recipes"]:
-        typer.echo(f"{found['lake']}: nothing yet; `spiritlm run quickstart --lake {found['lake']}` starts a run")
-    for recipe, stages in found["recipes"].items():
-        typer.echo(f"{recipe}  ({found['lake']})")
+def _print(state: dict[str, Any]) -> None:
+    if not state["recipes"]:
+        typer.echo(f"{state['lake']}: nothing yet; `spiritlm run quickstart --lake {state['lake']}` starts a run")
+    for recipe, stages in state["recipes"].items():
+        typer.echo(f"{recipe}  ({state['lake']})")
         for name, stage in stages.items():
             typer.echo(f"  {name:<11} {_line(stage)}")
-    for work in found["running"]:
+    for work in state["running"]:
         typer.echo(f"working now: {work['kind']} {work['recipe']} (pid {work['pid']} on {work['host']})")
 
 

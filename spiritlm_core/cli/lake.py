@@ -16,30 +16,30 @@ def ls(lake: LakeOption = DEFAULT_LAKE, as_json: JsonOption = False) -> None:
     from spiritlm_core.lake.care import describe_size
     from spiritlm_core.lake.lake import Lake
 
-    found = _stored(Lake(lake))
+    stored = _stored(Lake(lake))
     if as_json:
-        typer.echo(json.dumps(found))
+        typer.echo(json.dumps(stored))
         return
-    if not found:
+    if not stored:
         typer.echo(f"there is nothing in {lake}")
-    for name, about in found.items():
+    for name, about in stored.items():
         used = f"  {', '.join(about['recipes'])}" if about["recipes"] else ""
         typer.echo(f"{name:<28} {about['objects']:>6} objects {describe_size(about['bytes']):>10}{used}")
 
 
 def _stored(lake: Any) -> dict[str, dict[str, Any]]:
     """Per folder of the lake: how many objects, how many bytes, and the recipes that refer to some of them."""
-    found: dict[str, dict[str, Any]] = {}
+    stored: dict[str, dict[str, Any]] = {}
     for kind in ("tables", "artifacts", "snapshots", "blobs", "outputs"):
         for entry in lake.store.walk(kind):
             name = "/".join(entry.path.split("/")[:2]) if kind != "blobs" else kind
-            about = found.setdefault(name, {"objects": 0, "bytes": 0, "recipes": []})
+            about = stored.setdefault(name, {"objects": 0, "bytes": 0, "recipes": []})
             about["objects"] += 1
             about["bytes"] += entry.size
     for ref in lake.refs():
-        if (name := f"{ref.kind}s/{ref.name}") in found:
-            found[name]["recipes"].append(ref.recipe)
-    return found
+        if (name := f"{ref.kind}s/{ref.name}") in stored:
+            stored[name]["recipes"].append(ref.recipe)
+    return stored
 
 
 def show(
@@ -76,9 +76,9 @@ def verify(lake: LakeOption = DEFAULT_LAKE, as_json: JsonOption = False) -> None
     count: Counter[str] = Counter()
     problems = list(check(Lake(lake), count))
     if as_json:
-        found = [{"path": p.path, "problem": p.problem} for p in problems]
+        damaged = [{"path": p.path, "problem": p.problem} for p in problems]
         counts = {"objects": count["objects"], "without_checksum": count["without_checksum"]}
-        typer.echo(json.dumps({"problems": found, **counts}))
+        typer.echo(json.dumps({"problems": damaged, **counts}))
     else:
         for problem in problems:
             typer.echo(f"{problem.path}: {problem.problem}")

@@ -51,8 +51,8 @@ def tokenize(
 def _line(tokenizer: SpeechTokenizer, name: str, units: Units, *, raw: bool, as_json: bool) -> str:
     streams = {stream: getattr(units, stream) for stream in STREAMS}
     if as_json:
-        lists = {stream: None if found is None else found.tolist() for stream, found in streams.items()}
+        lists = {stream: None if values is None else values.tolist() for stream, values in streams.items()}
         return json.dumps({"file": name, **lists, "string": tokenizer.to_string(units)})
     if raw:
-        return "\t".join([name, *(" ".join(map(str, found)) for found in streams.values() if found is not None)])
+        return "\t".join([name, *(" ".join(map(str, values)) for values in streams.values() if values is not None)])
     return f"{name}\t{tokenizer.to_string(units)}"

@@ -73,7 +73,7 @@ def _questions(
 
 def _line(name: str, answer: Answer, *, alone: bool, as_json: bool) -> str:
     if as_json:
-        found = {"file": name, "text": answer.text, "finish": answer.finish, "new_tokens": len(answer.ids)}
-        return json.dumps(found, ensure_ascii=False)
+        result = {"file": name, "text": answer.text, "finish": answer.finish, "new_tokens": len(answer.ids)}
+        return json.dumps(result, ensure_ascii=False)
     text = " ".join(answer.text.split())
     return text if alone else f"{name}\t{text}"

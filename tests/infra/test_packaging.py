@@ -52,8 +52,8 @@ UNWANTED = {
 
 def names(requirements: list[str]) -> set[str]:
     """Distributions of requirements, without the package's own extras."""
-    found = {re.match(r"[\w.-]+", line)[0].lower() for line in requirements}  # type: ignore[index]
-    return found - {extras.PACKAGE}
+    distributions = {re.match(r"[\w.-]+", line)[0].lower() for line in requirements}  # type: ignore[index]
+    return distributions - {extras.PACKAGE}
 
 
 def imported(package: str) -> Iterator[str]:
