@@ -82,9 +82,7 @@ def read_mono(file: BinaryIO, name: str, channel: int | None = None, limits: Lim
     Raises:
         Rejection: not audio, damaged, cut short, beyond the limits, no such channel, or samples that are no numbers.
     """
-    found = io.BytesIO()
-    decode_mono(file, name, channel, limits, _resampled, found)
-    return np.frombuffer(found.getbuffer(), np.int16)
+    return store_mono(file, name, channel, limits)[:]
 
 
 def store_mono(file: BinaryIO, name: str, channel: int | None = None, limits: LimitsConfig = LIMITS) -> StoredSamples:

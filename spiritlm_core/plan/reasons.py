@@ -74,8 +74,10 @@ class Past:
             return self.made.stage_version, self.made.config, self.made.models
         table = self.made.table
         there = next((key for key in self.made.keys if lake.has_shard(table, key)), None)
-        footer = lake.read_footer(table, there) if there else None
-        return footer and (footer.stage_version, footer.config, footer.models)
+        if there is None:
+            return None
+        footer = lake.read_footer(table, there)
+        return footer.stage_version, footer.config, footer.models
 
 
 def last_made(lake: Lake, recipe: str, name: str) -> Past | None:
