@@ -45,7 +45,7 @@ def transcribe(
     given = read_shots(shots, "text") if shots else []
     spirit = SpiritLM.from_pretrained(model, device, dtype, variant, speech_tokenizer)
     solved = encoded_shots(spirit, given)
-    sampling = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "seed": seed}
+    sampling: dict[str, Any] = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "seed": seed}
     failures = Failures()
     for names in in_batches(audio, batch):
         questions = _questions(spirit, names, solved, failures)
