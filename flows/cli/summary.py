@@ -29,7 +29,8 @@ def print_summary(result: dict[str, Any], out: TextIO) -> None:
         if name in result:
             console.print(f"{label + ':':<16} {result[name]}", soft_wrap=True)
     stages = sum(stage["seconds"] for stage in result["stages"].values())
-    before = f"{result['startup_seconds']:.0f} s until Prefect was there"
+    started = result["startup_seconds"]
+    before = f"{started:.0f} s until Prefect was there" if started else "Prefect was not needed"
     console.print(f"done in {result['seconds']:.0f} s: {before}, {stages:.0f} s stages")
 
 
