@@ -10,10 +10,7 @@ from nbclient import NotebookClient
 
 from spiritlm_core import SpiritLM
 from spiritlm_core.audio.codec import encode_wav
-from tests.finetune.conftest import base, published, sound, speech_tokenizer, table, tokenizer
-from tests.serve.conftest import speaking
-
-__all__ = ["base", "published", "speaking", "speech_tokenizer", "table", "tokenizer"]
+from tests.support.small_model import sound
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOK = ROOT / "docs/use_a_model.ipynb"

@@ -5,9 +5,8 @@ import pytest
 from spiritlm_core.align.config import AlignerFitConfig
 from spiritlm_core.align.fit import AlignerFit
 from spiritlm_core.lake.view import TableView
-from tests.align.speech import row, sentences, table
+from tests.align.speech import TRAINED, row, sentences, table
 
-TRAINED = 48
 SMALL = AlignerFitConfig(steps=110, channels=96, layers=5, batch_seconds=20.0, learning_rate=4e-3)
 
 

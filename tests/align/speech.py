@@ -52,3 +52,6 @@ def row(key: str, waveform: np.ndarray, text: str | None, **other: object) -> Ro
 def table(rows: list[Row]) -> pa.Table:
     """Rows as an audio table."""
     return table_of(rows, AUDIO)
+
+
+TRAINED = 48

@@ -12,8 +12,7 @@ from spiritlm_core.align.stage import WordsStage
 from spiritlm_core.align.teacher import Pocketsphinx, available, teach
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.lake.view import TableView
-from tests.align.conftest import TRAINED
-from tests.align.speech import row, sentences, table
+from tests.align.speech import TRAINED, row, sentences, table
 
 TINY = AlignerFitConfig(teacher="none", steps=6, channels=16, layers=2, batch_seconds=8.0, least_minutes=0.05)
 

@@ -36,3 +36,32 @@ def libav_bytes(wave: np.ndarray, container: str, codec: str, rate: int = 16_000
             box.mux(stream.encode(piece))
         box.mux(stream.encode(None))
     return buffer.getvalue()
+
+
+MUXED = {
+    "wav": "pcm_s16le",
+    "avi": "pcm_s16le",
+    "w64": "pcm_s16le",
+    "caf": "pcm_s16be",
+    "aiff": "pcm_s16be",
+    "au": "pcm_s16be",
+    "voc": "pcm_s16le",
+    "flac": "flac",
+    "ogg": "libopus",
+    "mp3": "libmp3lame",
+    "mp2": "mp2",
+    "adts": "aac",
+    "mp4": "aac",
+    "mov": "aac",
+    "3gp": "aac",
+    "mpegts": "mp2",
+    "vob": "mp2",
+    "matroska": "libopus",
+    "webm": "libopus",
+    "wv": "wavpack",
+    "tta": "tta",
+    "asf": "libmp3lame",
+    "ac3": "ac3",
+    "flv": "aac",
+    "nut": "pcm_s16le",
+}

@@ -10,9 +10,8 @@ import pytest
 
 from spiritlm_core.audio.codec import read_mono
 from spiritlm_core.errors import Rejection
-from tests.audio.files import libav_bytes, sound_bytes
+from tests.audio.files import MUXED, libav_bytes, sound_bytes
 from tests.audio.synthetic import voice
-from tests.audio.test_sniff import MUXED
 
 WAVE = voice(0.5)
 SOUNDFILE = ["NIST", "CAF", "RF64", "W64", "WAVEX", "IRCAM", "SVX", "HTK", "PAF"]

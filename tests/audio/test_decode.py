@@ -22,9 +22,8 @@ from spiritlm_core.audio.config import LimitsConfig
 from spiritlm_core.audio.decode import TooLong
 from spiritlm_core.audio.waveform import as_waveform
 from spiritlm_core.errors import Rejection, SpiritLMError
-from tests.audio.files import libav_bytes, sound_bytes
+from tests.audio.files import MUXED, libav_bytes, sound_bytes
 from tests.audio.synthetic import voice
-from tests.audio.test_sniff import MUXED
 
 WAVE = voice(1.5)
 WAV = sound_bytes(WAVE, "WAV", subtype="PCM_16")

@@ -6,37 +6,10 @@ import numpy as np
 import pytest
 
 from spiritlm_core.intake.sniff import HEAD, looks_like_audio
-from tests.audio.files import libav_bytes, sound_bytes
+from tests.audio.files import MUXED, libav_bytes, sound_bytes
 from tests.audio.synthetic import voice
 
 WAVE = voice(1.5)
-MUXED = {
-    "wav": "pcm_s16le",
-    "avi": "pcm_s16le",
-    "w64": "pcm_s16le",
-    "caf": "pcm_s16be",
-    "aiff": "pcm_s16be",
-    "au": "pcm_s16be",
-    "voc": "pcm_s16le",
-    "flac": "flac",
-    "ogg": "libopus",
-    "mp3": "libmp3lame",
-    "mp2": "mp2",
-    "adts": "aac",
-    "mp4": "aac",
-    "mov": "aac",
-    "3gp": "aac",
-    "mpegts": "mp2",
-    "vob": "mp2",
-    "matroska": "libopus",
-    "webm": "libopus",
-    "wv": "wavpack",
-    "tta": "tta",
-    "asf": "libmp3lame",
-    "ac3": "ac3",
-    "flv": "aac",
-    "nut": "pcm_s16le",
-}
 
 
 @pytest.mark.parametrize("kind", MUXED)

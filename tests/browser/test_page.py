@@ -12,11 +12,8 @@ from pathlib import Path
 import pytest
 
 from spiritlm_core.audio.codec import encode_wav
-from tests.finetune.conftest import base, published, sound, speech_tokenizer, table, tokenizer
-from tests.serve.conftest import speaking
-from tests.serve.processes import Served, served
-
-__all__ = ["base", "published", "speaking", "speech_tokenizer", "table", "tokenizer"]
+from tests.support.serving import Served, served
+from tests.support.small_model import sound
 
 HERE = Path(__file__).parent
 BUILD = HERE.parents[1] / "build" / "browser"

@@ -14,7 +14,7 @@ from spiritlm_core.evaluate.heldout.samples import interleaved_sample, lines, ta
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.lm.generate import fewshot
 from spiritlm_core.lm.generate.fewshot import Asked
-from tests.evaluate.conftest import Corpus
+from tests.evaluate.corpora import Corpus
 from tests.evaluate.suite.knowing import knowing
 
 CONFIG = EvaluateConfig(shots=2, fewshot_utterances=6, max_new_tokens=32)

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from spiritlm_core.evaluate.heldout.answers import Evaluated
 from spiritlm_core.evaluate.heldout.losses import Scored, kinds, score, stream_metrics
 from spiritlm_core.evaluate.heldout.unigram import Unigram
 from spiritlm_core.tokens.vocabulary import Vocabulary
-from tests.evaluate.conftest import Evaluated
 
 VOCABULARY = Vocabulary(text_size=10, hubert=8, pitch=0, style=0)
 

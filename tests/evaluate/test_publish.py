@@ -20,7 +20,7 @@ from spiritlm_core.speech.quantizers.config import QuantizerConfig
 from spiritlm_core.speech.quantizers.fit_quantizer import QuantizerFit
 from spiritlm_core.speech.style.config import StyleConfig
 from spiritlm_core.speech.style.fit import StyleFit
-from tests.evaluate.conftest import Corpus, make_model
+from tests.evaluate.corpora import Corpus, make_model
 from tests.speech import synthetic
 
 LINEAGE = {

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.evaluate.conftest import HOSTILE, Corpus, evaluate, make_corpus, make_model
+from tests.evaluate.corpora import HOSTILE, Corpus, evaluate, make_corpus, make_model
 
 
 class Page(HTMLParser):

@@ -12,7 +12,7 @@ from spiritlm_core.audio.stage import AUDIO
 from spiritlm_core.evaluate.heldout.statistics import SHOWN_REASONS, corpus_statistics, row_statistics, unit_statistics
 from spiritlm_core.lake.schema import table_of
 from spiritlm_core.lake.view import TableView
-from tests.evaluate.conftest import DROPS, SECONDS, SIZES, Corpus
+from tests.evaluate.corpora import DROPS, SECONDS, SIZES, Corpus
 
 
 def test_drop_reasons_add_up_to_the_input(corpus: Corpus) -> None:

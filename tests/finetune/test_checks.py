@@ -26,8 +26,8 @@ from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.plan import TablePlan
 from spiritlm_core.lm.generate.spirit import SpiritLM
 from spiritlm_core.plan.planner import plan_graph
-from tests.finetune.conftest import examples_of, write_lines
-from tests.lake.test_lake import execute
+from tests.finetune.makers import examples_of, write_lines
+from tests.lake.stages import execute
 
 BAD = ["[Hu9999]", "[Hu7][Hu8", "[Hu7][Text]", "[Hu7] hello [Hu8]", "[Pi77][Hu1]"]
 LONG = "[Hu1][Hu2]" * 100  # the base model takes 128 tokens

@@ -22,7 +22,8 @@ from spiritlm_core.lm.generate.prompts import Kind, prompt_ids
 from spiritlm_core.lm.generate.spirit import SpiritLM
 from spiritlm_core.metrics.error_rates import judge
 from spiritlm_core.tokens.counter import key_of
-from tests.finetune.conftest import LABELS, labelled, write_lines
+from tests.finetune.makers import labelled, write_lines
+from tests.support.small_model import LABELS
 
 SPLIT = SplitConfig(held_out_share=0.3)
 CONFIG = FewShotConfig(shots=2, questions=8, max_new_tokens=12, bootstrap_samples=100)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.finetune.conftest import write_lines
+from tests.finetune.makers import write_lines
 from tests.integration.runs import spiritlm, start
 from tests.support.watching import kill_group, wait_for
 

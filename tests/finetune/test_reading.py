@@ -21,7 +21,8 @@ from spiritlm_core.finetune.template import find_template
 from spiritlm_core.intake.grouping import items_table
 from spiritlm_core.intake.statcache import StatCache
 from spiritlm_core.speech.tokenizer import SpeechTokenizer
-from tests.finetune.conftest import examples_of, sound, write_lines
+from tests.finetune.makers import examples_of, write_lines
+from tests.support.small_model import sound
 
 
 def read(path: Path, template: str = "asr", **settings: Any) -> list[Any]:

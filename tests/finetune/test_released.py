@@ -15,10 +15,8 @@ from spiritlm_core.finetune.reading import read_rows
 from spiritlm_core.finetune.template import find_template
 from spiritlm_core.intake.statcache import StatCache
 from spiritlm_core.tokens.released import ReleasedTextTokenizer
-from tests.finetune.conftest import labelled, write_lines
-from tests.released.test_language_model import Roots, released
-
-__all__ = ["released"]
+from tests.finetune.makers import labelled, write_lines
+from tests.support.released import Roots
 
 
 @pytest.mark.parametrize("variant", ["base", "expressive"])

@@ -22,7 +22,8 @@ from spiritlm_core.lm.model.network import load_pretrained
 from spiritlm_core.lm.train.data import Batch
 from spiritlm_core.lm.train.objective import Objective
 from spiritlm_core.tokens.hf import load_vocabulary
-from tests.finetune.conftest import COMPUTE, LABELS, TOKENS, examples_of, tune, tuning, write_lines
+from tests.finetune.makers import COMPUTE, TOKENS, examples_of, tune, tuning, write_lines
+from tests.support.small_model import LABELS
 
 
 def measured(base: Path, tuned: Path, examples: TableView, out: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from spiritlm_core.finetune.train_stage import FinetuneStage
 from spiritlm_core.fit.job import FitJob
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.lm.config import LmCompute, LoraConfig
-from tests.finetune.conftest import tuning
+from tests.finetune.makers import tuning
 
 
 def main(base: Path, examples: Path, folder: Path) -> None:

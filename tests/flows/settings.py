@@ -9,7 +9,9 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 import pytest
 from pydantic import ValidationError
 
+from flows.recipes import find_recipe
 from spiritlm_core.config import FrozenConfig
+from spiritlm_core.recipe import Recipe
 
 C = TypeVar("C", bound=FrozenConfig)
 
@@ -104,3 +106,16 @@ def _put(body: Any, path: str, value: Any) -> None:
     *above, last = path.split(".")
     target = _at(body, ".".join(above)) if above else body
     target[last] = value
+
+
+NOT_TRIED = {
+    "sources.0.kind": "another kind of source lists other recordings",
+    "vocoder.generator.kind": "the other kind has other fields",
+    "tokens.text_span.kind": "the other kinds have other fields",
+    "tokens.speech_span.kind": "the other kinds have other fields",
+}
+
+
+def shipped(name: str, place: Path, overrides: list[str]) -> Recipe:
+    """A recipe of the package on the recordings of the test."""
+    return find_recipe(name, [*overrides, f"sources=[{{kind: folder, path: {place / 'clips'}}}]"])

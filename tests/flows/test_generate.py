@@ -13,7 +13,7 @@ import pytest
 
 from spiritlm_core.lm.generate.content import Speech, Text
 from tests.lm import corpora
-from tests.lm.conftest import TINY
+from tests.support.small_model import TINY
 
 TOKENS = "[St2][Pi3][Hu1]"
 

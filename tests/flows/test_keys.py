@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 from flows.graphs.speech_lm import speech_lm
-from flows.recipes import find_recipe, recipe_names
+from flows.recipes import recipe_names
 from flows.recipes.finetune import find_finetune_recipe, finetune_recipe_names
 from spiritlm_core.finetune.recipe import FinetuneRecipe
 from spiritlm_core.finetune.template import find_template
@@ -24,17 +24,10 @@ from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lm.losses import LOSSES
 from spiritlm_core.plan.planner import plan_graph
 from spiritlm_core.recipe import Recipe
-from tests.flows.settings import changed, fields
+from tests.flows.settings import NOT_TRIED, changed, fields, shipped
 
 Keys = dict[str, str]
 Stages = set[str]
-
-NOT_TRIED = {
-    "sources.0.kind": "another kind of source lists other recordings",
-    "vocoder.generator.kind": "the other kind has other fields",
-    "tokens.text_span.kind": "the other kinds have other fields",
-    "tokens.speech_span.kind": "the other kinds have other fields",
-}
 
 
 def _expressive(recipe: Recipe) -> bool:
@@ -140,11 +133,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "TEXTS").mkdir()
     (folder / "TEXTS" / "one.txt").write_text("one text")
     return folder
-
-
-def shipped(name: str, place: Path, overrides: list[str]) -> Recipe:
-    """A recipe of the package on the recordings of the test."""
-    return find_recipe(name, [*overrides, f"sources=[{{kind: folder, path: {place / 'clips'}}}]"])
 
 
 def keys(recipe: Recipe, place: Path) -> Keys:

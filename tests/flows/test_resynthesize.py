@@ -13,8 +13,7 @@ import soundfile
 
 from spiritlm_core.speech.released.convert import import_checkpoints
 from spiritlm_core.speech.tokenizer import SpeechTokenizer
-from tests.released.conftest import PARITY
-from tests.released.test_vocoder import Roots, whole  # noqa: F401 - a fixture
+from tests.support.released import PARITY, Roots
 
 CLIP = PARITY / "wavs" / "allison_is.wav"
 
@@ -36,7 +35,7 @@ def spiritlm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 
 
 @pytest.fixture(scope="module")
-def imported(whole: Roots, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: F811 - pytest's way
+def imported(whole: Roots, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return import_checkpoints(whole("tiny"), tmp_path_factory.mktemp("imported") / "expressive").folder
 
 
@@ -86,7 +85,7 @@ def test_what_cannot_be_resynthesized(spiritlm: Callable, imported: Path, tmp_pa
 
 def test_generate_writes_speech(
     spiritlm: Callable,
-    whole: Roots,  # noqa: F811
+    whole: Roots,
     imported: Path,
     tmp_path: Path,
 ) -> None:
@@ -113,7 +112,7 @@ def test_generate_writes_speech(
 
 def test_a_segment_that_cannot_be_spoken(
     spiritlm: Callable,
-    whole: Roots,  # noqa: F811
+    whole: Roots,
     imported: Path,
     tmp_path: Path,
 ) -> None:

@@ -17,10 +17,7 @@ import soundfile
 from spiritlm_core import SpiritLM
 from spiritlm_core.audio.codec import encode_wav
 from spiritlm_core.cli.wav import WavStream
-from tests.finetune.conftest import base, published, sound, speech_tokenizer, table, tokenizer
-from tests.serve.conftest import speaking
-
-__all__ = ["base", "published", "speaking", "speech_tokenizer", "table", "tokenizer"]
+from tests.support.small_model import sound
 
 TOKENS = "[St2][Pi3][Hu1][Hu5]"
 

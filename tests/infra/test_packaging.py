@@ -19,10 +19,6 @@ import pytest
 
 from spiritlm_core import extras, failures
 from spiritlm_core.audio.codec import encode_wav
-from tests.finetune.conftest import base, published, speech_tokenizer, table, tokenizer
-from tests.serve.conftest import speaking
-
-__all__ = ["base", "published", "speaking", "speech_tokenizer", "table", "tokenizer"]
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

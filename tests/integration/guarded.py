@@ -8,7 +8,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.integration.servers import REPOSITORY
+from tests.support.servers import REPOSITORY
 
 _ADDRESS = re.compile(r'sin6?_port=htons\((\d+)\).*?(?:inet_addr\(|inet_pton\(AF_INET6, )"([^"]+)"')
 _CALLS = "trace=connect,sendto,sendmsg,sendmmsg"

@@ -16,7 +16,7 @@ from tests.audio.files import sound
 from tests.audio.synthetic import voice
 from tests.integration.guarded import Guard, traces
 from tests.integration.runs import RECIPE, command
-from tests.serve.processes import PATTERN
+from tests.support.serving import PATTERN
 from tests.support.watching import kill_group, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]

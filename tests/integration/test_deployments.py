@@ -14,8 +14,8 @@ import pytest
 from spiritlm_core.lake.lake import Lake
 from tests.audio.files import sound
 from tests.audio.synthetic import voice
-from tests.integration.processes import tail
-from tests.integration.servers import REPOSITORY, PrefectServer, prefect_worker
+from tests.support.processes import tail
+from tests.support.servers import REPOSITORY, PrefectServer, prefect_worker
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
 POOL = "spiritlm"

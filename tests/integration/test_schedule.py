@@ -13,10 +13,10 @@ import yaml
 
 from tests.audio.files import sound
 from tests.audio.synthetic import voice
-from tests.integration import servers
-from tests.integration.processes import tail
 from tests.integration.runs import RECIPE, committed
-from tests.integration.servers import PrefectServer, prefect_worker
+from tests.support import servers
+from tests.support.processes import tail
+from tests.support.servers import PrefectServer, prefect_worker
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
 NIGHTLY = "corpus/nightly"

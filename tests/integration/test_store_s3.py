@@ -17,8 +17,7 @@ from spiritlm_core.lake.plan import StageCall, plan_artifact, plan_table
 from spiritlm_core.lake.run import run_artifact
 from spiritlm_core.lake.seal import to_json
 from spiritlm_core.store.uri import open_store, split_uri
-from tests.lake.stages import DoubleConfig, SumConfig
-from tests.lake.test_lake import execute, no_progress, numbers_plan
+from tests.lake.stages import DoubleConfig, SumConfig, execute, no_progress, numbers_plan
 
 pytestmark = pytest.mark.integration
 

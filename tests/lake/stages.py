@@ -13,6 +13,39 @@ from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import LakeError
 from spiritlm_core.lake.schema import is_rejected, rejected, table_of
 from spiritlm_core.lake.stage import ArtifactStage, TableInput, TableStage
+from functools import partial
+import pickle
+import pyarrow as pa
+import pytest
+from spiritlm_core.errors import LakeError
+from spiritlm_core.lake.care import collect_garbage, verify
+from spiritlm_core.lake.fingerprint import shard_key
+from spiritlm_core.lake.lake import Lake, shard_path
+from spiritlm_core.lake.lease import hold
+from spiritlm_core.lake.plan import StageCall, TablePlan, inline_job, plan_artifact, plan_table
+from spiritlm_core.lake.run import run_artifact, run_shard, shard_entry
+from spiritlm_core.lake.snapshot import Snapshot
+import base64
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+from spiritlm_core.cli.main import app
+from spiritlm_core.config import FrozenConfig
+from spiritlm_core.errors import LakeError
+from spiritlm_core.lake.artifact import blob_path, manifest_path
+from spiritlm_core.lake.care import collect_garbage, resolve_ref, verify
+from spiritlm_core.lake.lake import Lake, shard_path
+from spiritlm_core.lake.lease import hold, live_leases
+from spiritlm_core.lake.plan import StageCall, plan_artifact
+from spiritlm_core.lake.run import run_artifact
+from spiritlm_core.lake.seal import seal
 
 NUMBERS = pa.schema(
     [
@@ -132,3 +165,41 @@ class Sum(ArtifactStage):
         (out / "sub" / "sum.txt").write_text(str(total))
         (out / "pid.txt").write_text(str(os.getpid()))
         return {"total": total}
+
+
+def rows(*values):
+    return pa.table(
+        {"value": list(values), "reject_stage": [None] * len(values), "reject_reason": [None] * len(values)}
+    )
+
+
+def numbers_plan(*groups, config=None):
+    call = StageCall.of("tests.lake.stages:Numbers", config or SumConfig(), {})
+    return TablePlan(
+        call, tuple(inline_job(call.identity, [str(v) for v in group], partial(rows, *group), "n") for group in groups)
+    )
+
+
+def execute(lake, plan, recipe="r"):
+    stage = plan.call.create(lake)
+    stage.setup()
+    entries = [run_shard(lake, plan.call, stage, job) for job in plan.jobs]
+    snapshot = Snapshot(plan.name, plan.call.identity, tuple(entry for entry, _ in entries), plan.lineage)
+    lake.write_snapshot(snapshot)
+    lake.write_ref(recipe, plan.name, "table", snapshot.fingerprint, plan.call.identity)
+    return snapshot, [computed for _, computed in entries]
+
+
+def no_progress(fraction, message):
+    pass
+
+
+
+
+def fill(lake):
+    """A lake with an object of every kind but leases; returns its one artifact."""
+    snapshot, _ = execute(lake, numbers_plan((1, 2), (3, -4)))
+    plan = plan_artifact(StageCall.of("tests.lake.stages:Sum", SumConfig(), {}), {"numbers": snapshot})
+    artifact, _ = run_artifact(lake, plan, no_progress)
+    lake.write_ref("r", "sum", "artifact", artifact.key, plan.call.identity)
+    return artifact

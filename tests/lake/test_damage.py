@@ -26,18 +26,12 @@ from spiritlm_core.lake.plan import StageCall, plan_artifact
 from spiritlm_core.lake.run import run_artifact
 from spiritlm_core.lake.seal import seal
 from tests.lake.stages import SumConfig
-from tests.lake.test_lake import execute, no_progress, numbers_plan
+from tests.lake.stages import execute, no_progress, numbers_plan
+from tests.lake.stages import fill
 
 KINDS = {"tables", "snapshots", "artifacts", "blobs", "refs", "leases"}
 
 
-def fill(lake):
-    """A lake with an object of every kind but leases; returns its one artifact."""
-    snapshot, _ = execute(lake, numbers_plan((1, 2), (3, -4)))
-    plan = plan_artifact(StageCall.of("tests.lake.stages:Sum", SumConfig(), {}), {"numbers": snapshot})
-    artifact, _ = run_artifact(lake, plan, no_progress)
-    lake.write_ref("r", "sum", "artifact", artifact.key, plan.call.identity)
-    return artifact
 
 
 def objects(lake):
@@ -51,9 +45,6 @@ def rewrite(lake, path, **changed):
     lake.store.write(path, seal(json.dumps(body).encode()))
 
 
-@pytest.fixture
-def lake(tmp_path):
-    return Lake(tmp_path / "lake")
 
 
 @pytest.fixture(scope="module")

@@ -17,38 +17,17 @@ from spiritlm_core.lake.plan import StageCall, TablePlan, inline_job, plan_artif
 from spiritlm_core.lake.run import run_artifact, run_shard, shard_entry
 from spiritlm_core.lake.snapshot import Snapshot
 from tests.lake.stages import DoubleConfig, SumConfig
+from tests.lake.stages import execute, no_progress, numbers_plan
 
 
-def rows(*values):
-    return pa.table(
-        {"value": list(values), "reject_stage": [None] * len(values), "reject_reason": [None] * len(values)}
-    )
 
 
-def numbers_plan(*groups, config=None):
-    call = StageCall.of("tests.lake.stages:Numbers", config or SumConfig(), {})
-    return TablePlan(
-        call, tuple(inline_job(call.identity, [str(v) for v in group], partial(rows, *group), "n") for group in groups)
-    )
 
 
-def execute(lake, plan, recipe="r"):
-    stage = plan.call.create(lake)
-    stage.setup()
-    entries = [run_shard(lake, plan.call, stage, job) for job in plan.jobs]
-    snapshot = Snapshot(plan.name, plan.call.identity, tuple(entry for entry, _ in entries), plan.lineage)
-    lake.write_snapshot(snapshot)
-    lake.write_ref(recipe, plan.name, "table", snapshot.fingerprint, plan.call.identity)
-    return snapshot, [computed for _, computed in entries]
 
 
-def no_progress(fraction, message):
-    pass
 
 
-@pytest.fixture
-def lake(tmp_path):
-    return Lake(tmp_path / "lake")
 
 
 def test_a_plan_knows_the_fingerprint_in_advance(lake):

@@ -15,7 +15,7 @@ from spiritlm_core.lake.care import collect_garbage
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.lease import EXPIRY_SECONDS, Lease, hold, lease_path, live_leases, this_machine
 from spiritlm_core.lake.seal import to_json
-from tests.lake.test_damage import fill
+from tests.lake.stages import fill
 
 HOUR = 3600.0
 

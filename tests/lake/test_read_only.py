@@ -15,7 +15,7 @@ from spiritlm_core.intake.statcache import stat_cache
 from spiritlm_core.lake.care import collect_garbage, resolve_ref, verify
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.lease import hold, live_leases
-from tests.lake.test_damage import fill
+from tests.lake.stages import fill
 
 NOBODY = 65534
 

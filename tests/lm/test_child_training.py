@@ -7,7 +7,6 @@ import pickle
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,23 +16,14 @@ from spiritlm_core.errors import CheckpointError, TrainingError
 from spiritlm_core.fit.job import FitJob
 from spiritlm_core.lm.config import LmCompute
 from spiritlm_core.lm.train.checkpoint import read_state
-from tasks.fanout import FanOut, FanOutSettings
 from tasks.train import sigterm_asks
-from tests.lm.conftest import tiny_config
-from tests.lm.test_train import assert_same_weights, losses, run
+from tests.lm.training import assert_same_weights, losses, run, trained_by_a_child
+from tests.support.small_model import tiny_config
 from tests.support.watching import PATIENCE, descendants, kill, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 COMPUTE = LmCompute(cpus_per_worker=1, checkpoint_every=4, log_every=2)
-
-
-def train(job: FitJob, progress: Callable[[float, str], None] = lambda *_: None) -> dict[str, object]:
-    fan_out = FanOut(str(job.work.parent / "lake"), FanOutSettings())
-    try:
-        return fan_out.run_job("model", job, progress)
-    finally:
-        fan_out.close()
 
 
 def test_a_killed_child_is_replaced_and_the_result_is_the_same(job: FitJob) -> None:
@@ -45,7 +35,7 @@ def test_a_killed_child_is_replaced_and_the_result_is_the_same(job: FitJob) -> N
             killed.append(message)
             kill(descendants(os.getpid(), "tasks.executors.child"))
 
-    assert train(job, progress)["steps"] == 200
+    assert trained_by_a_child(job, progress)["steps"] == 200
     assert killed
     assert "step 200/" not in killed[0], "training was over before the child was killed"
     undisturbed = replace(job, work=job.work.parent / "undisturbed", out=job.out.parent / "expected")
@@ -56,12 +46,12 @@ def test_a_killed_child_is_replaced_and_the_result_is_the_same(job: FitJob) -> N
 
 def test_what_the_caller_can_act_on_is_not_tried_again(job: FitJob) -> None:
     with pytest.raises(TrainingError, match="use_gpu: true, but torch sees no GPU"):
-        train(replace(job, compute=COMPUTE.model_copy(update={"use_gpu": True})))
+        trained_by_a_child(replace(job, compute=COMPUTE.model_copy(update={"use_gpu": True})))
     half = job.work / "checkpoints" / "step-00000004"
     half.mkdir(parents=True)
     (half / "state.json").write_text('{"vocabulary": "of another model", "corpus": "", "step": 4}')
     with pytest.raises(CheckpointError, match="trained with vocabulary of another"):
-        train(replace(job, compute=COMPUTE))
+        trained_by_a_child(replace(job, compute=COMPUTE))
 
 
 def test_what_is_asked_while_a_worker_starts_is_heard_and_what_an_earlier_run_was_asked_is_not(job: FitJob) -> None:
@@ -90,8 +80,8 @@ def test_sigterm_behind_the_last_step_ends_the_program_as_ever(tmp_path: Path) -
 DRIVER = """
 import pickle, sys
 from pathlib import Path
-from tests.lm.test_child_training import train
-train(pickle.loads(Path(sys.argv[1]).read_bytes()))
+from tests.lm.training import trained_by_a_child
+trained_by_a_child(pickle.loads(Path(sys.argv[1]).read_bytes()))
 """
 
 

@@ -19,7 +19,8 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from spiritlm_core.errors import CheckpointError, DamagedCheckpointError
 from spiritlm_core.fit.checkpoint_files import damage, read_record, write_state
 from spiritlm_core.fit.job import FitJob
-from tests.lm.test_train import assert_same_weights, losses, run, tiny_config
+from tests.lm.training import assert_same_weights, losses, run
+from tests.support.small_model import tiny_config
 
 
 def cut(data: bytes) -> bytes:

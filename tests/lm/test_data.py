@@ -16,7 +16,7 @@ from spiritlm_core.tokens.corpus import STREAMS
 from spiritlm_core.tokens.documents import Document
 from spiritlm_core.tokens.pack import Packed, packed
 from spiritlm_core.tokens.vocabulary import Vocabulary
-from tests.lm.conftest import TINY
+from tests.support.small_model import TINY
 
 VOCABULARY = Vocabulary(100, hubert=20, pitch=4, style=3, bos=1, eos=2)
 LENGTH = 48

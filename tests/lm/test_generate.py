@@ -16,7 +16,7 @@ from spiritlm_core.lm.generate.prompts import parts_of, prompt_ids, prompt_strin
 from spiritlm_core.lm.generate.sampling import choose, draws
 from spiritlm_core.lm.model.network import build_model
 from spiritlm_core.tokens.vocabulary import Vocabulary
-from tests.lm.conftest import TINY
+from tests.support.small_model import TINY
 
 VOCABULARY = Vocabulary(100, hubert=20, pitch=4, style=3, bos=1, eos=2)
 MODEL = build_model(LmConfig(architecture=TINY, vocabulary_multiple=64), VOCABULARY, context_length=64)

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from spiritlm_core.fit.job import FitJob
 from spiritlm_core.lm.config import LmConfig
 from spiritlm_core.lm.losses import LOSSES, find_loss
-from tests.lm.conftest import tiny_config
-from tests.lm.test_train import losses, run
+from tests.lm.training import losses, run
+from tests.support.small_model import tiny_config
 
 
 def test_a_loss_of_ones_own_is_one_file_and_one_line(job: FitJob, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from spiritlm_core.errors import ModelReferenceError, SpiritLMError
 from spiritlm_core.lm.config import LmConfig
 from spiritlm_core.lm.model.network import build_model, count_parameters, padded_rows, rope_base_of
 from spiritlm_core.tokens.vocabulary import Vocabulary
-from tests.lm.conftest import TINY
+from tests.support.small_model import TINY
 
 VOCABULARY = Vocabulary(100, hubert=20, pitch=4, style=3, bos=1, eos=2)
 IDS = torch.tensor([[1, 5, 17, 99, 42, 3, 8]])

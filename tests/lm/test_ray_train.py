@@ -6,7 +6,6 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,26 +15,15 @@ from spiritlm_core.errors import TrainingError
 from spiritlm_core.fit.job import FitJob
 from spiritlm_core.lm.config import LmCompute
 from spiritlm_core.lm.train.checkpoint import read_state
-from tests.lm.conftest import tiny_config
-from tests.lm.test_train import assert_same_weights, losses, run, started
-from tests.support.watching import PATIENCE, descendants, kill, kill_group, wait_for
+from tests.lm.training import assert_same_weights, losses, run, started, trained_by_ray
+from tests.support.ray_runtime import kill_worker
+from tests.support.small_model import tiny_config
+from tests.support.watching import PATIENCE, kill_group, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 STEPS = 400
 START_RAY = "import ray; ray.init('local', num_cpus=3, include_dashboard=False, log_to_driver=False)\n"
-
-
-@pytest.fixture(scope="module")
-def ray_runtime() -> Iterator[None]:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-    ray = pytest.importorskip("ray")
-    ray.init("local", num_cpus=3, include_dashboard=False, log_to_driver=False)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tasks.train.POLL_SECONDS", 0.05)  # a test that waits for a step acts before the last one
-        yield
-    ray.shutdown()
 
 
 @pytest.fixture
@@ -46,23 +34,10 @@ def long(job: FitJob) -> FitJob:
     )
 
 
-def trained(job: FitJob, progress: object = None) -> dict[str, object]:
-    from tasks.train import run_workers
-
-    return run_workers(job, progress or (lambda _fraction, _message: None))  # type: ignore[arg-type]
-
-
 def expected(job: FitJob) -> Path:
     other = replace(job, work=job.work.parent / "undisturbed", out=job.out.parent / "expected")
     run(other)
     return other.out
-
-
-def kill_worker() -> bool:
-    """SIGKILL to a training worker of the Ray that this process started, if there is one."""
-    workers = descendants(os.getpid(), "RayTrainWorker")[:1]
-    kill(workers)
-    return bool(workers)
 
 
 @pytest.mark.slow
@@ -73,7 +48,7 @@ def test_killed_worker_is_replaced_and_the_result_is_the_same(long: FitJob, ray_
         if message.startswith("step") and not killed and kill_worker():
             killed.append(message)
 
-    summary = trained(long, progress)
+    summary = trained_by_ray(long, progress)
     assert killed
     assert f"step {STEPS}/" not in killed[0], "training was over before the worker was killed"
     assert summary["steps"] == STEPS
@@ -86,8 +61,8 @@ def driver_of(long: FitJob) -> subprocess.Popen[bytes]:
     """A process of its own that starts Ray and trains."""
     (long.work.parent / "job.pickle").write_bytes(pickle.dumps(long))
     code = START_RAY + (
-        "import pickle, sys; from pathlib import Path; from tests.lm.test_ray_train import trained\n"
-        f"trained(pickle.loads(Path({str(long.work.parent / 'job.pickle')!r}).read_bytes()))\n"
+        "import pickle, sys; from pathlib import Path; from tests.lm.training import trained_by_ray\n"
+        f"trained_by_ray(pickle.loads(Path({str(long.work.parent / 'job.pickle')!r}).read_bytes()))\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     driver = subprocess.Popen(
@@ -102,7 +77,7 @@ def test_killed_driver_goes_on_under_the_same_name(long: FitJob, ray_runtime: No
     driver = driver_of(long)
     assert kill_group(driver), "training was over before the driver was killed"
     assert not long.out.exists()
-    trained(long)
+    trained_by_ray(long)
     assert losses(long.out) == losses(expected(long))
 
 
@@ -122,7 +97,7 @@ def test_sigterm_to_the_driver_saves_the_step_that_the_worker_is_at(long: FitJob
 @pytest.mark.slow
 def test_two_workers_lose_the_same_under_ray_and_under_torchrun(long: FitJob, parquet: Path, ray_runtime: None) -> None:
     two = replace(long, config=tiny_config(steps=12), compute=long.compute.model_copy(update={"workers": 2}))
-    trained(two)
+    trained_by_ray(two)
     other = replace(two, work=two.work.parent / "torchrun", out=two.out.parent / "other")
     process = started(other, parquet, ranks=2)
     _, told = process.communicate(timeout=PATIENCE)
@@ -137,7 +112,7 @@ def test_what_the_caller_can_act_on_is_not_tried_again(long: FitJob, ray_runtime
     half.mkdir(parents=True)
     (half / "state.json").write_text('{"vocabulary": "of another model", "corpus": "", "step": 4}')
     with pytest.raises(TrainingError, match="trained with vocabulary of another"):
-        trained(long)
+        trained_by_ray(long)
     greedy = replace(long, compute=LmCompute(workers=64))
     with pytest.raises(TrainingError, match="do not fit"):
-        trained(greedy)
+        trained_by_ray(greedy)

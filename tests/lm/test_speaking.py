@@ -15,11 +15,7 @@ from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.lm.generate.content import Answer, Segment, Speech, SpeechSegment, TextSegment
 from spiritlm_core.lm.generate.speaking import DEFAULT_VOICE, Heard, Sound, Voice, hear, hear_stream, last_units, said
 from spiritlm_core.speech.tokenizer import SpeechTokenizer
-from tests.finetune.conftest import base, published, speech_tokenizer, table, tokenizer
-from tests.serve.conftest import speaking
-from tests.vocoder.conftest import BASE, EXPRESSIVE, FOURIER, build
-
-__all__ = ["base", "published", "speaking", "speech_tokenizer", "table", "tokenizer"]
+from tests.vocoder.models import BASE, EXPRESSIVE, FOURIER, build
 
 VOCODERS = {"base": BASE, "expressive": EXPRESSIVE, "fourier": FOURIER}
 

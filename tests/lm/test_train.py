@@ -4,8 +4,6 @@ import json
 import os
 import resource
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,6 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import torch
-import yaml
 
 from spiritlm_core.errors import CheckpointError, TrainingError
 from spiritlm_core.fit.job import FitJob
@@ -25,41 +22,9 @@ from spiritlm_core.lm.train.objective import Objective
 from spiritlm_core.lm.train.optimizer import learning_rate
 from spiritlm_core.lm.train.validate import Validation
 from spiritlm_core.tokens.config import SequencesConfig
-from tests.lm.conftest import tiny_config
+from tests.lm.training import assert_same_weights, losses, run, started
+from tests.support.small_model import tiny_config
 from tests.support.watching import PATIENCE, wait_for
-
-Told = list[tuple[float, str]]
-
-
-def run(job: FitJob) -> tuple[dict[str, Any], Told]:
-    told: Told = []
-    return job.run(lambda fraction, message: told.append((fraction, message))), told
-
-
-def losses(folder: Path) -> list[tuple[int, float, float]]:
-    """What must be the same bit for bit: step, loss, gradient norm."""
-    table = pq.read_table(folder / "metrics.parquet")
-    return [tuple(row.values()) for row in table.select(["step", "loss", "gradient_norm"]).to_pylist()]
-
-
-def started(job: FitJob, parquet: Path, *, ranks: int = 1) -> subprocess.Popen[bytes]:
-    """The same job in a process of its own, through the command line."""
-    arguments = {
-        "lm": job.config.lm.model_dump(mode="json"),
-        "tokens": job.config.tokens.model_dump(mode="json"),
-        "compute": job.compute.model_dump(mode="json"),
-        "sequences": [str(parquet)],
-        "tokenizer": str(job.models["tokenizer"]),
-        "work": str(job.work),
-        "out": str(job.out),
-    }
-    job.work.mkdir(parents=True, exist_ok=True)
-    file = job.work.parent / "job.yaml"
-    file.write_text(yaml.safe_dump(arguments))
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
-    command = [sys.executable, *launcher, "-m", "spiritlm_core.lm", str(file)]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def test_loss_falls_and_the_run_is_reported(job: FitJob) -> None:
@@ -99,14 +64,6 @@ def test_killed_and_resumed_run_equals_an_undisturbed_one_bit_for_bit(job: FitJo
     )
     assert epochs >= 1
     assert_same_weights(job.out, undisturbed.out)
-
-
-def assert_same_weights(one: Path, other: Path) -> None:
-    from safetensors.torch import load_file
-
-    weights, expected = (load_file(folder / "model.safetensors") for folder in (one, other))
-    assert weights.keys() == expected.keys()
-    assert all(torch.equal(weights[name], expected[name]) for name in expected)
 
 
 def test_sigterm_saves_before_leaving(job: FitJob) -> None:

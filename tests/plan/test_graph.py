@@ -18,8 +18,7 @@ from spiritlm_core.lake.run import run_artifact
 from spiritlm_core.plan.graph import Graph
 from spiritlm_core.plan.planner import plan_graph
 from tasks.account import reuse
-from tests.lake.stages import NUMBERS, Double, DoubleConfig, Numbers, Sum, SumConfig
-from tests.lake.test_lake import execute, no_progress
+from tests.lake.stages import NUMBERS, Double, DoubleConfig, Numbers, Sum, SumConfig, execute, no_progress
 
 
 @dataclass(frozen=True)

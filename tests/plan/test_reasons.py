@@ -15,8 +15,7 @@ from spiritlm_core.lake.lake import Lake
 from spiritlm_core.plan.preview import StagePreview, preview, totals
 from spiritlm_core.plan.settings import Settings, differences
 from spiritlm_core.recipe import Recipe
-from tests.flows.settings import changed, fields
-from tests.flows.test_keys import NOT_TRIED, shipped
+from tests.flows.settings import NOT_TRIED, changed, fields, shipped
 from tests.plan.lakes import clip, compute, planned, tiny
 
 

@@ -7,9 +7,8 @@ import pytest
 from spiritlm_core.errors import ModelReferenceError
 from spiritlm_core.references.reference import resolve
 from spiritlm_core.store.uri import open_store
-from tests.integration.conftest import Bucket, s3_server, seaweedfs
+from tests.support.server_fixtures import Bucket
 
-__all__ = ["s3_server", "seaweedfs"]
 pytestmark = pytest.mark.integration
 
 

@@ -1,9 +1,6 @@
-"""Seeded checkpoints in the released layout, written by the generator among the shared parity data."""
+"""Seeded checkpoints, imported."""
 
-import json
-import runpy
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -11,9 +8,6 @@ from pathlib import Path
 import pytest
 
 from spiritlm_core.speech.tokenizer import SpeechTokenizer
-
-PARITY = Path(__file__).resolve().parents[3] / "shared" / "parity"
-GOLDENS = {"tiny": "11", "alt": "11_alt"}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -24,32 +18,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-def golden(preset: str, name: str) -> dict:
-    return json.loads((PARITY / "goldens" / GOLDENS[preset] / f"{name}.json").read_text())
-
-
-@pytest.fixture(scope="session")
-def official(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Root folder of the seeded checkpoints of a preset, the tensors of which are those of the goldens."""
-    script = PARITY / "make_checkpoints.py"
-    if not script.is_file():
-        pytest.skip(f"{script} is not there")
-
-    @cache
-    def make(preset: str) -> Path:
-        root = tmp_path_factory.mktemp(preset)
-        parts = "hubert,f0,style"
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", [script.name, str(root), "--seed", "11", "--preset", preset, "--parts", parts])
-            runpy.run_path(str(script), run_name="__main__")
-        expected = golden(preset, "meta")["checkpoint"]["parts"]
-        made = json.loads((root / "manifest.json").read_text())["parts"]
-        assert made == {part: expected[part] for part in ("f0", "hubert", "quantizer", "style")}
-        return root
-
-    return make
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.released.conftest import PARITY, golden
+from tests.support.released import PARITY, golden
 
 CLIP = PARITY / "wavs" / "allison_is.wav"
 Roots = Callable[[str], Path]

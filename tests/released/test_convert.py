@@ -12,7 +12,7 @@ from spiritlm_core.errors import ModelReferenceError, SpiritLMError
 from spiritlm_core.speech.released import hubert
 from spiritlm_core.speech.released.convert import import_checkpoints
 from spiritlm_core.speech.tokenizer import SpeechTokenizer
-from tests.released.conftest import PARITY
+from tests.support.released import PARITY
 
 Roots = Callable[[str], Path]
 

@@ -3,9 +3,7 @@
 import hashlib
 import json
 import os
-import runpy
 import shutil
-import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -30,36 +28,13 @@ from spiritlm_core.lm.generate.readback import audible, ends_with_speech, last_r
 from spiritlm_core.speech.tokenizer import SpeechTokenizer
 from spiritlm_core.tokens.released import ReleasedTextTokenizer
 from spiritlm_core.tokens.vocabulary import Vocabulary
-from tests.released.conftest import PARITY, golden
+from tests.support.released import PARITY, Roots, golden, write_checkpoints
 
 MODALITIES: dict[str, Modality] = {"TEXT": "text", "SPEECH": "speech", "ARBITRARY": "any"}
 EVERY = pytest.mark.parametrize(
     ("preset", "variant"), [(p, v) for p in ("tiny", "alt") for v in ("base", "expressive")]
 )
-Roots = Callable[[str], Path]
 Load = Callable[[str, str], SpiritLM]
-
-
-@pytest.fixture(scope="session")
-def released(tmp_path_factory: pytest.TempPathFactory) -> Roots:
-    """Root folder with the language models of a preset."""
-    script, llama = PARITY / "make_checkpoints.py", PARITY / "llama2_tokenizer.model"
-    if not script.is_file():
-        pytest.skip(f"{script} is not there")
-
-    @cache
-    def make(preset: str) -> Path:
-        root = tmp_path_factory.mktemp(f"lm-{preset}")
-        arguments = ["--seed", "11", "--preset", preset, "--parts", "lm", "--llama-tokenizer", str(llama)]
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", [script.name, str(root), *arguments])
-            runpy.run_path(str(script), run_name="__main__")
-        made = json.loads((root / "manifest.json").read_text())["parts"]
-        expected = golden(preset, "meta")["checkpoint"]["parts"]
-        assert made == {part: expected[part] for part in made}
-        return root
-
-    return make
 
 
 @pytest.fixture(scope="session")
@@ -112,14 +87,12 @@ def test_any_text_and_ids_are_read_as_by_the_slow_tokenizer(parts: list[str], id
 def slow_pair() -> tuple:
     import transformers
 
-    if int(transformers.__version__.split(".")[0]) > 4 or not PARITY.is_dir():
-        pytest.skip("transformers has no slow tokenizer, or there is no parity data")
+    if int(transformers.__version__.split(".")[0]) > 4:
+        pytest.skip("this transformers has no slow tokenizer")
     import tempfile
 
-    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
-        llama = str(PARITY / "llama2_tokenizer.model")
-        patch.setattr(sys, "argv", ["make", name, "--parts", "lm", "--llama-tokenizer", llama])
-        runpy.run_path(str(PARITY / "make_checkpoints.py"), run_name="__main__")
+    with tempfile.TemporaryDirectory() as name:
+        write_checkpoints(Path(name), "tiny", "--parts", "lm")
         folder = Path(name) / "spiritlm_model" / "spirit-lm-base-7b"
         return ReleasedTextTokenizer.load(folder), transformers.LlamaTokenizer.from_pretrained(folder)
 
@@ -240,8 +213,6 @@ def test_streamed_text_is_the_text(spirit: Load, preset: str, variant: str) -> N
 
 @pytest.mark.parametrize("preset", ["tiny", "alt"])
 def test_helpers_of_reading_back(preset: str) -> None:
-    if not PARITY.is_dir():
-        pytest.skip(f"{PARITY} is not there")
     for string, want in golden(preset, "helpers").items():
         assert starts_with_speech(string) == want["starts_with_speech_token"], string
         assert ends_with_speech(string) == want["ends_with_speech_token"], string
@@ -251,8 +222,6 @@ def test_helpers_of_reading_back(preset: str) -> None:
 
 @EVERY
 def test_reading_back(preset: str, variant: str) -> None:
-    if not PARITY.is_dir():
-        pytest.skip(f"{PARITY} is not there")
     lengths = 0
     for name, case in golden(preset, "readback")[variant].items():
         if "outputs" not in case:

@@ -12,7 +12,7 @@ from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.speech.tokenizer import SpeechTokenizer
 from spiritlm_core.speech.types import Units
 from spiritlm_core.tokens.speech import Streams
-from tests.released.conftest import PARITY, golden
+from tests.support.released import PARITY, golden
 
 STREAMS = ("hubert", "pitch", "style")
 NEAR_TIES = dict(zip(STREAMS, ("hubert_logit_margin_below_0.005", "pitch_distance_margin_below_0.01",
@@ -163,8 +163,6 @@ def test_units_to_strings(tokenizer: Load, preset: str, variant: str) -> None:
 
 @pytest.mark.parametrize("preset", ["tiny", "alt"])
 def test_strings_to_units(preset: str) -> None:
-    if not PARITY.is_dir():
-        pytest.skip(f"{PARITY} is not there")
     cases, checked = golden(preset, "strings"), 0
     for case in cases["string_to_units"]:
         if "\n" in case["string"] or "junk" in case["string"]:

@@ -2,9 +2,7 @@
 
 import json
 import os
-import runpy
 import shutil
-import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -23,7 +21,7 @@ from spiritlm_core.speech.released.convert import import_checkpoints
 from spiritlm_core.speech.released.vocoder import convert_vocoder
 from spiritlm_core.speech.tokenizer import SpeechTokenizer
 from spiritlm_core.speech.vocoder.vocoder import Vocoder
-from tests.released.conftest import GOLDENS, PARITY, golden
+from tests.support.released import GOLDENS, PARITY, Roots, golden
 
 TOLERANCE = 1e-4
 FOLDERS = {"base": "hifigan_spiritlm_base", "expressive": "hifigan_spiritlm_expressive_w2v2"}
@@ -31,32 +29,7 @@ MODALITIES = {"TEXT": "text", "SPEECH": "speech", "ARBITRARY": "any"}
 EVERY = pytest.mark.parametrize(
     ("preset", "variant"), [(p, v) for p in ("tiny", "alt") for v in ("base", "expressive")]
 )
-MADE: dict[str, Path] = {}
-Roots = Callable[[str], Path]
 Load = Callable[[str, str], SpeechTokenizer]
-
-
-@pytest.fixture(scope="session")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Roots:
-    """Root folder of the seeded checkpoints of a preset, vocoders and language models included."""
-    script = PARITY / "make_checkpoints.py"
-    if not script.is_file():
-        pytest.skip(f"{script} is not there")
-
-    def make(preset: str) -> Path:
-        if preset in MADE:  # also those made for a test elsewhere, which imports this fixture
-            return MADE[preset]
-        root = tmp_path_factory.mktemp(f"whole-{preset}")
-        llama = str(PARITY / "llama2_tokenizer.model")
-        with pytest.MonkeyPatch.context() as patch:
-            arguments = ["--seed", "11", "--preset", preset, "--llama-tokenizer", llama]
-            patch.setattr(sys, "argv", [script.name, str(root), *arguments])
-            runpy.run_path(str(script), run_name="__main__")
-        made = json.loads((root / "manifest.json").read_text())["parts"]
-        assert made == golden(preset, "meta")["checkpoint"]["parts"]
-        return MADE.setdefault(preset, root)
-
-    return make
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,14 +12,8 @@ from spiritlm_core import SpiritLM
 from spiritlm_core.audio.codec import encode_wav
 from spiritlm_core.serve.api import create_app
 from spiritlm_core.serve.engine import Engine
-from spiritlm_core.serve.settings import ServeConfig
-from tests.finetune.conftest import base, published, sound, speech_tokenizer, table, tokenizer
-from tests.vocoder.conftest import BASE, build
-
-__all__ = ["base", "published", "speech_tokenizer", "table", "tokenizer"]
-
-HOME = "http://localhost"
-LIMITS = ServeConfig(max_upload_mb=0.5, max_seconds=2, queue=4, max_new_tokens=40, timeout=120)
+from tests.serve.limits import HOME, LIMITS
+from tests.support.small_model import sound
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -28,17 +21,6 @@ def _one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="session")
-def speaking(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a model whose speech tokenizer has a vocoder."""
-    folder = tmp_path_factory.mktemp("speaking") / "speaking"
-    shutil.copytree(base, folder)
-    vocoder = folder / "speech_tokenizer" / "vocoder"
-    vocoder.mkdir()
-    build(BASE.model_copy(update={"speaker_names": ("ann", "bo", "cy")})).model.save(vocoder)
-    return folder
 
 
 @pytest.fixture(scope="session")

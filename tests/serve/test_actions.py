@@ -14,7 +14,7 @@ from spiritlm_core.serve.display import HIDDEN
 from spiritlm_core.serve.engine import Engine
 from spiritlm_core.serve.kept import Kept
 from spiritlm_core.serve.turns import Example, Turn
-from tests.serve.conftest import LIMITS
+from tests.serve.limits import LIMITS
 
 SAMPLING = (0.0, 1.0, 0, 0, 20)
 

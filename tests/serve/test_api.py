@@ -27,8 +27,8 @@ from spiritlm_core.serve.api import create_app
 from spiritlm_core.serve.engine import Engine
 from spiritlm_core.serve.server import Server
 from spiritlm_core.speech.tokenizer import SpeechTokenizer
-from tests.finetune.conftest import sound
-from tests.serve.conftest import HOME, LIMITS
+from tests.serve.limits import HOME, LIMITS
+from tests.support.small_model import sound
 
 TOKENS = "[St2][Pi3][Hu1][Hu5]"
 WORD = {"kind": "text", "text": "press one"}

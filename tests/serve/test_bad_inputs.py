@@ -16,7 +16,7 @@ import pytest
 import soundfile
 from fastapi.testclient import TestClient
 
-from tests.finetune.conftest import sound
+from tests.support.small_model import sound
 
 WORD = {"kind": "text", "text": "press one"}
 RECORDING = {"content-type": "application/octet-stream"}

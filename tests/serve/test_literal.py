@@ -7,7 +7,7 @@ import pytest
 from spiritlm_core import SpiritLM
 from spiritlm_core.serve.prompts import PromptReader
 from spiritlm_core.serve.schema import Shot, TextPart, UnitsPart
-from tests.serve.conftest import LIMITS
+from tests.serve.limits import LIMITS
 
 
 @pytest.mark.parametrize("text", ["say [Speech] now", "[Hu12]", "[Text]"])

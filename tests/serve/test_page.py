@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from spiritlm_core.serve.guard import UPLOAD
-from tests.serve.processes import Served, served
+from tests.support.serving import Served, served
 from tests.support.watching import PATIENCE
 
 PRIVATE = "no upload"

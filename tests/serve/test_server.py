@@ -15,8 +15,8 @@ import httpx
 import pytest
 
 from spiritlm_core.audio.codec import encode_wav
-from tests.finetune.conftest import sound
-from tests.serve.processes import Served, served, start
+from tests.support.serving import Served, served, start
+from tests.support.small_model import sound
 from tests.support.watching import PATIENCE, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.integration, pytest.mark.timeout(900)]

@@ -22,7 +22,7 @@ from spiritlm_core.serve.turns import (
     saying,
     transcription,
 )
-from tests.serve.conftest import LIMITS
+from tests.serve.limits import LIMITS
 
 SETTINGS = Settings("speaking", {"max_new_tokens": 8, "temperature": 0, "top_p": 1, "top_k": 0, "seed": 0})
 

@@ -6,29 +6,8 @@ import pyarrow as pa
 import pytest
 
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.speech.config import UnitsConfig
-from spiritlm_core.speech.pitch.config import PitchConfig
-from spiritlm_core.speech.pretraining.config import HubertConfig
-from spiritlm_core.speech.quantizers.config import QuantizerConfig
-from spiritlm_core.speech.style.config import StyleConfig
 from tests.speech import synthetic
-
-CONFIG = UnitsConfig(
-    hubert=HubertConfig(
-        conv_channels=(32, 32, 32),
-        hidden_size=32,
-        layers=2,
-        heads=2,
-        cluster_layer=1,
-        clusters=(8, 8),
-        steps=(12, 6),
-        batch_crops=2,
-        crop_frames=40,
-    ),
-    quantizer=QuantizerConfig(units=20),
-    pitch=PitchConfig(codes=16, width=16, depth=1, embedding=8, steps=100, batch_crops=4, learning_rate=5e-3),
-    style=StyleConfig(clusters=4, components=3),
-)
+from tests.speech.models import CONFIG
 
 
 @pytest.fixture(scope="session", autouse=True)

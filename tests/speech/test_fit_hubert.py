@@ -28,7 +28,7 @@ from spiritlm_core.speech.pretraining.masked_prediction import (
     hubert_loss,
 )
 from spiritlm_core.speech.pretraining.mfcc import mfcc_25hz
-from tests.speech.conftest import CONFIG
+from tests.speech.models import CONFIG
 from tests.speech.synthetic import row, speech, table
 
 

@@ -20,7 +20,7 @@ from spiritlm_core.speech.folder_stage import SpeakingTokenizerStage, SpeechToke
 from spiritlm_core.speech.vocoder.config import IstftConfig, VocoderConfig
 from spiritlm_core.speech.vocoder.model import VocoderModel
 from tests.speech import synthetic
-from tests.speech.conftest import CONFIG
+from tests.speech.models import CONFIG
 
 
 @pytest.fixture(scope="module")

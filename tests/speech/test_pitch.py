@@ -13,7 +13,7 @@ from spiritlm_core.speech.pitch import fit as fit_pitch
 from spiritlm_core.speech.pitch.coder import PitchCoder, contour
 from spiritlm_core.speech.pitch.f0 import Melody, fill, melody
 from spiritlm_core.speech.pitch.fit import PitchFit
-from tests.speech.conftest import CONFIG
+from tests.speech.models import CONFIG
 from tests.speech.synthetic import row, table, vowel
 
 SAMPLES = 24_000

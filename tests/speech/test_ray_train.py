@@ -18,12 +18,11 @@ from spiritlm_core.fit.job import FitJob
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.speech.config import UnitsCompute
 from spiritlm_core.speech.quantizers.config import QuantizerStageConfig
-from tests.lm.test_ray_train import kill_worker, ray_runtime
-from tests.speech.conftest import CONFIG
+from tests.speech.models import CONFIG
+from tests.support.ray_runtime import kill_worker
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
 
-__all__ = ["ray_runtime"]
 HUBERT = "spiritlm_core.speech.pretraining.fit_hubert:HubertFit"
 TWO = UnitsCompute(workers=2, cpus_per_worker=1)
 

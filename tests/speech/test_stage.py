@@ -14,8 +14,7 @@ from spiritlm_core.speech.grid import CHUNK, pitch_count, style_count, unit_coun
 from spiritlm_core.speech.quantizers.kmeans import KMeans
 from spiritlm_core.speech.stage import UNITS, UnitsStage, grouped
 from spiritlm_core.speech.types import Units
-from tests.speech.conftest import CONFIG
-from tests.speech.encoders.test_hubert import small
+from tests.speech.models import CONFIG, small
 from tests.speech.synthetic import row, speech, table
 
 LENGTHS = (0, 100, 1279, 1280, 1919, 1920, 15_999, 16_000, 20_111)

@@ -13,12 +13,12 @@ import pytest
 
 from spiritlm_core.errors import LakeError, ShardFailedError
 from spiritlm_core.lake.lake import Lake
-from spiritlm_core.lake.plan import StageCall, plan_artifact, plan_table
+from spiritlm_core.lake.plan import StageCall
 from spiritlm_core.lake.stage import Resources
 from tasks.fanout import FanOut, FanOutSettings
-from tests.lake.stages import DoubleConfig, SumConfig
-from tests.lake.test_lake import execute, no_progress, numbers_plan
+from tests.lake.stages import DoubleConfig, numbers_plan
 from tests.support.watching import PATIENCE, all_end, descendants, wait_for
+from tests.tasks.work import build, run
 
 pytestmark = pytest.mark.integration
 
@@ -38,33 +38,6 @@ def executor(request):
     if request.param == "ray":
         request.getfixturevalue("ray_runtime")
     return request.param
-
-
-def run(lake, config, groups=((1, 2), (3, 4), (5, 6), (7, -8)), said=None, **settings):
-    first, _ = execute(lake, numbers_plan(*groups))
-    plan = plan_table(StageCall.of("tests.lake.stages:Double", config, {}), [first])
-    fan_out = FanOut(lake.uri, FanOutSettings(**{"workers": 2, **settings}), ([] if said is None else said).append)
-    done = {}
-    try:
-        fan_out.run_shards(
-            plan.call, plan.jobs, Resources(), lambda entry, computed: done.__setitem__(entry.key, computed)
-        )
-    finally:
-        fan_out.close()
-    return plan, done
-
-
-def build(lake, executor, progress=no_progress, said=None, cpus=2, **config):
-    first, _ = execute(lake, numbers_plan((1, 2)))
-    plan = plan_artifact(StageCall.of("tests.lake.stages:Sum", SumConfig(**config), {}), {"numbers": first})
-    settings = FanOutSettings(executor=executor, attempts=2)
-    fan_out = FanOut(lake.uri, settings, ([] if said is None else said).append)
-    try:
-        return fan_out.run_artifact(plan, Resources(cpus), progress), fan_out.run_artifact(
-            plan, Resources(cpus), progress
-        )
-    finally:
-        fan_out.close()
 
 
 def children():
@@ -162,7 +135,7 @@ import sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 from spiritlm_core.lake.lake import Lake
 from tests.lake.stages import DoubleConfig
-from tests.tasks.test_fanout import run
+from tests.tasks.work import run
 run(Lake(sys.argv[1]), DoubleConfig(hang_on=1, marker=sys.argv[2]))
 """
 

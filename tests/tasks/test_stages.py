@@ -14,8 +14,7 @@ from spiritlm_core.plan.planner import RunPlan
 from spiritlm_core.recipe import Recipe
 from tasks.engine import Run, run_stage
 from tasks.progress import Console
-from tests.lake.stages import DoubleConfig
-from tests.lake.test_lake import execute, numbers_plan
+from tests.lake.stages import DoubleConfig, execute, numbers_plan
 
 RECIPE = Path(__file__).parents[1] / "integration" / "tiny.yaml"
 

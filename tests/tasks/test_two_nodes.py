@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.integration.processes import ATTEMPTS, Program, ServerError, free_ports
+from tests.support.processes import ATTEMPTS, Program, ServerError, free_ports
 from tests.support.watching import PATIENCE, command_line, descendants, kill, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -25,7 +25,7 @@ DRIVER = """
 import json, sys
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.lake.lake import Lake
-from tests.tasks import test_fanout as work
+from tests.tasks import work
 from spiritlm_core.lake.stage import Resources
 from tests.lake.stages import DoubleConfig
 lake, what, given = Lake(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
+from spiritlm_core.align.stage import WORDS
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.config_files import load_config
 from spiritlm_core.lake.fingerprint import config_json, shard_key
@@ -15,11 +17,11 @@ from spiritlm_core.lake.schema import Row, table_of
 from spiritlm_core.lake.shard import ShardFooter, count_rows
 from spiritlm_core.lake.snapshot import ShardEntry, Snapshot
 from spiritlm_core.recipe import Recipe
+from spiritlm_core.speech.stage import UNITS
 from spiritlm_core.tokens.config import SequencesStageConfig, TokenizerConfig
 from spiritlm_core.tokens.fit import TokenizerFit
-from spiritlm_core.tokens.stage import SequencesStage
+from spiritlm_core.tokens.stage import SEQUENCES, SequencesStage
 from spiritlm_core.tokens.text_stage import DOCUMENTS, TextStage
-from tests.tokens.test_stage import rows, tables
 
 RECIPE = """\
 name: small
@@ -77,3 +79,38 @@ def _commit(lake: Lake, recipe: Recipe, cls: str, config: FrozenConfig, table: p
     snapshot = Snapshot(call.name, call.identity, (ShardEntry(key, stats),), {"models": call.digests})
     lake.write_snapshot(snapshot)
     lake.write_ref(recipe.name, call.name, "table", snapshot.fingerprint, call.identity)
+
+
+def timed(text: str, rng: np.random.Generator, seconds: float) -> list[Row]:
+    words = text.split()
+    starts = np.sort(rng.random(len(words))) * seconds
+    ends = np.append(starts[1:], seconds)
+    return [
+        {"word": w, "start": s, "end": e, "score": 0.5, "interpolated": False}
+        for w, s, e in zip(words, starts.tolist(), ends.tolist(), strict=True)
+    ]
+
+
+def rows(texts: list[str], seed: int = 0) -> tuple[list[Row], list[Row], list[Row]]:
+    """Audio, words and units rows of some texts with random times and units."""
+    rng = np.random.default_rng(seed)
+    audio, words, units = [], [], []
+    for i, text in enumerate(texts):
+        seconds = 0.3 * len(text.split()) + 1
+        key: Row = {"utterance_id": f"u{i}"}
+        split = "held_out" if i % 5 == 4 else "train"
+        meta = {"start": 10.0 * (i % 4), "duration": seconds, "speaker": "s", "language": "en", "split": split}
+        audio.append({**key, "recording_id": f"r{i // 4}", **meta})
+        words.append({**key, "words": timed(text, rng, seconds), "text": text, "text_origin": "given"})
+        streams = {
+            name: rng.integers(0, size, int(seconds * rate))
+            for name, size, rate in (("hubert", 60, 25), ("pitch", 9, 12.5), ("style", 5, 1))
+        }
+        units.append({**key, **streams})
+    return audio, words, units
+
+
+def tables(audio: list[Row], words: list[Row], units: list[Row]) -> list[pa.Table]:
+    names = list(SequencesStage.inputs[0].columns or ())
+    schema = pa.schema([SEQUENCES.field(name) for name in names])
+    return [table_of(audio, schema), table_of(words, WORDS), table_of(units, UNITS)]

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,8 +7,7 @@ from hypothesis import strategies as st
 
 from spiritlm_core.tokens.speech import Streams, from_string, merge_streams, to_string
 from spiritlm_core.tokens.vocabulary import Vocabulary
-
-GOLDENS = Path(__file__).resolve().parents[3] / "shared/parity/goldens/11/strings.json"
+from tests.support.released import golden
 
 UNITS = st.builds(
     lambda hubert, pitch, style: Streams(*(np.array(s, np.int16) for s in (hubert, pitch, style))),
@@ -23,9 +19,7 @@ UNITS = st.builds(
 
 @pytest.fixture(scope="module")
 def goldens() -> dict:
-    if not GOLDENS.is_file():
-        pytest.skip(f"{GOLDENS} is not there")
-    return json.loads(GOLDENS.read_text())
+    return golden("tiny", "strings")
 
 
 def numbers(units: dict, name: str) -> np.ndarray | None:

@@ -4,21 +4,19 @@ import copy
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spiritlm_core.align.stage import WORDS
 from spiritlm_core.errors import LakeError, SpiritLMError
-from spiritlm_core.lake.schema import Row, table_of
-from spiritlm_core.speech.stage import UNITS
+from spiritlm_core.lake.schema import Row
 from spiritlm_core.tokens.config import SequencesStageConfig, TokensConfig, UniformLaw
 from spiritlm_core.tokens.hf import vocabulary_for
 from spiritlm_core.tokens.layout import slots, switches
 from spiritlm_core.tokens.speech import Streams, merge_streams
 from spiritlm_core.tokens.stage import SEQUENCES, SequencesStage
 from spiritlm_core.tokens.text import TextTokenizer
+from tests.tokens.finished import rows, tables
 from tests.tokens.tokenizers_for_tests import transcripts
 
 SIZES = SequencesStageConfig(hubert=60, pitch=9, style=5)
@@ -28,41 +26,6 @@ CONFIG = TokensConfig(
     text_span=UniformLaw(minimum=1, maximum=6),
     speech_span=UniformLaw(minimum=1, maximum=4),
 )
-
-
-def timed(text: str, rng: np.random.Generator, seconds: float) -> list[Row]:
-    words = text.split()
-    starts = np.sort(rng.random(len(words))) * seconds
-    ends = np.append(starts[1:], seconds)
-    return [
-        {"word": w, "start": s, "end": e, "score": 0.5, "interpolated": False}
-        for w, s, e in zip(words, starts.tolist(), ends.tolist(), strict=True)
-    ]
-
-
-def rows(texts: list[str], seed: int = 0) -> tuple[list[Row], list[Row], list[Row]]:
-    """Audio, words and units rows of some texts with random times and units."""
-    rng = np.random.default_rng(seed)
-    audio, words, units = [], [], []
-    for i, text in enumerate(texts):
-        seconds = 0.3 * len(text.split()) + 1
-        key: Row = {"utterance_id": f"u{i}"}
-        split = "held_out" if i % 5 == 4 else "train"
-        meta = {"start": 10.0 * (i % 4), "duration": seconds, "speaker": "s", "language": "en", "split": split}
-        audio.append({**key, "recording_id": f"r{i // 4}", **meta})
-        words.append({**key, "words": timed(text, rng, seconds), "text": text, "text_origin": "given"})
-        streams = {
-            name: rng.integers(0, size, int(seconds * rate))
-            for name, size, rate in (("hubert", 60, 25), ("pitch", 9, 12.5), ("style", 5, 1))
-        }
-        units.append({**key, **streams})
-    return audio, words, units
-
-
-def tables(audio: list[Row], words: list[Row], units: list[Row]) -> list[pa.Table]:
-    names = list(SequencesStage.inputs[0].columns or ())
-    schema = pa.schema([SEQUENCES.field(name) for name in names])
-    return [table_of(audio, schema), table_of(words, WORDS), table_of(units, UNITS)]
 
 
 def run(folder: Path, *parts: list[Row], config: SequencesStageConfig = SIZES) -> list[Row]:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
+from tests.support.released import LLAMA, PARITY
+
 UNK = "<unk>"
 
-SHARED = Path(__file__).resolve().parents[3] / "shared"
 
 LINES = [
     " Please enter your 10 digit account number, followed by the pound key.",
@@ -29,7 +30,7 @@ LLAMA_3 = (
 
 def transcripts() -> list[str]:
     """Transcripts of real speech where they are at hand, else a few sentences."""
-    manifest = SHARED / "data/manifest.jsonl"
+    manifest = PARITY.parent / "data/manifest.jsonl"
     if not manifest.is_file():
         return [line.strip() for line in LINES]
     return [text for line in manifest.read_text().splitlines() if (text := json.loads(line)["text"])]
@@ -93,12 +94,11 @@ def llama_2(out: Path) -> Path | None:
     """The tokenizer of Llama 2 as transformers converts it, or None where its file is not at hand."""
     from spiritlm_core.tokens.fit import take
 
-    model = SHARED / "parity/llama2_tokenizer.model"
-    if not model.is_file():
+    if not LLAMA.is_file():
         return None
     slow = out / "slow"
     slow.mkdir(parents=True)
-    shutil.copyfile(model, slow / "tokenizer.model")
+    shutil.copyfile(LLAMA, slow / "tokenizer.model")
     names = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "add_bos_token": True}
     (slow / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "LlamaTokenizer", **names}))
     take(slow, out)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.speech.grid import CHUNK, pitch_count, style_count, unit_count
 from spiritlm_core.speech.vocoder.frames import Stream, frames_of, streams_of
-from tests.vocoder.conftest import BASE, EXPRESSIVE
+from tests.vocoder.models import BASE, EXPRESSIVE
 
 
 def lists(streams: dict[str, Stream]) -> dict[str, list[int]]:

@@ -12,7 +12,7 @@ from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.speech.vocoder.streaming import SpeechStream
 from spiritlm_core.speech.vocoder.vocoder import Vocoder
 from spiritlm_core.tokens.speech import Streams
-from tests.vocoder.conftest import BASE, FOURIER, build
+from tests.vocoder.models import BASE, FOURIER, build
 
 VOCODERS = {"base": build(BASE), "fourier": build(FOURIER)}
 for vocoder in VOCODERS.values():  # durations that depend on the units around

@@ -15,7 +15,7 @@ from spiritlm_core.errors import ModelReferenceError, SpiritLMError
 from spiritlm_core.speech.grid import FRAME
 from spiritlm_core.speech.vocoder.config import VocoderConfig
 from spiritlm_core.speech.vocoder.vocoder import Vocoder
-from tests.vocoder.conftest import BASE, EXPRESSIVE, FOURIER, build
+from tests.vocoder.models import BASE, EXPRESSIVE, FOURIER, build
 
 
 def rows(count: int, seed: int = 0) -> SimpleNamespace:

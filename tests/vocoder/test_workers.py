@@ -14,13 +14,12 @@ from safetensors.numpy import load_file
 
 from spiritlm_core.fit.job import FitJob
 from spiritlm_core.speech.config import UnitsCompute
-from tests.lm.test_ray_train import kill_worker, ray_runtime
+from tests.support.ray_runtime import kill_worker
 from tests.support.watching import PATIENCE
-from tests.vocoder.test_fit import TINY, build, config, corpus, silent, views
+from tests.vocoder.fitting import TINY, build, config, corpus, silent, views
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
 
-__all__ = ["ray_runtime"]
 STAGE = "spiritlm_core.speech.vocoder.fit:VocoderFit"
 
 

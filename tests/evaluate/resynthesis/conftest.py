@@ -10,10 +10,7 @@ import torch
 from spiritlm_core.errors import ModelReferenceError
 from spiritlm_core.evaluate.resynthesis.config import RECOGNISER, SPEAKER_ENCODER
 from spiritlm_core.references.reference import resolve
-from tests.evaluate.units.test_stage import models
-from tests.vocoder.conftest import EXPRESSIVE, build
-
-__all__ = ["models"]
+from tests.vocoder.models import EXPRESSIVE, build
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,7 +9,7 @@ from spiritlm_core.errors import ModelReferenceError, Rejection
 from spiritlm_core.evaluate.recogniser import Recogniser, TextErrors, normalised, text_errors, word_and_character_errors
 from spiritlm_core.evaluate.resynthesis.dvector import SpeakerEncoder, cosine
 from tests.align.speech import sentences
-from tests.evaluate.units.test_labels import real_clips
+from tests.evaluate.clips import real_clips
 
 
 @pytest.mark.parametrize(

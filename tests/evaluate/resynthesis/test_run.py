@@ -25,9 +25,8 @@ from spiritlm_core.evaluate.resynthesis.table import page, table
 from spiritlm_core.lake.schema import table_of
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.speech.tokenizer import SpeechTokenizer
-from tests.evaluate.units.test_labels import real_clips
-from tests.evaluate.units.test_stage import _rows
-from tests.vocoder.conftest import build
+from tests.evaluate.clips import real_clips, rows_of_clips
+from tests.vocoder.models import build
 
 SETTINGS = ResynthesisStageConfig(
     clips=3, players=2, bootstrap_samples=100, griffin_lim_iterations=8, train_minutes=0.2
@@ -91,7 +90,7 @@ def test_a_unit_sounds_like_its_mean():
 
 def test_the_stage_judges_both_ways_of_timing(models, tokenizer_folder, tmp_path, monkeypatch):
     monkeypatch.setattr("spiritlm_core.cores.core_share", lambda: 1)
-    audio = TableView.of(table_of(_rows(), AUDIO))
+    audio = TableView.of(table_of(rows_of_clips(), AUDIO))
     roles = {**models, "vocoder": tokenizer_folder / "vocoder", "candidate.<other>": tokenizer_folder}
     told = []
     out = tmp_path / "out"
@@ -108,7 +107,7 @@ def test_the_stage_judges_both_ways_of_timing(models, tokenizer_folder, tmp_path
     assert (
         _figures(report, "recipe, timing kept")["duration_error"] < 0.05 < _figures(report, names[4])["duration_error"]
     )
-    assert {row["clip"] for row in report["systems"][0]["clips"]} <= {r["utterance_id"] for r in _rows()[::2]}
+    assert {row["clip"] for row in report["systems"][0]["clips"]} <= {r["utterance_id"] for r in rows_of_clips()[::2]}
     assert report["missing"] == {"recogniser": "no model given", "speakers": "no model given"}
     assert all(row[1] == MISSING for row in table(report).rows[1:])
     shown = (out / "resynthesis.html").read_text()
@@ -119,7 +118,7 @@ def test_the_stage_judges_both_ways_of_timing(models, tokenizer_folder, tmp_path
 
 
 def test_nothing_to_judge_is_said(models, tokenizer_folder):
-    only_train = TableView.of(table_of(_rows(split="train"), AUDIO))
+    only_train = TableView.of(table_of(rows_of_clips(split="train"), AUDIO))
     with pytest.raises(SpiritLMError, match="is held out"):
         ResynthesisStage(SETTINGS, models).build({"audio": only_train}, tokenizer_folder, tokenizer_folder, print)
     voiceless = SpeechTokenizer(SpeechTokenizer.from_pretrained(tokenizer_folder)._extractor)

@@ -17,7 +17,7 @@ from spiritlm_core.evaluate.suite.run import SuiteConfig, run_suite
 from spiritlm_core.evaluate.suite.units import Recordings
 from spiritlm_core.lm.generate.spirit import SpiritLM
 from spiritlm_core.speech.tokenizer import SpeechTokenizer
-from tests.finetune.conftest import LABELS, sound
+from tests.support.small_model import LABELS, sound
 
 CONFIG = SuiteConfig(bootstrap_samples=100)
 

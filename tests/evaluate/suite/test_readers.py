@@ -21,7 +21,7 @@ from spiritlm_core.evaluate.suite.layouts import read_suite, read_task
 from spiritlm_core.evaluate.suite.material import intents, questions, sentiments
 from spiritlm_core.evaluate.suite.stage import SuiteStage
 from spiritlm_core.evaluate.suite.transcripts import TranscriptTask
-from tests.finetune.conftest import sound
+from tests.support.small_model import sound
 
 
 def test_lines_with_labels(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from spiritlm_core.evaluate.suite.units import Recordings
 from spiritlm_core.evaluate.suite.zeroshot import preferred, score
 from spiritlm_core.lm.generate import likelihood
 from spiritlm_core.lm.generate.spirit import SpiritLM
-from tests.evaluate.suite.conftest import write_pairs
+from tests.evaluate.suite.stories import write_pairs
 
 CONFIG = SuiteConfig(bootstrap_samples=500)
 ALL = ["T", "S", "T→S", "S→T"]

@@ -30,9 +30,9 @@ from spiritlm_core.evaluate.suite.units import Recordings
 from spiritlm_core.lm.generate.likelihood import judged, log_likelihoods
 from spiritlm_core.lm.generate.prompts import Kind
 from spiritlm_core.lm.generate.spirit import SpiritLM
-from tests.evaluate.conftest import WORD_LIST
-from tests.evaluate.suite.conftest import units, words
+from tests.evaluate.corpora import WORD_LIST
 from tests.evaluate.suite.knowing import Heard, knowing
+from tests.evaluate.suite.stories import units, words
 
 CONFIG = SuiteConfig(shots=3, max_new_tokens=24, bootstrap_samples=500)
 LABELS = ("one", "two", "three")

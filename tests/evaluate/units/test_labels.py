@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from functools import cache
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from spiritlm_core.audio.codec import read_mono, to_float32
 from spiritlm_core.evaluate.clips import Clip
 from spiritlm_core.evaluate.units.information import agreement
 from spiritlm_core.evaluate.units.labels import (
@@ -24,24 +20,7 @@ from spiritlm_core.evaluate.units.labels import (
     words_of,
 )
 from spiritlm_core.speech.grid import unit_count
-
-DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
-
-
-@cache
-def real_clips(count: int) -> tuple[Clip, ...]:
-    """The shortest clips of each of the two voices."""
-    if not (DATA / "librispeech_mini").is_dir():
-        pytest.skip(f"there is no speech in {DATA}")
-    entries = map(json.loads, (DATA / "manifest.jsonl").read_text(encoding="utf-8").splitlines())
-    short = sorted((e for e in entries if e["path"].startswith("librispeech_mini/")), key=lambda e: e["duration"])
-    found = []
-    for speaker in sorted({e["speaker"] for e in short}):
-        for entry in [e for e in short if e["speaker"] == speaker][:count]:
-            with (DATA / entry["path"]).open("rb") as file:
-                waveform = to_float32(read_mono(file, entry["path"]))
-            found.append(Clip(entry["id"], speaker, "en", entry["text"], waveform))
-    return tuple(found)
+from tests.evaluate.clips import real_clips
 
 
 def test_real_speech_gets_phones_that_cover_it():

@@ -6,10 +6,7 @@ import json
 import shutil
 
 import pytest
-import torch
-from transformers import HubertConfig, HubertModel
 
-from spiritlm_core.audio.codec import encode_flac
 from spiritlm_core.audio.stage import AUDIO
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
 from spiritlm_core.evaluate.rendering import MISSING
@@ -19,64 +16,11 @@ from spiritlm_core.evaluate.units.table import page, table
 from spiritlm_core.lake.schema import table_of
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.speech.folder import TokenizerFolder
-from spiritlm_core.speech.pitch.architecture import PitchArchitecture
-from spiritlm_core.speech.pitch.coder import PitchCoder
-from spiritlm_core.speech.pitch.config import PitchConfig
-from spiritlm_core.speech.quantizers.config import QuantizerStageConfig
-from spiritlm_core.speech.quantizers.fit_quantizer import QuantizerFit
-from spiritlm_core.speech.style.config import StyleConfig
-from spiritlm_core.speech.style.fit import StyleFit
-from tests.evaluate.units.test_labels import real_clips
+from tests.evaluate.clips import rows_of_clips
 
 SETTINGS = UnitEvaluationStageConfig(
     robustness_minutes=0.2, snrs=(10.0,), speeds=(1.1,), bootstrap_samples=100, abx_cells=200, probe_folds=2
 )
-
-
-def _rows(**changes):
-    """Odd clips are train, even ones held out."""
-    return [
-        {
-            "utterance_id": clip.key,
-            "recording_id": clip.key,
-            "duration": clip.seconds,
-            "speaker": clip.speaker,
-            "language": "en",
-            "split": "train" if number % 2 else "held_out",
-            "text": clip.text,
-            "audio": encode_flac(clip.waveform),
-            "source_uri": f"test:{clip.key}",
-            **changes,
-        }
-        for number, clip in enumerate(real_clips(8))
-    ]
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    """HuBERT of two iterations and a pitch model, neither trained; a quantizer and a style model fitted on train."""
-    audio, folder = TableView.of(table_of(_rows(), AUDIO)), tmp_path_factory.mktemp("models")
-    found = {role: folder / role for role in ("hubert", "quantizer", "pitch", "style")}
-    for path in found.values():
-        path.mkdir()
-    _hubert(found["hubert"], seed=1)
-    _hubert(found["hubert"] / "iterations" / "1", seed=0)
-    torch.manual_seed(0)
-    coder = PitchCoder(PitchArchitecture.fitted(PitchConfig(codes=8, width=8, embedding=4)))
-    coder.codebook = torch.randn_like(coder.codebook)
-    coder.save(found["pitch"])
-    fits = {"quantizer": (QuantizerFit, QuantizerStageConfig(units=20)), "style": (StyleFit, StyleConfig(clusters=4))}
-    for name, (stage, config) in fits.items():
-        stage(config, found).build({"audio": audio}, found[name], folder / "work", lambda *_: None)
-    return found
-
-
-def _hubert(folder, seed):
-    torch.manual_seed(seed)
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-    convolutions = {"conv_dim": (32, 32), "conv_kernel": (240, 7), "conv_stride": (80, 8)}
-    position = {"num_conv_pos_embeddings": 15, "num_conv_pos_embedding_groups": 2}
-    HubertModel(HubertConfig(**sizes, **convolutions, **position)).save_pretrained(folder)
 
 
 def _build(rows, models, folder, settings=SETTINGS):
@@ -93,7 +37,7 @@ def built(models, tmp_path_factory):
     given = folder / "given"
     for role in ("hubert", "quantizer"):
         shutil.copytree(models[role], given / role, ignore=shutil.ignore_patterns("iterations"))
-    return _build(_rows(), {**models, "candidate.given": given}, folder)
+    return _build(rows_of_clips(), {**models, "candidate.given": given}, folder)
 
 
 def test_every_tokenizer_has_a_row_and_the_given_one_equals_its_twin(built):
@@ -165,7 +109,7 @@ def test_names_are_escaped_in_the_page(built):
 
 
 def test_neither_shards_nor_their_order_change_anything(built, models, tmp_path):
-    rows = _rows()
+    rows = rows_of_clips()
     only = {"max_minutes": 0.2, "robustness_minutes": 0.05}
     settings = SETTINGS.model_copy(update=only)
     tables = [TableView.of(table_of(rows, AUDIO)), TableView.of(*(table_of([row], AUDIO) for row in reversed(rows)))]
@@ -182,7 +126,7 @@ def test_neither_shards_nor_their_order_change_anything(built, models, tmp_path)
 def test_without_transcripts_the_rest_is_still_there_and_says_why(models, tmp_path):
     roles = {role: models[role] for role in ("hubert", "quantizer")}
     small = SETTINGS.model_copy(update={"max_minutes": 0.2, "robustness_minutes": 0.05})
-    summary, report, out = _build(_rows(text=None), roles, tmp_path, small)
+    summary, report, out = _build(rows_of_clips(text=None), roles, tmp_path, small)
     assert summary["pnmi"] == {"mfcc": None, "iteration 1": None, "iteration 2": None, "recipe": None}
     assert report["labels"]["missing"] == "no transcript"
     assert report["differences"] == []
@@ -206,7 +150,7 @@ def test_a_killed_build_keeps_the_tokenizers_it_has(models, tmp_path, monkeypatc
     monkeypatch.setattr(module, "measure", fails_at_the_third)
     roles = {role: models[role] for role in ("hubert", "quantizer")}
     small = SETTINGS.model_copy(update={"max_minutes": 0.1, "robustness_minutes": 0.05})
-    stage, audio = UnitEvaluationStage(small, roles), {"audio": TableView.of(table_of(_rows(), AUDIO))}
+    stage, audio = UnitEvaluationStage(small, roles), {"audio": TableView.of(table_of(rows_of_clips(), AUDIO))}
     with pytest.raises(KeyboardInterrupt):
         stage.build(audio, tmp_path, tmp_path / "work", lambda *_: None)
     stage.build(audio, tmp_path, tmp_path / "work", lambda *_: None)
@@ -215,7 +159,7 @@ def test_a_killed_build_keeps_the_tokenizers_it_has(models, tmp_path, monkeypatc
 
 def test_errors_say_what_to_do(models, tmp_path):
     with pytest.raises(SpiritLMError, match="held_out_share"):
-        _build(_rows(split="train"), models, tmp_path)
+        _build(rows_of_clips(split="train"), models, tmp_path)
     with pytest.raises(ModelReferenceError, match="no hubert and no quantizer"):
         TokenizerFolder.read(tmp_path).models()
     with pytest.raises(ValueError, match="already"):

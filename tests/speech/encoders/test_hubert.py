@@ -4,36 +4,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import HubertConfig as ModelConfig
 from transformers import HubertModel
 
 from spiritlm_core.errors import ModelReferenceError
 from spiritlm_core.speech.encoders.encoder import batches, layer_frames
 from spiritlm_core.speech.encoders.registry import load_encoder
 from spiritlm_core.speech.grid import unit_count
-from spiritlm_core.speech.pretraining.config import PAPER_CONVOLUTIONS
+from tests.speech.models import small
 from tests.speech.synthetic import speech
 
 LENGTHS = (1280, 1919, 1920, 16_000, 17_123, 9_000, 16_000, 31_999)
-
-
-def small(folder: Path, **changes: object) -> Path:
-    """A seeded HuBERT of the official make: group norm over time in front, norm behind each block."""
-    torch.manual_seed(0)
-    settings = {
-        "hidden_size": 32,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 2,
-        "intermediate_size": 64,
-        "conv_dim": (16,) * 8,
-        "conv_kernel": PAPER_CONVOLUTIONS["conv_kernels"],
-        "conv_stride": PAPER_CONVOLUTIONS["conv_strides"],
-        "num_feat_extract_layers": 8,
-        "num_conv_pos_embeddings": 16,
-        "num_conv_pos_embedding_groups": 4,
-    }
-    HubertModel(ModelConfig(**settings | changes)).save_pretrained(folder)
-    return folder
 
 
 FIFTY_HERTZ = {"conv_dim": (16,) * 7, "conv_kernel": (10, 3, 3, 3, 3, 2, 2), "conv_stride": (5, 2, 2, 2, 2, 2, 2)}

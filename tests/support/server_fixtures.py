@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.integration import servers
+from tests.support import servers
 
 
 @dataclass(frozen=True)

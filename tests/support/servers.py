@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from spiritlm_core import telemetry
-from tests.integration.processes import Program, ServerError, as_, free_ports, running, tail
+from tests.support.processes import Program, ServerError, as_, free_ports, running, tail
 
 REPOSITORY = Path(__file__).parents[2]
 
