@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from pathlib import Path
+from typing import ClassVar, Protocol, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn.utils.rnn import pad_sequence
 
-from spiritlm_core.speech.encoders.precision import Kind
+from spiritlm_core.speech.encoders.loading import configuration
+from spiritlm_core.speech.encoders.precision import Kind, Precision
 from spiritlm_core.speech.grid import FRAME, RECEPTIVE_FIELD, unit_count
 
 Waveform = NDArray[np.float32]
@@ -54,6 +56,12 @@ class BlockEncoder(ABC):
     them. Clips of like length share a padded batch; layers above the highest one asked for are not run.
     """
 
+    model_class: ClassVar[str]
+    """Name of the class of `transformers`."""
+
+    usual_layer: ClassVar[float] = 1.0
+    """Which layer is taken where none is named, as a share of all."""
+
     hop = FRAME
     stride: int
     """Samples from one frame of the model itself to the next; `hop` is a multiple of it."""
@@ -64,6 +72,16 @@ class BlockEncoder(ABC):
     width: int
     device: torch.device
     kind: Kind
+
+    @classmethod
+    @abstractmethod
+    def load(cls, folder: Path, depth: int, device: str, precision: Precision) -> Self:
+        """The encoder in `folder` without the layers above `depth`; see `registry.load_encoder`."""
+
+    @classmethod
+    def layers_in(cls, folder: Path) -> int:
+        """Number of layers of the encoder in `folder`."""
+        return int(configuration(cls.model_class, folder).num_hidden_layers)
 
     @property
     def batch_frames(self) -> int:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from spiritlm_core.speech.encoders.waveform import WaveformEncoder
 
 
 class HubertEncoder(WaveformEncoder):
     """A `transformers.HubertModel`."""
+
+    model_class: ClassVar[str] = "HubertModel"

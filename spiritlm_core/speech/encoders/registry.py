@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol, cast
 
 from spiritlm_core.errors import ModelReferenceError, RecipeError
 from spiritlm_core.files import read_json
@@ -20,19 +19,6 @@ FAMILIES = {
     "whisper": "whisper:WhisperEncoder",
 }
 """What ``config.json`` calls ``model_type`` → module of this folder and class in it."""
-
-
-class Family(Protocol):
-    """What a class in `FAMILIES` offers besides its instances."""
-
-    usual_layer: float
-    """Which layer is taken where none is named, as a share of all."""
-
-    def load(self, folder: Path, depth: int, device: str, precision: Precision) -> BlockEncoder:
-        """The encoder in `folder` without the layers above `depth`."""
-
-    def layers_in(self, folder: Path) -> int:
-        """Number of layers of the encoder in `folder`."""
 
 
 def family_name(folder: Path) -> str:
@@ -55,9 +41,10 @@ def family_name(folder: Path) -> str:
     return str(kind)
 
 
-def _family(folder: Path) -> Family:
+def _family(folder: Path) -> type[BlockEncoder]:
     module, _, name = FAMILIES[family_name(folder)].partition(":")
-    return cast("Family", getattr(import_module(f"spiritlm_core.speech.encoders.{module}"), name))
+    family: type[BlockEncoder] = getattr(import_module(f"spiritlm_core.speech.encoders.{module}"), name)
+    return family
 
 
 def layer_count(folder: Path) -> int:

@@ -26,6 +26,7 @@ class W2vBertEncoder(BlockEncoder):
     Where the number of mel windows is odd the last one counts twice, so that the last samples are heard.
     """
 
+    model_class: ClassVar[str] = "Wav2Vec2BertModel"
     usual_layer: ClassVar[float] = 0.75
     stride = _STACKED * HOP
 
@@ -50,19 +51,14 @@ class W2vBertEncoder(BlockEncoder):
 
     @classmethod
     def load(cls, folder: Path, depth: int, device: str, precision: Precision) -> Self:
-        """Load a Hugging Face folder; see `registry.load_encoder`."""
-        config = configuration("Wav2Vec2BertModel", folder)
+        """Load a Hugging Face folder."""
+        config = configuration(cls.model_class, folder)
         stacked = preprocessor(folder).get("stride", _STACKED)
         if config.position_embeddings_type != "relative_key" or stacked != _STACKED:
             raise ModelReferenceError(f"{folder} is not made like the published w2v-BERT 2.0: relative keys at 50 Hz")
         config.num_hidden_layers, config.add_adapter = depth, False
-        model = pretrained("Wav2Vec2BertModel", folder, config, spare=("masked_spec_embed",))
+        model = pretrained(cls.model_class, folder, config, spare=("masked_spec_embed",))
         return cls(model.to(device), precision)
-
-    @classmethod
-    def layers_in(cls, folder: Path) -> int:
-        """Number of conformer blocks of the model in `folder`."""
-        return int(configuration("Wav2Vec2BertModel", folder).num_hidden_layers)
 
     def frame_count(self, samples: int) -> int:
         """Pairs of mel windows, begun ones included."""

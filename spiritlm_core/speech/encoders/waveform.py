@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -25,9 +25,6 @@ class WaveformEncoder(BlockEncoder):
     does beyond the ends of a lone clip, and attention masks it. A layer's features are the block's own output,
     without the final norm of a pre-norm encoder.
     """
-
-    model_class: ClassVar[str] = "HubertModel"
-    usual_layer: ClassVar[float] = 1.0
 
     def __init__(self, model: Any, depth: int, *, normalize: bool = False, precision: Precision = "exact") -> None:
         """Copy what is needed of `model` onto its device; `model` itself stays as it is.
@@ -60,7 +57,7 @@ class WaveformEncoder(BlockEncoder):
 
     @classmethod
     def load(cls, folder: Path, depth: int, device: str, precision: Precision) -> Self:
-        """Load a Hugging Face folder; see `registry.load_encoder`."""
+        """Load a Hugging Face folder."""
         config = configuration(cls.model_class, folder)
         if not on_grid(config.conv_kernel, config.conv_stride):
             raise ModelReferenceError(f"the convolutions of {folder} fit no frame of {FRAME} samples at 16 kHz")
@@ -68,11 +65,6 @@ class WaveformEncoder(BlockEncoder):
         model = pretrained(cls.model_class, folder, config, spare=("masked_spec_embed",))
         normalize = bool(preprocessor(folder).get("do_normalize", False))
         return cls(model.to(device), depth, normalize=normalize, precision=precision)
-
-    @classmethod
-    def layers_in(cls, folder: Path) -> int:
-        """Number of transformer blocks of the model in `folder`."""
-        return int(configuration(cls.model_class, folder).num_hidden_layers)
 
     def frame_count(self, samples: int) -> int:
         """Frames of the convolutions."""

@@ -28,6 +28,7 @@ class WhisperEncoder(BlockEncoder):
     last layer are normed, as the decoder sees them; of the others, they are the block's own output.
     """
 
+    model_class: ClassVar[str] = "WhisperModel"
     usual_layer: ClassVar[float] = 0.75
     stride = 2 * HOP
 
@@ -55,14 +56,14 @@ class WhisperEncoder(BlockEncoder):
 
     @classmethod
     def load(cls, folder: Path, depth: int, device: str, precision: Precision) -> Self:
-        """Load a folder of Hugging Face or CTranslate2; see `registry.load_encoder`."""
+        """Load a folder of Hugging Face or CTranslate2."""
         last = depth == cls.layers_in(folder)
         if (folder / WEIGHTS).is_file():
             return cls(read_whisper(folder / WEIGHTS, depth).to(device), precision, last=last)
         preprocessor(folder)
-        config = configuration("WhisperModel", folder)
+        config = configuration(cls.model_class, folder)
         config.encoder_layers, config.decoder_layers = depth, 0
-        model = pretrained("WhisperModel", folder, config, spare=_DECODER)
+        model = pretrained(cls.model_class, folder, config, spare=_DECODER)
         return cls(model.encoder.to(device), precision, last=last)
 
     @classmethod
@@ -70,7 +71,7 @@ class WhisperEncoder(BlockEncoder):
         """Number of layers of the encoder in `folder`."""
         if (folder / WEIGHTS).is_file():
             return layers_in_file(folder / WEIGHTS)
-        return int(configuration("WhisperModel", folder).encoder_layers)
+        return super().layers_in(folder)
 
     def frame_count(self, samples: int) -> int:
         """Every second mel window."""

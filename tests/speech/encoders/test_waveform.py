@@ -13,8 +13,8 @@ from spiritlm_core.errors import ModelReferenceError, RecipeError
 from spiritlm_core.speech.encoders import waveform as waveform_module
 from spiritlm_core.speech.encoders.encoder import batches
 from spiritlm_core.speech.encoders.front_end import FrontEnd, _Convolution
+from spiritlm_core.speech.encoders.hubert import HubertEncoder
 from spiritlm_core.speech.encoders.precision import Kind, affine, kind_of
-from spiritlm_core.speech.encoders.waveform import WaveformEncoder
 from spiritlm_core.speech.pitch.fcpe import Fcpe, _bundled
 from tests.speech.synthetic import speech
 
@@ -90,7 +90,7 @@ def test_silence_and_loud_speech_pass_the_folded_group_norm() -> None:
 @pytest.mark.parametrize("make", [hubert, wav2vec2], ids=["hubert", "wav2vec2"])
 def test_a_shuffled_mixed_batch_gives_what_each_clip_gives_alone(make: object, stable: bool) -> None:
     model = make(do_stable_layer_norm=stable)
-    encoder = WaveformEncoder(model, 2)
+    encoder = HubertEncoder(model, 2)
     order = np.random.default_rng(0).permutation(len(LENGTHS))
     waveforms = clips()
     together = encoder.outputs([waveforms[i] for i in order], [1, 2])
@@ -105,7 +105,7 @@ def test_a_shuffled_mixed_batch_gives_what_each_clip_gives_alone(make: object, s
 def test_the_model_given_stays_as_it_is() -> None:
     model = hubert(**PAPER)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    WaveformEncoder(model, 1, precision="bf16")
+    HubertEncoder(model, 1, precision="bf16")
     assert len(model.encoder.layers) == 2
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert set(model.state_dict()) == set(before)
@@ -116,9 +116,9 @@ def test_coarser_products_err_by_as_much_as_they_may(
     kind: Kind, tolerance: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = hubert(**PAPER)
-    exact = WaveformEncoder(model, 2).outputs(clips(), [2])
+    exact = HubertEncoder(model, 2).outputs(clips(), [2])
     monkeypatch.setattr(waveform_module, "kind_of", lambda *_: kind)
-    coarse = WaveformEncoder(model, 2).outputs(clips(), [2])
+    coarse = HubertEncoder(model, 2).outputs(clips(), [2])
     errors = [float((a[2] - b[2]).abs().max()) for a, b in zip(exact, coarse, strict=True)]
     assert tolerance / 1e4 < max(errors) < tolerance
 
