@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 
 from spiritlm_core.errors import ModelReferenceError, RecipeError
 from spiritlm_core.files import read_json
+from spiritlm_core.lake.plan import load_class
 from spiritlm_core.speech.encoders.encoder import BlockEncoder
 from spiritlm_core.speech.encoders.precision import Precision
 from spiritlm_core.speech.grid import FRAME
 
 FAMILIES = {
-    "hubert": "hubert:HubertEncoder",
-    "wav2vec2": "wav2vec2:Wav2Vec2Encoder",
-    "wavlm": "wavlm:WavLMEncoder",
-    "wav2vec2-bert": "w2v_bert:W2vBertEncoder",
-    "whisper": "whisper:WhisperEncoder",
+    "hubert": "spiritlm_core.speech.encoders.hubert:HubertEncoder",
+    "wav2vec2": "spiritlm_core.speech.encoders.wav2vec2:Wav2Vec2Encoder",
+    "wavlm": "spiritlm_core.speech.encoders.wavlm:WavLMEncoder",
+    "wav2vec2-bert": "spiritlm_core.speech.encoders.w2v_bert:W2vBertEncoder",
+    "whisper": "spiritlm_core.speech.encoders.whisper:WhisperEncoder",
 }
-"""What ``config.json`` calls ``model_type`` → module of this folder and class in it."""
+"""What ``config.json`` calls ``model_type`` → a subclass of `encoder.BlockEncoder`."""
 
 
 def family_name(folder: Path) -> str:
@@ -42,8 +42,7 @@ def family_name(folder: Path) -> str:
 
 
 def _family(folder: Path) -> type[BlockEncoder]:
-    module, _, name = FAMILIES[family_name(folder)].partition(":")
-    family: type[BlockEncoder] = getattr(import_module(f"spiritlm_core.speech.encoders.{module}"), name)
+    family: type[BlockEncoder] = load_class(FAMILIES[family_name(folder)])
     return family
 
 

@@ -4,14 +4,20 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from transformers import SeamlessM4TFeatureExtractor, WhisperFeatureExtractor
 
+from spiritlm_core import SpeechTokenizer
 from spiritlm_core.errors import ModelReferenceError, RecipeError
+from spiritlm_core.lake.view import TableView
 from spiritlm_core.speech.encoders.encoder import layer_frames, pooled
-from spiritlm_core.speech.encoders.registry import chosen_layer, family_name, load_encoder
+from spiritlm_core.speech.encoders.registry import FAMILIES, chosen_layer, family_name, load_encoder
+from spiritlm_core.speech.folder import write_speech_tokenizer
 from spiritlm_core.speech.grid import FRAME, unit_count
+from spiritlm_core.speech.quantizers.config import QuantizerStageConfig
+from spiritlm_core.speech.quantizers.fit_quantizer import QuantizerFit
 from tests.speech.encoders.families import LAYERS, WIDTH, model, write, write_ctranslate2
 from tests.speech.synthetic import speech
 
@@ -195,6 +201,28 @@ def test_other_models_are_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ModelReferenceError, match="type None"):
         family_name(tmp_path)
+
+
+def test_an_encoder_of_ones_own_makes_units(
+    clips: list[np.ndarray], audio: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One file and one line: it fits a quantizer, makes units in any batch, and is published."""
+    monkeypatch.setitem(FAMILIES, "mel", "tests.examples.encoder:MelEncoder")
+    mel, quantizer = tmp_path / "mel", tmp_path / "quantizer"
+    for folder in (mel, quantizer):
+        folder.mkdir()
+    (mel / "config.json").write_text('{"model_type": "mel", "bands": 24}')
+    config = QuantizerStageConfig(units=12, layer=2, rate=12.5)
+    QuantizerFit(config, {"hubert": mel}).build({"audio": TableView.of(audio)}, quantizer, tmp_path, lambda *_: None)
+    write_speech_tokenizer(tmp_path / "published", {"hubert": mel, "quantizer": quantizer}, {"hubert": 12})
+    record = json.loads((tmp_path / "published" / "config.json").read_text())
+    assert record["encoder"] == {"family": "mel", "layer": 2}
+    assert record["streams"]["hubert"] == {"classes": 12, "hertz": 12.5}
+    tokenizer = SpeechTokenizer.from_pretrained(tmp_path / "published")
+    assert tokenizer.rate == 12.5
+    for length, clip, units in zip(LENGTHS, clips, tokenizer.encode_batch(clips), strict=True):
+        assert len(units.hubert) == unit_count(length, 1280)
+        assert np.array_equal(units.hubert, tokenizer.encode(clip).hubert)
 
 
 def test_pooling_keeps_what_is_left() -> None:
