@@ -59,7 +59,7 @@ def is_intact(path: Path, sha256: str) -> bool:
     """Whether the file is there and its bytes have this sha256; looked at once per process and state of the file."""
 
     def check(file: Path) -> None:
-        if file_sha256(file) != sha256:
+        if not file.is_file() or file_sha256(file) != sha256:  # a pipe would be waited for
             raise ValueError(f"{file} is damaged")
 
     try:

@@ -18,7 +18,7 @@ from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
 from torch.distributed.checkpoint.planner import ReadItem
 
 from spiritlm_core.errors import CheckpointError
-from spiritlm_core.files import file_sha256, write_atomically
+from spiritlm_core.files import file_sha256, is_intact, write_atomically
 from spiritlm_core.names import FileName
 
 STATE = "state.json"
@@ -63,15 +63,10 @@ def damage(path: Path) -> str | None:
     """What is wrong with the files of a checkpoint, as far as their bytes tell."""
     try:
         _, files = read_record(path)
-        wrong = [name for name, digest in files.items() if _digest_of(path / name) != digest]
-    except (CheckpointError, OSError) as error:
+    except CheckpointError as error:
         return str(error)
+    wrong = [name for name, digest in files.items() if not is_intact(path / name, digest)]
     return f"{path}: cannot be loaded, {wrong[0]} is damaged" if wrong else None
-
-
-def _digest_of(path: Path) -> str | None:
-    """That of a file; a pipe would be waited for."""
-    return file_sha256(path) if path.is_file() else None
 
 
 def _digest(said: Mapping[str, Any]) -> str:
