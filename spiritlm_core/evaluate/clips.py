@@ -76,10 +76,8 @@ def read_clips(audio: TableView, keys: Sequence[str]) -> list[Clip]:
     from spiritlm_core.audio.codec import decode_flac
 
     rows = rows_of(audio, set(keys), ["speaker", "language", "text", "audio"])
-    return [
-        Clip(key, *(rows[key][name] for name in ("speaker", "language", "text")), decode_flac(rows[key]["audio"]))
-        for key in keys
-    ]
+    ordered = ((key, rows[key]) for key in keys)
+    return [Clip(key, row["speaker"], row["language"], row["text"], decode_flac(row["audio"])) for key, row in ordered]
 
 
 def rows_of(view: TableView, keys: Collection[str], columns: Collection[str]) -> dict[str, dict[str, Any]]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from spiritlm_core.align.whisperx import Transcriber
 from spiritlm_core.language import main_code
-from spiritlm_core.metrics.distances import Errors, edit_distance, word_edits
+from spiritlm_core.metrics.distances import Errors, edit_distance, errors, word_edits
 
 DEFAULT_LANGUAGE = "en"
 
@@ -64,9 +64,9 @@ def word_and_character_errors(
     references: Sequence[str], heard: Sequence[str], language: str | None
 ) -> tuple[Errors, Errors]:
     """:func:`text_errors` of many clips: those in words, and those in characters."""
-    found = [text_errors(wanted, got, language) for wanted, got in zip(references, heard, strict=True)]
-    words = Errors(tuple(one.word_edits for one in found), tuple(one.words for one in found))
-    return words, Errors(tuple(one.character_edits for one in found), tuple(one.characters for one in found))
+    prepare = partial(normalised, language=language)
+    words = errors(references, heard, prepare, word_edits, lambda text: len(text.split()))
+    return words, errors(references, heard, prepare)
 
 
 def normalised(text: str, language: str | None) -> str:

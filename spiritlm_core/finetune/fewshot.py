@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -103,8 +104,9 @@ def run_few_shot(
             f"see --split-column and --held-out. Rejected: {commonest(rejected) or 'none'}"
         )
     said = {row.key: _said(row, template) for row in (*train, *asked)}
-    draws = {"key": lambda row: row.key, "said": lambda row: said[row.key], "balanced": template.metric == "accuracy"}
-    shots = {row.key: draw_shots(train, row, config.shots, config.seed, **draws) for row in asked}
+    even = template.metric == "accuracy"
+    draw = partial(draw_shots, train, key=_key, said=lambda row: said[row.key], balanced=even)
+    shots = {row.key: draw(row, config.shots, config.seed) for row in asked}
     examples = _examples(spirit, template, [(row, *shots[row.key]) for row in asked], rejected)
     fewshot = _few_shot(spirit, template, _labels(template, [said[row.key] for row in train]), config, batch_size)
     laid_out: dict[str, Asked] = {}
@@ -126,6 +128,10 @@ def run_few_shot(
 
 def _split(rows: Sequence[TaskRow], config: SplitConfig, name: str) -> list[TaskRow]:
     return [row for row in rows if not row.error and split_of(row.key[:20], row.split, config) == name]
+
+
+def _key(row: TaskRow) -> str:
+    return row.key
 
 
 def _said(row: TaskRow, template: Template) -> str:

@@ -6,7 +6,7 @@ import hashlib
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,12 +15,11 @@ from spiritlm_core.finetune.rows import Recording, TaskRow
 from spiritlm_core.intake.files import printable
 from spiritlm_core.intake.opening import open_uri, read_uri
 from spiritlm_core.lake.schema import SAMPLE_RATE
-from spiritlm_core.speech.stage import grouped
+from spiritlm_core.speech.batches import encode_clips
 
 if TYPE_CHECKING:
     from spiritlm_core.speech.tokenizer import SpeechTokenizer
 
-_GROUP_SECONDS = 300.0
 Waveform = np.ndarray
 
 
@@ -59,7 +58,13 @@ def speak(rows: Sequence[TaskRow], tokenizer: Callable[[], SpeechTokenizer]) -> 
                 spoken.error = problem
     clips = [clip for clip in clips if clip[0].error is None]
     if clips:
-        _encode(clips, tokenizer())
+        for (spoken, name, _), tokens in zip(
+            clips, encode_clips(tokenizer(), [clip for *_, clip in clips]), strict=True
+        ):
+            if isinstance(tokens, Rejection):
+                spoken.error = Rejection(f"{name}: {tokens}")
+            else:
+                spoken.tokens[name] = tokens
     return found
 
 
@@ -94,28 +99,6 @@ def _waveform(data: bytes, name: str, recording: Recording) -> Waveform:
         return read_waveform(io.BytesIO(data), recording.uri or "")
     except Rejection as problem:
         raise Rejection(f"{name}: {problem}") from problem
-
-
-def _encode(clips: Sequence[tuple[Spoken, str, Waveform]], tokenizer: SpeechTokenizer) -> None:
-    for group in grouped([len(clip) / SAMPLE_RATE for _, _, clip in clips], _GROUP_SECONDS):
-        members = [clips[i] for i in group]
-        for (spoken, name, _), units in zip(members, _units([c for _, _, c in members], tokenizer), strict=True):
-            if isinstance(units, Exception):
-                spoken.error = Rejection(f"{name}: {units}")
-            elif not len(units.hubert):
-                spoken.error = Rejection(f"{name}: too short for a speech unit")
-            else:
-                spoken.tokens[name] = tokenizer.to_string(units)
-
-
-def _units(clips: list[Waveform], tokenizer: SpeechTokenizer) -> list[Any]:
-    """Units of each clip, or the error it causes: after an error in a batch, each clip is tried alone."""
-    try:
-        return list(tokenizer.encode_batch(clips))
-    except Exception as error:
-        if is_machine_error(error):
-            raise
-        return [error] if len(clips) == 1 else [units for clip in clips for units in _units([clip], tokenizer)]
 
 
 class _Columns:

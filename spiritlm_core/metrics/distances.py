@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 from spiritlm_core.metrics.bootstrap import Estimate, ratio
 
@@ -46,10 +47,26 @@ def edit_distance(reference: Sequence[Hashable], answer: Sequence[Hashable]) -> 
     return int(Levenshtein.distance(reference, answer))
 
 
+def errors(
+    references: Sequence[Any],
+    answers: Sequence[Any],
+    prepare: Callable[[Any], Any],
+    edits: Callable[[Any, Any], int] = edit_distance,
+    length: Callable[[Any], int] = len,
+) -> Errors:
+    """Edits between pairs that are prepared first, and the lengths of the references."""
+    pairs = [(prepare(r), prepare(a)) for r, a in zip(references, answers, strict=True)]
+    return Errors(tuple(edits(r, a) for r, a in pairs), tuple(length(r) for r, _ in pairs))
+
+
 def unit_errors(references: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> Errors:
     """Edits between collapsed unit sequences, and the lengths of the collapsed references."""
-    pairs = [(collapse(r), collapse(a)) for r, a in zip(references, answers, strict=True)]
-    return Errors(tuple(edit_distance(r, a) for r, a in pairs), tuple(len(r) for r, _ in pairs))
+    return errors(references, answers, collapse)
+
+
+def character_errors(references: Sequence[str], answers: Sequence[str]) -> Errors:
+    """Edits between the characters of normalised texts."""
+    return errors(references, answers, normalise)
 
 
 def word_errors(references: Sequence[str], answers: Sequence[str]) -> Errors:
@@ -57,8 +74,7 @@ def word_errors(references: Sequence[str], answers: Sequence[str]) -> Errors:
 
     A reference without words still counts the words of its answer as insertions.
     """
-    pairs = [(normalise(r), normalise(a)) for r, a in zip(references, answers, strict=True)]
-    return Errors(tuple(word_edits(r, a) for r, a in pairs), tuple(len(r.split()) for r, _ in pairs))
+    return errors(references, answers, normalise, word_edits, lambda text: len(text.split()))
 
 
 def word_edits(reference: str, answer: str) -> int:

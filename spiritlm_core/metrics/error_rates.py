@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from spiritlm_core.metrics.bootstrap import ratio
-from spiritlm_core.metrics.distances import Errors, edit_distance, normalise, unit_errors, word_errors
+from spiritlm_core.metrics.distances import character_errors, unit_errors, word_errors
 from spiritlm_core.tokens.speech import from_string
 
 Metric = Literal["wer", "unit_error_rate", "accuracy", "none"]
@@ -34,7 +34,7 @@ def judge(
         seed: of the resampling.
     """
     if metric == "wer":
-        words, characters = word_errors(references, answers), _character_errors(references, answers)
+        words, characters = word_errors(references, answers), character_errors(references, answers)
         return words.estimate(samples, seed).to_dict("wer") | characters.estimate(samples, seed).to_dict("cer")
     if metric == "unit_error_rate":
         pairs = [[from_string(tokens).hubert.tolist() for tokens in side] for side in (references, answers)]
@@ -46,8 +46,3 @@ def judge(
         guessing = {"chance": 1 / len(labels) if labels else None}
         return {**figures, **guessing, "majority": commonest / len(references) if references else None}
     return {}
-
-
-def _character_errors(references: Sequence[str], answers: Sequence[str]) -> Errors:
-    pairs = [(normalise(r), normalise(a)) for r, a in zip(references, answers, strict=True)]
-    return Errors(tuple(edit_distance(r, a) for r, a in pairs), tuple(len(r) for r, _ in pairs))

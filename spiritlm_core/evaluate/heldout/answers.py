@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from spiritlm_core.errors import SpiritLMError
+from spiritlm_core.files import read_json
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.tokens.config import TokensConfig
 
@@ -49,7 +49,7 @@ class Evaluated:
         from spiritlm_core.tokens.hf import load_vocabulary
 
         vocabulary = load_vocabulary(folder)
-        training = _read_json(folder / "training.json")
+        training = read_json(folder / "training.json")
         if training.get("vocabulary", vocabulary.fingerprint()) != vocabulary.fingerprint():
             raise SpiritLMError(f"{folder}: vocabulary.json is not the vocabulary that training.json names")
         tokens = TokensConfig.model_validate(training["config"]["tokens"])
@@ -100,10 +100,3 @@ def _name(token: int, vocabulary: Vocabulary) -> str:
     index = token - vocabulary.text_size
     name = vocabulary.tokens[index] if index < len(vocabulary.tokens) else f"<{token}>"
     return f" {name} " if token in (vocabulary.text_marker, vocabulary.speech_marker) else name
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise SpiritLMError(f"{path}: not the file of a model of this pipeline: {error}") from error

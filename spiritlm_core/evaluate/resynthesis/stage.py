@@ -10,16 +10,13 @@ from spiritlm_core.cores import all_cores
 from spiritlm_core.evaluate.clips import AUDIO_INPUT, Clip
 from spiritlm_core.evaluate.rendering import write_report
 from spiritlm_core.evaluate.resynthesis.config import ResynthesisStageConfig
-from spiritlm_core.evaluate.units.config import OWN
+from spiritlm_core.evaluate.units.config import GIVEN, OWN
 from spiritlm_core.lake.stage import ArtifactStage, Output, Progress, Resources, TableInput
 from spiritlm_core.lake.view import TableView
 
 if TYPE_CHECKING:
     from spiritlm_core.evaluate.resynthesis.systems import System
     from spiritlm_core.speech.tokenizer import SpeechTokenizer
-
-GIVEN = "candidate."
-"""Before the name of a given tokenizer, in the roles of the stage."""
 
 
 class ResynthesisStage(ArtifactStage):

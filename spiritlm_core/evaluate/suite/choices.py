@@ -1,4 +1,4 @@
-"""Multiple-choice questions in text, as JSON lines or by the name of a benchmark; lm-eval asks them."""
+"""Multiple-choice questions in text, as JSON lines; and benchmarks that lm-eval knows by name."""
 
 from __future__ import annotations
 
@@ -7,11 +7,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from spiritlm_core.errors import Rejection, SpiritLMError
 from spiritlm_core.evaluate.suite import harness
 from spiritlm_core.evaluate.suite.config import SuiteConfig
 from spiritlm_core.evaluate.suite.reading import read_lines
-from spiritlm_core.evaluate.suite.task import Bench, Skipped, SuiteTask
+from spiritlm_core.evaluate.suite.task import Bench, Skipped, SuiteTask, figure
+from spiritlm_core.lm.generate.examples import Parts
+from spiritlm_core.lm.generate.likelihood import Judged, judged, log_likelihoods
+from spiritlm_core.metrics.bootstrap import ratio
 from spiritlm_core.tokens.counter import key_of
 
 CHOICES = "choices.jsonl"
@@ -33,7 +38,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class ChoiceTask(SuiteTask):
-    """A task of lm-eval made of `questions`."""
+    """A task made of `questions`."""
 
     questions: tuple[Choice, ...] = ()
 
@@ -48,14 +53,30 @@ class ChoiceTask(SuiteTask):
         return replace(self, questions=tuple(one for one in self.questions if one.key in kept))
 
     def measures(self, bench: Bench) -> Iterator[dict[str, Any]]:
-        """Accuracy, as lm-eval counts it; without lm-eval each question is skipped with the reason."""
+        """Accuracy of the likeliest choice behind its question: ``acc`` by sums, ``acc_norm`` by sums per character."""
         bench.tell(f"{self.name} T")
-        try:
-            results = harness.ask(self.name, [one.to_dict() for one in self.questions], bench)
-        except ModuleNotFoundError:
-            yield self.measure("T", 0, (), [Skipped(one.key, harness.MISSING) for one in self.questions])
-            return
-        yield self.measure("T", len(self.questions), harness.figures(self.name, results, bench), ())
+        asked, skipped = self._asked(bench)
+        sums = iter(log_likelihoods(bench.spirit, [option for options in asked.values() for option in options]))
+        right: dict[str, list[bool]] = {"acc": [], "acc_norm": []}
+        for one, options in asked.items():
+            own = np.array([next(sums) for _ in options])
+            right["acc"].append(int(own.argmax()) == one.answer)
+            right["acc_norm"].append(int((own / [len(choice) for choice in one.choices]).argmax()) == one.answer)
+        chance = float(np.mean([1 / len(one.choices) for one in asked])) if asked else None
+        accuracies = {name: ratio(values, [1] * len(values), **bench.draws) for name, values in right.items()}
+        figures = [figure(name, accuracy, chance=chance) for name, accuracy in accuracies.items()]
+        yield self.measure("T", len(asked), figures if asked else (), skipped)
+
+    def _asked(self, bench: Bench) -> tuple[dict[Choice, list[Judged]], list[Skipped]]:
+        """What is judged of each choice, and the questions that are too long."""
+        asked, skipped = {}, []
+        for one in self.questions:
+            question: Parts = (("text", one.question),)
+            try:
+                asked[one] = [judged(bench.spirit, question, "text", choice) for choice in one.choices]
+            except Rejection as problem:
+                skipped.append(Skipped(one.key, str(problem)))
+        return asked, skipped
 
 
 @dataclass(frozen=True)

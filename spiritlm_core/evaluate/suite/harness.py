@@ -7,9 +7,7 @@ cannot load released checkpoints. Here a request is laid out as in the direction
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +21,7 @@ from spiritlm_core.metrics.bootstrap import Estimate, ratio
 if TYPE_CHECKING:
     from spiritlm_core.lm.generate.spirit import SpiritLM
 
-MISSING = "text tasks need lm-eval: pip install 'spiritlm-pipeline[text-tasks]'"
+_MISSING = "text tasks need lm-eval: pip install 'spiritlm-pipeline[text-tasks]'"
 _NORMAL = 1.959964  # 97.5 % quantile of the normal distribution
 
 
@@ -36,43 +34,15 @@ def task_manager(names: Sequence[str], **options: Any) -> Any:
     try:
         from lm_eval.tasks import TaskManager
     except ModuleNotFoundError as error:
-        raise SpiritLMError(MISSING) from error
+        raise SpiritLMError(_MISSING) from error
     manager = TaskManager(**options)
     if unknown := [name for name in names if name not in manager.all_tasks]:
         raise SpiritLMError(f"lm-eval knows no task {unknown[0]!r}: see `lm-eval ls tasks`")
     return manager
 
 
-def ask(name: str, questions: Sequence[Mapping[str, Any]], bench: Bench) -> dict[str, Any]:
-    """What lm-eval finds for questions of our own: a JSON file, and a configuration that says how it is read.
-
-    Raises:
-        ModuleNotFoundError: lm-eval is not installed.
-    """
-    import json
-
-    from lm_eval.tasks import TaskManager
-
-    with tempfile.TemporaryDirectory(prefix="spiritlm-lm-eval-") as folder:
-        data = Path(folder) / "test.jsonl"
-        lines = [json.dumps(one, ensure_ascii=False) + "\n" for one in questions]
-        data.write_text("".join(lines), encoding="utf-8")
-        settings = {
-            "task": name,
-            "dataset_path": "json",
-            "dataset_kwargs": {"data_files": {"test": str(data)}, "cache_dir": str(Path(folder) / "cache")},
-            "output_type": "multiple_choice",
-            "test_split": "test",
-            "doc_to_text": "question",
-            "doc_to_choice": "choices",
-            "doc_to_target": "answer",
-            "metric_list": [{"metric": "acc"}, {"metric": "acc_norm"}],
-        }
-        return run(bench, [settings], TaskManager(include_defaults=False))
-
-
-def run(bench: Bench, tasks: list[Any], manager: Any, limit: int | None = None) -> dict[str, Any]:
-    """What lm-eval finds for tasks that it knows by name, or by their settings."""
+def run(bench: Bench, tasks: list[str], manager: Any, limit: int | None) -> dict[str, Any]:
+    """What lm-eval finds for tasks that it knows by name."""
     from lm_eval.evaluator import simple_evaluate
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spiritlm_core.errors import Rejection, SpiritLMError, is_machine_error
-from spiritlm_core.lake.schema import SAMPLE_RATE
+from spiritlm_core.errors import Rejection, SpiritLMError
 
 if TYPE_CHECKING:
     from spiritlm_core.speech.tokenizer import SpeechTokenizer
@@ -19,7 +18,6 @@ Tell = Callable[[str], None]
 """Told what is being done."""
 
 _FILES_AT_ONCE = 256
-_GROUP_SECONDS = 120.0
 
 
 class Recordings:
@@ -48,16 +46,12 @@ class Recordings:
             self._encode(tokenizer, missing[start : start + _FILES_AT_ONCE])
 
     def _encode(self, tokenizer: SpeechTokenizer, paths: Sequence[Path]) -> None:
-        from spiritlm_core.speech.stage import grouped
+        from spiritlm_core.speech.batches import encode_clips
 
         clips = dict(self._read(paths))
         sounds = {path: blake2b(clip.tobytes(), digest_size=16).digest() for path, clip in clips.items()}
         new = {sound: clips[path] for path, sound in sounds.items() if sound not in self._by_sound}
-        named = list(new)
-        for group in grouped([len(clip) / SAMPLE_RATE for clip in new.values()], _GROUP_SECONDS):
-            members = [named[i] for i in group]
-            found = _tokens(tokenizer, [new[sound] for sound in members])
-            self._by_sound |= dict(zip(members, found, strict=True))
+        self._by_sound |= zip(new, encode_clips(tokenizer, list(new.values())), strict=True)
         for path, sound in sounds.items():
             tokens = self._by_sound[sound]
             self._tokens[path] = Rejection(f"{path}: {tokens}") if isinstance(tokens, Rejection) else tokens
@@ -71,16 +65,3 @@ class Recordings:
             except SpiritLMError as problem:
                 reason = str(problem)
                 self._tokens[path] = Rejection(reason if reason.startswith(str(path)) else f"{path}: {reason}")
-
-
-def _tokens(tokenizer: SpeechTokenizer, clips: list[np.ndarray]) -> list[str | Rejection]:
-    """Speech tokens of each clip, or what is wrong with it: after an error in a batch each is tried alone."""
-    try:
-        units = tokenizer.encode_batch(clips)
-    except Exception as error:
-        if is_machine_error(error) and not isinstance(error, SpiritLMError):
-            raise
-        if len(clips) > 1:
-            return [found for clip in clips for found in _tokens(tokenizer, [clip])]
-        return [Rejection(str(error))]
-    return [tokenizer.to_string(one) if len(one.hubert) else Rejection("too short for a speech unit") for one in units]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from spiritlm_core.evaluate.units.config import OWN, UnitEvaluationStageConfig
+from spiritlm_core.evaluate.units.config import GIVEN, OWN, UnitEvaluationStageConfig
 from spiritlm_core.speech.folder import UNIT_ROLES, TokenizerFolder
 from spiritlm_core.speech.grid import FRAME
 from spiritlm_core.speech.settings import ExtractionPrecision
@@ -25,8 +25,6 @@ Waveform = NDArray[np.float32]
 Frames = NDArray[np.float32]
 Featurizer = Callable[[Sequence[Waveform]], list[Frames]]
 Train = Callable[[], Sequence[Waveform]]
-GIVEN = "candidate."
-"""Before the name of a given tokenizer, in the roles of the stage."""
 
 
 @dataclass(frozen=True)

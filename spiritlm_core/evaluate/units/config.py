@@ -13,6 +13,9 @@ from spiritlm_core.speech.settings import ExtractionPrecision
 OWN = "recipe"
 """Name of the recipe's own tokenizer among the candidates."""
 
+GIVEN = "candidate."
+"""Before the name of a given tokenizer, in the roles of a stage."""
+
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _-]{0,63}$")]
 
 

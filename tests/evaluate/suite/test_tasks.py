@@ -222,8 +222,7 @@ def choices(folder: Path, count: int = 60) -> Path:
     return write(folder / "choices.jsonl", rows)
 
 
-def test_lm_eval_finds_a_random_model_at_chance_and_a_rigged_one_right(spirit: SpiritLM, tmp_path: Path) -> None:
-    pytest.importorskip("lm_eval")
+def test_choices_of_a_random_model_are_at_chance_and_of_a_rigged_one_right(spirit: SpiritLM, tmp_path: Path) -> None:
     (task,) = read_choices("mine", choices(tmp_path))
     right = [harness.laid_out(spirit, one.question, f" {one.choices[one.answer]}") for one in task.questions]
     known = [[*one.prompt, *one.answer] for one in right]
@@ -268,16 +267,26 @@ def test_groups_of_lm_eval_are_one_row(spirit: SpiritLM, tmp_path: Path) -> None
         harness.task_manager(["third"], include_path=str(tmp_path), include_defaults=False)
 
 
-def test_without_lm_eval_questions_are_skipped_with_the_reason(
-    spirit: SpiritLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_choices_are_asked_as_lm_eval_asks_them(spirit: SpiritLM, tmp_path: Path) -> None:
+    pytest.importorskip("lm_eval")
+    (task,) = read_choices("mine", choices(tmp_path / "mine", 12))
+    files = f"{{data_files: {{test: {tmp_path / 'mine' / 'choices.jsonl'}}}, cache_dir: {tmp_path / 'cache'}}}"
+    (tmp_path / "mine.yaml").write_text(
+        f"task: mine\ndataset_path: json\ndataset_kwargs: {files}\noutput_type: multiple_choice\n"
+        "test_split: test\ndoc_to_text: question\ndoc_to_choice: choices\ndoc_to_target: answer\n"
+        "metric_list: [{metric: acc}, {metric: acc_norm}]\n"
+    )
+    manager = harness.task_manager(["mine"], include_path=str(tmp_path), include_defaults=False)
+    (ours,), (theirs,) = (
+        list(one.measures(bench(spirit))) for one in (task, NamedTask("mine", "lm-eval", tmp_path, manager, None))
+    )
+    assert ours["figures"] == theirs["figures"]
+
+
+def test_without_lm_eval_its_tasks_are_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
-    (task,) = read_choices("mine", choices(tmp_path, 3))
     monkeypatch.setitem(sys.modules, "lm_eval.tasks", None)
-    (measure,) = task.measures(bench(spirit))
-    assert (measure["items"], len(measure["skipped"])) == (0, 3)
-    assert "pip install 'spiritlm-pipeline[text-tasks]'" in measure["skipped"][0]["reason"]
     asked = CONFIG.model_copy(update={"lm_eval": ("mmlu",)})
     with pytest.raises(SpiritLMError, match=r"pip install 'spiritlm-pipeline\[text-tasks\]'"):
         run_suite({"m": lambda: pytest.fail("loaded in vain")}, [], asked)
