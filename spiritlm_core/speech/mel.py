@@ -45,4 +45,5 @@ def mel_filters(bands: int, fft: int, device: str = "cpu", low: float = 20.0, **
 def mel_energies(frames: torch.Tensor, window: torch.Tensor, filters: torch.Tensor) -> torch.Tensor:
     """Power in each band, float32[N, bands], of frames float32[N, 400]."""
     spectrum = torch.fft.rfft(frames * window, 2 * (len(filters) - 1))
-    return spectrum.abs() ** 2 @ filters
+    energies: torch.Tensor = spectrum.abs() ** 2 @ filters
+    return energies

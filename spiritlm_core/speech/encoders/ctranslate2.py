@@ -65,7 +65,7 @@ def read_whisper(path: Path, depth: int) -> Any:
             "encoder_ffn_dim": len(arrays["encoder/layer_0/ffn/linear_0/weight"]),
             "max_source_positions": len(arrays["encoder/position_encodings/encodings"]),
         }
-        encoder = WhisperEncoder(WhisperConfig(**settings))
+        encoder = WhisperEncoder(WhisperConfig.from_dict(settings))
         encoder.load_state_dict(dict(_named(arrays)))
     except (KeyError, ValueError, RuntimeError) as error:
         raise ModelReferenceError(f"{path} holds no Whisper as CTranslate2 writes it: {error}") from error

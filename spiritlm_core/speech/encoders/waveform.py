@@ -96,7 +96,8 @@ class WaveformEncoder(BlockEncoder):
     def _placed(self, frames: torch.Tensor) -> torch.Tensor:
         """Frames float32[B, N, D] with their positions added."""
         hidden = frames + self._position(frames.to(self._position.conv.weight.dtype))
-        return hidden if self._pre_norm else self._encoder.layer_norm(hidden)
+        placed: torch.Tensor = hidden if self._pre_norm else self._encoder.layer_norm(hidden)
+        return placed
 
     def _prepared(self, waveform: torch.Tensor) -> torch.Tensor:
         if self._normalize:

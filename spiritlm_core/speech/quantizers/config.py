@@ -99,4 +99,4 @@ class QuantizerStageConfig(QuantizerConfig):
     @property
     def hop(self) -> int:
         """Samples from one unit to the next."""
-        return round(SAMPLE_RATE / self.rate)
+        return int(SAMPLE_RATE / self.rate)

@@ -39,7 +39,7 @@ class KMeans:
     @property
     def hop(self) -> int:
         """Samples from one unit to the next."""
-        return round(SAMPLE_RATE / self.facts.get("rate", 25.0))
+        return int(SAMPLE_RATE / self.facts.get("rate", 25.0))
 
     @property
     def size(self) -> int:

@@ -45,7 +45,7 @@ class LinearQuantizer:
     @property
     def hop(self) -> int:
         """Samples from one unit to the next."""
-        return round(SAMPLE_RATE / self.facts.get("rate", 25.0))
+        return int(SAMPLE_RATE / self.facts.get("rate", 25.0))
 
     @property
     def size(self) -> int:
