@@ -17,7 +17,10 @@ def run(
     lake: LakeOption = DEFAULT_LAKE,
     set_: SetOption = None,
     source: SourceOption = None,
-    until: Annotated[str | None, typer.Option(metavar="STAGE", help="Run this stage and what it is made from.")] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(metavar="STAGE", help="Run this stage and what it is made from; corpus: up to the training."),
+    ] = None,
     refit: Annotated[
         bool, typer.Option("--refit", help="Fit unit models, aligner and tokenizer anew on the corpus as it is now.")
     ] = False,

@@ -63,6 +63,7 @@ def test_again_reuses_everything_without_ray(place, speech, first):
     again = runs.run(speech, place / "lake", home=place / "home", RAY_ADDRESS="127.0.0.1:1")  # nothing listens there
     assert runs.fingerprints(again) == runs.fingerprints(first)
     assert all(stage["shards_computed"] == 0 for stage in again["stages"].values())
+    assert again["startup_seconds"] == 0  # nobody is to be told, so no Prefect server was started
     assert runs.committed(place / "lake") == before
 
 
@@ -79,13 +80,16 @@ def test_status_and_lake_commands(place, first):
     assert json.loads(shown[0])["words"]
 
 
-def test_the_ui_shows_the_run(place, first):
+def test_the_ui_shows_the_run_and_one_that_had_nothing_to_compute(place, speech, first):
     process = runs.start("ui", "--no-browser", "--seconds", 600, home=place / "home", PYTHONUNBUFFERED="1")
     try:
         address = process.stdout.readline().split()[2]
         assert address.startswith("http://127.0.0.1:")
         with urllib.request.urlopen(address) as page:
             assert b"<title>Prefect" in page.read()
+        told = len(_ask(address, "flow_runs"))
+        runs.run(speech, place / "lake", home=place / "home", PREFECT_API_URL=f"{address}/api")
+        assert len(_ask(address, "flow_runs")) == told + 1
         states = {run["state_name"] for run in _ask(address, "flow_runs")}
         tasks = {run["name"] for run in _ask(address, "task_runs")}
         artifacts = {(found["key"], found["type"]) for found in _ask(address, "artifacts")}
