@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperCommand
 
 from spiritlm_core.cli import options
-from spiritlm_core.cli.files import is_file
+from spiritlm_core.cli.files import content, is_file
 from spiritlm_core.cli.shots import read_shots
 
 if TYPE_CHECKING:
@@ -71,9 +71,7 @@ def generate(
         bool, typer.Option("--force/--no-force", help="Whether the answer is kept in its modality.")
     ] = True,
     variant: options.VariantOption = None,
-    speech_tokenizer: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Speech tokenizer for recordings, if none lies beside the model.")
-    ] = None,
+    speech_tokenizer: options.SpeechTokenizerOption = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write speech there, one 16 kHz WAV file for each stretch.")
     ] = None,
@@ -174,7 +172,7 @@ def _explicit(kind: str, value: str) -> Content:
     if kind == "audio":
         if value != "-" and not is_file(value):
             raise SpiritLMError(f"--audio {value}: no such file")
-        return Speech(audio=sys.stdin.buffer.read() if value == "-" else Path(value))
+        return Speech(audio=content(value))
     string = _decoded(sys.stdin.buffer.read()) if value == "-" else value
     if string is None:
         raise SpiritLMError(f"--{kind} -: standard input is not UTF-8 text")

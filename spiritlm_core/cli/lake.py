@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from spiritlm_core.cli.options import DEFAULT_LAKE, JsonOption, LakeOption
+from spiritlm_core.cli.options import DEFAULT_LAKE, JsonLinesOption, JsonOption, LakeOption
 
 
 def ls(lake: LakeOption = DEFAULT_LAKE, as_json: JsonOption = False) -> None:
@@ -50,7 +50,7 @@ def show(
     ] = None,
     limit: Annotated[int, typer.Option(min=0, help="How many rows; 0 for all.")] = 10,
     rejected: Annotated[bool, typer.Option("--rejected", help="Only rows that a stage gave up on.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per row.")] = False,
+    as_json: JsonLinesOption = False,
 ) -> None:
     """Print rows of a table; audio is shown as its size in bytes."""
     from spiritlm_core.lake.lake import Lake

@@ -27,6 +27,7 @@ LakeOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, nothing else.")]
+JsonLinesOption = Annotated[bool, typer.Option("--json", help="Print one JSON object per line, and nothing else.")]
 RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="Name of a recipe, or path of a .yaml file.")]
 SetOption = Annotated[
     list[str] | None,
@@ -54,6 +55,15 @@ SpeakerOption = Annotated[
     typer.Option("--speaker", metavar="NUMBER|NAME", help="Voice to speak with, instead of the vocoder's default."),
 ]
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="Folder of a model, ours or a released one.")]
+AudioArgument = Annotated[list[str], typer.Argument(metavar="AUDIO…", help="Audio files; - for one on standard input.")]
+CheckpointsOption = Annotated[
+    Path | None,
+    typer.Option(metavar="ROOT", envvar="SPIRITLM_CHECKPOINTS_DIR", help="Folder of the released checkpoints."),
+]
+ModelOption = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Folder of a published, fitted or imported model, instead of --checkpoints."),
+]
 ShotsOption = Annotated[
     Path | None, typer.Option(metavar="FILE", help='Solved examples, one {"audio"|"speech": …, "text": …} a line.')
 ]
@@ -66,7 +76,8 @@ TopPOption = Annotated[
 TopKOption = Annotated[int, typer.Option(min=0, help="Draw among so many of the likeliest tokens; 0: among all.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of what is drawn at random.")]
 SpeechTokenizerOption = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Speech tokenizer, instead of the one beside the model.")
+    Path | None,
+    typer.Option(metavar="DIR", help="Speech tokenizer and vocoder, instead of those beside the model."),
 ]
 DeviceOption = Annotated[str | None, typer.Option(help="Where to compute, such as cpu or cuda; a GPU if there is one.")]
 DtypeOption = Annotated[str | None, typer.Option(metavar="float32|bfloat16|float16", help="Type of the weights.")]

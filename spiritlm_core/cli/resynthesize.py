@@ -19,15 +19,10 @@ if TYPE_CHECKING:
 
 
 def resynthesize(
-    audio: Annotated[list[str], typer.Argument(metavar="AUDIO…", help="Audio files; - for one on standard input.")],
+    audio: options.AudioArgument,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the WAV files, named after the audio.")],
-    checkpoints: Annotated[
-        Path | None,
-        typer.Option(metavar="ROOT", envvar="SPIRITLM_CHECKPOINTS_DIR", help="Folder of the released checkpoints."),
-    ] = None,
-    model: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of a model that has a vocoder, instead of --checkpoints.")
-    ] = None,
+    checkpoints: options.CheckpointsOption = None,
+    model: options.ModelOption = None,
     variant: options.VariantOption = None,
     speaker: options.SpeakerOption = None,
     predict_durations: Annotated[
@@ -37,7 +32,7 @@ def resynthesize(
             help="Collapse repeated units and predict durations, as for a language model; else timing is kept.",
         ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per file.")] = False,
+    as_json: options.JsonLinesOption = False,
     device: options.DeviceOption = None,
 ) -> None:
     """Print a line per file: its path, a tab, and the WAV file that its units were turned into.

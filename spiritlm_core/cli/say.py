@@ -47,7 +47,7 @@ def say(
     speech_tokenizer: options.SpeechTokenizerOption = None,
     device: options.DeviceOption = None,
     dtype: options.DtypeOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per text.")] = False,
+    as_json: options.JsonLinesOption = False,
 ) -> None:
     """Write what MODEL says for each TEXT as 16 kHz WAV, and print a line per text: the file, a tab, and the text.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -41,10 +40,7 @@ def serve(
         bool, typer.Option("--page/--no-page", help="Whether there is a web page beside the HTTP interface.")
     ] = True,
     variant: options.VariantOption = None,
-    speech_tokenizer: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Speech tokenizer and vocoder, instead of those beside the models."),
-    ] = None,
+    speech_tokenizer: options.SpeechTokenizerOption = None,
     device: options.DeviceOption = None,
     dtype: options.DtypeOption = None,
 ) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,18 +18,12 @@ STREAMS = ("hubert", "pitch", "style")
 
 
 def tokenize(
-    audio: Annotated[list[str], typer.Argument(metavar="AUDIO…", help="Audio files; - for one on standard input.")],
-    checkpoints: Annotated[
-        Path | None,
-        typer.Option(metavar="ROOT", envvar="SPIRITLM_CHECKPOINTS_DIR", help="Folder of the released checkpoints."),
-    ] = None,
-    model: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Folder of a published, fitted or imported model, instead of --checkpoints."),
-    ] = None,
+    audio: options.AudioArgument,
+    checkpoints: options.CheckpointsOption = None,
+    model: options.ModelOption = None,
     variant: options.VariantOption = None,
     units: Annotated[bool, typer.Option("--units", help="Print the streams as they are, one column each.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per file.")] = False,
+    as_json: options.JsonLinesOption = False,
     device: options.DeviceOption = None,
 ) -> None:
     """Print a line per file: its path, a tab, and its speech tokens such as [St81][Pi13][Hu78].

@@ -32,7 +32,7 @@ def transcribe(
     speech_tokenizer: options.SpeechTokenizerOption = None,
     device: options.DeviceOption = None,
     dtype: options.DtypeOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per file.")] = False,
+    as_json: options.JsonLinesOption = False,
 ) -> None:
     """Print a line per recording: its path, a tab, and what MODEL hears in it; of a single one the text alone.
 
