@@ -87,9 +87,9 @@ def read_mono(file: BinaryIO, name: str, channel: int | None = None, limits: Lim
 
 def store_mono(file: BinaryIO, name: str, channel: int | None = None, limits: LimitsConfig = LIMITS) -> StoredSamples:
     """As `read_mono`, but a long recording is kept in a temporary file instead of memory."""
-    found: Any = SpooledTemporaryFile(_MOST_IN_MEMORY)  # noqa: SIM115 - it lives as long as the samples
-    decode_mono(file, name, channel, limits, _resampled, found)
-    return StoredSamples(found, 0, found.tell() // 2)
+    samples: Any = SpooledTemporaryFile(_MOST_IN_MEMORY)  # noqa: SIM115 - it lives as long as the samples
+    decode_mono(file, name, channel, limits, _resampled, samples)
+    return StoredSamples(samples, 0, samples.tell() // 2)
 
 
 def _resampled(pieces: Pieces) -> Iterator[np.ndarray]:

@@ -91,8 +91,8 @@ class AudioStage(TableStage):
     def _segments(self, item: Row, base: Row) -> list[Row]:
         waveform = _stretch(self._waveform(item), item)
         check_level(waveform, self.config)
-        found = find_segments(waveform, self.config, transcribed=item["text"] is not None)
-        rows = [base | segment_row(waveform, segment, str(item["recording_id"])) for segment in found]
+        regions = find_segments(waveform, self.config, transcribed=item["text"] is not None)
+        rows = [base | segment_row(waveform, segment, str(item["recording_id"])) for segment in regions]
         rows[0]["text" if len(rows) == 1 else "recording_text"] = item["text"]
         return rows
 

@@ -41,8 +41,8 @@ def missing_end(file: BinaryIO) -> str | None:
         reason = _cut(8 + int.from_bytes(head[4:8], "little"), size)
     elif head[:1] == head[_PACKET : _PACKET + 1] == b"G":
         reason = "truncated: its last packet is incomplete" if size % _PACKET else None
-    elif found := next((start for start in _ONCE if head.startswith(start)), None):
-        reason = _joined(file, found) or _cut(_ONCE[found](file, size), size)
+    elif start := next((start for start in _ONCE if head.startswith(start)), None):
+        reason = _joined(file, start) or _cut(_ONCE[start](file, size), size)
     else:
         reason = _mp3(file, size, _id3_size(head))
     file.seek(0)

@@ -37,16 +37,16 @@ def speech_probabilities(waveform: Samples) -> np.ndarray:
     """Probability of speech, float32[ceil(T / 512)], of int16[T] or float32[T] at 16 kHz."""
     session = _session()
     hidden = cell = np.zeros(_STATE, np.float32)
-    context, found = np.zeros(_CONTEXT, np.float32), []
+    context, probabilities = np.zeros(_CONTEXT, np.float32), []
     for first in range(0, len(waveform), _BATCH * WINDOW):
         part = _float(waveform[first : first + _BATCH * WINDOW])
         windows = np.pad(part, (0, -len(part) % WINDOW)).reshape(-1, WINDOW)
         before = np.concatenate([context[None], windows[:-1, -_CONTEXT:]])
         batch = np.concatenate([before, windows], axis=1)
         output, hidden, cell = session.run(None, {"input": batch, "h": hidden, "c": cell})
-        found.append(output.reshape(-1))
+        probabilities.append(output.reshape(-1))
         context = windows[-1, -_CONTEXT:]
-    return np.concatenate(found) if found else np.zeros(0, np.float32)
+    return np.concatenate(probabilities) if probabilities else np.zeros(0, np.float32)
 
 
 def speech_regions(probabilities: np.ndarray, config: VadConfig) -> list[Region]:
@@ -77,11 +77,11 @@ def loud_region(waveform: Samples) -> Region | None:
     return Region(float(loud[0]) * WINDOW_SECONDS, float(loud[-1] + 1) * WINDOW_SECONDS) if len(loud) else None
 
 
-def _extend(regions: list[Region], found: Region, min_pause: float) -> None:
-    if regions and found.start - regions[-1].end < min_pause:
-        regions[-1] = Region(regions[-1].start, found.end)
+def _extend(regions: list[Region], region: Region, min_pause: float) -> None:
+    if regions and region.start - regions[-1].end < min_pause:
+        regions[-1] = Region(regions[-1].start, region.end)
     else:
-        regions.append(found)
+        regions.append(region)
 
 
 def _float(waveform: np.ndarray) -> np.ndarray:
@@ -104,7 +104,7 @@ def _model_path() -> Path:
     """The model inside faster-whisper, found without importing the package, which would load CTranslate2."""
     package = importlib.util.find_spec("faster_whisper")
     folders = package.submodule_search_locations if package else None
-    found = sorted(Path(folders[0]).glob("assets/silero_vad_v6*.onnx")) if folders else []
-    if not found:
+    models = sorted(Path(folders[0]).glob("assets/silero_vad_v6*.onnx")) if folders else []
+    if not models:
         raise SpiritLMError("voice activity needs faster-whisper with its Silero VAD v6: install faster-whisper>=1.2")
-    return found[0]
+    return models[0]

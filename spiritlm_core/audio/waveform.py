@@ -69,9 +69,9 @@ def read_waveform(
     from spiritlm_core.audio.decode import decode_mono
     from spiritlm_core.audio.resample import by_torchaudio
 
-    found = io.BytesIO()
-    decode_mono(file, name, channel, limits, by_torchaudio, found)
-    return np.frombuffer(found.getbuffer(), np.float32)
+    samples = io.BytesIO()
+    decode_mono(file, name, channel, limits, by_torchaudio, samples)
+    return np.frombuffer(samples.getbuffer(), np.float32)
 
 
 def _array(audio: Any) -> NDArray[np.float32]:

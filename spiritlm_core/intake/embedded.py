@@ -63,8 +63,8 @@ def _group(file: File, column: str, row: int, open_file: Open) -> tuple[int, pa.
 @lru_cache(maxsize=64)
 def _ends(file: File, open_file: Open) -> list[int]:
     with open_file(file.uri) as stream:
-        found, end = parquet.ParquetFile(stream).metadata, 0
-    return [end := end + found.row_group(number).num_rows for number in range(found.num_row_groups)]
+        metadata, end = parquet.ParquetFile(stream).metadata, 0
+    return [end := end + metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
 
 
 @lru_cache(maxsize=2)

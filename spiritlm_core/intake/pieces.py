@@ -126,22 +126,22 @@ def list_pieces(source: TextSource, cache: StatCache) -> list[Piece]:
     """
     files = list_files(source)
     with ThreadPoolExecutor(8) as pool:  # waiting for S3, mostly
-        found = pool.map(lambda file: _pieces(file, source, cache), files)
-        return [piece for pieces in found for piece in pieces]
+        pieces_of_files = pool.map(lambda file: _pieces(file, source, cache), files)
+        return [piece for pieces in pieces_of_files for piece in pieces]
 
 
 def collect(pieces: Iterable[Piece]) -> list[Piece]:
     """Each content once; another piece with the same becomes one with an `error`."""
     first: dict[str, Piece] = {}
-    found = []
+    distinct = []
     for piece in in_order(pieces):
         same = first.setdefault(piece.key, piece)
         while same is not piece and piece.key in first:
             error = piece.error or f"duplicate of {same.name}"
             piece = dataclasses.replace(piece, key=digest("again", piece.key, piece.name), error=error)  # noqa: PLW2901
         first[piece.key] = piece
-        found.append(piece)
-    return found
+        distinct.append(piece)
+    return distinct
 
 
 def _pieces(file: File, source: TextSource, cache: StatCache) -> list[Piece]:
@@ -228,10 +228,10 @@ def _parquet_cuts(file: File, source: TextSource) -> Iterator[Cut]:
 
     sha256 = sha256_of(file.uri)
     with open_uri(file.uri) as stream:
-        found = parquet.ParquetFile(stream)
-        sizes = [_column_size(found.metadata.row_group(i), source.field) for i in range(found.num_row_groups)]
-        rows = [found.metadata.row_group(i).num_rows for i in range(found.num_row_groups)]
-        check_column(found.schema_arrow, source.field, printable(file.path))
+        table = parquet.ParquetFile(stream)
+        sizes = [_column_size(table.metadata.row_group(i), source.field) for i in range(table.num_row_groups)]
+        rows = [table.metadata.row_group(i).num_rows for i in range(table.num_row_groups)]
+        check_column(table.schema_arrow, source.field, printable(file.path))
     first, size = 0, 0
     for group in range(len(sizes)):
         size += sizes[group]

@@ -103,18 +103,18 @@ def _apt(arguments: list[str], work: Path) -> str:
 
 def sounds_of(tree: Path) -> Path:
     """The folder of the one voice in a package."""
-    found = sorted(path for path in tree.glob("usr/share/asterisk/sounds/*_*") if next(path.rglob("*.g722"), None))
-    if not found:
+    folders = sorted(path for path in tree.glob("usr/share/asterisk/sounds/*_*") if next(path.rglob("*.g722"), None))
+    if not folders:
         raise SourceError(f"{tree} holds no prompts: delete it, and it will be fetched again")
-    return found[0]
+    return folders[0]
 
 
 def transcripts_of(tree: Path, language: str) -> dict[str, str]:
     """Prompt ID to transcript; ``;`` starts a comment."""
-    found = sorted(tree.glob(f"usr/share/doc/asterisk-core-sounds-{language}/core-sounds-*.txt*"))
-    if not found:
+    files = sorted(tree.glob(f"usr/share/doc/asterisk-core-sounds-{language}/core-sounds-*.txt*"))
+    if not files:
         raise SourceError(f"{tree} holds no transcripts: delete it, and it will be fetched again")
-    data = found[0].read_bytes()
-    lines = (gzip.decompress(data) if found[0].suffix == ".gz" else data).decode("utf-8-sig").splitlines()
+    data = files[0].read_bytes()
+    lines = (gzip.decompress(data) if files[0].suffix == ".gz" else data).decode("utf-8-sig").splitlines()
     pairs = (line.partition(":") for line in lines if ":" in line and not line.lstrip().startswith(";"))
     return {name.strip(): text.strip() for name, _, text in pairs}

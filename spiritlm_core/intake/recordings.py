@@ -74,10 +74,10 @@ def collect(sources: Sequence[Source], language: str, cache: StatCache) -> list[
 
 def _item(draft: Draft, source: Source, language: str, hashes: dict[str, str | Exception]) -> Item:
     """Add what the source says of all its recordings, and the content's hash."""
-    found = hashes.get(draft.file.uri) if draft.file and not draft.problem else None
+    sha256 = hashes.get(draft.file.uri) if draft.file and not draft.problem else None
     error = draft.problem
-    if isinstance(found, Exception):
-        found, error = None, f"cannot be read: {getattr(found, 'strerror', None) or found}"
+    if isinstance(sha256, Exception):
+        sha256, error = None, f"cannot be read: {getattr(sha256, 'strerror', None) or sha256}"
     spoken = draft.language or source.language or language
     try:
         spoken = language_code(spoken)
@@ -87,7 +87,7 @@ def _item(draft: Draft, source: Source, language: str, hashes: dict[str, str | E
         name=draft.name,
         source_uri=draft.uri,
         language=spoken,
-        sha256=found,
+        sha256=sha256,
         size=draft.file.size if draft.file else 0,
         start=draft.start,
         end=draft.end,

@@ -62,7 +62,7 @@ def changes(plan: RunPlan, recipe: FrozenConfig, lake: Lake, snapshot: str | Non
 def _made_with(lake: Lake, snapshot: str) -> dict[str, Past | None]:
     """By table the snapshot that begins so, and those that it was made from."""
     made: dict[str, Past | None] = {}
-    waiting = [_found(lake, snapshot)]
+    waiting = [_snapshot_called(lake, snapshot)]
     while waiting:
         table = waiting.pop()
         made[table.table] = Past(table)
@@ -70,7 +70,7 @@ def _made_with(lake: Lake, snapshot: str) -> dict[str, Past | None]:
     return made
 
 
-def _found(lake: Lake, beginning: str) -> Snapshot:
+def _snapshot_called(lake: Lake, beginning: str) -> Snapshot:
     paths = [PurePosixPath(entry.path) for entry in lake.store.walk("snapshots")]
     fits = [path for path in paths if path.suffix == ".json" and path.stem.startswith(beginning)]
     if len(fits) != 1:

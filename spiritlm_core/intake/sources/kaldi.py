@@ -39,14 +39,14 @@ def read(tree: Tree, encoding: str) -> Iterator[Draft]:
 def _table(file: File | None, encoding: str) -> Table:
     if file is None:
         return {}
-    found: Table = {}
+    table: Table = {}
     for _, line, reason in decode_lines(read_uri(file.uri), encoding, printable(file.path)):
         name, *rest = line.split(None, 1) or [""]
         if name:
             rest_of = "".join(rest)
-            twice = name in found and found[name][0] != rest_of
-            found[name] = (rest_of, f"{printable(file.path)} names {printable(name)} twice" if twice else reason)
-    return found
+            twice = name in table and table[name][0] != rest_of
+            table[name] = (rest_of, f"{printable(file.path)} names {printable(name)} twice" if twice else reason)
+    return table
 
 
 def _draft(tree: Tree, scp: File, tables: dict[str, Table], name: str, place: str, error: str | None) -> Draft:
@@ -58,8 +58,8 @@ def _draft(tree: Tree, scp: File, tables: dict[str, Table], name: str, place: st
         recording, start, end = _stretch(place, whole=not tables["segments"])
         path, bad = tables["wav.scp"].get(recording, ("", f"recording {recording} is not in wav.scp"))
         draft = dataclasses.replace(draft, start=start, end=end, error=draft.error or bad)
-        found = dataclasses.replace(draft, name=_file_of(path)) if not draft.error else draft
-        return found if found.error else tree.placed(found, scp)
+        placed = dataclasses.replace(draft, name=_file_of(path)) if not draft.error else draft
+        return placed if placed.error else tree.placed(placed, scp)
     except Rejection as problem:
         return dataclasses.replace(draft, error=str(problem))
 

@@ -51,10 +51,10 @@ def _manifests(source: LhotseSource) -> Iterator[tuple[Path, Path | None]]:
         yield path, Path(source.supervisions) if source.supervisions else _partner(path)
         return
     names = sorted(p for p in path.glob("*") if _MANIFEST.search(p.name)) if path.is_dir() else []
-    found = [p for p in names if "recordings" in p.name] or [p for p in names if "cuts" in p.name]
-    if not found:
+    manifests = [p for p in names if "recordings" in p.name] or [p for p in names if "cuts" in p.name]
+    if not manifests:
         raise SourceError(f"source lhotse:{source.path}: no *recordings* or *cuts* manifest (.jsonl.gz …) there")
-    yield from ((p, _partner(p)) for p in found)
+    yield from ((p, _partner(p)) for p in manifests)
 
 
 def _partner(recordings: Path) -> Path | None:

@@ -89,8 +89,8 @@ def _cells(texts: Sequence[str], mark: str | None) -> list[list[str]]:
     if mark is not None:
         return [[_PINYIN.sub("", cell) for cell in text.split(mark)] for text in texts]
     if sum(map(bool, map(_ENCLOSED.fullmatch, texts))) * 2 >= len(texts):
-        found = [_ENCLOSED.fullmatch(text) for text in texts]
-        return [[one["id"] or one["name"], one["text"] or one["said"] or ""] if one else [""] for one in found]
+        matches = [_ENCLOSED.fullmatch(text) for text in texts]
+        return [[one["id"] or one["name"], one["text"] or one["said"] or ""] if one else [""] for one in matches]
     if sum(map(bool, map(_COLON.match, texts))) * 2 >= len(texts):
         return [_READING.sub("", text).split(":", 1) for text in texts]
     return [_PINYIN.sub("", text).split(None, 1) for text in texts]

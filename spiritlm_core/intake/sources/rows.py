@@ -61,25 +61,25 @@ def _parquet(file: File) -> Rows:
 
     try:
         with open_uri(file.uri) as stream:
-            found = parquet.ParquetFile(stream, buffer_size=_BUFFER)
-            yield from ((number, row, None) for number, row in enumerate(_parquet_rows(found, file), 1))
+            table = parquet.ParquetFile(stream, buffer_size=_BUFFER)
+            yield from ((number, row, None) for number, row in enumerate(_parquet_rows(table, file), 1))
     except Exception as error:  # whatever pyarrow makes of damaged metadata
         if is_machine_error(error) or isinstance(error, SourceError):
             raise
         raise SourceError(f"{printable(file.name)} is not Parquet, or damaged: {error}") from error
 
 
-def _parquet_rows(found: Any, file: File) -> Iterator[Row]:
+def _parquet_rows(table: Any, file: File) -> Iterator[Row]:
     """Rows without the bytes of their recordings, which are named instead."""
-    schema, place = found.schema_arrow, itertools.count()
+    schema, place = table.schema_arrow, itertools.count()
     sounds = embedded_columns(schema)
     columns = [name for field in schema if field.name not in sounds for name in _columns_of(field)]
     columns += [name for sound in sounds for name in _columns_of(schema.field(sound)) if name != sound]
-    inside = {sound for sound in sounds if has_bytes(found, sound)}
-    for number in range(found.num_row_groups):
-        group = found.metadata.row_group(number)
+    inside = {sound for sound in sounds if has_bytes(table, sound)}
+    for number in range(table.num_row_groups):
+        group = table.metadata.row_group(number)
         size = group.total_byte_size // max(1, group.num_rows)
-        batches = found.iter_batches(row_groups=[number], columns=columns)
+        batches = table.iter_batches(row_groups=[number], columns=columns)
         values = (
             (row for batch in batches for row in batch.to_pylist()) if columns else ({} for _ in range(group.num_rows))
         )
@@ -119,16 +119,17 @@ def _json(data: bytes, encoding: str, shown: str, known: Known) -> Rows:
         yield from lines
 
 
-def _documents(found: object, shown: str, known: Known) -> list[Row]:
+def _documents(document: object, shown: str, known: Known) -> list[Row]:
     """The rows of a document: a list, an object with one list of objects in it, or one object."""
-    if isinstance(found, dict) and not known(list(_lower(found))):
+    if isinstance(document, dict) and not known(list(_lower(document))):
         lists = {
-            name: value for name, value in found.items() if isinstance(value, list) and value and _is_row(value[0])
+            name: value for name, value in document.items() if isinstance(value, list) and value and _is_row(value[0])
         }
         if len(lists) > 1:
             raise SourceError(f"{shown}: rows are in {' and in '.join(lists)}: make it a list of one kind of rows")
-        found = next(iter(lists.values()), found)
-    return [_lower(row) if isinstance(row, dict) else {} for row in (found if isinstance(found, list) else [found])]
+        document = next(iter(lists.values()), document)
+    rows = document if isinstance(document, list) else [document]
+    return [_lower(row) if isinstance(row, dict) else {} for row in rows]
 
 
 def _is_row(value: object) -> bool:
@@ -150,7 +151,7 @@ def _json_lines(data: bytes, encoding: str, shown: str) -> Rows:
 def _separated(lines: list[tuple[int, str, str | None]], shown: str, known: Known) -> Rows:
     """Rows below a header, whose separator is the one that gives the most known columns."""
     csv.field_size_limit(sys.maxsize)
-    header, mark = max(((_header(lines, mark), mark) for mark in _SEPARATORS), key=lambda found: known(found[0]))
+    header, mark = max(((_header(lines, mark), mark) for mark in _SEPARATORS), key=lambda pair: known(pair[0]))
     if not known(header):
         there = printable(", ".join(header)[:200])
         raise SourceError(f"{shown}: its first line names no column with a path to the audio, only {there}")

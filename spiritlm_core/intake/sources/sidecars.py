@@ -34,10 +34,11 @@ def read(tree: Tree, encoding: str) -> Iterator[Draft]:
     beside = _transcripts(tree)
     away = _once_named(tree, beside)
     for file in tree.audio:
-        found = beside.get(composed(file.stem)) or beside.get(composed(file.path)) or away.get(_base(file.stem), {})
-        drafts = (_draft(file, found[ending], ending, encoding) for ending in FORMATS if ending in found)
+        near = beside.get(composed(file.stem)) or beside.get(composed(file.path))
+        transcripts = near or away.get(_base(file.stem), {})
+        drafts = (_draft(file, transcripts[ending], ending, encoding) for ending in FORMATS if ending in transcripts)
         if draft := next(filter(None, drafts), None):
-            tree.used |= {transcript.uri for transcript in found.values()}
+            tree.used |= {transcript.uri for transcript in transcripts.values()}
             yield draft
 
 
@@ -53,20 +54,20 @@ def orphans(tree: Tree, encoding: str) -> Iterator[Draft]:
 
 def _transcripts(tree: Tree) -> dict[str, dict[str, File]]:
     """Path without ending to ending to file."""
-    found: dict[str, dict[str, File]] = {}
+    transcripts: dict[str, dict[str, File]] = {}
     for file in (file for file in tree.others if file.uri not in tree.used):
         path = composed(file.path)
         if ending := max((ending for ending in FORMATS if path.lower().endswith(ending)), key=len, default=None):
-            found.setdefault(path[: -len(ending)], {}).setdefault(ending, file)
-    return found | _tagged(tree, found)
+            transcripts.setdefault(path[: -len(ending)], {}).setdefault(ending, file)
+    return transcripts | _tagged(tree, transcripts)
 
 
-def _tagged(tree: Tree, found: dict[str, dict[str, File]]) -> dict[str, dict[str, File]]:
+def _tagged(tree: Tree, transcripts: dict[str, dict[str, File]]) -> dict[str, dict[str, File]]:
     """Those with a language behind the recording's name, ``clip.en.vtt``; of several languages none is taken."""
-    bare = {composed(file.stem) for file in tree.audio} - found.keys()
-    tags = [(stem.rpartition(".")[0], stem) for stem in found if _language_in(stem)]
+    bare = {composed(file.stem) for file in tree.audio} - transcripts.keys()
+    tags = [(stem.rpartition(".")[0], stem) for stem in transcripts if _language_in(stem)]
     once = Counter(head for head, _ in tags)
-    return {head: found[stem] for head, stem in tags if head in bare and once[head] == 1}
+    return {head: transcripts[stem] for head, stem in tags if head in bare and once[head] == 1}
 
 
 def _once_named(tree: Tree, transcripts: dict[str, dict[str, File]]) -> dict[str, dict[str, File]]:
@@ -103,9 +104,9 @@ def _draft(file: File, transcript: File, ending: str, encoding: str) -> Draft | 
 
 def _language_in(stem: str) -> str | None:
     """The language at the end of a name, as in ``clip.en``."""
-    found = _LANGUAGE.search(stem)
+    tag = _LANGUAGE.search(stem)
     try:
-        return language_code(found[1]) if found else None
+        return language_code(tag[1]) if tag else None
     except ValueError:
         return None
 
@@ -113,7 +114,7 @@ def _language_in(stem: str) -> str | None:
 def _plain(text: str) -> Row:
     """The words, without the times of a line as TIMIT (in samples) and Audacity (behind tabs) write them."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    timed = [found[1] for line in lines if (found := _TIMED.fullmatch(line))]
+    timed = [match[1] for line in lines if (match := _TIMED.fullmatch(line))]
     return {"text": clean(" ".join(timed if len(timed) == len(lines) else lines))}
 
 
@@ -131,7 +132,7 @@ def _first_line(text: str) -> Row:
 def _cues(text: str) -> Row:
     """The words of subtitles, without times and marks."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    marked = html.unescape(_CUE.sub(lambda found: "\0" if "-->" in found[0] else " ", text))
+    marked = html.unescape(_CUE.sub(lambda mark: "\0" if "-->" in mark[0] else " ", text))
     cues = [[" ".join(line.split()) for line in cue.split("\n") if line.strip()] for cue in marked.split("\0")[1:]]
     return {"text": clean(" ".join(line for cue in _unrolled(cues) for line in cue))}
 
@@ -152,13 +153,13 @@ def _grid(text: str) -> Row:
 def _fields(text: str) -> Row:
     """A JSON object with the columns of a manifest, or with segments of text."""
     try:
-        found = json.loads(text)
+        document = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise Rejection(f"not JSON: {error}") from error
-    found = {"segments": found} if isinstance(found, list) else found
-    if not isinstance(found, dict):
+    document = {"segments": document} if isinstance(document, list) else document
+    if not isinstance(document, dict):
         return {}
-    row = {str(name).lower(): value for name, value in found.items()}
+    row = {str(name).lower(): value for name, value in document.items()}
     parts: list[Row] = next((row.pop(name) for name in ("segments", *ALIASES["text"]) if _are_rows(row.get(name))), [])
     if parts and "text" not in row:
         row["text"] = " ".join(part["text"] for part in parts if isinstance(part.get("text"), str))

@@ -22,10 +22,10 @@ def text_of_grid(text: str) -> str:
     tiers = list(_tiers(iter(_TOKEN.findall(text))))
     spoken = [(name.lower(), labels) for name, labels in tiers if not re.search("phon|seg", name.lower())]
     for wanted in _TIERS:
-        found = [(name, labels) for name, labels in spoken if wanted in name]
-        if found and (wanted or len(found) == 1):
-            speakers = all(" - " in name for name, _ in found)  # of the Montreal forced aligner
-            labels = sorted(itertools.chain(*(labels for _, labels in found))) if speakers else found[0][1]
+        named = [(name, labels) for name, labels in spoken if wanted in name]
+        if named and (wanted or len(named) == 1):
+            speakers = all(" - " in name for name, _ in named)  # of the Montreal forced aligner
+            labels = sorted(itertools.chain(*(labels for _, labels in named))) if speakers else named[0][1]
             return " ".join(label for _, label in labels if not _SILENCE.fullmatch(label.strip()))
     return ""
 

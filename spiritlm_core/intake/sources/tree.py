@@ -67,8 +67,8 @@ class Tree:
             beside = posixpath.normpath(posixpath.join(composed(folder), wanted))
             if exact := self._at.get(beside) or self._at.get(wanted):
                 return exact
-            found = self._named.get(wanted.rpartition("/")[2], [])
-            alike = [one for one in found if _alike(composed(one.path), wanted) or _alike(composed(one.stem), wanted)]
+            named = self._named.get(wanted.rpartition("/")[2], [])
+            alike = [one for one in named if _alike(composed(one.path), wanted) or _alike(composed(one.stem), wanted)]
             below = [file for file in alike if composed(file.path).startswith(f"{composed(folder)}/")]
             alike = below or alike  # a list describes what lies beside and below it
             if len({file.stem for file in alike}) > 1:
