@@ -12,6 +12,7 @@ from flows.recipes import recipe_names
 from spiritlm_core.audio.stage import AudioStage
 from spiritlm_core.lake.fingerprint import config_json
 from spiritlm_core.lake.lake import Lake
+from spiritlm_core.lm.losses import LOSSES
 from spiritlm_core.plan.preview import StagePreview, preview, totals
 from spiritlm_core.plan.settings import Settings, differences
 from spiritlm_core.recipe import Recipe
@@ -110,7 +111,10 @@ def test_another_model_in_place_of_a_fitted_one_is_a_reason(place: Path) -> None
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_every_setting_of_a_recipe_is_named_as_people_write_it(name: str, tmp_path: Path) -> None:
+def test_every_setting_of_a_recipe_is_named_as_people_write_it(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(LOSSES, "smoothed", "tests.examples.loss:smoothed")
     (tmp_path / "TEXTS").mkdir()
     recipe, wrong = shipped(name, tmp_path, []), {}
     before = {node.name: config_json(node.config) for node in speech_lm(recipe).nodes.values()}
