@@ -1,0 +1,38 @@
+"""A stage of one's own, as CONTRIBUTING.md adds it: this file, and one line in `flows/graphs/speech_lm.py`."""
+
+import numpy as np
+import pyarrow as pa
+
+from spiritlm_core.audio.codec import decode_flac
+from spiritlm_core.lake.schema import Row, is_rejected, table_of
+from spiritlm_core.lake.stage import TableInput, TableStage
+
+LOUDNESS = pa.schema(
+    [
+        pa.field("utterance_id", pa.string(), nullable=False),
+        pa.field("dbfs", pa.float64()),  # level in dB of full scale
+        pa.field("reject_stage", pa.string()),
+        pa.field("reject_reason", pa.string()),
+    ]
+)
+
+
+class LoudnessStage(TableStage):
+    """How loud each segment is: the root of its mean square."""
+
+    name = "loudness"
+    about = "level of each segment"
+    version = 1
+    inputs = (TableInput("audio", ("utterance_id", "audio", "reject_stage", "reject_reason")),)
+    schema = LOUDNESS
+
+    def process(self, *tables: pa.Table) -> pa.Table:
+        """One row per segment; rejected ones stay what they are."""
+        return table_of([self._row(segment) for segment in tables[0].to_pylist()], LOUDNESS)
+
+    def _row(self, segment: Row) -> Row:
+        row = {name: segment[name] for name in ("utterance_id", "reject_stage", "reject_reason")}
+        if is_rejected(segment):
+            return row
+        power = float(np.mean(np.square(decode_flac(segment["audio"]))))
+        return {**row, "dbfs": 10 * np.log10(max(power, 1e-10))}

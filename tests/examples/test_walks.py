@@ -1,0 +1,75 @@
+"""The walks of CONTRIBUTING.md, followed word by word: what they add lies beside this file, and does its work here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flows.graphs.speech_lm import speech_lm
+from flows.recipes import find_recipe
+from spiritlm_core import SpiritLM
+from spiritlm_core.audio.codec import encode_wav
+from spiritlm_core.config import FrozenConfig
+from spiritlm_core.evaluate.suite.config import SuiteConfig
+from spiritlm_core.evaluate.suite.layouts import READERS, read_suite
+from spiritlm_core.evaluate.suite.run import run_suite
+from spiritlm_core.intake.config import FolderSource
+from spiritlm_core.lake.lake import Lake
+from spiritlm_core.lake.plan import TablePlan
+from spiritlm_core.plan.planner import plan_graph
+from tests.examples.stage import LoudnessStage
+from tests.examples.task import read_plurals
+from tests.finetune.conftest import sound
+from tests.lake.test_lake import execute
+from tests.lm.conftest import published, table, tokenizer
+
+__all__ = ["published", "table", "tokenizer"]
+
+HERE = Path(__file__).parent
+GUIDE = (HERE.parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+EXAMPLES = sorted(path.name for path in HERE.glob("*.py") if path.stem not in ("__init__", "test_walks"))
+
+
+def blocks() -> Iterator[str]:
+    """The code of the guide, without the indent of a list."""
+    yield from re.findall(r"^```python\n(.*?)^```", GUIDE, re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_guide_shows_what_is_tested(name: str) -> None:
+    _, _, code = (HERE / name).read_text(encoding="utf-8").partition("\n\n")
+    assert code in list(blocks())
+
+
+def test_a_stage_of_ones_own_is_one_file_and_one_line(tmp_path: Path) -> None:
+    voice = sound("low", 3, 2.0)
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips/one.wav").write_bytes(encode_wav(voice))
+    (tmp_path / "clips/two.wav").write_bytes(b"no sound")
+    recipe = find_recipe("quickstart").model_copy(update={"sources": (FolderSource(path=str(tmp_path / "clips")),)})
+    lake, graph = Lake(tmp_path / "lake"), speech_lm(recipe)
+    graph.on_request(LoudnessStage, FrozenConfig(), graph.nodes["audio"])
+
+    for plan in plan_graph(graph, lake, "loudness").stages.values():
+        assert isinstance(plan, TablePlan)
+        snapshot, _ = execute(lake, plan)
+    heard, broken = sorted(lake.view(snapshot).read().to_pylist(), key=lambda row: row["reject_stage"] or "")
+    assert heard["dbfs"] == pytest.approx(10 * np.log10(np.mean(voice**2)), abs=2)
+    assert (broken["dbfs"], broken["reject_stage"]) == (None, "audio")
+
+
+def test_a_task_of_ones_own_is_one_file_and_one_line(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "plurals").mkdir()
+    (tmp_path / "plurals/plurals.tsv").write_text("two cars\ttwo car\nten days\tten day\n")
+    monkeypatch.setitem(READERS, "plurals.tsv", read_plurals)
+    spirit = SpiritLM.from_pretrained(published, "cpu")
+    report = run_suite({"tiny": lambda: spirit}, read_suite(tmp_path), SuiteConfig(bootstrap_samples=100))
+    (measure,) = report["measures"]
+    assert (measure["task"], measure["direction"], measure["items"]) == ("plurals", "T", 2)
+    assert [figure["metric"] for figure in measure["figures"]] == ["accuracy, sum", "accuracy, mean"]
