@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import transformers
 
 from flows.graphs.speech_lm import speech_lm
 from flows.recipes import find_recipe
@@ -21,6 +24,8 @@ from spiritlm_core.intake.config import FolderSource
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.plan import TablePlan
 from spiritlm_core.plan.planner import plan_graph
+from spiritlm_core.speech.encoders.registry import FAMILIES, load_encoder
+from tests.examples import encoder
 from tests.examples.stage import LoudnessStage
 from tests.examples.task import read_plurals
 from tests.finetune.conftest import sound
@@ -60,6 +65,25 @@ def test_a_stage_of_ones_own_is_one_file_and_one_line(tmp_path: Path) -> None:
     heard, broken = sorted(lake.view(snapshot).read().to_pylist(), key=lambda row: row["reject_stage"] or "")
     assert heard["dbfs"] == pytest.approx(10 * np.log10(np.mean(voice**2)), abs=2)
     assert (broken["dbfs"], broken["reject_stage"]) == (None, "audio")
+
+
+def test_an_encoder_of_ones_own_is_one_file_and_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    convolutions = {"num_conv_pos_embedding_groups": 2, "conv_dim": [16] * 7, "num_conv_pos_embeddings": 16}
+    torch.manual_seed(0)
+    model = transformers.UniSpeechModel(transformers.UniSpeechConfig(**sizes, **convolutions)).eval()
+    model.save_pretrained(tmp_path)
+    monkeypatch.setitem(sys.modules, "spiritlm_core.speech.encoders.unispeech", encoder)
+    monkeypatch.setitem(FAMILIES, "unispeech", "unispeech:UniSpeechEncoder")
+
+    clips = [sound("low", 3, 1.0), sound("high", 4, 1.7)]
+    mine = load_encoder(tmp_path, 2)
+    with torch.inference_mode():
+        for clip, outputs in zip(clips, mine.outputs(clips, [1, 2]), strict=True):
+            states = model(torch.from_numpy(clip)[None], output_hidden_states=True).hidden_states
+            for layer in (1, 2):
+                torch.testing.assert_close(outputs[layer], states[layer][0], rtol=1e-4, atol=1e-4)
+    assert [len(clip[2]) for clip in mine.features(clips, [2])] == [mine.count(len(clip)) for clip in clips]
 
 
 def test_a_task_of_ones_own_is_one_file_and_one_line(
