@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,18 +24,14 @@ from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.plan import TablePlan
 from spiritlm_core.plan.planner import plan_graph
 from spiritlm_core.speech.encoders.registry import FAMILIES, load_encoder
-from tests.examples import encoder
 from tests.examples.stage import LoudnessStage
 from tests.examples.task import read_plurals
-from tests.finetune.conftest import sound
-from tests.lake.test_lake import execute
-from tests.lm.conftest import published, table, tokenizer
-
-__all__ = ["published", "table", "tokenizer"]
+from tests.lake.stages import execute
+from tests.support.small_model import sound
 
 HERE = Path(__file__).parent
 GUIDE = (HERE.parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
-EXAMPLES = sorted(path.name for path in HERE.glob("*.py") if path.stem not in ("__init__", "test_walks"))
+EXAMPLES = ("source.py", "unispeech.py", "stage.py", "task.py", "command.py", "loss.py")
 
 
 def blocks() -> Iterator[str]:
@@ -73,8 +68,7 @@ def test_an_encoder_of_ones_own_is_one_file_and_one_line(tmp_path: Path, monkeyp
     torch.manual_seed(0)
     model = transformers.UniSpeechModel(transformers.UniSpeechConfig(**sizes, **convolutions)).eval()
     model.save_pretrained(tmp_path)
-    monkeypatch.setitem(sys.modules, "spiritlm_core.speech.encoders.unispeech", encoder)
-    monkeypatch.setitem(FAMILIES, "unispeech", "unispeech:UniSpeechEncoder")
+    monkeypatch.setitem(FAMILIES, "unispeech", "tests.examples.unispeech:UniSpeechEncoder")
 
     clips = [sound("low", 3, 1.0), sound("high", 4, 1.7)]
     mine = load_encoder(tmp_path, 2)
