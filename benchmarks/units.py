@@ -5,7 +5,8 @@
 AUDIO are files or folders of speech. Without --tokenizer the models have the official sizes and random weights;
 FOLDER is any speech tokenizer folder (`spiritlm import-checkpoints`, `spiritlm fit units`).
 
-Baseline: the same weights through `transformers` and `torchfcpe` as they come, one clip at a time, float32, all cores.
+Baseline: the same weights through `transformers` and `torchfcpe` as they come, one clip at a time, float32, all cores;
+for HuBERT alone: with another encoder the first precision is what the others are compared with.
 Product: the stage `units` in as many single-threaded processes as there are cores, as `spiritlm run` does it, or in
 one process on a GPU. Both read, decode, encode and write the same shards; models are loaded and warm before the clock
 starts. Roofline: the work of the matrix products over the speed of a large float32 matrix product in this same run.
@@ -165,13 +166,13 @@ def product(
     return {part: sum(seconds.get(part, 0.0) for seconds in parts) for part in parts[0]}, wall
 
 
-def agreement(shards: list[Path], out: Path, variant: str, precision: str) -> dict[str, float]:
-    """Share of equal units, stream by stream."""
+def agreement(shards: list[Path], out: Path, variant: str, reference: str, precision: str) -> dict[str, float]:
+    """Share of units equal to those of `reference`, stream by stream."""
     same: dict[str, float] = {}
     for stream in STREAMS[variant]:
         pairs = [
             (np.concatenate(read[stream].to_pylist()))
-            for prefix in ("plain", precision)
+            for prefix in (reference, precision)
             for read in [pa.concat_tables(pq.read_table(out / f"{prefix}-{variant}-{s.name}") for s in shards)]
         ]
         same[stream] = round(float((pairs[0] == pairs[1]).mean()), 5)
@@ -213,6 +214,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     import torch
     from plain_units import gflop_per_second
 
+    from spiritlm_core.speech.encoders.registry import family_name
+
     gpu = torch.cuda.is_available()
     cores = len(os.sched_getaffinity(0))
     workers, threads = (1, cores) if gpu else (cores, 1)
@@ -234,31 +237,35 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         print(f"{report['clips']} clips, {seconds / 60:.1f} minutes; matrix products {gemm} GFLOP/s", flush=True)
         for variant in arguments.variant:
             torch.set_num_threads(cores)
-            parts, wall = baseline(shards, folder, variant, work)
-            work_per_second = gflop_per_second(folder, expressive=variant == "expressive")
-            limit = gemm["float32"] / work_per_second
-            rows = {"plain": line(seconds, wall, parts, wall, limit)}
-            show(variant, "plain", rows["plain"])
+            reference, report[variant] = "plain", {"rows": {}}
+            rows = report[variant]["rows"]
+            if family_name(folder / "hubert") == "hubert":
+                parts, wall = baseline(shards, folder, variant, work)
+                work_per_second = gflop_per_second(folder, expressive=variant == "expressive")
+                report[variant]["gflop_per_audio_second"] = round(work_per_second, 2)
+                compared = (wall, gemm["float32"] / work_per_second)
+                rows["plain"] = line(seconds, wall, parts, *compared)
+                show(variant, "plain", rows["plain"])
+            else:
+                reference, compared = arguments.precision[0], ()
             for precision in arguments.precision:
-                parts, wall_product = product(shards, folder, variant, precision, workers, threads, work)
-                rows[precision] = line(seconds, wall_product, parts, wall, limit)
-                rows[precision]["same_units"] = agreement(shards, work, variant, precision)
+                parts, wall = product(shards, folder, variant, precision, workers, threads, work)
+                rows[precision] = line(seconds, wall, parts, *compared)
+                rows[precision]["same_units"] = agreement(shards, work, variant, reference, precision)
                 show(variant, precision, rows[precision])
-            report[variant] = {"gflop_per_audio_second": round(work_per_second, 2), "rows": rows}
     if arguments.json:
         arguments.json.write_text(json.dumps(report, indent=2) + "\n")
     return report
 
 
-def line(seconds: float, wall: float, parts: Seconds, plain: float, limit: float) -> dict[str, Any]:
+def line(
+    seconds: float, wall: float, parts: Seconds, plain: float | None = None, limit: float | None = None
+) -> dict[str, Any]:
     speed = seconds / wall
-    share = {part: round(used / sum(parts.values()), 3) for part, used in parts.items()}
-    return {
-        "audio_seconds_per_second": round(speed, 2),
-        "over_plain": round(plain / wall, 2),
-        "of_fp32_roofline": round(speed / limit, 3),
-        "time_shares": share,
-    }
+    shares = {part: round(used / sum(parts.values()), 3) for part, used in parts.items()}
+    row: dict[str, Any] = {"audio_seconds_per_second": round(speed, 2), "time_shares": shares}
+    row |= {"over_plain": round(plain / wall, 2)} if plain else {}
+    return row | ({"of_fp32_roofline": round(speed / limit, 3)} if limit else {})
 
 
 def show(variant: str, name: str, row: dict[str, Any]) -> None:

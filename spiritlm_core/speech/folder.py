@@ -80,7 +80,7 @@ class TokenizerFolder:
         expected = UNIT_ROLES[: 2 if variant == "base" else 4] if variant else (*UNIT_ROLES[:2], *self._said)
         wanted = [role for role in UNIT_ROLES if role in expected or (variant is None and role in there)]
         if missing := [role for role in wanted if role not in there]:
-            what = f"which {variant} units need" if variant else "so it is not a speech tokenizer folder"
+            what = f"which {variant} units need" if variant else "so it is not a whole speech tokenizer folder"
             raise ModelReferenceError(f"{self.path} has no {' and no '.join(missing)} model, {what}")
         return {role: self.path / role for role in wanted}
 

@@ -66,6 +66,27 @@ def test_a_damaged_configuration_is_named(folder: Path, said: str, tmp_path: Pat
         SpeechTokenizer.from_pretrained(tmp_path)
 
 
+def test_what_older_versions_wrote_is_read(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    units = SpeechTokenizer.from_pretrained(folder).encode(synthetic.speech(0, 1.0)).hubert
+    record = json.loads((folder / "config.json").read_text())
+    for missing in (("encoder",), ("encoder", "precision", "models"), ()):
+        (tmp_path / "config.json").write_text(json.dumps({k: v for k, v in record.items() if k not in missing}))
+        assert np.array_equal(SpeechTokenizer.from_pretrained(tmp_path).encode(synthetic.speech(0, 1.0)).hubert, units)
+    (tmp_path / "config.json").unlink()
+    assert SpeechTokenizer.from_pretrained(tmp_path).variant == "expressive"
+
+
+def test_a_model_that_the_configuration_names_must_be_there(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    shutil.rmtree(tmp_path / "style")
+    with pytest.raises(ModelReferenceError, match="has no style model, so it is not a whole speech tokenizer folder"):
+        SpeechTokenizer.from_pretrained(tmp_path)
+    assert SpeechTokenizer.from_pretrained(tmp_path, "base").variant == "base"
+    with pytest.raises(ModelReferenceError, match="has no style model, which expressive units need"):
+        SpeechTokenizer.from_pretrained(tmp_path, "expressive")
+
+
 def test_base_has_two_models(models: dict[str, Path], tmp_path: Path) -> None:
     base = {role: models[role] for role in ("hubert", "quantizer")}
     SpeechTokenizerStage(CONFIG.stage(expressive=False), base).build({}, tmp_path, tmp_path, lambda *_: None)

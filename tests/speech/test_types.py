@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from spiritlm_core.speech.grid import CHUNK, SHORTEST, pitch_count, style_count, unit_count
+from spiritlm_core.speech.config import UnitsConfig
+from spiritlm_core.speech.grid import CHUNK, SHORTEST, hop_of, pitch_count, style_count, unit_count
 from spiritlm_core.speech.pretraining.config import PAPER_CONVOLUTIONS, HubertConfig
 from spiritlm_core.speech.quantizers.config import QuantizerConfig
-from spiritlm_core.speech.types import chunks
+from spiritlm_core.speech.types import by_frame, chunks
 
 
 @given(st.integers(SHORTEST, CHUNK))
@@ -68,6 +69,29 @@ def test_paper_front_end_is_accepted() -> None:
 def test_quantizer_has_at_most_501_units() -> None:
     with pytest.raises(ValidationError):
         QuantizerConfig(units=502)
+
+
+@given(st.integers(0, 2 * CHUNK + 5000))
+def test_units_at_12_5_hertz_are_two_frames_each_piece_by_piece(samples: int) -> None:
+    lengths = [len(piece) for piece in chunks(np.zeros(samples, np.float32))]
+    units = np.arange(sum(unit_count(length, 1280) for length in lengths))
+    frames = by_frame(units, samples, 1280)
+    assert len(frames) == sum(map(unit_count, lengths))
+    assert np.array_equal(np.unique(frames), units)
+    assert np.array_equal(by_frame(frames, samples, 640), frames)
+    if samples > 5000:
+        assert hop_of(len(units), samples) == 1280
+        assert hop_of(len(frames), samples) == 640
+
+
+def test_the_encoder_has_two_names_and_the_rate_moves_no_older_key() -> None:
+    assert UnitsConfig().given_encoder is None
+    assert UnitsConfig(hubert={"model": "hf://a/b"}).given_encoder == "hf://a/b"
+    assert UnitsConfig(hubert={"model": "hf://a/b"}, encoder="hf://c/d").given_encoder == "hf://c/d"
+    assert UnitsConfig().quantizer_stage.key() == QuantizerConfig().key()
+    assert UnitsConfig(rate=12.5).quantizer_stage.hop == 1280
+    with pytest.raises(ValidationError, match="neither 25 nor 12.5"):
+        UnitsConfig(rate=50)
 
 
 def test_imports_are_cheap() -> None:
