@@ -42,9 +42,13 @@ def _changes(recipe: str, snapshot: str | None, lake: str, sources: list[str], o
 def _show(result: dict[str, Any], out: TextIO) -> None:
     first = ", which never ran there" if result["first"] else ""
     print(f"{result['recipe']} on {result['lake']}{first}", file=out)
-    lines = [*_items(result["items"]), *(f"  {reason['text']}" for reason in result["settings"])]
+    lines = [*_items(result["items"]), *map(_setting, result["settings"])]
     for line in lines or ["  nothing changed"]:
         print(line, file=out)
+
+
+def _setting(reason: dict[str, Any]) -> str:
+    return f"  {reason['name']}: {reason['text']}" if reason["cause"] == "version" else f"  {reason['text']}"
 
 
 def _items(tables: dict[str, dict[str, Any]]) -> Iterator[str]:
