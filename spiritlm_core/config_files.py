@@ -92,7 +92,7 @@ def _too_much(line: int, name: str) -> RecipeError:
 
 def _lines(root: yaml.Node | None, above: tuple[str, ...], name: str) -> Iterator[tuple[tuple[str, ...], int]]:
     """The line of every key and entry below `root`; refuses keys given twice, of which YAML keeps the last silently."""
-    waiting, found = [(above, root)], 0
+    waiting, entries = [(above, root)], 0
     while waiting:
         path, node = waiting.pop()
         seen: set[str] = set()
@@ -100,7 +100,7 @@ def _lines(root: yaml.Node | None, above: tuple[str, ...], name: str) -> Iterato
             if key in seen:
                 raise RecipeError(f"{name}, line {line + 1}: {'.'.join((*path, key))} is given twice")
             seen.add(key)
-            if (found := found + 1) > MOST_ENTRIES or len(path) > MOST_DEPTH:
+            if (entries := entries + 1) > MOST_ENTRIES or len(path) > MOST_DEPTH:
                 raise _too_much(line, name)
             yield (*path, key), line + 1
             waiting.append(((*path, key), value))

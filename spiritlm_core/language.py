@@ -26,14 +26,14 @@ def language_code(name: str) -> str:
 
     tag = _ENCODING.sub("", name.strip())
     try:
-        found = langcodes.Language.make(language=langcodes.Language.get(tag).language)
+        language = langcodes.Language.make(language=langcodes.Language.get(tag).language)
     except ValueError:
-        found = langcodes.Language.make()
-    if found.language in _NONE or not found.is_valid():
-        found = _named(tag)
-    if found is None:
+        language = langcodes.Language.make()
+    if language.language in _NONE or not language.is_valid():
+        language = _named(tag)
+    if language is None:
         raise ValueError(f"{name!r} is no language: write its code, such as en, fr or yue")
-    return str(found.prefer_macrolanguage().language)
+    return str(language.prefer_macrolanguage().language)
 
 
 def _named(name: str) -> Any:

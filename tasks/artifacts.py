@@ -41,8 +41,8 @@ class ProgressArtifact:
     def _create(self, stage: str, about: str) -> None:
         from prefect.artifacts import create_progress_artifact
 
-        found = create_progress_artifact(progress=0.0, key=_key("progress", stage), description=about)
-        self.id = found if isinstance(found, UUID) else None
+        artifact = create_progress_artifact(progress=0.0, key=_key("progress", stage), description=about)
+        self.id = artifact if isinstance(artifact, UUID) else None
 
     def _show(self, progress: float) -> None:
         from prefect.artifacts import update_progress_artifact

@@ -111,17 +111,17 @@ def _named(models: list[str]) -> dict[str, Path]:
     """Name → folder; the name is the last part of the path if none is given."""
     from spiritlm_core.errors import SpiritLMError
 
-    found: dict[str, Path] = {}
+    folders: dict[str, Path] = {}
     for given in models:
         name, equals, where = given.partition("=")
         folder = Path(where if equals else given)
         name = name if equals else folder.resolve().name
-        if not name or name in found:
+        if not name or name in folders:
             raise SpiritLMError(f"--model {given!r}: there is another {name!r}; write NAME=FOLDER to tell them apart")
         if not folder.is_dir():
             raise SpiritLMError(f"--model {given!r}: {folder} is not a folder: name a speech tokenizer's, or a model's")
-        found[name] = folder
-    return found
+        folders[name] = folder
+    return folders
 
 
 @dataclass(frozen=True)
@@ -144,10 +144,10 @@ class _Direct:
         judged = draw_clips(list_clips(source, self.language), config)
         train = list(train_clips(list_clips(fit_on, self.language), judged, config)) if fit_on else []
         systems = list(self._systems(named, train))
-        found = evaluate_resynthesis(judged, systems, config, Judges.fetch(config), tell=_tell)
+        report = evaluate_resynthesis(judged, systems, config, Judges.fetch(config), tell=_tell)
         if out is not None:
-            write_report(out, "resynthesis", found.report, table(found.report), page(found))
-        return found.report
+            write_report(out, "resynthesis", report.report, table(report.report), page(report))
+        return report.report
 
     def _systems(self, models: dict[str, Path], train: list[Clip]) -> Iterator[System]:
         from spiritlm_core.evaluate.resynthesis.griffin_lim import MelInverter

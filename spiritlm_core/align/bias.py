@@ -21,7 +21,7 @@ _LEAST = 8  # utterances; a median of fewer is noise
 
 def delay(aligner: Aligner, utterances: Iterable[tuple[np.ndarray, Sequence[str]]]) -> float:
     """Median delay in seconds of the first spike behind the onset of speech; 0 where it cannot be measured."""
-    found = []
+    offsets = []
     for waveform, words in utterances:
         onset = speech_onset(waveform)
         if onset is None:
@@ -31,8 +31,8 @@ def delay(aligner: Aligner, utterances: Iterable[tuple[np.ndarray, Sequence[str]
         except Rejection:
             continue
         if first is not None:
-            found.append(first.start - onset)
-    return float(np.median(found)) if len(found) >= _LEAST else 0.0
+            offsets.append(first.start - onset)
+    return float(np.median(offsets)) if len(offsets) >= _LEAST else 0.0
 
 
 def speech_onset(waveform: np.ndarray) -> float | None:

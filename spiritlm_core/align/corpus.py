@@ -75,14 +75,14 @@ def load(audio: TableView, keys: Iterable[str], language: str) -> list[Utterance
     """The utterances called `keys`, sorted by key, with their audio."""
     from spiritlm_core.audio.codec import decode_flac
 
-    wanted, found = set(keys), []
+    wanted, clips = set(keys), []
     for shard in audio.shards(("utterance_id", "text", "audio")):
         mask = np.array([key in wanted for key in shard["utterance_id"].to_pylist()], dtype=bool)
-        found += [
+        clips += [
             Utterance(row["utterance_id"], spoken(row["text"], language), decode_flac(row["audio"]))
             for row in shard.filter(mask).to_pylist()
         ]
-    return sorted(found, key=lambda utterance: utterance.key)
+    return sorted(clips, key=lambda utterance: utterance.key)
 
 
 def spoken(text: str | None, language: str) -> tuple[str, ...]:

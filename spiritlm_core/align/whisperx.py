@@ -149,10 +149,10 @@ class Aligner:
         with _one_sentence(alignment):
             # whisperx wants a model; it gets the emission that is known already
             answer = alignment.align([segment], lambda _: SimpleNamespace(logits=logits[None]), about, samples, "cpu")
-        found = answer["word_segments"]
-        if len(found) != len(words) + 1:
+        timed = answer["word_segments"]
+        if len(timed) != len(words) + 1:
             raise Rejection("the transcript does not fit the audio: no alignment exists")
-        return [self._span(word, entry) for word, entry in zip(words, found, strict=False)]
+        return [self._span(word, entry) for word, entry in zip(words, timed, strict=False)]
 
     def _span(self, word: str, entry: Any) -> Span | None:
         known = sum(character in self.dictionary for character in word)

@@ -67,10 +67,10 @@ def fewshot(
     from spiritlm_core.lm.generate.spirit import SpiritLM
 
     spirit = SpiritLM.from_pretrained(model, device, dtype, variant, speech_tokenizer)
-    found = run_few_shot(spirit, template, rows, source.split, config, batch_size=batch)
-    result = found.to_dict(answers=answers)
-    if found.rejected:
-        typer.echo(f"spiritlm: {sum(found.rejected.values())} rows rejected: {commonest(found.rejected)}", err=True)
+    report = run_few_shot(spirit, template, rows, source.split, config, batch_size=batch)
+    result = report.to_dict(answers=answers)
+    if report.rejected:
+        typer.echo(f"spiritlm: {sum(report.rejected.values())} rows rejected: {commonest(report.rejected)}", err=True)
     typer.echo(json.dumps(result, ensure_ascii=False) if as_json else _lines(result))
 
 

@@ -167,5 +167,5 @@ def build_suite(
 
     with Espeak() as espeak:
         speak = None if text_only else espeak
-        found = build.build_suite(out, speak, voice or config.VOICES, kind or config.KINDS, items, seed)
-    typer.echo(json.dumps(found) if as_json else "\n".join(f"{name}\t{count}" for name, count in found.items()))
+        built = build.build_suite(out, speak, voice or config.VOICES, kind or config.KINDS, items, seed)
+    typer.echo(json.dumps(built) if as_json else "\n".join(f"{name}\t{count}" for name, count in built.items()))

@@ -76,8 +76,8 @@ def read_curves(metrics: Path) -> dict[str, list[float | None]]:
 
     table = pq.read_table(metrics)
     columns = {"step": "step", **{f"loss_{name}": name for name in STREAM_COLOURS}, "validation_loss": HELD_OUT}
-    found = {name: table[column].to_pylist() for column, name in columns.items() if column in table.column_names}
-    return {name: values for name, values in found.items() if any(value is not None for value in values)}
+    curves = {name: table[column].to_pylist() for column, name in columns.items() if column in table.column_names}
+    return {name: values for name, values in curves.items() if any(value is not None for value in values)}
 
 
 def training_curves(columns: Mapping[str, Sequence[float | None]]) -> Figure:

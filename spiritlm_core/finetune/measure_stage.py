@@ -45,17 +45,17 @@ class MeasureStage(ArtifactStage):
     ) -> dict[str, Any]:
         """Write the figures; returns them."""
         held_out, labels = self._examples(tables["task_examples"])
-        found: dict[str, Any] = {"held_out": len(held_out), "metric": self.config.metric, "labels": list(labels)}
+        report: dict[str, Any] = {"held_out": len(held_out), "metric": self.config.metric, "labels": list(labels)}
         answers: dict[str, list[str]] = {}
         asked = held_out[: self.config.measures.examples]
         for share, when in ((0.0, "before"), (0.5, "after")):
             progress(share, f"held-out examples {when} fine-tuning")
             spirit = load_tuned(self.models["base"], self.models["finetuned"] if when == "after" else None)
             answers[when] = self._answers(spirit, asked, labels)
-            found[when] = {**self._loss(spirit, held_out), **self._figures(asked, answers[when], labels)}
-        (out / "metrics.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+            report[when] = {**self._loss(spirit, held_out), **self._figures(asked, answers[when], labels)}
+        (out / "metrics.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
         (out / "answers.jsonl").write_text(_lines(asked, answers), encoding="utf-8")
-        return found
+        return report
 
     def _examples(self, view: TableView) -> tuple[list[Row], tuple[str, ...]]:
         """Held-out examples, drawn by the seed, and the labels of the train split if none are given."""

@@ -154,11 +154,11 @@ def _parquet(file: File, wanted: Sequence[str], seen: set[str]) -> Iterator[tupl
 
     try:
         with open_uri(file.uri) as stream:
-            found = parquet.ParquetFile(stream)
-            seen.update(found.schema_arrow.names)
+            parquet_file = parquet.ParquetFile(stream)
+            seen.update(parquet_file.schema_arrow.names)
             columns = [name for name in dict.fromkeys(wanted) if name in seen]
             place = 0
-            for batch in found.iter_batches(batch_size=_BATCH, columns=columns) if columns else []:
+            for batch in parquet_file.iter_batches(batch_size=_BATCH, columns=columns) if columns else []:
                 for values in batch.to_pylist():
                     place += 1
                     yield place, values

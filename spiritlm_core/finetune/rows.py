@@ -77,8 +77,8 @@ class TaskRow:
 
     def text_fields(self) -> dict[str, str]:
         """Field → text."""
-        found: dict[str, str] = json.loads(self.texts)
-        return found
+        texts: dict[str, str] = json.loads(self.texts)
+        return texts
 
     def recording_fields(self) -> dict[str, Recording]:
         """Field → where the recording is."""

@@ -43,13 +43,13 @@ class TaskExample:
 
 def read_examples(view: TableView, split: str) -> list[TaskExample]:
     """The good rows of a table of examples, by example_id; the order of shards makes no difference."""
-    found = []
+    sequences = []
     for shard in view.shards(COLUMNS):
         wanted = pc.and_(pc.equal(shard["split"], split), pc.is_null(shard["reject_stage"]))
         for row in shard.filter(wanted).to_pylist():
             prompt, answer = (np.array(row[name], np.int32) for name in ("prompt_ids", "answer_ids"))
-            found.append(TaskExample(row["example_id"], prompt, answer, row["answer_kind"]))
-    return sorted(found, key=lambda example: example.example_id)
+            sequences.append(TaskExample(row["example_id"], prompt, answer, row["answer_kind"]))
+    return sorted(sequences, key=lambda example: example.example_id)
 
 
 def pack_examples(examples: Sequence[TaskExample], length: int) -> Packed:

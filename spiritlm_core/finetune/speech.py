@@ -125,12 +125,12 @@ def _column(uri: str, column: str, places: set[int]) -> Iterator[tuple[int, byte
     from pyarrow import parquet
 
     with open_uri(uri) as stream:
-        found = parquet.ParquetFile(io.BytesIO(stream.read()) if uri.startswith("s3://") else stream)
+        parquet_file = parquet.ParquetFile(io.BytesIO(stream.read()) if uri.startswith("s3://") else stream)
         place = 0
-        for group in range(found.num_row_groups):
-            count = found.metadata.row_group(group).num_rows
+        for group in range(parquet_file.num_row_groups):
+            count = parquet_file.metadata.row_group(group).num_rows
             if not places.isdisjoint(range(place + 1, place + count + 1)):
-                values = found.read_row_group(group, columns=[column]).column(column)
+                values = parquet_file.read_row_group(group, columns=[column]).column(column)
                 for at in sorted(places & set(range(place + 1, place + count + 1))):
                     value = values[at - place - 1].as_py()
                     yield at, (value or {}).get("bytes") or b"" if isinstance(value, dict) else value or b""

@@ -141,15 +141,15 @@ class TaskExamplesStage(TableStage):
         if self.config.labels is not None and example.text not in self.config.labels:
             raise Rejection(f"answer {example.text!r} is none of the labels {', '.join(self.config.labels)}"[:300])
         try:
-            found = encode(self._layout, example, first_kind(self.config.answer))
+            encoded = encode(self._layout, example, first_kind(self.config.answer))
         except Rejection as problem:
             raise Rejection(f"{problem}: row {row['source_place']}") from problem
-        if (length := len(found.prompt) + len(found.answer)) > self.config.context_length:
+        if (length := len(encoded.prompt) + len(encoded.answer)) > self.config.context_length:
             raise Rejection(f"too long: {length} tokens, tokens.context_length is {self.config.context_length}")
         kinds = {kind for kind, _ in example.answer}
         return {
-            "prompt_ids": found.prompt,
-            "answer_ids": found.answer,
+            "prompt_ids": encoded.prompt,
+            "answer_ids": encoded.answer,
             "answer_kind": kinds.pop() if len(kinds) == 1 else "interleaved",
             "answer_text": example.text,
             "answer_speech": example.speech,

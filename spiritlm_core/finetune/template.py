@@ -120,12 +120,12 @@ class Template(FrozenConfig):
     @property
     def fields(self) -> dict[str, tuple[Kind, bool]]:
         """The fields of the data: of which kind, and whether every row must have one."""
-        found: dict[str, tuple[Kind, bool]] = {}
+        fields: dict[str, tuple[Kind, bool]] = {}
         for part in (*self.question, *self.answer):
             for field in part.fields:
-                needed = found.get(field, (part.kind, False))[1] or not part.optional
-                found[field] = (part.kind, needed)
-        return found
+                needed = fields.get(field, (part.kind, False))[1] or not part.optional
+                fields[field] = (part.kind, needed)
+        return fields
 
     @property
     def answer_kind(self) -> Kind | None:

@@ -58,19 +58,19 @@ class ModelSource:
     def local_path(self, lake: Lake) -> Path:
         """The model as local files, fetched if need be. Raises LakeError or ModelReferenceError."""
         if self.artifact is not None:
-            found = lake.read_artifact(self.artifact, self.digest)
-            if found is None:
+            artifact = lake.read_artifact(self.artifact, self.digest)
+            if artifact is None:
                 raise LakeError(f"artifact {self.artifact}/{self.digest[:12]} is missing from {lake.uri}; run again")
-            return lake.artifact_folder(found)
+            return lake.artifact_folder(artifact)
         if self.content is not None:
             return _as_file(self.digest, self.content)
         return self._resolved()
 
     def _resolved(self) -> Path:
-        found = resolve(str(self.reference))
-        if found.digest != self.digest:
+        resolved = resolve(str(self.reference))
+        if resolved.digest != self.digest:
             raise ModelReferenceError(f"{self.reference} is another model than when the run began; run again")
-        return found.path
+        return resolved.path
 
 
 def _as_file(name: str, content: str) -> Path:

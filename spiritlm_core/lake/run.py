@@ -87,8 +87,8 @@ def commit_build(lake: Lake, plan: ArtifactPlan, stage: ArtifactStage, build: Bu
     """Run `build` in a fresh output folder and commit what it wrote."""
     work = lake.work_folder(plan.name, plan.key)
     with locked(work.with_suffix(".lock")):  # another run of this machine may build it, too
-        if found := lake.read_artifact(plan.name, plan.key):
-            return found, False
+        if finished := lake.read_artifact(plan.name, plan.key):
+            return finished, False
         began, out = time.monotonic(), work.with_suffix(".out")
         work.mkdir(parents=True, exist_ok=True)
         # Beside `work`, not in /tmp: training workers on other machines write to it through the same shared storage.

@@ -46,10 +46,10 @@ def is_sealed(data: bytes, name: str, mark: bytes = _MARK) -> bool:
 
 def _digest(data: bytes, start: int) -> str:
     view = memoryview(data)
-    found = hashlib.sha256(view[:start])
-    found.update(BLANK.encode())
-    found.update(view[start + len(BLANK) :])
-    return found.hexdigest()
+    digest = hashlib.sha256(view[:start])
+    digest.update(BLANK.encode())
+    digest.update(view[start + len(BLANK) :])
+    return digest.hexdigest()
 
 
 def to_json(value: Any, **more: Any) -> bytes:

@@ -83,5 +83,5 @@ def word_edits(reference: str, answer: str) -> int:
 
     if not reference:  # jiwer refuses empty references
         return len(answer.split())
-    found = jiwer.process_words(reference, answer)
-    return int(found.substitutions + found.deletions + found.insertions)
+    alignment = jiwer.process_words(reference, answer)
+    return int(alignment.substitutions + alignment.deletions + alignment.insertions)

@@ -70,8 +70,8 @@ def speaker_probe(
 
 def _speakers_with(count: int, speakers: Sequence[str | None], clips: Sequence[str]) -> set[str]:
     """Speakers of at least `count` clips."""
-    found: dict[str, set[str]] = defaultdict(set)
+    pieces_of: dict[str, set[str]] = defaultdict(set)
     for speaker, clip in zip(speakers, clips, strict=True):
         if speaker:
-            found[speaker].add(clip)
-    return {speaker for speaker, theirs in found.items() if len(theirs) >= count}
+            pieces_of[speaker].add(clip)
+    return {speaker for speaker, theirs in pieces_of.items() if len(theirs) >= count}

@@ -60,7 +60,7 @@ def model_card(
 
 def front_matter(config: PublishConfig, metrics: Mapping[str, Any], statistics: Mapping[str, Any]) -> dict[str, Any]:
     """The metadata that the Hugging Face hub reads (https://huggingface.co/docs/hub/model-cards)."""
-    found: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "license": config.license,
         "language": _languages(config, statistics),
         "library_name": "transformers",
@@ -69,12 +69,12 @@ def front_matter(config: PublishConfig, metrics: Mapping[str, Any], statistics: 
         "metrics": ["wer"],
     }
     if config.license == "other":
-        found["license_name"] = "see-the-card"
+        fields["license_name"] = "see-the-card"
     if config.base_model:
-        found["base_model"] = config.base_model
+        fields["base_model"] = config.base_model
     if results := _results(metrics):
-        found["model-index"] = [{"name": config.title, "results": results}]
-    return found
+        fields["model-index"] = [{"name": config.title, "results": results}]
+    return fields
 
 
 def _languages(config: PublishConfig, statistics: Mapping[str, Any]) -> list[str]:
@@ -82,7 +82,7 @@ def _languages(config: PublishConfig, statistics: Mapping[str, Any]) -> list[str
 
 
 def _results(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-    found = []
+    lines = []
     for task, (rate, hub_task, title) in _TASKS.items():
         value = metrics.get(f"fewshot/{task}/{rate}")
         if value is not None:
@@ -92,8 +92,8 @@ def _results(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "name": title,
             }
             dataset = {"type": "held_out", "name": "held-out recordings of the corpus"}
-            found.append({"task": {"type": hub_task}, "dataset": dataset, "metrics": [entry]})
-    return found
+            lines.append({"task": {"type": hub_task}, "dataset": dataset, "metrics": [entry]})
+    return lines
 
 
 def _stream_rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -45,8 +45,8 @@ def content_digest(path: Path, memo: Path | None = None) -> str:
 
 def file_names(folder: Path) -> list[str]:
     """Names of the files below `folder`, relative, ``/``-joined, in byte order; nothing hidden."""
-    found = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
-    names = (path.relative_to(folder).as_posix() for path in found)
+    paths = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    names = (path.relative_to(folder).as_posix() for path in paths)
     visible = [name for name in names if not any(part.startswith(".") for part in name.split("/"))]
     if odd := next((name for name in visible if not (folder / name).is_file()), None):
         raise ModelReferenceError(f"{folder / odd} is no file: put the file or folder itself in its place")

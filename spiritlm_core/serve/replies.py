@@ -71,11 +71,11 @@ def transcribed(answer: Answer, model: str) -> TranscribeResponse:
     return TranscribeResponse(model=model, text=answer.text, finish=answer.finish)
 
 
-def classified(found: Classification, model: str) -> ClassifyResponse:
+def classified(choice: Classification, model: str) -> ClassifyResponse:
     """The label of a question."""
-    probabilities = dict(zip(found.labels, found.probabilities.tolist(), strict=True))
-    nats = dict(zip(found.labels, found.nats.tolist(), strict=True))
-    return ClassifyResponse(model=model, label=found.label, probabilities=probabilities, nats=nats)
+    probabilities = dict(zip(choice.labels, choice.probabilities.tolist(), strict=True))
+    nats = dict(zip(choice.labels, choice.nats.tolist(), strict=True))
+    return ClassifyResponse(model=model, label=choice.label, probabilities=probabilities, nats=nats)
 
 
 def tokenized(tokens: str, units: Units, model: str) -> TokenizeResponse:

@@ -109,8 +109,8 @@ class Routes:
         """Choose the label that is the most likely answer."""
         with self.engine.place():
             asked, files = await read(request, ClassifyRequest, self.config)
-            found = await self._done(request, asked, files, lambda handler: handler.classify(asked))
-        return classified(found, self.engine.name(asked.model))
+            choice = await self._done(request, asked, files, lambda handler: handler.classify(asked))
+        return classified(choice, self.engine.name(asked.model))
 
     async def tokenize(self, request: Request) -> Any:
         """Turn a recording into units."""

@@ -175,17 +175,17 @@ def _listening(host: str, port: int) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
         raise SpiritLMError(f"--host {host} is no address of this machine: {error.strerror or error}") from error
-    found = socket.socket(family, kind, protocol)
+    listener = socket.socket(family, kind, protocol)
     try:
         if os.name == "posix":
-            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        found.bind(address)
-        found.listen(128)  # so that the port is taken while models are loaded
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(128)  # so that the port is taken while models are loaded
     except OSError as error:
-        found.close()
+        listener.close()
         reason = error.strerror or error
         raise SpiritLMError(f"{host}:{port} cannot be used: {reason} (another --port, or 0 for a free one)") from error
-    return found
+    return listener
 
 
 def _names(models: Sequence[str]) -> list[str]:

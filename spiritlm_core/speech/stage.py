@@ -95,8 +95,8 @@ class UnitsStage(TableStage):
             outcomes: list[Outcome] = [units if isinstance(units, Exception) else units[0] for units in alone]
         else:
             outcomes = [*together]
-        found = dict(zip(good, outcomes, strict=True))
-        return [found[i] if i in found else cast("Exception", clip) for i, clip in enumerate(clips)]
+        outcome_of = dict(zip(good, outcomes, strict=True))
+        return [outcome_of[i] if i in outcome_of else cast("Exception", clip) for i, clip in enumerate(clips)]
 
 
 def grouped(seconds: list[float | None], most: float) -> list[list[int]]:

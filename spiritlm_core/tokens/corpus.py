@@ -230,8 +230,8 @@ class _Part:
 
 def pieces_of(text_counts: np.ndarray, speech_counts: np.ndarray, context_length: int) -> np.ndarray:
     """Into how many pieces a word of so many tokens is cut, int64[W]; nearly always one."""
-    found: np.ndarray = np.maximum(1, -(-np.maximum(text_counts, speech_counts) // (context_length - _OVERHEAD)))
-    return found
+    sizes: np.ndarray = np.maximum(1, -(-np.maximum(text_counts, speech_counts) // (context_length - _OVERHEAD)))
+    return sizes
 
 
 def _flat(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:

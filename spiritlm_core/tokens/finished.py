@@ -69,10 +69,10 @@ class FinishedCorpus:
         if tokenizer is None:
             raise LakeError(f"tokenizer {key[:12]} is missing from {lake.uri}: {how}")
         folder = lake.artifact_folder(tokenizer)
-        found = {"sequences": sequences.fingerprint, **({"text": text.fingerprint} if text else {}), "tokenizer": key}
+        inputs = {"sequences": sequences.fingerprint, **({"text": text.fingerprint} if text else {}), "tokenizer": key}
         view = lake.view(text) if text else None
         vocabulary = vocabulary_for(folder, config.sequences)
-        return cls(recipe, config, folder, vocabulary, lake.view(sequences), view, found)
+        return cls(recipe, config, folder, vocabulary, lake.view(sequences), view, inputs)
 
     def mixture(
         self, *, seed: int, split: str = "train", epoch: int = 0, shares: dict[str, Any] | None = None

@@ -94,16 +94,16 @@ def switches(text_counts: np.ndarray, speech_counts: np.ndarray, allowed: np.nda
     Returns:
         bool[W], True in front of words where it may change; the first is always True.
     """
-    found = np.zeros(len(allowed), dtype=bool)
+    starts = np.zeros(len(allowed), dtype=bool)
     text = speech = 0
     for i, (ok, more_text, more_speech) in enumerate(
         zip(allowed.tolist(), text_counts.tolist(), speech_counts.tolist(), strict=True)
     ):
         if ok and text and speech:
-            found[i] = True
+            starts[i] = True
             text = speech = 0
         text, speech = text + more_text, speech + more_speech
-    if found.any() and not (text and speech):
-        found[np.flatnonzero(found)[-1]] = False  # the last words join those before them
-    found[:1] = True
-    return found
+    if starts.any() and not (text and speech):
+        starts[np.flatnonzero(starts)[-1]] = False  # the last words join those before them
+    starts[:1] = True
+    return starts

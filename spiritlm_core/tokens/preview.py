@@ -125,14 +125,14 @@ class _Reader:
         return [Span("text", self._tokenizer.decode(body), [], body)]
 
     def _spans(self, plan: Plan) -> list[Span]:
-        speech, found = plan.speech_first, []
+        speech, spans = plan.speech_first, []
         for first, last in pairwise(plan.bounds):
             words = [self._word(place, speech) for place in range(first, last)]
             ids = [i for word in words for i in word.ids]
             text = names(ids, self._vocabulary) if speech else self._tokenizer.decode(ids)
-            found.append(Span("speech" if speech else "text", text, words, ids))
+            spans.append(Span("speech" if speech else "text", text, words, ids))
             speech = not speech
-        return found
+        return spans
 
     def _word(self, place: int, speech: bool) -> Word:
         segment = int(np.searchsorted(self._corpus.segments, place, "right")) - 1
@@ -144,14 +144,14 @@ class _Reader:
 
 def _words_of(sequences: TableView, utterances: set[str], context_length: int) -> dict[str, list[str]]:
     """The words of some rows, one for each word of the corpus: "…" stands for the later pieces of a long one."""
-    found = {}
+    ids = {}
     for shard in sequences.shards(_COLUMNS):
         for row in shard.filter(pc.is_in(shard["utterance_id"], pa.array(sorted(utterances), pa.string()))).to_pylist():
             text, speech = (np.diff(row[f"{name}_offsets"]) for name in ("text", "speech"))
             pieces = pieces_of(text, speech, context_length).tolist()
             pairs = zip(row["words"], pieces, strict=True)
-            found[row["utterance_id"]] = [name for word, n in pairs for name in (word, *["…"] * (n - 1))]
-    return found
+            ids[row["utterance_id"]] = [name for word, n in pairs for name in (word, *["…"] * (n - 1))]
+    return ids
 
 
 def names(ids: Sequence[int], vocabulary: Vocabulary) -> str:

@@ -163,13 +163,13 @@ def _paragraphs(data: bytes, piece: Piece, source: TextSource) -> Found:
 
 def _json_lines(data: bytes, piece: Piece, source: TextSource) -> Found:
     seen: set[str] = set()
-    lines = found = 0
+    lines = texts = 0
     for number, line in enumerate(data.split(b"\n"), piece.place):
         if line.strip():
             text = _json_line(line, number, source, seen)
-            lines, found = lines + 1, found + isinstance(text, str)
+            lines, texts = lines + 1, texts + isinstance(text, str)
             yield number, text
-    if seen and not found and source.field not in seen:
+    if seen and not texts and source.field not in seen:
         raise SourceError(
             f"texts {piece.name}: none of its {lines} lines has a field {source.field!r}, only "
             f"{', '.join(sorted(seen)[:10])}; set `field` of this source"

@@ -111,17 +111,17 @@ def charts(content: Content) -> dict[str, Figure]:
     """The charts of the whole run by name; "training" and "words" only where there is something to draw."""
     findings = content.findings
     audio = findings.statistics["audio"]
-    found = {
+    parts = {
         "streams": plots.stream_bars(findings.streams),
         "durations": plots.duration_histogram(audio["duration_edges"], audio["duration_counts"]),
         "codebook": plots.codebook(findings.statistics["units"]),
     }
     curves = {name: values for name, values in content.training.items() if any(v is not None for v in values)}
     if len(curves) > 1:
-        found["training"] = plots.training_curves(curves)
+        parts["training"] = plots.training_curves(curves)
     if content.drawn:
-        found["words"] = _words(content.drawn[0])
-    return found
+        parts["words"] = _words(content.drawn[0])
+    return parts
 
 
 def _cards(findings: Findings) -> list[dict[str, str]]:
@@ -197,8 +197,8 @@ def _corpus(statistics: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _lineage(lineage: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
     """Headings with their entries; `lineage` maps a heading to a single value or to a mapping of any depth."""
-    found = [(heading.replace("_", " "), list(_entries(value, ""))) for heading, value in lineage.items()]
-    return found or [("not given", [])]
+    sections = [(heading.replace("_", " "), list(_entries(value, ""))) for heading, value in lineage.items()]
+    return sections or [("not given", [])]
 
 
 def _entries(value: Any, name: str) -> Iterator[tuple[str, str]]:

@@ -112,18 +112,18 @@ def _cut(ids: np.ndarray, vocabulary: Vocabulary) -> int:
 
 def lines(samples: Sequence[dict[str, Any]], width: int = 96) -> list[str]:
     """Samples (as in samples.json) as short lines for a terminal, long ones cut in the middle."""
-    found: list[str] = []
+    tags: list[str] = []
     for sample in samples:
         shots = f" ({sample['shots']} shots)" if sample["shots"] else ""
-        found.append(f"{sample['title']}{shots}")
-        found += [
+        tags.append(f"{sample['title']}{shots}")
+        tags += [
             f"  {name:<10}{_short(sample[key], width)}"
             for name, key in (("prompt", "prompt"), ("model", "output"), ("reference", "reference"))
         ]
         if sample["error_rate"] is not None:
             name = RATES[sample["kind"]].replace("_", " ")
-            found.append(f"  {name}: {100 * sample['error_rate']:.0f} %")
-    return found
+            tags.append(f"  {name}: {100 * sample['error_rate']:.0f} %")
+    return tags
 
 
 def _short(text: str, width: int) -> str:

@@ -87,12 +87,12 @@ class EvaluateStage(ArtifactStage):
         self, evaluated: Evaluated, sequences: TableView, held_out: Mapping[str, Sequence[Document]], progress: Progress
     ) -> dict[str, dict[str, Any]]:
         train = evaluated.corpus(sequences, "train")
-        found: dict[str, dict[str, Any]] = {}
+        results: dict[str, dict[str, Any]] = {}
         for number, stream in enumerate(STREAMS):
             progress(0.05 + 0.1 * number, f"scoring held-out {stream}")
             documents = islice(evaluated.documents(train, stream, self.config.seed), self.config.baseline_documents)
-            found.update(self._stream(evaluated, stream, held_out[stream], [document.ids for document in documents]))
-        return found
+            results.update(self._stream(evaluated, stream, held_out[stream], [document.ids for document in documents]))
+        return results
 
     def _stream(
         self, evaluated: Evaluated, stream: str, held_out: Sequence[Document], train: Sequence[np.ndarray]
@@ -111,13 +111,13 @@ class EvaluateStage(ArtifactStage):
     def _held_out(self, evaluated: Evaluated, sequences: TableView) -> dict[str, list[Document]]:
         """The held-out documents of each stream, at most ``config.documents`` of them, drawn by rank."""
         corpus, seed = evaluated.corpus(sequences, "held_out"), self.config.seed
-        found = {}
+        results = {}
         for stream in STREAMS:
             numbered = enumerate(evaluated.documents(corpus, stream, seed))
             ranked = ((rank(seed, f"{document.key}/{i}"), i, document) for i, document in numbered)
             best = heapq.nsmallest(self.config.documents, ranked, key=lambda item: item[:2])
-            found[stream] = [document for *_, document in best]
-        return found
+            results[stream] = [document for *_, document in best]
+        return results
 
     def _tasks(self, evaluated: Evaluated, sequences: TableView) -> list[Task]:
         from spiritlm_core.evaluate.heldout.fewshot import TASKS, ask, questions
@@ -129,12 +129,12 @@ class EvaluateStage(ArtifactStage):
     def _samples(self, evaluated: Evaluated, tasks: Sequence[Task], documents: Sequence[Document]) -> list[Sample]:
         from spiritlm_core.evaluate.heldout.samples import choose_documents, interleaved_sample, task_samples
 
-        found = [sample for task in tasks for sample in task_samples(task, self.config.samples, evaluated)]
+        samples = [sample for task in tasks for sample in task_samples(task, self.config.samples, evaluated)]
         room = evaluated.context_length - self.config.max_new_tokens
         shown = choose_documents(
             [d for d in documents if len(d.ids) <= room], self.config.samples, evaluated.vocabulary
         )
-        return found + [interleaved_sample(d.key, d.ids, evaluated, self.config.max_new_tokens) for d in shown]
+        return samples + [interleaved_sample(d.key, d.ids, evaluated, self.config.max_new_tokens) for d in shown]
 
     def _write(self, out: Path, findings: Findings, tables: Mapping[str, TableView], evaluated: Evaluated) -> None:
         from spiritlm_core.evaluate import plots

@@ -54,12 +54,12 @@ def row_statistics(tables: Mapping[str, TableView]) -> dict[str, Any]:
 
 
 def _drops(view: TableView) -> Counter[tuple[str, str]]:
-    found: Counter[tuple[str, str]] = Counter()
+    counts: Counter[tuple[str, str]] = Counter()
     for shard in view.shards(("reject_stage", "reject_reason")):
         bad = shard.filter(pc.is_valid(shard["reject_stage"]))
         reasons = (reason or "no reason given" for reason in bad["reject_reason"].to_pylist())
-        found.update(zip(bad["reject_stage"].to_pylist(), reasons, strict=True))
-    return found
+        counts.update(zip(bad["reject_stage"].to_pylist(), reasons, strict=True))
+    return counts
 
 
 def _stage_rows(name: str, rows: int, drops: Counter[tuple[str, str]]) -> dict[str, Any]:
@@ -170,17 +170,17 @@ def unit_statistics(lists: Iterator[pa.Array], size: int) -> dict[str, Any]:
 
 
 def _token_statistics(view: TableView) -> dict[str, Any]:
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     seconds = 0.0
     for shard in view.shards(("text_ids", "speech_ids", "split", "speech_only", "duration", "reject_stage")):
         good = shard.filter(pc.is_null(shard["reject_stage"]))
         held_out = pc.fill_null(pc.equal(good["split"], "held_out"), fill_value=False)
         for kind in ("text", "speech"):
             lengths = pc.fill_null(pc.list_value_length(good[f"{kind}_ids"]), 0)
-            found[f"{kind}_held_out"] += pc.sum(pc.if_else(held_out, lengths, 0)).as_py() or 0
-            found[f"{kind}"] += pc.sum(lengths).as_py() or 0
-        found["speech_only_utterances"] += pc.sum(good["speech_only"]).as_py() or 0
+            counts[f"{kind}_held_out"] += pc.sum(pc.if_else(held_out, lengths, 0)).as_py() or 0
+            counts[f"{kind}"] += pc.sum(lengths).as_py() or 0
+        counts["speech_only_utterances"] += pc.sum(good["speech_only"]).as_py() or 0
         seconds += pc.sum(good["duration"]).as_py() or 0.0
-    rate = round(found["speech"] / seconds, 3) if seconds else 0.0
+    rate = round(counts["speech"] / seconds, 3) if seconds else 0.0
     names = ("text", "speech", "text_held_out", "speech_held_out", "speech_only_utterances")
-    return {**{name: found[name] for name in names}, "speech_per_second": rate}
+    return {**{name: counts[name] for name in names}, "speech_per_second": rate}

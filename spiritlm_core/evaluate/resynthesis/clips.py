@@ -69,7 +69,7 @@ def draw_clips(items: Sequence[Item], config: ResynthesisConfig) -> list[Clip]:
     Raises:
         SourceError: None can be decoded and has a fitting length.
     """
-    found: list[Clip] = []
+    clips: list[Clip] = []
     problem = ""
     for item in sorted(items, key=lambda item: _order(item.recording_id, item.text, config.seed)):
         try:
@@ -78,12 +78,12 @@ def draw_clips(items: Sequence[Item], config: ResynthesisConfig) -> list[Clip]:
             problem = f"; {item.name}: {error}"
             continue
         if config.min_seconds <= clip.seconds <= config.max_seconds:
-            found.append(clip)
-        if len(found) == config.clips:
+            clips.append(clip)
+        if len(clips) == config.clips:
             break
-    if not found:
+    if not clips:
         raise SourceError(f"no recording is {config.min_seconds:g} to {config.max_seconds:g} s long{problem}")
-    return found
+    return clips
 
 
 def train_clips(items: Sequence[Item], judged: Collection[Clip], config: ResynthesisConfig) -> Iterator[Clip]:

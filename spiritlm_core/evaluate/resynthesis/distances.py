@@ -68,8 +68,8 @@ def distortions(first: Floats, second: Floats) -> Floats:
     """
     from scipy.spatial.distance import cdist
 
-    found: Floats = _DECIBEL * cdist(first, second)
-    return found
+    distances: Floats = _DECIBEL * cdist(first, second)
+    return distances
 
 
 def warping_path(distances: Floats) -> NDArray[np.int64]:

@@ -60,13 +60,13 @@ def _rate(name: str, rows: Sequence[Row], config: ResynthesisConfig) -> Estimate
     """A figure over the clips that have it: pooled words, characters and frames, else the mean over clips."""
     top, bottom = _RATES[name]
     having = [row for row in rows if row.get(top) is not None]
-    found = ratio(
+    estimate = ratio(
         [row[top] for row in having],
         [1 if bottom is None else row[bottom] for row in having],
         samples=config.bootstrap_samples,
         seed=config.seed,
     )
-    return Estimate(*map(sqrt, (found.value, found.low, found.high))) if name == "f0_cents" else found
+    return Estimate(*map(sqrt, (estimate.value, estimate.low, estimate.high))) if name == "f0_cents" else estimate
 
 
 def _gain(name: str, rows: Sequence[Row], original: Sequence[Row], config: ResynthesisConfig) -> Estimate:

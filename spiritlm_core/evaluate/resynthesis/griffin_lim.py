@@ -43,8 +43,8 @@ class MelInverter:
         """The waveform float32[samples] of float32[F, 80]; silence where there are too few frames."""
         with torch.no_grad():
             linear = self._linear(torch.from_numpy(log_mel).T.exp())
-            found = self._phase(linear).clamp(-1, 1).numpy()[:samples]
-        return np.pad(found, (0, samples - len(found))).astype(np.float32)
+            samples_out = self._phase(linear).clamp(-1, 1).numpy()[:samples]
+        return np.pad(samples_out, (0, samples - len(samples_out))).astype(np.float32)
 
 
 class UnitMeans:

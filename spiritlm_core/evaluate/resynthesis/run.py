@@ -227,8 +227,8 @@ def _report(
 
 def _missing(results: Sequence[Mapping[str, Any]], judges: Judges) -> dict[str, str]:
     """Why there are figures that no clip, or not every clip, has."""
-    found = dict(judges.missing)
+    missing = dict(judges.missing)
     reasons = [row["not_heard"] for row in results[0]["clips"] if "not_heard" in row]
-    if reasons and "recogniser" not in found:
-        found["recogniser"] = f"{len(reasons)} clips: {reasons[0]}"
-    return found
+    if reasons and "recogniser" not in missing:
+        missing["recogniser"] = f"{len(reasons)} clips: {reasons[0]}"
+    return missing

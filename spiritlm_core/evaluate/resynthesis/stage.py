@@ -52,11 +52,11 @@ class ResynthesisStage(ArtifactStage):
         with all_cores():
             progress(0.0, f"units of train speech, for {len(clips)} held-out clips")
             systems = list(self._systems(train_rows(audio, self.config)))
-            found = evaluate_resynthesis(clips, systems, self.config, Judges.load(self.models), tell=progress)
-        write_report(out, "resynthesis", found.report, table(found.report), page(found))
-        figures = {result["name"]: result["figures"] for result in found.report["systems"]}
+            report = evaluate_resynthesis(clips, systems, self.config, Judges.load(self.models), tell=progress)
+        write_report(out, "resynthesis", report.report, table(report.report), page(report))
+        figures = {result["name"]: result["figures"] for result in report.report["systems"]}
         summary = {name: {"wer": values["wer"], "mcd": values["mcd"]} for name, values in figures.items()}
-        return {**found.report["held_out"], "systems": summary}
+        return {**report.report["held_out"], "systems": summary}
 
     def _systems(self, train: list[Clip]) -> Iterator[System]:
         from spiritlm_core.evaluate.resynthesis.griffin_lim import MelInverter

@@ -99,8 +99,8 @@ class Espeak:
         if not line:
             self._server = None
             raise SpiritLMError("the speech synthesizer ended unexpectedly: is espeakng-loader installed and intact?")
-        found: dict[str, Any] = json.loads(line)
-        return found
+        answer: dict[str, Any] = json.loads(line)
+        return answer
 
 
 class _Library:

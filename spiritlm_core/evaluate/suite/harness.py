@@ -47,7 +47,7 @@ def run(bench: Bench, tasks: list[str], manager: Any, limit: int | None) -> dict
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     seeds = dict.fromkeys(("random_seed", "numpy_random_seed", "torch_random_seed"))  # leaves the global ones alone
-    found: Any = simple_evaluate(
+    results: Any = simple_evaluate(
         _text_lm(bench.spirit),
         tasks=tasks,
         task_manager=manager,
@@ -56,13 +56,13 @@ def run(bench: Bench, tasks: list[str], manager: Any, limit: int | None) -> dict
         fewshot_random_seed=bench.config.seed,
         **seeds,
     )
-    return dict(found)
+    return dict(results)
 
 
-def leaves(name: str, found: Mapping[str, Any]) -> list[str]:
+def leaves(name: str, results: Mapping[str, Any]) -> list[str]:
     """The tasks of a group, or the task itself."""
-    below = found.get("group_subtasks", {}).get(name) or []
-    return [leaf for one in below for leaf in leaves(one, found)] or [name]
+    below = results.get("group_subtasks", {}).get(name) or []
+    return [leaf for one in below for leaf in leaves(one, results)] or [name]
 
 
 def figures(name: str, found: Mapping[str, Any], bench: Bench) -> Iterator[dict[str, Any]]:

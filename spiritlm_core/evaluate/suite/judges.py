@@ -46,8 +46,8 @@ def fitted_speech_judge(speech: Sequence[str], labels: Sequence[str]) -> Judge:
     model.fit(np.stack([speech_features(one, sizes) for one in speech]), list(labels))
 
     def predict(rows: list[str]) -> list[str]:
-        found: list[str] = model.predict(np.stack([speech_features(one, sizes) for one in rows])).tolist()
-        return found
+        labels: list[str] = model.predict(np.stack([speech_features(one, sizes) for one in rows])).tolist()
+        return labels
 
     return lambda given: _where_anything(given, predict)
 
@@ -64,10 +64,10 @@ def speech_features(tokens: str, sizes: tuple[int, int, int]) -> np.ndarray:
     """
     streams = from_string(tokens)
     pitch = np.asarray(streams.pitch if streams.pitch is not None else [], float)
-    found = [_shares(stream, size) for stream, size in zip(_streams(tokens), sizes, strict=True)]
+    shares = [_shares(stream, size) for stream, size in zip(_streams(tokens), sizes, strict=True)]
     spread = [pitch.mean(), pitch.std()] if len(pitch) else [0.0, 0.0]
     rate = tokens.count("[Hu") / max(1, tokens.count("[St"))  # one style token a second: phonetic units a second
-    return np.concatenate([*found, spread, [rate]])
+    return np.concatenate([*shares, spread, [rate]])
 
 
 def _streams(tokens: str) -> list[np.ndarray]:
@@ -76,8 +76,8 @@ def _streams(tokens: str) -> list[np.ndarray]:
 
 
 def _sizes(speech: Sequence[str]) -> tuple[int, int, int]:
-    found = [[max(stream, default=-1) + 1 for stream in _streams(tokens)] for tokens in speech]
-    hubert, pitch, style = (int(max(column)) for column in zip(*found, strict=True))
+    largest = [[max(stream, default=-1) + 1 for stream in _streams(tokens)] for tokens in speech]
+    hubert, pitch, style = (int(max(column)) for column in zip(*largest, strict=True))
     return hubert, pitch, style
 
 
@@ -90,8 +90,8 @@ def _shares(stream: np.ndarray, size: int) -> np.ndarray:
 def _where_anything(given: Sequence[str], predict: Callable[[list[str]], list[str]]) -> list[str]:
     """Predictions for all that is not empty."""
     rows = [one for one in given if one.strip()]
-    found = iter(predict(rows) if rows else [])
-    return [next(found) if one.strip() else "" for one in given]
+    predicted = iter(predict(rows) if rows else [])
+    return [next(predicted) if one.strip() else "" for one in given]
 
 
 def given_text_judge(reference: str, labels: Sequence[str]) -> Judge:
@@ -155,9 +155,9 @@ def _names(model: Any, labels: Sequence[str], reference: str) -> list[str]:
 def _classified(model: Any, rows: list[str], names: list[str], features: Callable[[list[str]], Any]) -> list[str]:
     import torch
 
-    found: list[str] = []
+    labels: list[str] = []
     with torch.inference_mode():
         for first in range(0, len(rows), _BATCH):
             given = features(rows[first : first + _BATCH]).convert_to_tensors("pt")
-            found += [names[i] for i in model(**given).logits.argmax(-1).tolist()]
-    return found
+            labels += [names[i] for i in model(**given).logits.argmax(-1).tolist()]
+    return labels

@@ -131,8 +131,8 @@ def macro_f1(
     drawn = np.random.default_rng(seed).multinomial(len(both), np.full(len(both), 1 / len(both)), size=samples)
 
     def score(weights: np.ndarray) -> np.ndarray:
-        found: np.ndarray = (2 * (weights @ both) / np.maximum(weights @ either, 1)).mean(axis=-1)
-        return found
+        scores: np.ndarray = (2 * (weights @ both) / np.maximum(weights @ either, 1)).mean(axis=-1)
+        return scores
 
     low, high = np.quantile(score(drawn), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Estimate(float(score(np.ones(len(both)))), float(low), float(high))

@@ -41,9 +41,9 @@ def read_task(name: str, folder: Path) -> list[SuiteTask]:
     """
     if not folder.is_dir():
         raise SourceError(f"{folder} is not a folder: --task takes NAME=FOLDER")
-    if not (found := _known(name, folder)):
+    if not (tasks := _known(name, folder)):
         raise SourceError(f"{folder} has none of the known layouts: {'; '.join(READERS)}")
-    return found
+    return tasks
 
 
 def read_suite(folder: Path) -> list[SuiteTask]:
@@ -57,11 +57,11 @@ def read_suite(folder: Path) -> list[SuiteTask]:
     if not folder.is_dir():
         raise SourceError(f"{folder} is not a folder: --suite takes the folder of several tasks")
     below = sorted(path for path in folder.iterdir() if path.is_dir())
-    found = [task for path in below for task in _known(_NAMES.get(path.name, path.name), path)]
-    if not found:
+    tasks = [task for path in below for task in _known(_NAMES.get(path.name, path.name), path)]
+    if not tasks:
         raise SourceError(f"{folder}: none of its subfolders has a known layout: {'; '.join(READERS)}")
-    return found
+    return tasks
 
 
 def _known(name: str, folder: Path) -> list[SuiteTask]:
-    return list(next((found for reader in READERS.values() if (found := reader(name, folder))), []))
+    return list(next((tasks for reader in READERS.values() if (tasks := reader(name, folder))), []))

@@ -51,8 +51,8 @@ class Said:
 def _material() -> Mapping[str, Any]:
     import yaml
 
-    found: dict[str, Any] = yaml.safe_load(_MATERIAL.read_text(encoding="utf-8"))
-    return found
+    material: dict[str, Any] = yaml.safe_load(_MATERIAL.read_text(encoding="utf-8"))
+    return material
 
 
 def pair_sets() -> dict[str, list[Written]]:
@@ -134,12 +134,12 @@ def questions() -> list[Choice]:
     """Sums, plurals and opposites; the right answer stands in every place equally often, as far as that goes."""
     material = _material()["choices"]
     asked = [*_sums(material), *_words(material["plurals"], "one {}, two"), *_words(material["opposites"], _OPPOSITE)]
-    found = []
+    items = []
     for number, (question, right, wrong) in enumerate(asked):
         place = number % (len(wrong) + 1)
         choices = (*wrong[:place], right, *wrong[place:])
-        found.append(Choice(f"{number:03d}", question, tuple(choices), place))
-    return found
+        items.append(Choice(f"{number:03d}", question, tuple(choices), place))
+    return items
 
 
 _OPPOSITE = "the opposite of {} is"

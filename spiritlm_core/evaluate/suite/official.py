@@ -74,7 +74,7 @@ def read_salmon(name: str, folder: Path) -> list[PairTask]:
 
 
 def _samples(folder: Path) -> Iterable[tuple[int, Path]]:
-    return ((int(found[1]), path) for path in folder.iterdir() if (found := _SAMPLE.match(path.name)))
+    return ((int(match[1]), path) for path in folder.iterdir() if (match := _SAMPLE.match(path.name)))
 
 
 def _salmon_part(name: str, folder: Path) -> PairTask:
@@ -96,8 +96,8 @@ def read_spoken_stories(name: str, folder: Path) -> list[PairTask]:
 
     With ``N_mutual`` the two are endings and this is the story in front of them; else they are whole stories.
     """
-    found = [path for pattern in ("*_correct.*", "*/*_correct.*") for path in folder.glob(pattern)]
-    stems = sorted({path.parent / path.stem.removesuffix("_correct") for path in found})
+    right = [path for pattern in ("*_correct.*", "*/*_correct.*") for path in folder.glob(pattern)]
+    stems = sorted({path.parent / path.stem.removesuffix("_correct") for path in right})
     if not stems:
         return []
     pairs, skipped = [], []

@@ -39,5 +39,5 @@ def published(task: str, layout: str, direction: str) -> dict[str, float]:
     if layout == "SALMon":
         return dict(zip((_BASE, _EXPRESSIVE), _SALMON.get(task.rpartition("/")[2], ()), strict=False))
     plain = "".join(letter for letter in task.lower() if letter.isalnum())
-    found = _SPEECH.get(_ALIASES.get(plain, plain))
-    return {} if found is None else {_BASE: found}
+    rates = _SPEECH.get(_ALIASES.get(plain, plain))
+    return {} if rates is None else {_BASE: rates}

@@ -72,12 +72,12 @@ def _heard(
     try:
         tokenizer = spirit.speech_tokenizer
     except ModelReferenceError as problem:
-        found = Recordings()
-        found.refuse(paths, str(problem))
-        return found
-    _, found = known.setdefault(id(tokenizer), (tokenizer, Recordings()))
-    found.encode(tokenizer, paths, tell)
-    return found
+        heard = Recordings()
+        heard.refuse(paths, str(problem))
+        return heard
+    _, heard = known.setdefault(id(tokenizer), (tokenizer, Recordings()))
+    heard.encode(tokenizer, paths, tell)
+    return heard
 
 
 def _sorted(measures: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -79,13 +79,13 @@ def _judge(task: StyleTask, bench: Bench, kind: Kind) -> judges.Judge:
 
 def _known(rows: Sequence[Labelled], bench: Bench, kind: Kind) -> tuple[list[str], list[str]]:
     """Contents and labels of the rows that have this modality."""
-    found = []
+    answers = []
     for row in rows:
         try:
-            found.append((content_of(bench.spirit.layout, row.side, kind, bench.heard), row.label))
+            answers.append((content_of(bench.spirit.layout, row.side, kind, bench.heard), row.label))
         except (Rejection, SpiritLMError):
             continue
-    return [content for content, _ in found], [label for _, label in found]
+    return [content for content, _ in answers], [label for _, label in answers]
 
 
 def _measure(

@@ -156,13 +156,13 @@ def summed_by(items: Iterable[str], values: ArrayLike) -> tuple[np.ndarray, np.n
         values: float[N].
     """
     groups = grouped_by(item or f"\0{number}" for number, item in enumerate(items)).values()
-    found = np.asarray(values, np.float64)
-    return np.array([found[group].sum() for group in groups]), np.array([len(group) for group in groups], np.int64)
+    numbers = np.asarray(values, np.float64)
+    return np.array([numbers[group].sum() for group in groups]), np.array([len(group) for group in groups], np.int64)
 
 
 def grouped_by(keys: Iterable[str]) -> dict[str, list[int]]:
     """Key → positions, in order of first sight."""
-    found: dict[str, list[int]] = defaultdict(list)
+    positions: dict[str, list[int]] = defaultdict(list)
     for index, key in enumerate(keys):
-        found[key].append(index)
-    return dict(found)
+        positions[key].append(index)
+    return dict(positions)

@@ -29,10 +29,10 @@ class Recordings:
 
     def tokens(self, path: Path) -> str:
         """Speech tokens such as ``[St3][Pi1][Hu7]``. Raises Rejection if the file is no good."""
-        found = self._tokens[path]
-        if isinstance(found, Rejection):
-            raise found
-        return found
+        tokens = self._tokens[path]
+        if isinstance(tokens, Rejection):
+            raise tokens
+        return tokens
 
     def refuse(self, paths: Sequence[Path], reason: str) -> None:
         """Give up on files that nothing is known of, all for one reason."""

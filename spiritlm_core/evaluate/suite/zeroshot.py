@@ -96,13 +96,13 @@ def _figures(
     """Accuracies over the chosen pairs: those of one item are averaged first, and items are resampled."""
     indices = np.array(list(chosen), int)
     members = [indices[group] for group in grouped_by(pairs[index].item for index in indices).values()]
-    found: dict[str, Any] = {"items": len(members), "pairs": len(indices), "chance": CHANCE}
+    figures: dict[str, Any] = {"items": len(members), "pairs": len(indices), "chance": CHANCE}
     for name, values in verdicts.items():
         by_item = [float(values[group].mean()) for group in members]
         estimate = ratio(by_item, [1] * len(by_item), **draws)
-        found |= estimate.to_dict(name)
+        figures |= estimate.to_dict(name)
     ties = {name: int(np.count_nonzero(verdicts[name][indices] == 0.5)) for name in ("sum", "mean")}
-    return {**found, "ties": ties}
+    return {**figures, "ties": ties}
 
 
 @dataclass(frozen=True)
@@ -124,15 +124,15 @@ class Scores:
     @property
     def means(self) -> np.ndarray:
         """float64[P, 2], the same by the number of tokens."""
-        found: np.ndarray = self.sums / self.tokens
-        return found
+        means: np.ndarray = self.sums / self.tokens
+        return means
 
 
 def preferred(values: np.ndarray) -> np.ndarray:
     """1 where the first of two is larger, 0.5 where both are equal but for rounding, else 0: float64[P] of [P, 2]."""
     good, bad = values[:, 0], values[:, 1]
-    found: np.ndarray = np.where(np.isclose(good, bad, rtol=_ROUNDING, atol=0), 0.5, (good > bad).astype(float))
-    return found
+    verdicts: np.ndarray = np.where(np.isclose(good, bad, rtol=_ROUNDING, atol=0), 0.5, (good > bad).astype(float))
+    return verdicts
 
 
 def score(spirit: SpiritLM, pairs: Sequence[Pair], direction: Direction, recordings: Recordings) -> Scores:

@@ -137,8 +137,8 @@ def error_rates(task: Task, frames: Mapping[str, NDArray[Any]], distance: FrameD
     if not wanted:
         return dict.fromkeys(task.cells)
     pairs = np.array(wanted)
-    found = dict(zip(wanted, pair_distances(sequences, pairs, distance).tolist(), strict=True))
-    return {name: _average(group, found) for name, group in task.cells.items()}
+    distances = dict(zip(wanted, pair_distances(sequences, pairs, distance).tolist(), strict=True))
+    return {name: _average(group, distances) for name, group in task.cells.items()}
 
 
 def _pairs(cell: Cell) -> Iterator[tuple[int, int]]:
@@ -162,8 +162,8 @@ def _error(cell: Cell, distances: Mapping[tuple[int, int], float]) -> float:
     def of(first: int, second: int) -> float:
         return distances[min(first, second), max(first, second)]
 
-    found = [_verdict(of(x, a), of(x, b)) for x, a, b in product(cell.x, cell.a, cell.b) if x != a]
-    return float(np.mean(found))
+    verdicts = [_verdict(of(x, a), of(x, b)) for x, a, b in product(cell.x, cell.a, cell.b) if x != a]
+    return float(np.mean(verdicts))
 
 
 def _verdict(same: float, other: float) -> float:

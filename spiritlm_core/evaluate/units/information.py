@@ -155,9 +155,9 @@ def _chance(
 ) -> float:
     """Mean PNMI with the units moved along by random amounts, all clips end to end, so that runs stay runs."""
     shifts = rng.integers(len(unit) // 4, len(unit) - len(unit) // 4, _ROTATIONS) if len(unit) > 1 else [0]
-    found = []
+    pieces = []
     for shift in shifts:
         index = np.roll(unit, int(shift)) * shape[1] + phone
         joint = np.bincount(index, minlength=shape[0] * shape[1]).reshape(1, *shape)
-        found.append(float(scores(joint.astype(np.float64))[0][0]))
-    return float(np.mean(found))
+        pieces.append(float(scores(joint.astype(np.float64))[0][0]))
+    return float(np.mean(pieces))

@@ -63,11 +63,11 @@ def align_phones(clips: Sequence[Clip]) -> Labels:
     labels, skipped = {}, Counter[str]()
     decoder = _decoder() if clips else None
     for clip in clips:
-        found = _unfit(clip) or _phones(decoder, clip)
-        if isinstance(found, str):
-            skipped[found] += 1
+        phones = _unfit(clip) or _phones(decoder, clip)
+        if isinstance(phones, str):
+            skipped[phones] += 1
         else:
-            labels[clip.key] = found
+            labels[clip.key] = phones
     return Labels(labels, dict(sorted(skipped.items())))
 
 
@@ -141,10 +141,10 @@ def unit_centres(samples: int) -> NDArray[np.float64]:
 def phones_of_units(phones: Sequence[Phone], samples: int, classes: dict[str, int]) -> NDArray[np.int64]:
     """Class of the phone at the centre of each unit, int64[N]; -1 where there is none."""
     centres = unit_centres(samples)
-    found = np.full(len(centres), -1, np.int64)
+    labels = np.full(len(centres), -1, np.int64)
     for phone in phones:
-        found[(centres >= phone.start) & (centres < phone.end)] = classes[phone.name]
-    return found
+        labels[(centres >= phone.start) & (centres < phone.end)] = classes[phone.name]
+    return labels
 
 
 def classes_of(labels: Labels) -> dict[str, int]:

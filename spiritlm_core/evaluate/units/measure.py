@@ -100,13 +100,13 @@ def _phones(units: Mapping[str, NDArray[np.int16]], data: HeldOut) -> dict[str, 
     if data.labels.why_none or not any((phones >= 0).any() for phones in data.phones.values()):
         return {"missing": data.labels.why_none or "no labelled frame"}
     keys, config = list(data.phones), data.config
-    found = agreement(
+    estimate = agreement(
         [units[key] for key in keys],
         [data.phones[key] for key in keys],
         samples=config.bootstrap_samples,
         seed=config.seed,
     )
-    return {**found.to_dict(), DRAWS: found.draws.tolist()}
+    return {**estimate.to_dict(), DRAWS: estimate.draws.tolist()}
 
 
 _NO_CELLS = {
@@ -122,13 +122,13 @@ def _abx(candidate: Candidate, units: Mapping[str, NDArray[np.int16]], data: Hel
     clips = [clip for clip in data.clips if clip.key in data.phones]
     features = candidate.features([clip.waveform for clip in clips])
     vectors = {clip.key: _unit_length(frames) for clip, frames in zip(clips, features, strict=True)}
-    found = {
+    figures = {
         "units": error_rates(data.abx, {key: units[key] for key in data.phones}, unequal),
         "features": error_rates(data.abx, vectors, angular),
     }
     cells = {name: len(cells) for name, cells in data.abx.cells.items()}
     absent = {name: _NO_CELLS[name] for name, count in cells.items() if not count}
-    return {"cells": cells, "absent": absent, **{name: _rounded(rates) for name, rates in found.items()}}
+    return {"cells": cells, "absent": absent, **{name: _rounded(rates) for name, rates in figures.items()}}
 
 
 def _unit_length(frames: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -75,15 +75,15 @@ def play_at(waveform: Waveform, speed: float) -> Waveform:
 
 def distances(clean: Sequence[Units], changed: Sequence[Units]) -> dict[str, float | None]:
     """Unit edit distance of each stream that there is; None where the originals have no unit."""
-    found: dict[str, float | None] = {}
+    rates: dict[str, float | None] = {}
     for stream in STREAMS:
         pairs = [(getattr(a, stream), getattr(b, stream)) for a, b in zip(clean, changed, strict=True)]
         if any(a is None for a, _ in pairs):
             continue
         plain = [tuple(as_sent(stream, units) for units in pair) for pair in pairs]
         errors = Errors(tuple(edit_distance(a, b) for a, b in plain), tuple(len(a) for a, _ in plain))
-        found[stream] = round(errors.rate, 5) if sum(errors.length) else None
-    return found
+        rates[stream] = round(errors.rate, 5) if sum(errors.length) else None
+    return rates
 
 
 def as_sent(stream: str, units: NDArray[np.integer]) -> list[int]:

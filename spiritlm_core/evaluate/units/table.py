@@ -23,8 +23,8 @@ def _speaker(result: Result) -> str | None:
 
 def _edits(conditions: Sequence[str]) -> Callable[[Result], str | None]:
     def cell(result: Result) -> str | None:
-        found = [at(result, "robustness", condition, "hubert") for condition in conditions]
-        known = [value for value in found if value is not None]
+        values = [at(result, "robustness", condition, "hubert") for condition in conditions]
+        known = [value for value in values if value is not None]
         return f"{sum(known) / len(known):.2f}" if known else None
 
     return cell

@@ -55,8 +55,8 @@ def _own(path: Path, dtype: torch.dtype | None, variant: Variant | None) -> tupl
 def _released(
     folder: Path, dtype: torch.dtype | None, variant: Variant | None
 ) -> tuple[CausalLM, PromptFormat, Path | None]:
-    found = ReleasedLanguageModel.load(folder, dtype or torch.bfloat16, variant)
-    return found.model, StringFormat(found.tokenizer, found.vocabulary), speech_tokenizer_root(folder)
+    released = ReleasedLanguageModel.load(folder, dtype or torch.bfloat16, variant)
+    return released.model, StringFormat(released.tokenizer, released.vocabulary), speech_tokenizer_root(folder)
 
 
 def _check_rows(path: Path, model: CausalLM, vocabulary: Vocabulary) -> None:
@@ -66,7 +66,7 @@ def _check_rows(path: Path, model: CausalLM, vocabulary: Vocabulary) -> None:
 
 
 def _dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
-    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
-    if dtype is not None and not (isinstance(found, torch.dtype) and found.is_floating_point):
+    known = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if dtype is not None and not (isinstance(known, torch.dtype) and known.is_floating_point):
         raise SpiritLMError(f"dtype is float32, bfloat16 or float16, not {dtype}")
-    return found
+    return known

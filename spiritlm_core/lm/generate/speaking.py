@@ -222,8 +222,8 @@ class _Run:
 
 def last_units(tokens: str, count: int) -> str:
     """The last `count` HuBERT tokens and what stands between them, with the pitch and style that hold there."""
-    found = list(_TOKEN.finditer(tokens))
-    units = [i for i, token in enumerate(found) if token[1] == "Hu"]
+    matches = list(_TOKEN.finditer(tokens))
+    units = [i for i, token in enumerate(matches) if token[1] == "Hu"]
     start = units[-count] if 0 < count < len(units) else 0
-    holding = {token[1]: token[0] for token in found[:start] if token[1] != "Hu"}
-    return "".join([*holding.values(), *(token[0] for token in found[start:])])
+    holding = {token[1]: token[0] for token in matches[:start] if token[1] != "Hu"}
+    return "".join([*holding.values(), *(token[0] for token in matches[start:])])

@@ -189,8 +189,8 @@ class SpiritLM:
         modality, given = _modality(output), Generation.of_options(options)
         prompts = self.prompt_ids(batch, modality, given.shots)
         settings: Options = {**self._settings(modality, given), "batch_size": batch_size}
-        found = continuations(self.model, self.vocabulary, prompts, **settings)
-        return [self._answer(prompt, new, modality) for prompt, new in zip(prompts, found, strict=True)]
+        answers = continuations(self.model, self.vocabulary, prompts, **settings)
+        return [self._answer(prompt, new, modality) for prompt, new in zip(prompts, answers, strict=True)]
 
     def _answer(self, prompt: Sequence[int], new: Continuation, modality: Modality) -> Answer:
         read = self.layout.read(prompt, new.ids, modality)

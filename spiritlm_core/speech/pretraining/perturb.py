@@ -39,8 +39,8 @@ def play(source: Waveform, speed: float, samples: int) -> Waveform:
 def colour(waveform: Waveform, deviation: float, rng: np.random.Generator) -> Waveform:
     """Random gain over frequency, linear in decibels between eight points from 0 to 8 kHz."""
     spectrum = rfft(waveform)
-    found: Waveform = irfft(spectrum * _curve(len(spectrum), deviation, rng), len(waveform))
-    return found
+    coloured: Waveform = irfft(spectrum * _curve(len(spectrum), deviation, rng), len(waveform))
+    return coloured
 
 
 def noise(samples: int, rng: np.random.Generator) -> Waveform:

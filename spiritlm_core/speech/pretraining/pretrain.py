@@ -87,10 +87,10 @@ class Pretraining:
         loss = hubert_loss(logits, labels, masked, self.config.masked_weight, counts)
         torch.autograd.backward(loss)
         right = (logits.argmax(-1) == labels)[masked].sum() / max(1, counts[0])
-        found = self.ranks.sum_gradients(model.parameters(), torch.stack([loss.detach(), right]))
+        summed = self.ranks.sum_gradients(model.parameters(), torch.stack([loss.detach(), right]))
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        return [float(value) for value in found]
+        return [float(value) for value in summed]
 
     def _batch(
         self, step: int, device: torch.device

@@ -79,8 +79,8 @@ def reverberate(waveform: Waveform, seconds: float, rng: np.random.Generator) ->
     tail = rng.normal(size=len(time)) * 10.0 ** (-3 * time / seconds)
     tail *= 10 ** (-rng.uniform(0, 12) / 20) / np.sqrt((tail**2).sum())
     echo = fftconvolve(waveform, np.concatenate([[0.0], tail]))[: len(waveform)]
-    found: Waveform = (waveform + echo).astype(np.float32)
-    return found
+    echoed: Waveform = (waveform + echo).astype(np.float32)
+    return echoed
 
 
 def add_noise(waveform: Waveform, snr: float, colour: float, rng: np.random.Generator) -> Waveform:
@@ -89,5 +89,5 @@ def add_noise(waveform: Waveform, snr: float, colour: float, rng: np.random.Gene
     spectrum *= np.maximum(np.arange(len(spectrum)), 1 + 50 * len(waveform) // SAMPLE_RATE) ** (-colour / 2)
     noise = np.fft.irfft(spectrum, len(waveform))
     power = max(float(np.mean(waveform.astype(np.float64) ** 2)), _SILENCE) / 10 ** (snr / 10)
-    found: Waveform = (waveform + noise * np.sqrt(power / np.mean(noise**2))).astype(np.float32)
-    return found
+    noisy: Waveform = (waveform + noise * np.sqrt(power / np.mean(noise**2))).astype(np.float32)
+    return noisy

@@ -46,9 +46,9 @@ def _spread(points: torch.Tensor, clusters: int, rng: np.random.Generator) -> to
 def _assign(points: torch.Tensor, centres: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Nearest centre int64[N] and squared distance to it float32[N]."""
     norms = (centres**2).sum(dim=1)
-    found = [(norms - 2 * block @ centres.T).min(dim=1) for block in torch.split(points, _BLOCK)]
+    nearest = [(norms - 2 * block @ centres.T).min(dim=1) for block in torch.split(points, _BLOCK)]
     squares = (points**2).sum(dim=1)
-    return torch.cat([f.indices for f in found]), (torch.cat([f.values for f in found]) + squares).clamp_min(0)
+    return torch.cat([f.indices for f in nearest]), (torch.cat([f.values for f in nearest]) + squares).clamp_min(0)
 
 
 def _means(points: torch.Tensor, nearest: torch.Tensor, distances: torch.Tensor, clusters: int) -> torch.Tensor:

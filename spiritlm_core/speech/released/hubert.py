@@ -167,10 +167,10 @@ def _take(
     others = set(weights) - set(expected)
     if unknown := sorted(str(name) for name in others - _LEFTOVERS):
         logging.getLogger(__name__).warning("%s: tensors of no use for encoding are left out: %s", path, unknown[:5])
-    found = take(weights, expected, path, leftovers=others)
+    tensors = take(weights, expected, path, leftovers=others)
     if not projected:
-        found |= {"post_extract_proj.weight": torch.eye(width), "post_extract_proj.bias": torch.zeros(width)}
-    return {name: found[released] for name, (released, _) in names.items()}
+        tensors |= {"post_extract_proj.weight": torch.eye(width), "post_extract_proj.bias": torch.zeros(width)}
+    return {name: tensors[released] for name, (released, _) in names.items()}
 
 
 def _above(name: str, layer: int) -> bool:

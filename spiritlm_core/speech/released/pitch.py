@@ -124,9 +124,9 @@ def convert_pitch(folder: Path, out: Path) -> int:
     ours = shapes(lambda: PitchCoder(architecture))
     names = {name: _released(name, architecture) for name in ours}
     weights = field(read_archive(path), "model", path)
-    found = take(weights, {names[name]: shape for name, shape in ours.items()}, path)
+    tensors = take(weights, {names[name]: shape for name, shape in ours.items()}, path)
     coder = PitchCoder(architecture)
-    coder.load_state_dict({name: found[released] for name, released in names.items()})
+    coder.load_state_dict({name: tensors[released] for name, released in names.items()})
     out.mkdir(parents=True)
     coder.save(out)
     return architecture.codes
@@ -156,15 +156,15 @@ def _released(name: str, architecture: PitchArchitecture) -> str:
     stages, depth = len(architecture.decoder.strides), architecture.decoder.depth
     if name == "codebook":
         return "vq.level_blocks.0.k"
-    if found := re.fullmatch(r"encoder\.(\d+)\.(\d+)\.layers\.(\d)\.(\w+)", name):
-        stage, block, layer, kind = found.groups()
+    if match := re.fullmatch(r"encoder\.(\d+)\.(\d+)\.layers\.(\d)\.(\w+)", name):
+        stage, block, layer, kind = match.groups()
         return f"encoder.level_blocks.0.model.{stage}.1.model.{int(block) - 1}.model.{layer}.{kind}"
-    if found := re.fullmatch(r"decoder\.(\d+)\.(\d+)\.layers\.(\d)\.(\w+)", name):
-        stage, block, layer, kind = found.groups()
+    if match := re.fullmatch(r"decoder\.(\d+)\.(\d+)\.layers\.(\d)\.(\w+)", name):
+        stage, block, layer, kind = match.groups()
         return f"decoder.level_blocks.0.model.{stage}.0.model.{block}.model.{layer}.{kind}"
-    if found := re.fullmatch(rf"decoder\.(\d+)\.{depth}\.(\w+)", name):
-        return f"decoder.level_blocks.0.model.{found[1]}.1.{found[2]}"
-    if found := re.fullmatch(rf"decoder\.{stages + 1}\.(\w+)", name):
-        return f"decoder.out.{found[1]}"
+    if match := re.fullmatch(rf"decoder\.(\d+)\.{depth}\.(\w+)", name):
+        return f"decoder.level_blocks.0.model.{match[1]}.1.{match[2]}"
+    if match := re.fullmatch(rf"decoder\.{stages + 1}\.(\w+)", name):
+        return f"decoder.out.{match[1]}"
     side, rest = name.split(".", 1)
     return f"{side}.level_blocks.0.model.{rest}"

@@ -43,12 +43,12 @@ def convert_quantizer(path: Path, out: Path, layer: int, width: int) -> int:
     expected: dict[str, tuple[int, ...]] = {}
     for i, name in enumerate(MAPS):
         expected |= {f"{name}.weight": (sizes[i + 1], sizes[i]), f"{name}.bias": (sizes[i + 1],)}
-    found = {
+    tensors = {
         name: tensor.numpy() for name, tensor in take(field(content, "model_weight", path), expected, path).items()
     }
     first, second, third = MAPS
-    weights = (found[f"{first}.weight"], found[f"{second}.weight"], found[f"{third}.weight"])
-    biases = (found[f"{first}.bias"], found[f"{second}.bias"], found[f"{third}.bias"])
+    weights = (tensors[f"{first}.weight"], tensors[f"{second}.weight"], tensors[f"{third}.weight"])
+    biases = (tensors[f"{first}.bias"], tensors[f"{second}.bias"], tensors[f"{third}.bias"])
     out.mkdir(parents=True)
     LinearQuantizer(weights, biases, {"layer": layer}).save(out / LINEAR_FILE)
     return sizes[-1]

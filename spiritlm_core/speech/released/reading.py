@@ -67,8 +67,8 @@ def read_archive(path: Path) -> dict[str, Any]:
             warnings.simplefilter("ignore")  # what torch finds odd about a pickle is an error right below
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=stored)
     except pickle.UnpicklingError as error:
-        found = _GLOBAL.search(str(error))
-        what = f"objects of {found[1]}" if found else "objects other than tensors and plain values"
+        match = _GLOBAL.search(str(error))
+        what = f"objects of {match[1]}" if match else "objects other than tensors and plain values"
         raise CheckpointError(
             f"{path} holds {what}; it is not read, since that could run code: get a copy with tensors only"
         ) from error

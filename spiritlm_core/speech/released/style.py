@@ -91,10 +91,10 @@ def convert_style(folder: Path, out: Path) -> int:
     model: Any = Wav2Vec2ForSequenceClassification
     weights = {_current(str(name)): value for name, value in read_archive(path).items()}
     expected = {_current(n): s for n, s in shapes(lambda: model(config)).items()}
-    found = take(weights, expected, path, leftovers=_LEFTOVERS)
+    tensors = take(weights, expected, path, leftovers=_LEFTOVERS)
     out.mkdir(parents=True)
     config.save_pretrained(out)
-    save_file({_written(name): tensor for name, tensor in found.items()}, out / "model.safetensors", {"format": "pt"})
+    save_file({_written(name): tensor for name, tensor in tensors.items()}, out / "model.safetensors", {"format": "pt"})
     (out / "preprocessor_config.json").write_text(json.dumps(_PREPROCESSOR, indent=2) + "\n")
     return len(described.id2label)
 

@@ -127,10 +127,10 @@ def convert_vocoder(folder: Path, out: Path) -> None:
             expected |= {f"{released}_v": shape, f"{released}_g": (shape[0], 1, 1)}
         else:
             expected[released] = shape
-    found = take(field(read_archive(path), "generator", path), expected, path)
+    tensors = take(field(read_archive(path), "generator", path), expected, path)
     with torch.device("meta"):
         model = VocoderModel(config)
-    weights = {name: _weight(found, _released(name, config), path, normed=_is_normed(name)) for name in ours}
+    weights = {name: _weight(tensors, _released(name, config), path, normed=_is_normed(name)) for name in ours}
     model.load_state_dict(weights, assign=True)
     model.save(out)
 
@@ -154,22 +154,22 @@ def _is_normed(name: str) -> bool:
 
 def _released(name: str, config: VocoderConfig) -> str:
     """Name in the file of a weight of `VocoderModel`; of a normed one, without ``_v`` and ``_g``."""
-    if found := re.fullmatch(r"embeddings\.(\w+)\.weight", name):
-        return f"{_EMBEDDINGS[found[1]]}.weight"
-    if found := re.fullmatch(r"durations\.(\w+)\.(\w+)", name):
-        return f"dur_predictor.{_DURATIONS[found[1]]}.{found[2]}"
-    if found := re.fullmatch(r"generator\.blocks\.(\d+)\.(\d+)\.(\w+)\.(\d+)\.(\w+)", name):
+    if match := re.fullmatch(r"embeddings\.(\w+)\.weight", name):
+        return f"{_EMBEDDINGS[match[1]]}.weight"
+    if match := re.fullmatch(r"durations\.(\w+)\.(\w+)", name):
+        return f"dur_predictor.{_DURATIONS[match[1]]}.{match[2]}"
+    if match := re.fullmatch(r"generator\.blocks\.(\d+)\.(\d+)\.(\w+)\.(\d+)\.(\w+)", name):
         assert isinstance(config.generator, HifiganConfig)  # noqa: S101 -- see ReleasedConfig
-        block = int(found[1]) * len(config.generator.block_kernels) + int(found[2])
-        return f"resblocks.{block}.{_SIDES[found[3]]}.{found[4]}.{found[5]}"
+        block = int(match[1]) * len(config.generator.block_kernels) + int(match[2])
+        return f"resblocks.{block}.{_SIDES[match[3]]}.{match[4]}.{match[5]}"
     return name.removeprefix("generator.").replace("first", "conv_pre").replace("last", "conv_post")
 
 
-def _weight(found: Tensors, name: str, path: Path, *, normed: bool) -> torch.Tensor:
+def _weight(tensors: Tensors, name: str, path: Path, *, normed: bool) -> torch.Tensor:
     """A weight, its weight norm folded in: gain times direction over its length, for each first index."""
     if not normed:
-        return found[name]
-    direction, gain = found[f"{name}_v"].double(), found[f"{name}_g"].double()
+        return tensors[name]
+    direction, gain = tensors[f"{name}_v"].double(), tensors[f"{name}_g"].double()
     weight: torch.Tensor = (direction * (gain / direction.norm(dim=(1, 2), keepdim=True))).float()
     if not bool(weight.isfinite().all()):
         raise CheckpointError(f"{path}: tensor {name}_v has no direction, so its weight cannot be computed")

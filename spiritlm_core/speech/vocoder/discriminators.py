@@ -73,11 +73,11 @@ class Discriminators(nn.Module):
 
     def forward(self, waveforms: torch.Tensor) -> list[Judgement]:
         """What each of them makes of float32[B, T]."""
-        found = [judge(waveforms) for judge in self.periods]
+        verdicts = [judge(waveforms) for judge in self.periods]
         for number, judge in enumerate(self.scales):
             waveforms = self.halve(waveforms) if number else waveforms
-            found.append(judge(waveforms))
-        return found
+            verdicts.append(judge(waveforms))
+        return verdicts
 
 
 def _judge(x: torch.Tensor, layers: nn.ModuleList, last: nn.Module) -> Judgement:

@@ -29,12 +29,12 @@ def streams_of(units: UnitStreams, config: VocoderConfig) -> Streams:
     given: dict[str, Any] = {"units": units.hubert, "pitch": units.pitch, "style": units.style}
     taken = {name: _stream(name, given[name]) for name in given if name in config.embeddings}
     count, kept = len(taken["units"]), taken["units"] >= 0
-    found = {name: stream[kept] if len(stream) == count else stream for name, stream in taken.items()}
-    if not len(found["units"]):
+    frames = {name: stream[kept] if len(stream) == count else stream for name, stream in taken.items()}
+    if not len(frames["units"]):
         raise SpiritLMError("there are no HuBERT units to make a waveform of")
-    for name, stream in found.items():
+    for name, stream in frames.items():
         _check(name, stream, config.embeddings[name])
-    return found
+    return frames
 
 
 def frames_of(streams: Streams, config: VocoderConfig, durations: Durations | None, *, collapse: bool) -> Streams:

@@ -77,13 +77,15 @@ def read_tape(
     Raises:
         SpiritLMError: there is no train speech with units, or less than a crop of it.
     """
-    found = _units(units)
-    clips = [clip for clip in train_clips(audio, config.fit.max_minutes, config.fit.seed) if clip.utterance_id in found]
+    streams = _units(units)
+    clips = [
+        clip for clip in train_clips(audio, config.fit.max_minutes, config.fit.seed) if clip.utterance_id in streams
+    ]
     if not clips:
         raise SpiritLMError("no train utterance has units: a vocoder cannot be fitted; check the sources")
     architecture = config.fit.architecture(config.sizes, *_speakers(clips, config))
     architecture = architecture.model_copy(update={"unit_frames": round(25 / config.rate)})
-    spoken = [(clip, found[clip.utterance_id]) for clip in clips]
+    spoken = [(clip, streams[clip.utterance_id]) for clip in clips]
     offsets = [FRAME * number // config.fit.shifts for number in range(config.fit.shifts if encode else 1)]
     rounds = [spoken if not offset or encode is None else _later(spoken, offset, encode) for offset in offsets]
     tape = _joined([(clip, _frames(clip, units, architecture)) for one in rounds for clip, units in one])
@@ -96,12 +98,12 @@ def read_tape(
 
 
 def _units(units: TableView) -> dict[str, Streams]:
-    found: dict[str, Streams] = {}
+    streams: dict[str, Streams] = {}
     for shard in units.shards(UNIT_COLUMNS):
         for row in shard.filter(pc.is_null(shard["reject_stage"])).to_pylist():
             if row["hubert"]:
-                found[row["utterance_id"]] = Streams(np.asarray(row["hubert"]), row["pitch"], row["style"])
-    return found
+                streams[row["utterance_id"]] = Streams(np.asarray(row["hubert"]), row["pitch"], row["style"])
+    return streams
 
 
 def _later(spoken: list[Spoken], offset: int, encode: Encode) -> list[Spoken]:

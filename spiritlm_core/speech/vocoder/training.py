@@ -165,15 +165,15 @@ class Training:
         self, name: str, parameters: Iterable[torch.nn.Parameter], told: torch.Tensor, step: int
     ) -> list[float]:
         """Update from the gradients of all processes; what they `told`, float32[n], summed."""
-        found = self.ranks.sum_gradients(list(parameters), told)
-        if not bool(found.isfinite().all()):
+        summed = self.ranks.sum_gradients(list(parameters), told)
+        if not bool(summed.isfinite().all()):
             raise SpiritLMError(f"the vocoder's loss is not finite in step {step + 1}: lower vocoder.learning_rate")
         optimizer = self.optimizers[name]
         for group in optimizer.param_groups:
             group["lr"] = self.config.learning_rate * learning_rate_scale(step, self.config.steps)
         optimizer.step()
         optimizer.zero_grad()
-        return [float(value) for value in found]
+        return [float(value) for value in summed]
 
 
 def checkpoint_in(work: Path) -> Checkpoint:

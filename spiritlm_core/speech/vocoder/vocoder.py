@@ -100,11 +100,11 @@ class Vocoder:
         every = [self._frames(units, predict=predict_durations, collapse=collapse) for units in batch]
         order = sorted(range(len(every)), key=lambda i: len(every[i]["units"]))
         short = [i for i in order if len(every[i]["units"]) <= _LONGEST]
-        found = {i: np.concatenate(list(self._pieces(every[i], fixed, _LONGEST))) for i in order[len(short) :]}
+        waveforms_of = {i: np.concatenate(list(self._pieces(every[i], fixed, _LONGEST))) for i in order[len(short) :]}
         for start in range(0, len(short), batch_size):
             group = short[start : start + batch_size]
-            found |= zip(group, self._together([every[i] for i in group], fixed), strict=True)
-        return [found[i] for i in range(len(every))]
+            waveforms_of |= zip(group, self._together([every[i] for i in group], fixed), strict=True)
+        return [waveforms_of[i] for i in range(len(every))]
 
     def stream(
         self,
@@ -138,15 +138,15 @@ class Vocoder:
         Raises:
             SpiritLMError: it has no such speaker or expression.
         """
-        asked, found = {"speaker": self._numbered(speaker), "expression": expression}, {}
+        asked, numbers = {"speaker": self._numbered(speaker), "expression": expression}, {}
         for name, value in asked.items():
             size = self.config.embeddings.get(name, 0)
             if value is not None and not 0 <= value < size:
                 known = f"0 to {size - 1}" if size else "none"
                 raise SpiritLMError(f"this vocoder has no {name} {value}: it knows {known}")
             if size:
-                found[name] = getattr(self.config, name) if value is None else value
-        return found
+                numbers[name] = getattr(self.config, name) if value is None else value
+        return numbers
 
     def _numbered(self, speaker: Speaker | None) -> int | None:
         """A name, or a number that is written out, as a number."""
