@@ -42,7 +42,7 @@ class EvaluateStage(ArtifactStage):
 
     name: ClassVar[str] = "evaluation"
     about: ClassVar[str] = "held-out losses, few-shot tasks, report"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2  # 2: other solved examples are drawn
     outputs: ClassVar[tuple[Output, ...]] = (
         Output("report", "report.html", "report.html"),
         Output("metrics", "metrics.json"),
