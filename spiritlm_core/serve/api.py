@@ -8,14 +8,14 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from spiritlm_core.serve.body import BodyLimit
-from spiritlm_core.serve.describe import described
 from spiritlm_core.serve.engine import Engine
-from spiritlm_core.serve.errors import INTERNAL, RequestError, as_request_error
+from spiritlm_core.serve.errors import INTERNAL, RequestError, as_request_error, gone
 from spiritlm_core.serve.gate import Gate
 from spiritlm_core.serve.replies import describe
-from spiritlm_core.serve.routes import Routes
+from spiritlm_core.serve.routes import Routes, described
 from spiritlm_core.serve.schema import Health, Limits, Models
 from spiritlm_core.serve.settings import ServeConfig
 
@@ -50,6 +50,10 @@ def _errors(app: FastAPI) -> None:
     @app.exception_handler(RequestError)
     async def known(_: Request, error: RequestError) -> Response:
         return said(error)
+
+    @app.exception_handler(ClientDisconnect)
+    async def left(_: Request, __: ClientDisconnect) -> Response:
+        return said(gone())
 
     @app.exception_handler(HTTPException)
     async def http(_: Request, error: HTTPException) -> Response:

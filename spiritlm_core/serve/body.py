@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from spiritlm_core.config import meant
-from spiritlm_core.serve.errors import RequestError, gone, invalid, slow, too_large
+from spiritlm_core.serve.errors import RequestError, invalid, too_large
 from spiritlm_core.serve.schema import AudioPart, Shot, TextPart, UnitsPart
 from spiritlm_core.serve.settings import ServeConfig
 
@@ -64,7 +66,8 @@ class _Exchange:
             async with asyncio.timeout_at(self._deadline):
                 message = await self._receive()
         except TimeoutError:
-            return await self.refuse(slow(self._config.upload_timeout))
+            late = f"the request did not arrive within {self._config.upload_timeout:g} s"
+            return await self.refuse(RequestError(408, "slow", late))
         self._seen += len(message.get("body", b""))
         self._arriving = message.get("more_body", False)
         return message if self._seen <= self._most else await self.refuse(too_large(self._config.max_upload_mb))
@@ -94,36 +97,12 @@ async def read(request: Request, schema: type[M], config: ServeConfig) -> tuple[
         config: how large a part may be.
 
     Raises:
-        RequestError: it is too large, too slow, or not what `schema` says.
+        RequestError: it is not what `schema` says.
+        ClientDisconnect: the client went away, or the body was too large or too slow.
     """
-    try:
-        return await _read(request, schema, config)
-    except ClientDisconnect as error:
-        raise gone() from error
-
-
-async def uploaded(request: Request) -> list[tuple[str, bytes]]:
-    """Names and contents of the files of a multipart form.
-
-    Raises:
-        RequestError: it is none, or the client went away.
-    """
-    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        raise RequestError(415, "unsupported", "files come as multipart/form-data")
-    try:
-        async with request.form(max_files=16, max_fields=4) as form:
-            files = [value for value in form.values() if isinstance(value, UploadFile)]
-            return [(file.filename or "", await file.read()) for file in files]
-    except HTTPException as error:
-        raise RequestError(400, "bad_request", f"the form cannot be read: {error.detail}") from error
-    except ClientDisconnect as error:
-        raise gone() from error
-
-
-async def _read(request: Request, schema: type[M], config: ServeConfig) -> tuple[M, dict[str, bytes]]:
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
-        return await _form(request, schema, config)
+        return await _multipart(request, schema, config)
     if "audio" in schema.model_fields and (kind.startswith("audio/") or kind == "application/octet-stream"):
         return validated(schema, {"audio": _file("audio")}), {"audio": await request.body()}
     if kind not in ("application/json", "application/x-www-form-urlencoded"):  # curl -d says the latter
@@ -132,15 +111,35 @@ async def _read(request: Request, schema: type[M], config: ServeConfig) -> tuple
     return validated(schema, await request.body()), {}
 
 
-async def _form(request: Request, schema: type[M], config: ServeConfig) -> tuple[M, dict[str, bytes]]:
+async def uploaded(request: Request) -> list[tuple[str, bytes]]:
+    """Names and contents of the files of a multipart form.
+
+    Raises:
+        RequestError: it is none.
+        ClientDisconnect: the client went away.
+    """
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+        raise RequestError(415, "unsupported", "files come as multipart/form-data")
+    async with _form(request, max_files=16, max_fields=4) as form:
+        files = [value for value in form.values() if isinstance(value, UploadFile)]
+        return [(file.filename or "", await file.read()) for file in files]
+
+
+@asynccontextmanager
+async def _form(request: Request, **limits: int) -> AsyncIterator[FormData]:
     try:
-        async with request.form(max_files=64, max_fields=4, max_part_size=config.max_bytes) as form:
-            files = {name: await value.read() for name, value in form.items() if isinstance(value, UploadFile)}
-            said = form.get("request")
-            if isinstance(said, UploadFile):  # curl -F request=@request.json
-                said = files.pop("request").decode("utf-8", "replace")
+        async with request.form(**limits) as form:
+            yield form
     except HTTPException as error:
         raise RequestError(400, "bad_request", f"the form cannot be read: {error.detail}") from error
+
+
+async def _multipart(request: Request, schema: type[M], config: ServeConfig) -> tuple[M, dict[str, bytes]]:
+    async with _form(request, max_files=64, max_fields=4, max_part_size=config.max_bytes) as form:
+        files = {name: await value.read() for name, value in form.items() if isinstance(value, UploadFile)}
+        said = form.get("request")
+        if isinstance(said, UploadFile):  # curl -F request=@request.json
+            said = files.pop("request").decode("utf-8", "replace")
     if isinstance(said, str):
         return validated(schema, said), files
     if "audio" in schema.model_fields and len(files) == 1:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 from spiritlm_core.lm.generate.spirit import SpiritLM
-from spiritlm_core.serve.errors import RequestError, busy, closing, late
+from spiritlm_core.serve.errors import RequestError, closing, late
 
 T = TypeVar("T")
 
@@ -90,11 +90,6 @@ class Engine:
         """Whether work is taken."""
         return self._thread.is_alive() and not self._closed
 
-    @property
-    def retry_after(self) -> int:
-        """Seconds until there may be a place: as long as one request took, lately."""
-        return max(1, math.ceil(self._seconds))
-
     @contextmanager
     def place(self) -> Iterator[None]:
         """A place for one request.
@@ -106,7 +101,8 @@ class Engine:
             if self._closed:
                 raise closing()
             if self._taken >= self.places:
-                raise busy(self.retry_after)
+                seconds = max(1, math.ceil(self._seconds))  # as long as one request took, lately
+                raise RequestError(429, "busy", f"the queue is full: try again in {seconds} s", retry_after=seconds)
             self._taken += 1
         try:
             yield

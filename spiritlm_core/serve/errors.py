@@ -46,19 +46,9 @@ def too_large(limit_mb: float) -> RequestError:
     return RequestError(413, "too_large", f"the request is larger than {limit_mb:g} MB: send a shorter recording")
 
 
-def slow(seconds: float) -> RequestError:
-    """A body that does not arrive."""
-    return RequestError(408, "slow", f"the request did not arrive within {seconds:g} s")
-
-
 def gone() -> RequestError:
     """A client that does not wait for its answer."""
     return RequestError(499, "gone", "the client has gone")
-
-
-def busy(retry_after: int) -> RequestError:
-    """More requests than the queue holds."""
-    return RequestError(429, "busy", f"the queue is full: try again in {retry_after} s", retry_after=retry_after)
 
 
 def closing() -> RequestError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 from urllib.parse import unquote
 
@@ -27,13 +27,7 @@ _READ = re.compile(
     r"|/gradio_api/(info|queue/data|upload_progress|startup-events|theme\.css|app_id|heartbeat/\w+|file=.+)"
 )
 _WRITTEN = (_JOIN, "/gradio_api/cancel", "/gradio_api/reset")
-_ASKED = (
-    "data",
-    "event_data",
-    "fn_index",
-    "trigger_id",
-    "session_hash",
-)  # what the page sends; others change the meaning
+_ASKED = ("data", "event_data", "fn_index", "trigger_id", "session_hash")  # others change the meaning
 _LONGEST = 1_000_000  # bytes of a request to the queue: texts and names of files, no recordings
 
 
@@ -99,22 +93,16 @@ class Guard:
             raise not_uploaded()
 
 
-class Uploads:
-    """Takes uploads in place of Gradio, within the limits of all other requests.
+def uploads(kept: Kept, engine: Engine) -> Callable[[Request], Awaitable[Response]]:
+    """Takes uploads in place of Gradio, within the limits of all other requests; a place of `engine` for each."""
 
-    Args:
-        kept: where they lie.
-        engine: whose places they take while they arrive.
-    """
-
-    def __init__(self, kept: Kept, engine: Engine) -> None:
-        self._kept, self._engine = kept, engine
-
-    async def receive(self, request: Request) -> Response:
+    async def receive(request: Request) -> Response:
         """Keep the files of a form; the answer is the list of their paths."""
-        with self._engine.place():
+        with engine.place():
             files = await uploaded(request)
-        return JSONResponse([str(self._kept.upload(name, data)) for name, data in files])
+        return JSONResponse([str(kept.upload(name, data)) for name, data in files])
+
+    return receive
 
 
 def _files(value: Any) -> Iterator[dict[str, Any]]:

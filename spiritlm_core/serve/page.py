@@ -12,7 +12,7 @@ from starlette.middleware import Middleware
 from spiritlm_core.serve.actions import HINTS, TASKS, Actions
 from spiritlm_core.serve.display import HIDDEN, visible
 from spiritlm_core.serve.engine import Engine
-from spiritlm_core.serve.guard import UPLOAD, Guard, Uploads
+from spiritlm_core.serve.guard import UPLOAD, Guard, uploads
 from spiritlm_core.serve.kept import Kept
 from spiritlm_core.serve.settings import ServeConfig
 
@@ -33,7 +33,7 @@ def mount(app: FastAPI, engine: Engine, config: ServeConfig, kept: Kept) -> Fast
     os.environ["GRADIO_TEMP_DIR"] = str(kept.folder)
     blocks = Page(Actions(engine, config, kept)).blocks()
     blocks.queue(max_size=4 * config.queue, default_concurrency_limit=config.queue)
-    app.add_api_route(UPLOAD, Uploads(kept, engine).receive, methods=["POST"], include_in_schema=False)
+    app.add_api_route(UPLOAD, uploads(kept, engine), methods=["POST"], include_in_schema=False)
     mounted: FastAPI = gr.mount_gradio_app(
         app,
         blocks,

@@ -1,19 +1,27 @@
-"""Parts of a request to the parts of a prompt, within the limits."""
+"""Parts of a request to the parts of a prompt, within the limits: recordings are decoded and become units."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import base64
+import binascii
+import io
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spiritlm_core.errors import ModelReferenceError, SpiritLMError
+from spiritlm_core.audio.config import LimitsConfig
+from spiritlm_core.audio.decode import TooLong
+from spiritlm_core.audio.waveform import read_waveform
+from spiritlm_core.errors import ModelReferenceError, Rejection, SpiritLMError
+from spiritlm_core.lake.schema import SAMPLE_RATE
 from spiritlm_core.lm.generate.content import Content, Speech, Text
 from spiritlm_core.lm.generate.presets import encoded, prompt_length
-from spiritlm_core.serve.errors import RequestError
-from spiritlm_core.serve.recordings import Recordings
+from spiritlm_core.serve.errors import RequestError, invalid
 from spiritlm_core.serve.schema import AudioPart, Part, Shot, TextPart, UnitsPart
 from spiritlm_core.serve.settings import ServeConfig
 from spiritlm_core.speech.grid import hop_of
@@ -22,6 +30,9 @@ from spiritlm_core.speech.types import by_frame
 if TYPE_CHECKING:
     from spiritlm_core.lm.generate.spirit import SpiritLM
 
+_LIMITS = LimitsConfig(max_channels=2, max_rate=192_000)
+_URL = re.compile(r"data:.{0,1000}?;\s*base64,", re.IGNORECASE | re.DOTALL)
+_SAFE = str.maketrans("-_", "+/")
 SolvedExample = tuple[list[Content], list[Content]]
 
 
@@ -38,6 +49,43 @@ class Recording:
     hubert: NDArray[np.integer]
 
 
+class Recordings:
+    """Decodes the recordings of one request, as long as they are not too long together.
+
+    Args:
+        files: uploaded files by the name of their field.
+        seconds: how long they may be.
+    """
+
+    def __init__(self, files: Mapping[str, bytes], seconds: float) -> None:
+        self._files, self._most, self._left = files, seconds, seconds
+
+    def waveform(self, part: AudioPart, field: str) -> NDArray[np.float32]:
+        """float32[samples] at 16 kHz.
+
+        Raises:
+            RequestError: there is no such file, it is no recording, or it is too long; `field` is named.
+        """
+        data = self._bytes(part, field)
+        limits = _LIMITS.model_copy(update={"max_hours": self._left / 3600})
+        try:
+            waveform = read_waveform(io.BytesIO(data), "the recording", limits=limits)
+        except TooLong as error:
+            message = f"recordings of a request may last {self._most:g} s together: send a shorter one"
+            raise RequestError(413, "too_long", message, field) from error
+        except Rejection as error:
+            raise RequestError(400, "bad_audio", f"the recording cannot be used: {error}", field) from error
+        self._left -= len(waveform) / SAMPLE_RATE
+        return waveform
+
+    def _bytes(self, part: AudioPart, field: str) -> bytes:
+        if part.file is not None:
+            if part.file not in self._files:
+                raise invalid(f"the request has no file {part.file!r:.60}", field)
+            return self._files[part.file]
+        return _from_base64(part.data or "", field)
+
+
 class PromptReader:
     """Reads the parts of one request; recordings become units.
 
@@ -47,12 +95,13 @@ class PromptReader:
         files: uploaded files by the name of their field.
 
     Attributes:
-        recordings: those that were read, in their order.
+        audio: decodes the recordings.
+        recordings: those that were shown to the model, in their order.
     """
 
     def __init__(self, spirit: SpiritLM, config: ServeConfig, files: dict[str, bytes]) -> None:
         self._spirit, self._most = spirit, config.token_limit
-        self._files = Recordings(files, config.max_seconds)
+        self.audio = Recordings(files, config.max_seconds)
         self.recordings: list[Recording] = []
 
     def prompt(
@@ -76,20 +125,12 @@ class PromptReader:
             raise RequestError(400, "too_long", f"the prompt has {length} tokens, {self._most} are allowed: shorten it")
         return asked, solved
 
-    def waveform(self, part: AudioPart, field: str) -> NDArray[np.float32]:
-        """A recording, float32[samples] at 16 kHz.
-
-        Raises:
-            RequestError: it cannot be used, or recordings are too long together.
-        """
-        return self._files.waveform(part, field)
-
     def _content(self, part: Part, field: str) -> Content:
         if isinstance(part, TextPart):
             return Text(part.text)
         try:
             if isinstance(part, AudioPart):
-                return self._encoded(self.waveform(part, field))
+                return self._encoded(self.audio.waveform(part, field))
             self._spirit.speech_ids(part.tokens)
         except RequestError:
             raise
@@ -115,3 +156,16 @@ def _kind(part: AudioPart | UnitsPart, error: SpiritLMError) -> str:
     if isinstance(error, ModelReferenceError):
         return "no_speech_tokenizer"
     return "bad_audio" if isinstance(part, AudioPart) else "bad_tokens"
+
+
+def _from_base64(text: str, field: str) -> bytes:
+    """Bytes of base64, also in many lines and with the alphabet of URLs, or of a ``data:`` URL. Raises RequestError."""
+    text = text.strip()
+    url = _URL.match(text)
+    body = unquote(text[url.end() :]) if url else text
+    if "," in body:
+        raise invalid("data is base64, or a URL data:…;base64,…", field)
+    try:
+        return base64.b64decode("".join(body.split()).translate(_SAFE), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise invalid(f"data is not base64: {error}", field) from error

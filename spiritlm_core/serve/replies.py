@@ -78,8 +78,9 @@ def classified(choice: Classification, model: str) -> ClassifyResponse:
     return ClassifyResponse(model=model, label=choice.label, probabilities=probabilities, nats=nats)
 
 
-def tokenized(tokens: str, units: Units, model: str) -> TokenizeResponse:
+def tokenized(answer: tuple[str, Units], model: str) -> TokenizeResponse:
     """The units of a recording."""
+    tokens, units = answer
     streams = {name: getattr(units, name) for name in ("hubert", "pitch", "style")}
     lists = {name: None if stream is None else stream.tolist() for name, stream in streams.items()}
     return TokenizeResponse(model=model, tokens=tokens, **lists)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from fastapi import FastAPI, Request
+from fastapi.openapi.utils import get_openapi
 from fastapi.responses import Response
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
 
 from spiritlm_core.audio.codec import encode_wav
 from spiritlm_core.lm.generate.spirit import SpiritLM
 from spiritlm_core.serve.body import read
-from spiritlm_core.serve.describe import takes
 from spiritlm_core.serve.engine import Engine
 from spiritlm_core.serve.errors import gone, late
 from spiritlm_core.serve.events import EventStream, Pieces, events, result
@@ -35,7 +37,9 @@ from spiritlm_core.serve.settings import ServeConfig
 
 T = TypeVar("T")
 AnyRequest = GenerateRequest | TranscribeRequest | SayRequest | ClassifyRequest | TokenizeRequest
+R = TypeVar("R", TranscribeRequest, ClassifyRequest, TokenizeRequest)
 Responses = dict[int | str, dict[str, Any]]
+_REFERENCE = "#/components/schemas/{model}"
 
 ERRORS: Responses = {
     code: {"model": Error, "description": text}
@@ -71,7 +75,7 @@ class Routes:
                 tags=["ask"],
                 response_model=answer,
                 responses={**ERRORS, **content},
-                openapi_extra=takes(schema),
+                openapi_extra=_takes(schema),
             )(path)
 
     async def generate(self, request: Request) -> Any:
@@ -91,10 +95,7 @@ class Routes:
 
     async def transcribe(self, request: Request) -> Any:
         """Write down what is said in a recording."""
-        with self.engine.place():
-            asked, files = await read(request, TranscribeRequest, self.config)
-            answer = await self._done(request, asked, files, lambda handler: handler.transcribe(asked))
-        return transcribed(answer, self.engine.name(asked.model))
+        return await self._answered(request, TranscribeRequest, RequestHandler.transcribe, transcribed)
 
     async def say(self, request: Request) -> Any:
         """Say a text: a WAV file, or JSON with it and its speech tokens."""
@@ -107,17 +108,23 @@ class Routes:
 
     async def classify(self, request: Request) -> Any:
         """Choose the label that is the most likely answer."""
-        with self.engine.place():
-            asked, files = await read(request, ClassifyRequest, self.config)
-            choice = await self._done(request, asked, files, lambda handler: handler.classify(asked))
-        return classified(choice, self.engine.name(asked.model))
+        return await self._answered(request, ClassifyRequest, RequestHandler.classify, classified)
 
     async def tokenize(self, request: Request) -> Any:
         """Turn a recording into units."""
+        return await self._answered(request, TokenizeRequest, RequestHandler.tokenize, tokenized)
+
+    async def _answered(
+        self,
+        request: Request,
+        schema: type[R],
+        work: Callable[[RequestHandler, R], T],
+        reply: Callable[[T, str], BaseModel],
+    ) -> BaseModel:
         with self.engine.place():
-            asked, files = await read(request, TokenizeRequest, self.config)
-            tokens, units = await self._done(request, asked, files, lambda handler: handler.tokenize(asked))
-        return tokenized(tokens, units, self.engine.name(asked.model))
+            asked, files = await read(request, schema, self.config)
+            answer = await self._done(request, asked, files, lambda handler: work(handler, asked))
+        return reply(answer, self.engine.name(asked.model))
 
     async def _done(
         self, request: Request, asked: AnyRequest, files: dict[str, bytes], work: Callable[[RequestHandler], T]
@@ -158,3 +165,34 @@ async def _gone(request: Request) -> None:
     """Returns when the client closes the connection."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+def _takes(schema: type[BaseModel]) -> dict[str, Any]:
+    """The body of a route that reads it itself: JSON, a form with files, or a recording alone."""
+    json = {"$ref": _REFERENCE.format(model=schema.__name__)}
+    form = {
+        "type": "object",
+        "properties": {"request": json},
+        "additionalProperties": {"type": "string", "format": "binary"},
+        "description": "JSON in the field `request`, and a file for each audio part that names one.",
+    }
+    content: dict[str, Any] = {"application/json": {"schema": json}, "multipart/form-data": {"schema": form}}
+    if "audio" in schema.model_fields:
+        content["audio/*"] = {"schema": {"type": "string", "format": "binary"}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def described(app: FastAPI) -> Callable[[], dict[str, Any]]:
+    """What makes the description: FastAPI's, with the schemas of the requests."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+            _, schemas = models_json_schema(
+                [(model, "validation") for model in get_args(AnyRequest)], ref_template=_REFERENCE
+            )
+            document.setdefault("components", {}).setdefault("schemas", {}).update(schemas["$defs"])
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    return openapi

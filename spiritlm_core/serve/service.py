@@ -10,7 +10,7 @@ from spiritlm_core.lm.generate.content import Answer, Content, Segment
 from spiritlm_core.lm.generate.presets import OUTPUTS, Classification, Task, ask, ask_stream, check_labels, classify
 from spiritlm_core.lm.generate.speaking import SILENT, Heard, Sound, Voice, hear, hear_stream, speaks
 from spiritlm_core.serve.errors import RequestError, invalid
-from spiritlm_core.serve.prompts import PromptReader, Recording, numbered
+from spiritlm_core.serve.prompts import PromptReader, numbered
 from spiritlm_core.serve.replies import Reply
 from spiritlm_core.serve.schema import (
     ClassifyRequest,
@@ -37,16 +37,15 @@ class RequestHandler:
         spirit: the model.
         config: the limits.
         files: uploaded files by the name of their field.
+
+    Attributes:
+        recordings: in the order in which they were shown to the model; known once the request is answered.
     """
 
     def __init__(self, spirit: SpiritLM, config: ServeConfig, files: dict[str, bytes] | None = None) -> None:
         self.spirit, self._config = spirit, config
         self._reader = PromptReader(spirit, config, files or {})
-
-    @property
-    def recordings(self) -> list[Recording]:
-        """Those of the request, in the order in which they are shown to the model; known once it is answered."""
-        return self._reader.recordings
+        self.recordings = self._reader.recordings
 
     def generate(self, request: GenerateRequest) -> Reply:
         """Continue a prompt.
@@ -97,7 +96,7 @@ class RequestHandler:
             tokenizer = self.spirit.speech_tokenizer
         except ModelReferenceError as error:
             raise RequestError(400, "no_speech_tokenizer", str(error), "audio") from error
-        units = tokenizer.encode(self._reader.waveform(request.audio, "audio"))
+        units = tokenizer.encode(self._reader.audio.waveform(request.audio, "audio"))
         return tokenizer.to_string(units), units
 
     def _task(self, task: Task, request: TaskRequest, question: list[tuple[str, Part]]) -> Answer:

@@ -9,14 +9,8 @@ from typing import Any, Literal
 
 from spiritlm_core.serve.body import validated
 from spiritlm_core.serve.errors import RequestError, invalid, too_large
-from spiritlm_core.serve.recordings import Recordings
-from spiritlm_core.serve.schema import (
-    AudioPart,
-    ClassifyRequest,
-    GenerateRequest,
-    SayRequest,
-    TranscribeRequest,
-)
+from spiritlm_core.serve.prompts import Recordings
+from spiritlm_core.serve.schema import AudioPart, ClassifyRequest, GenerateRequest, SayRequest, TranscribeRequest
 from spiritlm_core.serve.settings import ServeConfig
 
 Who = Literal["user", "assistant"]
