@@ -115,11 +115,11 @@ def test_outputs_are_those_of_transformers(other: str, clips: list[np.ndarray], 
     """The last block's output of a pre-norm model comes before the norm that `transformers` ends with."""
     encoder = load_encoder(write(other, tmp_path), LAYERS)
     with torch.inference_mode():
-        states = model(other)(torch.from_numpy(clips[3])[None], output_hidden_states=True).hidden_states
+        expected = model(other)(torch.from_numpy(clips[3])[None], output_hidden_states=True)
     (found,) = encoder.outputs([clips[3]], [1, 2, LAYERS])
     for layer in (1, 2):
-        close(found[layer].numpy(), states[layer][0].numpy())
-    close(encoder.final_norm(found[LAYERS]).numpy(), states[-1][0].numpy())
+        close(found[layer].numpy(), expected.hidden_states[layer][0].numpy())
+    close(encoder.final_norm(found[LAYERS]).numpy(), expected.last_hidden_state[0].numpy())
 
 
 def test_w2v_bert_hears_what_its_preprocessor_gives(tmp_path: Path) -> None:
