@@ -6,6 +6,10 @@ from collections.abc import Iterator
 from typing import BinaryIO, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
+
+Waveform = NDArray[np.float32]
+"""float32[samples] in [-1, 1], one channel at 16 kHz."""
 
 _BLOCK = 1 << 20
 

@@ -9,12 +9,11 @@ import typer
 
 from spiritlm_core.cli import options
 from spiritlm_core.cli.files import Failures, check_any, content
+from spiritlm_core.speech.grid import RATES_HZ
 
 if TYPE_CHECKING:
     from spiritlm_core.speech.tokenizer import SpeechTokenizer
     from spiritlm_core.speech.types import Units
-
-STREAMS = ("hubert", "pitch", "style")
 
 
 def tokenize(
@@ -42,7 +41,7 @@ def tokenize(
 
 
 def _line(tokenizer: SpeechTokenizer, name: str, units: Units, *, raw: bool, as_json: bool) -> str:
-    streams = {stream: getattr(units, stream) for stream in STREAMS}
+    streams = {stream: getattr(units, stream) for stream in RATES_HZ}
     if as_json:
         lists = {stream: None if values is None else values.tolist() for stream, values in streams.items()}
         return json.dumps({"file": name, **lists, "string": tokenizer.to_string(units)})

@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from spiritlm_core.audio.samples import Waveform
 from spiritlm_core.errors import Rejection, SourceError, is_machine_error
 from spiritlm_core.finetune.rows import Recording, TaskRow
 from spiritlm_core.intake.files import printable
@@ -19,8 +18,6 @@ from spiritlm_core.speech.batches import encode_clips
 
 if TYPE_CHECKING:
     from spiritlm_core.speech.tokenizer import SpeechTokenizer
-
-Waveform = np.ndarray
 
 
 @dataclass

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from spiritlm_core.audio.samples import Waveform
 from spiritlm_core.cores import pick_device
 from spiritlm_core.errors import ModelReferenceError, RecipeError
 from spiritlm_core.lake.schema import SAMPLE_RATE
@@ -21,8 +22,6 @@ from spiritlm_core.speech.quantizers.quantizer import classifier, load_quantizer
 from spiritlm_core.speech.style.classifier import StyleClassifier, load_style
 from spiritlm_core.speech.style.coder import PROSODY, StyleModel, second_vectors
 from spiritlm_core.speech.types import Units, chunks
-
-Waveform = NDArray[np.float32]
 
 
 class UnitExtractor:

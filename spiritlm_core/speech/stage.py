@@ -8,10 +8,9 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias, TypeVar, cast
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from spiritlm_core.audio.samples import Waveform
 from spiritlm_core.errors import is_machine_error
 from spiritlm_core.lake.schema import REJECT, Row, is_rejected, rejected, table_of
 from spiritlm_core.lake.stage import Resources, TableInput, TableStage
@@ -35,7 +34,6 @@ _COLUMNS = ("utterance_id", "speaker", "duration", "audio", "reject_stage", "rej
 _GROUP_SECONDS = 600.0
 _GPU_DECODERS = 4  # one thread decodes some 3,000 audio seconds a second, less than a GPU encodes
 
-Waveform = NDArray[np.float32]
 Outcome: TypeAlias = "Units | Exception"
 Result = TypeVar("Result")
 

@@ -17,6 +17,7 @@ from spiritlm_core.evaluate.heldout.statistics import corpus_statistics
 from spiritlm_core.files import write_json
 from spiritlm_core.lake.stage import ArtifactStage, Output, Progress, Resources, TableInput
 from spiritlm_core.lake.view import TableView
+from spiritlm_core.tokens.corpus import STREAMS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from spiritlm_core.evaluate.heldout.samples import Sample
     from spiritlm_core.tokens.documents import Document
 
-STREAMS = ("text", "speech", "interleaved")
 _PARTS = {"interleaved": ("text", "speech")}  # kinds of tokens told apart within a stream
 _FIGURE_SECONDS = (1.0, 8.0)  # longer ones would not fit on a screen
 

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torchaudio.transforms import GriffinLim, InverseMelScale, MelSpectrogram
 
+from spiritlm_core.audio.samples import Waveform
 from spiritlm_core.lake.schema import SAMPLE_RATE
 from spiritlm_core.speech.grid import FRAME
 
@@ -16,7 +17,6 @@ HOP = 160
 FRAMES_PER_UNIT = FRAME // HOP
 _SIZE, _BANDS, _LOWEST = 1024, 80, 1e-5
 
-Waveform = NDArray[np.float32]
 LogMel = NDArray[np.float32]
 
 

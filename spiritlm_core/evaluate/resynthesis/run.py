@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spiritlm_core.audio.samples import Waveform
 from spiritlm_core.errors import ModelReferenceError, Rejection, SpiritLMError
 from spiritlm_core.evaluate.clips import Clip
 from spiritlm_core.evaluate.recogniser import Recogniser, text_errors
 from spiritlm_core.evaluate.resynthesis.config import ResynthesisConfig
 from spiritlm_core.evaluate.resynthesis.distances import compare
 from spiritlm_core.evaluate.resynthesis.figures import Row, result_of, rounded
-from spiritlm_core.evaluate.resynthesis.systems import ORIGINAL, System, Waveform
+from spiritlm_core.evaluate.resynthesis.systems import ORIGINAL, System
 from spiritlm_core.evaluate.resynthesis.world import Analysis, analyse
 from spiritlm_core.lake.schema import SAMPLE_RATE
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from spiritlm_core.audio.samples import Waveform
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.evaluate.clips import Clip
 from spiritlm_core.speech.grid import hop_of
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from spiritlm_core.speech.types import Units
     from spiritlm_core.speech.vocoder.vocoder import Vocoder
 
-Waveform = NDArray[np.float32]
 ORIGINAL = "original"
 INVERSION = "Griffin-Lim of own mel"
 

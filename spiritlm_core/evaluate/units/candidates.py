@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from spiritlm_core.audio.samples import Waveform
 from spiritlm_core.evaluate.units.config import GIVEN, OWN, UnitEvaluationStageConfig
 from spiritlm_core.speech.folder import UNIT_ROLES, TokenizerFolder
 from spiritlm_core.speech.grid import FRAME
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from spiritlm_core.speech.encoders.encoder import Encoder
     from spiritlm_core.speech.pitch.coder import PitchCoder
 
-Waveform = NDArray[np.float32]
 Frames = NDArray[np.float32]
 Featurizer = Callable[[Sequence[Waveform]], list[Frames]]
 Train = Callable[[], Sequence[Waveform]]

@@ -16,13 +16,13 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from spiritlm_core.audio.samples import Waveform
 from spiritlm_core.evaluate.clips import Clip
 from spiritlm_core.metrics.distances import Errors, collapse, edit_distance
+from spiritlm_core.speech.grid import RATES_HZ
 from spiritlm_core.speech.types import Units
 
-Waveform = NDArray[np.float32]
 Change = Callable[[Clip], Waveform]
-STREAMS = ("hubert", "pitch", "style")
 
 
 def changes(snrs: Sequence[float], speeds: Sequence[float], seed: int) -> dict[str, Change]:
@@ -76,7 +76,7 @@ def play_at(waveform: Waveform, speed: float) -> Waveform:
 def distances(clean: Sequence[Units], changed: Sequence[Units]) -> dict[str, float | None]:
     """Unit edit distance of each stream that there is; None where the originals have no unit."""
     rates: dict[str, float | None] = {}
-    for stream in STREAMS:
+    for stream in RATES_HZ:
         pairs = [(getattr(a, stream), getattr(b, stream)) for a, b in zip(clean, changed, strict=True)]
         if any(a is None for a, _ in pairs):
             continue

@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.utils.rnn import pad_sequence
 
+from spiritlm_core.audio.samples import Waveform
 from spiritlm_core.speech.encoders.loading import configuration
 from spiritlm_core.speech.encoders.precision import Kind, Precision
 from spiritlm_core.speech.grid import FRAME, RECEPTIVE_FIELD, unit_count
 
-Waveform = NDArray[np.float32]
 LayerFrames = dict[int, torch.Tensor]
 """Layer, counted from 1 → float32[N, D] of one clip."""
 

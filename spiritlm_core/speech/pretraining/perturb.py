@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import irfft, rfft
 
+from spiritlm_core.audio.samples import Waveform
 from spiritlm_core.speech.pretraining.config import PerturbConfig
-
-Waveform = NDArray[np.float32]
 
 _POINTS = 8
 _GAIN = 6.0

@@ -8,13 +8,11 @@ from __future__ import annotations
 from fractions import Fraction
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.signal import fftconvolve, resample_poly
 
+from spiritlm_core.audio.samples import Waveform
 from spiritlm_core.lake.schema import SAMPLE_RATE
 from spiritlm_core.speech.quantizers.config import AugmentConfig
-
-Waveform = NDArray[np.float32]
 
 _WINDOW, _HOP, _SEARCH = 640, 320, 160
 _SILENCE = 1e-8

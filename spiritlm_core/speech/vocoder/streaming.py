@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from spiritlm_core.audio.samples import Waveform
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.speech.vocoder.frames import Stream, Streams, streams_of
-from spiritlm_core.speech.vocoder.vocoder import Speaker, Vocoder, Waveform
+from spiritlm_core.speech.vocoder.vocoder import Speaker, Vocoder
 from spiritlm_core.tokens.speech import UnitStreams
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from spiritlm_core.audio.samples import Waveform
 from spiritlm_core.cores import pick_device
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.lake.schema import SAMPLE_RATE
@@ -19,7 +20,6 @@ from spiritlm_core.speech.vocoder.frames import Stream, Streams, frames_of, stre
 from spiritlm_core.speech.vocoder.model import VocoderModel
 from spiritlm_core.tokens.speech import UnitStreams
 
-Waveform = NDArray[np.float32]
 Speaker = int | str
 """Number of a voice, or its name where the voices have names."""
 
