@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from spiritlm_core.cli.options import DEFAULT_LAKE, JsonOption, LakeOption, RecipeArgument, SetOption
+from spiritlm_core.errors import SpiritLMError
 
 if TYPE_CHECKING:
     from spiritlm_core.recipe import Recipe
@@ -88,7 +89,6 @@ def export(
 
     The folder appears when it is complete; `README.md` in it says what the columns are and how to load it.
     """
-    from spiritlm_core.errors import SpiritLMError
     from spiritlm_core.tokens.export import check_target
     from spiritlm_core.tokens.export import export as write
 

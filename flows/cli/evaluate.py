@@ -10,8 +10,8 @@ import typer
 
 from flows.cli.flow import artifact_folder, run_recipe
 from spiritlm_core.cli.options import DEFAULT_LAKE, JsonOption, LakeOption, RecipeArgument, SetOption, SourceOption
-from spiritlm_core.cli.reports import check_out, copy_report
-from spiritlm_core.cli.results import answer
+from spiritlm_core.cli.results import answer, check_out, copy_report
+from spiritlm_core.errors import RecipeError
 
 
 def units(
@@ -59,7 +59,6 @@ def _print(result: dict[str, Any], stream: TextIO) -> None:
 
 def _override(model: str) -> str:
     """``NAME=FOLDER`` as a setting of the recipe. Raises RecipeError."""
-    from spiritlm_core.errors import RecipeError
     from spiritlm_core.references.reference import as_reference
 
     name, equals, where = (part.strip() for part in model.partition("="))

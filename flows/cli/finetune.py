@@ -11,6 +11,7 @@ from flows.cli.flow import artifact_folder, run_or_reuse
 from flows.cli.plan import previewed, show_plan
 from spiritlm_core.cli.options import DEFAULT_LAKE, JsonOption, LakeOption, SetOption
 from spiritlm_core.cli.results import answer
+from spiritlm_core.errors import SourceError, SpiritLMError
 
 
 def finetune(
@@ -67,7 +68,6 @@ def _run(
 
     from flows.graphs.finetuning import finetuning
     from flows.recipes.finetune import load_finetune_recipe
-    from spiritlm_core.errors import SpiritLMError
     from spiritlm_core.lake.lake import Lake
 
     settings = load_finetune_recipe(recipe, data, base, overrides)
@@ -85,7 +85,6 @@ def _run(
 
 def _check_given(base: str, data: str) -> None:
     """Whether what lies on this machine is there."""
-    from spiritlm_core.errors import SourceError
     from spiritlm_core.lm.model.folder import locate
 
     if "://" not in base:

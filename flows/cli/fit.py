@@ -9,8 +9,7 @@ import typer
 
 from flows.cli.flow import artifact_folder, run_recipe
 from spiritlm_core.cli.options import DEFAULT_LAKE, JsonOption, LakeOption, RecipeArgument, SetOption, SourceOption
-from spiritlm_core.cli.reports import check_out
-from spiritlm_core.cli.results import answer
+from spiritlm_core.cli.results import answer, check_out
 
 RefitOption = Annotated[bool, typer.Option("--refit", help="Fit anew on the recordings as they are now.")]
 OutOption = Annotated[

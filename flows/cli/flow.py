@@ -8,6 +8,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spiritlm_core.errors import LakeError
+
 if TYPE_CHECKING:
     from spiritlm_core.plan.graph import Graph
 
@@ -39,42 +41,32 @@ def run_or_reuse(
 ) -> dict[str, Any]:
     """The result of a flow, without Prefect where the lake holds everything and no server is configured.
 
-    What can be wrong with the graph and its sources is found before a server is started.
+    What can be wrong with the graph and its sources is found before a server is started. Under ``startup_seconds`` it
+    says how long Prefect took to start.
 
     Raises:
         SpiritLMError: the flow failed.
     """
     from spiritlm_core.lake.lake import Lake
     from tasks.account import reuse
-    from tasks.prefect_server import configured_api
+    from tasks.prefect_server import api, configured_api
 
     graph.wanted(*until)
     if not configured_api():
         result = reuse(graph, Lake(parameters["lake"]), *until, refit=refit)
         if result is not None:
             return {**result, "startup_seconds": 0.0}
-    return run_flow(module, name, parameters)
-
-
-def run_flow(module: str, name: str, parameters: dict[str, Any]) -> dict[str, Any]:
-    """Run the flow `name` of `flows.MODULE`; its result, and under ``startup_seconds`` how long Prefect took to start.
-
-    Check what can be wrong before: this starts a server. Raises SpiritLMError if the flow fails.
-    """
-    from tasks.prefect_server import api
-
     began = time.monotonic()
     with api(load=f"flows.{module}"):
         flow = getattr(import_module(f"flows.{module}"), name)
-        from tasks.flow_runs import run_flow as run
+        from tasks.flow_runs import run_flow
 
         ready = time.monotonic()
-        return {**run(flow, **parameters), "startup_seconds": round(ready - began, 1)}
+        return {**run_flow(flow, **parameters), "startup_seconds": round(ready - began, 1)}
 
 
 def artifact_folder(lake: str, result: dict[str, Any], stage: str) -> Path:
     """The files of `stage` in the result of a flow, on this machine. Raises LakeError."""
-    from spiritlm_core.errors import LakeError
     from spiritlm_core.lake.lake import Lake
 
     opened, key = Lake(lake), result["stages"][stage]["fingerprint"]

@@ -9,6 +9,7 @@ import typer
 
 from spiritlm_core.cli.options import JsonOption, SetOption
 from spiritlm_core.config import FrozenConfig
+from spiritlm_core.errors import RecipeError
 
 
 def recipes(
@@ -54,7 +55,6 @@ def _named(name: str, overrides: list[str]) -> tuple[str, FrozenConfig]:
     from flows.graphs.speech_lm import speech_lm
     from flows.recipes import find_recipe, recipe_names
     from flows.recipes.finetune import find_finetune_recipe, finetune_recipe_names
-    from spiritlm_core.errors import RecipeError
 
     is_file = name.endswith((".yaml", ".yml")) or "/" in name
     if name in finetune_recipe_names():

@@ -21,8 +21,8 @@ from spiritlm_core.cli.options import (
     VariantOption,
     checked_language,
 )
-from spiritlm_core.cli.reports import check_out, copy_report, fetched_reference
-from spiritlm_core.cli.results import stdout_for_results
+from spiritlm_core.cli.results import check_out, copy_report, fetched_reference, stdout_for_results
+from spiritlm_core.errors import SpiritLMError
 
 if TYPE_CHECKING:
     from spiritlm_core.evaluate.clips import Clip
@@ -75,42 +75,31 @@ def resynthesis(
     WER and CER by a recogniser of its own, mel-cepstral distortion, F0, voicing, duration and speaker similarity: of
     each model with timing kept and with predicted durations, of the recording itself, and of plain Griffin-Lim.
     """
-    from spiritlm_core.errors import SpiritLMError
-
     check_out(out)
     heard_by = None if recogniser is None else fetched_reference(recogniser)
     given = {"clips": limit, "seed": seed, "train_minutes": train_minutes, "recogniser": heard_by}
     settings = {name: value for name, value in given.items() if value is not None}
     if (recipe is None) == (clips is None):
         raise SpiritLMError("name either a RECIPE, or recordings with --clips")
+    from spiritlm_core.evaluate.resynthesis.config import ResynthesisConfig
+    from spiritlm_core.evaluate.resynthesis.table import table
+
     with stdout_for_results() as stream:
         if clips is not None:
             if set_ or source:
                 raise SpiritLMError("--set and --source go with a RECIPE, not with --clips")
-            report = _Direct(_config(settings), language, variant, device).run(clips, model or [], fit_on, out)
+            config = ResynthesisConfig.of_options(settings)
+            report = _Direct(config, language, variant, device).run(clips, model or [], fit_on, out)
         else:
             if fit_on or variant or device:
                 raise SpiritLMError("--fit-on, --variant and --device go with --clips: a recipe has its own")
             report = _of_recipe(str(recipe), lake, settings, set_ or [], source or [], model or [], out)
-        print(json.dumps(report, ensure_ascii=False, allow_nan=False) if as_json else _plain(report), file=stream)
-
-
-def _plain(report: dict[str, Any]) -> str:
-    from spiritlm_core.evaluate.resynthesis.table import table
-
-    return table(report).plain()
-
-
-def _config(settings: dict[str, Any]) -> ResynthesisConfig:
-    from spiritlm_core.evaluate.resynthesis.config import ResynthesisConfig
-
-    return ResynthesisConfig.of_options(settings)
+        text = json.dumps(report, ensure_ascii=False, allow_nan=False) if as_json else table(report).plain()
+        print(text, file=stream)
 
 
 def _named(models: list[str]) -> dict[str, Path]:
     """Name → folder; the name is the last part of the path if none is given."""
-    from spiritlm_core.errors import SpiritLMError
-
     folders: dict[str, Path] = {}
     for given in models:
         name, equals, where = given.partition("=")
@@ -144,7 +133,13 @@ class _Direct:
         judged = draw_clips(list_clips(source, self.language), config)
         train = list(train_clips(list_clips(fit_on, self.language), judged, config)) if fit_on else []
         systems = list(self._systems(named, train))
-        report = evaluate_resynthesis(judged, systems, config, Judges.fetch(config), tell=_tell)
+        report = evaluate_resynthesis(
+            judged,
+            systems,
+            config,
+            Judges.fetch(config),
+            tell=lambda done, message: typer.echo(f"{100 * done:3.0f} % {message}", err=True),
+        )
         if out is not None:
             write_report(out, "resynthesis", report.report, table(report.report), page(report))
         return report.report
@@ -160,10 +155,6 @@ class _Direct:
             typer.echo(f"loading {name}" + (f", units of {len(train)} train clips" if train else ""), err=True)
             tokenizer = SpeechTokenizer.from_pretrained(folder, self.variant, self.device)
             yield from tokenizer_systems(name, tokenizer, inverter, train)
-
-
-def _tell(done: float, message: str) -> None:
-    typer.echo(f"{100 * done:3.0f} % {message}", err=True)
 
 
 def _of_recipe(

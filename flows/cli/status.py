@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 from spiritlm_core.cli.options import DEFAULT_LAKE, JsonOption, LakeOption
+from spiritlm_core.errors import LakeError
 
 
 def status(lake: LakeOption = DEFAULT_LAKE, as_json: JsonOption = False) -> None:
@@ -42,7 +43,6 @@ def _recipes(lake: Any) -> dict[str, dict[str, Any]]:
 
 
 def _stage(lake: Any, ref: Any) -> dict[str, Any]:
-    from spiritlm_core.errors import LakeError
     from spiritlm_core.lake.care import resolve_ref
     from spiritlm_core.lake.snapshot import Snapshot
 

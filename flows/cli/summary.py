@@ -8,12 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 COLUMNS = ("stage", "in", "out", "rejected", "hours", "shards", "computed", "reused", "seconds")
-PLACES = {
-    "report": "report",
-    "suite": "suite",
-    "speech_tokenizer": "speech tokenizer",
-    "model": "published model",
-}
+PLACES = {"report": "report", "suite": "suite", "speech_tokenizer": "speech tokenizer", "model": "published model"}
 
 
 def print_summary(result: dict[str, Any], out: TextIO) -> None:

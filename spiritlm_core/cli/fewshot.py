@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from spiritlm_core.cli.options import DeviceOption, SpeechTokenizerOption, VariantOption
+from spiritlm_core.errors import SpiritLMError
 
 
 def fewshot(
@@ -46,7 +47,6 @@ def fewshot(
     from spiritlm_core.lm.model.folder import locate
 
     locate(model, variant)
-    from spiritlm_core.errors import SpiritLMError
     from spiritlm_core.finetune.config import DataConfig, SplitConfig
     from spiritlm_core.finetune.fewshot import FewShotConfig, run_few_shot
     from spiritlm_core.finetune.reading import read_rows

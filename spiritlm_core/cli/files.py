@@ -1,16 +1,19 @@
-"""Files named on the command line."""
+"""Files named on the command line: one by one, in batches, and solved examples in them."""
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import typer
 
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
+
+T = TypeVar("T")
 
 
 def is_file(name: str) -> bool:
@@ -57,3 +60,60 @@ class Failures:
     def leave(self) -> NoReturn:
         """End the command: its exit status is 1 if anything could not be done."""
         raise typer.Exit(1 if self._count else 0)
+
+
+def in_batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """The items, `size` at a time; a terminal shows how many are done."""
+    shown = len(items) > size and sys.stderr.isatty()
+    for first in range(0, len(items), size):
+        if shown:
+            typer.echo(f"\r{first}/{len(items)}", err=True, nl=False)
+        yield items[first : first + size]
+    if shown:
+        typer.echo("\r\033[K", err=True, nl=False)
+
+
+def read_shots(path: Path, output: str) -> list[tuple[Any, Any]]:
+    """Pairs of question and answer, the answer in `output`, text or speech.
+
+    Each line is ``{"audio": FILE, "text": …}`` or ``{"speech": TOKENS, "text": …}``; a file is relative to `path`.
+
+    Raises:
+        SpiritLMError: it cannot be read, or a line is neither.
+    """
+    from spiritlm_core.lm.generate.content import Text
+
+    if output.lower() not in ("text", "speech"):
+        raise SpiritLMError("--shots needs --output text or --output speech, which says what they answer")
+    pairs: list[tuple[Any, Any]] = []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpiritLMError(f"--shots {path}: cannot be read: {error}") from error
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        spoken, written = _shot(line, path.parent, f"{path}:{number}")
+        pairs.append((spoken, Text(written)) if output.lower() == "text" else (Text(written), spoken))
+    return pairs
+
+
+def _shot(line: str, folder: Path, where: str) -> tuple[Any, str]:
+    from spiritlm_core.lm.generate.content import Speech
+
+    try:
+        shot = json.loads(line)
+    except (ValueError, RecursionError):
+        shot = None
+    if not _is_shot(shot):
+        raise SpiritLMError(f'{where}: a shot is {{"audio": FILE, "text": …}} or {{"speech": TOKENS, "text": …}}')
+    if "speech" in shot:
+        return Speech(tokens=shot["speech"]), shot["text"]
+    if not is_file(str(folder / shot["audio"])):
+        raise SpiritLMError(f"{where}: there is no file {folder / shot['audio']}")
+    return Speech(audio=folder / shot["audio"]), shot["text"]
+
+
+def _is_shot(shot: Any) -> bool:
+    named = isinstance(shot, dict) and set(shot) in ({"text", "audio"}, {"text", "speech"})
+    return named and all(isinstance(value, str) for value in shot.values())

@@ -13,8 +13,8 @@ import typer
 from typer.core import TyperCommand
 
 from spiritlm_core.cli import options
-from spiritlm_core.cli.files import content, is_file
-from spiritlm_core.cli.shots import read_shots
+from spiritlm_core.cli.files import content, is_file, read_shots
+from spiritlm_core.errors import SpiritLMError
 
 if TYPE_CHECKING:
     from spiritlm_core.lm.generate.content import Answer, Content
@@ -86,7 +86,6 @@ def generate(
     long enough to be heard (a second, unless it opens the answer) is also written to DIR/1.wav and so on.
     """
     del text, audio, speech  # they have become parts, see InOrder
-    from spiritlm_core.errors import SpiritLMError
     from spiritlm_core.lm.generate.spirit import SpiritLM
 
     inputs = [_part(part) for part in parts or ()]
@@ -126,7 +125,6 @@ def _write(answer: Answer, out: Path, speaker: str | None) -> tuple[dict[int, st
         The file of each segment that has one, and whether there is one that the vocoder cannot speak.
     """
     from spiritlm_core.cli.wav import write_wav
-    from spiritlm_core.errors import SpiritLMError
     from spiritlm_core.lm.generate.content import SpeechSegment
 
     files, silent = {}, False
@@ -148,7 +146,6 @@ def _described(answer: Answer, files: dict[int, str]) -> dict[str, Any]:
 
 
 def _part(part: str) -> Content:
-    from spiritlm_core.errors import SpiritLMError
     from spiritlm_core.lm.generate.content import Speech, Text
 
     kind, marked, value = part.partition(_SEPARATOR)
@@ -166,7 +163,6 @@ def _part(part: str) -> Content:
 
 
 def _explicit(kind: str, value: str) -> Content:
-    from spiritlm_core.errors import SpiritLMError
     from spiritlm_core.lm.generate.content import Speech, Text
 
     if kind == "audio":

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from spiritlm_core.cli.options import DEFAULT_LAKE, JsonLinesOption, JsonOption, LakeOption
+from spiritlm_core.errors import LakeError
 
 
 def ls(lake: LakeOption = DEFAULT_LAKE, as_json: JsonOption = False) -> None:
@@ -107,8 +108,6 @@ def gc(
 
 
 def _snapshot(lake: Any, table: str, recipe: str | None) -> Any:
-    from spiritlm_core.errors import LakeError
-
     refs = [ref for ref in lake.refs() if ref.name == table and ref.kind == "table" and recipe in (None, ref.recipe)]
     if not refs:
         have = sorted({f"{ref.name} ({ref.recipe})" for ref in lake.refs() if ref.kind == "table"})

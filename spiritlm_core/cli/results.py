@@ -1,14 +1,18 @@
-"""What a command has worked out is all of standard output, even if the work dies."""
+"""Results of commands: all of standard output, even if the work dies, and reports in folders."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TextIO
+
+from spiritlm_core.errors import SpiritLMError
 
 
 def answer(
@@ -38,3 +42,34 @@ def stdout_for_results() -> Iterator[TextIO]:
         sys.stdout.flush()
         os.dup2(saved, 1)
         os.close(saved)
+
+
+def check_out(out: Path | None) -> None:
+    """Say now, and not after an hour of work, that a report cannot be put into `out`. Raises SpiritLMError."""
+    if out is None:
+        return
+    there = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise SpiritLMError(f"--out {out}: {there} is not a folder")
+    if not os.access(there, os.W_OK):
+        raise SpiritLMError(f"--out {out}: nothing can be written into {there}")
+
+
+def copy_report(folder: Path, out: Path, name: str) -> None:
+    """Copy the files ``NAME.*`` of an artifact into `out`."""
+    out.mkdir(parents=True, exist_ok=True)
+    for path in sorted(folder.glob(f"{name}.*")):
+        shutil.copyfile(path, out / path.name)
+
+
+def fetched_reference(given: str) -> str:
+    """A judge, named by a reference or a folder, as a reference; fetched now, and not after an hour of work.
+
+    Raises:
+        ModelReferenceError: nothing is there.
+    """
+    from spiritlm_core.references.reference import as_reference, resolve
+
+    reference = as_reference(given)
+    resolve(reference)
+    return reference

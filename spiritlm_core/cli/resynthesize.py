@@ -10,6 +10,7 @@ import typer
 
 from spiritlm_core.cli import options
 from spiritlm_core.cli.files import Failures, check_any, content
+from spiritlm_core.errors import SpiritLMError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,8 +60,6 @@ def resynthesize(
 
 def _targets(audio: list[str], out: Path) -> list[Path]:
     """One file for each; none is written twice, and no audio is overwritten."""
-    from spiritlm_core.errors import SpiritLMError
-
     targets = [out / f"{'stdin' if name == '-' else Path(name).stem}.wav" for name in audio]
     for target in targets:
         if targets.count(target) > 1:

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spiritlm_core.cli import options
-from spiritlm_core.cli.files import Failures
-from spiritlm_core.cli.progress import in_batches
-from spiritlm_core.cli.shots import read_shots
+from spiritlm_core.cli.files import Failures, in_batches, read_shots
 from spiritlm_core.cli.wav import WavStream, write_wav
+from spiritlm_core.errors import SpiritLMError
 
 if TYPE_CHECKING:
     from spiritlm_core.lm.generate.content import Answer
@@ -81,8 +80,6 @@ def say(
 
 
 def _lines() -> list[str]:
-    from spiritlm_core.errors import SpiritLMError
-
     try:
         lines = sys.stdin.buffer.read().decode("utf-8").splitlines()
     except UnicodeDecodeError as error:
@@ -92,7 +89,6 @@ def _lines() -> list[str]:
 
 def _targets(out: str | None, count: int, *, as_json: bool) -> list[Path | None]:
     """The file of each text; none where no speech, or standard output, is wanted."""
-    from spiritlm_core.errors import SpiritLMError
     from spiritlm_core.intake.sniff import AUDIO_SUFFIXES
 
     if not count:
@@ -131,7 +127,6 @@ def _asked(
 
 def _stream(spirit: SpiritLM, text: str, settings: dict[str, Any], voice: Voice) -> None:
     """Speech to standard output as it comes."""
-    from spiritlm_core.errors import SpiritLMError
     from spiritlm_core.lm.generate.content import Segment, Text
     from spiritlm_core.lm.generate.presets import ask_stream, prompt_length
     from spiritlm_core.lm.generate.speaking import Sound, hear_stream

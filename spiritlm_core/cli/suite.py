@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spiritlm_core.cli.options import DeviceOption, VariantOption, checked_language
-from spiritlm_core.cli.reports import check_out, fetched_reference
-from spiritlm_core.cli.results import stdout_for_results
+from spiritlm_core.cli.results import check_out, fetched_reference, stdout_for_results
+from spiritlm_core.errors import SpiritLMError
 
 if TYPE_CHECKING:
     from spiritlm_core.evaluate.suite.task import SuiteTask
@@ -106,7 +106,6 @@ def suite(
 
 
 def _tasks(named: list[str], folder: Path | None, *, optional: bool) -> list[SuiteTask]:
-    from spiritlm_core.errors import SpiritLMError
     from spiritlm_core.evaluate.suite.layouts import read_suite, read_task
 
     tasks = read_suite(folder) if folder is not None else []
@@ -124,7 +123,6 @@ def _loaders(
     models: list[Path], device: str | None, dtype: str | None, variant: str | None, tokenizer: Path | None
 ) -> dict[str, Callable[[], SpiritLM]]:
     """Name of each model → what loads it; a speech tokenizer of all is loaded once."""
-    from spiritlm_core.errors import SpiritLMError
     from spiritlm_core.lm.generate.spirit import SpiritLM
     from spiritlm_core.lm.model.folder import locate
     from spiritlm_core.speech.tokenizer import SpeechTokenizer

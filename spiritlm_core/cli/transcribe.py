@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spiritlm_core.cli import options
-from spiritlm_core.cli.files import Failures, check_any, content
-from spiritlm_core.cli.progress import in_batches
-from spiritlm_core.cli.shots import read_shots
+from spiritlm_core.cli.files import Failures, check_any, content, in_batches, read_shots
 
 if TYPE_CHECKING:
     from spiritlm_core.lm.generate.content import Answer, Content

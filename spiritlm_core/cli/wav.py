@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Self
 
+from spiritlm_core.errors import SpiritLMError
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -20,7 +22,6 @@ def write_wav(path: Path, waveform: NDArray[np.float32]) -> Path:
         SpiritLMError: the file cannot be written.
     """
     from spiritlm_core.audio.codec import encode_wav
-    from spiritlm_core.errors import SpiritLMError
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,6 @@ import gradio as gr
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.lm.generate.presets import Classification
 from spiritlm_core.lm.generate.speaking import Heard
-from spiritlm_core.lm.generate.spirit import SpiritLM
 from spiritlm_core.serve import turns as requests
 from spiritlm_core.serve.display import HIDDEN, answer, answer_turns, conversation, label, panels_of, sentence, visible
 from spiritlm_core.serve.engine import Engine
@@ -36,13 +35,7 @@ BUTTONS = {"free": "Answer", "asr": "Transcribe", "tts": "Say", "classify": "Cla
 
 
 class Actions:
-    """What the buttons do: each method takes what is on the page, and gives what is then on it.
-
-    Args:
-        engine: answers.
-        config: the limits.
-        kept: where waveforms lie.
-    """
+    """What the buttons do: each method takes what is on the page, and gives what is then on it."""
 
     def __init__(self, engine: Engine, config: ServeConfig, kept: Kept) -> None:
         self.engine, self.config, self.kept = engine, config, kept
@@ -130,30 +123,27 @@ class Actions:
         self, kind: str, turns: list[Turn], examples: list[Example], output: str, settings: Settings
     ) -> tuple[Reply, list[Panel]]:
         request = _request(kind, turns, examples, output, settings)
-        files = requests.files_of(turns, examples)
 
-        def work(spirit: SpiritLM) -> tuple[Reply, list[Panel]]:
-            handler = RequestHandler(spirit, self.config, files)
+        def work(handler: RequestHandler) -> tuple[Reply, list[Panel]]:
             reply = _reply(handler, request)
             return reply, panels_of(handler, reply)
 
-        return self._called(work, settings)
+        return self._called(work, turns, examples, settings)
 
     def _classified(
         self, turns: list[Turn], examples: list[Example], labels: str, settings: Settings
     ) -> tuple[Classification, list[Panel]]:
         request = requests.classification(turns, examples, labels, settings)
+        return self._called(lambda handler: (handler.classify(request), panels_of(handler)), turns, examples, settings)
+
+    def _called(
+        self, work: Callable[[RequestHandler], T], turns: list[Turn], examples: list[Example], settings: Settings
+    ) -> T:
         files = requests.files_of(turns, examples)
-
-        def work(spirit: SpiritLM) -> tuple[Classification, list[Panel]]:
-            handler = RequestHandler(spirit, self.config, files)
-            return handler.classify(request), panels_of(handler)
-
-        return self._called(work, settings)
-
-    def _called(self, work: Callable[[SpiritLM], T], settings: Settings) -> T:
         try:
-            return self.engine.call(work, settings.model, self.config.timeout)
+            return self.engine.call(
+                lambda spirit: work(RequestHandler(spirit, self.config, files)), settings.model, self.config.timeout
+            )
         except Exception as error:
             known = as_request_error(error)
             if known is None:

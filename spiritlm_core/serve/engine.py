@@ -18,12 +18,7 @@ T = TypeVar("T")
 
 
 class Ticket(Generic[T]):
-    """Work that waits or is under way.
-
-    Attributes:
-        future: its result.
-        model: name of the model that it is for.
-    """
+    """Work for a model that waits or is under way; its result is that of `future`."""
 
     def __init__(self, work: Callable[[SpiritLM], T], model: str) -> None:
         self.future: Future[T] = Future()

@@ -8,13 +8,9 @@ from spiritlm_core.errors import Rejection, SpiritLMError
 
 
 class RequestError(SpiritLMError):
-    """A request that is not answered.
+    """A request that is not answered: the status of HTTP, a word for programs, and the field at fault.
 
-    Attributes:
-        status: of the HTTP response.
-        kind: a word for programs, such as ``too_large``.
-        field: what of the request is at fault, such as ``parts.0.audio``.
-        retry_after: seconds after which it may be tried again.
+    It may be tried again after `retry_after` seconds.
     """
 
     def __init__(

@@ -25,14 +25,7 @@ Give = Callable[[Segment | Sound], None]
 
 
 class Pieces:
-    """The pieces of one answer while they come, in the server's loop; the last one is the whole.
-
-    Args:
-        engine: does the work.
-        work: answers, and hands on what there is of the answer at once.
-        model: name of the model that is asked.
-        timeout: seconds that all of it may take.
-    """
+    """The pieces of one answer while they come, in the server's loop, within `timeout` seconds; the last is the whole."""
 
     def __init__(
         self, engine: Engine, work: Callable[[SpiritLM, Give], Reply], model: str | None, timeout: float

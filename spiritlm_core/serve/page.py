@@ -51,17 +51,13 @@ def mount(app: FastAPI, engine: Engine, config: ServeConfig, kept: Kept) -> Fast
 
 
 class Page:
-    """What is on the page, and what happens when.
-
-    Args:
-        actions: what its buttons do.
-    """
+    """What is on the page, and what happens when."""
 
     def __init__(self, actions: Actions) -> None:
         self.actions = actions
 
     def blocks(self) -> Any:
-        """The layout, and what happens when."""
+        """The whole of it."""
         with gr.Blocks(title="spiritlm", analytics_enabled=False, fill_width=True) as blocks:
             self.turns, self.examples = gr.State([]), gr.State([])
             self._head()

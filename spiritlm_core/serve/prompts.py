@@ -50,12 +50,7 @@ class Recording:
 
 
 class Recordings:
-    """Decodes the recordings of one request, as long as they are not too long together.
-
-    Args:
-        files: uploaded files by the name of their field.
-        seconds: how long they may be.
-    """
+    """Decodes the recordings of one request, uploaded or in it, unless they last more than `seconds` together."""
 
     def __init__(self, files: Mapping[str, bytes], seconds: float) -> None:
         self._files, self._most, self._left = files, seconds, seconds
@@ -88,11 +83,6 @@ class Recordings:
 
 class PromptReader:
     """Reads the parts of one request; recordings become units.
-
-    Args:
-        spirit: the model that is asked.
-        config: the limits.
-        files: uploaded files by the name of their field.
 
     Attributes:
         audio: decodes the recordings.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -16,11 +17,11 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
 from spiritlm_core.lm.generate.spirit import SpiritLM
 from spiritlm_core.serve.api import create_app
-from spiritlm_core.serve.connections import TimedProtocol
 from spiritlm_core.serve.engine import Engine
 from spiritlm_core.serve.settings import MEGABYTE, ServeConfig
 
@@ -74,14 +75,9 @@ class Server:
         return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
     def load(self, models: Sequence[str], **options: Any) -> None:
-        """Load models, named after their folders; the first is the default.
+        """Load models, named after their folders, with `options` of :meth:`SpiritLM.from_pretrained`.
 
-        Args:
-            models: folders, as of :meth:`SpiritLM.from_pretrained`.
-            options: of `from_pretrained`.
-
-        Raises:
-            SpiritLMError: one cannot be loaded.
+        The first is the default. Raises SpiritLMError if one cannot be loaded.
         """
         names = _names(models)
         loaded = {name: SpiritLM.from_pretrained(path, **options) for name, path in zip(names, models, strict=True)}
@@ -90,11 +86,7 @@ class Server:
         self._engine = Engine(loaded, self.config.queue)
 
     def app(self) -> FastAPI:
-        """The HTTP interface, with the page if there is one.
-
-        Raises:
-            SpiritLMError: no model is loaded.
-        """
+        """The HTTP interface, with the page if there is one. Raises SpiritLMError if no model is loaded."""
         if self._engine is None:
             raise SpiritLMError("load a model before the server runs")
         app = create_app(self._engine, self.config)
@@ -113,7 +105,7 @@ class Server:
         app = self.app()
         config = uvicorn.Config(
             app,
-            http=partial(TimedProtocol, seconds=self.config.head_timeout, most=self.config.max_connections),  # type: ignore[arg-type]
+            http=partial(_TimedProtocol, seconds=self.config.head_timeout, most=self.config.max_connections),  # type: ignore[arg-type]
             log_level="warning",
             access_log=False,
             ws="none",
@@ -168,6 +160,50 @@ class _Uvicorn(uvicorn.Server):
         finally:
             for sig, handler in before.items():
                 signal.signal(sig, handler)
+
+
+class _TimedProtocol(H11Protocol):
+    """HTTP/1.1 as uvicorn has it, with limits: it would wait for ever for the head of a request, on any number of them.
+
+    Args:
+        given: what uvicorn gives.
+        seconds: how long the head of a request may take, from its first byte or from the connection's beginning.
+        most: connections at once; one more is closed.
+    """
+
+    def __init__(self, *given: Any, seconds: float, most: int, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._seconds, self._most = seconds, most
+        self._waiting: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """It begins."""
+        super().connection_made(transport)
+        if len(self.connections) > self._most:
+            transport.abort()
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        """More of it came."""
+        super().data_received(data)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is over."""
+        super().connection_lost(exc)
+        self._unwatch()
+
+    def _watch(self) -> None:
+        """Wait for a head, unless one is being answered."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._unwatch()
+        elif self._waiting is None:
+            self._waiting = self.loop.call_later(self._seconds, self.transport.abort)
+
+    def _unwatch(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
 
 
 def _listening(host: str, port: int) -> socket.socket:

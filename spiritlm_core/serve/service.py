@@ -31,12 +31,7 @@ if TYPE_CHECKING:
 
 
 class RequestHandler:
-    """Answers one request.
-
-    Args:
-        spirit: the model.
-        config: the limits.
-        files: uploaded files by the name of their field.
+    """Answers one request, whose uploaded `files` go by the names of their fields.
 
     Attributes:
         recordings: in the order in which they were shown to the model; known once the request is answered.
