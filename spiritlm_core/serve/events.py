@@ -25,7 +25,7 @@ Give = Callable[[Segment | Sound], None]
 
 
 class Pieces:
-    """The pieces of one answer while they come, in the server's loop, within `timeout` seconds; the last is the whole."""
+    """The pieces of one answer while they come, in the server's loop, within `timeout` seconds; the last is it all."""
 
     def __init__(
         self, engine: Engine, work: Callable[[SpiritLM, Give], Reply], model: str | None, timeout: float
