@@ -10,7 +10,7 @@ import typer
 
 from flows.cli.flow import artifact_folder, run_recipe
 from spiritlm_core.cli.options import DEFAULT_LAKE, JsonOption, LakeOption, RecipeArgument, SetOption, SourceOption
-from spiritlm_core.cli.results import answer, check_out, copy_report
+from spiritlm_core.cli.results import answer, check_out, read_report
 from spiritlm_core.errors import RecipeError
 
 
@@ -42,10 +42,7 @@ def units(
 
     def work() -> dict[str, Any]:
         result = _evaluate(recipe, lake, overrides, source or [])
-        folder = artifact_folder(lake, result, "unit_evaluation")
-        if out is not None:
-            copy_report(folder, out, "units")
-        return {**result, "report": json.loads((folder / "units.json").read_text(encoding="utf-8"))}
+        return {**result, "report": read_report(artifact_folder(lake, result, "unit_evaluation"), "units", out)}
 
     answer(work, _print, as_json=as_json)
 

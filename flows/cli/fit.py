@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
@@ -18,63 +19,51 @@ OutOption = Annotated[
 ]
 
 
-def units(
-    recipe: RecipeArgument = "quickstart",
-    lake: LakeOption = DEFAULT_LAKE,
-    set_: SetOption = None,
-    source: SourceOption = None,
-    refit: RefitOption = False,
-    out: OutOption = None,
-    as_json: JsonOption = False,
-) -> None:
+def _fitting(flow: str, stage: str, about: str) -> Callable[..., None]:
+    """The command that runs `flow` up to `stage`, and puts the folder of that where it is asked for."""
+
+    def fit(
+        recipe: RecipeArgument = "quickstart",
+        lake: LakeOption = DEFAULT_LAKE,
+        set_: SetOption = None,
+        source: SourceOption = None,
+        refit: RefitOption = False,
+        out: OutOption = None,
+        as_json: JsonOption = False,
+    ) -> None:
+        from flows.cli.summary import print_summary
+        from spiritlm_core.speech.folder import check_target, put_speech_tokenizer
+
+        check_out(out)
+        if out is not None:
+            check_target(out)
+
+        def work() -> dict[str, Any]:
+            result = run_recipe(flow, recipe, lake, source or [], set_ or [], until=stage, refit=refit)
+            if out is not None:
+                put_speech_tokenizer(artifact_folder(lake, result, stage), out)
+                result["speech_tokenizer"] = str(out)
+            return result
+
+        answer(work, print_summary, as_json=as_json)
+
+    fit.__doc__ = about
+    return fit
+
+
+units = _fitting(
+    "fit_units",
+    "speech_tokenizer",
     """Fit HuBERT, quantizer, pitch and style of RECIPE: one folder that SpeechTokenizer.from_pretrained loads.
 
     Needs recordings only: no transcripts, no alignment, no language model. A killed run goes on where it was.
-    """
-    _fit("units", recipe, lake, set_ or [], source or [], refit=refit, out=out, as_json=as_json)
-
-
-def vocoder(
-    recipe: RecipeArgument = "quickstart",
-    lake: LakeOption = DEFAULT_LAKE,
-    set_: SetOption = None,
-    source: SourceOption = None,
-    refit: RefitOption = False,
-    out: OutOption = None,
-    as_json: JsonOption = False,
-) -> None:
+    """,
+)
+vocoder = _fitting(
+    "fit_vocoder",
+    "speaking_tokenizer",
     """Fit a vocoder for the units of RECIPE: one folder with the unit models that turns speech into units and back.
 
     Needs recordings only. What `spiritlm fit units` has fitted is used; a killed run goes on where it was.
-    """
-    _fit("vocoder", recipe, lake, set_ or [], source or [], refit=refit, out=out, as_json=as_json)
-
-
-def _fit(
-    kind: Literal["units", "vocoder"],
-    recipe: str,
-    lake: str,
-    overrides: list[str],
-    sources: list[str],
-    *,
-    refit: bool,
-    out: Path | None,
-    as_json: bool,
-) -> None:
-    """Check where the folder is to go; then run the flow."""
-    from flows.cli.summary import print_summary
-    from spiritlm_core.speech.folder import check_target, put_speech_tokenizer
-
-    check_out(out)
-    if out is not None:
-        check_target(out)
-    stage = "speech_tokenizer" if kind == "units" else "speaking_tokenizer"
-
-    def work() -> dict[str, Any]:
-        result = run_recipe(f"fit_{kind}", recipe, lake, sources, overrides, until=stage, refit=refit)
-        if out is not None:
-            put_speech_tokenizer(artifact_folder(lake, result, stage), out)
-            result["speech_tokenizer"] = str(out)
-        return result
-
-    answer(work, print_summary, as_json=as_json)
+    """,
+)

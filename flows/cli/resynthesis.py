@@ -21,7 +21,7 @@ from spiritlm_core.cli.options import (
     VariantOption,
     checked_language,
 )
-from spiritlm_core.cli.results import check_out, copy_report, fetched_reference, stdout_for_results
+from spiritlm_core.cli.results import check_out, fetched_reference, read_report, stdout_for_results
 from spiritlm_core.errors import SpiritLMError
 
 if TYPE_CHECKING:
@@ -171,8 +171,4 @@ def _of_recipe(
     uris = {name: json.dumps(folder.absolute().as_uri()) for name, folder in _named(models).items()}
     changes = [*overrides, *asked, *(f"resynthesis.models.{name}={uri}" for name, uri in uris.items())]
     result = run_recipe("evaluate_resynthesis", recipe, lake, sources, changes, until="resynthesis")
-    folder = artifact_folder(lake, result, "resynthesis")
-    if out is not None:
-        copy_report(folder, out, "resynthesis")
-    report: dict[str, Any] = json.loads((folder / "resynthesis.json").read_text(encoding="utf-8"))
-    return report
+    return read_report(artifact_folder(lake, result, "resynthesis"), "resynthesis", out)

@@ -55,11 +55,14 @@ def check_out(out: Path | None) -> None:
         raise SpiritLMError(f"--out {out}: nothing can be written into {there}")
 
 
-def copy_report(folder: Path, out: Path, name: str) -> None:
-    """Copy the files ``NAME.*`` of an artifact into `out`."""
-    out.mkdir(parents=True, exist_ok=True)
-    for path in sorted(folder.glob(f"{name}.*")):
-        shutil.copyfile(path, out / path.name)
+def read_report(folder: Path, name: str, out: Path | None) -> dict[str, Any]:
+    """``NAME.json`` of an artifact, whose files ``NAME.*`` are copied into `out`."""
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        for path in sorted(folder.glob(f"{name}.*")):
+            shutil.copyfile(path, out / path.name)
+    report: dict[str, Any] = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    return report
 
 
 def fetched_reference(given: str) -> str:

@@ -58,27 +58,22 @@ class Engine:
     Args:
         models: by name; the first is the default.
         places: how many requests there may be at once.
+
+    Attributes:
+        default: name of the model that is asked where none is named.
+        depth: requests that have a place.
     """
 
     def __init__(self, models: Mapping[str, SpiritLM], places: int) -> None:
-        self.models, self.places = dict(models), places
+        self.models, self.places, self.depth = dict(models), places, 0
+        self.default = next(iter(self.models))
         self._waiting: deque[Ticket[Any]] = deque()
         self._changed = threading.Condition()
-        self._taken, self._seconds, self._closed = 0, 1.0, False
+        self._seconds, self._closed = 1.0, False
         self._current: Ticket[Any] | None = None
         self._hooks = [spirit.model.register_forward_pre_hook(self._look_up) for spirit in self.models.values()]
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
-
-    @property
-    def default(self) -> str:
-        """Name of the model that is asked where none is named."""
-        return next(iter(self.models))
-
-    @property
-    def depth(self) -> int:
-        """Requests that have a place."""
-        return self._taken
 
     @property
     def ready(self) -> bool:
@@ -95,15 +90,15 @@ class Engine:
         with self._changed:
             if self._closed:
                 raise closing()
-            if self._taken >= self.places:
+            if self.depth >= self.places:
                 seconds = max(1, math.ceil(self._seconds))  # as long as one request took, lately
                 raise RequestError(429, "busy", f"the queue is full: try again in {seconds} s", retry_after=seconds)
-            self._taken += 1
+            self.depth += 1
         try:
             yield
         finally:
             with self._changed:
-                self._taken -= 1
+                self.depth -= 1
 
     def submit(self, work: Callable[[SpiritLM], T], model: str | None = None) -> Ticket[T]:
         """Queue `work`, which is given the model; the caller holds a place.

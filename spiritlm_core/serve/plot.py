@@ -27,7 +27,6 @@ class Panel:
     """One stretch of speech.
 
     Attributes:
-        title: what it is.
         waveform: float32[samples] at 16 kHz.
         units: int[units], one behind the other.
         ends: where each ends, in seconds, float[units].
@@ -45,13 +44,9 @@ def panel(
     units: NDArray[np.integer],
     durations: NDArray[np.integer] | None = None,
 ) -> Panel:
-    """A panel whose units take their share of the waveform.
+    """A panel whose units take their share of the waveform, float32[samples] at 16 kHz.
 
-    Args:
-        title: what it is.
-        waveform: float32[samples] at 16 kHz.
-        units: int[units]; neighbours that are equal become one.
-        durations: how long each is, in any measure; all the same if not given.
+    Of `units`, int[units], equal neighbours become one. `durations` are in any measure, all the same if not given.
     """
     lengths = np.ones(len(units)) if durations is None else np.asarray(durations, float)
     ends = np.cumsum(lengths) / max(float(lengths.sum()), 1e-9) * (len(waveform) / SAMPLE_RATE)

@@ -31,12 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer with its sound.
-
-    Attributes:
-        segments: those of the answer; neighbours differ in kind.
-        answer: the same without sound, and what ended it.
-    """
+    """An answer with its sound, in segments that differ in kind from their neighbours, and without it."""
 
     segments: tuple[Heard, ...]
     answer: Answer
