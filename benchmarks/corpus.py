@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -38,6 +39,7 @@ from spiritlm_core.tokens.stage import SEQUENCES, SequencesStage
 from spiritlm_core.tokens.text_stage import DOCUMENTS, TextStage
 from spiritlm_core.tokens.vocabulary import Vocabulary
 
+Made = TypeVar("Made")
 WORDS_PER_SECOND = 2.7
 DOCUMENTS_INPUT = pa.schema([DOCUMENTS.field(name) for name in TextStage.inputs[0].columns or ()])
 
@@ -78,16 +80,16 @@ def inputs(texts: list[str], segments: int, rng: np.random.Generator) -> list[pa
     return [table_of(part, schema) for part, schema in zip(rows, (audio, WORDS, UNITS), strict=True)]
 
 
-def cpu(work: Callable[[], int]) -> tuple[int, float]:
+def cpu(work: Callable[[], Made]) -> tuple[Made, float]:
     """What `work` returns, and the CPU seconds it took."""
     start = time.process_time()
-    tokens = work()
-    return tokens, time.process_time() - start
+    made = work()
+    return made, time.process_time() - start
 
 
 def ours(view: TableView, vocabulary: Vocabulary, config: TokensConfig, epochs: int) -> tuple[int, float]:
     """Tokens and CPU seconds of interleaving and packing; loading the arrays is timed by itself."""
-    (corpus, seconds) = cpu_of(lambda: Corpus.of(view, "train", vocabulary, config.context_length))
+    corpus, seconds = cpu(lambda: Corpus.of(view, "train", vocabulary, config.context_length))
     print(
         f"{'load the sequences table':44}{corpus.speech.ids.size + corpus.text.ids.size:>12,} tokens {seconds:8.2f} s"
     )
@@ -106,12 +108,6 @@ def ours(view: TableView, vocabulary: Vocabulary, config: TokensConfig, epochs: 
     return cpu(work)
 
 
-def cpu_of(work: Callable[[], Corpus]) -> tuple[Corpus, float]:
-    start = time.process_time()
-    corpus = work()
-    return corpus, time.process_time() - start
-
-
 def text_table(folder: Path, texts: list[str]) -> TableView:
     """The table `text` of documents of ten lines each."""
     groups = [texts[i : i + 10] for i in range(0, len(texts), 10)]
@@ -121,9 +117,7 @@ def text_table(folder: Path, texts: list[str]) -> TableView:
     stage = TextStage(FrozenConfig(), {"tokenizer": folder})
     stage.setup()
     documents = table_of(rows, DOCUMENTS_INPUT)
-    start = time.process_time()
-    table = stage.process(documents)
-    seconds = time.process_time() - start
+    table, seconds = cpu(lambda: stage.process(documents))
     report("stage text", sum(map(len, table["text_ids"].to_pylist())), seconds)
     return TableView.of(table)
 
@@ -195,10 +189,9 @@ def measure(texts: list[str], segments: int, title: str) -> None:
         stage = SequencesStage(SequencesStageConfig(**dict(config.sequences)), {"tokenizer": folder})
         stage.setup()
         made = inputs(texts, segments, rng)
-        start = time.process_time()
-        table = stage.process(*made)
+        table, seconds = cpu(lambda: stage.process(*made))
         print(f"\n{title}: {len(texts):,} segments, {segments} a recording, context {config.context_length}")
-        print(f"{'stage sequences':44}{len(texts):>12,} rows   {time.process_time() - start:8.2f} s")
+        print(f"{'stage sequences':44}{len(texts):>12,} rows   {seconds:8.2f} s")
         view = TableView.of(table)
         tokens, seconds = ours(view, vocabulary, config, epochs=2)
         report("interleave and pack", tokens, seconds)

@@ -107,7 +107,7 @@ def ours(setting: Setting) -> dict[str, Any]:
     from spiritlm_core.lm.train.loop import _loop, _Stop
     from spiritlm_core.lm.train.metrics import Metrics
     from spiritlm_core.lm.train.run import start
-    from spiritlm_core.lm.train.training import Training
+    from spiritlm_core.lm.train.source import Training
     from spiritlm_core.tokens.config import TokensConfig
 
     compute = LmCompute(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,11 @@ from uuid import UUID
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.plan import ArtifactPlan
 from spiritlm_core.plan.planner import RunPlan
-from tasks.account import StageReport
-from tasks.delivery import read_file
+from tasks.account import StageReport, read_file
 from tasks.updates import updates
 
 UPDATE_SECONDS = 2.0
+METRICS = "metrics.parquet"  # of a training run
 
 
 class ProgressArtifact:
@@ -61,7 +62,7 @@ def stage_table(report: StageReport) -> None:
     from prefect.artifacts import create_table_artifact
 
     hidden = ("summary", "reasons")
-    rows = [{"what": key, "value": str(value)} for key, value in report.to_dict().items() if key not in hidden]
+    rows = [{"what": key, "value": str(value)} for key, value in asdict(report).items() if key not in hidden]
     rows += [{"what": f"rejected: {reason}", "value": str(count)} for reason, count in report.reasons.items()]
     rows += [{"what": key, "value": _short(value)} for key, value in report.summary.items()]
     updates.put(
@@ -95,11 +96,14 @@ def markdown(key: str, text: str, description: str) -> None:
     updates.put(partial(create_markdown_artifact, text, key=key, description=description))
 
 
-def training_curves(metrics: Path) -> None:
-    """An image artifact with the losses of a training run."""
+def training_curves(lake: Lake, plan: ArtifactPlan) -> None:
+    """An image artifact with the losses of a model that was just trained; none of other artifacts."""
+    artifact = lake.read_artifact(plan.name, plan.key)
+    if artifact is None or METRICS not in artifact.files:
+        return
     from spiritlm_core.evaluate import plots
 
-    if curves := plots.read_curves(metrics):
+    if curves := plots.read_curves(lake.artifact_folder(artifact) / METRICS):
         image("training-curves", plots.png(plots.training_curves(curves)), "Training and held-out loss")
 
 

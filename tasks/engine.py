@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -24,11 +25,10 @@ from spiritlm_core.plan.planner import RunPlan, plan_graph
 from spiritlm_core.recipe import ComputeConfig
 from tasks.account import Account, StageReport
 from tasks.artifacts import ProgressArtifact, run_table, show_outputs, stage_table, training_curves
-from tasks.fanout import FanOut, FanOutSettings
+from tasks.fanout import FanOut
 from tasks.flow_runs import explaining, log
 from tasks.progress import Console
 
-METRICS = "metrics.parquet"  # of a training run
 Reference = dict[str, str]
 
 
@@ -68,10 +68,7 @@ class Run:
         self.compute = compute
         self.console = console
         self.account = Account(plan, lake, self.tell)
-        settings = FanOutSettings(
-            compute.workers, compute.shard_timeout_seconds, compute.attempts, compute.ray_address, compute.executor
-        )
-        self.fan_out = FanOut(lake.uri, settings, console.say)
+        self.fan_out = FanOut(lake.uri, compute, console.say)
 
     def tell(self, line: str) -> None:
         """Print a line, and put it into the log of the flow run."""
@@ -79,14 +76,13 @@ class Run:
         log(line)
 
 
+@dataclass
 class Assignment:
     """What a task is given: a run and one plan. A plain object, so that Prefect passes it on untouched."""
 
-    def __init__(self, run: Run, plan: Plan) -> None:
-        """Nothing is computed yet."""
-        self.run = run
-        self.plan = plan
-        self.computed = 0
+    run: Run
+    plan: Plan
+    computed: int = 0
 
 
 def store_key(context: TaskRunContext, parameters: dict[str, Any]) -> str:
@@ -106,16 +102,9 @@ def run_stage(run: Run, plan: Plan) -> StageReport:
         state.result()
     report = run.account.finish(plan, work.computed, time.monotonic() - began)
     if work.computed and isinstance(plan, ArtifactPlan):
-        _show_curves(run.lake, plan)
+        training_curves(run.lake, plan)
     stage_table(report)
     return report
-
-
-def _show_curves(lake: Lake, plan: ArtifactPlan) -> None:
-    """The losses of a model that was just trained."""
-    artifact = lake.read_artifact(plan.name, plan.key)
-    if artifact is not None and METRICS in artifact.files:
-        training_curves(lake.artifact_folder(artifact) / METRICS)
 
 
 @cache

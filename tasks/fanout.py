@@ -7,8 +7,7 @@ core at most, which are up before a private Ray would be. Training in several pr
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from spiritlm_core.cores import core_count
 from spiritlm_core.fit.job import FitJob
@@ -16,6 +15,7 @@ from spiritlm_core.lake.artifact import Artifact
 from spiritlm_core.lake.plan import ArtifactPlan, ShardJob, StageCall
 from spiritlm_core.lake.snapshot import ShardEntry
 from spiritlm_core.lake.stage import Progress, Resources
+from spiritlm_core.recipe import ComputeConfig
 from tasks.calls import Executor, Wish
 from tasks.executors.child import ChildExecutor
 from tasks.executors.cluster import Runtime
@@ -27,28 +27,17 @@ from tasks.train import run_workers, sigterm_asks
 OnDone = Callable[[ShardEntry, bool], None]
 
 
-@dataclass(frozen=True)
-class FanOutSettings:
-    """How the fan-out behaves; nothing here changes a result."""
-
-    workers: int | None = None  # default: as many as the CPUs allow
-    timeout_seconds: float = 3600.0  # for one shard, model loading included
-    attempts: int = 3
-    address: str | None = None  # of a Ray cluster; default: RAY_ADDRESS
-    executor: Literal["auto", "ray", "inline"] = "auto"
-
-
 class FanOut:
     """The workers of a run; they start when the first job needs them."""
 
-    def __init__(self, uri: str, settings: FanOutSettings, say: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(self, uri: str, compute: ComputeConfig, say: Callable[[str], None] = lambda _: None) -> None:
         """`uri` is the lake that the workers read and write; `say` shows a line to the user."""
-        self.settings = settings
-        self.runtime = Runtime(settings.address)
+        self.compute = compute
+        self.runtime = Runtime(compute.ray_address)
         self.pool = Pool(self._executor(uri), say)
 
     def _executor(self, uri: str) -> Executor:
-        wanted, workers = self.settings.executor, self.settings.workers
+        wanted, workers = self.compute.executor, self.compute.workers
         if wanted == "inline":
             return InlineExecutor(uri)
         if wanted == "ray" or not self.runtime.is_private:
@@ -59,7 +48,7 @@ class FanOut:
         """Compute `jobs`; `on_done` is called in this process for each. Raises ShardFailedError or SpiritLMError."""
         wish = Wish(call.name, resources.num_cpus, resources.num_gpus, max(1, int(resources.num_cpus)))
         tasks = [Task("run_shard", (call, job), _about(job)) for job in jobs]
-        rules = Rules(self._attempts(self.settings.attempts), self.settings.timeout_seconds)
+        rules = Rules(self._attempts(self.compute.attempts), self.compute.shard_timeout_seconds)
         self.pool.work(wish, tasks, rules, lambda result: on_done(*result))
 
     def run_artifact(self, plan: ArtifactPlan, resources: Resources, progress: Progress) -> tuple[Artifact, bool]:
@@ -68,7 +57,7 @@ class FanOut:
         Raises ShardFailedError or SpiritLMError.
         """
         wish = Wish(plan.name, resources.num_cpus, resources.num_gpus, core_count())
-        rules = Rules(self._attempts(self.settings.attempts), only_lost=True)
+        rules = Rules(self._attempts(self.compute.attempts), only_lost=True)
         built: tuple[Artifact, bool] = self._one(wish, Task("run_artifact", (plan,), "the build"), rules, progress)
         return built
 
@@ -94,7 +83,7 @@ class FanOut:
         return results[0]
 
     def _attempts(self, attempts: int) -> int:
-        return 1 if self.settings.executor == "inline" else attempts
+        return 1 if self.compute.executor == "inline" else attempts
 
     def close(self) -> None:
         """End the workers, and Ray if it was started here."""

@@ -36,10 +36,7 @@ DRAIN_SECONDS = 2.0
 IMPATIENT = {"PREFECT_CLIENT_MAX_RETRIES": "2", "PREFECT_API_REQUEST_TIMEOUT": "20"}
 """This server is on this machine: if it is gone or hangs, it does not come back."""
 
-QUIET = {
-    "PREFECT_LOGGING_LEVEL": "WARNING",
-    "PREFECT_CLI_COLORS": "false",
-}
+QUIET = {"PREFECT_LOGGING_LEVEL": "WARNING", "PREFECT_CLI_COLORS": "false"}
 
 
 class ServerError(SpiritLMError):
@@ -97,7 +94,7 @@ def api(home: Home | None = None, load: str = "prefect") -> Iterator[str]:
             os.environ["PREFECT_API_URL"] = url
             os.environ.update({key: os.environ.get(key, value) for key, value in IMPATIENT.items()})
             importlib.import_module(load)  # takes seconds, and so does the server: let them overlap
-            _wait_until_healthy(home, url)
+            _wait_for(lambda: _healthy(url), home, alive=lambda: _running(home) == url)
         try:
             yield url
         finally:
@@ -155,10 +152,6 @@ def _running(home: Home) -> str | None:
         return None
 
 
-def _wait_until_healthy(home: Home, url: str) -> None:
-    _wait_for(lambda: _healthy(url), home, alive=lambda: _running(home) == url)
-
-
 def _wait_for(condition: Callable[[], bool], home: Home, alive: Callable[[], bool] = lambda: True) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
@@ -199,12 +192,7 @@ def _free_port() -> int:
 def supervise(home: Home, url: str) -> None:
     """Run the server until nobody uses it; called in the supervisor process."""
     port = url.rsplit(":", 1)[1].removesuffix("/api")
-    environment = {
-        **QUIET,
-        **os.environ,
-        "PREFECT_HOME": str(home.path),
-        "PREFECT_UI_API_URL": url,
-    }
+    environment = {**QUIET, **os.environ, "PREFECT_HOME": str(home.path), "PREFECT_UI_API_URL": url}
     environment.pop("PREFECT_API_URL", None)
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", port]
     if is_locked(home.state):

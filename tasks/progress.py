@@ -6,20 +6,15 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Protocol
 
 from rich.console import Console as RichConsole
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+
+from spiritlm_core.lake.stage import Progress
 
 LINE_SECONDS = 10.0
 """How often a stage says how far it is where nobody looks at a bar."""
-
-
-class Meter(Protocol):
-    """Shows how far one stage is."""
-
-    def __call__(self, fraction: float, message: str) -> None:
-        """Show `fraction` (0 to 1) and a short line."""
 
 
 class Console:
@@ -35,13 +30,13 @@ class Console:
             self.rich.print(text, highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
-    def stage(self, name: str, about: str) -> Iterator[Meter]:
+    def stage(self, name: str, about: str) -> Iterator[Progress]:
         """A meter for one stage, shown while the block runs."""
         with self._bar(name, about) if self.rich.is_terminal else self._lines(name, about) as meter:
             yield meter
 
     @contextmanager
-    def _bar(self, name: str, about: str) -> Iterator[Meter]:
+    def _bar(self, name: str, about: str) -> Iterator[Progress]:
         columns = (
             TextColumn("  {task.fields[stage]:<11}"),
             BarColumn(24),
@@ -49,12 +44,12 @@ class Console:
             TimeElapsedColumn(),
             TextColumn("{task.description}", markup=False),
         )
-        with Progress(*columns, console=self.rich, transient=True) as bars:
+        with Bars(*columns, console=self.rich, transient=True) as bars:
             bar = bars.add_task(about, total=1.0, stage=name)
             yield lambda fraction, message: bars.update(bar, completed=fraction, description=message)
 
     @contextmanager
-    def _lines(self, name: str, about: str) -> Iterator[Meter]:
+    def _lines(self, name: str, about: str) -> Iterator[Progress]:
         self.say(f"  {name:<11} … {about}")
         latest, ended, began = [""], threading.Event(), time.monotonic()
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from spiritlm_core.errors import ModelReferenceError, Rejection, SpiritLMError
 from spiritlm_core.finetune.template import Part
-from spiritlm_core.lm.generate.examples import Example, Parts, joined
-from spiritlm_core.lm.generate.prompts import Kind
+from spiritlm_core.lm.generate.prompts import Example, Kind, Parts, joined
 
 if TYPE_CHECKING:
     from pathlib import Path

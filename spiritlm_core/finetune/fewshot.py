@@ -17,8 +17,8 @@ from spiritlm_core.finetune.example import fill
 from spiritlm_core.finetune.rows import TaskRow, commonest, split_of
 from spiritlm_core.finetune.speech import speak
 from spiritlm_core.finetune.template import Template
-from spiritlm_core.lm.generate.examples import Example, known_streams
 from spiritlm_core.lm.generate.fewshot import Asked, FewShot, draw_shots
+from spiritlm_core.lm.generate.prompts import Example, known_streams
 from spiritlm_core.metrics.error_rates import judge
 from spiritlm_core.tokens.counter import key_of
 

@@ -15,7 +15,7 @@ from spiritlm_core.finetune.speech import Spoken, speak
 from spiritlm_core.finetune.template import first_kind
 from spiritlm_core.lake.schema import Row, is_rejected, rejected, table_of
 from spiritlm_core.lake.stage import Resources, TableInput, TableStage
-from spiritlm_core.lm.generate.examples import known_streams
+from spiritlm_core.lm.generate.prompts import known_streams
 
 if TYPE_CHECKING:
     from spiritlm_core.lm.generate.formats import WordFormat

@@ -17,7 +17,7 @@ from spiritlm_core.lake.shard import reason_group
 from spiritlm_core.lake.stage import Progress, Resources, TableInput
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.lm.config import LmCompute, ModelConfig
-from spiritlm_core.lm.train.training import Training
+from spiritlm_core.lm.train.source import Training
 from spiritlm_core.tokens.config import SequencesConfig, TokensConfig
 from spiritlm_core.tokens.hf import load_vocabulary
 

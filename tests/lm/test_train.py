@@ -20,7 +20,7 @@ from spiritlm_core.lm.train.data import Batch, TokenRangeError
 from spiritlm_core.lm.train.metrics import StepLosses
 from spiritlm_core.lm.train.objective import Objective
 from spiritlm_core.lm.train.optimizer import learning_rate
-from spiritlm_core.lm.train.validate import Validation
+from spiritlm_core.lm.train.step import Validation
 from spiritlm_core.tokens.config import SequencesConfig
 from tests.lm.training import assert_same_weights, losses, run, started
 from tests.support.small_model import tiny_config

@@ -14,7 +14,8 @@ import torch
 import yaml
 
 from spiritlm_core.fit.job import FitJob
-from tasks.fanout import FanOut, FanOutSettings
+from spiritlm_core.recipe import ComputeConfig
+from tasks.fanout import FanOut
 
 Told = list[tuple[float, str]]
 
@@ -65,7 +66,7 @@ def trained_by_ray(job: FitJob, progress: object = None) -> dict[str, object]:
 
 
 def trained_by_a_child(job: FitJob, progress: Callable[[float, str], None] = lambda *_: None) -> dict[str, object]:
-    fan_out = FanOut(str(job.work.parent / "lake"), FanOutSettings())
+    fan_out = FanOut(str(job.work.parent / "lake"), ComputeConfig())
     try:
         return fan_out.run_job("model", job, progress)
     finally:

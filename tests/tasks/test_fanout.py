@@ -15,7 +15,8 @@ from spiritlm_core.errors import LakeError, ShardFailedError
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.plan import StageCall
 from spiritlm_core.lake.stage import Resources
-from tasks.fanout import FanOut, FanOutSettings
+from spiritlm_core.recipe import ComputeConfig
+from tasks.fanout import FanOut
 from tests.lake.stages import DoubleConfig, numbers_plan
 from tests.support.watching import PATIENCE, all_end, descendants, wait_for
 from tests.tasks.work import build, run
@@ -64,7 +65,7 @@ def test_a_dead_worker_is_replaced_and_it_is_said(tmp_path, executor):
 def test_a_hung_worker_is_replaced(tmp_path, executor):
     lake = Lake(tmp_path / "lake")
     config = DoubleConfig(hang_on=5, marker=str(tmp_path / "hung"))
-    plan, done = run(lake, config, timeout_seconds=15, executor=executor)
+    plan, done = run(lake, config, shard_timeout_seconds=15, executor=executor)
     assert (tmp_path / "hung").exists()
     assert set(done) == {job.key for job in plan.jobs}
 
@@ -157,7 +158,7 @@ def test_nothing_is_left_of_a_driver_that_was_killed(tmp_path, sent):
 
 
 def test_a_worker_that_cannot_start_ends_the_run_with_its_last_words():
-    fan_out = FanOut("nosuch://lake", FanOutSettings(attempts=2))
+    fan_out = FanOut("nosuch://lake", ComputeConfig(attempts=2))
     call = StageCall.of("tests.lake.stages:Double", DoubleConfig(), {})
     with pytest.raises(ShardFailedError, match="stage doubled: no worker comes up: .*nosuch"):
         fan_out.run_shards(call, numbers_plan((1,)).jobs, Resources(), lambda *_: None)

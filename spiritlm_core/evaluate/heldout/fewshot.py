@@ -17,9 +17,8 @@ from spiritlm_core.evaluate.config import EvaluateConfig
 from spiritlm_core.evaluate.heldout.corpus import Utterance, pick
 from spiritlm_core.evaluate.trivial import trivial_answers
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.lm.generate.examples import Example
 from spiritlm_core.lm.generate.fewshot import FewShot, draw_shots
-from spiritlm_core.lm.generate.prompts import Kind
+from spiritlm_core.lm.generate.prompts import Example, Kind
 from spiritlm_core.metrics.bootstrap import ratio
 from spiritlm_core.metrics.distances import Errors, collapse, normalise, unit_errors, word_errors
 from spiritlm_core.tokens.speech import from_string

@@ -14,8 +14,8 @@ from spiritlm_core.evaluate.suite import harness
 from spiritlm_core.evaluate.suite.config import SuiteConfig
 from spiritlm_core.evaluate.suite.reading import read_lines
 from spiritlm_core.evaluate.suite.task import Bench, Skipped, SuiteTask, figure
-from spiritlm_core.lm.generate.examples import Parts
 from spiritlm_core.lm.generate.likelihood import Judged, judged, log_likelihoods
+from spiritlm_core.lm.generate.prompts import Parts
 from spiritlm_core.metrics.bootstrap import ratio
 from spiritlm_core.tokens.counter import key_of
 

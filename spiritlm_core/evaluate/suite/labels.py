@@ -13,10 +13,9 @@ from spiritlm_core.errors import Rejection, SpiritLMError
 from spiritlm_core.evaluate.suite.labelled import Labelled, LabelledTask
 from spiritlm_core.evaluate.suite.pairs import content_of
 from spiritlm_core.evaluate.suite.task import Bench, Skipped, figure, summed_by
-from spiritlm_core.lm.generate.examples import Example, Parts
 from spiritlm_core.lm.generate.fewshot import FewShot, draw_shots
 from spiritlm_core.lm.generate.likelihood import Judged, log_likelihoods
-from spiritlm_core.lm.generate.prompts import Kind
+from spiritlm_core.lm.generate.prompts import Example, Kind, Parts
 from spiritlm_core.metrics.bootstrap import CONFIDENCE, Estimate, ratio
 
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from spiritlm_core.errors import Rejection
 from spiritlm_core.evaluate.suite.units import Recordings
-from spiritlm_core.lm.generate.examples import known_streams
-from spiritlm_core.lm.generate.prompts import Kind
+from spiritlm_core.lm.generate.prompts import Kind, known_streams
 
 if TYPE_CHECKING:
     from spiritlm_core.lm.generate.formats import PromptFormat

@@ -11,9 +11,8 @@ from spiritlm_core.errors import ModelReferenceError, Rejection, SpiritLMError
 from spiritlm_core.evaluate.recogniser import word_and_character_errors
 from spiritlm_core.evaluate.suite.task import Bench, Skipped, SuiteTask, figure
 from spiritlm_core.evaluate.trivial import trivial_answers
-from spiritlm_core.lm.generate.examples import Example, known_streams
 from spiritlm_core.lm.generate.fewshot import Asked, FewShot, draw_shots
-from spiritlm_core.lm.generate.prompts import Kind
+from spiritlm_core.lm.generate.prompts import Example, Kind, known_streams
 from spiritlm_core.metrics.distances import normalise, unit_errors
 from spiritlm_core.tokens.counter import key_of
 from spiritlm_core.tokens.speech import from_string

@@ -196,10 +196,6 @@ class Answer(Sequence[Segment]):
         """A segment, or several."""
         return self.segments[index]
 
-    def __iter__(self) -> Iterator[Segment]:
-        """The segments in order."""
-        return iter(self.segments)
-
     @property
     def text(self) -> str:
         """All text of the answer."""

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from spiritlm_core.errors import Rejection
-from spiritlm_core.lm.generate.examples import Example, Parts, joined
 from spiritlm_core.lm.generate.likelihood import Judged, judged, log_likelihoods
-from spiritlm_core.lm.generate.prompts import Kind, Modality, turns
+from spiritlm_core.lm.generate.prompts import Example, Kind, Modality, Parts, joined, turns
 from spiritlm_core.tokens.counter import key_of
 
 if TYPE_CHECKING:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spiritlm_core.errors import Rejection
-from spiritlm_core.lm.generate.examples import joined
-from spiritlm_core.lm.generate.prompts import Kind
+from spiritlm_core.lm.generate.prompts import Kind, joined
 
 if TYPE_CHECKING:
     from spiritlm_core.lm.generate.spirit import SpiritLM

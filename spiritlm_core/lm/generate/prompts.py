@@ -1,8 +1,10 @@
-"""Prompts: text and speech parts in one sequence, with a marker wherever the modality changes."""
+"""Prompts: text and speech parts in one sequence, with a marker wherever the modality changes; solved examples."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from spiritlm_core.tokens.vocabulary import SPEECH_MARKER, TEXT_MARKER, Vocabulary
@@ -11,6 +13,9 @@ Kind = Literal["text", "speech"]
 Modality = Literal["text", "speech", "any"]
 Part = tuple[Kind, Sequence[int]]
 """A stretch of one modality: its kind and its token ids."""
+Parts = tuple[tuple[Kind, str], ...]
+"""Stretches of text as it is, and of speech as tokens such as ``[St3][Pi1][Hu7]``."""
+_PROSODY = re.compile(r"\[(?:Pi|St)[0-9]+\]")
 _MARKERS = {"text": TEXT_MARKER, "speech": SPEECH_MARKER}
 
 
@@ -70,3 +75,42 @@ def parts_of(ids: Iterable[int], vocabulary: Vocabulary) -> list[tuple[Kind, lis
             parts.append((kind, []))
         parts[-1][1].append(token)
     return parts
+
+
+@dataclass(frozen=True)
+class Example:
+    """A question and its answer."""
+
+    question: Parts
+    answer: Parts
+
+    @property
+    def text(self) -> str:
+        """All text of the answer."""
+        return " ".join(content for kind, content in self.answer if kind == "text")
+
+    @property
+    def speech(self) -> str:
+        """All speech tokens of the answer."""
+        return "".join(content for kind, content in self.answer if kind == "speech")
+
+    def __len__(self) -> int:
+        """Characters of question and answer."""
+        return sum(len(content) for _, content in (*self.question, *self.answer))
+
+
+def joined(parts: Iterable[tuple[Kind, str]]) -> Parts:
+    """The same parts, neighbours of one kind as one: texts with a space between them."""
+    merged: list[tuple[Kind, str]] = []
+    for kind, content in parts:
+        if merged and merged[-1][0] == kind:
+            before = merged.pop()[1]
+            merged.append((kind, f"{before} {content}" if kind == "text" else before + content))
+        else:
+            merged.append((kind, content))
+    return tuple(merged)
+
+
+def known_streams(tokens: str, vocabulary: Vocabulary) -> str:
+    """Speech tokens without those of streams that a Base model does not have."""
+    return tokens if vocabulary.pitch and vocabulary.style else _PROSODY.sub("", tokens)

@@ -20,9 +20,8 @@ from spiritlm_core.lm.train.export import export_model
 from spiritlm_core.lm.train.metrics import Metrics
 from spiritlm_core.lm.train.optimizer import learning_rate
 from spiritlm_core.lm.train.run import Run, start, training_data
-from spiritlm_core.lm.train.step import optimizer_step
-from spiritlm_core.lm.train.training import Training
-from spiritlm_core.lm.train.validate import Validation
+from spiritlm_core.lm.train.source import Training
+from spiritlm_core.lm.train.step import Validation, optimizer_step
 from spiritlm_core.tokens.corpus import STREAMS
 
 

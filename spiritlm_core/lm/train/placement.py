@@ -62,10 +62,7 @@ def _keep_expensive() -> Any:
     from torch.utils import checkpoint
 
     contexts: Any = checkpoint.create_selective_checkpoint_contexts
-    return contexts([op.default for op in _expensive() if op is not None])
-
-
-def _expensive() -> list[Any]:
     kernels = ("flash_attention", "flash_attention_for_cpu", "efficient_attention", "cudnn_attention")
     attention = [getattr(torch.ops.aten, f"_scaled_dot_product_{kernel}", None) for kernel in kernels]
-    return [torch.ops.aten.mm, torch.ops.aten.addmm, *attention]
+    expensive = [torch.ops.aten.mm, torch.ops.aten.addmm, *attention]
+    return contexts([op.default for op in expensive if op is not None])

@@ -18,7 +18,7 @@ from spiritlm_core.lm.train.data import Step, steps
 from spiritlm_core.lm.train.objective import Objective, model_attention
 from spiritlm_core.lm.train.optimizer import build_optimizer
 from spiritlm_core.lm.train.placement import place
-from spiritlm_core.lm.train.training import Training
+from spiritlm_core.lm.train.source import Training
 from spiritlm_core.tokens.config import SequencesConfig
 from spiritlm_core.tokens.hf import load_vocabulary, vocabulary_for
 from spiritlm_core.tokens.vocabulary import VOCABULARY_FILE, Vocabulary

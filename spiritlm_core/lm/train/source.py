@@ -1,15 +1,18 @@
-"""Where training sequences come from: the corpus, or the examples of a fine-tuning task."""
+"""What one training run is given, and where its sequences come from: the corpus, or the examples of a task."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, Self, cast
 
 from spiritlm_core.errors import NothingToTrainOnError
+from spiritlm_core.fit.job import STOP, FitJob
 from spiritlm_core.lake.fingerprint import config_json, digest
 from spiritlm_core.lake.view import TableView
+from spiritlm_core.lm.config import LmCompute, ModelConfig
 from spiritlm_core.tokens.config import TokensConfig
 from spiritlm_core.tokens.mix import training_batches
 from spiritlm_core.tokens.pack import Packed
@@ -96,3 +99,39 @@ class CorpusSource:
         """See :class:`Source`: shards and settings."""
         texts = [] if self.text is None else self.text.digests()
         return digest([self.sequences.digests(), texts, config_json(self.tokens)])
+
+
+@dataclass(frozen=True)
+class Training:
+    """Everything that the loop needs.
+
+    Attributes:
+        config: what is trained, and on which mix of sequences.
+        compute: how it runs.
+        source: where training sequences come from.
+        tokenizer: folder of the text tokenizer, or of a model with its ``vocabulary.json``.
+        base: local folder or ``.gguf`` file of the base model, None for a fresh Llama.
+        work: checkpoints go here; shared by all ranks.
+        out: the finished model goes here.
+        resume_from: start from this checkpoint rather than from the latest in `work`.
+    """
+
+    config: ModelConfig
+    compute: LmCompute
+    source: Source
+    tokenizer: Path
+    base: Path | None
+    work: Path
+    out: Path
+    resume_from: Path | None = None
+
+    @classmethod
+    def of(cls, job: FitJob, config: ModelConfig, source: Source, tokenizer: Path, base: Path | None) -> Self:
+        """The training that a job of a stage with ``LmCompute`` asks for."""
+        compute = cast("LmCompute", job.compute)
+        return cls(config, compute, source, tokenizer, base, job.work, job.out, job.resume_from)
+
+    @property
+    def stop_file(self) -> Path:
+        """A file that, once it exists, asks the run to save and stop."""
+        return self.work / STOP

@@ -8,8 +8,7 @@ from spiritlm_core.fit.config import FitCompute
 from spiritlm_core.fit.job import FitJob, JobStage
 from spiritlm_core.lake.stage import Progress, Resources, TableInput
 from spiritlm_core.lm.config import LmCompute, ModelConfig
-from spiritlm_core.lm.train.source import CorpusSource
-from spiritlm_core.lm.train.training import Training
+from spiritlm_core.lm.train.source import CorpusSource, Training
 
 
 class ModelStage(JobStage):
