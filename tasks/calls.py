@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -81,9 +80,3 @@ class Executor(Protocol):
 
     def wait(self, members: Sequence[Any], seconds: float) -> list[tuple[Any, Reply]]:
         """The replies that have come, after at most `seconds` if none has; passes progress on meanwhile."""
-
-
-def signal_name(number: int) -> str:
-    """The name of a signal, with what it usually means here."""
-    name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
-    return f"{name}; the machine may be out of memory" if number == signal.SIGKILL else name

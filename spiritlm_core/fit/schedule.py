@@ -19,14 +19,9 @@ def learning_rate_scale(
 ) -> float:
     """Share of the peak in `step` (from 0) out of `steps`: linear warm-up, then the schedule.
 
-    Args:
-        step: The step.
-        steps: All steps.
-        schedule: ``linear`` falls to `floor` from the end of the warm-up on (as in HuBERT, arXiv 2106.07447); so does
-            ``cosine``; ``wsd`` (warm-up, stable, decay; arXiv 2404.06395) from the last `decay_share` of the steps on.
-        warmup: Steps of the warm-up; default: a tenth of all, at least one.
-        floor: The last share.
-        decay_share: See ``wsd``.
+    ``linear`` falls to the share `floor` from the end of the warm-up on (as in HuBERT, arXiv 2106.07447); so does
+    ``cosine``; ``wsd`` (warm-up, stable, decay; arXiv 2404.06395) from the last `decay_share` of the steps on. The
+    warm-up takes a tenth of all steps if not given, at least one.
     """
     warmup = max(1, round(0.1 * steps)) if warmup is None else warmup
     if step < warmup:

@@ -20,7 +20,7 @@ from typing import Any
 
 from spiritlm_core.cores import core_count
 from spiritlm_core.lake.stage import Progress
-from tasks.calls import QUIET, Failure, Reply, Wish, signal_name
+from tasks.calls import QUIET, Failure, Reply, Wish
 from tasks.worker import Worker
 
 _PROGRESS, _REPLY = "progress", "reply"
@@ -79,7 +79,7 @@ class ChildMember:
 
     def _last_words(self) -> str:
         status = self.process.wait()
-        ended = signal_name(-status) if status < 0 else f"exit status {status}"
+        ended = _signal_name(-status) if status < 0 else f"exit status {status}"
         self.log.seek(max(0, self.log.seek(0, os.SEEK_END) - 2000))
         lines = self.log.read().decode(errors="replace").split("\n")
         said = [line.strip() for line in lines if line.strip()]
@@ -91,6 +91,12 @@ class ChildMember:
         self.process.wait()
         self.connection.close()
         self.log.close()
+
+
+def _signal_name(number: int) -> str:
+    """The name of a signal, with what it usually means here."""
+    name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+    return f"{name}; the machine may be out of memory" if number == signal.SIGKILL else name
 
 
 def _environment(wish: Wish) -> dict[str, str]:

@@ -26,17 +26,10 @@ def forbidden_ids(vocabulary: Vocabulary, modality: Modality) -> list[int]:
 def banned_ids(
     vocabulary: Vocabulary, modality: Modality, rows: int, ends: Collection[int] = (), *, force: bool = True
 ) -> torch.Tensor:
-    """What is never sampled.
+    """What is never sampled: bool[rows], for the rows of the output embedding.
 
-    Args:
-        vocabulary: tells which ids belong to which modality.
-        modality: of the answer.
-        rows: rows of the output embedding; those from ``vocabulary.size`` on are padding and always banned, as BOS is.
-        ends: ids that end the answer and so are allowed in any modality; EOS always is.
-        force: False bans nothing for the sake of the modality.
-
-    Returns:
-        bool[rows].
+    BOS and the rows from ``vocabulary.size`` on, which are padding, are always banned. The ids in `ends` and EOS end
+    the answer, and are allowed in any modality. Without `force` nothing is banned for the sake of the modality.
     """
     banned = torch.zeros(rows, dtype=torch.bool)
     if force:

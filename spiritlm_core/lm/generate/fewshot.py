@@ -116,16 +116,7 @@ def write(
     stop: Iterable[str] = (),
     batch_size: int = 16,
 ) -> list[str]:
-    """Greedy answers as text, or as speech tokens.
-
-    Args:
-        spirit: the model.
-        prompts: token ids.
-        modality: of the answers.
-        most: tokens of the longest answer.
-        stop: further tokens that end an answer, such as ``"[Speech]"``.
-        batch_size: prompts continued at once.
-    """
+    """Greedy answers of at most `most` tokens, as text or as speech tokens; `stop` are tokens that end one, too."""
     from spiritlm_core.lm.generate.decode import generate
 
     new = generate(
@@ -151,17 +142,10 @@ def draw_shots(
     said: Callable[[_T], str],
     balanced: bool,
 ) -> list[_T]:
-    """Solved examples for one question, drawn by the seed and the question.
+    """At most `most` solved examples for the question `target`, drawn from `pool` by the seed and the question.
 
-    Args:
-        pool: where they come from.
-        target: what is asked.
-        most: how many.
-        seed: of the drawing.
-        key: names a row.
-        said: the label or the words of a row; ``""`` if it has none.
-        balanced: whether as many of each label are drawn as may be, in any order; else what says the same as the target
-            is not drawn.
+    `key` names a row, and `said` gives its label or its words, ``""`` if it has none. If `balanced`, as many of each
+    label are drawn as may be, in any order; else what says the same as the target is not drawn.
     """
     if balanced:
         drawn = by_turns(pool, said, lambda row: key_of(seed, key(target), key(row)))[:most]
@@ -174,10 +158,7 @@ def draw_shots(
 def by_turns(rows: Iterable[_T], group: Callable[[_T], Any], order: Callable[[_T], Any]) -> list[_T]:
     """The rows in an order in which their groups take turns: the first of each, then the second of each, ….
 
-    Args:
-        rows: any.
-        group: the group of a row.
-        order: what rows are sorted by, in their group and among those of one turn.
+    Rows of a group, and those of one turn, are sorted by `order`.
     """
     numbers: dict[Any, Iterator[int]] = defaultdict(count)
     numbered = [(next(numbers[group(row)]), row) for row in sorted(rows, key=order)]

@@ -44,14 +44,10 @@ class Predicted:
 
 
 def predict(model: Any, sequences: Sequence[Sequence[int] | np.ndarray]) -> list[Predicted]:
-    """Score sequences of at least one token.
+    """Score sequences of at least one id, none longer than the model's context.
 
     Those of similar length share a batch; padding stands behind the tokens of a causal model, so that the numbers do
     not depend on the batch but for rounding.
-
-    Args:
-        model: a causal LM of transformers.
-        sequences: ids, no longer than the model's context.
     """
     predicted: dict[int, Predicted] = {}
     for batch in _batches([len(ids) for ids in sequences], int(model.get_output_embeddings().weight.shape[0])):
@@ -97,16 +93,10 @@ def log_likelihoods(spirit: SpiritLM, asked: Sequence[Judged]) -> np.ndarray:
 
 
 def judged(spirit: SpiritLM, parts: Iterable[tuple[Kind, str]], kind: Kind, answer: str) -> Judged:
-    """What is judged of an answer behind `parts`: its tokens, but for the marker in front of it.
+    """What is judged of an answer of a `kind` behind `parts`: its tokens, but for the marker in front of it.
 
     Text behind text is tokenized together with it, separated by a space, and judged from the first token that differs
     from those of the parts alone.
-
-    Args:
-        spirit: the model.
-        parts: texts and speech tokens.
-        kind: the modality of the answer.
-        answer: text, or speech tokens.
 
     Raises:
         Rejection: longer than the context, or no tokens to judge.

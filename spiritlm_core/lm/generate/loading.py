@@ -23,11 +23,7 @@ def load(
 ) -> tuple[CausalLM, PromptFormat, Path | None]:
     """A model on its device, its prompt format, and the folder of a speech tokenizer if one lies beside it.
 
-    Args:
-        path: as of :func:`locate`.
-        device: where the model runs; a GPU if there is one.
-        dtype: of the weights; by default bfloat16 for released models, else float32.
-        variant: which it must be.
+    See :meth:`spiritlm_core.lm.generate.spirit.SpiritLM.from_pretrained` for the arguments.
 
     Raises:
         ModelReferenceError: there is no model, or one of its parts cannot be loaded.

@@ -57,18 +57,10 @@ def ask(
     output: str | None = None,
     **options: Any,
 ) -> list[Answer]:
-    """Answers to several questions.
+    """Answers to several questions; questions, options and errors are those of :meth:`SpiritLM.generate_batch`.
 
-    Args:
-        spirit: the model.
-        task: ``asr`` answers in text and ``tts`` in speech, both end where the model turns to the other modality;
-            ``free`` goes on in `output`.
-        questions: each is what :meth:`SpiritLM.generate` takes.
-        output: modality of the answers to ``free``: text, speech, or any, the default.
-        options: as of :meth:`SpiritLM.generate`.
-
-    Raises:
-        SpiritLMError: as :meth:`SpiritLM.generate_batch`.
+    ``asr`` answers in text and ``tts`` in speech, both end where the model turns to the other modality; ``free`` goes
+    on in `output`: text, speech, or any, the default.
     """
     return spirit.generate_batch(questions, output or OUTPUTS[task], **_options(task, options))
 

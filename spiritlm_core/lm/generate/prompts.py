@@ -37,12 +37,7 @@ def prompt_ids(parts: Iterable[Part], vocabulary: Vocabulary, modality: Modality
 
 
 def prompt_string(parts: Iterable[tuple[Kind, str]], modality: Modality = "any") -> str:
-    """The prompt of the released models: as :func:`prompt_ids`, but as one string, which is then tokenized.
-
-    Args:
-        parts: kind, and text as it is or speech tokens such as ``[St3][Pi1][Hu7]``.
-        modality: of the answer.
-    """
+    """The prompt of the released models: as :func:`prompt_ids`, but as one string, which is then tokenized."""
     pieces: list[str] = []
     last: str | None = None
     for kind, content in parts:

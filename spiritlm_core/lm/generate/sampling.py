@@ -56,15 +56,12 @@ def draws(prompts: Sequence[Sequence[int]], most: int, seed: int) -> np.ndarray:
 
 
 def choose(logits: torch.Tensor, sampling: Sampling, uniform: torch.Tensor) -> torch.Tensor:
-    """The next token of each row.
+    """The next token of each row, int64[batch].
 
     Args:
         logits: float32[batch, rows], minus infinity where nothing may be sampled.
         sampling: how.
         uniform: float64[batch] in [0, 1): the position in the cumulated probabilities that is drawn.
-
-    Returns:
-        int64[batch].
     """
     if sampling.temperature < _COLDEST:
         return logits.argmax(dim=-1)

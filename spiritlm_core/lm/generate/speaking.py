@@ -27,12 +27,7 @@ _TOKEN = re.compile(r"\[(Hu|Pi|St)[0-9]+\]")
 
 @dataclass(frozen=True)
 class Voice:
-    """How speech sounds.
-
-    Attributes:
-        speaker: number or name; the vocoder's default if not given.
-        expression: the manner of speaking, where the vocoder has several; its default if not given.
-    """
+    """How speech sounds: speaker, and manner of speaking where the vocoder has several; its defaults if not given."""
 
     speaker: Speaker | None = None
     expression: int | None = None

@@ -67,17 +67,8 @@ def linear_cross_entropy(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Cross-entropy of ``hidden @ weight.T`` against `targets`, without ever holding all logits.
 
-    Under autocast the matrix products are in its dtype; the softmax is in float32 in any case.
-
-    Args:
-        hidden: float[P, width], last hidden states of the positions that predict something.
-        weight: float[rows, width], output layer.
-        targets: int64[P], what they predict.
-        scale: factor of the loss.
-
-    Returns:
-        The loss, float32[], ``scale`` times the sum of the second, which has no gradient of its own: float32[P], the
-        negative log-likelihood of each target in nats.
+    Under autocast the matrix products are in its dtype; the softmax is in float32 in any case. Arguments and result
+    are those of :class:`spiritlm_core.lm.losses.Loss`: float[P, H], float[V, H], int64[P].
     """
     apply: Any = _LinearCrossEntropy.apply
     loss, nats = apply(hidden, weight, targets, scale, torch.is_grad_enabled())

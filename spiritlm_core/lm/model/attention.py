@@ -126,20 +126,10 @@ def documents_attention(
     documents: Documents,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """The attention function of transformers' interface.
+    """The attention function of transformers' interface: float[1, heads, N, width] to float[1, N, heads, width].
 
-    Args:
-        module: the attention layer.
-        query: float[1, heads, N, width]; `key` and `value` perhaps with fewer heads.
-        key: as `query`.
-        value: as `query`.
-        attention_mask: ignored.
-        scaling: of the scores; by default width^-0.5.
-        dropout: ignored; the models trained here have none.
-        documents: bounds of the documents in the N tokens.
-
-    Returns:
-        float[1, N, heads, width].
+    `key` and `value` may have fewer heads; `scaling` is width^-0.5 if not given. There is no dropout: the models
+    trained here have none.
     """
     q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
     attend = _flex if documents.mask is not None else _kernels

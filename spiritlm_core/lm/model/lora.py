@@ -42,9 +42,7 @@ def add_adapters(model: CausalLM, config: LoraConfig) -> None:
 def merged(model: CausalLM, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The weights of the model without adapters that computes the same; `weights` as they are if it has none.
 
-    Args:
-        model: with adapters, its own weights may be spread over ranks.
-        weights: all of its weights, whole.
+    `weights` are all of the model's, whole; its own may be spread over ranks.
     """
     layers = _layers(model)
     if not layers:

@@ -36,12 +36,8 @@ def build_model(
 ) -> CausalLM:
     """The model before its first step, in float32 on the CPU; the same for the same config on any machine.
 
-    Args:
-        config: the language model.
-        vocabulary: text and speech tokens; the model gets one row for each, plus padding rows.
-        context_length: positions a fresh model is built for.
-        base: local folder or ``.gguf`` file of the base model; None builds a fresh Llama.
-        attention: attention implementation of transformers.
+    It gets one row for each token of `vocabulary`, plus padding rows. `base` is the local folder or ``.gguf`` file of
+    the base model; None builds a fresh Llama for `context_length` positions.
 
     Raises:
         ModelReferenceError: `base` cannot be loaded.

@@ -69,12 +69,7 @@ class ReleasedLanguageModel:
 
     @classmethod
     def load(cls, folder: Path, dtype: torch.dtype = torch.bfloat16, variant: Variant | None = None) -> Self:
-        """Load a folder such as ``spirit-lm-base-7b``.
-
-        Args:
-            folder: with ``config.json``, ``tokenizer.model`` and the weights.
-            dtype: of the weights.
-            variant: which it must be.
+        """Load a folder such as ``spirit-lm-base-7b``, with ``config.json``, ``tokenizer.model`` and the weights.
 
         Raises:
             ModelReferenceError: a file is missing, damaged, hostile, or does not fit the others.
@@ -115,12 +110,9 @@ def speech_tokenizer_root(folder: Path) -> Path | None:
 
 
 def load_llama(folder: Path, tokens: int, dtype: torch.dtype) -> Any:
-    """The model of a Hugging Face folder, whole and in `dtype`, on the CPU.
+    """The model of a Hugging Face folder, whole and in `dtype`, on the CPU, with rows for so many `tokens`.
 
-    Args:
-        folder: with ``config.json`` and weights in one file or several, safetensors or ``pytorch_model.bin``.
-        tokens: ids that it must have rows for.
-        dtype: of the weights.
+    Its weights lie in one file or several, safetensors or ``pytorch_model.bin``.
 
     Raises:
         CheckpointError: a file is missing, damaged, hostile, or does not fit the configuration.

@@ -35,15 +35,9 @@ class Objective(nn.Module):
         self._plain = _plain_output(lm)
 
     def forward(self, batch: Batch, scale: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
-        """The loss of a batch.
+        """What :class:`spiritlm_core.lm.losses.Loss` returns, for a batch on the model's device.
 
-        Args:
-            batch: packed sequences, on the model's device.
-            scale: factor of the loss.
-
-        Returns:
-            ``scale`` times the sum over targets, float32[] with gradient; and each target's negative log-likelihood in
-            nats, float32[P], in the order of ``batch.predicting``.
+        The targets, float32[P], are in the order of ``batch.predicting``.
         """
         states = self._hidden(batch) if self._plain else self._logits(batch)
         rows = states.flatten(0, 1).index_select(0, batch.predicting)
