@@ -104,6 +104,7 @@ def lm_config(setting: Setting) -> Any:
 def ours(setting: Setting) -> dict[str, Any]:
     """Run the training loop itself."""
     from spiritlm_core.lm.config import LmCompute, ModelConfig
+    from spiritlm_core.lm.model.attention import Documents
     from spiritlm_core.lm.train.loop import _loop, _Stop
     from spiritlm_core.lm.train.metrics import Metrics
     from spiritlm_core.lm.train.run import start
@@ -118,9 +119,10 @@ def ours(setting: Setting) -> dict[str, Any]:
         compile=setting.compile,
     )
     config = ModelConfig(lm=lm_config(setting), tokens=TokensConfig(context_length=setting.length))
+    source = Sequences(setting)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        training = Training(config, compute, Sequences(setting), vocabulary_folder(work), None, work / "w", work / "o")
+        training = Training(config, compute, source, vocabulary_folder(work), None, work / "w", work / "o")
         run = start(training, print)
         run.checkpoints.save = lambda *_: work  # type: ignore[method-assign,assignment]
         before = peak_memory()
@@ -128,7 +130,7 @@ def ours(setting: Setting) -> dict[str, Any]:
             _loop(run, _Stop(work / "stop"), metrics, lambda *_: None)
         rows = run.state.rows
         model = metrics._model
-    pairs = statistics.mean(pairs_of(setting))
+    pairs = statistics.mean(Documents.of(source.packed(i).document_ids).pairs for i in range(setting.sequences))
     return {
         "losses": [row["loss"] for row in rows],
         "seconds": statistics.median([row["seconds"] for row in rows[WARMUP:]]),
@@ -210,13 +212,6 @@ def trainer(setting: Setting) -> dict[str, Any]:
     }
 
 
-def pairs_of(setting: Setting) -> list[int]:
-    """Pairs that attention must look at, of a few sequences."""
-    from spiritlm_core.lm.model.attention import Documents
-
-    return [Documents.of(Sequences(setting).packed(i).document_ids).pairs for i in range(setting.sequences)]
-
-
 def peak_memory() -> int:
     import torch
 
@@ -267,7 +262,8 @@ def compare(setting: Setting, speed: float) -> dict[str, Any]:
     results = {kind: measured(kind, setting) for kind in ("trainer", "ours")}
     tokens = setting.sequences * setting.length
     in_flight = setting.micro_batch * setting.length
-    print(f"\n{setting.shape}, {setting.length} tokens a sequence, {describe(setting)}, {tokens} tokens a step")
+    documents = f"documents of {setting.documents} tokens" if setting.documents else "one document a sequence"
+    print(f"\n{setting.shape}, {setting.length} tokens a sequence, {documents}, {tokens} tokens a step")
     for kind, result in results.items():
         if "error" in result:
             print(f"  {kind:<8} {result['error']}")
@@ -284,10 +280,6 @@ def compare(setting: Setting, speed: float) -> dict[str, Any]:
         print(f"  {ratio:.2f} times the Trainer; {flops / speed:.0%} of the speed of a large matrix product (MFU)")
         results["ratio"], results["mfu"] = {"value": ratio}, {"value": flops / speed}
     return {"setting": asdict(setting), **results}
-
-
-def describe(setting: Setting) -> str:
-    return f"documents of {setting.documents} tokens" if setting.documents else "one document a sequence"
 
 
 def main() -> None:

@@ -1,7 +1,11 @@
-"""Unit extraction as a first version would have it: each model's own forward pass, one clip at a time, float32."""
+"""What unit extraction is timed with: a first version of it, and a tokenizer of the official sizes.
+
+The first version runs each model's own forward pass, one clip at a time, in float32. The tokenizer has random weights.
+"""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,10 +17,19 @@ import torch
 from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2ForSequenceClassification
 
 from spiritlm_core.lake.schema import SAMPLE_RATE
+from spiritlm_core.speech.encoders.encoder import layer_frames
+from spiritlm_core.speech.encoders.registry import load_encoder
+from spiritlm_core.speech.pitch.architecture import PitchArchitecture
 from spiritlm_core.speech.pitch.coder import PitchCoder
+from spiritlm_core.speech.pitch.config import PitchConfig
 from spiritlm_core.speech.pitch.f0 import LOWEST, THRESHOLD, Melody, fill
 from spiritlm_core.speech.pitch.fcpe import _bundled
+from spiritlm_core.speech.pretraining.config import PAPER_CONVOLUTIONS
+from spiritlm_core.speech.quantizers.kmeans import KMeans
 from spiritlm_core.speech.quantizers.quantizer import load_quantizer
+
+LAYER, UNITS = 11, 500
+_KERNELS, _STRIDES = PAPER_CONVOLUTIONS["conv_kernels"], PAPER_CONVOLUTIONS["conv_strides"]
 
 
 class PlainExtractor:
@@ -98,3 +111,37 @@ def _encoder_flop(config: Any, layers: int) -> float:
 def _fcpe_flop() -> float:
     weights = sum(p.numel() for p in _bundled("cpu").model.parameters() if p.ndim > 1)
     return 2 * 100 * float(weights)
+
+
+def write_official_size(folder: Path, clips: list[np.ndarray]) -> None:
+    """Fill `folder`; centres of the quantizer are frames of `clips`, so that units are as many as can be."""
+    torch.manual_seed(0)
+    config = HubertConfig(
+        num_hidden_layers=LAYER,
+        conv_dim=PAPER_CONVOLUTIONS["conv_channels"],
+        conv_kernel=_KERNELS,
+        conv_stride=_STRIDES,
+        num_feat_extract_layers=len(_KERNELS),
+    )
+    _sharpened(HubertModel(config)).save_pretrained(folder / "hubert")
+    classifier = Wav2Vec2ForSequenceClassification(Wav2Vec2Config(num_labels=100))
+    _sharpened(classifier).save_pretrained(folder / "style")
+    (folder / "style" / "preprocessor_config.json").write_text(json.dumps({"do_normalize": True}))
+    frames = np.concatenate(layer_frames(load_encoder(folder / "hubert", LAYER), clips, LAYER))
+    rng = np.random.default_rng(0)
+    centres = frames[rng.choice(len(frames), UNITS, replace=False)]
+    ones = np.ones(frames.shape[1], np.float32)
+    (folder / "quantizer").mkdir()
+    KMeans(centres, 0 * ones, ones, {"layer": LAYER}).save(folder / "quantizer" / "kmeans.safetensors")
+    (folder / "pitch").mkdir()
+    coder = PitchCoder(PitchArchitecture.fitted(PitchConfig(codes=64, width=32, depth=4, embedding=128)))
+    coder.codebook.normal_()
+    coder.save(folder / "pitch")
+
+
+def _sharpened(model: torch.nn.Module) -> torch.nn.Module:
+    """Twice the usual start: at 0.02 a random transformer hardly depends on its input."""
+    for name, parameter in model.named_parameters():
+        if "encoder.layers" in name and name.endswith("weight") and parameter.ndim == 2:
+            parameter.data *= 2.0
+    return model

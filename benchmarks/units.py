@@ -210,9 +210,8 @@ def main() -> None:
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    import official_size
     import torch
-    from plain_units import gflop_per_second
+    from plain_units import gflop_per_second, write_official_size
 
     from spiritlm_core.speech.encoders.registry import family_name
 
@@ -226,7 +225,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         seconds = sum(sum(table["duration"].to_pylist()) for table in tables)
         folder = arguments.tokenizer or work / "tokenizer"
         if arguments.tokenizer is None:
-            official_size.write(folder, [decode_flac(flac) for flac in tables[0]["audio"].to_pylist()[:20]])
+            write_official_size(folder, [decode_flac(flac) for flac in tables[0]["audio"].to_pylist()[:20]])
         gemm = {dtype: round(gemm_speed(dtype, cores)) for dtype in ("float32", "bfloat16")}
         report: dict[str, Any] = {
             "device": torch.cuda.get_device_name() if gpu else f"{cores} CPU cores",

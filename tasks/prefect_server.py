@@ -22,7 +22,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from spiritlm_core.errors import SpiritLMError
@@ -43,31 +42,15 @@ class ServerError(SpiritLMError):
     """The embedded Prefect server does not start."""
 
 
-@dataclass(frozen=True)
 class Home:
     """The files of one ``PREFECT_HOME``."""
 
-    path: Path
-
-    @property
-    def state(self) -> Path:
-        """Address and supervisor of the running server."""
-        return self.path / "spiritlm-server.json"
-
-    @property
-    def lock(self) -> Path:
-        """Held while a server is looked up or started."""
-        return self.path / "spiritlm-server.lock"
-
-    @property
-    def clients(self) -> Path:
-        """One file per client, locked by it."""
-        return self.path / "spiritlm-clients"
-
-    @property
-    def log(self) -> Path:
-        """What the server prints."""
-        return self.path / "spiritlm-server.log"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.state = path / "spiritlm-server.json"  # address and supervisor of the running server
+        self.lock = path / "spiritlm-server.lock"  # held while a server is looked up or started
+        self.clients = path / "spiritlm-clients"  # one file per client, locked by it
+        self.log = path / "spiritlm-server.log"  # what the server prints
 
 
 def prefect_home() -> Home:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import replace
@@ -61,7 +62,8 @@ class Worker:
         if self.ready is None or self.ready[0] != call.identity:
             self.ready = None
             stage: TableStage = call.create(self.lake)
-            _limit_threads(self.threads)
+            if "torch" in sys.modules:  # it takes every core unless told otherwise; N workers would fight over N cores
+                sys.modules["torch"].set_num_threads(self.threads)
             stage.setup()
             self.ready = (call.identity, stage)
         return self.ready[1]
@@ -74,11 +76,3 @@ def _portable(failure: Failure) -> Failure:
     except Exception:  # noqa: BLE001 - pickle passes on whatever the exception's class raises
         return replace(failure, cause=None)
     return failure
-
-
-def _limit_threads(threads: int) -> None:
-    """Torch takes every core unless told otherwise; then N workers fight over N cores."""
-    import sys
-
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(threads)

@@ -68,7 +68,10 @@ class FitJob:
             SpiritLMError: the fit cannot be done.
         """
         if self.compute.use_gpu:
-            _check_gpu()
+            import torch
+
+            if not torch.cuda.is_available():
+                raise TrainingError("the recipe's `compute` says use_gpu: true, but torch sees no GPU here")
         stage = load_class(self.stage)(self.config, self.models)
         if isinstance(stage, JobStage):
             return stage.run_job(self, progress)
@@ -76,13 +79,6 @@ class FitJob:
             folder.mkdir(parents=True, exist_ok=True)
         summary: dict[str, Any] = stage.build(self.tables, self.out, self.work, progress)
         return summary
-
-
-def _check_gpu() -> None:
-    import torch
-
-    if not torch.cuda.is_available():
-        raise TrainingError("the recipe's `compute` says use_gpu: true, but torch sees no GPU here")
 
 
 class JobStage(ArtifactStage):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from spiritlm_core.errors import SpiritLMError
-from spiritlm_core.lm.config import LmConfig, LoraConfig
+from spiritlm_core.lm.config import LoraConfig
 from spiritlm_core.lm.model.lora import add_adapters, merged, save_adapters
 from spiritlm_core.lm.model.network import load_pretrained
 
@@ -72,7 +72,7 @@ def test_merged_and_loaded_adapters_are_the_model(base: Path, config: LoraConfig
     assert whole.keys() == plain.state_dict().keys()
     plain.load_state_dict(whole)
     torch.testing.assert_close(logits(plain), wanted, rtol=1e-4, atol=2e-5)
-    save_adapters(model, weights, LmConfig(lora=config), torch.float32, tmp_path)
+    save_adapters(model, weights, config, torch.float32, tmp_path)
     loaded = PeftModel.from_pretrained(load_pretrained(base), str(tmp_path))
     torch.testing.assert_close(logits(loaded), wanted, rtol=1e-5, atol=1e-6)
 

@@ -111,7 +111,8 @@ def stream(
         raise SpiritLMError(f"batch_size {batch_size} must be ≥ 1, and max_new_tokens {max_new_tokens} ≥ 0")
     _check_prompts(model, vocabulary, prompts, stop_ids)
     model.eval()
-    constraint = ModalityLogitsProcessor.of(vocabulary, modality, _rows(model), stop_ids, force=force)
+    rows = int(model.get_output_embeddings().weight.shape[0])
+    constraint = ModalityLogitsProcessor.of(vocabulary, modality, rows, stop_ids, force=force)
     ends: dict[int, Finish] = dict.fromkeys(stop_ids, "stop")
     if vocabulary.eos is not None:
         ends[vocabulary.eos] = "eos"
@@ -136,7 +137,9 @@ class _Batch:
         self.mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=device)
         self.positions = (self.mask.cumsum(dim=1) - 1).clamp(min=0)
         self.cache = None
-        self.options = {"logits_to_keep": 1} if _keeps_logits(model) else {}
+        # Nobody needs the logits of the prompt, and most models can leave them out.
+        leaves_out = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self.options = {"logits_to_keep": 1} if leaves_out else {}
 
     def run(
         self,
@@ -194,15 +197,6 @@ class _Batch:
         if self.cache is not None and kept:
             with torch.inference_mode():
                 self.cache.batch_select_indices(rows)
-
-
-def _keeps_logits(model: CausalLM) -> bool:
-    """Whether the model can leave out the logits of the prompt, which nobody needs."""
-    return "logits_to_keep" in inspect.signature(model.forward).parameters
-
-
-def _rows(model: CausalLM) -> int:
-    return int(model.get_output_embeddings().weight.shape[0])
 
 
 def _context(model: CausalLM) -> int:

@@ -15,7 +15,6 @@ from spiritlm_core.lm.model.released import ReleasedLanguageModel, speech_tokeni
 from spiritlm_core.speech.released.layout import Variant
 from spiritlm_core.tokens.hf import load_vocabulary
 from spiritlm_core.tokens.text import TextTokenizer
-from spiritlm_core.tokens.vocabulary import Vocabulary
 
 
 def load(
@@ -44,7 +43,9 @@ def _own(path: Path, dtype: torch.dtype | None, variant: Variant | None) -> tupl
         raise ModelReferenceError(f"{path} is not {variant}: its vocabulary has {vocabulary.pitch} pitch units")
     layout = WordFormat(TextTokenizer.load(path), vocabulary)
     model = load_pretrained(path, dtype=dtype or torch.float32)
-    _check_rows(path, model, vocabulary)
+    rows = int(model.get_output_embeddings().weight.shape[0])
+    if rows < vocabulary.size:
+        raise ModelReferenceError(f"{path}: the model has {rows} rows, but its vocabulary has {vocabulary.size} tokens")
     return model, layout, path if (path / "speech_tokenizer").is_dir() else None
 
 
@@ -53,12 +54,6 @@ def _released(
 ) -> tuple[CausalLM, PromptFormat, Path | None]:
     released = ReleasedLanguageModel.load(folder, dtype or torch.bfloat16, variant)
     return released.model, StringFormat(released.tokenizer, released.vocabulary), speech_tokenizer_root(folder)
-
-
-def _check_rows(path: Path, model: CausalLM, vocabulary: Vocabulary) -> None:
-    rows = int(model.get_output_embeddings().weight.shape[0])
-    if rows < vocabulary.size:
-        raise ModelReferenceError(f"{path}: the model has {rows} rows, but its vocabulary has {vocabulary.size} tokens")
 
 
 def _dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from spiritlm_core.errors import SpiritLMError
-from spiritlm_core.lm.config import LmConfig, LoraConfig
+from spiritlm_core.lm.config import LoraConfig
 from spiritlm_core.lm.model.network import CausalLM
 
 if TYPE_CHECKING:
@@ -58,27 +58,22 @@ def merged(model: CausalLM, weights: dict[str, torch.Tensor]) -> dict[str, torch
 
 
 def save_adapters(
-    model: CausalLM, weights: dict[str, torch.Tensor], config: LmConfig, dtype: torch.dtype, out: Path
+    model: CausalLM, weights: dict[str, torch.Tensor], config: LoraConfig, dtype: torch.dtype, out: Path
 ) -> None:
     """Write ``adapter_config.json`` and ``adapter_model.safetensors``, which peft loads on top of the base model.
 
     Embeddings that were trained are in the file, too, in full.
-
-    Raises:
-        SpiritLMError: the configuration has no adapters.
     """
     from safetensors.torch import save_file
 
-    if config.lora is None:
-        raise SpiritLMError("lm.lora is not set: there are no adapters to save")
     kept = {name: value for name, value in weights.items() if ".lora_" in name}
-    if config.lora.train_embeddings:
+    if config.train_embeddings:
         kept |= {name: weights[name] for name in _embedding_names(model) if name in weights}
     peft_names = {f"base_model.model.{name.replace(f'.{_ADAPTER}.', '.')}": value for name, value in kept.items()}
     out.mkdir(parents=True, exist_ok=True)
     saved = {name: value.to(dtype).contiguous().clone() for name, value in peft_names.items()}
     save_file(saved, out / "adapter_model.safetensors", metadata={"format": "pt"})
-    settings = _peft_config(model, config.lora)
+    settings = _peft_config(model, config)
     settings.inference_mode = True
     settings.save_pretrained(str(out))
 

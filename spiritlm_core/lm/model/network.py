@@ -171,7 +171,10 @@ def _extend_context(model: CausalLM, context_length: int, rope_base: float | Non
     rotary = getattr(inner, "rotary_emb", None)
     if rotary is None:
         raise SpiritLMError(f"{type(model).__name__} has no rotary embedding to change: set lm.rope_base to null")
-    _set_rope_base(config, rope_base)
+    if getattr(config, "rope_parameters", None):
+        config.rope_parameters = {**config.rope_parameters, "rope_theta": rope_base}
+    else:
+        config.rope_theta = rope_base
     inner.rotary_emb = type(rotary)(config=config)
 
 
@@ -179,13 +182,6 @@ def rope_base_of(config: Any) -> float | None:
     """Base of the rotary embedding; transformers 5 keeps it in ``rope_parameters``, 4 in ``rope_theta``."""
     parameters = getattr(config, "rope_parameters", None)
     return parameters.get("rope_theta") if parameters else getattr(config, "rope_theta", None)
-
-
-def _set_rope_base(config: Any, base: float) -> None:
-    if getattr(config, "rope_parameters", None):
-        config.rope_parameters = {**config.rope_parameters, "rope_theta": base}
-    else:
-        config.rope_theta = base
 
 
 def count_parameters(model: nn.Module) -> int:

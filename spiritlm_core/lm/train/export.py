@@ -35,7 +35,7 @@ def export_model(run: Run) -> None:
         out.mkdir(parents=True, exist_ok=True)
         dtype = torch.bfloat16 if run.ranks.bf16 else torch.float32
         if lm.lora is not None and lm.lora.export == "adapter":
-            save_adapters(run.lm, weights, lm, dtype, out)
+            save_adapters(run.lm, weights, lm.lora, dtype, out)
         else:
             _save_weights(run.lm, merged(run.lm, weights), dtype, out)
         _save_tokenizer(run.training.tokenizer, run.vocabulary, out)

@@ -41,11 +41,6 @@ class Run:
         """The model in training."""
         return self.objective.lm
 
-    @property
-    def new_tokens_only(self) -> bool:
-        """Whether the next step trains the rows of new tokens alone."""
-        return self.state.step < self.training.config.lm.new_tokens_first
-
 
 def start(training: Training, tell: Tell) -> Run:
     """Build model and optimiser, and go on from the last checkpoint that is whole, or from the one that is named.

@@ -96,7 +96,7 @@ def _restrict(run: Run) -> None:
     if not run.training.config.lm.new_tokens_first:
         return
     set_weight_decay(run.optimizer, run.training.config.lm.optimizer.weight_decay)
-    if run.new_tokens_only:
+    if run.state.step < run.training.config.lm.new_tokens_first:
         keep_new_rows(run.lm, run.vocabulary.text_size, run.optimizer)
 
 
