@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from spiritlm_core.config import FrozenConfig
-from spiritlm_core.references.config import ModelReference
+from spiritlm_core.references.syntax import ModelReference
 
 
 class AlignerFitConfig(FrozenConfig):

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spiritlm_core.align.targets import FRAME_RATE
+from spiritlm_core.align.teacher import FRAME_RATE
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.lake.schema import SAMPLE_RATE
 

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from spiritlm_core.align import corpus, teacher
 from spiritlm_core.align.config import AlignerFitConfig
 from spiritlm_core.align.corpus import Utterance
-from spiritlm_core.align.targets import characters_of, labels_of, spikes_of
-from spiritlm_core.align.teacher import Taught
+from spiritlm_core.align.teacher import Taught, characters_of, labels_of, spikes_of
 from spiritlm_core.align.whisperx import UNFITTED, prepare
 from spiritlm_core.cores import all_cores, core_count
 from spiritlm_core.errors import Rejection, SpiritLMError

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from spiritlm_core.align.interpolate import Span
-from spiritlm_core.align.targets import BOUNDARY
+from spiritlm_core.align.teacher import BOUNDARY
 from spiritlm_core.errors import Rejection
 from spiritlm_core.lake.schema import SAMPLE_RATE
 from spiritlm_core.language import main_code

@@ -2,7 +2,8 @@
 
 ``"Dial 500 [beep], then #."`` becomes ``Dial | 500 | then | #.`` with the spoken forms ``dial``,
 ``five hundred``, ``then`` and ``pound``. What is never said (marks of noise, dashes on
-their own) is no word.
+their own) is no word. Numbers are said by `num2words`, for the aligner only: their gender and case are the dictionary
+form, because an aligner needs the length and most of the letters.
 """
 
 from __future__ import annotations
@@ -11,9 +12,102 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-from spiritlm_core.align.noise import without_noise
-from spiritlm_core.align.numbers import spell, spell_ordinal
 from spiritlm_core.language import main_code
+
+_BRACKETS = re.compile(r"<[^<>]+>|\[[^][]+\]|\{[^{}]+\}|\([^()]+\)")
+_TAG = re.compile(r"/?[^\W\d_](?:[_+.:-]?[^\W\d_])+/?")
+_SUBTITLE_TAG = re.compile(r"</?[bipsu]>", re.IGNORECASE)
+_WORDS = re.compile(r"[^\W\d_]+")
+_SOUND = re.compile(
+    r"(?:appla(?:us|ud)|background|bang|bark|beep|bell|breath|buzz|cheer|chuckl|clapp|click|cough|crackl|crosstalk|cry|exhal|"
+    r"footstep|gasp|giggl|groan|hiss|humm|inaudibl|indistinct|inhal|laugh|laught|moan|music|nois|paus|ringing|sigh|silenc|silent|"
+    r"singing|slam|smack|sneez|sniff|sobb|sound|static|throat|tone|unintelligibl|whistl|yawn)(?:e|es|s|er|ing)?",
+    re.IGNORECASE,
+)
+"""What names a sound, in English, as in the marks of the common corpora and recognisers."""
+
+
+def without_noise(text: str) -> str:
+    """`text` with a space in place of each mark of what is heard and not said: ``<noise>``, ``(laughs)``.
+
+    A mark stands between brackets and is
+
+    * a tag: ``<unk>``, ``<COMMA>``, ``</i>``, ``[background_speech]``, one word all small or all capital between
+      ``<>``, or between ``[]`` or ``{}`` that touch no other word;
+    * words without digits between ``<>``, ``[]`` or ``{}``, one of which names a sound: ``[upbeat music]``;
+    * one word between ``()`` that names a sound: ``(Applause)``.
+
+    All else is text, brackets and all: ``I <3 you``, ``see [1 or 2]``, ``say [Speech] now``, ``th[is]-``, ``((foo))``.
+    """
+    return _BRACKETS.sub(lambda found: " " if _is_mark(found) else found[0], text)
+
+
+def _is_mark(found: re.Match[str]) -> bool:
+    inside = found[0][1:-1]
+    words = _WORDS.findall(inside)
+    named = any(map(_SOUND.fullmatch, words)) and not any(map(str.isdigit, inside))
+    if found[0].startswith("("):
+        return named and len(words) == 1
+    if found[0].startswith("<") and inside != inside.strip():  # two signs
+        return False
+    return named or _is_tag(found, inside) or _SUBTITLE_TAG.fullmatch(found[0]) is not None
+
+
+def _is_tag(found: re.Match[str], inside: str) -> bool:
+    around = found.string[: found.start()][-1:] + found.string[found.end() :][:1]
+    free = found[0].startswith("<") or not any(map(str.isalnum, around))
+    return free and inside in (inside.lower(), inside.upper()) and _TAG.fullmatch(inside) is not None
+
+
+LONGEST = 6
+"""Digit strings longer than this, and those that begin with a zero, are read digit by digit."""
+
+
+def spell(number: str, language: str) -> list[str]:
+    """The words of a number such as ``"162"``, ``"007"`` or ``"28.8"``.
+
+    Args:
+        number: Digits with at most one ``.`` between them.
+        language: ISO 639-1 code.
+
+    Returns:
+        Its words; ``[number]`` unchanged where `num2words` cannot say it in that language.
+    """
+    whole, _, fraction = number.partition(".")
+    try:
+        if len(whole) > LONGEST or (len(whole) > 1 and int(whole[0]) == 0):
+            words = _digits(whole, language)
+        else:
+            words = _said(int(whole), language, "year" if language == "en" and _is_year(int(whole)) else "cardinal")
+        if fraction:
+            point = _said(0.1, language)[1]
+            words += [point, *_digits(fraction, language)]
+    except Exception:  # noqa: BLE001 - in some of its languages num2words fails in ways of its own
+        return [number]
+    return words
+
+
+def spell_ordinal(number: str) -> list[str]:
+    """The words of an English ordinal: ``"21"`` gives ``["twenty", "first"]``."""
+    return _said(int(number), "en", "ordinal")
+
+
+def _digits(digits: str, language: str) -> list[str]:
+    return [word for digit in digits for word in _said(int(digit), language)]
+
+
+def _is_year(number: int) -> bool:
+    """Whether it is read as a year more often than as an amount."""
+    return 1100 <= number < 2000 and number % 100 != 0
+
+
+def _said(number: float, language: str, to: str = "cardinal") -> list[str]:
+    """American English, which says no ``and`` within a number. Raises NotImplementedError for other languages."""
+    from num2words import num2words
+
+    words = re.split(r"[\s,-]+", num2words(number, lang=language, to=to))
+    return [word for word in words if word and not (language == "en" and word == "and")]
+
 
 _APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "´": "'", "`": "'"})  # noqa: RUF001 - that is the point
 _GROUPED = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator
 
 from spiritlm_core.errors import ModelReferenceError
 from spiritlm_core.names import stays_inside
@@ -66,3 +68,15 @@ def parse(reference: str) -> Parsed:
     if parts.get("path") and not stays_inside(parts["path"]):
         raise ModelReferenceError(f"{reference!r} leaves the wheel; its path must be relative, without '..'")
     return Parsed(scheme, **parts)
+
+
+def _checked(reference: str) -> str:
+    try:
+        parse(reference)
+    except ModelReferenceError as error:
+        raise ValueError(str(error)) from None
+    return reference
+
+
+ModelReference = Annotated[str, AfterValidator(_checked)]
+"""A string in the syntax of :func:`spiritlm_core.references.syntax.parse`; nothing is fetched to check it."""

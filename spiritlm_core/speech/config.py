@@ -9,7 +9,7 @@ from pydantic import Field
 
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.fit.config import FitCompute
-from spiritlm_core.references.config import ModelReference
+from spiritlm_core.references.syntax import ModelReference
 from spiritlm_core.speech.pitch.config import PitchConfig
 from spiritlm_core.speech.pretraining.config import HubertConfig
 from spiritlm_core.speech.quantizers.config import QuantizerConfig, QuantizerStageConfig

@@ -17,8 +17,7 @@ from spiritlm_core.lake.view import TableView
 from spiritlm_core.tokens import sentencepiece_bpe
 from spiritlm_core.tokens.config import TokenizerConfig
 from spiritlm_core.tokens.hf import TOKENIZER_FILES, copy_files, write_config
-from spiritlm_core.tokens.plain import plain_tokenizer
-from spiritlm_core.tokens.text import TextTokenizer
+from spiritlm_core.tokens.text import TextTokenizer, plain_tokenizer
 from spiritlm_core.tokens.vocabulary import VOCABULARY_FILE
 
 

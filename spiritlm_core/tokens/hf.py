@@ -10,8 +10,7 @@ from typing import Any
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
 from spiritlm_core.files import read_json
 from spiritlm_core.tokens.config import SequencesConfig
-from spiritlm_core.tokens.plain import plain_tokenizer
-from spiritlm_core.tokens.text import TextTokenizer
+from spiritlm_core.tokens.text import TextTokenizer, plain_tokenizer
 from spiritlm_core.tokens.vocabulary import VOCABULARY_FILE, Vocabulary
 
 TOKENIZER_FILES = (

@@ -2,8 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spiritlm_core.align.targets import BLANK, BOUNDARY, characters_of, labels_of, spikes_of
-from spiritlm_core.align.teacher import Taught
+from spiritlm_core.align.teacher import BLANK, BOUNDARY, Taught, characters_of, labels_of, spikes_of
 
 DICTIONARY = {BLANK: 0, BOUNDARY: 1, "a": 2, "b": 3, "c": 4}
 

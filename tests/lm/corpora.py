@@ -13,9 +13,8 @@ from spiritlm_core.lake.schema import Row, table_of
 from spiritlm_core.tokens import sentencepiece_bpe
 from spiritlm_core.tokens.config import SequencesConfig, TokenizerConfig
 from spiritlm_core.tokens.hf import vocabulary_for
-from spiritlm_core.tokens.layout import word_by_word
 from spiritlm_core.tokens.speech import merge_streams
-from spiritlm_core.tokens.stage import SEQUENCES
+from spiritlm_core.tokens.stage import SEQUENCES, word_by_word
 from spiritlm_core.tokens.text import TextTokenizer
 
 SIZES = SequencesConfig(hubert=60, pitch=8, style=4)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from spiritlm_core.lake.lake import Lake
-from spiritlm_core.plan.estimate import Estimate, Estimator
+from spiritlm_core.plan.preview import Estimate, Estimator
 from tests.plan.lakes import clip, compute, planned, tiny
 
 

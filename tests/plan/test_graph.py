@@ -154,7 +154,7 @@ def test_the_rows_of_a_shard_are_made_when_it_is_computed(tmp_path: Path, monkey
     lake, graph = Lake(tmp_path / "lake"), graph_of(1, 2, 3)
     compute(graph, lake)
     made = lambda *_: pytest.fail("rows were made though the shards are there")  # noqa: E731
-    monkeypatch.setattr("spiritlm_core.plan.listing.items_table", made)
+    monkeypatch.setattr("spiritlm_core.plan.planner.items_table", made)
     assert plan_graph(graph, lake).is_complete(lake)
 
 

@@ -6,8 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from spiritlm_core.lake.schema import Row, table_of
-from spiritlm_core.tokens.layout import switches
-from spiritlm_core.tokens.stage import SEQUENCES
+from spiritlm_core.tokens.stage import SEQUENCES, switches
 from spiritlm_core.tokens.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary(200, hubert=50, pitch=8, style=4, bos=1, eos=2)

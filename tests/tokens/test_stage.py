@@ -12,9 +12,8 @@ from spiritlm_core.errors import LakeError, SpiritLMError
 from spiritlm_core.lake.schema import Row
 from spiritlm_core.tokens.config import SequencesStageConfig, TokensConfig, UniformLaw
 from spiritlm_core.tokens.hf import vocabulary_for
-from spiritlm_core.tokens.layout import slots, switches
 from spiritlm_core.tokens.speech import Streams, merge_streams
-from spiritlm_core.tokens.stage import SEQUENCES, SequencesStage
+from spiritlm_core.tokens.stage import SEQUENCES, SequencesStage, slots, switches
 from spiritlm_core.tokens.text import TextTokenizer
 from tests.tokens.finished import rows, tables
 from tests.tokens.tokenizers_for_tests import transcripts

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.evaluate.units.config import Name
-from spiritlm_core.references.config import ModelReference
+from spiritlm_core.references.syntax import ModelReference
 from spiritlm_core.speech.settings import ExtractionPrecision
 
 RECOGNISER = (
