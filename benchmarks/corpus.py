@@ -34,7 +34,7 @@ from spiritlm_core.tokens.corpus import STREAMS, Corpus
 from spiritlm_core.tokens.documents import Planner, documents
 from spiritlm_core.tokens.hf import save_tokenizer, vocabulary_for
 from spiritlm_core.tokens.mix import Mixture
-from spiritlm_core.tokens.pack import pack
+from spiritlm_core.tokens.pack import fit, packed
 from spiritlm_core.tokens.stage import SEQUENCES, SequencesStage
 from spiritlm_core.tokens.text_stage import DOCUMENTS, TextStage
 from spiritlm_core.tokens.vocabulary import Vocabulary
@@ -99,10 +99,11 @@ def ours(view: TableView, vocabulary: Vocabulary, config: TokensConfig, epochs: 
         made = 0
         for epoch in range(epochs):
             keys = planner.keys("interleaved", epoch).tolist()
-            found = (
+            found = [
                 planner.document(p) for run, key in enumerate(keys) for p in planner.plans("interleaved", run, key)
-            )
-            made += sum(row.tokens for row in pack(found, config.context_length))
+            ]
+            for row in fit([len(document.ids) for document in found], config.context_length):
+                made += packed([found[i] for i in row], config.context_length).tokens
         return made
 
     return cpu(work)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -153,7 +154,7 @@ class AlignerFit(ArtifactStage):
         shift = 0.0
         if not any(times is not None for times in taught):
             shift = _measured_delay(model, utterances)
-        model = _shifted(model, shift)
+        model.shape = replace(model.shape, shift=shift)
         save_aligner(model, out)
         return {"steps": settings.steps, "loss": loss, "delay_ms": 1000 * shift, "characters": len(characters)}
 
@@ -181,13 +182,6 @@ def _measured_delay(model: CTCAligner, utterances: Sequence[Utterance]) -> float
     short = [utterance for utterance in utterances if len(utterance.waveform) <= _SHORT * 16_000]
     chosen = short[:: max(1, len(short) // _FOR_DELAY)]
     return delay(Aligner(model, model.dictionary, "cpu"), ((u.waveform, u.words) for u in chosen))
-
-
-def _shifted(model: CTCAligner, shift: float) -> CTCAligner:
-    from dataclasses import replace
-
-    model.shape = replace(model.shape, shift=shift)
-    return model
 
 
 def _first_minutes(utterances: Sequence[Utterance], minutes: float) -> list[Utterance]:

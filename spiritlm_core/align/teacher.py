@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -104,18 +104,13 @@ def teach(
         workers: Processes; pocketsphinx holds the interpreter lock, so threads do not help.
         report: Called with the fraction done.
     """
-    chunks = list(_chunks(utterances, 32))
+    chunks = [utterances[start : start + 32] for start in range(0, len(utterances), 32)]
     taught: list[list[Taught] | None] = []
     with ProcessPoolExecutor(max(1, workers), mp_context=get_context("spawn")) as pool:
         for index, part in enumerate(pool.map(_align_all, chunks)):
             taught += part
             report((index + 1) / len(chunks))
     return taught
-
-
-def _chunks(items: Sequence[Utterance], size: int) -> Iterator[Sequence[Utterance]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
 
 
 BLANK, BOUNDARY = "<pad>", "|"  # the names that whisperx.align looks for

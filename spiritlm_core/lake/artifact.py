@@ -16,7 +16,7 @@ from pydantic import AfterValidator
 
 from spiritlm_core.errors import LakeError
 from spiritlm_core.files import TEMPORARY, file_sha256, is_intact, new_entry
-from spiritlm_core.lake.seal import STRICT, Digest, from_json, to_json
+from spiritlm_core.lake.seal import STRICT, Digest
 from spiritlm_core.names import FileName
 from spiritlm_core.store.objects import Store
 
@@ -46,15 +46,6 @@ class Artifact:
     summary: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     code_version: str = ""
-
-    def to_json(self) -> bytes:
-        """The manifest as JSON."""
-        return to_json(self)
-
-    @classmethod
-    def from_json(cls, data: bytes, name: str = "artifact") -> Artifact:
-        """Read :meth:`to_json`. Raises LakeError."""
-        return from_json(cls, data, name)
 
 
 def manifest_path(name: str, key: str) -> str:

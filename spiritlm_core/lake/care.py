@@ -13,7 +13,7 @@ from spiritlm_core.errors import LakeError
 from spiritlm_core.lake.artifact import Artifact, blob_path, manifest_path
 from spiritlm_core.lake.lake import Lake, ref_path, shard_path, snapshot_path
 from spiritlm_core.lake.lease import hold, lease_path, live_leases, read_lease
-from spiritlm_core.lake.seal import is_sealed
+from spiritlm_core.lake.seal import from_json, is_sealed
 from spiritlm_core.lake.shard import check_footer, check_shard, read_footer, read_rows
 from spiritlm_core.lake.snapshot import Ref, Snapshot
 from spiritlm_core.store.local import LocalStore
@@ -109,7 +109,7 @@ def _verify_snapshot(lake: Lake, path: str) -> Check:
 
 def _verify_artifact(lake: Lake, path: str) -> Check:
     data = lake.store.read(path)
-    artifact = Artifact.from_json(data, path)
+    artifact = from_json(Artifact, data, path)
     if manifest_path(artifact.name, artifact.key) != path:
         yield Problem(path, f"says that it is {manifest_path(artifact.name, artifact.key)}")
     for name, sha256 in artifact.files.items():
@@ -120,7 +120,7 @@ def _verify_artifact(lake: Lake, path: str) -> Check:
 
 def _verify_ref(lake: Lake, path: str) -> Check:
     data = lake.store.read(path)
-    ref = Ref.from_json(data, path)
+    ref = from_json(Ref, data, path)
     if ref_path(ref.recipe, ref.name) != path:
         yield Problem(path, f"says that it is {ref_path(ref.recipe, ref.name)}")
     resolve_ref(lake, ref)

@@ -21,7 +21,7 @@ from spiritlm_core.errors import LakeError
 from spiritlm_core.files import cache_folder, check_once
 from spiritlm_core.lake.artifact import Artifact, manifest_path, materialize, store_files
 from spiritlm_core.lake.fingerprint import config_json
-from spiritlm_core.lake.seal import CURE
+from spiritlm_core.lake.seal import CURE, from_json, to_json
 from spiritlm_core.lake.shard import (
     ShardFooter,
     check_shard,
@@ -157,7 +157,7 @@ class Lake:
         current = self.read_ref(recipe, name)
         if current is None or (current.target, current.identity) != (target, identity):
             ref = Ref(recipe, name, "table" if kind == "table" else "artifact", target, identity, time.time())
-            self.store.write(ref_path(recipe, name), ref.to_json())
+            self.store.write(ref_path(recipe, name), to_json(ref))
 
     def read_ref(self, recipe: str, name: str) -> Ref | None:
         """What `recipe` uses under `name`, or None."""
@@ -167,7 +167,7 @@ class Lake:
             return None
 
     def _ref(self, path: str) -> Ref:
-        ref = Ref.from_json(self.store.read(path), self.store.child(path))
+        ref = from_json(Ref, self.store.read(path), self.store.child(path))
         self._check_place(path, ref_path(ref.recipe, ref.name))
         return ref
 
@@ -182,7 +182,7 @@ class Lake:
         """The manifest of an artifact, or None if it was not built yet."""
         path = manifest_path(name, key)
         try:
-            artifact = Artifact.from_json(self.store.read(path), self.store.child(path))
+            artifact = from_json(Artifact, self.store.read(path), self.store.child(path))
         except FileNotFoundError:
             return None
         self._check_place(path, manifest_path(artifact.name, artifact.key))
@@ -216,7 +216,7 @@ class Lake:
             seconds=round(seconds, 3),
             code_version=code_version(),
         )
-        if self.store.create(manifest_path(stage.name, key), artifact.to_json()):
+        if self.store.create(manifest_path(stage.name, key), to_json(artifact)):
             return artifact
         return self.read_artifact(stage.name, key) or artifact
 

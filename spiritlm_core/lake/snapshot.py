@@ -66,7 +66,7 @@ class Snapshot:
         return to_json(self, fingerprint=self.fingerprint, totals=asdict(self.totals))
 
     @classmethod
-    def from_json(cls, data: bytes, name: str = "snapshot") -> Snapshot:
+    def from_json(cls, data: bytes, name: str) -> Snapshot:
         """Read :meth:`to_json`. Raises LakeError."""
         return from_json(cls, data, name, derived=("fingerprint", "totals"))
 
@@ -100,12 +100,3 @@ class Ref:
     target: Digest
     identity: Digest
     updated: Annotated[float, Field(ge=0, le=1e11)]
-
-    def to_json(self) -> bytes:
-        """The ref as JSON."""
-        return to_json(self)
-
-    @classmethod
-    def from_json(cls, data: bytes, name: str = "ref") -> Ref:
-        """Read :meth:`to_json`. Raises LakeError."""
-        return from_json(cls, data, name)

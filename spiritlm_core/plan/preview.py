@@ -1,4 +1,4 @@
-"""What a run would do, stage by stage: reused or new, why, and how long that takes, as the lake says of the last run."""
+"""What a run would do, stage by stage: reused or new, why, how long that takes, by the last run in the lake."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def reasons(lake: Lake, plan: Plan, past: Past | None, settings: Settings) -> li
     if past is None:
         items = sum(len(job.members) for job in plan.jobs) if isinstance(plan, TablePlan) else 0
         return [Reason("first run", plan.call.stage.inputs[0].table, after=items) if items else Reason("first run")]
-    inputs = _inputs(plan)
+    inputs = plan.inputs if isinstance(plan, ArtifactPlan) else plan.lineage.get("inputs", {})
     causes = [*identity_changes(lake, plan.call, past, settings)]
     if not (causes and getattr(plan.call.stage, "pinned", False)):  # which does not follow its tables
         causes += [Reason("upstream", name) for name, made in inputs.items() if past.inputs.get(name) != made]
@@ -143,8 +143,3 @@ def _items(lake: Lake, plan: TablePlan, past: Past) -> Iterator[Reason]:
 def _short(value: Any) -> str:
     text = "unset" if value is None else value if isinstance(value, str) and value else json.dumps(value)
     return text if len(text) <= 40 else f"{text[:37]}…"
-
-
-def _inputs(plan: Plan) -> dict[str, str]:
-    """The tables that a plan reads, and the fingerprints that they will have."""
-    return dict(plan.inputs if isinstance(plan, ArtifactPlan) else plan.lineage.get("inputs", {}))

@@ -167,7 +167,7 @@ def _check_forward(model: Any, vocabulary: Vocabulary) -> None:
     if rows < vocabulary.size:
         raise PublishError(f"the model has {rows} output rows, the vocabulary {vocabulary.size} tokens")
     with torch.inference_mode():
-        logits = model(input_ids=torch.tensor([[vocabulary.speech_marker, vocabulary.hubert_id(0)]])).logits
+        logits = model(input_ids=torch.tensor([[vocabulary.speech_marker, vocabulary.unit_id("Hu", 0)]])).logits
     if not bool(torch.isfinite(logits).all()):
         raise PublishError("the model's logits are not finite: its training diverged")
 

@@ -171,7 +171,7 @@ class _Part:
 
     @classmethod
     def of(cls, table: pa.Table) -> Self:
-        flat = {name: _flat(table[name]) for name in _LISTS}
+        flat = {name: flat(table[name]) for name in _LISTS}
         words = flat["can_switch"][1]
         counts = {name: _counts(*flat[f"{name}_offsets"], words) for name in ("text", "speech")}
         for name, per_word in counts.items():
@@ -234,7 +234,7 @@ def pieces_of(text_counts: np.ndarray, speech_counts: np.ndarray, context_length
     return sizes
 
 
-def _flat(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+def flat(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     """Values of all lists end to end, and the length of each; a null list has length 0."""
     chunks = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
     empty = np.empty(0, dtype=column.type.value_type.to_pandas_dtype())

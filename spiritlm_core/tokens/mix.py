@@ -11,7 +11,7 @@ and a number of sequences, and going on from there costs at most one window.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -44,9 +44,6 @@ class _Cursor:
     epoch: int = 0
     position: int = 0
     tokens: int = 0  # handed out so far
-
-    def to_list(self) -> list[int]:
-        return [self.epoch, self.position, self.tokens]
 
 
 class _Stream:
@@ -103,32 +100,6 @@ class Mixture:
     window: int = 0
 
     @classmethod
-    def at(
-        cls,
-        planner: Planner,
-        config: TokensConfig,
-        seed: int,
-        state: Mapping[str, Any],
-        texts: TextPlanner | None = None,
-    ) -> Self:
-        """The mixture in front of the window that `state` names; an empty state is the beginning.
-
-        Raises:
-            NothingToTrainOnError: no stream with a share has documents.
-        """
-        mixture = cls(planner, config, seed, texts, window=state.get("window", 0))
-        for name, share in _shares(planner, texts, config).items():
-            source = texts if name == DOCUMENTS and texts else planner
-            if share > 0 and _has_documents(source, name):
-                cursor = _Cursor(*state.get("streams", {}).get(name, ()))
-                mixture.streams[name], mixture.shares[name] = _Stream(source, name, cursor), share
-        if not mixture.streams:
-            raise NothingToTrainOnError(
-                "there is nothing to train on: no usable row of `sequences` or `text` is in a stream with a share"
-            )
-        return mixture
-
-    @classmethod
     def of(
         cls,
         view: TableView,
@@ -140,15 +111,26 @@ class Mixture:
         split: str = "train",
         text: TableView | None = None,
     ) -> Self:
-        """The mixture of a `sequences` table and, if given, a `text` table; see :func:`training_batches`.
+        """The mixture in front of the window that `state` names; see :func:`training_batches`.
 
         Raises:
             LakeError: a table and the vocabulary do not match.
-            NothingToTrainOnError: there is nothing to train on.
+            NothingToTrainOnError: no stream with a share has documents.
         """
-        corpus = Corpus.of(view, split, vocabulary, config.context_length)
+        state = state or {}
+        planner = Planner(Corpus.of(view, split, vocabulary, config.context_length), vocabulary, config, seed)
         texts = None if text is None else TextPlanner(Texts.of(text, split, vocabulary), vocabulary, config, seed)
-        return cls.at(Planner(corpus, vocabulary, config, seed), config, seed, state or {}, texts)
+        mixture = cls(planner, config, seed, texts, window=state.get("window", 0))
+        for name, share in _shares(planner, texts, config).items():
+            source = texts if name == DOCUMENTS and texts else planner
+            if share > 0 and _has_documents(source, name):
+                cursor = _Cursor(*state.get("streams", {}).get(name, ()))
+                mixture.streams[name], mixture.shares[name] = _Stream(source, name, cursor), share
+        if not mixture.streams:
+            raise NothingToTrainOnError(
+                "there is nothing to train on: no usable row of `sequences` or `text` is in a stream with a share"
+            )
+        return mixture
 
     def document(self, plan: Plan) -> Document:
         """The document that a plan stands for, with its ids."""
@@ -165,7 +147,7 @@ class Mixture:
 
     def state(self) -> State:
         """Position in front of the next window, JSON-able."""
-        cursors = {name: stream.cursor.to_list() for name, stream in self.streams.items()}
+        cursors = {name: list(astuple(stream.cursor)) for name, stream in self.streams.items()}
         return {"window": self.window, "streams": cursors}
 
     def next_window(self) -> list[list[Plan]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,30 +73,3 @@ def fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
         if room > lengths[i]:
             insort(rooms, (room - lengths[i], where))
     return sorted(sorted(members) for members in sequences)
-
-
-def pack(documents: Iterable[Document], length: int, *, window: int = 256) -> Iterator[Packed]:
-    """Pack documents whole; nothing is lost or cut, what does not fill up is padding.
-
-    Args:
-        documents: None longer than `length`.
-        length: Tokens of a sequence.
-        window: Documents for so many sequences are packed together; more leaves less padding.
-
-    Raises:
-        ValueError: a document is longer than `length`.
-    """
-    held: list[Document] = []
-    tokens = 0
-    for document in documents:
-        held.append(document)
-        tokens += len(document.ids)
-        if tokens >= window * length:
-            yield from _pack_all(held, length)
-            held, tokens = [], 0
-    yield from _pack_all(held, length)
-
-
-def _pack_all(documents: Sequence[Document], length: int) -> Iterator[Packed]:
-    for members in fit([len(document.ids) for document in documents], length):
-        yield packed([documents[i] for i in members], length)

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from spiritlm_core.errors import LakeError
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.tokens.config import TokensConfig
+from spiritlm_core.tokens.corpus import flat
 from spiritlm_core.tokens.counter import combine, key_of
 from spiritlm_core.tokens.documents import Document, Plan
 from spiritlm_core.tokens.vocabulary import Vocabulary
@@ -64,7 +64,7 @@ class Texts:
             for found, lengths, ids in _parts(view, split, vocabulary):
                 names += found
                 counts.append(lengths)
-                ids.tofile(file)
+                ids.astype(np.int32, copy=False).tofile(file)
             file.flush()
             every = np.memmap(file, np.int32, "r") if file.tell() else np.empty(0, np.int32)
         lengths = np.concatenate(counts)
@@ -83,8 +83,7 @@ def _parts(view: TableView, split: str, vocabulary: Vocabulary) -> Iterator[tupl
     for shard in view.shards(_COLUMNS):
         good = pc.and_(pc.equal(shard["split"], split), pc.is_null(shard["reject_stage"]))
         rows = shard.filter(good).filter(pc.field("text_ids").is_valid())
-        lengths = pc.list_value_length(rows["text_ids"]).to_numpy().astype(np.int64)
-        ids = _flat(rows["text_ids"])
+        ids, lengths = flat(rows["text_ids"])
         if len(ids) and (ids.min() < 0 or ids.max() >= vocabulary.text_size):
             wrong = int(ids.min() if ids.min() < 0 else ids.max())
             raise LakeError(
@@ -92,12 +91,6 @@ def _parts(view: TableView, split: str, vocabulary: Vocabulary) -> Iterator[tupl
                 "for another tokenizer; run the recipe again"
             )
         yield rows["document_id"].to_pylist(), lengths, ids
-
-
-def _flat(column: pa.ChunkedArray) -> np.ndarray:
-    """The values of all lists end to end, int32."""
-    parts = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
-    return np.concatenate([np.empty(0, np.int32), *parts]).astype(np.int32, copy=False)
 
 
 class TextPlanner:

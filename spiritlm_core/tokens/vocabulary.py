@@ -63,17 +63,9 @@ class Vocabulary:
         """Id of ``[Speech]``."""
         return self.text_size + 1
 
-    def hubert_id(self, unit: int) -> int:
-        """Id of ``[Hu{unit}]``; IndexError if there is no such unit."""
-        return self._first(2) + _checked(unit, self.hubert, "HuBERT")
-
-    def pitch_id(self, unit: int) -> int:
-        """Id of ``[Pi{unit}]``; IndexError if there is no such unit."""
-        return self._first(1) + _checked(unit, self.pitch, "pitch")
-
-    def style_id(self, unit: int) -> int:
-        """Id of ``[St{unit}]``; IndexError if there is no such unit."""
-        return self._first(0) + _checked(unit, self.style, "style")
+    def unit_id(self, kind: str, unit: int) -> int:
+        """Id of ``[{kind}{unit}]``, such as ``[Hu7]``; ValueError if there is no such token."""
+        return self.text_size + self.tokens.index(f"[{kind}{unit}]")
 
     def _first(self, kind: int) -> int:
         """First id of a kind, numbered as in `PREFIXES`."""
@@ -132,9 +124,3 @@ class Vocabulary:
     def fingerprint(self) -> str:
         """sha256 over the layout, in hex: equal if and only if every id means the same."""
         return hashlib.sha256(json.dumps([_FORMAT, self.to_dict()], sort_keys=True).encode()).hexdigest()
-
-
-def _checked(unit: int, size: int, name: str) -> int:
-    if not 0 <= unit < size:
-        raise IndexError(f"there is no {name} unit {unit}, the vocabulary has {size}")
-    return unit

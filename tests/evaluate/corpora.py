@@ -68,9 +68,9 @@ def _sequence(words: list[str], tokenizer: TextTokenizer, vocabulary: Vocabulary
     for word in words:
         first = 2 * WORD_LIST.index(word)
         speech += [
-            vocabulary.pitch_id(first % SIZES["pitch"]),
-            vocabulary.hubert_id(first),
-            vocabulary.hubert_id(first + 1),
+            vocabulary.unit_id("Pi", first % SIZES["pitch"]),
+            vocabulary.unit_id("Hu", first),
+            vocabulary.unit_id("Hu", first + 1),
         ]
         offsets.append(len(speech))
     return {

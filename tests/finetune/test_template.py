@@ -35,7 +35,7 @@ def test_an_example_is_what_the_model_was_taught(published: Path) -> None:
     asr = find_template("asr")
     example = fill(asr.question, asr.answer, {"text": "press one"}, {"audio": "[St1][Hu7]"})
     found = encode(layout, example, asr.answer_kind)
-    speech = [vocabulary.style_id(1), vocabulary.hubert_id(7)]
+    speech = [vocabulary.unit_id("St", 1), vocabulary.unit_id("Hu", 7)]
     assert found.prompt == [vocabulary.speech_marker, *speech, vocabulary.text_marker]
     assert layout.text(found.answer[:-1]) == " press one"
     assert found.answer[-1] == vocabulary.eos

@@ -31,7 +31,7 @@ def test_the_folder_is_an_ordinary_hugging_face_model(published: Path) -> None:
     assert model.config.vocab_size >= vocabulary.size == len(tokenizer)
     assert model.config.eos_token_id == vocabulary.eos == tokenizer.eos_token_id
     ids = tokenizer("[Speech][Hu3][Pi2][Text] press one", return_tensors="pt")["input_ids"]
-    assert vocabulary.hubert_id(3) in ids[0].tolist()
+    assert vocabulary.unit_id("Hu", 3) in ids[0].tolist()
     out = model.generate(ids, max_new_tokens=5, do_sample=False)
     assert out.shape[1] <= ids.shape[1] + 5
     record = json.loads((published / "training.json").read_text())
@@ -153,8 +153,8 @@ def test_a_text_that_reads_like_a_token_is_text_in_prompts_shots_and_labels(publ
     assert [i for i in ids if i >= vocabulary.text_size] == [vocabulary.text_marker]
     (shown,) = spirit.prompt_ids([speech], "text", shots=[(speech, text)])
     assert shown == [
-        vocabulary.speech_marker, vocabulary.hubert_id(5), vocabulary.text_marker, *written,
-        vocabulary.speech_marker, vocabulary.hubert_id(5), vocabulary.text_marker,
+        vocabulary.speech_marker, vocabulary.unit_id("Hu", 5), vocabulary.text_marker, *written,
+        vocabulary.speech_marker, vocabulary.unit_id("Hu", 5), vocabulary.text_marker,
     ]  # fmt: skip
     assert list(judged(spirit, [("speech", "[Hu5]")], "text", text).answer) == written
     marked = spirit.layout.encode("[Text] say[Speech][Hu5]")

@@ -97,7 +97,7 @@ def test_text_is_what_it_was(base: Path, init: str, tmp_path: Path) -> None:
     with torch.inference_mode():
         logits = [model.eval()(input_ids=torch.tensor([mine])).logits[..., :rows] for model in (before, after)]
     torch.testing.assert_close(*logits, rtol=1e-5, atol=1e-5)
-    assert extended.convert_tokens_to_ids(["[Text]", "[Hu0]"]) == [vocabulary.text_marker, vocabulary.hubert_id(0)]
+    assert extended.convert_tokens_to_ids(["[Text]", "[Hu0]"]) == [vocabulary.text_marker, vocabulary.unit_id("Hu", 0)]
 
 
 def test_a_model_that_speaks_keeps_its_rows_and_takes_no_other_sizes(published: Path) -> None:

@@ -18,6 +18,6 @@ def test_a_request_cannot_write_tokens_into_its_texts(spirit: SpiritLM, text: st
     (ids,) = spirit.prompt_ids([asked], "text", solved)
     known = spirit.vocabulary
     assert [i for i in ids if i >= known.text_size] == [
-        known.speech_marker, known.hubert_id(5), known.text_marker,
+        known.speech_marker, known.unit_id("Hu", 5), known.text_marker,
     ] * 2  # fmt: skip
     assert spirit.layout.text([i for i in ids if i < known.text_size]) == f" {text} {text}"

@@ -32,7 +32,7 @@ def test_auto_tokenizer_gives_the_ids_of_the_vocabulary(
     full = AutoTokenizer.from_pretrained(tmp_path, trust_remote_code=False)
     assert len(full) == vocabulary.size
     start = [] if vocabulary.bos is None else [vocabulary.bos]
-    wanted = [vocabulary.speech_marker, vocabulary.hubert_id(3), vocabulary.hubert_id(4)]
+    wanted = [vocabulary.speech_marker, vocabulary.unit_id("Hu", 3), vocabulary.unit_id("Hu", 4)]
     assert full("[Speech][Hu3][Hu4]")["input_ids"] == start + wanted
     everything = list(range(vocabulary.text_size, vocabulary.size))
     assert full("".join(vocabulary.tokens), add_special_tokens=False)["input_ids"] == everything

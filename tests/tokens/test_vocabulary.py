@@ -24,9 +24,9 @@ VOCABULARIES = st.builds(
 def test_llama_2_gets_the_released_ids() -> None:
     vocabulary = Vocabulary(32000)
     assert (vocabulary.text_marker, vocabulary.speech_marker) == (32000, 32001)
-    assert (vocabulary.hubert_id(0), vocabulary.hubert_id(500)) == (32002, 32502)
-    assert (vocabulary.pitch_id(0), vocabulary.pitch_id(63)) == (32503, 32566)
-    assert (vocabulary.style_id(0), vocabulary.style_id(99)) == (32567, 32666)
+    assert (vocabulary.unit_id("Hu", 0), vocabulary.unit_id("Hu", 500)) == (32002, 32502)
+    assert (vocabulary.unit_id("Pi", 0), vocabulary.unit_id("Pi", 63)) == (32503, 32566)
+    assert (vocabulary.unit_id("St", 0), vocabulary.unit_id("St", 99)) == (32567, 32666)
     assert vocabulary.size == 32667
     assert Vocabulary(32000, pitch=0, style=0).size == 32503
 
@@ -36,11 +36,11 @@ def test_tokens_are_listed_in_the_order_of_their_ids(vocabulary: Vocabulary) -> 
     assert len(vocabulary.tokens) == len(set(vocabulary.tokens)) == vocabulary.size - vocabulary.text_size
     names = dict(enumerate(vocabulary.tokens, vocabulary.text_size))
     assert names[vocabulary.speech_marker] == "[Speech]"
-    assert names[vocabulary.hubert_id(vocabulary.hubert - 1)] == f"[Hu{vocabulary.hubert - 1}]"
+    assert names[vocabulary.unit_id("Hu", vocabulary.hubert - 1)] == f"[Hu{vocabulary.hubert - 1}]"
     if vocabulary.pitch:
-        assert names[vocabulary.pitch_id(0)] == "[Pi0]"
+        assert names[vocabulary.unit_id("Pi", 0)] == "[Pi0]"
     if vocabulary.style:
-        assert names[vocabulary.style_id(vocabulary.style - 1)] == f"[St{vocabulary.style - 1}]"
+        assert names[vocabulary.unit_id("St", vocabulary.style - 1)] == f"[St{vocabulary.style - 1}]"
     speech = vocabulary.is_speech(np.arange(-1, vocabulary.size + 3))
     assert speech.sum() == vocabulary.size - vocabulary.text_size - 2
     assert not speech[: vocabulary.speech_marker + 2].any()
@@ -58,10 +58,10 @@ def test_the_fingerprint_never_changes() -> None:
 
 def test_ids_outside_are_refused() -> None:
     vocabulary = Vocabulary(10, hubert=3, pitch=0, style=0)
-    with pytest.raises(IndexError, match="no HuBERT unit 3"):
-        vocabulary.hubert_id(3)
-    with pytest.raises(IndexError):
-        vocabulary.pitch_id(0)
+    with pytest.raises(ValueError, match="Hu3"):
+        vocabulary.unit_id("Hu", 3)
+    with pytest.raises(ValueError, match="Pi0"):
+        vocabulary.unit_id("Pi", 0)
     with pytest.raises(SpiritLMError, match=r"\[Hu3\] is outside"):
         vocabulary.speech_ids(np.array([2, 2]), np.array([0, 3]))
     with pytest.raises(SpiritLMError, match="eos 10"):
