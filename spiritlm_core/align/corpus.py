@@ -21,13 +21,7 @@ _FASTEST = 30.0  # characters a second; what is faster than that is not a transc
 
 @dataclass(frozen=True)
 class Utterance:
-    """A piece of speech and what is said in it.
-
-    Attributes:
-        key: Its utterance_id.
-        words: Spoken words, lower case; empty if nobody knows them yet.
-        waveform: float32[T], 16 kHz.
-    """
+    """A piece of speech and what is said in it: lower-case words, none if nobody knows them; float32[T], 16 kHz."""
 
     key: str
     words: tuple[str, ...]
@@ -50,12 +44,7 @@ def main_language(audio: TableView) -> str:
 def choose(audio: TableView, language: str, *, minutes: float, longest: float, transcribed: bool) -> dict[str, float]:
     """The durations of up to `minutes` of train utterances, by key: a sample that depends on the rows alone.
 
-    Args:
-        audio: The audio table.
-        language: Only rows of this language.
-        minutes: At most this much.
-        longest: Seconds; longer rows are left out.
-        transcribed: Rows with a transcript that has words, or rows without any.
+    Rows longer than `longest` seconds are left out. `transcribed` rows have a transcript with words, the others none.
     """
     fitting = {
         str(row["utterance_id"]): float(row["duration"])  # type: ignore[arg-type]

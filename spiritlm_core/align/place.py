@@ -18,15 +18,9 @@ _TIE = 3  # characters in a row; fewer agree by chance
 
 
 def place(words: Sequence[Word], readings: Sequence[str], durations: Sequence[float]) -> list[list[Word]]:
-    """Share `words` out among segments.
+    """Share the words of a recording out among its segments, of `durations` in seconds, in order of time.
 
-    Args:
-        words: The transcript of the recording.
-        readings: What was heard in each segment, in order of time: lower-case letters, white space ignored.
-        durations: Of the segments, in seconds.
-
-    Returns:
-        The words of each segment; joined, they are `words` again.
+    A reading is what was heard in a segment: lower-case letters, white space ignored.
     """
     shared: list[list[Word]] = [[] for _ in readings]
     for word, segment in zip(words, _segments(words, readings, durations), strict=True):

@@ -24,13 +24,7 @@ STEP = 0.01
 
 @dataclass(frozen=True)
 class Taught:
-    """A word as the teacher heard it, in seconds of the utterance.
-
-    Attributes:
-        start: Onset of the first sound.
-        end: End of the last sound.
-        onsets: Onset of every sound, the first equal to `start`.
-    """
+    """A word as the teacher heard it, in seconds of the utterance; `onsets` of its sounds, the first at `start`."""
 
     start: float
     end: float
@@ -97,13 +91,7 @@ def _align_all(part: Sequence[Utterance]) -> list[list[Taught] | None]:
 def teach(
     utterances: Sequence[Utterance], workers: int, report: Callable[[float], None] = lambda _: None
 ) -> list[list[Taught] | None]:
-    """Align many utterances; the answers do not depend on `workers`.
-
-    Args:
-        utterances: Waveforms (16 kHz) with their words.
-        workers: Processes; pocketsphinx holds the interpreter lock, so threads do not help.
-        report: Called with the fraction done.
-    """
+    """Align many utterances (16 kHz) in processes: pocketsphinx holds the interpreter lock. Reports its share."""
     chunks = [utterances[start : start + 32] for start in range(0, len(utterances), 32)]
     taught: list[list[Taught] | None] = []
     with ProcessPoolExecutor(max(1, workers), mp_context=get_context("spawn")) as pool:

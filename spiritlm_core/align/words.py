@@ -64,15 +64,7 @@ LONGEST = 6
 
 
 def spell(number: str, language: str) -> list[str]:
-    """The words of a number such as ``"162"``, ``"007"`` or ``"28.8"``.
-
-    Args:
-        number: Digits with at most one ``.`` between them.
-        language: ISO 639-1 code.
-
-    Returns:
-        Its words; ``[number]`` unchanged where `num2words` cannot say it in that language.
-    """
+    """The words of a number such as ``"162"``, ``"007"`` or ``"28.8"``; itself where `num2words` cannot say it."""
     whole, _, fraction = number.partition(".")
     try:
         if len(whole) > LONGEST or (len(whole) > 1 and int(whole[0]) == 0):
@@ -144,15 +136,7 @@ class Word:
 
 
 def words_of(text: str, language: str) -> list[Word]:
-    """Split a transcript into words.
-
-    Args:
-        text: The transcript, in any case, with or without punctuation.
-        language: Its code or name, for numbers and symbols.
-
-    Returns:
-        The words in order; empty if nothing in `text` is said.
-    """
+    """The words of a transcript; its language (code or name) says how numbers and symbols are read."""
     language = main_code(language)
     clean = without_noise(unicodedata.normalize("NFC", text))
     words = (Word(token, spoken_form(token, language)) for token in clean.split())

@@ -42,13 +42,7 @@ def lists_items(plan: TablePlan) -> bool:
 
 
 def item_changes(lake: Lake, plan: TablePlan, before: Snapshot | None) -> ItemChanges:
-    """Compare the items of a first table, as they are now, with those that it was made of before.
-
-    Args:
-        lake: holds the shards of `before`.
-        plan: of the first table; its jobs hold the items.
-        before: null where there is nothing yet: all items are added.
-    """
+    """Compare the items of a first table, as they are now, with those that it was made of before; null: all are new."""
     had = {key for shard in before.shards for key in shard.members} if before else set()
     items = pa.concat_tables([job.rows() for job in plan.jobs if job.rows])
     is_old = pc.is_in(items["key"], value_set=pa.array(had, pa.string()))

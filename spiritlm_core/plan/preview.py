@@ -163,22 +163,18 @@ class StagePreview:
 
 
 def preview(plan: RunPlan, recipe: FrozenConfig, lake: Lake) -> list[StagePreview]:
-    """Every stage of `plan`, in the order of the run. Only small objects of the lake are read.
-
-    Args:
-        plan: of `recipe` on `lake`.
-        recipe: names the settings.
-        lake: holds the results of earlier runs.
-    """
+    """Every stage of `plan`, in the order of the run. Only small objects of the lake are read."""
     settings, estimator = Settings(recipe), Estimator(lake, plan.recipe)
     return [_stage(lake, plan.recipe, stage, settings, estimator) for stage in plan.stages.values()]
 
 
 def _stage(lake: Lake, recipe: str, plan: Plan, settings: Settings, estimator: Estimator) -> StagePreview:
-    is_table = isinstance(plan, TablePlan)
-    estimate = estimator.table(plan) if isinstance(plan, TablePlan) else estimator.artifact(plan)
+    if isinstance(plan, TablePlan):
+        kind, estimate = "table", estimator.table(plan)
+    else:
+        kind, estimate = "artifact", estimator.artifact(plan)
     why = reasons(lake, plan, last_made(lake, recipe, plan.name), settings) if estimate.new else []
-    return StagePreview(plan.name, "table" if is_table else "artifact", plan.fingerprint, estimate, tuple(why))
+    return StagePreview(plan.name, kind, plan.fingerprint, estimate, tuple(why))
 
 
 def totals(stages: list[StagePreview]) -> Mapping[str, Any]:

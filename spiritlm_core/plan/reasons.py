@@ -90,14 +90,7 @@ def last_made(lake: Lake, recipe: str, name: str) -> Past | None:
 
 
 def reasons(lake: Lake, plan: Plan, past: Past | None, settings: Settings) -> list[Reason]:
-    """Why `plan` has something to compute.
-
-    Args:
-        lake: where the earlier results are.
-        plan: of one stage.
-        past: what the recipe used last.
-        settings: of the recipe.
-    """
+    """Why the plan of one stage has something to compute, given what the recipe used last."""
     if past is None:
         items = sum(len(job.members) for job in plan.jobs) if isinstance(plan, TablePlan) else 0
         return [Reason("first run", plan.call.stage.inputs[0].table, after=items) if items else Reason("first run")]

@@ -51,11 +51,7 @@ def default_cache() -> Path:
 
 
 def resolve(reference: str, cache: Path | None = None) -> Resolved:
-    """Bring a model to this machine, unless it is here already.
-
-    Args:
-        reference: See the table above.
-        cache: Folder for what is fetched; the default is :func:`default_cache`.
+    """Bring a model to this machine, unless it is here or in the folder `cache` (:func:`default_cache`) already.
 
     Raises:
         ModelReferenceError: The reference is wrong, nothing is there, or the pinned sha256 does not match.

@@ -104,13 +104,7 @@ class Corpus:
 
     @classmethod
     def of(cls, view: TableView, split: str, vocabulary: Vocabulary, context_length: int) -> Self:
-        """Read the rows of one split.
-
-        Args:
-            view: A `sequences` table.
-            split: "train" or "held_out".
-            vocabulary: The ids must be its.
-            context_length: A word with more tokens than fit is cut into several that belong together.
+        """Read one split of a `sequences` table; a word too long for the context is cut into several that stay together.
 
         Raises:
             LakeError: the table was made for another vocabulary, or its offsets do not match its ids.

@@ -164,16 +164,9 @@ def documents(
     seed: int,
     epoch: int,
 ) -> Iterator[Document]:
-    """All documents of one stream, ordered by recording_id and time.
+    """All documents of one stream of a `sequences` table, ordered by recording_id and time, whatever its shards.
 
-    Args:
-        view: A `sequences` table; its shards and their order make no difference.
-        vocabulary: The one that the table was made with.
-        config: Context length and span laws.
-        stream: "text", "speech" or "interleaved".
-        split: "train" or "held_out".
-        seed: Spans depend on it,
-        epoch: and on this.
+    Spans depend on `seed` and `epoch`.
 
     Raises:
         ValueError: there is no such stream.

@@ -20,17 +20,7 @@ from spiritlm_core.tokens.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class FinishedCorpus:
-    """What training sequences are drawn from.
-
-    Attributes:
-        recipe: Name of the recipe.
-        config: Interleaving, packing and mixing.
-        tokenizer: Folder of the text tokenizer.
-        vocabulary: Layout of all ids.
-        sequences: The table of that name.
-        text: The table of that name, if the recipe has texts.
-        fingerprints: Of the snapshots and of the tokenizer, by name.
-    """
+    """What training sequences are drawn from; `fingerprints` are those of the snapshots and the tokenizer, by name."""
 
     recipe: str
     config: TokensConfig
@@ -42,12 +32,12 @@ class FinishedCorpus:
 
     @classmethod
     def open(cls, lake: Lake, recipe: str, config: TokensConfig, *, texts: bool, asked: str | None = None) -> Self:
-        """Find the corpus of a recipe.
+        """Find the corpus of a recipe, which must have been made with `config`.
 
         Args:
             lake: Where it was made.
             recipe: Name of the recipe, which finds the tables.
-            config: Settings of the recipe; the tables must have been made with them.
+            config: Its settings.
             texts: Whether the recipe has texts.
             asked: How the user calls the recipe, for messages.
 

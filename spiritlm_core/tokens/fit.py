@@ -97,11 +97,7 @@ def _document_lines(documents: TableView) -> Iterator[tuple[str, str]]:
 
 
 def take(base: Path, out: Path) -> None:
-    """Copy or convert the tokenizer of a model.
-
-    Args:
-        base: Hugging Face folder (fast or SentencePiece tokenizer) or .gguf file.
-        out: Folder to write to.
+    """Copy or convert the tokenizer of a model: a Hugging Face folder (fast or SentencePiece) or a .gguf file.
 
     Raises:
         ModelReferenceError: there is no tokenizer that can be used.

@@ -21,11 +21,9 @@ _FEW = 10  # draws that are made one by one
 
 @dataclass(frozen=True)
 class Quantiles:
-    """The inverse distribution function of a span law, twice: most recordings need few draws, some need thousands.
+    """The inverse distribution function of a span law: of one draw, and of many (float64[N] to int64[N] words).
 
-    Attributes:
-        one: A uniform draw to a span length in words.
-        many: The same, float64[N] to int64[N].
+    Most recordings need few draws, some need thousands.
     """
 
     one: Callable[[float], int]

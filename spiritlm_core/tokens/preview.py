@@ -74,15 +74,7 @@ class Preview:
 def previews(
     corpus: FinishedCorpus, *, stream: str, count: int, split: str = "train", seed: int = 0, epoch: int = 0
 ) -> Iterator[Preview]:
-    """The first documents of a stream, in the order in which training draws them in that epoch.
-
-    Args:
-        corpus: Where they are drawn from.
-        stream: "text", "speech" or "interleaved".
-        count: At most so many documents.
-        split: "train" or "held_out".
-        seed: As in training, `lm.seed`.
-        epoch: From 0.
+    """At most `count` documents of a stream, as training with this seed (`lm.seed`) draws them from this epoch on.
 
     Raises:
         SpiritLMError: the stream has no documents in this split.

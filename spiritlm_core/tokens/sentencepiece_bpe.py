@@ -19,11 +19,7 @@ _MAX_BYTES = 1 << 20
 def train(lines: Iterable[str], config: TokenizerConfig) -> bytes:
     """Train a BPE with byte fallback (arXiv 1808.06226) and return the SentencePiece model file.
 
-    One thread and no sampling inside: the same lines give the same model.
-
-    Args:
-        lines: Texts, each with a space in front of every word.
-        config: Vocabulary size and character coverage.
+    One thread and no sampling inside: the same lines, with a space in front of every word, give the same model.
 
     Raises:
         SpiritLMError: the vocabulary is too small for the characters of the text, or there is no text.

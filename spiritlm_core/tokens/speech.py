@@ -86,18 +86,10 @@ class Merged:
         return vocabulary.speech_ids(self.kinds, self.units)
 
 
-COLLAPSED = (False, True, True)
-"""Whether runs of equal style, pitch and HuBERT units collapse."""
-
-
-def merge_streams(units: UnitStreams, collapse: tuple[bool, bool, bool] = COLLAPSED, rate: float = 25.0) -> Merged:
-    """Collapse and merge the streams of one segment.
-
-    Args:
-        units: The raw streams; pitch and style may be None.
-        collapse: Whether runs of equal style, pitch and HuBERT units become one token.
-        rate: HuBERT units per second.
-    """
+def merge_streams(
+    units: UnitStreams, collapse: tuple[bool, bool, bool] = (False, True, True), rate: float = 25.0
+) -> Merged:
+    """Collapse (style, pitch, HuBERT) and merge the streams of one segment; `rate` is of HuBERT units, per second."""
     names, rates = ("style", "pitch", "hubert"), (*_RATES, rate - _LATER)
     streams = [_stream(kind, getattr(units, names[kind]), collapse[kind], rates[kind]) for kind in range(3)]
     kinds, values, times = (np.concatenate(parts) for parts in zip(*streams, strict=True))

@@ -48,12 +48,7 @@ class Texts:
 
     @classmethod
     def of(cls, view: TableView, split: str, vocabulary: Vocabulary) -> Self:
-        """Read the rows of one split.
-
-        Args:
-            view: A `text` table; its shards and their order make no difference.
-            split: "train" or "held_out".
-            vocabulary: The ids must be those of its text tokens.
+        """Read one split of a `text` table; its shards and their order make no difference.
 
         Raises:
             LakeError: the table was made for another vocabulary.
