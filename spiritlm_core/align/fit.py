@@ -37,6 +37,7 @@ class AlignerFit(ArtifactStage):
     a placeholder is written, and the words stage interpolates.
     """
 
+    config: AlignerFitConfig
     name: ClassVar[str] = "aligner"
     about: ClassVar[str] = "alignment model fitted on the corpus"
     version: ClassVar[int] = 2
@@ -49,10 +50,6 @@ class AlignerFit(ArtifactStage):
     pinned: ClassVar[bool] = True
     resources: ClassVar[Resources] = Resources(num_cpus=2)
 
-    def __init__(self, config: AlignerFitConfig, models: Mapping[str, Path]) -> None:
-        super().__init__(config, models)
-        self.settings = config
-
     def build(self, tables: Mapping[str, TableView], out: Path, work: Path, progress: Progress) -> dict[str, Any]:
         """Write ``config.json`` and ``model.safetensors``; see :class:`ArtifactStage`."""
         audio = tables["audio"]
@@ -60,7 +57,7 @@ class AlignerFit(ArtifactStage):
         utterances = self._utterances(audio, language, work, progress)
         seconds = corpus.seconds_of(utterances)
         summary: dict[str, Any] = {"language": language, "utterances": len(utterances), "minutes": seconds / 60}
-        if not utterances or seconds < self.settings.least_minutes * 60:
+        if not utterances or seconds < self.config.least_minutes * 60:
             _write_placeholder(out, language)
             return {**summary, "fitted": False}
         taught = self._taught(utterances, language, work, progress)
@@ -70,7 +67,7 @@ class AlignerFit(ArtifactStage):
         return {**summary, "taught_utterances": sum(times is not None for times in taught), "fitted": True}
 
     def _utterances(self, audio: TableView, language: str, work: Path, progress: Progress) -> list[Utterance]:
-        settings = self.settings
+        settings = self.config
         chosen = corpus.choose(
             audio, language, minutes=settings.minutes, longest=settings.longest_seconds, transcribed=True
         )
@@ -107,7 +104,7 @@ class AlignerFit(ArtifactStage):
         note = Checkpoint(work / "taught.pt")
         known = note.load(noting(progress))
         if known is None:
-            asked = _first_minutes(utterances, self.settings.taught_minutes)
+            asked = _first_minutes(utterances, self.config.taught_minutes)
 
             def report(done: float) -> None:
                 progress(_TAUGHT_SHARE * done, f"pocketsphinx aligns {len(asked)} utterances")
@@ -118,7 +115,7 @@ class AlignerFit(ArtifactStage):
         return [_taught_again(known.get(utterance.key)) for utterance in utterances]
 
     def _has_teacher(self, language: str) -> bool:
-        wanted = self.settings.teacher
+        wanted = self.config.teacher
         if wanted == "pocketsphinx" and not teacher.available(language):
             raise SpiritLMError(
                 f"align.fit.teacher: pocketsphinx is not installed or does not speak {language!r}; use 'auto' or 'none'"
@@ -139,7 +136,7 @@ class AlignerFit(ArtifactStage):
         from spiritlm_core.align.ctc import CTCAligner, CTCShape, save_aligner
         from spiritlm_core.align.training import train
 
-        settings = self.settings
+        settings = self.config
         characters = characters_of([utterance.words for utterance in utterances], settings.rarest)
         torch.manual_seed(settings.seed)
         model = CTCAligner(

@@ -52,6 +52,7 @@ class WordsStage(TableStage):
     faster-whisper folder.
     """
 
+    config: WordsConfig
     name: ClassVar[str] = "words"
     about: ClassVar[str] = "words and their times (WhisperX)"
     version: ClassVar[int] = 3
@@ -60,7 +61,6 @@ class WordsStage(TableStage):
 
     def __init__(self, config: WordsConfig, models: Mapping[str, Path]) -> None:
         super().__init__(config, models)
-        self.settings = config
         self._aligners: dict[str, Aligner | None] = {}
 
     def setup(self) -> None:
@@ -74,7 +74,7 @@ class WordsStage(TableStage):
     def _transcriber(self) -> Transcriber | None:
         from spiritlm_core.align.whisperx import Transcriber
 
-        wanted = "asr" in self.models and self.settings.mode != "given"
+        wanted = "asr" in self.models and self.config.mode != "given"
         return Transcriber(self.models["asr"]) if wanted else None
 
     def _aligner(self, language: str) -> Aligner | None:
@@ -119,21 +119,21 @@ class WordsStage(TableStage):
     def _text(self, row: Row, placed: list[Word] | None, waveform: np.ndarray) -> tuple[list[Word], str | None]:
         """The words of a row and where they come from; origin None if nobody can say what they are."""
         language = row_language(row)
-        if self.settings.mode != "transcribe":
+        if self.config.mode != "transcribe":
             if placed is not None:
                 return placed, "given"
             if row["text"] is not None:
                 return words_of(str(row["text"]), language), "given"
         if self._transcriber is not None:
             return self._recognised(waveform, language), "asr"
-        if self.settings.untranscribed == "reject":
+        if self.config.untranscribed == "reject":
             raise Rejection("no transcript, and no speech recogniser was given (align.asr)")
         return [], None
 
     def _recognised(self, waveform: np.ndarray, language: str) -> list[Word]:
         assert self._transcriber is not None  # noqa: S101 - for mypy; the caller has looked
         text, confidence = self._transcriber.transcribe(waveform, language)
-        if confidence < self.settings.min_confidence:
+        if confidence < self.config.min_confidence:
             raise Rejection(f"the recogniser is unsure: mean log probability {confidence:.2f}")
         if not (words := words_of(text, language)):
             raise Rejection("the recogniser heard no words")
@@ -151,7 +151,7 @@ class WordsStage(TableStage):
     def _spans(self, aligner: Aligner, heard: Heard, words: list[Word]) -> list[Span | None]:
         spoken = [part for word in words for part in word.spoken]
         misfit = heard.misfit(spoken)
-        if not misfit <= self.settings.max_misfit:
+        if not misfit <= self.config.max_misfit:
             raise Rejection(f"the transcript does not fit the audio: {misfit:.1f} nats per character off")
         parts = iter(aligner.align(heard, spoken))
         return [_joined([next(parts) for _ in word.spoken]) for word in words]
@@ -159,7 +159,7 @@ class WordsStage(TableStage):
     def _placed(self, rows: Sequence[Row]) -> dict[int, list[Word]]:
         """The words of every row whose recording has one transcript for several segments."""
         placed: dict[int, list[Word]] = {}
-        if self.settings.mode == "transcribe":
+        if self.config.mode == "transcribe":
             return placed
         for first in [row for row in rows if row["recording_text"] is not None]:
             members = [

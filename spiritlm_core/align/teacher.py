@@ -91,7 +91,7 @@ def _align_all(part: Sequence[Utterance]) -> list[list[Taught] | None]:
 def teach(
     utterances: Sequence[Utterance], workers: int, report: Callable[[float], None] = lambda _: None
 ) -> list[list[Taught] | None]:
-    """Align many utterances (16 kHz) in processes: pocketsphinx holds the interpreter lock. Reports its share."""
+    """Align many utterances (16 kHz) in processes: pocketsphinx holds the interpreter lock. Reports how far."""
     chunks = [utterances[start : start + 32] for start in range(0, len(utterances), 32)]
     taught: list[list[Taught] | None] = []
     with ProcessPoolExecutor(max(1, workers), mp_context=get_context("spawn")) as pool:

@@ -104,7 +104,7 @@ class Corpus:
 
     @classmethod
     def of(cls, view: TableView, split: str, vocabulary: Vocabulary, context_length: int) -> Self:
-        """Read one split of a `sequences` table; a word too long for the context is cut into several that stay together.
+        """Read one split of a `sequences` table; a word that does not fit the context is cut into several.
 
         Raises:
             LakeError: the table was made for another vocabulary, or its offsets do not match its ids.
@@ -165,7 +165,7 @@ class _Part:
 
     @classmethod
     def of(cls, table: pa.Table) -> Self:
-        flat = {name: flat(table[name]) for name in _LISTS}
+        flat = {name: list_values(table[name]) for name in _LISTS}
         words = flat["can_switch"][1]
         counts = {name: _counts(*flat[f"{name}_offsets"], words) for name in ("text", "speech")}
         for name, per_word in counts.items():
@@ -228,7 +228,7 @@ def pieces_of(text_counts: np.ndarray, speech_counts: np.ndarray, context_length
     return sizes
 
 
-def flat(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+def list_values(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     """Values of all lists end to end, and the length of each; a null list has length 0."""
     chunks = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
     empty = np.empty(0, dtype=column.type.value_type.to_pandas_dtype())

@@ -22,8 +22,12 @@ from spiritlm_core.tokens.vocabulary import VOCABULARY_FILE
 
 
 class TokenizerFit(ArtifactStage):
-    """Writes a Hugging Face folder that AutoTokenizer loads, without markers and speech tokens."""
+    """Writes a Hugging Face folder that AutoTokenizer loads, without markers and speech tokens.
 
+    Models: ``"base"``, if any, a Hugging Face folder or .gguf file whose tokenizer is taken.
+    """
+
+    config: TokenizerConfig
     name: ClassVar[str] = "tokenizer"
     about: ClassVar[str] = "text tokenizer"
     version: ClassVar[int] = 1
@@ -33,11 +37,6 @@ class TokenizerFit(ArtifactStage):
         TableInput("documents", ("document_id", "split", "text", "reject_stage"), optional=True),
     )
     pinned: ClassVar[bool] = True
-
-    def __init__(self, config: TokenizerConfig, models: Mapping[str, Path]) -> None:
-        """`models` may have a role ``"base"``: a Hugging Face folder or .gguf file whose tokenizer is taken."""
-        super().__init__(config, models)
-        self.settings = config
 
     def build(self, tables: Mapping[str, TableView], out: Path, work: Path, progress: Progress) -> dict[str, Any]:
         """Fit on the train rows, or take the base tokenizer; see :class:`ArtifactStage`."""
@@ -54,11 +53,11 @@ class TokenizerFit(ArtifactStage):
 
     def _train(self, tables: Mapping[str, TableView], out: Path, progress: Progress) -> int:
         progress(0.0, "reading transcripts")
-        lines = chosen_lines(tables, self.settings)
+        lines = chosen_lines(tables, self.config)
         if not lines:
             raise SpiritLMError("there is no transcript in the train split to train a tokenizer on: give tokens.base")
         progress(0.3, f"training a BPE on {len(lines)} transcripts")
-        sentencepiece_bpe.save(sentencepiece_bpe.train(lines, self.settings), out)
+        sentencepiece_bpe.save(sentencepiece_bpe.train(lines, self.config), out)
         return len(lines)
 
 

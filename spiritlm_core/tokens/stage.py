@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -46,6 +45,7 @@ _COPIED = ("utterance_id", "recording_id", "start", "duration", "speaker", "lang
 class SequencesStage(TableStage):
     """Per word, its text tokens and its speech tokens. Models: ``"tokenizer"``, a Hugging Face folder."""
 
+    config: SequencesStageConfig
     name: ClassVar[str] = "sequences"
     about: ClassVar[str] = "text and speech tokens of every word"
     version: ClassVar[int] = 1
@@ -55,10 +55,6 @@ class SequencesStage(TableStage):
         TableInput("units"),
     )
     schema: ClassVar[pa.Schema] = SEQUENCES
-
-    def __init__(self, config: SequencesStageConfig, models: Mapping[str, Path]) -> None:
-        super().__init__(config, models)
-        self.settings = config
 
     def setup(self) -> None:
         """Load the tokenizer."""
@@ -70,7 +66,7 @@ class SequencesStage(TableStage):
 
     @cached_property
     def _vocabulary(self) -> Vocabulary:
-        return vocabulary_for(self._tokenizer, self.settings)
+        return vocabulary_for(self._tokenizer, self.config)
 
     def process(self, *tables: pa.Table) -> pa.Table:
         """One row for each audio row; LakeError if the three tables are not aligned."""
@@ -100,11 +96,11 @@ class SequencesStage(TableStage):
             units["pitch"] if vocabulary.pitch else None,  # type: ignore[arg-type]
             units["style"] if vocabulary.style else None,  # type: ignore[arg-type]
         )
-        merged = merge_streams(streams, rate=self.settings.rate)
+        merged = merge_streams(streams, rate=self.config.rate)
         if not len(merged):
             raise Rejection("there are no speech units: the audio is too short")
         timed: Sequence[Mapping[str, Any]] = words["words"] or []  # type: ignore[assignment]
-        laid = word_by_word(timed, merged.ids(vocabulary), merged.times, self._tokenizer, self.settings)
+        laid = word_by_word(timed, merged.ids(vocabulary), merged.times, self._tokenizer, self.config)
         return laid or speech_only(words["text"], merged.ids(vocabulary))
 
 

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from spiritlm_core.errors import LakeError
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.tokens.config import TokensConfig
-from spiritlm_core.tokens.corpus import flat
+from spiritlm_core.tokens.corpus import list_values
 from spiritlm_core.tokens.counter import combine, key_of
 from spiritlm_core.tokens.documents import Document, Plan
 from spiritlm_core.tokens.vocabulary import Vocabulary
@@ -78,7 +78,7 @@ def _parts(view: TableView, split: str, vocabulary: Vocabulary) -> Iterator[tupl
     for shard in view.shards(_COLUMNS):
         good = pc.and_(pc.equal(shard["split"], split), pc.is_null(shard["reject_stage"]))
         rows = shard.filter(good).filter(pc.field("text_ids").is_valid())
-        ids, lengths = flat(rows["text_ids"])
+        ids, lengths = list_values(rows["text_ids"])
         if len(ids) and (ids.min() < 0 or ids.max() >= vocabulary.text_size):
             wrong = int(ids.min() if ids.min() < 0 else ids.max())
             raise LakeError(
