@@ -82,7 +82,7 @@ def resynthesis(
     if (recipe is None) == (clips is None):
         raise SpiritLMError("name either a RECIPE, or recordings with --clips")
     from spiritlm_core.evaluate.resynthesis.config import ResynthesisConfig
-    from spiritlm_core.evaluate.resynthesis.table import table
+    from spiritlm_core.evaluate.resynthesis.figures import table
 
     with stdout_for_results() as stream:
         if clips is not None:
@@ -126,8 +126,8 @@ class _Direct:
         """Judge `models` on the recordings of `source`; returns the report."""
         from spiritlm_core.evaluate.rendering import write_report
         from spiritlm_core.evaluate.resynthesis.clips import draw_clips, list_clips, train_clips
+        from spiritlm_core.evaluate.resynthesis.figures import page, table
         from spiritlm_core.evaluate.resynthesis.run import Judges, evaluate_resynthesis
-        from spiritlm_core.evaluate.resynthesis.table import page, table
 
         named, config = _named(models), self.config
         judged = draw_clips(list_clips(source, self.language), config)
@@ -141,7 +141,7 @@ class _Direct:
             tell=lambda done, message: typer.echo(f"{100 * done:3.0f} % {message}", err=True),
         )
         if out is not None:
-            write_report(out, "resynthesis", report.report, table(report.report), page(report))
+            write_report(out, "resynthesis", report.report, table(report.report), page(report.report, report.sounds))
         return report.report
 
     def _systems(self, models: dict[str, Path], train: list[Clip]) -> Iterator[System]:

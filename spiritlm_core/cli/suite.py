@@ -53,7 +53,7 @@ def suite(
     lm_eval_shots: Annotated[
         int | None, typer.Option(min=0, help="Solved examples in tasks of lm-eval; else as each says.")
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Sequences in one forward pass.")] = 8,
+    batch: Annotated[int, typer.Option(min=1, help="Answers written at once.")] = 8,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Put suite.json, .md and .html here.")] = None,
     speech_tokenizer: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Speech tokenizer of all models, instead of the one beside each.")

@@ -133,30 +133,25 @@ def stream_bars(streams: Mapping[str, Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def _bar(axes: Any, y: float, figures: Mapping[str, Any], key: str, colour: str) -> None:
-    value, low, high = (figures[name] for name in (key, f"{key}_low", f"{key}_high"))
+def _bar(
+    axes: Any, y: float, figures: Mapping[str, Any], key: str, colour: str, height: float = 0.36, scale: int = 1
+) -> None:
+    value, low, high = (scale * figures[name] for name in (key, f"{key}_low", f"{key}_high"))
     spread = [[max(value - low, 0)], [max(high - value, 0)]]
-    axes.barh(y, value, 0.36, color=colour, xerr=spread, error_kw={"ecolor": "#30343a", "lw": 0.8, "capsize": 2})
-    axes.text(high, y, f"  {value:.2f}", va="center", fontsize=8)
+    axes.barh(y, value, height, color=colour, xerr=spread, error_kw={"ecolor": "#30343a", "lw": 0.8, "capsize": 2})
+    axes.text(high, y, f"  {value:.2f}" if scale == 1 else f"  {value:.1f}", va="center", fontsize=8)
 
 
 def fewshot_bars(title: str, rates: Mapping[str, Mapping[str, Any]]) -> Figure:
     """Error rates of one few-shot task: the model first, then what needs no model."""
     with _figure(5.6, 0.34 * len(rates) + 0.9) as (figure, axes):
         for row, (name, figures) in enumerate(rates.items()):
-            _bar_percent(axes, row, figures, "#3b6fb6" if name == "model" else _BASELINE)
+            _bar(axes, row, figures, "rate", "#3b6fb6" if name == "model" else _BASELINE, height=0.7, scale=100)
         axes.set_yticks(range(len(rates)), list(rates))
         axes.invert_yaxis()
         axes.set(title=title, xlabel="error rate in %, less is better")
         axes.set_xlim(0, max(axes.get_xlim()[1] * 1.12, 10))
     return figure
-
-
-def _bar_percent(axes: Any, y: float, figures: Mapping[str, Any], colour: str) -> None:
-    value, low, high = (100 * figures[name] for name in ("rate", "rate_low", "rate_high"))
-    spread = [[max(value - low, 0)], [max(high - value, 0)]]
-    axes.barh(y, value, 0.7, color=colour, xerr=spread, error_kw={"ecolor": "#30343a", "lw": 0.8, "capsize": 2})
-    axes.text(high, y, f"  {value:.1f}", va="center", fontsize=8)
 
 
 def duration_histogram(edges: Sequence[float], counts: Sequence[int]) -> Figure:

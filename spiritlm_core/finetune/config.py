@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.finetune.template import Part
 from spiritlm_core.lm.config import LmConfig, check_whole_sequences
-from spiritlm_core.metrics.error_rates import Metric
+from spiritlm_core.metrics.distances import Metric
 
 
 class SplitConfig(FrozenConfig):

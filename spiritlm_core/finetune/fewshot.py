@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -19,7 +20,7 @@ from spiritlm_core.finetune.speech import speak
 from spiritlm_core.finetune.template import Template
 from spiritlm_core.lm.generate.fewshot import Asked, FewShot, draw_shots
 from spiritlm_core.lm.generate.prompts import Example, known_streams
-from spiritlm_core.metrics.error_rates import judge
+from spiritlm_core.metrics.distances import judge
 from spiritlm_core.tokens.counter import key_of
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Answered:
 
     Attributes:
         task: name of the template.
-        figures: as :func:`spiritlm_core.metrics.error_rates.judge` gives them.
+        figures: as :func:`spiritlm_core.metrics.distances.judge` gives them.
         mean_shots: solved examples in front of a question, on average; those that did not fit are left out.
         rejected: why a row could not be used, and how many there are.
         right: the right answers.
@@ -105,7 +106,7 @@ def run_few_shot(
         )
     said = {row.key: _said(row, template) for row in (*train, *asked)}
     even = template.metric == "accuracy"
-    draw = partial(draw_shots, train, key=_key, said=lambda row: said[row.key], balanced=even)
+    draw = partial(draw_shots, train, key=attrgetter("key"), said=lambda row: said[row.key], balanced=even)
     shots = {row.key: draw(row, config.shots, config.seed) for row in asked}
     examples = _examples(spirit, template, [(row, *shots[row.key]) for row in asked], rejected)
     fewshot = _few_shot(spirit, template, _labels(template, [said[row.key] for row in train]), config, batch_size)
@@ -128,10 +129,6 @@ def run_few_shot(
 
 def _split(rows: Sequence[TaskRow], config: SplitConfig, name: str) -> list[TaskRow]:
     return [row for row in rows if not row.error and split_of(row.key[:20], row.split, config) == name]
-
-
-def _key(row: TaskRow) -> str:
-    return row.key
 
 
 def _said(row: TaskRow, template: Template) -> str:

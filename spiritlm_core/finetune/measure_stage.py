@@ -14,7 +14,7 @@ from spiritlm_core.lake.stage import ArtifactStage, Progress, Resources, TableIn
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.lm.generate.likelihood import Judged, log_likelihoods
 from spiritlm_core.lm.generate.prompts import Kind
-from spiritlm_core.metrics.error_rates import judge
+from spiritlm_core.metrics.distances import judge
 from spiritlm_core.publish.stage import ADAPTER
 from spiritlm_core.tokens.counter import key_of
 

@@ -16,7 +16,7 @@ from spiritlm_core.config import FrozenConfig
 from spiritlm_core.config_files import load_config_file
 from spiritlm_core.errors import RecipeError
 from spiritlm_core.lm.generate.prompts import Kind
-from spiritlm_core.metrics.error_rates import Metric
+from spiritlm_core.metrics.distances import Metric
 
 FOLDER = Path(__file__).parent / "templates"
 

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from spiritlm_core.evaluate.heldout.answers import Evaluated
-from spiritlm_core.evaluate.heldout.losses import Scored, kinds, score, stream_metrics
-from spiritlm_core.evaluate.heldout.unigram import Unigram
+from spiritlm_core.evaluate.heldout.losses import Scored, Unigram, kinds, score, stream_metrics
 from spiritlm_core.tokens.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary(text_size=10, hubert=8, pitch=0, style=0)

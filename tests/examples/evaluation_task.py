@@ -3,9 +3,8 @@
 
 from pathlib import Path
 
-from spiritlm_core.evaluate.suite.labelled import Labelled
 from spiritlm_core.evaluate.suite.labels import LabelTask
-from spiritlm_core.evaluate.suite.pairs import Side
+from spiritlm_core.evaluate.suite.pairs import Labelled, Side
 from spiritlm_core.evaluate.suite.reading import read_table
 
 TABLE = "parity.csv"

@@ -20,7 +20,7 @@ from spiritlm_core.intake.statcache import StatCache
 from spiritlm_core.lm.generate.fewshot import Asked, FewShot, draw_shots
 from spiritlm_core.lm.generate.prompts import Kind, prompt_ids
 from spiritlm_core.lm.generate.spirit import SpiritLM
-from spiritlm_core.metrics.error_rates import judge
+from spiritlm_core.metrics.distances import judge
 from spiritlm_core.tokens.counter import key_of
 from tests.finetune.makers import labelled, write_lines
 from tests.support.small_model import LABELS

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -115,7 +116,9 @@ def ask(
     fewshot = FewShot(evaluated.spirit, *kinds, max_new_tokens=most, context=context)
     laid_out = []
     for target in asked:
-        drawn = draw_shots(pool, target, config.shots, config.seed, key=_key, said=_words, balanced=False)
+        drawn = draw_shots(
+            pool, target, config.shots, config.seed, key=attrgetter("key"), said=attrgetter("words"), balanced=False
+        )
         shots = [_example(shot, kinds, evaluated) for shot in drawn]
         laid_out.append(fewshot.lay_out(_example(target, kinds, evaluated).question, shots))
     answers, keys = fewshot.answers(laid_out), [target.key for target in asked]
@@ -134,14 +137,6 @@ def _example(utterance: Utterance, kinds: tuple[Kind, Kind], evaluated: Evaluate
     sides = {"text": evaluated.text(utterance.text_ids), "speech": evaluated.speech(utterance.speech_ids)}
     asked, kind = kinds
     return Example(((asked, sides[asked]),), ((kind, sides[kind]),))
-
-
-def _key(utterance: Utterance) -> str:
-    return utterance.key
-
-
-def _words(utterance: Utterance) -> str:
-    return utterance.words
 
 
 def _words_of(answer: str) -> list[str]:

@@ -14,10 +14,9 @@ from spiritlm_core.errors import ModelReferenceError, Rejection, SpiritLMError
 from spiritlm_core.evaluate.clips import Clip
 from spiritlm_core.evaluate.recogniser import Recogniser, text_errors
 from spiritlm_core.evaluate.resynthesis.config import ResynthesisConfig
-from spiritlm_core.evaluate.resynthesis.distances import compare
+from spiritlm_core.evaluate.resynthesis.distances import Analysis, analyse, compare
 from spiritlm_core.evaluate.resynthesis.figures import Row, result_of, rounded
 from spiritlm_core.evaluate.resynthesis.systems import ORIGINAL, System
-from spiritlm_core.evaluate.resynthesis.world import Analysis, analyse
 from spiritlm_core.lake.schema import SAMPLE_RATE
 
 if TYPE_CHECKING:

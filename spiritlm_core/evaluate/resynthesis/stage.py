@@ -43,8 +43,8 @@ class ResynthesisStage(ArtifactStage):
             ModelReferenceError: A model is missing or damaged.
         """
         from spiritlm_core.evaluate.resynthesis.clips import held_out, train_rows
+        from spiritlm_core.evaluate.resynthesis.figures import page, table
         from spiritlm_core.evaluate.resynthesis.run import Judges, evaluate_resynthesis
-        from spiritlm_core.evaluate.resynthesis.table import page, table
 
         del work
         audio = tables["audio"]
@@ -53,7 +53,7 @@ class ResynthesisStage(ArtifactStage):
             progress(0.0, f"units of train speech, for {len(clips)} held-out clips")
             systems = list(self._systems(train_rows(audio, self.config)))
             report = evaluate_resynthesis(clips, systems, self.config, Judges.load(self.models), tell=progress)
-        write_report(out, "resynthesis", report.report, table(report.report), page(report))
+        write_report(out, "resynthesis", report.report, table(report.report), page(report.report, report.sounds))
         figures = {result["name"]: result["figures"] for result in report.report["systems"]}
         summary = {name: {"wer": values["wer"], "mcd": values["mcd"]} for name, values in figures.items()}
         return {**report.report["held_out"], "systems": summary}

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from spiritlm_core.errors import Rejection, SpiritLMError
-from spiritlm_core.evaluate.suite.labelled import Labelled, LabelledTask
-from spiritlm_core.evaluate.suite.pairs import content_of
+from spiritlm_core.evaluate.suite.pairs import Labelled, LabelledTask, content_of
 from spiritlm_core.evaluate.suite.task import Bench, Skipped, figure, summed_by
 from spiritlm_core.lm.generate.fewshot import FewShot, draw_shots
 from spiritlm_core.lm.generate.likelihood import Judged, log_likelihoods

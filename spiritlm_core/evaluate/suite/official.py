@@ -7,9 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from spiritlm_core.evaluate.suite.labelled import Labelled
 from spiritlm_core.evaluate.suite.labels import LabelTask
-from spiritlm_core.evaluate.suite.pairs import Pair, Side
+from spiritlm_core.evaluate.suite.pairs import Labelled, Pair, Side
 from spiritlm_core.evaluate.suite.reading import Row, read_table, read_text
 from spiritlm_core.evaluate.suite.task import Skipped
 from spiritlm_core.evaluate.suite.transcripts import TranscriptTask, Utterance

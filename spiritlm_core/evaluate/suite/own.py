@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from spiritlm_core.errors import Rejection
-from spiritlm_core.evaluate.suite.labelled import Labelled
 from spiritlm_core.evaluate.suite.labels import LabelTask
-from spiritlm_core.evaluate.suite.pairs import Pair, Side
+from spiritlm_core.evaluate.suite.pairs import Labelled, Pair, Side
 from spiritlm_core.evaluate.suite.reading import read_lines
 from spiritlm_core.evaluate.suite.styles import StyleTask
 from spiritlm_core.evaluate.suite.zeroshot import PairTask

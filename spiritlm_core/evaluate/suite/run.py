@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
 from spiritlm_core.evaluate.suite.choices import named_tasks
 from spiritlm_core.evaluate.suite.config import SuiteConfig
-from spiritlm_core.evaluate.suite.task import Bench, SuiteTask
-from spiritlm_core.evaluate.suite.units import Recordings, Tell
+from spiritlm_core.evaluate.suite.task import Bench, Recordings, SuiteTask, Tell
 
 if TYPE_CHECKING:
     from spiritlm_core.lm.generate.spirit import SpiritLM

@@ -15,8 +15,7 @@ import numpy as np
 
 from spiritlm_core.errors import Rejection, SpiritLMError
 from spiritlm_core.evaluate.suite import judges
-from spiritlm_core.evaluate.suite.labelled import Labelled, LabelledTask
-from spiritlm_core.evaluate.suite.pairs import DIRECTIONS, Direction, content_of
+from spiritlm_core.evaluate.suite.pairs import DIRECTIONS, Direction, Labelled, LabelledTask, content_of
 from spiritlm_core.evaluate.suite.task import Bench, Skipped, figure, summed_by
 from spiritlm_core.lm.generate.prompts import Kind
 from spiritlm_core.metrics.bootstrap import ratio

@@ -18,8 +18,8 @@ from spiritlm_core.evaluate.units.config import UnitEvaluationConfig
 from spiritlm_core.evaluate.units.information import agreement, interval
 from spiritlm_core.evaluate.units.labels import Labels, classes_of, phones_of_units
 from spiritlm_core.evaluate.units.pitch import f0_figures, tracks
-from spiritlm_core.evaluate.units.robustness import changes, robustness
-from spiritlm_core.evaluate.units.streams import stream_figures
+from spiritlm_core.evaluate.units.robustness import as_sent, changes, robustness
+from spiritlm_core.fit.clips import perplexity
 from spiritlm_core.metrics.dtw import angular, unequal
 from spiritlm_core.metrics.probe import histograms, speaker_probe, windows
 from spiritlm_core.speech.grid import RATES_HZ, SAMPLE_RATE
@@ -175,3 +175,31 @@ def _verdict(low: float, high: float) -> str:
     if low > 0:
         return "better"
     return "worse" if high < 0 else "no difference shown"
+
+
+def stream_figures(stream: str, units: Sequence[NDArray[np.integer[Any]]], size: int, seconds: float) -> dict[str, Any]:
+    """Rates, bits and codebook use of one stream over all clips, as JSON values.
+
+    `bitrate` is that of the stream as the language model gets it (runs collapsed, but for style): units per second
+    times the entropy of their frequencies, in bits; `bitrate_flat` counts log2(`size`) bits for each of them.
+    `perplexity` is of the frames.
+
+    Args:
+        stream: hubert, pitch or style.
+        units: int[N] of each clip.
+        size: Units in the codebook.
+        seconds: Length of all clips.
+    """
+    sent = np.array([unit for clip in units for unit in as_sent(stream, clip)], np.int64)
+    frames = np.concatenate([np.zeros(0, np.int64), *units]).astype(np.int64)
+    rate = len(sent) / seconds
+    bits = np.log2(perplexity(sent, size)) if len(sent) else 0.0
+    figures = {
+        "frames_per_second": len(frames) / seconds,
+        "units_per_second": rate,
+        "bitrate": rate * bits,
+        "bitrate_flat": rate * np.log2(size),
+        "perplexity": perplexity(frames, size),
+    }
+    rounded = {name: round(float(value), 4) for name, value in figures.items()}
+    return {"size": size, "used": len(np.unique(frames)), "frames": len(frames), **rounded}

@@ -7,8 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spiritlm_core.evaluate.resynthesis.distances import compare, distortions, warping_path
-from spiritlm_core.evaluate.resynthesis.world import ORDER, WARP, Analysis, analyse, mel_cepstrum
+from spiritlm_core.evaluate.resynthesis.distances import (
+    ORDER,
+    WARP,
+    Analysis,
+    analyse,
+    compare,
+    distortions,
+    mel_cepstrum,
+    warping_path,
+)
 from tests.align.speech import sentences
 
 

@@ -17,11 +17,11 @@ from spiritlm_core.errors import SourceError, SpiritLMError
 from spiritlm_core.evaluate.rendering import MISSING
 from spiritlm_core.evaluate.resynthesis.clips import draw_clips, list_clips, train_clips
 from spiritlm_core.evaluate.resynthesis.config import ResynthesisStageConfig
+from spiritlm_core.evaluate.resynthesis.figures import page, table
 from spiritlm_core.evaluate.resynthesis.griffin_lim import MelInverter, UnitMeans
 from spiritlm_core.evaluate.resynthesis.run import Judges, evaluate_resynthesis
 from spiritlm_core.evaluate.resynthesis.stage import ResynthesisStage
 from spiritlm_core.evaluate.resynthesis.systems import INVERSION, ORIGINAL, System, references, tokenizer_systems
-from spiritlm_core.evaluate.resynthesis.table import page, table
 from spiritlm_core.lake.schema import table_of
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.speech.tokenizer import SpeechTokenizer
@@ -208,4 +208,4 @@ def test_a_vocoder_that_is_damaged_is_one_message():
 def test_a_transcript_is_no_markup(folder):
     clips = [replace(clip, text="<script>alert(1)</script>") for clip in real_clips(1)]
     found = evaluate_resynthesis(clips, references(MelInverter(2)), SETTINGS, Judges())
-    assert "<script>" not in page(found)
+    assert "<script>" not in page(found.report, found.sounds)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from spiritlm_core.evaluate.suite.units import Recordings
+from spiritlm_core.evaluate.suite.task import Recordings
 from spiritlm_core.lm.generate.spirit import SpiritLM
 
 

@@ -12,9 +12,9 @@ from spiritlm_core.evaluate.suite.config import KINDS, PAIRS
 from spiritlm_core.evaluate.suite.espeak import Espeak
 from spiritlm_core.evaluate.suite.layouts import read_suite, read_task
 from spiritlm_core.evaluate.suite.material import pair_sets
-from spiritlm_core.evaluate.suite.published import published
 from spiritlm_core.evaluate.suite.run import SuiteConfig, run_suite
-from spiritlm_core.evaluate.suite.units import Recordings
+from spiritlm_core.evaluate.suite.task import Recordings
+from spiritlm_core.evaluate.suite.zeroshot import published
 from spiritlm_core.lm.generate.spirit import SpiritLM
 from spiritlm_core.speech.tokenizer import SpeechTokenizer
 from tests.support.small_model import LABELS, sound

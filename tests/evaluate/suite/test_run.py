@@ -18,7 +18,7 @@ from spiritlm_core.evaluate.suite.layouts import read_task
 from spiritlm_core.evaluate.suite.pairs import DIRECTIONS
 from spiritlm_core.evaluate.suite.run import run_suite
 from spiritlm_core.evaluate.suite.table import page, table
-from spiritlm_core.evaluate.suite.units import Recordings
+from spiritlm_core.evaluate.suite.task import Recordings
 from spiritlm_core.evaluate.suite.zeroshot import preferred, score
 from spiritlm_core.lm.generate import likelihood
 from spiritlm_core.lm.generate.spirit import SpiritLM

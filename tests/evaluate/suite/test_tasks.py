@@ -24,9 +24,8 @@ from spiritlm_core.evaluate.suite.pairs import Side
 from spiritlm_core.evaluate.suite.run import run_suite
 from spiritlm_core.evaluate.suite.styles import StyleTask
 from spiritlm_core.evaluate.suite.table import page, table
-from spiritlm_core.evaluate.suite.task import Bench
+from spiritlm_core.evaluate.suite.task import Bench, Recordings
 from spiritlm_core.evaluate.suite.transcripts import TranscriptTask, Utterance
-from spiritlm_core.evaluate.suite.units import Recordings
 from spiritlm_core.lm.generate.likelihood import judged, log_likelihoods
 from spiritlm_core.lm.generate.prompts import Kind
 from spiritlm_core.lm.generate.spirit import SpiritLM

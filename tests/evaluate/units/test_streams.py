@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spiritlm_core.evaluate.clips import Clip
+from spiritlm_core.evaluate.units.measure import stream_figures
 from spiritlm_core.evaluate.units.robustness import add_noise, changes, distances, play_at, robustness, through_8khz
-from spiritlm_core.evaluate.units.streams import stream_figures
 from spiritlm_core.metrics.probe import histograms, speaker_probe, windows
 from spiritlm_core.speech.grid import RATES_HZ
 from spiritlm_core.speech.types import Units
