@@ -224,7 +224,7 @@ def _place(loc: tuple[str, ...], name: str, lines: Lines, overrides: Sequence[st
     dotted = ".".join(loc)
     for override in overrides:
         key = override.partition("=")[0].strip()
-        if dotted == key or dotted.startswith(key + "."):
+        if dotted == key or dotted.startswith(key + ".") or (key.startswith(dotted + ".") and loc not in lines):
             return f"--set {_short(override, str)}"
     known: tuple[str, ...] = ()
     for part in loc:

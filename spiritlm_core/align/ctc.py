@@ -127,10 +127,12 @@ class CTCAligner(nn.Module):
         Returns:
             Logits at 50 frames a second.
         """
-        late = round(self.shape.shift * FRAME_RATE)
+        late = round(self.shape.shift * FRAME_RATE)  # frames; negative where labels come too early
         features = self.front_end(waveform)
-        features = torch.cat([features, features[:, -1:].expand(-1, late, -1)], dim=1)
-        return Emission(self.emit(features)[:, late:])
+        frames = features.shape[1]
+        before, behind = features[:, :1].expand(-1, max(0, -late), -1), features[:, -1:].expand(-1, max(0, late), -1)
+        emitted = self.emit(torch.cat([before, features, behind], dim=1))
+        return Emission(emitted[:, max(0, late) : max(0, late) + frames])
 
     def emit(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits of features (batch, frames, 2 * mels); `mask` (batch, frames) marks what is no padding."""

@@ -72,9 +72,9 @@ def _is_model(args: list[str]) -> bool:
 
 def _group(name: str) -> Any:
     panel = next(line.panel for line in commands.COMMANDS if line.name.startswith(f"{name} "))
-    return typer.main.get_group(
-        typer.Typer(name=name, cls=_Below, help=GROUPS[name].help, no_args_is_help=True, rich_help_panel=panel)
-    )
+    group = typer.main.get_group(typer.Typer(name=name, cls=_Below, help=GROUPS[name].help, no_args_is_help=True))
+    group.rich_help_panel = panel
+    return group
 
 
 def _command(line: Command) -> Any:

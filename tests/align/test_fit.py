@@ -148,6 +148,10 @@ def test_the_shift_moves_what_the_model_hears(tmp_path):
     late.load_state_dict(model.state_dict())
     assert late(waveform).logits.shape == model(waveform).logits.shape
     assert torch.allclose(late(waveform).logits[:, :30], model(waveform).logits[:, 2:32], atol=1e-5)
+    early = CTCAligner(CTCShape("en", ("<pad>", "|", "a"), 16, 2, 16, shift=-0.041)).eval()
+    early.load_state_dict(model.state_dict())
+    assert early(waveform).logits.shape == model(waveform).logits.shape
+    assert torch.allclose(early(waveform).logits[:, 22:], model(waveform).logits[:, 20:-2], atol=1e-5)
     save_aligner(late, tmp_path)
     assert load_aligner(tmp_path).shape == late.shape
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')

@@ -75,6 +75,7 @@ def spiritlm(*arguments: object) -> subprocess.CompletedProcess[str]:
     [
         (("no-such-recipe",), "there is no recipe 'no-such-recipe'"),
         (("quickstart", "--set", "units.pitch.codez=3"), "--set units.pitch.codez=3: units.pitch.codez: unknown key"),
+        (("quickstart", "--set", "unitz.pitch.codes=3"), "--set unitz.pitch.codes=3: unitz: unknown key"),
         (("quickstart", "--set", "compute.units.workers=0"), "compute.units.workers"),
         (("quickstart", "--source", "tape:x"), "'tape' is not one of"),
     ],
