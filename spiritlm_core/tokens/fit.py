@@ -55,7 +55,7 @@ class TokenizerFit(ArtifactStage):
         progress(0.0, "reading transcripts")
         lines = chosen_lines(tables, self.config)
         if not lines:
-            raise SpiritLMError("there is no transcript in the train split to train a tokenizer on: give tokens.tokenizer.base")
+            raise SpiritLMError("the train split has no transcript to train a tokenizer on: give tokens.tokenizer.base")
         progress(0.3, f"training a BPE on {len(lines)} transcripts")
         sentencepiece_bpe.save(sentencepiece_bpe.train(lines, self.config), out)
         return len(lines)
