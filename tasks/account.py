@@ -14,6 +14,7 @@ from spiritlm_core.lake.lease import hold
 from spiritlm_core.lake.plan import ArtifactPlan, Plan, TablePlan
 from spiritlm_core.lake.stage import Output
 from spiritlm_core.plan.graph import Graph
+from spiritlm_core.plan.last_run import keep_settings
 from spiritlm_core.plan.planner import RunPlan, plan_graph
 from tasks.progress import Console
 
@@ -97,7 +98,9 @@ class Account:
         )
 
     def result(self) -> dict[str, Any]:
-        """What a run returns: the reports, and where its outputs are, which are put there now."""
+        """What a run returns: the reports, and where its outputs are, which are put there now, as its settings are."""
+        if self.plan.settings is not None:
+            keep_settings(self.lake, self.plan.recipe, self.plan.settings)
         stages = {name: asdict(report) for name, report in self.reports.items()}
         return {"stages": stages, **deliver(self.plan, self.lake)}
 

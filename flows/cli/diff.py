@@ -35,8 +35,8 @@ def _changes(recipe: str, snapshot: str | None, lake: str, sources: list[str], o
     from spiritlm_core.plan.changes import changes
 
     opened = Lake(lake)
-    loaded, stages = plan_recipe(recipe, lake, sources, overrides)
-    return {"recipe": loaded.name, "lake": opened.uri, **changes(stages, loaded, opened, snapshot).to_dict()}
+    loaded, stages, since = plan_recipe(recipe, lake, sources, overrides)
+    return {"recipe": loaded.name, "lake": opened.uri, **changes(stages, loaded, opened, snapshot, since).to_dict()}
 
 
 def _show(result: dict[str, Any], out: TextIO) -> None:

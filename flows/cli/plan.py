@@ -11,6 +11,7 @@ from spiritlm_core.cli.results import answer
 
 if TYPE_CHECKING:
     from spiritlm_core.config import FrozenConfig
+    from spiritlm_core.plan.last_run import Since
     from spiritlm_core.plan.planner import RunPlan
     from spiritlm_core.recipe import Recipe
 
@@ -37,31 +38,33 @@ def planned(
     recipe: str, lake: str, sources: list[str], overrides: list[str], until: str | None = None, *, refit: bool = False
 ) -> dict[str, Any]:
     """The preview of a run as JSON values. Raises SpiritLMError if it could not run."""
-    loaded, stages = plan_recipe(recipe, lake, sources, overrides, until, refit=refit)
-    return previewed(loaded, stages, lake)
+    loaded, stages, since = plan_recipe(recipe, lake, sources, overrides, until, refit=refit)
+    return previewed(loaded, stages, lake, since)
 
 
 def plan_recipe(
     recipe: str, lake: str, sources: list[str], overrides: list[str], until: str | None = None, *, refit: bool = False
-) -> tuple[Recipe, RunPlan]:
-    """The recipe, and the plans of its stages. Raises SpiritLMError."""
+) -> tuple[Recipe, RunPlan, Since]:
+    """The recipe, the plans of its stages, and the settings that changed since it ran last. Raises SpiritLMError."""
     from flows.graphs.speech_lm import speech_lm, targets
     from flows.recipes import load_recipe
     from spiritlm_core.lake.lake import Lake
+    from spiritlm_core.plan.last_run import since_last_run
     from spiritlm_core.plan.planner import plan_graph
 
-    loaded = load_recipe(recipe, sources, overrides)
+    loaded, opened = load_recipe(recipe, sources, overrides), Lake(lake)
     graph = speech_lm(loaded)
-    return loaded, plan_graph(graph, Lake(lake), *targets(graph, until), refit=refit)
+    stages = plan_graph(graph, opened, *targets(graph, until), refit=refit)
+    return loaded, stages, since_last_run(opened, loaded.name, loaded, speech_lm)
 
 
-def previewed(recipe: FrozenConfig, stages: RunPlan, lake: str) -> dict[str, Any]:
-    """What a run of `stages` would do, as JSON values."""
+def previewed(recipe: FrozenConfig, stages: RunPlan, lake: str, *since: Since) -> dict[str, Any]:
+    """What a run of `stages` would do, as JSON values; `since`: the settings that changed, where that is known."""
     from spiritlm_core.lake.lake import Lake
     from spiritlm_core.plan.preview import preview, totals
 
     opened = Lake(lake)
-    previews = preview(stages, recipe, opened)
+    previews = preview(stages, recipe, opened, *since)
     told = {stage.name: stage.to_dict() for stage in previews}
     return {"recipe": stages.recipe, "lake": opened.uri, "stages": told, "to_compute": totals(previews)}
 

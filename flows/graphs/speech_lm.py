@@ -49,7 +49,7 @@ VOICED = (VocoderFit.name, SpeakingTokenizerStage.name)
 
 def speech_lm(recipe: Recipe) -> Graph:
     """From recordings and texts to a published speech language model; its units and its vocoder on the way there."""
-    graph = Graph(recipe.name)
+    graph = Graph(recipe.name, recipe)
     units, tokens, lineage = recipe.units, recipe.token_settings, speech_lineage(recipe)
     expressive, asr = recipe.variant == "expressive", recipe.align.asr
     recogniser = asr if recipe.align.words.mode != "given" else None

@@ -71,7 +71,10 @@ class StatCache:
 
 @contextmanager
 def stat_cache(lake: Lake, path: str) -> Iterator[StatCache]:
-    """The hashes of unchanged files, which the lake keeps at `path`; written back if they changed and it can be."""
+    """The hashes of unchanged files, which the lake keeps at `path`; written back if they changed and it can be.
+
+    A plan makes no lake: where nothing is, nothing is written.
+    """
     try:
         known = lake.store.read(path)
     except FileNotFoundError:
@@ -79,7 +82,7 @@ def stat_cache(lake: Lake, path: str) -> Iterator[StatCache]:
     cache = StatCache.from_bytes(known)
     yield cache
     with suppress(LakeError, PermissionError):  # of others: `spiritlm plan` looks at theirs, too
-        if (now := cache.to_bytes()) != known:
+        if (now := cache.to_bytes()) != known and next(lake.store.walk(), None) is not None:
             lake.store.write(path, now)
 
 

@@ -144,11 +144,19 @@ class Lake:
 
     def read_snapshot(self, table: str, fingerprint: str) -> Snapshot:
         """Raises LakeError if there is no such snapshot."""
+        snapshot = self.find_snapshot(table, fingerprint)
+        if snapshot is None:
+            path = self.store.child(snapshot_path(table, fingerprint))
+            raise LakeError(f"snapshot {path} is missing; run the recipe again")
+        return snapshot
+
+    def find_snapshot(self, table: str, fingerprint: str) -> Snapshot | None:
+        """The snapshot, or None if it is not there. Raises LakeError if it is damaged."""
         path = snapshot_path(table, fingerprint)
         try:
             snapshot = Snapshot.from_json(self.store.read(path), self.store.child(path))
-        except FileNotFoundError as error:
-            raise LakeError(f"snapshot {self.store.child(path)} is missing; run the recipe again") from error
+        except FileNotFoundError:
+            return None
         self._check_place(path, snapshot_path(snapshot.table, snapshot.fingerprint))
         return snapshot
 

@@ -57,9 +57,10 @@ Model = Node | str | ModelSource | Lineage
 class Graph:
     """The stages of one recipe, in the order in which they were added, which is one in which they can run."""
 
-    def __init__(self, recipe: str) -> None:
-        """`recipe` is the name under which the lake keeps what the stages make."""
+    def __init__(self, recipe: str, settings: FrozenConfig | None = None) -> None:
+        """`recipe` is the name under which the lake keeps what the stages make; `settings` it keeps after a run."""
         self.recipe = recipe
+        self.settings = settings
         self.nodes: dict[str, Node] = {}
 
     def source(self, stage: Stage, config: FrozenConfig, listing: Listing, **models: str | None) -> Node:

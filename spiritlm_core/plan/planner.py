@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from spiritlm_core.config import FrozenConfig
 from spiritlm_core.intake.grouping import Member, group_items, items_table
 from spiritlm_core.intake.listing import Listing, Say
 from spiritlm_core.lake.lake import Lake
@@ -25,10 +26,11 @@ from spiritlm_core.plan.graph import Graph, Model, Node
 
 @dataclass(frozen=True)
 class RunPlan:
-    """The plans of all stages of a run by name, in the order in which they run."""
+    """The plans of all stages of a run by name, in the order in which they run; `settings`: see :class:`Graph`."""
 
     recipe: str
     stages: Mapping[str, Plan]
+    settings: FrozenConfig | None = None
 
     def is_complete(self, lake: Lake) -> bool:
         """Whether the lake holds everything already."""
@@ -55,7 +57,7 @@ def plan_graph(graph: Graph, lake: Lake, *until: str, refit: bool = False, say: 
     planner = _Planner(graph, lake, refit, say)
     for node in graph.wanted(*until):
         planner.plans[node.name] = planner.plan(node)
-    return RunPlan(graph.recipe, planner.plans)
+    return RunPlan(graph.recipe, planner.plans, graph.settings)
 
 
 @dataclass
@@ -112,10 +114,10 @@ def plan_listing(listing: Listing, call: StageCall, lake: Lake, recipe: str, say
 def _kept_groups(lake: Lake, recipe: str, call: StageCall) -> list[frozenset[str]]:
     """The members of the shards made by the same stage: this recipe's first, else any other recipe's."""
     refs = [ref for ref in lake.refs() if ref.name == call.name and ref.identity == call.identity]
-    if not refs:
-        return []
-    ref = min(refs, key=lambda ref: (ref.recipe != recipe, ref.recipe))
-    return [frozenset(shard.members) for shard in lake.read_snapshot(call.name, ref.target).shards]
+    refs.sort(key=lambda ref: (ref.recipe != recipe, ref.recipe))
+    snapshots = (lake.find_snapshot(call.name, ref.target) for ref in refs)
+    last = next(filter(None, snapshots), None)
+    return [frozenset(shard.members) for shard in last.shards] if last else []
 
 
 def _job(call: StageCall, listing: Listing, group: Sequence[Member]) -> ShardJob:

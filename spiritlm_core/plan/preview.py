@@ -12,6 +12,7 @@ from spiritlm_core.config import FrozenConfig
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.plan import ArtifactPlan, Plan, ShardJob, TablePlan
 from spiritlm_core.lake.snapshot import Ref, ShardEntry, Snapshot
+from spiritlm_core.plan.last_run import NOTHING, Since
 from spiritlm_core.plan.planner import RunPlan
 from spiritlm_core.plan.reasons import Reason, last_made, reasons
 from spiritlm_core.plan.settings import Settings
@@ -77,7 +78,7 @@ class Estimator:
         """Shards that are there as they are, and the others at the pace of the last run."""
         sizes = self._sizes(plan.name)
         refs = self._refs(plan.name)
-        last = self.lake.read_snapshot(plan.name, refs[0].target) if refs else None
+        last = self.lake.find_snapshot(plan.name, refs[0].target) if refs else None
         pace = _pace(last, sizes) if last else None
         known = {shard.key: shard for shard in last.shards} if last else {}
         for job in plan.jobs:
@@ -162,18 +163,23 @@ class StagePreview:
         return {**about, **asdict(self.estimate), "why": [reason.to_dict() for reason in self.why]}
 
 
-def preview(plan: RunPlan, recipe: FrozenConfig, lake: Lake) -> list[StagePreview]:
-    """Every stage of `plan`, in the order of the run. Only small objects of the lake are read."""
+def preview(plan: RunPlan, recipe: FrozenConfig, lake: Lake, since: Since = NOTHING) -> list[StagePreview]:
+    """Every stage of `plan`, in the order of the run. Only small objects of the lake are read.
+
+    `since` has the settings that changed since the last run.
+    """
     settings, estimator = Settings(recipe), Estimator(lake, plan.recipe)
-    return [_stage(lake, plan.recipe, stage, settings, estimator) for stage in plan.stages.values()]
+    return [_stage(lake, plan.recipe, stage, settings, estimator, since) for stage in plan.stages.values()]
 
 
-def _stage(lake: Lake, recipe: str, plan: Plan, settings: Settings, estimator: Estimator) -> StagePreview:
+def _stage(lake: Lake, recipe: str, plan: Plan, settings: Settings, estimator: Estimator, since: Since) -> StagePreview:
     if isinstance(plan, TablePlan):
         kind, estimate = "table", estimator.table(plan)
     else:
         kind, estimate = "artifact", estimator.artifact(plan)
-    why = reasons(lake, plan, last_made(lake, recipe, plan.name), settings) if estimate.new else []
+    if not estimate.new:
+        return StagePreview(plan.name, kind, plan.fingerprint, estimate)
+    why = reasons(lake, plan, last_made(lake, recipe, plan.name), settings, since.stages.get(plan.name, {}))
     return StagePreview(plan.name, kind, plan.fingerprint, estimate, tuple(why))
 
 

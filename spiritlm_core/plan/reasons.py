@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from spiritlm_core.lake.artifact import Artifact
@@ -13,7 +13,7 @@ from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.plan import ArtifactPlan, ModelSource, Plan, StageCall, TablePlan
 from spiritlm_core.lake.snapshot import Snapshot
 from spiritlm_core.plan.difference import item_changes, lists_items
-from spiritlm_core.plan.settings import Settings, differences
+from spiritlm_core.plan.settings import Settings, differences, with_younger
 
 Cause = Literal[
     "first run", "version", "setting", "derived", "model", "upstream", "lineage", "added", "changed", "removed", "lost"
@@ -21,6 +21,10 @@ Cause = Literal[
 """``derived`` is a setting that follows from others, as the number of pitch tokens from the variant; it is told where
 nothing else is. ``lost``: what was made is gone from the lake, or was never finished.
 """
+
+
+CONFIG, LISTING = "its configuration", "its listing"
+"""Parts of what a stage is given, besides the roles of its models."""
 
 
 @dataclass(frozen=True)
@@ -85,26 +89,33 @@ def last_made(lake: Lake, recipe: str, name: str) -> Past | None:
     ref = lake.read_ref(recipe, name)
     if ref is None:
         return None
-    made = lake.read_snapshot(name, ref.target) if ref.kind == "table" else lake.read_artifact(name, ref.target)
+    made = lake.find_snapshot(name, ref.target) if ref.kind == "table" else lake.read_artifact(name, ref.target)
     return Past(made) if made else None
 
 
-def reasons(lake: Lake, plan: Plan, past: Past | None, settings: Settings) -> list[Reason]:
-    """Why the plan of one stage has something to compute, given what the recipe used last."""
+def reasons(
+    lake: Lake, plan: Plan, past: Past | None, settings: Settings, since: Mapping[str, list[Reason]]
+) -> list[Reason]:
+    """Why the plan of one stage has something to compute, given what the recipe used last.
+
+    `since` has the settings that changed since its last run, by the part of the stage that they change.
+    """
     if past is None:
         items = sum(len(job.members) for job in plan.jobs) if isinstance(plan, TablePlan) else 0
         return [Reason("first run", plan.call.stage.inputs[0].table, after=items) if items else Reason("first run")]
     inputs = plan.inputs if isinstance(plan, ArtifactPlan) else plan.lineage.get("inputs", {})
-    causes = [*identity_changes(lake, plan.call, past, settings)]
+    causes = [*identity_changes(lake, plan.call, past, settings, since)]
     if not (causes and getattr(plan.call.stage, "pinned", False)):  # which does not follow its tables
         causes += [Reason("upstream", name) for name, made in inputs.items() if past.inputs.get(name) != made]
     if isinstance(plan, TablePlan) and lists_items(plan):
-        causes += _items(lake, plan, past)
+        causes += _items(lake, plan, past, since.get(LISTING, []))
     told = [cause for cause in causes if cause.cause not in ("lineage", "derived")]
     return list(dict.fromkeys(told or causes)) or [Reason("lost")]
 
 
-def identity_changes(lake: Lake, call: StageCall, past: Past, settings: Settings) -> Iterator[Reason]:
+def identity_changes(
+    lake: Lake, call: StageCall, past: Past, settings: Settings, since: Mapping[str, list[Reason]]
+) -> Iterator[Reason]:
     """Version, settings and models that are others than before."""
     how = past.how(lake) if past.made.identity != call.identity else None
     if how is None:
@@ -112,13 +123,17 @@ def identity_changes(lake: Lake, call: StageCall, past: Past, settings: Settings
     version, config, models = how
     if version != call.version:
         yield Reason("version", call.name, version, call.version)
-    for path, before, after in differences(config, config_json(call.config)):
+    derived = [replace(reason, cause="derived") for reason in since.get(CONFIG, ())]
+    filled = (with_younger(call.config, key) for key in (config, config_json(call.config)))
+    for path, before, after in differences(*filled):
         name = settings.name(call.config, path)
-        own = name is not None and settings.value(name) == after
-        yield Reason("setting" if own else "derived", name or f"{call.name}: {'.'.join(path)}", before, after)
+        if name is not None and settings.value(name) == after:
+            yield Reason("setting", name, before, after)
+        else:
+            yield from derived or [Reason("derived", name or f"{call.name}: {'.'.join(path)}", before, after)]
     for role in sorted(models.keys() | call.models.keys()):
         if models.get(role) != call.digests.get(role):
-            yield _model(role, call.models.get(role))
+            yield from since.get(role) or [_model(role, call.models.get(role))]
 
 
 def _model(role: str, source: ModelSource | None) -> Reason:
@@ -127,9 +142,11 @@ def _model(role: str, source: ModelSource | None) -> Reason:
     return Reason("upstream", source.artifact) if source.artifact else Reason("lineage", role)
 
 
-def _items(lake: Lake, plan: TablePlan, past: Past) -> Iterator[Reason]:
+def _items(lake: Lake, plan: TablePlan, past: Past, since: list[Reason]) -> Iterator[Reason]:
+    """How many items were added, changed and removed; `since` are the settings that may have changed some."""
     for cause, count in item_changes(lake, plan, past.snapshot).counts().items():
         if count:
+            yield from since if cause == "changed" else ()
             yield Reason(cause, plan.call.stage.inputs[0].table, after=count)  # type: ignore[arg-type]
 
 

@@ -94,7 +94,7 @@ class LocalStore(Store):
             with written(self._path(path), data, sync=True) as temporary:
                 yield temporary
         except OSError as error:
-            if error.errno in {*READ_ONLY, errno.ENOTDIR, errno.EEXIST}:
+            if error.errno in {*READ_ONLY, errno.ENOTDIR, errno.EEXIST, errno.ENOENT}:
                 folder = self._path(path).parent
                 raise LakeError(f"{self.uri} cannot be written to ({error.strerror} at {folder})") from error
             raise

@@ -12,6 +12,7 @@ from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.plan import Plan, TablePlan
 from spiritlm_core.lake.run import run_artifact, run_shard
 from spiritlm_core.lake.snapshot import Snapshot
+from spiritlm_core.plan.last_run import keep_settings
 from spiritlm_core.plan.planner import RunPlan, plan_graph
 from spiritlm_core.recipe import Recipe
 from tests.audio.files import sound
@@ -40,11 +41,12 @@ def planned(recipe: Recipe, lake: Lake, *until: str) -> RunPlan:
 
 
 def compute(recipe: Recipe, lake: Lake, *until: str) -> None:
-    """Run the stages up to the units, or to what is asked for, as a worker does, and let the recipe refer to them."""
+    """Run the stages up to the units, or to what is asked for, as a run does: the recipe refers to them afterwards."""
     for stage in planned(recipe, lake, *until).stages.values():
         kind = "table" if isinstance(stage, TablePlan) else "artifact"
         _compute(stage, lake)
         lake.write_ref(recipe.name, stage.name, kind, stage.fingerprint, stage.call.identity)
+    keep_settings(lake, recipe.name, recipe)
 
 
 def _compute(stage: Plan, lake: Lake) -> None:

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from flows.graphs.speech_lm import speech_lm
 from spiritlm_core.errors import LakeError
 from spiritlm_core.lake.lake import Lake
+from spiritlm_core.lake.snapshot import Snapshot
 from spiritlm_core.plan.changes import Changes, changes
+from spiritlm_core.plan.last_run import since_last_run
 from tests.plan.lakes import clip, compute, planned, tiny
 
 
@@ -26,7 +29,8 @@ def place(tmp_path: Path) -> Path:
 
 def changed(place: Path, *overrides: str, snapshot: str | None = None) -> Changes:
     lake, recipe = Lake(place / "lake"), tiny(place / "clips", *overrides)
-    return changes(planned(recipe, lake, "audio"), recipe, lake, snapshot)
+    since = since_last_run(lake, recipe.name, recipe, speech_lm)
+    return changes(planned(recipe, lake, "audio"), recipe, lake, snapshot, since)
 
 
 def names(paths: list[str]) -> list[str]:
@@ -70,6 +74,35 @@ def test_settings_are_named(place: Path) -> None:
     assert found.items["audio"].counts() == {"added": 0, "changed": 0, "removed": 0}
 
 
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("language=fr", "`language` en → fr"),
+        ("units.rate=12.5", "`units.rate` 25.0 → 12.5"),
+        ("units.encoder=hf://some/other", "`units.encoder` unset → hf://some/other"),
+        ("variant=expressive", "`variant` base → expressive"),
+        ("lm.steps=77", "`lm.steps` 8 → 77"),
+    ],
+)
+def test_a_setting_is_named_whatever_it_changes(place: Path, override: str, told: str) -> None:
+    assert [str(reason) for reason in changed(place, override).settings] == [told]
+
+
+@pytest.mark.parametrize("kept", [b"", b"{}", None])
+def test_without_the_settings_of_the_last_run_the_stages_are_compared(place: Path, kept: bytes | None) -> None:
+    path = place / "lake/outputs/tiny/recipe.json"
+    path.unlink() if kept is None else path.write_bytes(kept)
+    found = changed(place, "audio.max_seconds=20", "language=fr")
+    assert [str(reason) for reason in found.settings] == ["`audio.max_seconds` 30.0 → 20.0"]
+
+
+def test_a_table_whose_parents_are_gone_is_still_compared(place: Path) -> None:
+    lake = Lake(place / "lake")
+    made = Snapshot("units", "1" * 64, (), {"inputs": {"audio": "2" * 64}})
+    lake.write_snapshot(made)
+    assert changed(place, snapshot=made.fingerprint).items == {}
+
+
 def test_an_earlier_snapshot_is_compared_with_what_is_there_now(place: Path) -> None:
     found = changed(place, snapshot=first_snapshot(place)[:12])
     assert names(found.items["audio"].added) == ["4.wav"]
@@ -82,7 +115,13 @@ def test_on_an_empty_lake_all_is_new(place: Path) -> None:
     assert len(found.items["audio"].added) == 5
 
 
-@pytest.mark.parametrize(("beginning", "says"), [("zz", "no snapshot begins with 'zz'"), ("", "several snapshots")])
+@pytest.mark.parametrize(
+    ("beginning", "says"),
+    [
+        ("zz", "no snapshot begins with 'zz'; the newest are audio "),
+        ("", "several snapshots begin with ''; the newest"),
+    ],
+)
 def test_a_snapshot_that_is_none_is_refused(place: Path, beginning: str, says: str) -> None:
     lake, recipe = Lake(place / "lake"), tiny(place / "clips")
     with pytest.raises(LakeError, match=says):

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from spiritlm_core.errors import LakeError
 from spiritlm_core.lake.lake import Lake
-from tests.plan.lakes import TINY, clip, compute, tiny
+from tests.plan.lakes import TINY, clip, compute, planned, tiny
 
 HEAVY = ("prefect", "ray", "torch", "transformers", "whisperx")
 CODE = f"""
@@ -77,3 +78,18 @@ def test_a_diff_names_ten_and_counts_the_others(place: Path) -> None:
     assert lines[2] == f"    {place}/clips/10.wav"
     assert lines[12:] == ["    and 2 more; --json names all", "  `audio.padding` 0.3 → 0.2"]
     assert len(answered(place, "diff", str(TINY))["items"]["audio"]["added"]) == 12
+
+
+@pytest.mark.parametrize("command", ["plan", "diff"])
+def test_a_lake_that_is_not_there_is_not_made(tmp_path: Path, command: str) -> None:
+    clip(tmp_path / "clips", 1)
+    spiritlm(tmp_path, command, str(TINY))
+    assert not (tmp_path / "lake").exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="nothing can be made below /proc, which is not here")
+def test_a_lake_where_none_can_be_is_an_error_in_one_sentence(tmp_path: Path) -> None:
+    clip(tmp_path / "clips", 1)
+    assert planned(tiny(tmp_path / "clips"), Lake("/proc/lake"), "audio").stages
+    with pytest.raises(LakeError, match=r"^/proc/lake cannot be written to \(No such file or directory at /proc/lake"):
+        Lake("/proc/lake").write_ref("r", "audio", "table", "0" * 64, "0" * 64)

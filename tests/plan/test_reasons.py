@@ -10,9 +10,12 @@ import pytest
 from flows.graphs.speech_lm import speech_lm
 from flows.recipes import recipe_names
 from spiritlm_core.audio.stage import AudioStage
+from spiritlm_core.errors import LakeError
 from spiritlm_core.lake.fingerprint import config_json
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lm.losses import LOSSES
+from spiritlm_core.plan.changes import changes
+from spiritlm_core.plan.last_run import since_last_run
 from spiritlm_core.plan.preview import StagePreview, preview, totals
 from spiritlm_core.plan.settings import Settings, differences
 from spiritlm_core.recipe import Recipe
@@ -38,7 +41,8 @@ def place(filled: Path, tmp_path: Path) -> Path:
 
 def previewed(recipe: Recipe, place: Path) -> dict[str, StagePreview]:
     lake = Lake(place / "lake")
-    return {stage.name: stage for stage in preview(planned(recipe, lake), recipe, lake)}
+    since = since_last_run(lake, recipe.name, recipe, speech_lm)
+    return {stage.name: stage for stage in preview(planned(recipe, lake), recipe, lake, since)}
 
 
 def why(stages: dict[str, StagePreview]) -> dict[str, list[str]]:
@@ -107,7 +111,50 @@ def test_another_model_in_place_of_a_fitted_one_is_a_reason(place: Path) -> None
     shutil.copytree(place / "clips", place / "model")
     hubert = recipe.units.hubert.model_copy(update={"model": f"file://{place / 'model'}"})
     other = recipe.model_copy(update={"units": recipe.units.model_copy(update={"hubert": hubert})})
+    (named,) = why(previewed(other, place))["quantizer"]
+    assert named.startswith("`units.hubert.model` unset → file://")
+    (place / "lake/outputs/tiny/recipe.json").unlink()
     assert why(previewed(other, place))["quantizer"] == ["model `hubert`"]
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_the_rate_of_the_units_is_named_in_a_plan_and_a_diff(place: Path, old: bool) -> None:
+    if old:  # a lake of before settings were kept
+        (place / "lake/outputs/tiny/recipe.json").unlink()
+    recipe, lake = tiny(place / "clips", "units.rate=12.5"), Lake(place / "lake")
+    assert why(previewed(recipe, place))["quantizer"] == ["`units.rate` 25.0 → 12.5"]
+    found = changes(planned(recipe, lake), recipe, lake)
+    assert list(map(str, found.settings)) == ["`units.rate` 25.0 → 12.5"]
+
+
+def test_a_setting_that_changes_what_is_listed_is_named(place: Path) -> None:
+    stages = previewed(tiny(place / "clips", "language=fr"), place)
+    assert why(stages)["audio"] == ["`language` en → fr", "5 recordings changed"]
+    clip(place / "clips", 9)
+    assert why(previewed(tiny(place / "clips"), place))["audio"] == ["1 recording added"]
+
+
+def test_a_setting_that_changes_what_models_a_stage_has_is_named(place: Path) -> None:
+    stages = previewed(tiny(place / "clips", "variant=expressive"), place)
+    assert why(stages)["units"] == ["`variant` base → expressive"]
+    shutil.copytree(place / "clips", place / "model")
+    other = f"file://{place / 'model'}"
+    named = why(previewed(tiny(place / "clips", f"units.encoder={other}"), place))["quantizer"][0]
+    assert named.startswith("`units.encoder` unset → file://")
+
+
+def test_a_snapshot_that_is_gone_is_written_again_and_a_damaged_one_is_named(place: Path) -> None:
+    recipe, lake = tiny(place / "clips"), Lake(place / "lake")
+    (path,) = (place / "lake/snapshots/audio").iterdir()
+    path.unlink()
+    assert not planned(recipe, lake).is_complete(lake)
+    assert why(previewed(recipe, place)) == {}
+    assert changes(planned(recipe, lake), recipe, lake).settings == ()
+    assert why(previewed(tiny(place / "clips", "audio.padding=0.2"), place))["audio"] == ["first run: 5 recordings"]
+    compute(recipe, lake)
+    path.write_bytes(path.read_bytes().replace(b"audio", b"audit"))
+    with pytest.raises(LakeError, match=rf"{path} is damaged"):
+        planned(recipe, lake)
 
 
 @pytest.mark.parametrize("name", recipe_names())
