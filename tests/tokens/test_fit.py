@@ -83,7 +83,7 @@ def test_a_small_text_gives_a_smaller_vocabulary(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_trained_is_said(tmp_path: Path) -> None:
-    with pytest.raises(SpiritLMError, match="no transcript in the train split"):
+    with pytest.raises(SpiritLMError, match="train split has no transcript"):
         fitted(tmp_path, views([" ", ""]), TokenizerConfig())
     many = "".join(chr(0x4E00 + i) for i in range(500))
     with pytest.raises(SpiritLMError, match="vocab_size"):
