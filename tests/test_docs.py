@@ -58,7 +58,7 @@ def test_files_that_the_guide_for_contributors_names_are_there() -> None:
     named = set(re.findall(r"`((?:flows|tasks|spiritlm_core|tests|docs|infra|benchmarks|\.github)/[\w./-]*)`", text))
     written = set(re.findall(r"^1\. Write `([\w/.]+)`", text, re.MULTILINE))
     assert len(named) > 15
-    assert {name for name in named if not (ROOT / name).exists()} == written
+    assert {name for name in named if not (ROOT / name).exists()} <= written
 
 
 def test_ci_runs_what_the_makefile_offers() -> None:

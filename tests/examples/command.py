@@ -1,4 +1,4 @@
-"""A command of one's own, as CONTRIBUTING.md adds it: this file, and one line in `spiritlm_core/cli/commands.py`."""
+"""``spiritlm count-words``."""
 
 from typing import Annotated
 

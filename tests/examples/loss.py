@@ -1,4 +1,4 @@
-"""A loss of one's own, as CONTRIBUTING.md adds it: this file, and one line in `spiritlm_core/lm/losses/__init__.py`."""
+"""Cross-entropy with smoothed targets."""
 
 import torch
 from torch.nn.functional import cross_entropy

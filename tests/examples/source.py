@@ -1,4 +1,4 @@
-"""A source of recordings of one's own, as CONTRIBUTING.md adds it: this file, and its class in `intake/config.py`."""
+"""Recordings laid out as Google's Speech Commands."""
 
 from __future__ import annotations
 

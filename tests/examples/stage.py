@@ -1,4 +1,6 @@
-"""A stage of one's own, as CONTRIBUTING.md adds it: this file, and one line in `flows/graphs/speech_lm.py`."""
+"""The stage ``loudness``: how loud each segment is."""
+
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -30,7 +32,7 @@ class LoudnessStage(TableStage):
         """One row per segment; rejected ones stay what they are."""
         return table_of([self._row(segment) for segment in tables[0].to_pylist()], LOUDNESS)
 
-    def _row(self, segment: Row) -> Row:
+    def _row(self, segment: dict[str, Any]) -> Row:
         row = {name: segment[name] for name in ("utterance_id", "reject_stage", "reject_reason")}
         if is_rejected(segment):
             return row

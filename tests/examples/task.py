@@ -1,4 +1,4 @@
-"""An evaluation task of one's own, as CONTRIBUTING.md adds it: this file, and one line in `suite/layouts.py`."""
+"""Pairs of plurals, the right one first."""
 
 import csv
 from pathlib import Path

@@ -11,17 +11,19 @@ import pytest
 import torch
 import transformers
 
-from flows.graphs.speech_lm import speech_lm
 from flows.recipes import find_recipe
 from spiritlm_core import SpiritLM
 from spiritlm_core.audio.codec import encode_wav
+from spiritlm_core.audio.stage import AudioStage
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.evaluate.suite.config import SuiteConfig
 from spiritlm_core.evaluate.suite.layouts import READERS, read_suite
 from spiritlm_core.evaluate.suite.run import run_suite
 from spiritlm_core.intake.config import FolderSource
+from spiritlm_core.intake.recordings import Recordings
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.plan import TablePlan
+from spiritlm_core.plan.graph import Graph
 from spiritlm_core.plan.planner import plan_graph
 from spiritlm_core.speech.encoders.registry import FAMILIES, load_encoder
 from tests.examples.stage import LoudnessStage
@@ -41,8 +43,7 @@ def blocks() -> Iterator[str]:
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_the_guide_shows_what_is_tested(name: str) -> None:
-    _, _, code = (HERE / name).read_text(encoding="utf-8").partition("\n\n")
-    assert code in list(blocks())
+    assert (HERE / name).read_text(encoding="utf-8") in list(blocks())
 
 
 def test_a_stage_of_ones_own_is_one_file_and_one_line(tmp_path: Path) -> None:
@@ -50,9 +51,10 @@ def test_a_stage_of_ones_own_is_one_file_and_one_line(tmp_path: Path) -> None:
     (tmp_path / "clips").mkdir()
     (tmp_path / "clips/one.wav").write_bytes(encode_wav(voice))
     (tmp_path / "clips/two.wav").write_bytes(b"no sound")
-    recipe = find_recipe("quickstart").model_copy(update={"sources": (FolderSource(path=str(tmp_path / "clips")),)})
-    lake, graph = Lake(tmp_path / "lake"), speech_lm(recipe)
-    graph.on_request(LoudnessStage, FrozenConfig(), graph.nodes["audio"])
+    recipe, source = find_recipe("quickstart"), FolderSource(path=str(tmp_path / "clips"))
+    lake, graph = Lake(tmp_path / "lake"), Graph(recipe.name)
+    audio = graph.source(AudioStage, recipe.audio, Recordings((source,), recipe.language, recipe.sharding))
+    graph.on_request(LoudnessStage, FrozenConfig(), audio)
 
     for plan in plan_graph(graph, lake, "loudness").stages.values():
         assert isinstance(plan, TablePlan)

@@ -1,4 +1,4 @@
-"""An encoder of one's own, as CONTRIBUTING.md adds it: this file, and one line in `speech/encoders/registry.py`."""
+"""UniSpeech encoders."""
 
 from typing import ClassVar
 

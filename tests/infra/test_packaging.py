@@ -105,8 +105,9 @@ def test_a_library_that_is_missing_is_named_with_its_extra(monkeypatch: pytest.M
 
 def run(*command: object, cwd: Path, **settings: str) -> str:
     """Standard output of a command that must succeed."""
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # it may lead to a checkout
     done = subprocess.run(
-        list(map(str, command)), capture_output=True, text=True, cwd=cwd, env={**os.environ, **settings}, check=False
+        list(map(str, command)), capture_output=True, text=True, cwd=cwd, env={**inherited, **settings}, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
