@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import json
 import signal
@@ -99,8 +100,9 @@ def test_a_body_of_two_gigabytes_is_refused_at_once(server: Served) -> None:
             )
             if "chunked" in header:
                 piece = b"10000\r\n" + b"\0" * 0x10000 + b"\r\n"
-                for _ in range(20):
-                    connection.sendall(piece)
+                with contextlib.suppress(ConnectionError):  # the answer may come before the last piece
+                    for _ in range(20):
+                        connection.sendall(piece)
             answer = ""
             while not answer.endswith("}") and (piece := connection.recv(4096)):
                 answer += piece.decode()
