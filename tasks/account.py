@@ -154,8 +154,7 @@ def _deliver(lake: Lake, artifact: Artifact, output: Output, folder: str) -> Any
     if output.path is None:
         return json.loads(data)
     path = f"{folder}/{output.path}"
-    if not lake.store.exists(path) or lake.store.read(path) != data:
-        lake.store.write(path, data)
+    lake.store.update(path, data)
     return lake.store.child(path)
 
 

@@ -42,9 +42,7 @@ NOTHING = Since()
 
 def keep_settings(lake: Lake, name: str, recipe: FrozenConfig) -> None:
     """Let the lake hold the settings with which the recipe called `name` ran last."""
-    path, body = _path(name), json.dumps(recipe.model_dump(mode="json"), indent=1).encode()
-    if not lake.store.exists(path) or lake.store.read(path) != body:
-        lake.store.write(path, body)
+    lake.store.update(_path(name), json.dumps(recipe.model_dump(mode="json"), indent=1).encode())
 
 
 def since_last_run(lake: Lake, name: str, recipe: R, graph_of: Callable[[R], Graph]) -> Since:

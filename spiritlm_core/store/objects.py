@@ -78,6 +78,11 @@ class Store(ABC):
         with self.open(path) as stream:
             return stream.read()
 
+    def update(self, path: str, data: bytes) -> None:
+        """Write or replace an object unless it holds these bytes already."""
+        if not self.exists(path) or self.read(path) != data:
+            self.write(path, data)
+
     def sha256(self, path: str) -> str:
         """The sha256 of an object's bytes, read piece by piece. Raises FileNotFoundError."""
         with self.open(path) as stream:

@@ -30,7 +30,7 @@ def run_suite(
             a speech tokenizer object.
         tasks: as :func:`spiritlm_core.evaluate.suite.layouts.read_task` gives them.
         config: what is asked.
-        batch_size: sequences in one forward pass.
+        batch_size: answers written at once.
         tell: told of progress.
 
     Returns:

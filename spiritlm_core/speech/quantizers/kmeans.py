@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spiritlm_core.errors import ModelReferenceError, RecipeError
-from spiritlm_core.speech.grid import SAMPLE_RATE
+from spiritlm_core.speech.quantizers.stored import StoredQuantizer
 
 Frames = NDArray[np.float32]
 
@@ -23,23 +23,13 @@ _BLOCK = 65_536
 
 
 @dataclass(frozen=True)
-class KMeans:
+class KMeans(StoredQuantizer):
     """Cluster centres in a space shifted by `mean` and divided by `scale`, with a few facts about their origin."""
 
     centres: Frames  # [K, D]
     mean: Frames  # [D]
     scale: Frames  # [D]
     facts: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def layer(self) -> int:
-        """Layer of the encoder, counted from 1, whose features are clustered."""
-        return int(self.facts["layer"])
-
-    @property
-    def hop(self) -> int:
-        """Samples from one unit to the next."""
-        return int(SAMPLE_RATE / self.facts.get("rate", 25.0))
 
     @property
     def size(self) -> int:
@@ -74,11 +64,7 @@ class KMeans:
 
     def save(self, path: Path) -> None:
         """Write a safetensors file; `facts` go into its metadata as JSON."""
-        from safetensors.numpy import save_file
-
-        arrays = {"centres": self.centres, "mean": self.mean, "scale": self.scale}
-        arrays = {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in arrays.items()}
-        save_file(arrays, path, metadata={"facts": json.dumps(self.facts, sort_keys=True)})
+        self.write({"centres": self.centres, "mean": self.mean, "scale": self.scale}, path)
 
     @classmethod
     def load(cls, path: Path) -> KMeans:

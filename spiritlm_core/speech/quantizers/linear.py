@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spiritlm_core.errors import ModelReferenceError
-from spiritlm_core.speech.grid import SAMPLE_RATE
+from spiritlm_core.speech.quantizers.stored import StoredQuantizer
 
 Frames = NDArray[np.float32]
 
@@ -30,22 +30,12 @@ _BLOCK = 65_536
 
 
 @dataclass(frozen=True)
-class LinearQuantizer:
+class LinearQuantizer(StoredQuantizer):
     """Affine, LeakyReLU, affine, LeakyReLU, affine, argmax; the last class is the blank."""
 
     weights: tuple[Frames, Frames, Frames]  # [H1, D], [H2, H1], [K + 1, H2]
     biases: tuple[Frames, Frames, Frames]  # [H1], [H2], [K + 1]
     facts: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def layer(self) -> int:
-        """Layer of the encoder, counted from 1, whose features are classified."""
-        return int(self.facts["layer"])
-
-    @property
-    def hop(self) -> int:
-        """Samples from one unit to the next."""
-        return int(SAMPLE_RATE / self.facts.get("rate", 25.0))
 
     @property
     def size(self) -> int:
@@ -86,12 +76,9 @@ class LinearQuantizer:
 
     def save(self, path: Path) -> None:
         """Write a safetensors file; `facts` go into its metadata as JSON."""
-        from safetensors.numpy import save_file
-
         arrays = {f"{name}.weight": array for name, array in zip(MAPS, self.weights, strict=True)}
         arrays |= {f"{name}.bias": array for name, array in zip(MAPS, self.biases, strict=True)}
-        arrays = {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in arrays.items()}
-        save_file(arrays, path, metadata={"facts": json.dumps(self.facts, sort_keys=True)})
+        self.write(arrays, path)
 
     @classmethod
     def load(cls, path: Path) -> LinearQuantizer:
