@@ -68,10 +68,9 @@ class Verdict:
     def of(cls, task: Offered, measure: str, estimate: Estimate, trivials: Mapping[str, float], **more: Any) -> Verdict:
         """A figure with its interval beside the best of `trivials`: the greatest accuracy, the least error rate."""
         best = (max if measure == "accuracy" else min)(trivials, key=trivials.__getitem__)
-        shares = (round(share, 4) for share in (estimate.value, estimate.low, estimate.high, trivials[best]))
-        value, low, high, trivial = shares
-        named = {"trivial": trivial, "trivial_answer": TRIVIAL.get(best, best)}
-        return cls(task=task, measure=measure, value=value, low=low, high=high, **named, **more)
+        value, low, high = (round(share, 4) for share in (estimate.value, estimate.low, estimate.high))
+        trivial, answer = round(trivials[best], 4), TRIVIAL.get(best, best)
+        return cls(task, measure, value=value, low=low, high=high, trivial=trivial, trivial_answer=answer, **more)
 
     @property
     def figure(self) -> str:
