@@ -24,7 +24,7 @@ class PublishTunedStage(FolderStage):
 
     name: ClassVar[str] = "finetune_published"
     about: ClassVar[str] = "folder with model, speech tokenizer and figures"
-    version: ClassVar[int] = 2  # 2: lineage with the digests of all files, no padding in answers
+    version: ClassVar[int] = 3  # 2: lineage with all digests, no padding in answers; 3: no unit that cannot be spoken
     outputs: ClassVar[tuple[Output, ...]] = (Output("model", path="model"), Output("metrics", "finetune-metrics.json"))
     model_role: ClassVar[str] = "finetuned"
     config: FrozenConfig

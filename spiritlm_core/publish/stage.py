@@ -16,7 +16,7 @@ from spiritlm_core.files import file_sha256, read_json, write_json
 from spiritlm_core.lake.stage import ArtifactStage, Output, Progress, TableInput
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.publish.config import PublishStageConfig
-from spiritlm_core.speech.folder import ROLES, copy_model, write_speech_tokenizer
+from spiritlm_core.speech.folder import ROLES, TokenizerFolder, copy_model, write_speech_tokenizer
 from spiritlm_core.speech.folder_stage import try_speech_tokenizer
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class FolderStage(ArtifactStage):
         if not (out / ADAPTER).is_file():
             progress(0.4, "loading the folder back")
             vocabulary = load_vocabulary(out)
-            _suppress_padding(out, vocabulary)
+            _suppress_unspeakable(out, vocabulary)
             verify(out, vocabulary)
         progress(0.9, "writing the lineage")
         files = self._lineage(out)
@@ -90,7 +90,7 @@ class PublishStage(FolderStage):
 
     name: ClassVar[str] = "published"
     about: ClassVar[str] = "Hugging Face folder with model card and lineage"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2  # 2: the speech tokenizer's own numbers of units, no unit beyond them in answers
     outputs: ClassVar[tuple[Output, ...]] = (Output("model", path="model"),)
     model_role: ClassVar[str] = "model"
     config: PublishStageConfig
@@ -103,7 +103,7 @@ class PublishStage(FolderStage):
         vocabulary, evaluation = load_vocabulary(out), self.models["evaluation"]
         if not self.models.keys().isdisjoint(ROLES):
             sizes = {"hubert": vocabulary.hubert, "pitch": vocabulary.pitch, "style": vocabulary.style}
-            write_speech_tokenizer(out / "speech_tokenizer", self.models, sizes, self.config.precision)
+            write_speech_tokenizer(out / "speech_tokenizer", self.models, self.config.precision)
             try_speech_tokenizer(out / "speech_tokenizer", sizes)
         for name in _FIGURES:
             if (evaluation / name).is_file():
@@ -137,13 +137,14 @@ def verify(folder: Path, vocabulary: Vocabulary) -> None:
     _check_forward(model, vocabulary)
 
 
-def _suppress_padding(folder: Path, vocabulary: Vocabulary) -> None:
-    """Keep plain ``generate`` away from the rows that only pad the embedding; they have no token."""
+def _suppress_unspeakable(folder: Path, vocabulary: Vocabulary) -> None:
+    """Keep plain ``generate`` away from units that the speech tokenizer lacks, and from rows that pad the embedding."""
     rows = read_json(folder / "config.json").get("vocab_size", 0)
     path = folder / "generation_config.json"
     settings = read_json(path) if path.is_file() else {}
-    if rows > vocabulary.size:
-        write_json(path, {**settings, "suppress_tokens": list(range(vocabulary.size, rows))})
+    lacking = vocabulary.units_beyond(TokenizerFolder.read(folder).speakable)
+    if suppressed := [*lacking, *range(vocabulary.size, rows)]:
+        write_json(path, {**settings, "suppress_tokens": suppressed})
 
 
 def _check_ids(tokenizer: Any, vocabulary: Vocabulary) -> None:

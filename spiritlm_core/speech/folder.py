@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,32 +89,64 @@ class TokenizerFolder:
         """The folder of the vocoder, where there is one."""
         return self.path / VOCODER if (self.path / VOCODER).is_dir() else None
 
+    @property
+    def speakable(self) -> dict[str, int]:
+        """Number of units of each stream that comes out of these models, and that the vocoder knows, if there is one.
 
-def write_speech_tokenizer(
-    folder: Path, models: Mapping[str, Path], sizes: Mapping[str, int], precision: ExtractionPrecision = "exact"
-) -> None:
+        Raises:
+            ModelReferenceError: A model is damaged.
+        """
+        from spiritlm_core.speech.vocoder.config import VocoderConfig
+
+        sizes = unit_counts(self.path)
+        return sizes if self.vocoder is None else common_sizes(sizes, VocoderConfig.read(self.vocoder).sizes)
+
+
+def unit_counts(folder: Path) -> dict[str, int]:
+    """Number of units of each stream, as the models in `folder` have them, one folder per role.
+
+    Raises:
+        ModelReferenceError: A model is damaged.
+    """
+    from spiritlm_core.speech.pitch.architecture import PitchArchitecture
+    from spiritlm_core.speech.quantizers.quantizer import load_quantizer
+    from spiritlm_core.speech.style.classifier import count_styles
+
+    counts: dict[str, tuple[str, Callable[[Path], int]]] = {
+        "hubert": ("quantizer", lambda model: load_quantizer(model).size),
+        "pitch": ("pitch", lambda model: PitchArchitecture.read(model).codes),
+        "style": ("style", count_styles),
+    }
+    return {stream: count(folder / role) for stream, (role, count) in counts.items() if (folder / role).is_dir()}
+
+
+def common_sizes(heard: Mapping[str, int], spoken: Mapping[str, int]) -> dict[str, int]:
+    """Units of each stream that is heard that can be spoken, too; a vocoder passes over streams that it is not told."""
+    return {stream: min(size, spoken.get(stream, size)) for stream, size in heard.items()}
+
+
+def write_speech_tokenizer(folder: Path, models: Mapping[str, Path], precision: ExtractionPrecision = "exact") -> None:
     """Copy the models into `folder`, one folder per role, beside a ``config.json`` that is written last.
 
     Args:
         folder: where to write; other files in it stay.
         models: role → local folder or file; roles that a speech tokenizer does not have are passed over.
-        sizes: stream → number of units (``hubert``, ``pitch``, ``style``); 0 for a stream that there is not.
         precision: with which the units of the corpus were extracted, and those of others will be.
 
     Raises:
-        ModelReferenceError: encoder or quantizer are missing or cannot be read.
+        ModelReferenceError: encoder or quantizer are missing, or a model cannot be read.
     """
     for role in ROLES:
         if role in models:
             copy_model(models[role], folder / role)
-    write_config(folder, sizes, precision=precision)
+    write_config(folder, precision=precision)
 
 
-def write_config(folder: Path, sizes: Mapping[str, int], **more: Any) -> None:
+def write_config(folder: Path, **more: Any) -> None:
     """Write ``config.json`` for the models in `folder`, and what `more` there is to say of them.
 
     Raises:
-        ModelReferenceError: encoder or quantizer are missing or cannot be read.
+        ModelReferenceError: encoder or quantizer are missing, or a model cannot be read.
     """
     from spiritlm_core.speech.encoders.registry import family_name
     from spiritlm_core.speech.quantizers.quantizer import load_quantizer
@@ -126,7 +158,7 @@ def write_config(folder: Path, sizes: Mapping[str, int], **more: Any) -> None:
         "sample_rate": SAMPLE_RATE,
         "models": [role for role in ROLES if (folder / role).exists()],
         "encoder": {"family": family_name(folder / "hubert"), "layer": quantizer.layer},
-        "streams": {name: {"classes": size, "hertz": rates[name]} for name, size in sizes.items() if size},
+        "streams": {name: {"classes": size, "hertz": rates[name]} for name, size in unit_counts(folder).items()},
     }
     write_json(folder / CONFIG, record | more)
 

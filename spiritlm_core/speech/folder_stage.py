@@ -47,7 +47,7 @@ class SpeechTokenizerStage(ArtifactStage):
         """
         progress(0.0, "copying the models")
         sizes = self.config.sizes
-        write_speech_tokenizer(out, self.models, sizes, self.config.precision)
+        write_speech_tokenizer(out, self.models, self.config.precision)
         progress(0.4, "loading the folder back")
         try_speech_tokenizer(out, sizes)
         return {"streams": sizes, "bytes": sum(path.stat().st_size for path in out.rglob("*") if path.is_file())}

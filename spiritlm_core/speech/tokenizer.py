@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from spiritlm_core.audio.waveform import Audio, as_waveform
 from spiritlm_core.errors import ModelReferenceError
 from spiritlm_core.references.weights import check_weights
-from spiritlm_core.speech.folder import TokenizerFolder
+from spiritlm_core.speech.folder import TokenizerFolder, common_sizes
 from spiritlm_core.speech.released.layout import ROOT_VARIABLE, Released, Variant, checked_variant, default_root
 from spiritlm_core.tokens.speech import Streams, UnitStreams, from_string, merge_streams, to_string
 
@@ -83,6 +83,16 @@ class SpeechTokenizer:
     def rate(self) -> float:
         """Phonetic units a second."""
         return self._extractor.rate
+
+    @property
+    def speakable(self) -> dict[str, int]:
+        """Number of units of each stream that come out of it and that its vocoder knows, where it has one."""
+        if self._vocoder is None:
+            return self._extractor.sizes
+        from spiritlm_core.speech.vocoder.config import VocoderConfig
+
+        config = VocoderConfig.read(self._vocoder) if isinstance(self._vocoder, Path) else self._vocoder.config
+        return common_sizes(self._extractor.sizes, config.sizes)
 
     @property
     def has_vocoder(self) -> bool:

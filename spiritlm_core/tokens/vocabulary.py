@@ -72,6 +72,19 @@ class Vocabulary:
         hubert = self.text_size + 2
         return (hubert + self.hubert + self.pitch, hubert + self.hubert, hubert)[kind]
 
+    def units_beyond(self, sizes: Mapping[str, int]) -> list[int]:
+        """Ids of the units that are not among the first so many of their stream; of a stream without a size, none.
+
+        Args:
+            sizes: stream (``hubert``, ``pitch``, ``style``) → number of units that somebody else has.
+        """
+        mine = {"style": self.style, "pitch": self.pitch, "hubert": self.hubert}
+        return [
+            self._first(kind) + unit
+            for kind, (name, size) in enumerate(mine.items())
+            for unit in range(sizes.get(name, size), size)
+        ]
+
     @property
     def size(self) -> int:
         """Number of ids; the last one is ``size - 1``."""

@@ -118,10 +118,19 @@ def test_the_speech_tokenizer_lies_beside_the_model_and_works(published: Path) -
 
     record = json.loads((published / "speech_tokenizer" / "config.json").read_text())
     assert record["models"] == ["hubert", "quantizer", "pitch", "style"]
-    assert record["streams"]["pitch"] == {"classes": 16, "hertz": 12.5}
+    classes = {name: stream["classes"] for name, stream in record["streams"].items()}
+    assert classes == {"hubert": 20, "pitch": 16, "style": 4}, "of the models, not of the vocabulary"
     units = SpeechTokenizer.from_pretrained(published).encode(synthetic.speech(1, 2.0), 16_000)
     answer = SpiritLM.from_pretrained(published).generate([("speech", units)], "text", max_new_tokens=3)
     assert [output.kind for output in answer] in ([], ["text"])
+
+
+def test_plain_generation_stays_away_from_units_that_cannot_be_spoken(published: Path, corpus: Corpus) -> None:
+    """The vocabulary has 24 [Hu], 16 [Pi] and 5 [St], the models have 20, 16 and 4 units."""
+    suppressed = json.loads((published / "generation_config.json").read_text())["suppress_tokens"]
+    units = (("St", 4), *(("Hu", unit) for unit in range(20, 24)))
+    ids = [corpus.vocabulary.unit_id(*unit) for unit in units]
+    assert [token for token in suppressed if token < corpus.vocabulary.size] == ids
 
 
 def test_plain_generation_stays_away_from_padding_rows(published: Path, corpus: Corpus) -> None:

@@ -45,6 +45,14 @@ def test_what_is_banned(modality: str) -> None:
     assert banned == (forbidden | padding | {1}) - {2, 101}, "BOS and padding never, EOS and stops always"
     free = banned_ids(VOCABULARY, modality, 192, force=False)  # type: ignore[arg-type]
     assert set(np.flatnonzero(free).tolist()) == padding | {1}
+    lacking = banned_ids(VOCABULARY, modality, 192, force=False, lacking=[110, 111])  # type: ignore[arg-type]
+    assert set(np.flatnonzero(lacking).tolist()) == padding | {1, 110, 111}
+
+
+def test_units_beyond_those_of_somebody_else() -> None:
+    assert VOCABULARY.units_beyond({}) == VOCABULARY.units_beyond({"hubert": 20, "pitch": 9}) == []
+    beyond = VOCABULARY.units_beyond({"hubert": 18, "pitch": 4, "style": 1})
+    assert sorted(beyond) == [VOCABULARY.unit_id(*unit) for unit in (("Hu", 18), ("Hu", 19), ("St", 1), ("St", 2))]
 
 
 def test_the_constraint_works_in_generate_of_transformers() -> None:

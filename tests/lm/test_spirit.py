@@ -76,6 +76,57 @@ def test_generation_in_each_modality(published: Path) -> None:
     assert json.loads(json.dumps(mixed.to_dict()))["new_tokens"] == len(mixed.ids)
 
 
+def wild(folder: Path) -> SpiritLM:
+    """A model that would say nothing but units which its speech tokenizer, of 24 units, does not have."""
+    spirit = SpiritLM.from_pretrained(folder)
+    with torch.no_grad():
+        head = spirit.model.get_output_embeddings().weight
+        first = spirit.vocabulary.unit_id("Hu", 24)
+        head[:first] *= 1e-3
+        head[first : first + 36] *= 50
+    return spirit
+
+
+def most(tokens: str) -> int:
+    return max(int(unit) for unit in re.findall(r"\[Hu(\d+)", tokens))
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+def test_a_unit_that_the_speech_tokenizer_lacks_is_never_said(base: Path, loaded: bool) -> None:
+    """In batches, token by token, behind solved examples, in any modality, forced or not."""
+    from spiritlm_core.lm.generate.fewshot import write
+
+    spirit = wild(base)
+    assert not loaded or spirit.speech_tokenizer.speakable == {"hubert": 24}
+    options = {"max_new_tokens": 40, "temperature": 3.0}
+    answers = spirit.generate_batch(["press one", "two"], "speech", **options)
+    answers += spirit.generate_batch(["press one", "two"], "any", force=False, **options)
+    answers.append(spirit.generate("three", "speech", shots=[("one", ("speech", "[Hu50][Hu3]"))], **options))
+    streamed = [piece.tokens for piece in spirit.generate_stream("press one", "speech", **options)]
+    said = [*(part.tokens for answer in answers for part in answer if part.kind == "speech"), "".join(streamed)]
+    said += write(spirit, spirit.prompt_ids(["press one"], "speech"), "speech", 40)
+    assert len(said) >= 5
+    assert all(most(tokens) < 24 for tokens in said if "[Hu" in tokens)
+    assert any("[Hu" in tokens for tokens in said)
+
+
+def test_without_a_speech_tokenizer_every_unit_may_be_said(published: Path) -> None:
+    spirit = wild(published)
+    assert spirit.lacking == []
+    assert most(spirit.generate("press one", "speech", max_new_tokens=40, temperature=3.0)[0].tokens) >= 24
+
+
+def test_a_vocoder_with_fewer_units_decides(speaking: Path, tmp_path: Path) -> None:
+    from spiritlm_core.speech.folder import TokenizerFolder
+
+    shutil.copytree(speaking, tmp_path, dirs_exist_ok=True)
+    config = tmp_path / "speech_tokenizer" / "vocoder" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "units": 7}))
+    assert TokenizerFolder.read(tmp_path).speakable == {"hubert": 7}
+    spirit = wild(tmp_path)
+    assert most(spirit.generate("press one", "speech", max_new_tokens=40, temperature=3.0)[0].tokens) < 7
+
+
 def test_every_way_to_write_a_prompt(published: Path) -> None:
     spirit = SpiritLM.from_pretrained(published)
     vocabulary = spirit.vocabulary

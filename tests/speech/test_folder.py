@@ -97,7 +97,7 @@ def test_base_has_two_models(models: dict[str, Path], tmp_path: Path) -> None:
 
 
 def test_what_does_not_work_is_refused(models: dict[str, Path], tmp_path: Path) -> None:
-    write_speech_tokenizer(tmp_path, models, {"hubert": 20, "pitch": 16, "style": 4})
+    write_speech_tokenizer(tmp_path, models)
     for sizes, message in (
         ({"hubert": 20, "pitch": 16}, "unwanted style"),
         ({"hubert": 1, "pitch": 16, "style": 4}, "hubert units up to .* not below 1"),

@@ -84,7 +84,7 @@ def speech_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     centres = ((frames - mean) / scale)[:: len(frames) // 24][:24]
     KMeans(centres, mean, scale, {"layer": 1}).save(quantizer / QUANTIZER_FILE)
     folder = tmp_path_factory.mktemp("speech") / "speech_tokenizer"
-    write_speech_tokenizer(folder, {"hubert": hubert, "quantizer": quantizer}, {"hubert": 24})
+    write_speech_tokenizer(folder, {"hubert": hubert, "quantizer": quantizer})
     return folder
 
 

@@ -27,7 +27,7 @@ class SuiteStage(ArtifactStage):
 
     name: ClassVar[str] = "suite"
     about: ClassVar[str] = "zero-shot and few-shot tasks on small test sets"
-    version: ClassVar[int] = 2  # 2: other solved examples are drawn
+    version: ClassVar[int] = 3  # 2: other solved examples are drawn; 3: no unit that the speech tokenizer lacks
     outputs: ClassVar[tuple[Output, ...]] = (Output("suite", "suite.html", "suite.html"),)
     inputs: ClassVar[tuple[TableInput, ...]] = ()
     resources: ClassVar[Resources] = Resources(num_cpus=1.0)
@@ -65,7 +65,7 @@ class SuiteStage(ArtifactStage):
     def _speech_tokenizer(self, work: Path) -> Path | None:
         if self.models.keys().isdisjoint(ROLES):
             return None
-        write_speech_tokenizer(work / "speech_tokenizer", self.models, {}, self.config.precision)
+        write_speech_tokenizer(work / "speech_tokenizer", self.models, self.config.precision)
         return work / "speech_tokenizer"
 
     def _sets(self, work: Path) -> Path:

@@ -24,14 +24,22 @@ def forbidden_ids(vocabulary: Vocabulary, modality: Modality) -> list[int]:
 
 
 def banned_ids(
-    vocabulary: Vocabulary, modality: Modality, rows: int, ends: Collection[int] = (), *, force: bool = True
+    vocabulary: Vocabulary,
+    modality: Modality,
+    rows: int,
+    ends: Collection[int] = (),
+    *,
+    force: bool = True,
+    lacking: Collection[int] = (),
 ) -> torch.Tensor:
     """What is never sampled: bool[rows], for the rows of the output embedding.
 
     BOS and the rows from ``vocabulary.size`` on, which are padding, are always banned. The ids in `ends` and EOS end
-    the answer, and are allowed in any modality. Without `force` nothing is banned for the sake of the modality.
+    the answer, and are allowed in any modality. Without `force` nothing is banned for the sake of the modality. The ids
+    `lacking` are those of units that nobody could make heard.
     """
     banned = torch.zeros(rows, dtype=torch.bool)
+    banned[[*lacking]] = True
     if force:
         banned[forbidden_ids(vocabulary, modality)] = True
     if vocabulary.bos is not None:
@@ -57,9 +65,10 @@ class ModalityLogitsProcessor(LogitsProcessor):
         ends: Collection[int] = (),
         *,
         force: bool = True,
+        lacking: Collection[int] = (),
     ) -> ModalityLogitsProcessor:
         """The processor that bans what :func:`banned_ids` says."""
-        return cls(banned_ids(vocabulary, modality, rows, ends, force=force))
+        return cls(banned_ids(vocabulary, modality, rows, ends, force=force, lacking=lacking))
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> Any:
         """Logits float[batch, rows] with those of banned ids at minus infinity; what went before does not matter."""

@@ -52,6 +52,7 @@ class Options(TypedDict, total=False):
     sampling: Sampling
     stop_ids: Sequence[int]
     force: bool
+    lacking: Sequence[int]
     batch_size: int
 
 
@@ -82,6 +83,7 @@ def stream(
     sampling: Sampling = GREEDY,
     stop_ids: Sequence[int] = (),
     force: bool = True,
+    lacking: Sequence[int] = (),
     batch_size: int = 16,
 ) -> Iterator[Step]:
     """Continue each prompt, token by token.
@@ -99,6 +101,7 @@ def stream(
         sampling: greedy or random choice.
         stop_ids: further ids that end a continuation, such as ``[Speech]`` after text; allowed in any modality.
         force: False lets the model leave the modality.
+        lacking: ids that are never sampled: of units that the speech tokenizer does not have.
         batch_size: prompts continued at once.
 
     Yields:
@@ -112,7 +115,7 @@ def stream(
     _check_prompts(model, vocabulary, prompts, stop_ids)
     model.eval()
     rows = int(model.get_output_embeddings().weight.shape[0])
-    constraint = ModalityLogitsProcessor.of(vocabulary, modality, rows, stop_ids, force=force)
+    constraint = ModalityLogitsProcessor.of(vocabulary, modality, rows, stop_ids, force=force, lacking=lacking)
     ends: dict[int, Finish] = dict.fromkeys(stop_ids, "stop")
     if vocabulary.eos is not None:
         ends[vocabulary.eos] = "eos"

@@ -126,6 +126,7 @@ def write(
         modality=modality,
         max_new_tokens=most,
         stop_ids=[spirit.layout.added[token] for token in stop],
+        lacking=[] if modality == "text" else spirit.lacking,
         batch_size=batch_size,
     )
     answers = (spirit.layout.read(prompt, ids, modality) for prompt, ids in zip(prompts, new, strict=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -23,7 +24,7 @@ from spiritlm_core.lm.generate.content import (
 )
 from spiritlm_core.lm.generate.prompts import Kind, Modality, turns
 from spiritlm_core.lm.model.folder import locate
-from spiritlm_core.metrics.verdicts import Verdict, read_verdicts
+from spiritlm_core.speech.folder import TokenizerFolder
 from spiritlm_core.tokens.speech import Streams, merge_streams, to_string
 
 if TYPE_CHECKING:
@@ -73,7 +74,6 @@ class SpiritLM:
     Attributes:
         model: a causal LM of transformers.
         layout: how its prompts are written.
-        verdicts: what its own evaluation found, where it was read from a folder with ``verdicts.json``.
 
     Example:
         >>> model = SpiritLM.from_pretrained("published")  # doctest: +SKIP
@@ -86,7 +86,6 @@ class SpiritLM:
     ) -> None:
         """A `speech_tokenizer` that is a folder is loaded when the first recording comes."""
         self.model, self.layout, self._speech_tokenizer = model, layout, speech_tokenizer
-        self.verdicts: Sequence[Verdict] = ()
 
     @classmethod
     def from_pretrained(
@@ -110,15 +109,12 @@ class SpiritLM:
         Raises:
             ModelReferenceError: `path` is no such folder, or its parts cannot be loaded.
         """
-        folder, _ = locate(path, variant)  # what is not there is said before torch is imported
-        verdicts = read_verdicts(folder)
+        locate(path, variant)  # what is not there is said before torch is imported
         from spiritlm_core.lm.generate.loading import load
 
         model, layout, beside = load(Path(path), device, dtype, variant)
         given = Path(speech_tokenizer) if isinstance(speech_tokenizer, str) else speech_tokenizer
-        spirit = cls(model, layout, given or beside)
-        spirit.verdicts = verdicts
-        return spirit
+        return cls(model, layout, given or beside)
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -149,6 +145,19 @@ class SpiritLM:
             device = str(next(self.model.parameters()).device)
             self._speech_tokenizer = SpeechTokenizer.from_pretrained(self._speech_tokenizer, variant, device)
         return self._speech_tokenizer
+
+    @cached_property
+    def lacking(self) -> list[int]:
+        """Ids of units that the speech tokenizer lacks, or its vocoder: no answer has them. None without a tokenizer.
+
+        Raises:
+            ModelReferenceError: the speech tokenizer is damaged.
+        """
+        if self._speech_tokenizer is None:
+            return []
+        own = self._speech_tokenizer
+        known = TokenizerFolder.read(own) if isinstance(own, Path) else own
+        return self.vocabulary.units_beyond(known.speakable)
 
     def generate(
         self,
@@ -301,6 +310,7 @@ class SpiritLM:
             "sampling": Sampling(options.temperature, options.top_p, options.seed, options.top_k),
             "stop_ids": sorted(self.layout.added[token] for token in stop),
             "force": options.force,
+            "lacking": [] if options.force and modality == "text" else self.lacking,
         }
 
 

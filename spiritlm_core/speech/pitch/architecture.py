@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from math import prod
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from spiritlm_core.config import FrozenConfig
+from spiritlm_core.errors import ModelReferenceError
 
 if TYPE_CHECKING:
     from spiritlm_core.speech.pitch.config import PitchConfig
+
+CONFIG_FILE = "config.json"
 
 PITCH_HOP = 16
 """Frames of 5 ms in one pitch unit."""
@@ -64,6 +68,15 @@ class PitchArchitecture(FrozenConfig):
     relative: bool = Field(default=True, description="The mean of the voiced frames of the piece is subtracted.")
     interpolated: bool = Field(default=True, description="F0 of unvoiced frames is interpolated rather than zero.")
     trimmed: bool = Field(default=True, description="Frames after the last whole unit are not seen.")
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """That of the pitch model in `folder`. Raises ModelReferenceError."""
+        try:
+            return cls.model_validate_json((folder / CONFIG_FILE).read_bytes())
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise ModelReferenceError(f"{folder} is not a pitch model of this project: {reason}") from error
 
     @classmethod
     def fitted(cls, config: PitchConfig) -> Self:

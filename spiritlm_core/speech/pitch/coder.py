@@ -7,7 +7,6 @@ of moving averages (van den Oord et al. 2017, arXiv 1711.00937, appendix A).
 
 from __future__ import annotations
 
-import json
 from itertools import pairwise
 from math import sqrt
 from pathlib import Path
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from spiritlm_core.errors import ModelReferenceError
-from spiritlm_core.speech.pitch.architecture import PITCH_HOP, PitchArchitecture, PitchBlocks
+from spiritlm_core.speech.pitch.architecture import CONFIG_FILE, PITCH_HOP, PitchArchitecture, PitchBlocks
 from spiritlm_core.speech.pitch.f0 import Melody
 
 HOP = PITCH_HOP
@@ -137,7 +136,7 @@ class PitchCoder(nn.Module):
         """Write ``config.json`` and ``model.safetensors``."""
         from safetensors.torch import save_file
 
-        (folder / "config.json").write_text(self.config.model_dump_json(indent=2) + "\n")
+        (folder / CONFIG_FILE).write_text(self.config.model_dump_json(indent=2) + "\n")
         save_file({name: tensor.cpu().contiguous() for name, tensor in self.state_dict().items()}, folder / _WEIGHTS)
 
     @classmethod
@@ -150,7 +149,7 @@ class PitchCoder(nn.Module):
         from safetensors.torch import load_file
 
         try:
-            coder = cls(PitchArchitecture.model_validate(json.loads((folder / "config.json").read_text())))
+            coder = cls(PitchArchitecture.read(folder))
             coder.load_state_dict(load_file(folder / _WEIGHTS))
         except (OSError, ValueError, RuntimeError) as error:
             raise ModelReferenceError(f"{folder} is not a pitch model of this project: {error}") from error

@@ -113,12 +113,12 @@ def _convert(released: Released, variant: Variant, source: dict[str, Any], out: 
     folder = released.folder
     layer, width = convert_hubert(folder / "hubert_25hz" / "mhubert_base_25hz.pt", out / "hubert")
     quantizer = folder / "hubert_25hz" / "L11_quantizer_500.pt"
-    sizes = {"hubert": convert_quantizer(quantizer, out / "quantizer", layer, width)}
+    convert_quantizer(quantizer, out / "quantizer", layer, width)
     if variant == "expressive":
-        sizes["pitch"] = convert_pitch(folder / "vqvae_f0_quantizer", out / "pitch")
-        sizes["style"] = convert_style(folder / "style_encoder_w2v2", out / "style")
+        convert_pitch(folder / "vqvae_f0_quantizer", out / "pitch")
+        convert_style(folder / "style_encoder_w2v2", out / "style")
     if vocoder := released.vocoder(variant):
         convert_vocoder(vocoder, out / "vocoder")
-    write_config(out, sizes, origin="released", variant=variant, source=source)
+    write_config(out, origin="released", variant=variant, source=source)
     for path in out.rglob("*.safetensors"):
         path.chmod(0o644)  # the library writes them for the owner alone

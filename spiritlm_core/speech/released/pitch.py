@@ -110,11 +110,8 @@ class F0Config(Described):
         )
 
 
-def convert_pitch(folder: Path, out: Path) -> int:
+def convert_pitch(folder: Path, out: Path) -> None:
     """Write the folder `out`.
-
-    Returns:
-        Number of pitch units.
 
     Raises:
         CheckpointError: A file is missing, damaged, hostile, or does not fit the configuration.
@@ -129,7 +126,6 @@ def convert_pitch(folder: Path, out: Path) -> int:
     coder.load_state_dict({name: tensors[released] for name, released in names.items()})
     out.mkdir(parents=True)
     coder.save(out)
-    return architecture.codes
 
 
 def _architecture(path: Path) -> PitchArchitecture:

@@ -24,11 +24,8 @@ class QuantizerModelConfig(Described):
         return [self.dim, self.dim - excess // 4, self.dim - excess // 2, self.vocab_size + 1]
 
 
-def convert_quantizer(path: Path, out: Path, layer: int, width: int) -> int:
+def convert_quantizer(path: Path, out: Path, layer: int, width: int) -> None:
     """Write the folder `out` for features of so many values from that HuBERT layer.
-
-    Returns:
-        Number of unit ids, the blank included.
 
     Raises:
         CheckpointError: The file is damaged, hostile, or does not fit its configuration or this HuBERT.
@@ -51,4 +48,3 @@ def convert_quantizer(path: Path, out: Path, layer: int, width: int) -> int:
     biases = (tensors[f"{first}.bias"], tensors[f"{second}.bias"], tensors[f"{third}.bias"])
     out.mkdir(parents=True)
     LinearQuantizer(weights, biases, {"layer": layer}).save(out / LINEAR_FILE)
-    return sizes[-1]

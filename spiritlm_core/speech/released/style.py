@@ -65,11 +65,8 @@ class StyleEncoderConfig(Described):
         return self
 
 
-def convert_style(folder: Path, out: Path) -> int:
+def convert_style(folder: Path, out: Path) -> None:
     """Write the folder `out`.
-
-    Returns:
-        Number of style units.
 
     Raises:
         CheckpointError: A file is missing, damaged, hostile, or does not fit the configuration.
@@ -96,7 +93,6 @@ def convert_style(folder: Path, out: Path) -> int:
     config.save_pretrained(out)
     save_file({_written(name): tensor for name, tensor in tensors.items()}, out / "model.safetensors", {"format": "pt"})
     (out / "preprocessor_config.json").write_text(json.dumps(_PREPROCESSOR, indent=2) + "\n")
-    return len(described.id2label)
 
 
 def _current(name: str) -> str:

@@ -84,6 +84,17 @@ def load_style(folder: Path, device: str = "cpu", precision: Precision = "exact"
     Raises:
         ModelReferenceError: There is neither, or a damaged one.
     """
-    if (folder / "config.json").exists() and not (folder / "style.json").exists():
-        return StyleClassifier.load(folder, device, precision)
-    return StyleModel.load(folder)
+    return StyleClassifier.load(folder, device, precision) if _is_classifier(folder) else StyleModel.load(folder)
+
+
+def count_styles(folder: Path) -> int:
+    """Number of units of the style model in `folder`, without the weights of a classifier.
+
+    Raises:
+        ModelReferenceError: There is no style model, or a damaged one.
+    """
+    return int(configuration(_MODEL, folder).num_labels) if _is_classifier(folder) else StyleModel.load(folder).size
+
+
+def _is_classifier(folder: Path) -> bool:
+    return (folder / "config.json").exists() and not (folder / "style.json").exists()

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from math import prod
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from spiritlm_core.config import FrozenConfig
+from spiritlm_core.errors import ModelReferenceError
 from spiritlm_core.speech.grid import FRAME
 
 Size = Annotated[int, Field(ge=1, le=1 << 16)]
 Kernel = Annotated[int, Field(ge=1, le=255)]
+
+CONFIG_FILE = "config.json"
 
 EDGE_KERNEL = 7
 """Kernel of the first convolution of every generator, and of the last one of HiFi-GAN."""
@@ -144,6 +148,21 @@ class VocoderConfig(FrozenConfig):
     generator: GeneratorConfig = Field(description="What makes a waveform of embedded units.")
     duration_channels: Size = Field(description="Channels of the duration predictor.")
     duration_kernel: Kernel = Field(default=3, description="Kernel of the duration predictor's convolutions.")
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """That of the vocoder in `folder`. Raises ModelReferenceError."""
+        try:
+            return cls.model_validate_json((folder / CONFIG_FILE).read_bytes())
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise ModelReferenceError(f"{folder} is not a vocoder of this project: {reason}") from error
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Number of units of each stream that it is told."""
+        sizes = {"hubert": self.units, "pitch": self.pitch_units, "style": self.style_units}
+        return {name: size for name, size in sizes.items() if size}
 
     @property
     def embeddings(self) -> dict[str, int]:

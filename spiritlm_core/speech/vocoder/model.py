@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
@@ -11,12 +10,12 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from spiritlm_core.errors import ModelReferenceError
-from spiritlm_core.speech.vocoder.config import GeneratorConfig, HifiganConfig, VocoderConfig
+from spiritlm_core.speech.vocoder.config import CONFIG_FILE, GeneratorConfig, HifiganConfig, VocoderConfig
 from spiritlm_core.speech.vocoder.hifigan import HifiganGenerator
 from spiritlm_core.speech.vocoder.istft import IstftGenerator
 from spiritlm_core.speech.vocoder.layers import convolution
 
-_CONFIG, _WEIGHTS = "config.json", "model.safetensors"
+_WEIGHTS = "model.safetensors"
 _LONGEST_UNIT = 2500  # frames, 100 s: what a broken predictor may ask for is bounded
 
 
@@ -73,7 +72,7 @@ class VocoderModel(nn.Module):
         """Write ``config.json`` and ``model.safetensors`` into `folder`."""
         folder.mkdir(parents=True, exist_ok=True)
         weights = {name: tensor.cpu().contiguous() for name, tensor in self.state_dict().items()}
-        (folder / _CONFIG).write_text(self.config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        (folder / CONFIG_FILE).write_text(self.config.model_dump_json(indent=2) + "\n", encoding="utf-8")
         save_file(weights, folder / _WEIGHTS)
 
     @classmethod
@@ -84,7 +83,7 @@ class VocoderModel(nn.Module):
             ModelReferenceError: the folder does not hold such a model, whole and with finite weights.
         """
         try:
-            config = VocoderConfig.model_validate(json.loads((folder / _CONFIG).read_text(encoding="utf-8")))
+            config = VocoderConfig.read(folder)
             with torch.device("meta"):
                 model = cls(config)
             weights = load_file(folder / _WEIGHTS)

@@ -214,7 +214,7 @@ def test_an_encoder_of_ones_own_makes_units(
     (mel / "config.json").write_text('{"model_type": "mel", "bands": 24}')
     config = QuantizerStageConfig(units=12, layer=2, rate=12.5)
     QuantizerFit(config, {"hubert": mel}).build({"audio": TableView.of(audio)}, quantizer, tmp_path, lambda *_: None)
-    write_speech_tokenizer(tmp_path / "published", {"hubert": mel, "quantizer": quantizer}, {"hubert": 12})
+    write_speech_tokenizer(tmp_path / "published", {"hubert": mel, "quantizer": quantizer})
     record = json.loads((tmp_path / "published" / "config.json").read_text())
     assert record["encoder"] == {"family": "mel", "layer": 2}
     assert record["streams"]["hubert"] == {"classes": 12, "hertz": 12.5}
