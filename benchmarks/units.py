@@ -22,23 +22,34 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
+from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2ForSequenceClassification
 
 from spiritlm_core.audio.codec import decode_flac, encode_flac
 from spiritlm_core.audio.stage import AUDIO
 from spiritlm_core.audio.waveform import as_waveform
 from spiritlm_core.lake.schema import SAMPLE_RATE, table_of
 from spiritlm_core.speech.config import UnitsConfig
+from spiritlm_core.speech.encoders.encoder import layer_frames
+from spiritlm_core.speech.encoders.registry import load_encoder
+from spiritlm_core.speech.pitch.architecture import PitchArchitecture
+from spiritlm_core.speech.pitch.coder import PitchCoder
+from spiritlm_core.speech.pitch.config import PitchConfig
+from spiritlm_core.speech.pitch.f0 import bundled_fcpe, melody
+from spiritlm_core.speech.pretraining.config import PAPER_CONVOLUTIONS
+from spiritlm_core.speech.quantizers.kmeans import KMeans
+from spiritlm_core.speech.quantizers.quantizer import load_quantizer
 from spiritlm_core.speech.stage import UNITS
 
 STREAMS = {"base": ("hubert",), "expressive": ("hubert", "pitch", "style")}
 ROLES = {"base": ("hubert", "quantizer"), "expressive": ("hubert", "quantizer", "pitch", "style")}
-HELP = "exact, bf16, int8; force-fp32, force-bf16 and force-bf16x3 do so even where this machine is slow at it"
 Seconds = dict[str, float]
 
 
@@ -65,8 +76,6 @@ def clips_of(paths: Iterable[Path]) -> Iterator[Path]:
 
 def baseline(shards: list[Path], folder: Path, variant: str, out: Path) -> tuple[Seconds, float]:
     """One clip at a time through the libraries as they come; (seconds by part, wall seconds)."""
-    from plain_units import PlainExtractor
-
     extractor = PlainExtractor(folder, expressive=variant == "expressive")
     extractor.encode(np.zeros(SAMPLE_RATE, np.float32))
     seconds: Seconds = dict.fromkeys(("decode", "encoder", "quantize", "pitch", "style", "write"), 0.0)
@@ -108,15 +117,10 @@ class Worker:
         import torch
 
         from spiritlm_core.speech import extractor as extraction
-        from spiritlm_core.speech.encoders import w2v_bert, waveform, whisper
-        from spiritlm_core.speech.pitch import fcpe
         from spiritlm_core.speech.stage import UnitsStage
 
         torch.set_num_threads(threads)
         cls.seconds = {}
-        if precision.startswith("force-"):
-            for module in (waveform, whisper, w2v_bert, fcpe):
-                module.kind_of = lambda *_: precision.removeprefix("force-")
         config = UnitsConfig().stage(expressive=variant == "expressive")
         cls.stage = UnitsStage(config, {role: folder / role for role in ROLES[variant]})
         extractor: Any = extraction.UnitExtractor(cls.stage.models, precision=cast("Any", precision))
@@ -202,7 +206,7 @@ def main() -> None:
     parser.add_argument("audio", type=Path, nargs="+")
     parser.add_argument("--tokenizer", type=Path, help="speech tokenizer folder; else official sizes, random weights")
     parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--precision", nargs="+", default=["exact", "bf16", "int8"], help=HELP)
+    parser.add_argument("--precision", nargs="+", default=["exact", "bf16", "int8"], help="exact, bf16, int8")
     parser.add_argument("--variant", nargs="+", default=["base", "expressive"], choices=list(STREAMS))
     parser.add_argument("--json", type=Path)
     report = run(parser.parse_args())
@@ -211,7 +215,6 @@ def main() -> None:
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     import torch
-    from plain_units import gflop_per_second, write_official_size
 
     from spiritlm_core.speech.encoders.registry import family_name
 
@@ -269,6 +272,121 @@ def line(
 
 def show(variant: str, name: str, row: dict[str, Any]) -> None:
     print(f"{variant:10} {name:6} {json.dumps(row)}", flush=True)
+
+
+LAYER, CENTRES = 11, 500
+_KERNELS, _STRIDES = PAPER_CONVOLUTIONS["conv_kernels"], PAPER_CONVOLUTIONS["conv_strides"]
+
+
+class PlainExtractor:
+    """HuBERT and wav2vec 2.0 as they come from `transformers`, one clip at a time, float32."""
+
+    def __init__(self, folder: Path, *, expressive: bool) -> None:
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.quantizer = load_quantizer(folder / "quantizer")
+        config = HubertConfig.from_pretrained(folder / "hubert")
+        config.num_hidden_layers = self.quantizer.layer
+        self.hubert = HubertModel.from_pretrained(folder / "hubert", config=config).eval().to(self.device)
+        # What a pre-norm encoder ends in is not part of a block's output.
+        if config.do_stable_layer_norm:
+            self.hubert.encoder.layer_norm = torch.nn.Identity()
+        self.expressive = expressive
+        if expressive:
+            self.pitch = PitchCoder.load(folder / "pitch", self.device)
+            style = Wav2Vec2ForSequenceClassification.from_pretrained(folder / "style")
+            self.style = style.eval().to(self.device)
+
+    @torch.inference_mode()
+    def encode(self, waveform: np.ndarray, seconds: dict[str, float] | None = None) -> dict[str, Any]:
+        """Units of one clip of at most 100 s, adding to `seconds` what each part takes."""
+        clock = seconds if seconds is not None else {}
+        samples = torch.from_numpy(waveform).to(self.device)[None]
+        with _timed(clock, "hubert"):
+            frames = self.hubert(samples).last_hidden_state[0].cpu().numpy()
+        with _timed(clock, "quantize"):
+            units: dict[str, Any] = {"hubert": self.quantizer.assign(frames)}
+        if self.expressive:
+            with _timed(clock, "pitch"):
+                units["pitch"] = self.pitch.encode(self.pitch.contour(melody(waveform, self.device), len(waveform)))
+            with _timed(clock, "style"):
+                units["style"] = self._style(samples)
+        return units
+
+    def _style(self, samples: torch.Tensor) -> np.ndarray:
+        normal = (samples - samples.mean()) / torch.sqrt(samples.var(correction=0) + 1e-7)
+        frames = self.style.projector(self.style.wav2vec2(normal).last_hidden_state)[0]
+        seconds = torch.stack([second.mean(dim=0) for second in torch.split(frames, 50)])
+        return self.style.classifier(seconds).argmax(dim=-1).cpu().numpy()
+
+
+@contextmanager
+def _timed(clock: dict[str, float], part: str) -> Iterator[None]:
+    began = time.perf_counter()
+    yield
+    clock[part] = clock.get(part, 0.0) + time.perf_counter() - began
+
+
+def gflop_per_second(folder: Path, *, expressive: bool) -> float:
+    """Multiplications and additions of all matrix products, in thousand millions for one second of audio."""
+    quantizer = load_quantizer(folder / "quantizer")
+    hubert = _encoder_flop(HubertConfig.from_pretrained(folder / "hubert"), quantizer.layer)
+    maps = sum(weight.size for weight, _ in quantizer.affine_maps())
+    total = hubert + 2 * 25 * maps
+    if expressive:
+        config = Wav2Vec2Config.from_pretrained(folder / "style")
+        total += _encoder_flop(config, config.num_hidden_layers) + _fcpe_flop()
+    return total / 1e9
+
+
+def _encoder_flop(config: Any, layers: int) -> float:
+    """Attention itself is left out: it depends on the length of the clips, and is a few hundredths."""
+    rate, inputs, total = float(SAMPLE_RATE), 1, 0.0
+    for channels, kernel, stride in zip(config.conv_dim, config.conv_kernel, config.conv_stride, strict=True):
+        rate /= stride
+        total += rate * inputs * channels * kernel
+        inputs = channels
+    width, wide = config.hidden_size, config.intermediate_size
+    position = width * width // config.num_conv_pos_embedding_groups * config.num_conv_pos_embeddings
+    return 2 * (total + rate * (inputs * width + position + layers * (4 * width * width + 2 * width * wide)))
+
+
+def _fcpe_flop() -> float:
+    weights = sum(p.numel() for p in bundled_fcpe("cpu").model.parameters() if p.ndim > 1)
+    return 2 * 100 * float(weights)
+
+
+def write_official_size(folder: Path, clips: list[np.ndarray]) -> None:
+    """Fill `folder`; centres of the quantizer are frames of `clips`, so that units are as many as can be."""
+    torch.manual_seed(0)
+    config = HubertConfig(
+        num_hidden_layers=LAYER,
+        conv_dim=PAPER_CONVOLUTIONS["conv_channels"],
+        conv_kernel=_KERNELS,
+        conv_stride=_STRIDES,
+        num_feat_extract_layers=len(_KERNELS),
+    )
+    _sharpened(HubertModel(config)).save_pretrained(folder / "hubert")
+    classifier = Wav2Vec2ForSequenceClassification(Wav2Vec2Config(num_labels=100))
+    _sharpened(classifier).save_pretrained(folder / "style")
+    (folder / "style" / "preprocessor_config.json").write_text(json.dumps({"do_normalize": True}))
+    frames = np.concatenate(layer_frames(load_encoder(folder / "hubert", LAYER), clips, LAYER))
+    rng = np.random.default_rng(0)
+    centres = frames[rng.choice(len(frames), CENTRES, replace=False)]
+    ones = np.ones(frames.shape[1], np.float32)
+    (folder / "quantizer").mkdir()
+    KMeans(centres, 0 * ones, ones, {"layer": LAYER}).save(folder / "quantizer" / "kmeans.safetensors")
+    (folder / "pitch").mkdir()
+    coder = PitchCoder(PitchArchitecture.fitted(PitchConfig(codes=64, width=32, depth=4, embedding=128)))
+    coder.codebook.normal_()
+    coder.save(folder / "pitch")
+
+
+def _sharpened(model: torch.nn.Module) -> torch.nn.Module:
+    """Twice the usual start: at 0.02 a random transformer hardly depends on its input."""
+    for name, parameter in model.named_parameters():
+        if "encoder.layers" in name and name.endswith("weight") and parameter.ndim == 2:
+            parameter.data *= 2.0
+    return model
 
 
 if __name__ == "__main__":

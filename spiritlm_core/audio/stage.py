@@ -31,6 +31,8 @@ AUDIO = pa.schema(
         pa.field("speaker", pa.string()),
         pa.field("language", pa.string()),
         pa.field("split", pa.string()),  # "train" or "held_out"
+        pa.field("label", pa.string()),  # class of the recording, if known
+        pa.field("origin", pa.string()),  # "recorded" or "synthetic"
         pa.field("text", pa.string()),  # transcript of this segment, if known
         pa.field("recording_text", pa.string()),  # of the whole recording, on its first segment, if it has several
         pa.field("audio", pa.binary()),  # FLAC, 16 kHz mono, 16 bit
@@ -41,7 +43,7 @@ AUDIO = pa.schema(
 )
 
 _FULL_SCALE = 32_700  # of 32768: clipped samples lose a little in resampling
-_COPIED = ("recording_id", "speaker", "language", "source_uri")
+_COPIED = ("recording_id", "speaker", "language", "label", "origin", "source_uri")
 
 
 class AudioStage(TableStage):
@@ -53,7 +55,7 @@ class AudioStage(TableStage):
 
     name: ClassVar[str] = "audio"
     about: ClassVar[str] = "recordings, checked, cut at pauses, 16 kHz"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     inputs: ClassVar[tuple[TableInput, ...]] = (TableInput("recordings"),)
     aligned: ClassVar[bool] = False
     schema: ClassVar[pa.Schema] = AUDIO
@@ -155,7 +157,12 @@ def _clipped(part: np.ndarray) -> int:
 
 
 def split_of(item: Row, config: AudioConfig) -> str:
-    """Either "train" or "held_out", drawn from who or what the item is, so that other items never change it."""
+    """Either "train" or "held_out", drawn from who or what the item is, so that other items never change it.
+
+    Synthetic speech is never held out: a model is judged by what people said.
+    """
+    if item["origin"] == "synthetic":
+        return "train"
     who = item["recording_id"]
     if config.held_out_by == "speaker" and item["speaker"]:
         who = item["speaker"]

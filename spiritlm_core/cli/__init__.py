@@ -1,5 +1,12 @@
 """The ``spiritlm`` command. Heavy imports happen inside the commands, so that ``--help`` is quick."""
 
-from spiritlm_core.cli.main import main
+import signal
 
-__all__ = ["main"]
+
+def main() -> None:
+    """Entry point: run the command line. A Ctrl-C while its modules are still loading ends it without a word."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from spiritlm_core.cli.app import run
+
+    run()

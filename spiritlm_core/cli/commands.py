@@ -49,6 +49,7 @@ COMMANDS = (
     Command("generate", "spiritlm_core.cli.generate", MODELS),
     Command("transcribe", "spiritlm_core.cli.transcribe", MODELS),
     Command("say", "spiritlm_core.cli.say", MODELS),
+    Command("classify", "spiritlm_core.cli.classify", MODELS),
     Command("tokenize", "spiritlm_core.cli.tokenize", MODELS),
     Command("resynthesize", "spiritlm_core.cli.resynthesize", MODELS),
     Command("serve", "spiritlm_core.cli.serve", MODELS),

@@ -27,7 +27,7 @@ def answer_ctrl_c() -> None:
     Everything in a lake is written whole or not at all, so that ending at any moment loses nothing. A command with a
     handler of its own (a server that lets requests finish) is left alone, and so is a process that ignores the signal.
     """
-    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    if signal.getsignal(signal.SIGINT) not in (signal.default_int_handler, signal.SIG_DFL):
         return
     ends, wakes = os.pipe()
     os.set_blocking(wakes, False)

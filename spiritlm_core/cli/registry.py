@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -59,10 +60,20 @@ class _Below(TyperGroup):
         self.commands = Commands(name)  # type: ignore[assignment]
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """As ever, but for a folder, which is a model's, or what is asked as one, in the place of a command."""
+        """As ever, but for a folder, which is a model's, or what is asked as one, in the place of a command.
+
+        Raises:
+            SpiritLMError: it is neither, nor nearly one.
+        """
         otherwise = GROUPS[str(self.name)].otherwise
-        meant = otherwise and args and args[0] not in self.commands and _is_model(args)
-        return super().resolve_command(ctx, [otherwise, *args] if meant else args)
+        if not (otherwise and args and args[0] not in self.commands):
+            return super().resolve_command(ctx, args)
+        if not (_is_model(args) or args[0].startswith("-") or get_close_matches(args[0], self.commands)):
+            raise SpiritLMError(
+                f"there is no folder {args[0]}, and no command of this name: `spiritlm {self.name} MODEL` takes the "
+                f"folder of a model, and the commands are {', '.join(self.commands)}"
+            )
+        return super().resolve_command(ctx, [otherwise, *args] if _is_model(args) else args)
 
 
 def _is_model(args: list[str]) -> bool:

@@ -10,9 +10,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
+
+import typer
 
 from spiritlm_core.errors import SpiritLMError
+
+if TYPE_CHECKING:
+    from spiritlm_core.lm.generate.spirit import SpiritLM
 
 
 def answer(
@@ -42,6 +47,14 @@ def stdout_for_results() -> Iterator[TextIO]:
         sys.stdout.flush()
         os.dup2(saved, 1)
         os.close(saved)
+
+
+def tell_doubt(spirit: SpiritLM, task: str, *, shots: bool) -> None:
+    """A line on standard error where the model's own evaluation says that it is no good at `task`."""
+    from spiritlm_core.metrics.verdicts import doubt
+
+    if sentence := doubt(spirit.verdicts, task, shots=shots):
+        typer.echo(f"spiritlm: {sentence}", err=True)
 
 
 def check_out(out: Path | None) -> None:

@@ -12,6 +12,7 @@ import typer
 
 from spiritlm_core.cli import options
 from spiritlm_core.cli.files import Failures, in_batches, read_shots
+from spiritlm_core.cli.results import tell_doubt
 from spiritlm_core.cli.wav import WavStream, write_wav
 from spiritlm_core.errors import SpiritLMError
 
@@ -62,6 +63,7 @@ def say(
     targets = _targets(out, len(texts), as_json=as_json)
     solved = read_shots(shots, "speech") if shots else []
     spirit = SpiritLM.from_pretrained(model, device, dtype, variant, speech_tokenizer)
+    tell_doubt(spirit, "say", shots=bool(solved))
     if out:
         spirit.speech_tokenizer.vocoder.voice(speaker, expression)  # what cannot speak says so before it thinks
     sampling = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "seed": seed}

@@ -10,6 +10,7 @@ import typer
 
 from spiritlm_core.cli import options
 from spiritlm_core.cli.files import Failures, check_any, content, in_batches, read_shots
+from spiritlm_core.cli.results import tell_doubt
 
 if TYPE_CHECKING:
     from spiritlm_core.lm.generate.content import Answer, Content
@@ -42,31 +43,34 @@ def transcribe(
     check_any(audio)
     given = read_shots(shots, "text") if shots else []
     spirit = SpiritLM.from_pretrained(model, device, dtype, variant, speech_tokenizer)
+    tell_doubt(spirit, "transcribe", shots=bool(given))
     solved = encoded_shots(spirit, given)
     sampling: dict[str, Any] = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "seed": seed}
     failures = Failures()
     for names in in_batches(audio, batch):
-        questions = _questions(spirit, names, solved, failures)
-        asked = ask(spirit, "asr", list(questions.values()), **sampling, max_new_tokens=max_new_tokens, shots=solved)
-        for i, answer in zip(questions, asked, strict=True):
+        heard = questions(spirit, names, solved, failures)
+        asked = ask(spirit, "asr", list(heard.values()), **sampling, max_new_tokens=max_new_tokens, shots=solved)
+        for i, answer in zip(heard, asked, strict=True):
+            if answer.empty:
+                typer.echo(f"spiritlm: {names[i]}: {answer.empty}", err=True)
             typer.echo(_line(names[i], answer, alone=len(audio) == 1, as_json=as_json))
     failures.leave()
 
 
-def _questions(
+def questions(
     spirit: SpiritLM, names: Sequence[str], shots: Sequence[tuple[Any, Any]], failures: Failures
 ) -> dict[int, list[Content]]:
     """The recordings that can be asked about, by their place."""
     from spiritlm_core.lm.generate.content import Speech
     from spiritlm_core.lm.generate.presets import encoded, prompt_length
 
-    questions = {}
+    encoded_by_place = {}
     for index, name in enumerate(names):
         with failures.named(name):
             question = encoded(spirit, Speech(audio=content(name)))
             prompt_length(spirit, question, "text", shots)
-            questions[index] = question
-    return questions
+            encoded_by_place[index] = question
+    return encoded_by_place
 
 
 def _line(name: str, answer: Answer, *, alone: bool, as_json: bool) -> str:

@@ -27,6 +27,7 @@ class Draft:
     start: float | None = None  # seconds
     end: float | None = None
     channel: int | None = None
+    label: str | None = None  # its class
     error: str | None = None
 
     @property

@@ -26,6 +26,8 @@ RECORDINGS = pa.schema(
         pa.field("speaker", pa.string()),
         pa.field("language", pa.string()),
         pa.field("text", pa.string()),
+        pa.field("label", pa.string()),  # its class, as the source tells
+        pa.field("origin", pa.string()),  # "recorded" or "synthetic"
         pa.field("error", pa.string()),  # why it cannot be taken in
     ]
 )
@@ -46,6 +48,8 @@ class Item:
     channel: int | None = None
     speaker: str | None = None
     text: str | None = None
+    label: str | None = None
+    origin: str = "recorded"
     error: str | None = None
     key: str = ""
     recording_id: str = ""
@@ -71,7 +75,7 @@ def identified(item: Item) -> Item:
     if reason := _impossible(item.start, item.end, item.channel):
         item = replace(item, start=None, end=None, channel=None, error=item.error or reason)
     content = (item.sha256, item.start, item.end, item.channel)
-    facts = (*content, item.speaker, item.language, item.text)
+    facts = (*content, item.speaker, item.language, item.text, item.label, item.origin)
     key = digest("item", *facts) if item.error is None else digest("bad item", item.name, item.error, *facts)
     recording_id = digest("recording", *content)[:20] if item.error is None and item.sha256 else key[:20]
     return replace(item, key=key, recording_id=recording_id)

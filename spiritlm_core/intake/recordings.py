@@ -94,6 +94,8 @@ def _item(draft: Draft, source: Source, language: str, hashes: dict[str, str | E
         channel=source.channel if draft.channel is None else draft.channel,
         speaker=draft.speaker or source.speaker,
         text=draft.text,
+        label=draft.label,
+        origin=source.origin,
         error=error,
     )
     return identified(item)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -28,6 +28,11 @@ class Source(FrozenConfig):
     language: LanguageCode | None = Field(None, description="Language of the recordings; null takes the recipe's.")
     speaker: str | None = Field(None, description="Speaker of every recording that names none itself.")
     channel: int | None = Field(None, ge=0, lt=MOST_CHANNELS, description="Channel, counted from 0; null averages all.")
+
+    origin: Literal["recorded", "synthetic"] = Field(
+        "recorded",
+        description="synthetic: speech that a machine made; it is never held out, and voices are not fitted on it.",
+    )
 
     def drafts(self) -> Iterator[Draft]:
         """Every recording that is there, or stretch of one, good or bad, as its layout describes it.

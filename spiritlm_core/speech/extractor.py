@@ -99,7 +99,7 @@ class UnitExtractor:
         hubert = self._quantize([clip[self.layer] for clip in features])
         tracks: list[Melody | None] = [None] * len(pieces)
         if self.pitch is not None or isinstance(self.style, StyleModel):
-            tracks = [*melodies(pieces, self.device, self.precision)]
+            tracks = [*melodies(pieces, self.device)]
         pitch = [self._pitch(piece, track) for piece, track in zip(pieces, tracks, strict=True)]
         style = self._style(pieces, features, tracks, speakers)
         yield from map(Units, hubert, pitch, style)

@@ -147,6 +147,14 @@ def test_a_text_may_be_long(tmp_path: Path) -> None:
     assert len((row.text or "").split()) == 32_000
 
 
+def test_a_label_is_a_name_or_a_number_and_nothing_else(tmp_path: Path) -> None:
+    rows = [{"path": "a.wav", "label": label} for label in ("yes", 3, 0.5, ["a"], True, None)]
+    found = _read(tmp_path, "m.jsonl", "\n".join(map(json.dumps, rows)))
+    assert [(draft.label, draft.problem) for draft in found] == [("yes", None), ("3", None), *[(None, None)] * 4]
+    (named,) = _read(tmp_path, "n.csv", "path,intent\na.wav,greet\n", columns={"label": "intent"})
+    assert named.label == "greet"
+
+
 def test_numbers_that_are_whole_are_names_and_texts(tmp_path: Path) -> None:
     (row,) = _read(tmp_path, "m.jsonl", '{"path": "a.wav", "text": 7, "speaker": 3.0, "channel": 0.0}')
     assert (row.text, row.speaker, row.channel) == ("7", "3", 0)

@@ -96,6 +96,7 @@ def test_prompts_are_fetched_once_and_listed(mirror: Path, tmp_path: Path) -> No
         "beep": "no speech, says its transcript: [a tone]",
         "ghost": "recording not found; it has a transcript",
     }
+    assert {items["hello"].label, items["digits/1"].label} == {"phrases", "digits"}
     assert items["hello"].source_uri == "prompts://en/hello"
     assert (items["hello"].speaker, items["hello"].language) == ("Allison", "en")
     calls = (tmp_path / "calls").read_text()

@@ -206,6 +206,13 @@ def test_split_depends_on_the_recording_or_speaker_alone() -> None:
     assert {row["split"] for row in _ingest(items, AudioConfig(held_out_share=0.0))} == {"train"}
 
 
+def test_synthetic_speech_is_never_held_out(tmp_path: Path) -> None:
+    sound(tmp_path / "a.wav", _spoken(0), subtype="PCM_16")
+    config = AudioConfig(held_out_share=0.99)
+    rows = [row for origin in ("recorded", "synthetic") for row in _ingest(_list(tmp_path, origin=origin), config)]
+    assert [(row["origin"], row["split"]) for row in rows] == [("recorded", "held_out"), ("synthetic", "train")]
+
+
 def test_a_file_that_changed_or_vanished_stops_the_shard(tmp_path: Path) -> None:
     path = sound(tmp_path / "a.wav", _spoken(0), subtype="PCM_16")
     items = _list(tmp_path)

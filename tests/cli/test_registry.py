@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from spiritlm_core.cli import commands
+from spiritlm_core.cli.app import app
 from spiritlm_core.cli.commands import COMMANDS, GROUPS, Command
-from spiritlm_core.cli.main import app
 
 WITHOUT_CHECKOUT = """
 import sys

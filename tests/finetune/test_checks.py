@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from flows.graphs.finetuning import finetuning
 from flows.recipes.finetune import find_finetune_recipe
-from spiritlm_core.cli.main import app
+from spiritlm_core.cli.app import app
 from spiritlm_core.errors import NothingToTrainOnError, RecipeError, SourceError
 from spiritlm_core.finetune.base import fitted_to
 from spiritlm_core.finetune.config import DataConfig, MeasureConfig, SplitConfig

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from flows.graphs.speech_lm import speech_lm
 from flows.recipes import find_recipe
-from spiritlm_core.cli.main import app
+from spiritlm_core.cli.app import app
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.config_files import load_config
 from spiritlm_core.errors import RecipeError, SourceError, SpiritLMError

@@ -36,12 +36,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def spiritlm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable:
     """Run the command as a user would: exit status, standard output, standard error."""
-    command = importlib.import_module("spiritlm_core.cli.main")
+    command = importlib.import_module("spiritlm_core.cli.app")
 
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["spiritlm", "generate", *map(str, arguments)])
         with pytest.raises(SystemExit) as exit_:
-            command.main()
+            command.run()
         captured = capsys.readouterr()
         return int(exit_.value.code or 0), captured.out, captured.err
 

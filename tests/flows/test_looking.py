@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from flows.recipes import recipe_names
 from flows.recipes.finetune import FOLDER, finetune_recipe_names
-from spiritlm_core.cli.main import app
+from spiritlm_core.cli.app import app
 from spiritlm_core.errors import RecipeError
 from spiritlm_core.lake.lake import Lake
 

@@ -1,4 +1,4 @@
-"""``spiritlm transcribe`` and ``spiritlm say`` on a small model that hears and speaks."""
+"""``spiritlm transcribe``, ``say`` and ``classify`` on a small model that hears and speaks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib
 import io
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,10 @@ import soundfile
 from spiritlm_core import SpiritLM
 from spiritlm_core.audio.codec import encode_wav
 from spiritlm_core.cli.wav import WavStream
+from spiritlm_core.lm.generate.content import Answer, TextSegment
+from spiritlm_core.lm.generate.decode import Finish
+from spiritlm_core.metrics.bootstrap import Estimate
+from spiritlm_core.metrics.verdicts import Offered, Verdict, write_verdicts
 from tests.support.small_model import sound
 
 TOKENS = "[St2][Pi3][Hu1][Hu5]"
@@ -25,12 +30,12 @@ TOKENS = "[St2][Pi3][Hu1][Hu5]"
 @pytest.fixture
 def spiritlm(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> Callable:
     """Run the command as a user would: exit status, standard output in bytes, standard error."""
-    command = importlib.import_module("spiritlm_core.cli.main")
+    command = importlib.import_module("spiritlm_core.cli.app")
 
     def run(*arguments: object) -> tuple[int, bytes, str]:
         monkeypatch.setattr(sys, "argv", ["spiritlm", *map(str, arguments)])
         with pytest.raises(SystemExit) as exit_:
-            command.main()
+            command.run()
         sys.stdout.flush()
         captured = capfdbinary.readouterr()
         return int(exit_.value.code or 0), captured.out, captured.err.decode()
@@ -78,7 +83,8 @@ def test_transcribe_with_shots_and_bad_files(
     bad = [tmp_path / f"{name}.wav" for name in ("bad", "short", "long", "gone")]
     options = ["--max-new-tokens", 6, "--shots", shots]
     code, out, error = spiritlm("transcribe", speaking, bad[0], clips[0], *bad[1:], clips[1], *options)
-    assert (code, out.decode().count("\n"), error.count("\n")) == (1, 2, 4), error
+    wrong = [line for line in error.splitlines() if "the answer is empty" not in line]
+    assert (code, out.decode().count("\n"), len(wrong)) == (1, 2, 4), error
     for path, message in zip(
         bad, ("cut short|decoded|trunc", "too short", "context is 128", "No such file"), strict=True
     ):
@@ -166,3 +172,66 @@ def test_a_pipe_is_written_as_speech_comes(tmp_path: Path) -> None:
     assert (first[:4], len(first), len(rest)) == (b"RIFF", 2044, 2000)
     assert first[44:] + rest == whole[44:]
     assert len(soundfile.read(io.BytesIO(first + rest))[0]) == 2000, "readers take what there is"
+
+
+def test_classify(spiritlm: Callable, speaking: Path, clips: list[Path], tmp_path: Path) -> None:
+    from spiritlm_core.lm.generate.presets import classify
+
+    model = SpiritLM.from_pretrained(speaking, "cpu")
+    want = [classify(model, clip, ("one", "two")) for clip in clips]
+    code, out, error = spiritlm("classify", speaking, *clips, "--labels", "one, two")
+    assert (code, error) == (0, "")
+    assert out.decode() == "".join(f"{clip}\t{one.label}\n" for clip, one in zip(clips, want, strict=True))
+    found = json.loads(spiritlm("classify", speaking, clips[0], "--labels", "one,two", "--json")[1])
+    assert found["probabilities"] == pytest.approx(
+        dict(zip(("one", "two"), want[0].probabilities, strict=True)), abs=1e-4
+    )
+    (tmp_path / "bad.wav").write_bytes(b"RIFF")
+    code, out, error = spiritlm("classify", speaking, tmp_path / "bad.wav", clips[0], "--labels", "one,two")
+    assert (code, out.decode(), "bad.wav" in error) == (1, f"{clips[0]}\t{want[0].label}\n", True)
+    for labels, message in (("one", "two labels"), ("one,one", "twice")):
+        assert message in spiritlm("classify", speaking, clips[0], "--labels", labels)[2]
+    assert "--labels yes,no" in spiritlm("classify", speaking, clips[0])[2]
+
+
+def test_a_model_that_was_judged_no_good_says_so_once_and_still_answers(
+    spiritlm: Callable, speaking: Path, clips: list[Path], tmp_path: Path
+) -> None:
+    about = {"on": "held-out recordings", "items": 9, "better": False}
+    rate, nothing = Estimate(1.2, 1.1, 1.3), {"nothing": 1.0}
+    judged = shutil.copytree(speaking, tmp_path / "judged")
+    tasks: tuple[Offered, ...] = ("transcribe", "say", "classify")
+    write_verdicts(
+        judged, [Verdict.of(task, "error rate", rate, nothing, **about, labels=("a", "b")) for task in tasks]
+    )
+    commands = {
+        "transcribe": (*clips, "--max-new-tokens", 4),
+        "say": ("one", "two", "--json", "--max-new-tokens", 4),
+        "classify": clips,  # the labels are those that it was judged with
+    }
+    for task, arguments in commands.items():
+        code, out, error = spiritlm(task, judged, *arguments)
+        told = [line for line in error.splitlines() if "not shown" in line]
+        assert (code, out.count(b"\n"), len(told)) == (0, 2, 1), error
+        assert f"not shown to {task} better than trivial answers do: error rate 120 % [110, 130]" in told[0]
+
+
+@pytest.mark.parametrize(("finish", "ids", "why"), [
+    ("eos", (), "to end at once"), ("stop", (), "other modality"), ("length", (), "no room"), ("eos", (5,), "white"),
+])  # fmt: skip
+def test_an_empty_answer_says_why(finish: Finish, ids: tuple[int, ...], why: str) -> None:
+    empty = Answer((TextSegment(" "),) if ids else (), (1,), ids, finish).empty
+    assert empty is not None
+    assert why in empty
+    assert Answer((TextSegment("one"),), (1,), (5,), finish).empty is None
+
+
+def test_an_empty_transcript_is_an_empty_line_and_a_reason(
+    spiritlm: Callable, speaking: Path, clips: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SpiritLM, "generate_batch", lambda *_, **__: [Answer((), (1,), (), "eos")])
+    code, out, error = spiritlm("transcribe", speaking, clips[0])
+    assert (code, out, error.count("\n")) == (0, b"\n", 1)
+    assert f"{clips[0]}: the answer is empty: to end at once" in error
+    code, _, error = spiritlm("say", speaking, "one", "--out", clips[0].with_name("new.wav"))
+    assert (code, "to end at once" in error) == (1, True)

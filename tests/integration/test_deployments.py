@@ -190,7 +190,7 @@ REPORT = f"import json, sys; print(json.dumps([time.perf_counter() - began, sort
 
 
 SHOW_HELP = """
-from spiritlm_core.cli.main import app
+from spiritlm_core.cli.app import app
 from typer.testing import CliRunner
 answer = CliRunner().invoke(app, ["--help"])
 assert answer.exit_code == 0 and "recipes" in answer.output

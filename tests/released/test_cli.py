@@ -19,12 +19,12 @@ Roots = Callable[[str], Path]
 def spiritlm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable:
     """Run the command as a user would: exit status, standard output, standard error."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    command = importlib.import_module("spiritlm_core.cli.main")
+    command = importlib.import_module("spiritlm_core.cli.app")
 
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["spiritlm", *map(str, arguments)])
         with pytest.raises(SystemExit) as exit_:
-            command.main()
+            command.run()
         captured = capsys.readouterr()
         return int(exit_.value.code or 0), captured.out, captured.err
 

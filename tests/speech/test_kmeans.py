@@ -63,22 +63,3 @@ def test_too_few_frames_and_bad_files(tmp_path: Path) -> None:
     for name in ("bad", "missing"):
         with pytest.raises(ModelReferenceError, match=name):
             KMeans.load(tmp_path / name)
-
-
-def test_whole_batches_find_the_clusters_that_mini_batches_find() -> None:
-    from spiritlm_core.speech.quantizers.lloyd import lloyd
-
-    x = blobs(6, 80)
-    centres = lloyd(x, 6, seed=0, restarts=3, iterations=50, device="cpu")
-    assert np.array_equal(centres, lloyd(x, 6, seed=0, restarts=3, iterations=50, device="cpu"))
-    expected = np.sort(x.reshape(6, 80, -1).mean(axis=1), axis=0)
-    np.testing.assert_allclose(np.sort(centres, axis=0), expected, atol=1e-3)
-
-
-def test_whole_batches_fill_every_cluster_in_spite_of_repeated_frames() -> None:
-    from spiritlm_core.speech.quantizers.lloyd import lloyd
-
-    x = np.concatenate([np.zeros((500, 3), np.float32), blobs(3, 4, 3)])
-    centres = lloyd(x, 8, seed=1, restarts=1, iterations=50, device="cpu")
-    assert np.isfinite(centres).all()
-    assert len(np.unique(KMeans(centres, np.zeros(3, np.float32), np.ones(3, np.float32)).assign(x))) == 8

@@ -27,6 +27,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "end": ("end", "end_time", "stop", "stop_time", "end_seconds"),
     "duration": ("duration",),
     "channel": ("channel",),
+    "label": ("label",),
 }
 """Field of a clip to the names of its column, the first one found counts. Manifests and fine-tuning share them."""
 _TEXTUAL = re.compile(r"text|transcri|sentence|utterance|caption|prompt|normali[sz]ed")
@@ -71,8 +72,8 @@ class Columns:
         self._look(row)
         start, end = window(*(number_of(self._value(row, name), name) for name in ("start", "end", "duration")))
         text, speaker, language = (text_of(self._value(row, name), name) for name in ("text", "speaker", "language"))
-        channel = _channel(self._value(row, "channel"))
-        return Draft(path, file.uri if file else "", file, clean(text), speaker, language, start, end, channel)
+        channel, label = _channel(self._value(row, "channel")), _label(self._value(row, "label"))
+        return Draft(path, file.uri if file else "", file, clean(text), speaker, language, start, end, channel, label)
 
     def finish(self) -> None:
         """Say which texts were seen and not used. Raises SourceError if a column that was named is nowhere."""
@@ -190,6 +191,12 @@ def _channel(value: Any) -> int | None:
             f"channel: {_short(value)} must be a whole number below {MOST_CHANNELS}, 0 is the first channel"
         )
     return int(number)
+
+
+def _label(value: Any) -> str | None:
+    """A class has a name or a number; a measure or a list that stands in a column of that name is none."""
+    named = isinstance(value, str | int) and not isinstance(value, bool)
+    return text_of(value, "label") if named else None
 
 
 def window(start: float | None, end: float | None, duration: float | None) -> tuple[float | None, float | None]:

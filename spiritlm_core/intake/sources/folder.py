@@ -67,8 +67,9 @@ def told(source: TreeSource, readers: Iterable[Reader]) -> Iterator[Draft]:
 def _joined(first: Draft, later: Draft) -> Draft:
     """What two transcripts say of one recording; where they differ, the first counts."""
     speaker, language = first.speaker or later.speaker, first.language or later.language
+    label = first.label or later.label
     more = later if first.text is None and first.error is None else first
-    return dataclasses.replace(more, speaker=speaker, language=language)
+    return dataclasses.replace(more, speaker=speaker, language=language, label=label)
 
 
 def _say_unused(source: TreeSource, tree: Tree) -> None:

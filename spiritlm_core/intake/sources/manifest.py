@@ -20,11 +20,11 @@ from spiritlm_core.intake.sources.columns import Columns, resolve
 from spiritlm_core.intake.sources.rows import read_rows
 from spiritlm_core.intake.sources.tree import Tree
 
-ClipField = Literal["path", "text", "speaker", "language", "start", "end", "duration", "channel"]
+ClipField = Literal["path", "text", "speaker", "language", "start", "end", "duration", "channel", "label"]
 
 
 class ManifestSource(Source):
-    """A JSONL, CSV, TSV or Parquet file with a row per clip: path, text, speaker, language, start, end and so on."""
+    """A JSONL, CSV, TSV or Parquet file with a row per clip: path, text, speaker, start, end, label and so on."""
 
     kind: Literal["manifest"] = "manifest"
     path: str = Field(min_length=1, description="The manifest: .jsonl, .json, .csv, .tsv or .parquet, local or s3://.")

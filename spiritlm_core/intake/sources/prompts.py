@@ -16,6 +16,16 @@ from spiritlm_core.intake.source import Source
 from spiritlm_core.language import main_code
 
 _Language = Literal["en", "es", "fr", "it", "ru"]
+_CATEGORIES = {
+    "days": r"digits/day-\d+",
+    "months": r"digits/mon-\d+",
+    "ordinals": r"digits/h-\w+",
+    "digits": r"digits/(\d+\w?|hundred|thousand|million|billion)",
+    "letters": r"letters/([a-z]|zed)",
+    "symbols": r"letters/.+",
+    "phonetic": r"phonetic/.+",
+}
+"""Category to the names of its prompts; what has none is a phrase."""
 _NOT_SPEECH = re.compile(r"\[[^\]]*\]|\([^)]*\)|<[^>]*>")
 
 
@@ -59,6 +69,9 @@ def _draft(name: str, path: Path, text: str | None, speaker: str, language: str)
     status = path.stat()
     version = f"{status.st_mtime_ns}-{status.st_ino}"
     uri = f"prompts://{language}/{name}"
-    return Draft(
-        name, uri, File(name, uri, status.st_size, version, status.st_ctime), spoken, speaker, language, error=error
-    )
+    file = File(name, uri, status.st_size, version, status.st_ctime)
+    return Draft(name, uri, file, spoken, speaker, language, error=error, label=_category(name))
+
+
+def _category(name: str) -> str:
+    return next((category for category, names in _CATEGORIES.items() if re.fullmatch(names, name)), "phrases")

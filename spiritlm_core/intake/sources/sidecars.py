@@ -99,7 +99,7 @@ def _draft(file: File, transcript: File, ending: str, encoding: str) -> Draft | 
     speaker = said.get("speaker") or (speaker_in(file.path) if by_speaker else None)
     draft = draft_of(file, said.get("text"), reason, speaker)
     tag = _language_in(transcript.stem) if _base(transcript.stem) != _base(file.stem) else None
-    return dataclasses.replace(draft, language=said.get("language") or tag)
+    return dataclasses.replace(draft, language=said.get("language") or tag, label=said.get("label"))
 
 
 def _language_in(stem: str) -> str | None:
@@ -166,7 +166,7 @@ def _fields(text: str) -> Row:
     if not any(name in row for name in ALIASES["text"]):
         return {}
     draft = Columns({}, "").draft({name: row.get(name) for name in row if name not in _NOT_HERE} | {"path": "-"})
-    return {"text": draft.text, "speaker": draft.speaker, "language": draft.language}
+    return {"text": draft.text, "speaker": draft.speaker, "language": draft.language, "label": draft.label}
 
 
 def _are_rows(value: object) -> bool:

@@ -172,6 +172,14 @@ def voiced(segments: Iterable[Segment], voice: Synthesizer, *, asked: bool) -> t
     )
 
 
+_EMPTY = {
+    "eos": "the answer is empty: to end at once is what the model finds most likely here",
+    "stop": "the answer is empty: the model turned to the other modality at once",
+    "length": "the answer is empty: there was no room for any token",
+    "blank": "the answer is empty: the model wrote white space only",
+}
+
+
 @dataclass(frozen=True)
 class Answer(Sequence[Segment]):
     """What a model made of a prompt: a sequence of segments.
@@ -195,6 +203,13 @@ class Answer(Sequence[Segment]):
     def __getitem__(self, index: Any) -> Any:
         """A segment, or several."""
         return self.segments[index]
+
+    @property
+    def empty(self) -> str | None:
+        """Why there is nothing in it, as a sentence without its full stop; None if there is something."""
+        if any(segment.content.strip() for segment in self.segments):
+            return None
+        return _EMPTY["blank" if self.ids else self.finish]
 
     @property
     def text(self) -> str:

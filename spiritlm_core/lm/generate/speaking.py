@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
-from spiritlm_core.lm.generate.content import Segment, SpeechSegment, TextSegment
+from spiritlm_core.lm.generate.content import Answer, Segment, SpeechSegment, TextSegment
 from spiritlm_core.speech.grid import FRAME
 
 if TYPE_CHECKING:
@@ -93,7 +93,10 @@ def said(spirit: SpiritLM, answer: Iterable[Segment], voice: Voice = DEFAULT_VOI
     """
     heard = [spoken(spirit, segment, voice) for segment in answer if isinstance(segment, SpeechSegment)]
     if not any(map(len, heard)):
-        raise SpiritLMError("the model answered with nothing that can be heard")
+        raise SpiritLMError(
+            (answer.empty if isinstance(answer, Answer) else None)
+            or "the model answered with nothing that can be heard"
+        )
     return np.concatenate(heard)
 
 

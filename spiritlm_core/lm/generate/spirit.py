@@ -24,6 +24,7 @@ from spiritlm_core.lm.generate.content import (
 )
 from spiritlm_core.lm.generate.prompts import Kind, Modality, turns
 from spiritlm_core.lm.model.folder import locate
+from spiritlm_core.metrics.verdicts import Verdict, read_verdicts
 from spiritlm_core.speech.folder import TokenizerFolder
 from spiritlm_core.tokens.speech import Streams, merge_streams, to_string
 
@@ -74,6 +75,7 @@ class SpiritLM:
     Attributes:
         model: a causal LM of transformers.
         layout: how its prompts are written.
+        verdicts: what its own evaluation found, where it was read from a folder with ``verdicts.json``.
 
     Example:
         >>> model = SpiritLM.from_pretrained("published")  # doctest: +SKIP
@@ -86,6 +88,7 @@ class SpiritLM:
     ) -> None:
         """A `speech_tokenizer` that is a folder is loaded when the first recording comes."""
         self.model, self.layout, self._speech_tokenizer = model, layout, speech_tokenizer
+        self.verdicts: Sequence[Verdict] = ()
 
     @classmethod
     def from_pretrained(
@@ -109,12 +112,15 @@ class SpiritLM:
         Raises:
             ModelReferenceError: `path` is no such folder, or its parts cannot be loaded.
         """
-        locate(path, variant)  # what is not there is said before torch is imported
+        folder, _ = locate(path, variant)  # what is not there is said before torch is imported
+        verdicts = read_verdicts(folder)
         from spiritlm_core.lm.generate.loading import load
 
         model, layout, beside = load(Path(path), device, dtype, variant)
         given = Path(speech_tokenizer) if isinstance(speech_tokenizer, str) else speech_tokenizer
-        return cls(model, layout, given or beside)
+        spirit = cls(model, layout, given or beside)
+        spirit.verdicts = verdicts
+        return spirit
 
     @property
     def vocabulary(self) -> Vocabulary:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from spiritlm_core.speech.encoders.precision import Precision
-    from spiritlm_core.speech.pitch.fcpe import Fcpe
+from spiritlm_core.speech.grid import SAMPLE_RATE
 
 THRESHOLD = 0.05
 """Confidence above which a frame may be voiced; the value of the released Spirit LM."""
@@ -43,23 +43,22 @@ class Melody:
         return self.f0[index], self.voiced[index]
 
 
+def melodies(waveforms: Sequence[NDArray[np.float32]], device: str = "cpu") -> list[Melody]:
+    """Track F0 of pieces float32[T]; see :func:`melody`."""
+    return [melody(waveform, device) for waveform in waveforms]
+
+
 def melody(waveform: NDArray[np.float32], device: str = "cpu") -> Melody:
-    """Track F0 of one piece float32[T]; see :func:`melodies`."""
-    (found,) = melodies([waveform], device)
-    return found
-
-
-def melodies(
-    waveforms: Sequence[NDArray[np.float32]], device: str = "cpu", precision: Precision = "exact"
-) -> list[Melody]:
-    """Track F0 of pieces float32[T], each by itself: FCPE normalises over the time of a piece.
+    """Track F0 of one piece float32[T] by itself: FCPE (arXiv 2509.15140) normalises over the time of a piece.
 
     A piece without any voiced frame (digital silence, noise) is a melody of zeros.
     """
-    return [_melody(track) for track in _model(device, precision)(waveforms, THRESHOLD)]
+    import torch
 
-
-def _melody(track: NDArray[np.float32]) -> Melody:
+    samples = torch.from_numpy(waveform).to(device)[None, :, None]
+    with torch.inference_mode():
+        f0 = bundled_fcpe(device)(samples, SAMPLE_RATE, decoder_mode="local_argmax", threshold=THRESHOLD)
+    track = f0[0, :, 0].cpu().numpy()
     voiced = track >= LOWEST
     return Melody(fill(track, voiced), voiced)
 
@@ -73,7 +72,9 @@ def fill(f0: NDArray[np.float32], voiced: NDArray[np.bool_]) -> NDArray[np.float
 
 
 @cache
-def _model(device: str, precision: Precision) -> Fcpe:
-    from spiritlm_core.speech.pitch.fcpe import Fcpe
+def bundled_fcpe(device: str) -> Any:
+    """The model that `torchfcpe` bundles; it reports on standard output, which belongs to our caller."""
+    with redirect_stdout(io.StringIO()):
+        import torchfcpe
 
-    return Fcpe(device, precision)
+        return torchfcpe.spawn_bundled_infer_model(device).eval()

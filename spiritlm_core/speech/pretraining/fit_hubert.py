@@ -129,7 +129,6 @@ class _Fit:
                 self.config.clusters[iteration],
                 seed=self.config.seed,
                 normalize=model is not None,
-                device=self.device,
             )
             self.work.mkdir(parents=True, exist_ok=True)
             kmeans.save(path)

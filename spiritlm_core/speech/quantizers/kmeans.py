@@ -1,10 +1,9 @@
-"""K-means: fitting with scikit-learn or torch, storage as safetensors, assignment with numpy."""
+"""K-means: fitting with scikit-learn, storage as safetensors, assignment with numpy."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -92,27 +91,18 @@ def fit_kmeans(
     iterations: int = 100,
     normalize: bool = False,
     facts: dict[str, Any] | None = None,
-    device: str = "cpu",
 ) -> KMeans:
-    """K-means from k-means++ starts (Arthur & Vassilvitskii 2007) on float32[N, D].
-
-    On a CPU in mini-batches with scikit-learn (Sculley 2010), on a GPU over all frames with torch.
+    """K-means in mini-batches (Sculley 2010) from k-means++ starts (Arthur & Vassilvitskii 2007) on float32[N, D].
 
     Raises:
         RecipeError: There are fewer frames than clusters.
     """
+    from sklearn.cluster import MiniBatchKMeans
+
     if len(frames) < clusters:
         raise RecipeError(f"{clusters} clusters want at least as many frames, but the train split has {len(frames)}")
     mean = frames.mean(axis=0) if normalize else np.zeros(frames.shape[1], np.float32)
     scale = frames.std(axis=0) + 1e-5 if normalize else np.ones(frames.shape[1], np.float32)
-    fit = _mini_batches if device == "cpu" else partial(_whole_batches, device=device)
-    centres = fit((frames - mean) / scale, clusters, seed, restarts, iterations)
-    return KMeans(centres, mean.astype(np.float32), scale.astype(np.float32), facts or {})
-
-
-def _mini_batches(frames: Frames, clusters: int, seed: int, restarts: int, iterations: int) -> Frames:
-    from sklearn.cluster import MiniBatchKMeans
-
     model = MiniBatchKMeans(
         clusters,
         random_state=seed,
@@ -121,11 +111,5 @@ def _mini_batches(frames: Frames, clusters: int, seed: int, restarts: int, itera
         max_iter=iterations,
         reassignment_ratio=0.01,
     )
-    centres: Frames = model.fit(frames).cluster_centers_.astype(np.float32)
-    return centres
-
-
-def _whole_batches(frames: Frames, clusters: int, seed: int, restarts: int, iterations: int, device: str) -> Frames:
-    from spiritlm_core.speech.quantizers.lloyd import lloyd
-
-    return lloyd(frames, clusters, seed=seed, restarts=restarts, iterations=iterations, device=device)
+    centres = model.fit((frames - mean) / scale).cluster_centers_.astype(np.float32)
+    return KMeans(centres, mean.astype(np.float32), scale.astype(np.float32), facts or {})

@@ -12,7 +12,7 @@ import soundfile
 from typer.testing import CliRunner
 
 from spiritlm_core.audio.stage import AUDIO
-from spiritlm_core.cli.main import app
+from spiritlm_core.cli.app import app
 from spiritlm_core.errors import SourceError, SpiritLMError
 from spiritlm_core.evaluate.rendering import MISSING
 from spiritlm_core.evaluate.resynthesis.clips import draw_clips, list_clips, train_clips

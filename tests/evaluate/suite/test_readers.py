@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from spiritlm_core.audio.codec import encode_flac
-from spiritlm_core.cli.main import app
+from spiritlm_core.cli.app import app
 from spiritlm_core.errors import SourceError, SpiritLMError
 from spiritlm_core.evaluate.suite.config import KINDS, PAIRS, SuiteRunConfig
 from spiritlm_core.evaluate.suite.espeak import Espeak, Voice

@@ -1,4 +1,4 @@
-"""Encoders over many clips, against the `transformers` and `torchfcpe` models they stand for."""
+"""Encoders over many clips, against the `transformers` models they stand for."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,6 @@ from spiritlm_core.speech.encoders.encoder import batches
 from spiritlm_core.speech.encoders.front_end import FrontEnd, _Convolution
 from spiritlm_core.speech.encoders.hubert import HubertEncoder
 from spiritlm_core.speech.encoders.precision import Kind, affine, kind_of
-from spiritlm_core.speech.pitch.fcpe import Fcpe, _bundled
 from tests.speech.synthetic import speech
 
 LENGTHS = (1280, 1281, 16_000, 23_456, 47_840, 1999, 16_001, 33_333)
@@ -161,14 +160,3 @@ def test_batches_hold_every_clip_once_with_little_padding(frames: list[int], lim
     for group in groups:
         padded = len(group) * max(frames[i] for i in group)
         assert len(group) == 1 or (padded <= limit and sum(frames[i] for i in group) >= 0.9 * padded)
-
-
-def test_f0_is_that_of_torchfcpe() -> None:
-    waveforms = [*clips((1280, 16_000, 17_000, 47_840)), np.zeros(8000, np.float32)]
-    found = Fcpe()(waveforms, 0.05)
-    for waveform, track in zip(waveforms, found, strict=True):
-        samples = torch.from_numpy(waveform)[None, :, None]
-        with torch.inference_mode():
-            expected = _bundled("cpu")(samples, 16_000, decoder_mode="local_argmax", threshold=0.05)[0, :, 0]
-        np.testing.assert_allclose(track, expected.numpy(), atol=5e-3)
-    assert (found[3] > 50).any()

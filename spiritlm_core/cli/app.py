@@ -19,7 +19,6 @@ app = typer.Typer(
     cls=Root,
     help="Build, train, evaluate and use speech-text language models in the manner of Spirit LM.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -47,11 +46,11 @@ def _root(
         bool, typer.Option("--debug", help="Show the traceback of an error; may stand anywhere on the line.")
     ] = False,
 ) -> None:
-    del version, debug  # main has seen it
+    del version, debug  # run has seen it
 
 
-def main() -> None:
-    """Entry point: an error is one message on standard error and exit status 1; Ctrl-C is exit status 130."""
+def run() -> None:
+    """Run the command line: an error is one message on standard error and exit status 1; Ctrl-C is exit status 130."""
     os.environ.update({**QUIET, **os.environ})
     _open_standard_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -78,7 +77,7 @@ def _open_standard_streams() -> None:
 def _status(*, debug: bool) -> int:
     """Run the command; returns its exit status."""
     try:
-        app()
+        app(prog_name="spiritlm")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except KeyboardInterrupt:

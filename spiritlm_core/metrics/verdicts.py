@@ -1,0 +1,121 @@
+"""Whether a model does better at a task than answers that need no model: ``verdicts.json``, and how it is put in words.
+
+The evaluation writes the file, publishing adds what the suite found, and whoever offers the task tells people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from spiritlm_core.errors import ModelReferenceError
+from spiritlm_core.files import read_json, write_json
+from spiritlm_core.metrics.bootstrap import Estimate
+
+FILE = "verdicts.json"
+
+Offered = Literal["transcribe", "say", "classify"]
+
+TRIVIAL = {
+    "nothing": "empty answers",
+    "shuffled": "its answers to other questions",
+    "random": "random training examples",
+    "fixed": "the commonest training text",
+    "majority": "always the commonest label",
+}
+"""Answers that need no model or no question → what they are called."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One figure of a model at a task, beside the best answers that need no model.
+
+    Attributes:
+        task: what people know the task as.
+        measure: what the figure is, such as "word error rate".
+        on: what it was measured on, such as "held-out recordings".
+        items: how many of those.
+        value: the figure as a share; `low` and `high` are its 95 % interval.
+        low: see `value`.
+        high: see `value`.
+        trivial: what the best of the trivial answers reaches.
+        trivial_answer: what these are.
+        better: whether the model is better than all trivial answers, beyond chance.
+        shots: solved examples in front of each question.
+        group: which part of the material the figure is of; "" is all of it.
+        beside: the same figure of others, such as an independent recogniser, by name.
+        labels: the labels that were chosen from, of a classification.
+    """
+
+    task: Offered
+    measure: str
+    on: str
+    items: int
+    value: float
+    low: float
+    high: float
+    trivial: float
+    trivial_answer: str
+    better: bool
+    shots: int = 0
+    group: str = ""
+    beside: Mapping[str, float] = field(default_factory=dict)
+    labels: Sequence[str] = ()
+
+    @classmethod
+    def of(cls, task: Offered, measure: str, estimate: Estimate, trivials: Mapping[str, float], **more: Any) -> Verdict:
+        """A figure with its interval beside the best of `trivials`: the greatest accuracy, the least error rate."""
+        best = (max if measure == "accuracy" else min)(trivials, key=trivials.__getitem__)
+        value, low, high = (round(share, 4) for share in (estimate.value, estimate.low, estimate.high))
+        trivial, answer = round(trivials[best], 4), TRIVIAL.get(best, best)
+        return cls(task, measure, value=value, low=low, high=high, trivial=trivial, trivial_answer=answer, **more)
+
+    @property
+    def figure(self) -> str:
+        """The figure in words, with its interval and what it is beside."""
+        others = [(self.trivial_answer, self.trivial), *self.beside.items()]
+        beside = ", ".join(f"{who} {100 * rate:.0f} %" for who, rate in others)
+        return f"{100 * self.value:.0f} % [{100 * self.low:.0f}, {100 * self.high:.0f}]; {beside}"
+
+
+def read_verdicts(folder: Path) -> list[Verdict]:
+    """Those of a model's folder; none where nobody has judged it. Raises ModelReferenceError if that is damaged."""
+    path, known = folder / FILE, {one.name for one in fields(Verdict)}
+    if not path.is_file():
+        return []
+    try:
+        rows = read_json(path)["verdicts"]
+        return [Verdict(**{name: value for name, value in row.items() if name in known}) for row in rows]
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ModelReferenceError(f"{path}: not what an evaluation writes: {error}") from error
+
+
+def write_verdicts(folder: Path, verdicts: Iterable[Verdict]) -> None:
+    """Put ``verdicts.json`` into `folder`."""
+    write_json(folder / FILE, {"verdicts": [asdict(verdict) for verdict in verdicts]})
+
+
+def doubt(verdicts: Iterable[Verdict], task: str, *, shots: bool = False) -> str | None:
+    """A sentence where a model was judged at `task` and is not shown to be better than trivial answers; else None.
+
+    Figures with solved examples in front count where there are `shots`, the others where there are none, all of them
+    where the right ones are missing.
+    """
+    judged = [verdict for verdict in verdicts if verdict.task == task]
+    alike = [verdict for verdict in judged if (verdict.shots > 0) == shots] or judged
+    whole = [verdict for verdict in alike if not verdict.group]
+    if not whole or any(verdict.better for verdict in whole):
+        return None
+    first, able = whole[0], [verdict.group for verdict in alike if verdict.group and verdict.better]
+    but = f" Better only for: {', '.join(able)}." if able else ""
+    return (
+        f"This model is not shown to {task} better than trivial answers do: {first.measure} {first.figure} "
+        f"({first.items} {first.on}).{but}"
+    )
+
+
+def given_labels(verdicts: Iterable[Verdict]) -> tuple[str, ...]:
+    """The labels that a model was judged with; none if it was not."""
+    return next((tuple(verdict.labels) for verdict in verdicts if verdict.task == "classify" and verdict.labels), ())
