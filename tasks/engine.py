@@ -47,6 +47,7 @@ def run_graph(
     with hold(lake.store, "run", graph.recipe):
         with console.stage("plan", "what is there, and what is new"):
             plan = plan_graph(graph, lake, *until, refit=refit, say=console.say)
+            plan.fetch_models(lake)
         run = Run(plan, lake, compute, console)
         try:
             for stage in plan.stages.values():

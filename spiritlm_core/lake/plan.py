@@ -30,7 +30,7 @@ from spiritlm_core.lake.fingerprint import (
 from spiritlm_core.lake.lake import Lake, snapshot_path
 from spiritlm_core.lake.snapshot import Snapshot
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.references.reference import resolve
+from spiritlm_core.references.reference import digest_of, resolve
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,12 @@ class ModelSource:
 
     @classmethod
     def of_reference(cls, reference: str) -> ModelSource:
-        """Resolve a model reference, fetching it if need be. Raises ModelReferenceError."""
-        return cls(resolve(reference).digest, reference=reference)
+        """The model of a reference, which is looked for, and fetched if need be, unless it is pinned.
+
+        Raises:
+            ModelReferenceError: the reference is wrong, or nothing is there.
+        """
+        return cls(digest_of(reference), reference=reference)
 
     @classmethod
     def of_json(cls, value: Any) -> ModelSource:

@@ -14,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from spiritlm_core.config import FrozenConfig, meant
 from spiritlm_core.fit.config import FitCompute, Precision
 from spiritlm_core.lm.losses import LOSSES
+from spiritlm_core.references.syntax import ModelReference
 from spiritlm_core.tokens.config import TokensConfig
 
 
@@ -82,7 +83,7 @@ class LmConfig(FrozenConfig):
 
     younger: ClassVar[AbstractSet[str]] = {"loss"}
 
-    base: str | None = Field(
+    base: ModelReference | None = Field(
         None,
         description="Model reference to start from: hf://org/name@revision, file://…, s3://…, "
         "pypi://package==version/path-in-wheel (folder or .gguf); null trains a fresh Llama.",

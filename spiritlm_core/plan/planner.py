@@ -36,11 +36,24 @@ class RunPlan:
         """Whether the lake holds everything already."""
         return all(plan.is_complete(lake) for plan in self.stages.values())
 
+    def fetch_models(self, lake: Lake) -> None:
+        """Bring the given models here that something is still to be computed with: now, and not after hours of work.
+
+        Raises:
+            ModelReferenceError: one cannot be had.
+        """
+        for plan in self.stages.values():
+            given = [model for model in plan.call.models.values() if model.reference is not None]
+            if given and not plan.is_complete(lake):
+                for model in given:
+                    model.local_path(lake)
+
 
 def plan_graph(graph: Graph, lake: Lake, *until: str, refit: bool = False, say: Say = lambda _: None) -> RunPlan:
     """Plan every stage of `graph`, or those called `until` and what they are made from.
 
-    Recordings and texts are listed, and model references resolved; nothing else is looked at but the lake.
+    Recordings and texts are listed, and model references resolved that are not pinned; nothing else is looked at but
+    the lake.
 
     Args:
         graph: of one recipe.

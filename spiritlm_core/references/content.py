@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from spiritlm_core.errors import ModelReferenceError
@@ -17,7 +18,7 @@ _MEMO_FROM = 1 << 26  # bytes; hashing less than this is faster than a doubt abo
 _SETTLED = 2.0  # seconds after which a file's time of change can be trusted
 
 
-def content_digest(path: Path, memo: Path | None = None) -> str:
+def content_digest(path: Path, memo: Path | None = None, files: Sequence[str] | None = None) -> str:
     r"""sha256 of a file's bytes, or of a folder's listing.
 
     A folder's digest is that of the text that ``sha256sum`` prints for its files sorted by name (bytewise,
@@ -29,16 +30,19 @@ def content_digest(path: Path, memo: Path | None = None) -> str:
     Args:
         path: A file or a folder.
         memo: Folder that remembers the digests of large files by path, size and time of change.
+        files: Names of the files of a folder that count; null: all.
 
     Raises:
         ModelReferenceError: something there is no file (a link that leads nowhere or to a folder, whose content would
-            go unseen; a pipe), or there is no file at all.
+            go unseen; a pipe), or there is no file at all, or one of `files` is missing.
     """
     if path.is_file():
         return _file_digest(path, memo)
-    names = file_names(path)
+    names = file_names(path) if files is None else sorted(files, key=os.fsencode)
     if not names:
-        raise ModelReferenceError(f"{path} holds no files")
+        raise ModelReferenceError(f"{path} {'holds no files' if path.exists() else 'is not there'}")
+    if absent := next((name for name in names if not (path / name).is_file()), None):
+        raise ModelReferenceError(f"{path} has no file {absent}")
     lines = "".join(f"{_file_digest(path / name, memo)}  {name}\n" for name in names)
     return hashlib.sha256(os.fsencode(lines)).hexdigest()
 

@@ -17,6 +17,7 @@ from spiritlm_core.references.syntax import Parsed
 
 _UNUSED = ("*.h5", "*.msgpack", "*.onnx", "*.ot", "*.tflite", "*.pth", "original/*", "onnx/*", "*.md", ".*")
 _WEIGHTS = ((".safetensors",), (".bin", ".pt"), (".gguf",))  # the first that a repository has is taken
+_TIMEOUT = 10.0  # seconds without an answer, after which the hub counts as out of reach
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SUM = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
@@ -49,7 +50,7 @@ def from_hub(parsed: Parsed, cache: Path) -> tuple[Path, str, list[str]]:
 def _ask(parsed: Parsed) -> dict[str, Any]:
     from huggingface_hub import HfApi
 
-    info = HfApi().model_info(parsed.name, revision=parsed.version)
+    info = HfApi().model_info(parsed.name, revision=parsed.version, timeout=_TIMEOUT)
     return _checked({"commit": info.sha, "files": wanted([file.rfilename for file in info.siblings or []])})
 
 

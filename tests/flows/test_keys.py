@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -105,16 +104,9 @@ RULES: list[tuple[str, Callable[[Recipe], Stages]]] = [
 """A pattern of fields, and the stages whose own result they change; the first that matches counts."""
 
 
-@dataclass(frozen=True)
-class Fake:
-    """What a model reference resolves to, without a network."""
-
-    digest: str
-
-
 @pytest.fixture(autouse=True)
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "resolve", lambda ref: Fake(hashlib.sha256(ref.encode()).hexdigest()))
+    monkeypatch.setattr(plan, "digest_of", lambda ref: hashlib.sha256(ref.encode()).hexdigest())
 
 
 @pytest.fixture(autouse=True)
@@ -233,7 +225,7 @@ def test_another_judge_at_the_same_place_moves_the_key_of_the_suite(
 ) -> None:
     recipe = shipped("quickstart", place, [f"suite.ask.{role}=/models/judge"])
     before = keys(recipe, place)
-    resolve = plan.resolve
-    monkeypatch.setattr(plan, "resolve", lambda ref: Fake("0" * 64) if ref.endswith("/judge") else resolve(ref))
+    digest_of = plan.digest_of
+    monkeypatch.setattr(plan, "digest_of", lambda ref: "0" * 64 if ref.endswith("/judge") else digest_of(ref))
     after = keys(recipe, place)
     assert {name for name in before if before[name] != after[name]} == {"suite"}

@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import pytest
 
+from spiritlm_core.references.content import content_digest
 from spiritlm_core.references.hub import wanted
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -121,6 +122,19 @@ def test_a_damaged_file_is_fetched_again(hub, tmp_path, reference, name):
     hub.shutdown()
     hub.server_close()
     assert "no copy is cached" in resolved(reference, endpoint, tmp_path).stderr
+
+
+def test_a_pinned_repository_has_the_digest_of_a_folder_with_the_same_files(hub, tmp_path):
+    endpoint = f"http://127.0.0.1:{hub.server_port}"
+    taken = tmp_path / "copy"
+    for name in ("config.json", "model.safetensors", "sub/vocab.txt"):
+        (taken / name).parent.mkdir(parents=True, exist_ok=True)
+        (taken / name).write_bytes(FILES[name])
+    whole, one = content_digest(taken), hashlib.sha256(b"weights").hexdigest()
+    assert resolved(f"hf://org/name#sha256={whole}", endpoint, tmp_path).stdout.split()[0] == whole
+    part = resolved(f"hf://org/name#sha256={one}&files=model.safetensors", endpoint, tmp_path)
+    assert part.stdout.split() == [one, "model.safetensors"]
+    assert "not the pinned one" in resolved(f"hf://org/name#sha256={'0' * 64}", endpoint, tmp_path).stderr
 
 
 def test_one_format_of_weights_is_taken():

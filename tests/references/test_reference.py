@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from spiritlm_core.errors import ModelReferenceError
+from spiritlm_core.lake.plan import ModelSource
 from spiritlm_core.references import content, wheel
 from spiritlm_core.references.bucket import from_bucket
 from spiritlm_core.references.content import content_digest
-from spiritlm_core.references.reference import default_cache, resolve
+from spiritlm_core.references.reference import default_cache, digest_of, resolve
 
 
 @pytest.fixture
@@ -118,6 +119,70 @@ def test_a_pin_is_checked(index, tmp_path):
     assert resolve(reference + good, tmp_path / "cache").digest == good
     with pytest.raises(ModelReferenceError, match="not the pinned one"):
         resolve(reference + "0" * 64, tmp_path / "cache")
+
+
+def pinned(place, data=b"weights", files="model.bin"):
+    return f"{place}#sha256={hashlib.sha256(data).hexdigest()}&files={files}"
+
+
+def test_the_first_mirror_that_answers_is_taken(index, tmp_path):
+    wheel = "pypi://tiny-model==1.0/tiny_model/weights/"
+    reference = f"file:///nowhere {pinned(wheel)}"
+    found = resolve(reference, tmp_path / "cache")
+    assert found.digest == hashlib.sha256(b"weights").hexdigest()
+    assert [p.name for p in found.path.rglob("*")] == ["model.bin"], "what is not pinned is not seen"
+    shutil.rmtree(index)
+    shutil.rmtree(tmp_path / "cache" / "pypi")
+    assert resolve(reference, tmp_path / "cache") == found, "nobody is asked again"
+
+
+def test_files_that_are_not_pinned_do_not_count(folder, tmp_path):
+    mirror = tmp_path / "mirror"
+    shutil.copytree(folder, mirror)
+    (mirror / "extra.json").touch()
+    pin = pinned("", b"b", "b.bin")
+    one, other = (resolve(f"file://{place}{pin}", tmp_path / place.name) for place in (folder, mirror))
+    assert one.digest == other.digest == hashlib.sha256(b"b").hexdigest()
+    several = hashlib.sha256(b"".join(f"{hashlib.sha256(c).hexdigest()}  {n}\n".encode() for n, c in
+        ((n, (folder / n).read_bytes()) for n in ("Z.txt", "deep/a b.txt")))).hexdigest()  # fmt: skip
+    both = resolve(f"file://{mirror}#sha256={several}&files=deep/a b.txt,Z.txt", tmp_path / "cache")
+    assert (both.path / "deep" / "a b.txt").read_bytes() == b"a"
+    assert both.digest == several
+
+
+def test_each_mirror_says_why_it_has_nothing(folder, index, tmp_path):
+    places = [f"file://{folder}", "pypi://tiny-model==2.0/x", pinned("file:///nowhere")]
+    with pytest.raises(ModelReferenceError) as caught:
+        resolve(" ".join(places), tmp_path / "cache")
+    first, *reasons = str(caught.value).splitlines()
+    assert first == "none of 3 mirrors has the model:"
+    wanted = ["model.bin is not there", "tiny-model==2.0", "no file or folder"]
+    for reason, said in zip(reasons, wanted, strict=True):
+        assert said in reason
+
+
+def test_a_mirror_with_other_content_is_passed_over(folder, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "b.bin").write_bytes(b"something else")
+    found = resolve(f"file://{other} {pinned(f'file://{folder}', b'b', 'b.bin')}", tmp_path / "cache")
+    assert (found.path / "b.bin").read_bytes() == b"b"
+
+
+def test_a_damaged_copy_is_made_anew(folder, tmp_path):
+    reference = pinned(f"file://{folder}", b"b", "b.bin")
+    copy = resolve(reference, tmp_path / "cache").path / "b.bin"
+    copy.unlink()
+    copy.write_bytes(b"rot")
+    assert (resolve(reference, tmp_path / "cache").path / "b.bin").read_bytes() == b"b"
+
+
+def test_a_pinned_model_is_planned_without_looking(tmp_path):
+    reference = pinned("hf://nobody/knows")
+    assert digest_of(reference) == hashlib.sha256(b"weights").hexdigest()
+    assert ModelSource.of_reference(reference).digest == digest_of(reference)
+    with pytest.raises(ModelReferenceError, match="nowhere"):
+        digest_of("file:///nowhere")
 
 
 def test_what_is_not_in_the_wheel_or_the_index(index, tmp_path):

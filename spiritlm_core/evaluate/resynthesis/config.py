@@ -28,7 +28,7 @@ SPEAKER_ENCODER = (
 class ResynthesisConfig(FrozenConfig):
     """On how much speech, and by what, resynthesis is judged."""
 
-    models: dict[Name, str] = Field(
+    models: dict[Name, ModelReference] = Field(
         default={}, description="More speech tokenizers with a vocoder: name → file://… or hf://… of their folder."
     )
     recogniser: ModelReference = Field(

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field, model_validator
 
 from spiritlm_core.config import FrozenConfig
+from spiritlm_core.references.syntax import ModelReference
 from spiritlm_core.speech.settings import ExtractionPrecision
 
 OWN = "recipe"
@@ -22,7 +23,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _-]{0,63}$")]
 class UnitEvaluationConfig(FrozenConfig):
     """On how much speech, and how, speech tokenizers are compared."""
 
-    models: dict[Name, str] = Field(
+    models: dict[Name, ModelReference] = Field(
         default={}, description="More tokenizers to compare: name → file://… or hf://… of a speech tokenizer folder."
     )
     max_minutes: float = Field(default=30.0, gt=0, description="Most held-out speech that is scored, in minutes.")

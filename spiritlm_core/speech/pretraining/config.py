@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from spiritlm_core.config import FrozenConfig
+from spiritlm_core.references.syntax import ModelReference
 from spiritlm_core.speech.grid import FRAME, RECEPTIVE_FIELD, on_grid
 from spiritlm_core.speech.settings import Minutes, Seed, Size
 
@@ -53,7 +54,7 @@ class HubertConfig(FrozenConfig):
     bank, which lets an hour of speech and some minutes of CPU go a long way.
     """
 
-    model: str | None = Field(
+    model: ModelReference | None = Field(
         default=None,
         description="Reference of a HubertModel folder, hf://org/name@revision or file://…; null fits one.",
     )
