@@ -40,7 +40,7 @@ def preview(
     lake: LakeOption = DEFAULT_LAKE,
     set_: SetOption = None,
     stream: Annotated[
-        Literal["text", "speech", "interleaved"], typer.Option(help="Stream of the documents.")
+        Literal["text", "speech", "interleaved", "asr", "tts"], typer.Option(help="Stream of the documents.")
     ] = "interleaved",
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many documents.")] = 3,
     split: SplitOption = "train",

@@ -15,7 +15,14 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-STREAM_COLOURS = {"text": "#3b6fb6", "speech": "#c8553d", "interleaved": "#6b8f3c"}
+STREAM_COLOURS = {
+    "text": "#3b6fb6",
+    "speech": "#c8553d",
+    "interleaved": "#6b8f3c",
+    "asr": "#2a9d9a",
+    "tts": "#b07aa1",
+    "classification": "#c79a2b",
+}
 HELD_OUT = "held out"
 _BASELINE = "#b9bec6"
 _GOLDEN = 0.618033988749895

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,8 +36,9 @@ class TaskExample:
 
     @property
     def document(self) -> Document:
-        """Question and answer, one after the other."""
-        return Document(np.concatenate([self.prompt, self.answer]), self.kind, self.example_id)
+        """Question and answer, one after the other; the loss counts the answer."""
+        counted = np.repeat([False, True], [len(self.prompt), len(self.answer)])
+        return Document(np.concatenate([self.prompt, self.answer]), self.kind, self.example_id, counted)
 
 
 def read_examples(view: TableView, split: str) -> list[TaskExample]:
@@ -54,9 +54,7 @@ def read_examples(view: TableView, split: str) -> list[TaskExample]:
 
 def pack_examples(examples: Sequence[TaskExample], length: int) -> Packed:
     """Examples in one sequence; the loss counts their answers. ValueError if they do not fit."""
-    sequence = packed([example.document for example in examples], length)
-    counted = np.concatenate([np.repeat([False, True], [len(e.prompt), len(e.answer)]) for e in examples])
-    return dataclasses.replace(sequence, predicted=np.pad(counted, (0, length - len(counted))))
+    return packed([example.document for example in examples], length)
 
 
 @dataclass(frozen=True)

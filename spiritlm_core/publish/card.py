@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from spiritlm_core.publish.config import PublishConfig
+from spiritlm_core.tokens.config import PAIRS
 
-_STREAMS = ("text", "speech", "interleaved", "interleaved.text", "interleaved.speech")
+_STREAMS = ("text", "speech", "interleaved", "interleaved.text", "interleaved.speech", *PAIRS)
 _TASKS = {
     "speech_to_text": ("wer", "automatic-speech-recognition", "Few-shot speech→text, word error rate"),
     "text_to_speech": ("unit_error_rate", "text-to-speech", "Few-shot text→speech, HuBERT unit error rate"),

@@ -90,14 +90,49 @@ class FixedLaw(FrozenConfig):
 SpanLaw = Annotated[UniformLaw | PoissonLaw | FixedLaw, Field(discriminator="kind")]
 
 
+PAIRS = ("asr", "tts")
+"""The streams of solved examples, in the format of prompts."""
+
+
+class PairsConfig(FrozenConfig):
+    """How the documents of the streams of solved examples are drawn."""
+
+    crops: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Share of the examples that are some words of an utterance and not the whole of it; the words of a "
+        "short example tell which sounds belong to them.",
+    )
+    crop_words: SpanLaw = Field(
+        UniformLaw(minimum=1, maximum=6), description="Law of the lengths of those crops in words."
+    )
+    shots: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="Most solved examples in front of the last one of a document, as in a few-shot prompt; how many "
+        "there are is drawn evenly from 0 on.",
+    )
+    loss: Literal["answer", "all"] = Field(
+        "answer", description="What the loss counts: the answers and the tokens that end them, or everything."
+    )
+
+    def idle(self) -> AbstractSet[str]:
+        """The lengths of crops where there are none."""
+        return frozenset() if self.crops else {"crop_words"}
+
+
 class SharesConfig(FrozenConfig):
     """Weights of the streams: their shares of the training tokens, in proportion."""
 
-    younger: ClassVar[AbstractSet[str]] = {"documents"}
+    younger: ClassVar[AbstractSet[str]] = {"documents", *PAIRS}
 
     text: float = Field(1.0, ge=0, description="Weight of the text stream.")
     speech: float = Field(1.0, ge=0, description="Weight of the speech stream.")
     interleaved: float = Field(1.0, ge=0, description="Weight of the interleaved stream.")
+    asr: float = Field(0.0, ge=0, description="Weight of the stream of speech with its words as the answer.")
+    tts: float = Field(0.0, ge=0, description="Weight of the stream of words with their speech as the answer.")
     documents: float | None = Field(
         None,
         ge=0,
@@ -108,13 +143,20 @@ class SharesConfig(FrozenConfig):
 
     @model_validator(mode="after")
     def _some(self) -> Self:
-        if self.text + self.speech + self.interleaved <= 0:
+        if self.text + self.speech + self.interleaved <= 0 and not self.pairs:
             raise ValueError("at least one stream needs a weight above 0")
         return self
+
+    @property
+    def pairs(self) -> tuple[str, ...]:
+        """The streams of solved examples that have a share."""
+        return tuple(stream for stream in PAIRS if getattr(self, stream) > 0)
 
 
 class TokensConfig(FrozenConfig):
     """Tokens: from words and units to packed training sequences."""
+
+    younger: ClassVar[AbstractSet[str]] = {"pairs"}
 
     tokenizer: TokenizerConfig = Field(TokenizerConfig(), description="Text tokenizer: trained here or a base model's.")
     sequences: SequencesConfig = Field(
@@ -128,4 +170,9 @@ class TokensConfig(FrozenConfig):
         UniformLaw(minimum=5, maximum=15), description="Law of the lengths of speech spans in interleaved sequences."
     )
     shares: SharesConfig = Field(SharesConfig(), description="Shares of the streams in the training tokens.")
+    pairs: PairsConfig = Field(PairsConfig(), description="Documents of the streams of solved examples.")
     window: int = Field(256, ge=1, le=65_536, description="Number of sequences packed, and then shuffled, together.")
+
+    def idle(self) -> AbstractSet[str]:
+        """How examples are drawn where no stream of them has a share."""
+        return frozenset() if self.shares.pairs else {"pairs"}

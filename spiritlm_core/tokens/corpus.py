@@ -13,18 +13,24 @@ import pyarrow.compute as pc
 
 from spiritlm_core.errors import LakeError
 from spiritlm_core.lake.view import TableView
+from spiritlm_core.tokens.config import PAIRS, SharesConfig
 from spiritlm_core.tokens.counter import key_of
 from spiritlm_core.tokens.stage import SEQUENCES
 from spiritlm_core.tokens.text import TextTokenizer
 from spiritlm_core.tokens.vocabulary import Vocabulary
 
-STREAMS = ("text", "speech", "interleaved")
+STREAMS = ("text", "speech", "interleaved", *PAIRS)
 
 _KEYS = ("recording_id", "start", "utterance_id")
 _LISTS = ("text_ids", "text_offsets", "speech_ids", "speech_offsets", "can_switch")
 _COLUMNS = (*_KEYS, "split", "speech_only", "reject_stage", *_LISTS)
 _SCHEMA = pa.schema([SEQUENCES.field(name) for name in _COLUMNS])
 _OVERHEAD = 3  # BOS, one marker and EOS share the context with a word
+
+
+def shown_streams(shares: SharesConfig) -> tuple[str, ...]:
+    """The streams whose figures are shown: text, speech and interleaved, and those of examples that have a share."""
+    return tuple(stream for stream in STREAMS if stream not in PAIRS or stream in shares.pairs)
 
 
 def check_tokenizer(view: TableView, text: TextTokenizer) -> None:
@@ -59,7 +65,7 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Runs:
-    """Stretches of consecutive segments of one recording without a gap: what documents are cut from.
+    """Stretches of consecutive segments of one recording without a gap, or single ones: what documents are cut from.
 
     Attributes:
         first: int64[R], the first word of each run.
@@ -128,7 +134,12 @@ class Corpus:
         )
 
     def runs(self, stream: str) -> Runs:
-        """The runs of a stream; segments without text are left to the speech stream and end a run of the others."""
+        """The runs of a stream; segments without text are left to the speech stream and end a run of the others.
+
+        In the streams of examples each segment that has text and speech is a run of its own.
+        """
+        if stream in PAIRS:
+            return self._pair_runs
         return self._all_runs if stream == "speech" else self._text_runs
 
     @cached_property
@@ -139,10 +150,15 @@ class Corpus:
     def _text_runs(self) -> Runs:
         return self._runs_of(self.good & ~self.speech_only)
 
-    def _runs_of(self, usable: np.ndarray) -> Runs:
+    @cached_property
+    def _pair_runs(self) -> Runs:
+        text, speech = (np.diff(tokens.offsets[self.segments]) > 0 for tokens in (self.text, self.speech))
+        return self._runs_of(self.good & ~self.speech_only & text & speech, join=False)
+
+    def _runs_of(self, usable: np.ndarray, *, join: bool = True) -> Runs:
         names = np.array(self.recordings, dtype=object)
         joined = np.zeros(len(names) + 1, dtype=bool)  # is segment s joined to the one before it?
-        joined[1:-1] = usable[1:] & usable[:-1] & (names[1:] == names[:-1])
+        joined[1:-1] = join & usable[1:] & usable[:-1] & (names[1:] == names[:-1])
         first = np.flatnonzero(usable & ~joined[:-1])
         last = np.flatnonzero(usable & ~joined[1:])
         keys = np.array([key_of(self.utterances[s]) for s in first], dtype=np.uint64)

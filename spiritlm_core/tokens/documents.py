@@ -1,7 +1,8 @@
-"""Documents of the three streams, cut from the recordings.
+"""Documents of the streams, cut from the recordings.
 
 "text" is ``[Text]`` and text tokens, "speech" is ``[Speech]`` and speech tokens, "interleaved" changes between
 them with the marker in front of each span. Consecutive segments of a recording are joined up to the context length.
+Those of the other streams are solved examples, see :mod:`spiritlm_core.tokens.pairs`.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from itertools import pairwise
 import numpy as np
 
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.tokens.config import TokensConfig
+from spiritlm_core.tokens.config import PAIRS, TokensConfig
 from spiritlm_core.tokens.corpus import STREAMS, Corpus
 from spiritlm_core.tokens.counter import combine, key_of
 from spiritlm_core.tokens.interleave import quantiles, spans
+from spiritlm_core.tokens.pairs import Examples, Span, of_answers
 from spiritlm_core.tokens.vocabulary import Vocabulary
 
 
@@ -27,13 +29,20 @@ class Document:
 
     Attributes:
         ids: int32[N], BOS and EOS included where the vocabulary has them. EOS only follows the end of a recording.
-        stream: "text", "speech" or "interleaved".
+        stream: One of `STREAMS`.
         key: Its recording_id.
+        predicted: bool[N], the tokens that the loss counts; None for all of them.
     """
 
     ids: np.ndarray
     stream: str
     key: str
+    predicted: np.ndarray | None = None
+
+    @property
+    def targets(self) -> np.ndarray:
+        """The ids that are predicted and that the loss counts, int32[M]: nothing predicts the first."""
+        return self.ids[1:] if self.predicted is None else self.ids[1:][self.predicted[1:]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +52,14 @@ class Plan:
     Attributes:
         stream: As in :class:`Document`.
         run: Index into the runs of that stream.
-        bounds: First word of each span, then the word behind the last.
-        speech_first: Whether the first span is speech; they alternate.
-        ends: Whether the recording ends here.
+        spans: Its stretches of one modality.
+        ends: Whether the recording, or the last example, ends here.
         length: Number of tokens.
     """
 
     stream: str
     run: int
-    bounds: list[int]
-    speech_first: bool
+    spans: list[Span]
     ends: bool
     length: int
 
@@ -62,12 +69,14 @@ class Planner:
 
     def __init__(self, corpus: Corpus, vocabulary: Vocabulary, config: TokensConfig, seed: int) -> None:
         self.corpus = corpus
-        self._seed = seed
+        self._seed, self._vocabulary = seed, vocabulary
         self._laws = quantiles(config.text_span), quantiles(config.speech_span)
         self._tokens = corpus.text, corpus.speech
         self._markers = tuple(np.array([i], np.int32) for i in (vocabulary.text_marker, vocabulary.speech_marker))
         self._bos, self._eos = (np.array([i] * (i is not None), np.int32) for i in (vocabulary.bos, vocabulary.eos))
         self._capacity = config.context_length - len(self._bos) - len(self._eos)
+        self._examples = Examples(corpus, config.pairs, self._capacity)
+        self._answers_alone = config.pairs.loss == "answer"
 
     def size(self, stream: str) -> int:
         """Tokens of one epoch of the text or speech stream, without markers, BOS and EOS."""
@@ -80,6 +89,8 @@ class Planner:
 
     def plans(self, stream: str, run: int, key: int) -> list[Plan]:
         """The documents of one run; none if it has no tokens."""
+        if stream in PAIRS:
+            return self._solved(stream, run, key)
         runs = self.corpus.runs(stream)
         first, last = int(runs.first[run]), int(runs.last[run])
         starts, speech_first = [first], stream == "speech"
@@ -94,6 +105,12 @@ class Planner:
             return [self._plan(stream, run, bounds, speech_first, True, total)]
         return self._cut(stream, run, bounds, speech_first)
 
+    def _solved(self, stream: str, run: int, key: int) -> list[Plan]:
+        """The document of solved examples that ends with that of `run`; none if it does not fit."""
+        spans = self._examples.draw(stream, run, key)
+        total = sum(self._cost([first, last], speech) for speech, first, last in spans)
+        return [Plan(stream, run, spans, True, total + len(self._bos) + len(self._eos))] if spans else []
+
     def _cost(self, bounds: list[int], speech_first: bool) -> int:
         """Tokens of some spans, with one marker each."""
         total, speech = len(bounds) - 1, speech_first
@@ -104,7 +121,9 @@ class Planner:
         return total
 
     def _plan(self, stream: str, run: int, bounds: list[int], speech_first: bool, ends: bool, cost: int) -> Plan:
-        return Plan(stream, run, bounds, speech_first, ends, cost + len(self._bos) + ends * len(self._eos))
+        laid = [(i % 2 == 0) == speech_first for i in range(len(bounds) - 1)]
+        spans = list(zip(laid, bounds, bounds[1:], strict=False))
+        return Plan(stream, run, spans, ends, cost + len(self._bos) + ends * len(self._eos))
 
     def _cut(self, stream: str, run: int, bounds: list[int], speech_first: bool) -> list[Plan]:
         """Cut a run into documents that are as long as the context allows; spans cut through go on in the next."""
@@ -140,18 +159,18 @@ class Planner:
     def ids(self, plan: Plan) -> np.ndarray:
         """The token ids of a document, int32[plan.length]."""
         parts = [self._bos]
-        speech = plan.speech_first
-        for first, last in pairwise(plan.bounds):
+        for speech, first, last in plan.spans:
             tokens = self._tokens[speech]
             parts += [self._markers[speech], tokens.ids[tokens.offsets[first] : tokens.offsets[last]]]
-            speech = not speech
         if plan.ends:
             parts.append(self._eos)
         return np.concatenate(parts)
 
     def document(self, plan: Plan) -> Document:
         """The document with its ids."""
-        return Document(self.ids(plan), plan.stream, self.corpus.runs(plan.stream).recordings[plan.run])
+        ids, key = self.ids(plan), self.corpus.runs(plan.stream).recordings[plan.run]
+        counted = of_answers(ids, self._vocabulary) if plan.stream in PAIRS and self._answers_alone else None
+        return Document(ids, plan.stream, key, counted)
 
 
 def documents(

@@ -32,7 +32,7 @@ PACKED = pa.schema(
         pa.field("attention_mask", pa.list_(pa.int8())),  # 0 for padding
         pa.field("position_ids", pa.list_(pa.int32())),  # from 0 in each document
         pa.field("segment_offsets", pa.list_(pa.int32())),  # document i is input_ids[o[i]:o[i+1]]
-        pa.field("segment_streams", pa.list_(pa.string())),  # "text", "speech" or "interleaved"
+        pa.field("segment_streams", pa.list_(pa.string())),  # such as "text", "speech" and "interleaved"
         pa.field("segment_ids", pa.list_(pa.string())),  # recording_id or document_id
     ]
 )
@@ -222,11 +222,11 @@ order in which training with seed {seed} sees them. `corpus.json` has the figure
 | column | one value per | meaning |
 |---|---|---|
 | `input_ids` | position | token ids, documents one after the other, then zeros |
-| `labels` | position | `input_ids`, not shifted; -100 for padding and the first token of each document |
+| `labels` | position | `input_ids`, not shifted; -100 where no loss is counted, such as padding and first tokens |
 | `attention_mask` | position | 0 for padding |
 | `position_ids` | position | from 0 in each document |
 | `segment_offsets` | document, and one | document i is `input_ids[segment_offsets[i]:segment_offsets[i + 1]]` |
-| `segment_streams` | document | `text`, `speech` or `interleaved` |
+| `segment_streams` | document | its stream: `text`, `speech`, `interleaved`, `asr`, `tts` |
 | `segment_ids` | document | recording_id, or document_id of a text |
 
 ```python

@@ -12,9 +12,11 @@ from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.snapshot import Snapshot
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.tokens.config import TokensConfig
+from spiritlm_core.tokens.corpus import STREAMS
 from spiritlm_core.tokens.hf import vocabulary_for
 from spiritlm_core.tokens.mix import Mixture
 from spiritlm_core.tokens.stage import SequencesStage
+from spiritlm_core.tokens.texts import DOCUMENTS
 from spiritlm_core.tokens.vocabulary import Vocabulary
 
 
@@ -74,7 +76,7 @@ class FinishedCorpus:
             SpiritLMError: the streams have no documents in this split.
         """
         config = self.config.model_validate({**self.config.model_dump(), **({"shares": shares} if shares else {})})
-        state = {"streams": dict.fromkeys(("text", "documents", "speech", "interleaved"), (epoch, 0, 0))}
+        state = {"streams": dict.fromkeys((*STREAMS, DOCUMENTS), (epoch, 0, 0))}
         return Mixture.of(self.sequences, self.vocabulary, config, seed=seed, state=state, split=split, text=self.text)
 
 

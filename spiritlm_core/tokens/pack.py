@@ -44,7 +44,16 @@ def packed(documents: Sequence[Document], length: int) -> Packed:
     padding = length - sum(lengths)
     ids = np.concatenate([*(document.ids for document in documents), np.zeros(padding, np.int32)])
     numbers = np.repeat(np.array([*range(len(lengths)), PADDING], np.int32), [*lengths, padding])
-    return Packed(ids, numbers, tuple([d.stream for d in documents]), tuple([d.key for d in documents]))
+    streams, keys = tuple([d.stream for d in documents]), tuple([d.key for d in documents])
+    return Packed(ids, numbers, streams, keys, _predicted(documents, padding))
+
+
+def _predicted(documents: Sequence[Document], padding: int) -> np.ndarray | None:
+    """The tokens of a sequence that the loss counts, bool[length]; None if it counts those of every document."""
+    if all(document.predicted is None for document in documents):
+        return None
+    parts = [np.ones(len(d.ids), bool) if d.predicted is None else d.predicted for d in documents]
+    return np.concatenate([*parts, np.zeros(padding, bool)])
 
 
 def fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:

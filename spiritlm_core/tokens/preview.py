@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.tokens.corpus import pieces_of
+from spiritlm_core.tokens.corpus import STREAMS, pieces_of
 from spiritlm_core.tokens.documents import Plan
 from spiritlm_core.tokens.finished import FinishedCorpus
 from spiritlm_core.tokens.mix import Mixture
@@ -49,9 +48,9 @@ class Preview:
     """One training document.
 
     Attributes:
-        stream: "text", "speech" or "interleaved".
+        stream: One of `STREAMS`.
         document: recording_id, or document_id of a text document.
-        utterances: Segments of the recording that it covers.
+        utterances: Segments that it covers; those of other recordings, too, where it holds several examples.
         tokens: All ids, markers included.
         ends: Whether the recording or text ends here; else it was cut at the context length.
         spans: In order, each behind its marker.
@@ -79,7 +78,7 @@ def previews(
     Raises:
         SpiritLMError: the stream has no documents in this split.
     """
-    shares = {name: float(name == stream) for name in ("text", "speech", "interleaved")}
+    shares = {name: float(name == stream) for name in STREAMS}
     mixture = corpus.mixture(seed=seed, split=split, epoch=epoch, shares=shares)
     plans: list[Plan] = []
     while len(plans) < count and not mixture.has_shown(epoch + 1):
@@ -107,8 +106,10 @@ class _Reader:
     def _utterances(self, plan: Plan) -> list[str]:
         if plan.stream == DOCUMENTS:
             return []
-        first, last = np.searchsorted(self._corpus.segments, [plan.bounds[0], plan.bounds[-1] - 1], "right").tolist()
-        return self._corpus.utterances[first - 1 : last]
+        ends = np.array([[first, last - 1] for _, first, last in plan.spans])
+        covered = np.searchsorted(self._corpus.segments, ends, "right").tolist()
+        numbers = dict.fromkeys(number for first, last in covered for number in range(first - 1, last))
+        return [self._corpus.utterances[number] for number in numbers]
 
     def _text(self, ids: np.ndarray) -> list[Span]:
         body = ids[ids < self._vocabulary.text_size].tolist()
@@ -117,13 +118,12 @@ class _Reader:
         return [Span("text", self._tokenizer.decode(body), [], body)]
 
     def _spans(self, plan: Plan) -> list[Span]:
-        speech, spans = plan.speech_first, []
-        for first, last in pairwise(plan.bounds):
+        spans = []
+        for speech, first, last in plan.spans:
             words = [self._word(place, speech) for place in range(first, last)]
             ids = [i for word in words for i in word.ids]
             text = names(ids, self._vocabulary) if speech else self._tokenizer.decode(ids)
             spans.append(Span("speech" if speech else "text", text, words, ids))
-            speech = not speech
         return spans
 
     def _word(self, place: int, speech: bool) -> Word:

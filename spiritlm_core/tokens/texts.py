@@ -119,12 +119,13 @@ class TextPlanner:
         length = min(int(self.texts.lengths[owner]) - first, self._room)
         ends = first + length == self.texts.lengths[owner]
         total = len(self._head) + length + ends * len(self._tail)
-        return [Plan(stream, run, [first, first + length], False, bool(ends), int(total))]
+        return [Plan(stream, run, [(False, first, first + length)], bool(ends), int(total))]
 
     def ids(self, plan: Plan) -> np.ndarray:
         """The token ids of a document, int32[plan.length]."""
         start = int(self.texts.starts[self._owner[plan.run]])
-        body = self.texts.ids[start + plan.bounds[0] : start + plan.bounds[1]]
+        ((_, first, last),) = plan.spans
+        body = self.texts.ids[start + first : start + last]
         return np.concatenate([self._head, body, self._tail[: plan.ends]])
 
     def document(self, plan: Plan) -> Document:

@@ -17,7 +17,7 @@ from spiritlm_core.lake.schema import rejected, table_of
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.lm.config import ModelConfig
 from spiritlm_core.speech.stage import UNITS
-from spiritlm_core.tokens.config import SequencesConfig, TokenizerConfig, TokensConfig
+from spiritlm_core.tokens.config import SequencesConfig, SharesConfig, TokenizerConfig, TokensConfig
 from spiritlm_core.tokens.fit import TokenizerFit
 from spiritlm_core.tokens.hf import save_tokenizer, vocabulary_for
 from spiritlm_core.tokens.stage import SEQUENCES
@@ -152,7 +152,7 @@ def make_corpus(folder: Path, utterances: int = 48, text: str | None = None) -> 
     return Corpus(views, tokenizer, vocabulary)
 
 
-def make_model(folder: Path, corpus: Corpus, context_length: int = 256) -> Path:
+def make_model(folder: Path, corpus: Corpus, context_length: int = 256, **shares: float) -> Path:
     """A random Llama as the model stage writes it, two training metrics included."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -172,7 +172,8 @@ def make_model(folder: Path, corpus: Corpus, context_length: int = 256) -> Path:
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     save_tokenizer(corpus.tokenizer, corpus.vocabulary, folder)
-    tokens = TokensConfig(sequences=SequencesConfig(**SIZES), context_length=context_length)
+    sizes = SequencesConfig(**SIZES)
+    tokens = TokensConfig(sequences=sizes, context_length=context_length, shares=SharesConfig(**shares))
     settings = ModelConfig(tokens=tokens, lm={"tokens_per_step": context_length})
     record = {"config": settings.model_dump(mode="json"), "vocabulary": corpus.vocabulary.fingerprint()}
     (folder / "training.json").write_text(json.dumps(record))

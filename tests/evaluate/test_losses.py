@@ -11,6 +11,7 @@ from torch import nn
 
 from spiritlm_core.evaluate.heldout.answers import Evaluated
 from spiritlm_core.evaluate.heldout.losses import Scored, Unigram, kinds, score, stream_metrics
+from spiritlm_core.tokens.documents import Document
 from spiritlm_core.tokens.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary(text_size=10, hubert=8, pitch=0, style=0)
@@ -41,6 +42,10 @@ def chain(transitions: np.ndarray, count: int, length: int, seed: int) -> list[n
     return documents
 
 
+def documents_of(ids: list[np.ndarray]) -> list[Document]:
+    return [Document(one, "text", str(number)) for number, one in enumerate(ids)]
+
+
 def cyclic(strength: float) -> np.ndarray:
     """Token i is followed by i + 1 with probability `strength`, otherwise by anything."""
     size = VOCABULARY.size
@@ -48,8 +53,9 @@ def cyclic(strength: float) -> np.ndarray:
 
 
 def figures(model: Bigram, truth: np.ndarray, within: str = "") -> dict:
-    scored = score(model, chain(truth, 40, 30, seed=1), 64)
-    return stream_metrics(scored, chain(truth, 200, 30, seed=2), VOCABULARY, samples=300, seed=0, within=within)
+    scored = score(model, documents_of(chain(truth, 40, 30, seed=1)), 64)
+    train = [document.targets for document in documents_of(chain(truth, 200, 30, seed=2))]
+    return stream_metrics(scored, train, VOCABULARY, samples=300, seed=0, within=within)
 
 
 def test_a_model_that_knows_the_order_beats_the_unigram() -> None:
@@ -85,7 +91,7 @@ def test_kinds_within_a_stream_are_told_apart(kind: str) -> None:
 def test_windows_predict_every_token_but_the_first_once(evaluated: Evaluated, length: int) -> None:
     generator = np.random.default_rng(0)
     documents = [generator.integers(0, evaluated.vocabulary.size, size=n) for n in (1, 2, 5, 6, 9, 23, 0)]
-    scored = score(evaluated.spirit.model, documents, length)
+    scored = score(evaluated.spirit.model, documents_of(documents), length)
     for ids, found in zip(documents, scored, strict=True):
         assert len(found.nats) == len(found.ids) == max(len(ids) - 1, 0)
         assert found.ids.tolist() == ids[1:].tolist()
@@ -95,11 +101,22 @@ def test_windows_predict_every_token_but_the_first_once(evaluated: Evaluated, le
 def test_scores_are_those_of_each_document_alone(evaluated: Evaluated) -> None:
     generator = np.random.default_rng(0)
     documents = [generator.integers(0, evaluated.vocabulary.size, size=n) for n in (3, 40, 12, 40)]
-    together = score(evaluated.spirit.model, documents, 64)
+    together = score(evaluated.spirit.model, documents_of(documents), 64)
     for ids, found in zip(documents, together, strict=True):
-        np.testing.assert_allclose(score(evaluated.spirit.model, [ids], 64)[0].nats, found.nats, rtol=1e-4)
+        np.testing.assert_allclose(
+            score(evaluated.spirit.model, documents_of([ids]), 64)[0].nats, found.nats, rtol=1e-4
+        )
         loss = evaluated.spirit.model(torch.tensor(ids)[None], labels=torch.tensor(ids)[None]).loss
         assert found.nats.mean() == pytest.approx(float(loss.detach()), rel=1e-4)
+
+
+def test_of_examples_the_answers_alone_are_scored(evaluated: Evaluated) -> None:
+    ids = np.arange(3, 23)
+    counted = np.isin(np.arange(20), [5, 6, 19])
+    (whole,) = score(evaluated.spirit.model, documents_of([ids]), 64)
+    (found,) = score(evaluated.spirit.model, [Document(ids, "asr", "r", counted)], 64)
+    assert found.ids.tolist() == [8, 9, 22]
+    assert found.nats.tolist() == whole.nats[counted[1:]].tolist()
 
 
 def test_kinds_of_ids() -> None:

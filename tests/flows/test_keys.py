@@ -87,6 +87,7 @@ RULES: list[tuple[str, Callable[[Recipe], Stages]]] = [
     (r"tokens\.(context_length|(text|speech)_span\..*)", _always("model")),
     (r"tokens\.shares\.documents", _if(lambda recipe: recipe.texts, "model")),
     (r"tokens\.(shares\..*|window)", _always("model")),
+    (r"tokens\.pairs\..*", _if(lambda recipe: recipe.tokens.shares.pairs, "model")),
     (r"lm\.(validate_every|validation_sequences)", _if(lambda recipe: recipe.lm.export == "best", "model")),
     (r"lm\.base", _always("tokenizer", "model")),
     (r"lm\.architecture\..*", _if(lambda recipe: recipe.lm.base is None, "model")),
@@ -154,6 +155,7 @@ def expected(path: str, recipe: Recipe, other: Recipe) -> Stages:
     [
         *((name, []) for name in recipe_names()),
         ("quickstart", ["variant=base", "lm.export=best", "units.quantizer.kind=linear", "vocoder.shifts=2"]),
+        ("quickstart", ["tokens.shares.asr=1"]),
         ("quickstart", ["vocoder.adversarial_from=100", "units.hubert.clusters=[9,9]", "units.hubert.steps=[9,9]"]),
     ],
     ids=lambda value: "+".join(map(str, value)) if isinstance(value, list) else value,

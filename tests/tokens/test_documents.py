@@ -11,11 +11,11 @@ from spiritlm_core.errors import LakeError
 from spiritlm_core.lake.schema import Row
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.tokens.config import PoissonLaw, TokensConfig, UniformLaw
-from spiritlm_core.tokens.corpus import STREAMS
 from spiritlm_core.tokens.documents import Document, documents
 from spiritlm_core.tokens.vocabulary import Vocabulary
 from tests.tokens.corpora import VOCABULARY, given_up, random_rows, read_spans, segment, table, without_text
 
+STREAMS = ("text", "speech", "interleaved")
 CONFIGS = st.builds(
     TokensConfig,
     context_length=st.sampled_from([16, 40, 100, 1000, 100_000]),

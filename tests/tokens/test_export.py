@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import islice, pairwise
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from spiritlm_core.config_files import load_config
 from spiritlm_core.errors import LakeError, SpiritLMError
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.recipe import Recipe
+from spiritlm_core.tokens.config import PairsConfig
 from spiritlm_core.tokens.export import IGNORED, META_FILE, PACKED, columns, export
 from spiritlm_core.tokens.finished import FinishedCorpus
 from spiritlm_core.tokens.hf import load_vocabulary
@@ -178,3 +180,20 @@ def test_a_missing_or_another_corpus_says_what_to_run(folders: dict[str, Path], 
     with pytest.raises(LakeError, match=r"other settings of tokens\.sequences"):
         opened(lake, load_config(Recipe, RECIPE.replace("style: 5}\n  context", "style: 6}\n  context"), "x"))
     assert isinstance(opened(lake, recipe).sequences.read(), pa.Table)
+
+
+@pytest.mark.parametrize("stream", ["asr", "tts"])
+def test_a_preview_of_examples_shows_question_and_answer(corpus: FinishedCorpus, stream: str) -> None:
+    pairs = {"pairs": PairsConfig(crops=0, shots=2)}
+    several = replace(corpus, config=corpus.config.model_copy(update={**pairs, "context_length": 2000}))
+    found = list(previews(several, stream=stream, count=12, seed=3))
+    assert {len(one.spans) for one in found} == {2, 4, 6}
+    for one in found:
+        assert one.stream == stream
+        assert one.ends
+        assert len(one.utterances) == len(one.spans) // 2
+        for question, answer in zip(one.spans[::2], one.spans[1::2], strict=True):
+            assert {question.modality, answer.modality} == {"text", "speech"}
+            assert (question.modality == "speech") == (stream == "asr")
+            text = question if stream == "tts" else answer
+            assert text.text.split() == [word.word for word in question.words] == [word.word for word in answer.words]

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.tokens.config import SharesConfig, TokensConfig, UniformLaw
-from spiritlm_core.tokens.corpus import STREAMS
 from spiritlm_core.tokens.documents import Document, documents
 from spiritlm_core.tokens.mix import training_batches
 from spiritlm_core.tokens.pack import PADDING, Packed, fit, packed
 from tests.tokens.corpora import VOCABULARY, given_up, random_rows, table, without_text
 
+STREAMS = ("text", "speech", "interleaved")
 CONFIG = TokensConfig(
     context_length=128,
     window=6,

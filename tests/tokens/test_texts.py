@@ -118,7 +118,7 @@ def test_an_epoch_holds_every_document_of_every_stream_once() -> None:
             epoch.append(set())
         assert run not in epoch[-1]
         epoch[-1].add(run)
-        drawn[name, len(epoch), tuple(plans[0].bounds)] += 1
+        drawn[name, len(epoch), tuple(plans[0].spans[0][1:])] += 1
     assert set(runs) == {"text", "documents", "speech", "interleaved"}
     assert all(len(epochs) >= 3 for epochs in runs.values())
 

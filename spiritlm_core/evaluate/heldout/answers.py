@@ -30,7 +30,8 @@ class Evaluated:
 
     Attributes:
         spirit: The model.
-        tokens: How its training sequences were laid out; held-out ones are laid out alike.
+        tokens: How its training sequences were laid out; held-out ones are laid out alike, but examples are whole
+            utterances, and one alone.
         context_length: Longest sequence in tokens.
     """
 
@@ -53,6 +54,7 @@ class Evaluated:
         if training.get("vocabulary", vocabulary.fingerprint()) != vocabulary.fingerprint():
             raise SpiritLMError(f"{folder}: vocabulary.json is not the vocabulary that training.json names")
         tokens = TokensConfig.model_validate(training["config"]["tokens"])
+        tokens = tokens.model_copy(update={"pairs": tokens.pairs.model_copy(update={"crops": 0.0, "shots": 0})})
         spirit = SpiritLM.from_pretrained(folder)
         return cls(spirit, tokens, min(context_length or tokens.context_length, spirit.context))
 
@@ -60,6 +62,13 @@ class Evaluated:
     def vocabulary(self) -> Vocabulary:
         """Tells text from speech ids."""
         return self.spirit.vocabulary
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """The streams that are scored."""
+        from spiritlm_core.tokens.corpus import shown_streams
+
+        return shown_streams(self.tokens.shares)
 
     @property
     def unit_sizes(self) -> dict[str, int]:

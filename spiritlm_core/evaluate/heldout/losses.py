@@ -17,6 +17,7 @@ from spiritlm_core.lm.generate.likelihood import predict
 from spiritlm_core.metrics.bootstrap import ratio
 
 if TYPE_CHECKING:
+    from spiritlm_core.tokens.documents import Document
     from spiritlm_core.tokens.vocabulary import Vocabulary
 
 SMOOTHING = (1.0, 0.5, 0.1, 0.05, 0.01)
@@ -63,7 +64,7 @@ class Scored:
     """The predicted tokens of one document, and what each of them cost.
 
     Attributes:
-        ids: int64[N] every token of the document but its first.
+        ids: int64[N] every token of the document but its first, or those that its loss counts.
         nats: float64[N] negative log probability of each under the model.
     """
 
@@ -71,14 +72,19 @@ class Scored:
     nats: np.ndarray
 
 
-def score(model: Any, documents: Sequence[np.ndarray], length: int) -> list[Scored]:
-    """Score each document, int[N], in windows of at most `length` tokens; a document of one token scores nothing."""
-    windows = [(index, window) for index, ids in enumerate(documents) for window in _windows(ids, length)]
+def score(model: Any, documents: Sequence[Document], length: int) -> list[Scored]:
+    """Score each document in windows of at most `length` tokens; of one of examples, what its loss counts."""
+    windows = [(index, window) for index, one in enumerate(documents) for window in _windows(one.ids, length)]
     parts: list[list[np.ndarray]] = [[] for _ in documents]
     for (index, _), predicted in zip(windows, predict(model, [window for _, window in windows]), strict=True):
         parts[index].append(predicted.nats)
     joined = [np.concatenate(nats) if nats else np.empty(0) for nats in parts]
-    return [Scored(np.asarray(ids[1:], np.int64), nats) for ids, nats in zip(documents, joined, strict=True)]
+    return [_counted(document, nats) for document, nats in zip(documents, joined, strict=True)]
+
+
+def _counted(document: Document, nats: np.ndarray) -> Scored:
+    kept = nats if document.predicted is None else nats[document.predicted[1:]]
+    return Scored(document.targets.astype(np.int64), kept)
 
 
 def _windows(ids: np.ndarray, length: int) -> Iterator[np.ndarray]:
@@ -107,7 +113,7 @@ def stream_metrics(
 
     Args:
         scored: The held-out documents of the stream.
-        train: Its train documents, int[N] each, from which the unigram baseline is counted.
+        train: The predicted tokens of its train documents, int[N] each, from which the unigram baseline is counted.
         vocabulary: Tells text from speech ids.
         samples: Bootstrap resamples.
         seed: Seed of the bootstrap.
@@ -117,7 +123,7 @@ def stream_metrics(
     everything = kinds(np.arange(vocabulary.size), vocabulary)
     support = everything == within if within else np.ones(vocabulary.size, dtype=bool)
     chosen = [_within(document, support) for document in scored]
-    unigram = Unigram.fit((np.asarray(ids)[1:] for ids in train), support)
+    unigram = Unigram.fit(train, support)
     smoothing = unigram.best_smoothing(np.concatenate([d.ids for d in chosen] or [np.empty(0, np.int64)]))
     costs = unigram.nats(smoothing)
     return {

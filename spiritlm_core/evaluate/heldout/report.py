@@ -130,9 +130,8 @@ def _cards(findings: Findings) -> list[dict[str, str]]:
         {"value": f"{audio['hours']:.2f} h", "label": f"speech in {audio['utterances']:,} utterances"},
         {"value": f"{rows['good']:,} of {rows['total']:,}", "label": "rows reached the model's data"},
     ]
-    for name in ("text", "speech", "interleaved"):
-        figures = findings.streams.get(name)
-        if figures and figures["gain_bits"] is not None:
+    for name, figures in findings.streams.items():
+        if "." not in name and figures["gain_bits"] is not None:
             gain = figures["gain_bits"]
             label = f"{name}: bits per token, {abs(gain):.2f} {'under' if gain > 0 else 'over'} the unigram baseline"
             cards.append({"value": f"{figures['bits_per_token']:.2f}", "label": label})

@@ -17,7 +17,6 @@ from spiritlm_core.evaluate.heldout.statistics import corpus_statistics
 from spiritlm_core.files import write_json
 from spiritlm_core.lake.stage import ArtifactStage, Output, Progress, Resources, TableInput
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.tokens.corpus import STREAMS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -88,10 +87,11 @@ class EvaluateStage(ArtifactStage):
     ) -> dict[str, dict[str, Any]]:
         train = evaluated.corpus(sequences, "train")
         results: dict[str, dict[str, Any]] = {}
-        for number, stream in enumerate(STREAMS):
-            progress(0.05 + 0.1 * number, f"scoring held-out {stream}")
+        for number, stream in enumerate(held_out):
+            progress(0.05 + 0.3 * number / len(held_out), f"scoring held-out {stream}")
             documents = islice(evaluated.documents(train, stream, self.config.seed), self.config.baseline_documents)
-            results.update(self._stream(evaluated, stream, held_out[stream], [document.ids for document in documents]))
+            targets = [document.targets for document in documents]
+            results.update(self._stream(evaluated, stream, held_out[stream], targets))
         return results
 
     def _stream(
@@ -99,7 +99,7 @@ class EvaluateStage(ArtifactStage):
     ) -> dict[str, dict[str, Any]]:
         from spiritlm_core.evaluate.heldout.losses import score, stream_metrics
 
-        scored = score(evaluated.spirit.model, [document.ids for document in held_out], evaluated.context_length)
+        scored = score(evaluated.spirit.model, held_out, evaluated.context_length)
         draws = {"samples": self.config.bootstrap_samples, "seed": self.config.seed}
         return {
             f"{stream}.{part}" if part else stream: stream_metrics(
@@ -112,7 +112,7 @@ class EvaluateStage(ArtifactStage):
         """The held-out documents of each stream, at most ``config.documents`` of them, drawn by rank."""
         corpus, seed = evaluated.corpus(sequences, "held_out"), self.config.seed
         results = {}
-        for stream in STREAMS:
+        for stream in evaluated.streams:
             numbered = enumerate(evaluated.documents(corpus, stream, seed))
             ranked = ((rank(seed, f"{document.key}/{i}"), i, document) for i, document in numbered)
             best = heapq.nsmallest(self.config.documents, ranked, key=lambda item: item[:2])

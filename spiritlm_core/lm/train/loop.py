@@ -22,7 +22,7 @@ from spiritlm_core.lm.train.optimizer import learning_rate
 from spiritlm_core.lm.train.run import Run, start, training_data
 from spiritlm_core.lm.train.source import Training
 from spiritlm_core.lm.train.step import Validation, optimizer_step
-from spiritlm_core.tokens.corpus import STREAMS
+from spiritlm_core.tokens.corpus import shown_streams
 
 
 def train(training: Training, progress: Progress) -> dict[str, Any]:
@@ -91,6 +91,7 @@ def _report(run: Run, progress: Progress) -> None:
 
 def _summary(run: Run) -> dict[str, Any]:
     state, last = run.state, run.state.rows[-1]
+    streams = shown_streams(run.training.config.tokens.shares)
     return {
         "parameters": count_parameters(run.lm),
         "vocabulary_size": run.vocabulary.size,
@@ -98,7 +99,7 @@ def _summary(run: Run) -> dict[str, Any]:
         "tokens": state.tokens,
         "seconds": round(state.seconds, 1),
         "tokens_per_second": round(state.tokens / state.seconds),
-        **{name: last[name] for name in ("loss", *(f"loss_{stream}" for stream in STREAMS))},
+        **{name: last[name] for name in ("loss", *(f"loss_{stream}" for stream in streams))},
         "validation_loss": state.best_loss,
         "validation_step": state.best_step,
     }

@@ -13,7 +13,7 @@ import torch
 from spiritlm_core.lm.model.network import CausalLM
 from spiritlm_core.lm.train.run import Run
 from spiritlm_core.lm.train.step import Outcome, StepLosses
-from spiritlm_core.tokens.corpus import STREAMS
+from spiritlm_core.tokens.corpus import shown_streams
 
 _PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "4090": 165e12}
 """Dense bfloat16 peak of one device, from the vendor's data sheets."""
@@ -24,6 +24,7 @@ class Metrics:
 
     def __init__(self, run: Run) -> None:
         self._run = run
+        self._streams = shown_streams(run.training.config.tokens.shares)
         self._model = ModelFlops.of(run.lm)
         self._peak = peak_flops(run.ranks.device)
         self._board: Any = None
@@ -51,9 +52,9 @@ class Metrics:
             "step": state.step,
             "tokens": state.tokens,
             "loss": losses.mean,
-            **losses.per_stream(),
+            **losses.per_stream("loss", self._streams),
             "validation_loss": None,
-            **{f"validation_{stream}": None for stream in STREAMS},
+            **{f"validation_{stream}": None for stream in self._streams},
             "learning_rate": rate,
             "gradient_norm": outcome.gradient_norm,
             "seconds": seconds,
@@ -67,7 +68,7 @@ class Metrics:
 
     def record_validation(self, losses: StepLosses) -> None:
         """Enter held-out losses into the row of the last step."""
-        row = {"validation_loss": losses.mean, **losses.per_stream("validation")}
+        row = {"validation_loss": losses.mean, **losses.per_stream("validation", self._streams)}
         self._run.state.rows[-1].update(row)
         self._show({"step": self._run.state.step, **row})
 

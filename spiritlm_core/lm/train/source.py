@@ -46,7 +46,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class CorpusSource:
-    """The mixture of text, speech and interleaved documents.
+    """The mixture of the documents of all streams.
 
     Attributes:
         sequences: the table of sequences.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,10 +27,10 @@ class StepLosses:
         """Mean over all predicted tokens."""
         return float(self.sums.sum() / self.counts.sum())
 
-    def per_stream(self, name: str = "loss") -> dict[str, float | None]:
-        """``loss_text`` …; None for a stream without a token in this step."""
-        pairs = zip(STREAMS, self.sums.tolist(), self.counts.tolist(), strict=True)
-        return {f"{name}_{stream}": total / count if count else None for stream, total, count in pairs}
+    def per_stream(self, name: str, streams: Sequence[str]) -> dict[str, float | None]:
+        """``{name}_text`` … of some streams; None for one without a token in this step."""
+        sums, counts = (dict(zip(STREAMS, values.tolist(), strict=True)) for values in (self.sums, self.counts))
+        return {f"{name}_{s}": sums[s] / counts[s] if counts[s] else None for s in streams}
 
 
 @dataclass(frozen=True)
