@@ -149,7 +149,11 @@ def test_streams_of_examples_are_scored_and_shown_where_they_have_a_share(
     evaluate(corpus, make_model(tmp_path / "model", corpus, speech=0, asr=1), tmp_path / "out")
     metrics = metrics_of(tmp_path / "out")
     assert metrics["loss/asr/beats_baseline"] is False
-    rows = [row for row in corpus.tables["sequences"].read().to_pylist() if row["split"] == "held_out" and not row["reject_stage"]]
+    rows = [
+        row
+        for row in corpus.tables["sequences"].read().to_pylist()
+        if row["split"] == "held_out" and not row["reject_stage"]
+    ]
     assert metrics["loss/asr/documents"] == len(rows)
     assert metrics["loss/asr/tokens"] == sum(len(row["text_ids"]) + 1 for row in rows)  # the words and what ends them
     assert "asr: bits per token" in (tmp_path / "out" / "report.html").read_text()
