@@ -102,7 +102,7 @@ class Account:
         if self.plan.settings is not None:
             keep_settings(self.lake, self.plan.recipe, self.plan.settings)
         stages = {name: asdict(report) for name, report in self.reports.items()}
-        return {"stages": stages, **deliver(self.plan, self.lake)}
+        return {"stages": stages, "notes": list(self.plan.notes), **deliver(self.plan, self.lake)}
 
 
 def reuse(graph: Graph, lake: Lake, *until: str, refit: bool = False) -> dict[str, Any] | None:

@@ -66,7 +66,8 @@ def previewed(recipe: FrozenConfig, stages: RunPlan, lake: str, *since: Since) -
     opened = Lake(lake)
     previews = preview(stages, recipe, opened, *since)
     told = {stage.name: stage.to_dict() for stage in previews}
-    return {"recipe": stages.recipe, "lake": opened.uri, "stages": told, "to_compute": totals(previews)}
+    about = {"recipe": stages.recipe, "lake": opened.uri, "notes": list(stages.notes)}
+    return {**about, "stages": told, "to_compute": totals(previews)}
 
 
 def show_plan(result: dict[str, Any], out: TextIO) -> None:
@@ -82,6 +83,8 @@ def show_plan(result: dict[str, Any], out: TextIO) -> None:
     console = Console(file=out, highlight=False, markup=False, width=None if out.isatty() else 120)
     console.print(f"{result['recipe']} on {result['lake']}", soft_wrap=True)
     console.print(table)
+    for note in result["notes"]:
+        console.print(f"note: {note}", soft_wrap=True)
     console.print(_total(result["to_compute"]), soft_wrap=True)
 
 

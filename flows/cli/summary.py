@@ -23,6 +23,8 @@ def print_summary(result: dict[str, Any], out: TextIO) -> None:
     for name, label in PLACES.items():
         if name in result:
             console.print(f"{label + ':':<16} {result[name]}", soft_wrap=True)
+    for note in result["notes"]:
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
     stages = sum(stage["seconds"] for stage in result["stages"].values())
     started = result["startup_seconds"]
     before = f"{started:.0f} s until Prefect was there" if started else "Prefect was not needed"

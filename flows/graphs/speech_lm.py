@@ -29,6 +29,7 @@ from spiritlm_core.publish.config import PublishStageConfig
 from spiritlm_core.publish.stage import PublishStage
 from spiritlm_core.recipe import Recipe
 from spiritlm_core.speech.folder_stage import SpeakingTokenizerStage, SpeechTokenizerStage
+from spiritlm_core.speech.given import WITHOUT
 from spiritlm_core.speech.pitch.fit import PitchFit
 from spiritlm_core.speech.pretraining.fit_hubert import HubertFit
 from spiritlm_core.speech.quantizers.fit_quantizer import QuantizerFit
@@ -50,6 +51,7 @@ VOICED = (VocoderFit.name, SpeakingTokenizerStage.name)
 def speech_lm(recipe: Recipe) -> Graph:
     """From recordings and texts to a published speech language model; its units and its vocoder on the way there."""
     graph = Graph(recipe.name, recipe)
+    graph.notes += [WITHOUT] if recipe.units.lacks_encoder else []
     units, tokens, lineage = recipe.units, recipe.token_settings, speech_lineage(recipe)
     expressive, asr = recipe.variant == "expressive", recipe.align.asr
     recogniser = asr if recipe.align.words.mode != "given" else None
@@ -119,6 +121,7 @@ def speech_lineage(recipe: Recipe) -> Lineage:
         return {
             "recipe": recipe.name,
             "variant": recipe.variant,
+            **({"note": WITHOUT} if recipe.units.lacks_encoder else {}),
             "settings": {name: config_json(plan.call.config) for name, plan in plans.items()},
             "given": {role: reference for role, reference in given.items() if reference is not None},
             "tables": {name: plan.fingerprint for name, plan in plans.items() if isinstance(plan, TablePlan)},

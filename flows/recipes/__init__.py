@@ -8,6 +8,7 @@ from pathlib import Path
 from spiritlm_core.errors import RecipeError
 from spiritlm_core.intake.config import parse_source
 from spiritlm_core.recipe import Recipe, load_recipe_file
+from spiritlm_core.speech.given import settled
 
 FOLDER = Path(__file__).parent
 
@@ -34,9 +35,15 @@ def with_sources(recipe: Recipe, sources: Sequence[str]) -> Recipe:
 
 
 def load_recipe(recipe: str | Recipe, sources: Sequence[str] = (), overrides: Sequence[str] = ()) -> Recipe:
-    """The recipe to run, with `sources` in place of its own. Raises RecipeError or SourceError."""
+    """The recipe to run, with `sources` in place of its own, and without an optional encoder that cannot be had.
+
+    Raises:
+        RecipeError: there is no such recipe, or something in it is wrong.
+        SourceError: a source is wrong.
+        ModelReferenceError: a folder that is named as an encoder is none.
+    """
     if isinstance(recipe, str):
-        return with_sources(find_recipe(recipe, overrides), sources)
-    if overrides:
+        recipe = find_recipe(recipe, overrides)
+    elif overrides:
         raise RecipeError("overrides go with the name of a recipe, not with a whole one: change the recipe itself")
-    return with_sources(recipe, sources)
+    return with_sources(recipe.model_copy(update={"units": settled(recipe.units)}), sources)

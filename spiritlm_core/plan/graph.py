@@ -62,6 +62,8 @@ class Graph:
         self.recipe = recipe
         self.settings = settings
         self.nodes: dict[str, Node] = {}
+        self.notes: list[str] = []
+        """What people are told of the recipe on this machine, before a run and after it."""
 
     def source(self, stage: Stage, config: FrozenConfig, listing: Listing, **models: str | None) -> Node:
         """Add a first table, whose rows are made from the items of `listing`."""

@@ -26,11 +26,12 @@ from spiritlm_core.plan.graph import Graph, Model, Node
 
 @dataclass(frozen=True)
 class RunPlan:
-    """The plans of all stages of a run by name, in the order in which they run; `settings`: see :class:`Graph`."""
+    """The plans of all stages of a run by name, in the order in which they run; `settings` and `notes` of its graph."""
 
     recipe: str
     stages: Mapping[str, Plan]
     settings: FrozenConfig | None = None
+    notes: tuple[str, ...] = ()
 
     def is_complete(self, lake: Lake) -> bool:
         """Whether the lake holds everything already."""
@@ -60,7 +61,7 @@ def plan_graph(graph: Graph, lake: Lake, *until: str, refit: bool = False, say: 
         lake: where the results are looked for.
         until: names of stages; none takes all but those on request.
         refit: build pinned models anew from the corpus as it is now.
-        say: is told what a listing has to tell people.
+        say: is told what the graph and its listings have to tell people.
 
     Raises:
         RecipeError: there is no such stage.
@@ -68,9 +69,11 @@ def plan_graph(graph: Graph, lake: Lake, *until: str, refit: bool = False, say: 
         ModelReferenceError: a given model is not there.
     """
     planner = _Planner(graph, lake, refit, say)
+    for note in graph.notes:
+        say(note)
     for node in graph.wanted(*until):
         planner.plans[node.name] = planner.plan(node)
-    return RunPlan(graph.recipe, planner.plans, graph.settings)
+    return RunPlan(graph.recipe, planner.plans, graph.settings, tuple(graph.notes))
 
 
 @dataclass

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
-from typing import ClassVar
+from typing import ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.fit.config import FitCompute
@@ -20,11 +20,15 @@ from spiritlm_core.speech.style.config import StyleConfig
 class UnitsConfig(FrozenConfig):
     """Everything about speech units; `pitch` and `style` are used by the Expressive variant only."""
 
-    younger: ClassVar[AbstractSet[str]] = {"encoder", "rate"}
+    younger: ClassVar[AbstractSet[str]] = {"encoder", "encoder_optional", "rate"}
 
     encoder: ModelReference | None = Field(
         default=None,
         description="Reference of a HuBERT, wav2vec 2.0, WavLM, w2v-BERT 2.0 or Whisper; null: `hubert` says.",
+    )
+    encoder_optional: bool = Field(
+        default=False,
+        description="Where `encoder` cannot be had: true fits `hubert` in its place and says so; false is an error.",
     )
     rate: UnitRate = Field(default=25.0, description="Phonetic units per second; at 12.5 a unit is two frames.")
     hubert: HubertConfig = Field(default=HubertConfig(), description="HuBERT, whose features become units.")
@@ -35,6 +39,17 @@ class UnitsConfig(FrozenConfig):
         default="exact",
         description="Precision of matrix products in unit extraction; bf16 and int8 are faster and change units.",
     )
+
+    @model_validator(mode="after")
+    def _one_encoder(self) -> Self:
+        if self.encoder is not None and self.hubert.model is not None:
+            raise ValueError("encoder and hubert.model are two names of one setting: leave one of them null")
+        return self
+
+    @property
+    def lacks_encoder(self) -> bool:
+        """Whether an encoder was wanted that could not be had; see `spiritlm_core.speech.given`."""
+        return self.encoder_optional and self.encoder is None
 
     @property
     def given_encoder(self) -> str | None:

@@ -81,6 +81,8 @@ def changed(recipe: C, path: str, annotation: Any, place: Path) -> C:
     for value in [*tries, *others(old, annotation)]:
         body = recipe.model_dump(mode="json")
         _put(body, path, _placed(value, place))
+        if path == "units.encoder":
+            _put(body, "units.hubert.model", None)  # its other name
         try:
             new = type(recipe).model_validate(body)
         except ValidationError:

@@ -65,6 +65,8 @@ RULES: list[tuple[str, Callable[[Recipe], Stages]]] = [
     (r"align\.fit\.asr_minutes", _if(lambda recipe: recipe.align.asr and recipe.align.aligner is None, "aligner")),
     (r"align\.fit\..*", _if(lambda recipe: recipe.align.aligner is None, "aligner")),
     (r"units\.rate", _always("quantizer", "sequences", "vocoder")),
+    # true without an encoder is a run that could not have its encoder: evaluation and card say so
+    (r"units\.encoder_optional", _if(lambda recipe: recipe.units.encoder is None, "evaluation", "published")),
     (r"units\.(encoder|hubert\.model)", _always("quantizer", "style", "vocoder", *EXTRACTED)),
     (r"units\.hubert\.cluster_layer", _if(lambda r: _fitted(r) and len(r.units.hubert.clusters) > 1, "hubert")),
     (r"units\.hubert\..*", _if(_fitted, "hubert")),

@@ -82,9 +82,10 @@ def render(content: Content, drawn: Mapping[str, Figure]) -> str:
     All text is escaped by the template engine.
     """
     findings = content.findings
+    size = f"{content.parameters / 1e6:,.1f} M parameters, context of {content.context_length} tokens"
     page: str = template("report.html.j2").render(
         title=content.title,
-        subtitle=f"{content.parameters / 1e6:,.1f} M parameters, context of {content.context_length} tokens",
+        subtitle=". ".join([size, content.lineage["note"]] if "note" in content.lineage else [size]),
         cards=_cards(findings),
         context_length=content.context_length,
         max_new_tokens=content.max_new_tokens,

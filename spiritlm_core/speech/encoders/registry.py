@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from spiritlm_core.errors import ModelReferenceError, RecipeError
 from spiritlm_core.files import read_json
 from spiritlm_core.lake.plan import load_class
-from spiritlm_core.speech.encoders.encoder import BlockEncoder
-from spiritlm_core.speech.encoders.precision import Precision
 from spiritlm_core.speech.grid import FRAME
+
+if TYPE_CHECKING:
+    from spiritlm_core.speech.encoders.encoder import BlockEncoder
+    from spiritlm_core.speech.encoders.precision import Precision
 
 FAMILIES = {
     "hubert": "spiritlm_core.speech.encoders.hubert:HubertEncoder",
@@ -21,19 +24,36 @@ FAMILIES = {
 """What ``config.json`` calls ``model_type`` → a subclass of `encoder.BlockEncoder`."""
 
 
+WEIGHTS = ("model.safetensors", "pytorch_model.bin", "model.bin")
+"""Files of weights, the first two of which may also be several that an index lists."""
+
+
+def check_folder(folder: Path) -> None:
+    """Look whether an encoder lies in `folder`, without reading it.
+
+    Raises:
+        ModelReferenceError: It is no model folder, of a family that is not known, or there are no weights.
+    """
+    family_name(folder)
+    if not any((folder / f"{name}{end}").is_file() for name in WEIGHTS for end in ("", ".index.json")):
+        raise ModelReferenceError(f"{folder} holds no weights ({', '.join(WEIGHTS)}): copy or download it whole")
+
+
 def family_name(folder: Path) -> str:
     """The family of the encoder in `folder`, as in `FAMILIES`.
 
-    A folder of CTranslate2 has a ``model.bin`` and does not say; of encoders, it holds Whisper alone.
+    A folder of CTranslate2 has a ``model.bin``, and a ``config.json`` that does not say, or none; of encoders, it
+    holds Whisper alone.
 
     Raises:
         ModelReferenceError: It is no model folder, or of a family that is not known.
     """
+    config, is_converted = folder / "config.json", (folder / "model.bin").is_file()
     try:
-        kind = read_json(folder / "config.json").get("model_type")
+        kind = None if is_converted and not config.exists() else read_json(config).get("model_type")
     except ModelReferenceError as error:
         raise ModelReferenceError(f"{folder} is not a Hugging Face model folder: {error}") from error
-    if kind is None and (folder / "model.bin").is_file():
+    if kind is None and is_converted:
         kind = "whisper"
     if kind not in FAMILIES:
         known = ", ".join(FAMILIES)
