@@ -33,13 +33,13 @@ from spiritlm_core.speech.given import WITHOUT
 from spiritlm_core.speech.pitch.fit import PitchFit
 from spiritlm_core.speech.pretraining.fit_hubert import HubertFit
 from spiritlm_core.speech.quantizers.fit_quantizer import QuantizerFit
-from spiritlm_core.speech.stage import UnitsStage
+from spiritlm_core.speech.stage import CopiesStage, UnitsStage
 from spiritlm_core.speech.style.fit import StyleFit
 from spiritlm_core.speech.vocoder.fit import VocoderFit
 from spiritlm_core.speech.vocoder.fit_config import VocoderFitConfig, VocoderStageConfig
 from spiritlm_core.tokens.config import SequencesStageConfig
 from spiritlm_core.tokens.fit import TokenizerFit
-from spiritlm_core.tokens.stage import SequencesStage
+from spiritlm_core.tokens.stage import CopiedSequencesStage, SequencesStage
 from spiritlm_core.tokens.text_stage import DocumentsStage, TextStage
 
 ALIASES = {"ingest": "audio", "align": "words", "train": "model", "evaluate": "evaluation"}
@@ -69,6 +69,8 @@ def speech_lm(recipe: Recipe) -> Graph:
     graph.on_request(SpeechTokenizerStage, sizes, **streams)
     graph.on_request(UnitEvaluationStage, _unit_evaluation(recipe), audio, **streams, **judged)
     spoken = graph.add(UnitsStage, sizes, audio, **streams)
+    copied = units.copies_stage(expressive=expressive)
+    copies = graph.add(CopiesStage, copied, audio, **streams) if units.copies.changes else None
 
     vocoder = None
     if recipe.vocoder is not None:
@@ -81,7 +83,8 @@ def speech_lm(recipe: Recipe) -> Graph:
     documents = graph.source(DocumentsStage, FrozenConfig(), Texts(recipe.texts)) if recipe.texts else None
     base = tokens.tokenizer.base
     tokenizer = graph.add(TokenizerFit, tokens.tokenizer, audio, words, documents, base=base)
-    sequences = graph.add(SequencesStage, _sequences(recipe), audio, words, spoken, tokenizer=tokenizer)
+    laid = CopiedSequencesStage if copies else SequencesStage
+    sequences = graph.add(laid, _sequences(recipe), audio, words, spoken, copies, tokenizer=tokenizer)
     text = graph.add(TextStage, FrozenConfig(), documents, tokenizer=tokenizer) if documents else None
 
     model = graph.add(ModelStage, _trained(recipe), sequences, text, tokenizer=tokenizer, base=recipe.lm.base)

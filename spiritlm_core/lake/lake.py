@@ -49,6 +49,10 @@ class ShardLoader:
         """The shard's rows, or only `columns` of them."""
         return Lake(self.uri).read_shard(self.table, self.key, columns)
 
+    def columns(self) -> list[str]:
+        """Names of the shard's columns."""
+        return list(Lake(self.uri).read_shard(self.table, self.key).column_names)
+
     def digest(self) -> str:
         """The key says what the shard holds."""
         return self.key

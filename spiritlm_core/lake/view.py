@@ -20,6 +20,9 @@ class Loader(Protocol):
     def __call__(self, columns: Sequence[str] | None) -> pa.Table:
         """The shard's rows, or only `columns` of them."""
 
+    def columns(self) -> list[str]:
+        """Names of the shard's columns."""
+
     def digest(self) -> str:
         """Names the shard's content: its key in a lake, else a sha256."""
 
@@ -51,6 +54,10 @@ class TableView:
         for load in self.loaders:
             yield load(columns)
 
+    def has(self, column: str) -> bool:
+        """Whether the rows have a column that not every recipe makes; all shards of a table have the same ones."""
+        return any(column in load.columns() for load in self.loaders[:1])
+
     def digests(self) -> list[str]:
         """Names of the content of all shards, sorted; reads whole files where they carry no key of a lake."""
         return sorted(load.digest() for load in self.loaders)
@@ -67,6 +74,9 @@ class _InMemory:
     def __call__(self, columns: Sequence[str] | None) -> pa.Table:
         return self.table if columns is None else self.table.select(list(columns))
 
+    def columns(self) -> list[str]:
+        return list(self.table.column_names)
+
     def digest(self) -> str:
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, self.table.schema) as stream:
@@ -80,6 +90,9 @@ class _InFile:
 
     def __call__(self, columns: Sequence[str] | None) -> pa.Table:
         return pq.read_table(self.path, columns=None if columns is None else list(columns))
+
+    def columns(self) -> list[str]:
+        return list(pq.read_schema(self.path).names)
 
     def digest(self) -> str:
         from spiritlm_core.lake.shard import read_footer

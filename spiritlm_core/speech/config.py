@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.fit.config import FitCompute
 from spiritlm_core.references.syntax import ModelReference
+from spiritlm_core.speech.copies import CopiesConfig
 from spiritlm_core.speech.pitch.config import PitchConfig
 from spiritlm_core.speech.pretraining.config import HubertConfig
 from spiritlm_core.speech.quantizers.config import QuantizerConfig, QuantizerStageConfig
@@ -20,7 +21,7 @@ from spiritlm_core.speech.style.config import StyleConfig
 class UnitsConfig(FrozenConfig):
     """Everything about speech units; `pitch` and `style` are used by the Expressive variant only."""
 
-    younger: ClassVar[AbstractSet[str]] = {"encoder", "encoder_optional", "rate"}
+    younger: ClassVar[AbstractSet[str]] = {"copies", "encoder", "encoder_optional", "rate"}
 
     encoder: ModelReference | None = Field(
         default=None,
@@ -38,6 +39,9 @@ class UnitsConfig(FrozenConfig):
     precision: ExtractionPrecision = Field(
         default="exact",
         description="Precision of matrix products in unit extraction; bf16 and int8 are faster and change units.",
+    )
+    copies: CopiesConfig = Field(
+        default=CopiesConfig(), description="How often each train recording is encoded besides; by default not at all."
     )
 
     @model_validator(mode="after")
@@ -66,6 +70,10 @@ class UnitsConfig(FrozenConfig):
         sizes = {"pitch": self.pitch.codes, "style": self.style.clusters} if expressive else {}
         return UnitsStageConfig(precision=self.precision, hubert=self.quantizer.size, **sizes)
 
+    def copies_stage(self, *, expressive: bool) -> CopiesStageConfig:
+        """The same for the stage that encodes the copies, with what they are."""
+        return CopiesStageConfig(**dict(self.stage(expressive=expressive)), copies=self.copies)
+
 
 class StreamSizes(FrozenConfig):
     """How many units there are of each kind."""
@@ -85,6 +93,12 @@ class UnitsStageConfig(StreamSizes):
     """What the stages that use the unit models are given, besides these."""
 
     precision: ExtractionPrecision = Field(default="exact", description="Precision of unit extraction.")
+
+
+class CopiesStageConfig(UnitsStageConfig):
+    """The same, and what the copies are."""
+
+    copies: CopiesConfig = Field(description="How often each train recording is encoded besides.")
 
 
 class UnitsCompute(FitCompute):

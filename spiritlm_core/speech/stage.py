@@ -1,9 +1,9 @@
-"""The `units` table: every row of `audio` turned into unit streams."""
+"""The tables `units` and `copies`: every row of `audio` turned into unit streams, as it is and otherwise heard."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias, TypeVar, cast
@@ -14,19 +14,29 @@ from spiritlm_core.audio.samples import Waveform
 from spiritlm_core.errors import is_machine_error
 from spiritlm_core.lake.schema import REJECT, Row, is_rejected, rejected, table_of
 from spiritlm_core.lake.stage import Resources, TableInput, TableStage
-from spiritlm_core.speech.config import UnitsStageConfig
+from spiritlm_core.speech.config import CopiesStageConfig, UnitsStageConfig
 
-UNITS = pa.schema(
+_STREAMS = [
+    pa.field("hubert", pa.list_(pa.int16())),  # 25 Hz, not collapsed
+    pa.field("pitch", pa.list_(pa.int8())),  # 12.5 Hz, not collapsed; null for Base
+    pa.field("style", pa.list_(pa.int8())),  # 1 Hz; null for Base
+]
+UNITS = pa.schema([pa.field("utterance_id", pa.string(), nullable=False), *_STREAMS, *REJECT])
+_CHANGE = [
+    pa.field("start", pa.float64()),  # second t of the copy was second start + speed t of the recording
+    pa.field("speed", pa.float64()),
+    pa.field("room", pa.int8()),  # number of the room that it is heard in; 0: none
+]
+COPIES = pa.schema(
     [
         pa.field("utterance_id", pa.string(), nullable=False),
-        pa.field("hubert", pa.list_(pa.int16())),  # 25 Hz, not collapsed
-        pa.field("pitch", pa.list_(pa.int8())),  # 12.5 Hz, not collapsed; null for Base
-        pa.field("style", pa.list_(pa.int8())),  # 1 Hz; null for Base
+        pa.field("copies", pa.list_(pa.struct([*_CHANGE, *_STREAMS]))),  # none of what is held out
         *REJECT,
     ]
 )
 
 if TYPE_CHECKING:
+    from spiritlm_core.speech.copies import Change
     from spiritlm_core.speech.extractor import UnitExtractor
     from spiritlm_core.speech.types import Units
 
@@ -34,6 +44,7 @@ _COLUMNS = ("utterance_id", "speaker", "duration", "audio", "reject_stage", "rej
 _GROUP_SECONDS = 600.0
 _GPU_DECODERS = 4  # one thread decodes some 3,000 audio seconds a second, less than a GPU encodes
 
+Group: TypeAlias = tuple[list[int], "list[Waveform | Exception]"]
 Outcome: TypeAlias = "Units | Exception"
 Result = TypeVar("Result")
 
@@ -63,16 +74,19 @@ class UnitsStage(TableStage):
         """
         sources: list[Row] = tables[0].to_pylist()
         outcomes: dict[int, Outcome] = {}
-        groups = grouped([_seconds(source) for source in sources], _GROUP_SECONDS)
+        for group, clips in self._decoded(sources, [_seconds(source) for source in sources]):
+            outcomes.update(zip(group, self._encode(clips, _speakers(sources, group)), strict=True))
+        return table_of([_row(source, outcomes.get(i)) for i, source in enumerate(sources)], UNITS)
+
+    def _decoded(self, sources: list[Row], seconds: list[float | None]) -> Iterator[Group]:
+        """Places and waveforms of the rows that have `seconds`, some minutes at a time."""
+        groups = grouped(seconds, _GROUP_SECONDS)
         threads = 1 if self._extractor.device == "cpu" else _GPU_DECODERS
         with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
             ahead = deque([self._decoding(pool, sources, group) for group in groups[:1]])
             for group, following in zip(groups, [*groups[1:], []], strict=True):
                 ahead.append(self._decoding(pool, sources, following))
-                speakers = [cast("str | None", sources[i]["speaker"]) for i in group]
-                clips = [clip.result() for clip in ahead.popleft()]
-                outcomes.update(zip(group, self._encode(clips, speakers), strict=True))
-        return table_of([_row(source, outcomes.get(i)) for i, source in enumerate(sources)], UNITS)
+                yield group, [clip.result() for clip in ahead.popleft()]
 
     def _decoding(self, pool: Executor, sources: list[Row], group: list[int]) -> list[Future[Waveform | Exception]]:
         return [pool.submit(self._decode, sources[index]) for index in group]
@@ -97,6 +111,38 @@ class UnitsStage(TableStage):
         return [outcome_of[i] if i in outcome_of else cast("Exception", clip) for i, clip in enumerate(clips)]
 
 
+class CopiesStage(UnitsStage):
+    """The same of every copy of the train recordings (`units.copies`); what is held out has none.
+
+    A copy is a pure function of the recording, its utterance_id and the seed. No more than some minutes of one copy are
+    in memory, however many there are.
+    """
+
+    name = "copies"
+    about = "units of train recordings otherwise heard"
+    version = 1
+    inputs = (TableInput("audio", (*_COLUMNS, "split")),)
+    schema = COPIES
+    config: CopiesStageConfig
+
+    def process(self, *tables: pa.Table) -> pa.Table:
+        """One output row per audio row; one of which a copy cannot be encoded becomes a rejected row."""
+        sources: list[Row] = tables[0].to_pylist()
+        seconds = [_seconds(source) if source["split"] == "train" else None for source in sources]
+        copies: list[list[Outcome]] = [[] for _ in sources]
+        changes = self.config.copies.changes
+        for group, clips in self._decoded(sources, seconds):
+            names, speakers = [cast("str", sources[i]["utterance_id"]) for i in group], _speakers(sources, group)
+            for change in changes:
+                changed = [self._change(clip, change, name) for clip, name in zip(clips, names, strict=True)]
+                for i, outcome in zip(group, self._encode(changed, speakers), strict=True):
+                    copies[i].append(outcome)
+        return table_of([_copied(source, changes, each) for source, each in zip(sources, copies, strict=True)], COPIES)
+
+    def _change(self, clip: Waveform | Exception, change: Change, name: str) -> Waveform | Exception:
+        return clip if isinstance(clip, Exception) else _attempt(partial(change, clip, self.config.copies, name))
+
+
 def grouped(seconds: list[float | None], most: float) -> list[list[int]]:
     """Indices of clips, shortest first, in groups of at most `most` seconds; what is None stays out."""
     groups: list[list[int]] = []
@@ -112,6 +158,10 @@ def grouped(seconds: list[float | None], most: float) -> list[list[int]]:
 
 def _seconds(source: Row) -> float | None:
     return None if is_rejected(source) else cast("float", source["duration"])
+
+
+def _speakers(sources: list[Row], group: list[int]) -> list[str | None]:
+    return [cast("str | None", sources[i]["speaker"]) for i in group]
 
 
 def _attempt(call: Callable[[], Result]) -> Result | Exception:
@@ -130,4 +180,20 @@ def _row(source: Row, outcome: Outcome | None) -> Row:
         return row
     if isinstance(outcome, Exception):
         return rejected(row, UnitsStage.name, outcome)
-    return {**row, "hubert": outcome.hubert, "pitch": outcome.pitch, "style": outcome.style}
+    return {**row, **_streams(outcome)}
+
+
+def _streams(units: Units) -> Row:
+    return {"hubert": units.hubert, "pitch": units.pitch, "style": units.style}
+
+
+def _copied(source: Row, changes: list[Change], outcomes: list[Outcome]) -> Row:
+    row = {name: source[name] for name in ("utterance_id", "reject_stage", "reject_reason")}
+    if is_rejected(source):
+        return row
+    copies: list[Row] = []
+    for change, outcome in zip(changes, outcomes, strict=False):
+        if isinstance(outcome, Exception):
+            return rejected(row, CopiesStage.name, outcome)
+        copies.append({"start": change.seconds, "speed": change.speed, "room": change.room, **_streams(outcome)})
+    return {**row, "copies": copies}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import islice
+from itertools import islice, zip_longest
 from typing import Self
 
 import numpy as np
@@ -15,7 +16,7 @@ from spiritlm_core.errors import LakeError
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.tokens.config import PAIRS, SharesConfig
 from spiritlm_core.tokens.counter import key_of
-from spiritlm_core.tokens.stage import SEQUENCES
+from spiritlm_core.tokens.stage import COPIES, SEQUENCES, encodings
 from spiritlm_core.tokens.text import TextTokenizer
 from spiritlm_core.tokens.vocabulary import Vocabulary
 
@@ -97,6 +98,7 @@ class Corpus:
         speech_only: bool[S].
         recordings: S recording_ids.
         utterances: S utterance_ids.
+        copies: The same with other speech tokens, once for each copy of the recordings that there is (`units.copies`).
     """
 
     text: Tokens
@@ -107,16 +109,32 @@ class Corpus:
     speech_only: np.ndarray
     recordings: list[str]
     utterances: list[str]
+    copies: tuple[Corpus, ...] = ()
 
     @classmethod
-    def of(cls, view: TableView, split: str, vocabulary: Vocabulary, context_length: int) -> Self:
+    def of(
+        cls, view: TableView, split: str, vocabulary: Vocabulary, context_length: int, *, copies: bool = True
+    ) -> Self:
         """Read one split of a `sequences` table; a word that does not fit the context is cut into several.
+
+        Without `copies`, those of the recordings are left alone.
 
         Raises:
             LakeError: the table was made for another vocabulary, or its offsets do not match its ids.
         """
-        parts = [_Part.of(shard.filter(pc.equal(shard["split"], split))) for shard in view.shards(_COLUMNS)]
-        part = _Part.join(parts or [_Part.of(_SCHEMA.empty_table())]).sorted().split(context_length)
+        columns = (*_COLUMNS, COPIES.name) if copies and view.has(COPIES.name) else _COLUMNS
+        shards = (shard.filter(pc.equal(shard["split"], split)) for shard in view.shards(columns))
+        parts = [[_Part.of(rows) for rows in encodings(shard)] for shard in shards]
+        every = zip_longest(*parts or [[_Part.of(_SCHEMA.empty_table())]])  # None: a shard that has no copies
+        recorded = next(every)
+        whole = cls._of(recorded, vocabulary, context_length)
+        filled = ([part or own for part, own in zip(copy, recorded, strict=True)] for copy in every)
+        heard = (cls._of(copy, vocabulary, context_length) for copy in filled)
+        return replace(whole, copies=tuple(copy.beside(whole) for copy in heard))
+
+    @classmethod
+    def _of(cls, parts: Sequence[_Part], vocabulary: Vocabulary, context_length: int) -> Self:
+        part = _Part.join([*parts]).sorted().split(context_length)
         for ids in (part.text_ids, part.speech_ids):
             if len(ids) and (ids.min() < 0 or ids.max() >= vocabulary.size):
                 raise LakeError(
@@ -132,6 +150,12 @@ class Corpus:
             part.keys["recording_id"].to_pylist(),
             part.keys["utterance_id"].to_pylist(),
         )
+
+    def beside(self, whole: Corpus) -> Self:
+        """The same with what it shares with `whole` in memory once: all but the speech, if long words are cut alike."""
+        same = np.array_equal(self.text.offsets, whole.text.offsets)
+        text = whole.text if same else self.text
+        return replace(self, text=text, recordings=whole.recordings, utterances=whole.utterances)
 
     def runs(self, stream: str) -> Runs:
         """The runs of a stream; segments without text are left to the speech stream and end a run of the others.

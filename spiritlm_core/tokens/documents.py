@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -17,10 +17,13 @@ import numpy as np
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.tokens.config import PAIRS, TokensConfig
 from spiritlm_core.tokens.corpus import STREAMS, Corpus
-from spiritlm_core.tokens.counter import combine, key_of
+from spiritlm_core.tokens.counter import combine, key_of, uniform
 from spiritlm_core.tokens.interleave import quantiles, spans
 from spiritlm_core.tokens.pairs import Examples, Span, of_answers
 from spiritlm_core.tokens.vocabulary import Vocabulary
+
+_COPY = 2**40
+"""The draw of a run's key that says which copy it takes, far behind those of spans."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class Plan:
         spans: Its stretches of one modality.
         ends: Whether the recording, or the last example, ends here.
         length: Number of tokens.
+        copy: Which copy of the recordings its speech is of; 0: as they are.
     """
 
     stream: str
@@ -62,6 +66,7 @@ class Plan:
     spans: list[Span]
     ends: bool
     length: int
+    copy: int = 0
 
 
 class Planner:
@@ -173,6 +178,28 @@ class Planner:
         return Document(ids, plan.stream, key, counted)
 
 
+class EpochPlanner:
+    """Plans the documents of recordings of which there are several encodings: in each epoch each run takes one."""
+
+    def __init__(self, corpus: Corpus, vocabulary: Vocabulary, config: TokensConfig, seed: int) -> None:
+        self._planners = [Planner(one, vocabulary, config, seed) for one in (corpus, *corpus.copies)]
+        self.keys, self.size = self._planners[0].keys, self._planners[0].size
+
+    def corpus(self, plan: Plan) -> Corpus:
+        """The words with the speech tokens of a document."""
+        return self._planners[plan.copy].corpus
+
+    def plans(self, stream: str, run: int, key: int) -> list[Plan]:
+        """The documents of one run, whose `key`, new in every epoch, says of which encoding."""
+        copy = int(uniform(key, _COPY) * len(self._planners))
+        plans = self._planners[copy].plans(stream, run, key)
+        return [replace(plan, copy=copy) for plan in plans] if copy else plans
+
+    def document(self, plan: Plan) -> Document:
+        """The document with its ids."""
+        return self._planners[plan.copy].document(plan)
+
+
 def documents(
     view: TableView,
     vocabulary: Vocabulary,
@@ -201,7 +228,7 @@ def corpus_documents(
     """The same for a corpus that is loaded already."""
     if stream not in STREAMS:
         raise ValueError(f"there is no stream {stream!r}; the streams are {', '.join(STREAMS)}")
-    planner = Planner(corpus, vocabulary, config, seed)
+    planner = EpochPlanner(corpus, vocabulary, config, seed)
     for run, key in enumerate(planner.keys(stream, epoch).tolist()):
         for plan in planner.plans(stream, run, key):
             yield planner.document(plan)

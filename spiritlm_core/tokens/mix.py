@@ -21,7 +21,7 @@ from spiritlm_core.lake.view import TableView
 from spiritlm_core.tokens.config import TokensConfig
 from spiritlm_core.tokens.corpus import STREAMS, Corpus
 from spiritlm_core.tokens.counter import combine, key_of
-from spiritlm_core.tokens.documents import Document, Plan, Planner
+from spiritlm_core.tokens.documents import Document, EpochPlanner, Plan
 from spiritlm_core.tokens.pack import Packed, fit, packed
 from spiritlm_core.tokens.texts import DOCUMENTS, TextPlanner, Texts
 from spiritlm_core.tokens.vocabulary import Vocabulary
@@ -30,7 +30,7 @@ State = dict[str, Any]
 
 
 class _Plans(Protocol):
-    """What draws documents need: :class:`Planner` or :class:`TextPlanner`."""
+    """What draws documents need: :class:`EpochPlanner` or :class:`TextPlanner`."""
 
     def keys(self, stream: str, epoch: int) -> np.ndarray: ...
 
@@ -91,7 +91,7 @@ class Mixture:
         window: Number of the next window.
     """
 
-    planner: Planner
+    planner: EpochPlanner
     config: TokensConfig
     seed: int
     texts: TextPlanner | None = None
@@ -118,7 +118,7 @@ class Mixture:
             NothingToTrainOnError: no stream with a share has documents.
         """
         state = state or {}
-        planner = Planner(Corpus.of(view, split, vocabulary, config.context_length), vocabulary, config, seed)
+        planner = EpochPlanner(Corpus.of(view, split, vocabulary, config.context_length), vocabulary, config, seed)
         texts = None if text is None else TextPlanner(Texts.of(text, split, vocabulary), vocabulary, config, seed)
         mixture = cls(planner, config, seed, texts, window=state.get("window", 0))
         for name, share in _shares(planner, texts, config).items():
@@ -170,7 +170,7 @@ class Mixture:
         return self.streams[behind].draw()
 
 
-def _shares(planner: Planner, texts: TextPlanner | None, config: TokensConfig) -> dict[str, float]:
+def _shares(planner: EpochPlanner, texts: TextPlanner | None, config: TokensConfig) -> dict[str, float]:
     """The weight of each stream, that of the text stream divided between transcripts and documents."""
     shares: dict[str, float] = {stream: getattr(config.shares, stream) for stream in STREAMS}
     if texts is None or not texts.size:

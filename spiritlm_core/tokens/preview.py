@@ -15,11 +15,12 @@ from spiritlm_core.tokens.corpus import STREAMS, pieces_of
 from spiritlm_core.tokens.documents import Plan
 from spiritlm_core.tokens.finished import FinishedCorpus
 from spiritlm_core.tokens.mix import Mixture
+from spiritlm_core.tokens.stage import COPIES, encodings
 from spiritlm_core.tokens.text import TextTokenizer
 from spiritlm_core.tokens.texts import DOCUMENTS
 from spiritlm_core.tokens.vocabulary import SPEECH_MARKER, TEXT_MARKER, Vocabulary
 
-_COLUMNS = ("utterance_id", "words", "text_offsets", "speech_offsets")
+_COLUMNS = ("utterance_id", "words", "text_offsets", "speech_offsets", "speech_ids", "can_switch")
 Paint = Callable[[str, str], str]
 """Text and what it is ("head", "marker", "word", "speech", "note") to the text as it is shown."""
 
@@ -55,6 +56,7 @@ class Preview:
         ends: Whether the recording or text ends here; else it was cut at the context length.
         spans: In order, each behind its marker.
         ids: The ids as they are trained on.
+        copy: Which copy of the recording its speech is of (`units.copies`); 0: as it is.
     """
 
     stream: str
@@ -64,6 +66,7 @@ class Preview:
     ends: bool
     spans: list[Span]
     ids: list[int]
+    copy: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
@@ -91,7 +94,7 @@ class _Reader:
     """Puts the words back to the tokens; the corpus in memory has none."""
 
     def __init__(self, corpus: FinishedCorpus, mixture: Mixture, plans: Sequence[Plan]) -> None:
-        self._mixture, self._corpus = mixture, mixture.planner.corpus
+        self._mixture = mixture
         self._vocabulary, self._tokenizer = corpus.vocabulary, TextTokenizer.load(corpus.tokenizer)
         wanted = {utterance for plan in plans for utterance in self._utterances(plan)}
         self._words = _words_of(corpus.sequences, wanted, corpus.config.context_length)
@@ -101,15 +104,17 @@ class _Reader:
             document = self._mixture.document(plan)
             spans = self._text(document.ids) if plan.stream == DOCUMENTS else self._spans(plan)
             ids = document.ids.tolist()
-            yield Preview(document.stream, document.key, self._utterances(plan), len(ids), plan.ends, spans, ids)
+            about = (document.stream, document.key, self._utterances(plan), len(ids), plan.ends)
+            yield Preview(*about, spans, ids, plan.copy)
 
     def _utterances(self, plan: Plan) -> list[str]:
         if plan.stream == DOCUMENTS:
             return []
+        corpus = self._mixture.planner.corpus(plan)
         ends = np.array([[first, last - 1] for _, first, last in plan.spans])
-        covered = np.searchsorted(self._corpus.segments, ends, "right").tolist()
+        covered = np.searchsorted(corpus.segments, ends, "right").tolist()
         numbers = dict.fromkeys(number for first, last in covered for number in range(first - 1, last))
-        return [self._corpus.utterances[number] for number in numbers]
+        return [corpus.utterances[number] for number in numbers]
 
     def _text(self, ids: np.ndarray) -> list[Span]:
         body = ids[ids < self._vocabulary.text_size].tolist()
@@ -120,30 +125,36 @@ class _Reader:
     def _spans(self, plan: Plan) -> list[Span]:
         spans = []
         for speech, first, last in plan.spans:
-            words = [self._word(place, speech) for place in range(first, last)]
+            words = [self._word(plan, place, speech) for place in range(first, last)]
             ids = [i for word in words for i in word.ids]
             text = names(ids, self._vocabulary) if speech else self._tokenizer.decode(ids)
             spans.append(Span("speech" if speech else "text", text, words, ids))
         return spans
 
-    def _word(self, place: int, speech: bool) -> Word:
-        segment = int(np.searchsorted(self._corpus.segments, place, "right")) - 1
-        word = self._words[self._corpus.utterances[segment]][place - int(self._corpus.segments[segment])]
-        tokens = self._corpus.speech if speech else self._corpus.text
+    def _word(self, plan: Plan, place: int, speech: bool) -> Word:
+        corpus = self._mixture.planner.corpus(plan)
+        segment = int(np.searchsorted(corpus.segments, place, "right")) - 1
+        name = corpus.utterances[segment]
+        words = self._words.get((plan.copy, name), self._words[0, name])  # a row without copies
+        word = words[place - int(corpus.segments[segment])]
+        tokens = corpus.speech if speech else corpus.text
         ids = tokens.ids[tokens.offsets[place] : tokens.offsets[place + 1]].tolist()
         return Word(word, names(ids, self._vocabulary) if speech else None, ids)
 
 
-def _words_of(sequences: TableView, utterances: set[str], context_length: int) -> dict[str, list[str]]:
-    """The words of some rows, one for each word of the corpus: "…" stands for the later pieces of a long one."""
-    ids = {}
-    for shard in sequences.shards(_COLUMNS):
-        for row in shard.filter(pc.is_in(shard["utterance_id"], pa.array(sorted(utterances), pa.string()))).to_pylist():
-            text, speech = (np.diff(row[f"{name}_offsets"]) for name in ("text", "speech"))
-            pieces = pieces_of(text, speech, context_length).tolist()
-            pairs = zip(row["words"], pieces, strict=True)
-            ids[row["utterance_id"]] = [name for word, n in pairs for name in (word, *["…"] * (n - 1))]
-    return ids
+def _words_of(sequences: TableView, utterances: set[str], context_length: int) -> dict[tuple[int, str], list[str]]:
+    """The words of rows by copy and name, one for each of the corpus: "…" stands for later pieces of a long one."""
+    found = {}
+    columns = (*_COLUMNS, COPIES.name) if sequences.has(COPIES.name) else _COLUMNS
+    chosen = pa.array(sorted(utterances), pa.string())
+    for shard in sequences.shards(columns):
+        for copy, rows in enumerate(encodings(shard.filter(pc.is_in(shard["utterance_id"], chosen)))):
+            for row in rows.to_pylist():
+                text, speech = (np.diff(row[f"{name}_offsets"]) for name in ("text", "speech"))
+                pieces = pieces_of(text, speech, context_length).tolist()
+                pairs = zip(row["words"], pieces, strict=True)
+                found[copy, row["utterance_id"]] = [name for word, n in pairs for name in (word, *["…"] * (n - 1))]
+    return found
 
 
 def names(ids: Sequence[int], vocabulary: Vocabulary) -> str:
@@ -156,7 +167,8 @@ def lines(preview: Preview, number: int, width: int, paint: Paint) -> Iterator[s
     speech, text = (sum(len(s.ids) for s in preview.spans if s.modality == kind) for kind in ("speech", "text"))
     kind = "recording" if preview.utterances else "document"
     more = f"{len(preview.spans)} spans, {text} text and {speech} speech tokens, {preview.tokens} in all"
-    end = "" if preview.ends else f"; the {kind} goes on"
+    end = f"; copy {preview.copy}" if preview.copy else ""
+    end += "" if preview.ends else f"; the {kind} goes on"
     yield paint(f"{number}. {preview.stream}, {kind} {preview.document}: {more}{end}", "head")
     for span in preview.spans:
         marker = SPEECH_MARKER if span.modality == "speech" else TEXT_MARKER

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from spiritlm_core.errors import LakeError, Rejection, is_machine_error
 from spiritlm_core.lake.schema import REJECT, Row, is_rejected, rejected, table_of
@@ -37,6 +38,11 @@ SEQUENCES = pa.schema(
         pa.field("speech_only", pa.bool_()),  # too few timed words: one "word" holding all the speech, no text
         *REJECT,
     ]
+)
+
+COPIES = pa.field(
+    "copies",  # the same words in each copy of the recording; null where a copy is too short for a unit
+    pa.list_(pa.struct([SEQUENCES.field(name) for name in ("speech_ids", "speech_offsets", "can_switch")])),
 )
 
 _COPIED = ("utterance_id", "recording_id", "start", "duration", "speaker", "language", "split")
@@ -71,9 +77,7 @@ class SequencesStage(TableStage):
     def process(self, *tables: pa.Table) -> pa.Table:
         """One row for each audio row; LakeError if the three tables are not aligned."""
         audio, words, units = tables
-        keys = [table["utterance_id"].to_pylist() for table in tables]
-        if keys[0] != keys[1] or keys[0] != keys[2]:
-            raise LakeError("the audio, words and units shards given to `sequences` do not hold the same rows")
+        check_aligned(tables)
         rows = zip(audio.to_pylist(), words.to_pylist(), _unit_rows(units), strict=True)
         return table_of([self._row(*row) for row in rows], SEQUENCES)
 
@@ -89,7 +93,8 @@ class SequencesStage(TableStage):
                 raise
             return rejected(base, self.name, error)
 
-    def _tokens(self, words: Row, units: Row) -> Row:
+    def _tokens(self, words: Row, units: Row, start: float = 0.0, speed: float = 1.0) -> Row:
+        """The token columns; second t of the units was second ``start + speed t`` of the words."""
         vocabulary = self._vocabulary
         streams = Streams(
             units["hubert"],  # type: ignore[arg-type]
@@ -100,8 +105,69 @@ class SequencesStage(TableStage):
         if not len(merged):
             raise Rejection("there are no speech units: the audio is too short")
         timed: Sequence[Mapping[str, Any]] = words["words"] or []  # type: ignore[assignment]
-        laid = word_by_word(timed, merged.ids(vocabulary), merged.times, self._tokenizer, self.config)
+        times = start + speed * merged.times
+        laid = word_by_word(timed, merged.ids(vocabulary), times, self._tokenizer, self.config)
         return laid or speech_only(words["text"], merged.ids(vocabulary))
+
+
+class CopiedSequencesStage(SequencesStage):
+    """The same, with the speech tokens of each copy of the recordings, for recipes with `units.copies`."""
+
+    inputs: ClassVar[tuple[TableInput, ...]] = (*SequencesStage.inputs, TableInput("copies"))
+    schema: ClassVar[pa.Schema] = pa.schema([*list(SEQUENCES)[: -len(REJECT)], COPIES, *REJECT])
+
+    def process(self, *tables: pa.Table) -> pa.Table:
+        """One row for each audio row; LakeError if the four tables are not aligned."""
+        *others, copied = tables
+        check_aligned(tables)
+        rows = super().process(*others)
+        copies = [
+            None if reason else [self._copy(words, copy) for copy in copies or []]
+            for reason, words, copies in zip(
+                rows["reject_stage"].to_pylist(), others[1].to_pylist(), copied["copies"].to_pylist(), strict=True
+            )
+        ]
+        place = len(self.schema) - len(REJECT) - 1
+        return rows.add_column(place, COPIES, pa.chunked_array([pa.array(copies, COPIES.type)]))
+
+    def _copy(self, words: Row, copy: Row) -> Row | None:
+        """The speech tokens of one copy, by the words of the recording."""
+        if not copy["hubert"]:
+            return None
+        tokens = self._tokens(words, copy, copy["start"], copy["speed"])  # type: ignore[arg-type]
+        return {name: tokens[name] for name in ("speech_ids", "speech_offsets", "can_switch")}
+
+
+def encodings(rows: pa.Table) -> list[pa.Table]:
+    """Rows of `sequences` as they are, then for each copy with its speech tokens; one without stays as it is."""
+    if COPIES.name not in rows.column_names:
+        return [rows]
+    copies, rows = rows[COPIES.name].combine_chunks(), rows.drop_columns(COPIES.name)
+    lengths = pc.fill_null(pc.list_value_length(copies), 0).to_numpy()
+    firsts, flat = np.cumsum(lengths) - lengths, copies.flatten()
+    found = [rows]
+    for number in range(int(max(lengths, default=0))):
+        places = np.where(lengths > number, firsts + number, 0)
+        there = (lengths > number) & flat.is_valid().to_numpy(zero_copy_only=False)[places]
+        found.append(_replaced(rows, flat, places, there))
+    return found
+
+
+def _replaced(rows: pa.Table, copies: pa.StructArray, places: np.ndarray, there: np.ndarray) -> pa.Table:
+    """`rows` with the columns of the copies at `places`, in those rows where `there` is true."""
+    chosen = pa.array(np.where(there, places + len(rows), np.arange(len(rows))))
+    for field in copies.type:
+        own = rows[field.name].combine_chunks()
+        column = pa.concat_arrays([own, copies.field(field.name)]).take(chosen)
+        rows = rows.set_column(rows.column_names.index(field.name), field, column)
+    return rows
+
+
+def check_aligned(tables: Sequence[pa.Table]) -> None:
+    """LakeError if the shards given to `sequences` do not hold the same rows."""
+    keys = [table["utterance_id"].to_pylist() for table in tables]
+    if any(other != keys[0] for other in keys[1:]):
+        raise LakeError("the shards given to `sequences` do not hold the same rows")
 
 
 def _unit_rows(units: pa.Table) -> Iterator[Row]:

@@ -27,6 +27,8 @@ OTHER: dict[str, Any] = {
     "units.hubert.clusters": [64, 128],
     "units.hubert.perturb.snr": [1.0, 20.0],
     "units.quantizer.linear.augment.snr": [1.0, 20.0],
+    "units.copies.speeds": [1.1],
+    "units.copies.snr": [1.0, 20.0],
     "vocoder.adversarial_from": 1,
     "lm.loss": "smoothed",
     "lm.rope_base": 20_000.0,

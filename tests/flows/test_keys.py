@@ -49,7 +49,7 @@ def _always(*stages: str) -> Callable[[Recipe], Stages]:
     return lambda _: set(stages)
 
 
-EXTRACTED = ("speech_tokenizer", "speaking_tokenizer", "unit_evaluation", "units", "resynthesis", "published")
+EXTRACTED = ("speech_tokenizer", "speaking_tokenizer", "unit_evaluation", "units", "copies", "resynthesis", "published")
 RULES: list[tuple[str, Callable[[Recipe], Stages]]] = [
     (r"description|(compute|sharding)\..*", _always()),
     (r"name", _always("evaluation", "published")),
@@ -78,6 +78,8 @@ RULES: list[tuple[str, Callable[[Recipe], Stages]]] = [
     (r"units\.style\.clusters", _if(_expressive, "style", "vocoder")),
     (r"units\.style\..*", _if(_expressive, "style")),
     (r"units\.precision", _always(*EXTRACTED)),
+    (r"units\.copies\.(shifts|speeds|rooms)", _always("copies", "sequences")),
+    (r"units\.copies\..*", _if(lambda recipe: recipe.units.copies.rooms, "copies")),
     (r"vocoder", _always("published", "resynthesis")),
     (r"vocoder\.streams", _if(_expressive, "vocoder")),
     (r"vocoder\.(discriminators\..*|judged_frames|weights\.(features|adversarial))", _if(_judged, "vocoder")),
@@ -158,6 +160,7 @@ def expected(path: str, recipe: Recipe, other: Recipe) -> Stages:
         *((name, []) for name in recipe_names()),
         ("quickstart", ["variant=base", "lm.export=best", "units.quantizer.kind=linear", "vocoder.shifts=2"]),
         ("quickstart", ["tokens.shares.asr=1"]),
+        ("quickstart", ["units.copies.rooms=1", "units.copies.speeds=[0.9]"]),
         ("quickstart", ["vocoder.adversarial_from=100", "units.hubert.clusters=[9,9]", "units.hubert.steps=[9,9]"]),
     ],
     ids=lambda value: "+".join(map(str, value)) if isinstance(value, list) else value,
@@ -181,6 +184,14 @@ def test_a_setting_moves_the_keys_of_what_it_changes_and_no_others(
 @pytest.mark.parametrize("change", ["units.hubert.learning_rate=0.001", "units.hubert.steps=[9,9]"])
 def test_how_hubert_would_be_fitted_costs_nothing_where_it_is_given(change: str, place: Path) -> None:
     assert keys(shipped("base", place, [change]), place) == keys(shipped("base", place, []), place)
+
+
+def test_copies_of_the_recordings_are_made_beside_what_is_there(place: Path) -> None:
+    without = keys(shipped("quickstart", place, []), place)
+    beside = keys(shipped("quickstart", place, ["units.copies.shifts=2"]), place)
+    assert beside.keys() - without.keys() == {"copies"}
+    kept = {name for name in without if without[name] == beside[name]}
+    assert {"audio", "words", "hubert", "quantizer", "pitch", "style", "units", "vocoder", "tokenizer"} <= kept
 
 
 def test_discriminators_that_never_take_part_cost_nothing(place: Path) -> None:

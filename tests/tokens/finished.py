@@ -17,10 +17,10 @@ from spiritlm_core.lake.schema import Row, table_of
 from spiritlm_core.lake.shard import ShardFooter, count_rows
 from spiritlm_core.lake.snapshot import ShardEntry, Snapshot
 from spiritlm_core.recipe import Recipe
-from spiritlm_core.speech.stage import UNITS
+from spiritlm_core.speech.stage import COPIES, UNITS
 from spiritlm_core.tokens.config import SequencesStageConfig, TokenizerConfig
 from spiritlm_core.tokens.fit import TokenizerFit
-from spiritlm_core.tokens.stage import SEQUENCES, SequencesStage
+from spiritlm_core.tokens.stage import SEQUENCES, CopiedSequencesStage, SequencesStage
 from spiritlm_core.tokens.text_stage import DOCUMENTS, TextStage
 
 RECIPE = """\
@@ -52,14 +52,16 @@ def document_rows(texts: list[str]) -> list[Row]:
     ]
 
 
-def small_lake(root: Path, tokenizer: Path, *, texts: bool) -> tuple[Lake, Recipe]:
-    """A lake with `sequences`, and `text` if asked for, and the recipe that could have made it."""
+def small_lake(root: Path, tokenizer: Path, *, texts: bool, copies: int = 0) -> tuple[Lake, Recipe]:
+    """A lake with `sequences`, and `text` and copies if asked for, and the recipe that could have made it."""
     recipe = load_config(Recipe, RECIPE + (TEXTS if texts else ""), "small.yaml")
     lake, key = Lake(root), "ab" * 32
     fit = TokenizerFit(TokenizerConfig(), {})
     lake.commit_artifact(fit, tokenizer, key=key, identity=key, models={}, inputs={}, summary={}, seconds=0.0)
     config = SequencesStageConfig(**dict(recipe.token_settings.sequences))
-    sequences = SequencesStage(config, {"tokenizer": tokenizer}).process(*tables(*rows(SENTENCES)))
+    laid, parts = CopiedSequencesStage if copies else SequencesStage, rows(SENTENCES)
+    more = [copied(parts[0], parts[2], copies)] if copies else []
+    sequences = laid(config, {"tokenizer": tokenizer}).process(*tables(*parts), *more)
     _commit(lake, recipe, "spiritlm_core.tokens.stage:SequencesStage", config, sequences)
     if texts:
         long = " ".join(SENTENCES)
@@ -108,6 +110,20 @@ def rows(texts: list[str], seed: int = 0) -> tuple[list[Row], list[Row], list[Ro
         }
         units.append({**key, **streams})
     return audio, words, units
+
+
+def copied(audio: list[Row], units: list[Row], count: int) -> pa.Table:
+    """The table `copies` of these rows: copy k starts k frames later and has units k higher."""
+    found = []
+    for segment, row in zip(audio, units, strict=True):
+        copies = [
+            {"start": 0.04 * k, "speed": 1.0, "room": 0, **row, "hubert": (row["hubert"][k:] + k) % 60}  # type: ignore[index]
+            for k in range(1, count + 1)
+        ]
+        for copy in copies:
+            del copy["utterance_id"]
+        found.append({"utterance_id": row["utterance_id"], "copies": copies if segment["split"] == "train" else []})
+    return table_of(found, COPIES)
 
 
 def tables(audio: list[Row], words: list[Row], units: list[Row]) -> list[pa.Table]:

@@ -76,10 +76,10 @@ class Evaluated:
         return {"hubert": self.vocabulary.hubert, "pitch": self.vocabulary.pitch, "style": self.vocabulary.style}
 
     def corpus(self, sequences: TableView, split: str) -> Corpus:
-        """The words of one split, read once for all streams."""
+        """The words of one split as they were recorded, read once for all streams."""
         from spiritlm_core.tokens.corpus import Corpus
 
-        return Corpus.of(sequences, split, self.vocabulary, self.tokens.context_length)
+        return Corpus.of(sequences, split, self.vocabulary, self.tokens.context_length, copies=False)
 
     def documents(self, corpus: Corpus, stream: str, seed: int) -> Iterator[Document]:
         """The documents of one stream, laid out as for training."""

@@ -15,6 +15,7 @@ from spiritlm_core.audio.codec import to_int16
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.fit.clips import Clip, train_clips
 from spiritlm_core.lake.view import TableView
+from spiritlm_core.speech.copies import Change, shifts
 from spiritlm_core.speech.grid import FRAME
 from spiritlm_core.speech.vocoder.config import VocoderConfig
 from spiritlm_core.speech.vocoder.fit_config import VocoderStageConfig
@@ -86,9 +87,8 @@ def read_tape(
     architecture = config.fit.architecture(config.sizes, *_speakers(clips, config))
     architecture = architecture.model_copy(update={"unit_frames": round(25 / config.rate)})
     spoken = [(clip, streams[clip.utterance_id]) for clip in clips]
-    offsets = [FRAME * number // config.fit.shifts for number in range(config.fit.shifts if encode else 1)]
-    rounds = [spoken if not offset or encode is None else _later(spoken, offset, encode) for offset in offsets]
-    tape = _joined([(clip, _frames(clip, units, architecture)) for one in rounds for clip, units in one])
+    later = [_later(spoken, shift, encode) for shift in shifts(config.fit.shifts - 1)] if encode else []
+    tape = _joined([(clip, _frames(clip, units, architecture)) for one in [spoken, *later] for clip, units in one])
     if tape.frames < config.fit.crop_frames:
         raise SpiritLMError(
             f"there are {tape.frames} frames of train speech, less than vocoder.crop_frames {config.fit.crop_frames}: "
@@ -106,9 +106,9 @@ def _units(units: TableView) -> dict[str, Streams]:
     return streams
 
 
-def _later(spoken: list[Spoken], offset: int, encode: Encode) -> list[Spoken]:
-    """Recordings without their first `offset` samples; pitch and style are too coarse to tell the difference."""
-    clips = [replace(clip, waveform=clip.waveform[offset:]) for clip, _ in spoken]
+def _later(spoken: list[Spoken], shift: Change, encode: Encode) -> list[Spoken]:
+    """Recordings without their first samples; pitch and style are too coarse to tell the difference."""
+    clips = [replace(clip, waveform=clip.waveform[shift.start :]) for clip, _ in spoken]
     every = zip(clips, encode([clip.waveform for clip in clips]), (units for _, units in spoken), strict=True)
     return [(clip, replace(units, hubert=hubert)) for clip, hubert, units in every if len(hubert)]
 
