@@ -14,7 +14,7 @@ from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.schema import Row, table_of
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.speech.stage import COPIES
-from spiritlm_core.tokens.config import SequencesStageConfig, SharesConfig, TokensConfig, UniformLaw
+from spiritlm_core.tokens.config import PAIRS, SequencesStageConfig, SharesConfig, TokensConfig, UniformLaw
 from spiritlm_core.tokens.corpus import STREAMS, Corpus
 from spiritlm_core.tokens.documents import documents
 from spiritlm_core.tokens.hf import vocabulary_for
@@ -80,8 +80,8 @@ def test_every_epoch_draws_one_encoding_of_every_recording_in_every_stream() -> 
         drawn = set()
         for epoch in range(12):
             options = {"stream": stream, "split": "train", "seed": 5, "epoch": epoch}
-            mine = _by_recording(view, options)
-            plain = [_by_recording(one, options) for one in views]
+            mine = _by_run(view, options)
+            plain = [_by_run(one, options) for one in views]
             for recording, ids in mine.items():
                 matching = [number for number in range(4) if plain[number][recording] == ids]
                 assert matching
@@ -89,20 +89,20 @@ def test_every_epoch_draws_one_encoding_of_every_recording_in_every_stream() -> 
         assert len(drawn) >= 3.5 * len(mine)  # nearly every recording was heard in all four ways
 
 
-def _by_recording(view: TableView, options: dict) -> dict[str, list[list[int]]]:
+def _by_run(view: TableView, options: dict) -> dict[str, list[list[int]]]:
+    """The documents of each recording that is one run; in streams of examples that is one of one segment."""
     found: dict[str, list[list[int]]] = {}
     for document in documents(view, VOCABULARY, CONFIG, **options):
-        if document.key in ONE_RUN:
+        if document.key in GOOD and (options["stream"] not in PAIRS or f"{document.key}-1" not in UTTERANCES):
             found.setdefault(document.key, []).append(document.ids.tolist())
     return found
 
 
-ONE_RUN = {
-    name
-    for name in {row["recording_id"] for row in ROWS}
-    if all(row.get("reject_stage") is None and not row["speech_only"] for row in ROWS if row["recording_id"] == name)
+UTTERANCES = {row["utterance_id"] for row in ROWS}
+GOOD = {row["recording_id"] for row in ROWS} - {
+    row["recording_id"] for row in ROWS if row.get("reject_stage") is not None or row["speech_only"]
 }
-"""Recordings of one run; each run of the others draws for itself."""
+"""Recordings whose segments are all joined."""
 
 
 def test_a_copy_that_is_missing_is_the_recording_itself() -> None:
