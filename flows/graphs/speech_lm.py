@@ -87,7 +87,8 @@ def speech_lm(recipe: Recipe) -> Graph:
     sequences = graph.add(laid, _sequences(recipe), audio, words, spoken, copies, tokenizer=tokenizer)
     text = graph.add(TextStage, FrozenConfig(), documents, tokenizer=tokenizer) if documents else None
 
-    model = graph.add(ModelStage, _trained(recipe), sequences, text, tokenizer=tokenizer, base=recipe.lm.base)
+    start = {"base": recipe.lm.base, "quantizer": quantizer if recipe.lm.from_centres else None}
+    model = graph.add(ModelStage, _trained(recipe), sequences, text, tokenizer=tokenizer, **start)
     tables = (audio, words, spoken, sequences)
     evaluation = graph.add(EvaluateStage, recipe.evaluate, *tables, model=model, lineage=lineage)
     parts = {**streams, "model": model, "evaluation": evaluation, "vocoder": vocoder, "lineage": lineage}

@@ -9,6 +9,7 @@ The file holds the same arguments as the stage; one process needs no ``torchrun`
     text: []                          # files of the table `text`, if there are texts
     tokenizer: tokenizer/             # folder of the text tokenizer
     base: null                        # folder or .gguf file of the base model
+    quantizer: null                   # folder of the units' quantizer, for lm.new_token_init: centres
     work: work/                       # checkpoints; run again to go on from the last one
     out: model/                       # the finished model
     resume_from: null                 # or a checkpoint folder
@@ -46,6 +47,7 @@ class Arguments(FrozenConfig):
     text: tuple[Path, ...] = Field((), description="Parquet files of the table `text`")
     tokenizer: Path = Field(description="Folder of the text tokenizer")
     base: Path | None = Field(None, description="Folder or .gguf file of the base model")
+    quantizer: Path | None = Field(None, description="Folder of the units' quantizer")
     work: Path = Field(description="Checkpoints")
     out: Path = Field(description="The finished model")
     resume_from: Path | None = Field(None, description="Checkpoint to start from")
@@ -66,7 +68,8 @@ def read_job(path: Path) -> FitJob:
     except (OSError, ValidationError, pa.ArrowException) as error:
         raise RecipeError(f"{path}: {error}") from error
     check_tokenizer(sequences, TextTokenizer.load(given.tokenizer))  # the pipeline's own tables cannot be mixed up
-    models = {"tokenizer": given.tokenizer, **({"base": given.base} if given.base else {})}
+    roles = {"tokenizer": given.tokenizer, "base": given.base, "quantizer": given.quantizer}
+    models = {role: path for role, path in roles.items() if path is not None}
     job = FitJob.of(ModelStage(config, models), tables, given.out, given.work, given.compute)
     return replace(job, resume_from=given.resume_from)
 

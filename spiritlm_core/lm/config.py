@@ -7,7 +7,7 @@ The defaults fit the quickstart (half an hour of speech, two CPU cores); the rec
 from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -16,6 +16,7 @@ from spiritlm_core.fit.config import FitCompute, Precision
 from spiritlm_core.lm.losses import LOSSES
 from spiritlm_core.references.syntax import ModelReference
 from spiritlm_core.tokens.config import TokensConfig
+from spiritlm_core.tokens.corpus import STREAMS
 
 
 class ArchitectureConfig(FrozenConfig):
@@ -81,7 +82,7 @@ class LoraConfig(FrozenConfig):
 class LmConfig(FrozenConfig):
     """The language model: where it starts from, and how it is trained."""
 
-    younger: ClassVar[AbstractSet[str]] = {"loss"}
+    younger: ClassVar[AbstractSet[str]] = {"loss", "stream_weights"}
 
     base: ModelReference | None = Field(
         None,
@@ -93,12 +94,18 @@ class LmConfig(FrozenConfig):
         None, gt=0, description="Base of the rotary position embedding; null keeps the base model's, 10000 if fresh."
     )
     vocabulary_multiple: int = Field(64, ge=1, description="The embedding gets a multiple of so many rows.")
-    new_token_init: Literal["random", "mean"] = Field(
+    new_token_init: Literal["random", "mean", "centres"] = Field(
         "random",
-        description="Embedding rows of new tokens: drawn around the mean of the text rows, or that mean itself.",
+        description="Embedding rows of new tokens: drawn around the mean of the text rows, that mean itself, or, for "
+        "[Hu] tokens, where the quantizer's cluster centres lie (in a fresh model, too) and else drawn.",
     )
     optimizer: OptimizerConfig = Field(OptimizerConfig(), description="Optimiser and learning-rate schedule.")
     loss: str = Field("cross_entropy", description="What training minimises; see spiritlm_core/lm/losses.")
+    stream_weights: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        {},
+        description="Stream (text, speech, interleaved …) → how much a token of it counts in what training minimises; "
+        "1 where none is given.",
+    )
     tokens_per_step: int = Field(2048, ge=1, description="Tokens of one optimiser step, over all workers.")
     steps: int = Field(300, ge=1, description="Number of optimiser steps.")
     precision: Precision = Field(
@@ -120,13 +127,29 @@ class LmConfig(FrozenConfig):
             raise ValueError(f"there is no loss {loss!r}{meant(loss, LOSSES)}")
         return loss
 
+    @field_validator("stream_weights")
+    @classmethod
+    def _streams(cls, weights: dict[str, float]) -> dict[str, float]:
+        if unknown := weights.keys() - set(STREAMS):
+            name = min(unknown)
+            raise ValueError(f"there is no stream {name!r}{meant(name, STREAMS)}")
+        if not any(weights.get(stream, 1.0) for stream in STREAMS):
+            raise ValueError("at least one stream needs a weight above 0")
+        return {stream: weight for stream, weight in weights.items() if weight != 1}
+
     def idle(self) -> AbstractSet[str]:
         """The looks at held-out sequences where they choose no model, and what only a fresh or a base model has.
 
         The base model itself is the one in the role of that name.
         """
         looks = {"validate_every", "validation_sequences"} if self.export == "last" else set()
-        return looks | ({"new_token_init"} if self.base is None else {"base", "architecture"})
+        drawn = set() if self.from_centres else {"new_token_init"}  # as all rows of a fresh model are
+        return looks | (drawn if self.base is None else {"base", "architecture"})
+
+    @property
+    def from_centres(self) -> bool:
+        """Whether rows of units start from the centres of the quantizer, which is in the role of that name."""
+        return self.new_token_init == "centres"  # noqa: S105 - no password
 
 
 def check_whole_sequences(lm: LmConfig, context_length: int) -> None:

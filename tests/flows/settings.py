@@ -32,6 +32,7 @@ OTHER: dict[str, Any] = {
     "vocoder.adversarial_from": 1,
     "lm.loss": "smoothed",
     "lm.rope_base": 20_000.0,
+    "lm.stream_weights": {"speech": 0.5},
     "publish.languages": ["en"],
     "suite.sets": ["words"],
     "suite.ask.lm_eval": ["mmlu"],

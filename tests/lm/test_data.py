@@ -73,6 +73,29 @@ def test_gradients_of_packed_sequences_equal_those_of_documents_alone(rows: list
             torch.testing.assert_close(have.grad, want.grad, rtol=1e-4, atol=1e-6, msg=name)
 
 
+@pytest.mark.parametrize("weights", [{"text": 0.5, "speech": 3.0}, {"speech": 0.0}, {"interleaved": 2.0}])
+def test_the_gradient_counts_each_stream_by_its_weight(weights: dict[str, float]) -> None:
+    """Against documents alone; streams come by turns, and one of the sequences has no interleaved one."""
+    packs = [pack_of([9, 12, 7, 8]), pack_of([5, 14])]
+    model = build_model(CONFIG, VOCABULARY, context_length=LENGTH)
+    objective = Objective(model, weights=weights)
+    batch = Batch.of(packs, VOCABULARY.size)
+    loss, nats = objective(batch, 0.25)
+    loss.backward()
+    MODEL.zero_grad()
+    of_document = [weights.get(stream, 1.0) for pack in packs for stream in pack.streams]
+    documents = [alone(ids) for ids in documents_of(packs)]
+    expected = 0.25 * sum(weight * costs.sum() for weight, costs in zip(of_document, documents, strict=True))
+    expected.backward()  # type: ignore[union-attr]
+    torch.testing.assert_close(loss.detach(), torch.as_tensor(expected).detach())
+    torch.testing.assert_close(nats, torch.cat(documents).detach(), rtol=1e-5, atol=1e-5)
+    for (name, have), want in zip(model.named_parameters(), MODEL.parameters(), strict=True):
+        torch.testing.assert_close(have.grad, want.grad, rtol=1e-4, atol=1e-6, msg=name)
+    counts = batch.counts()[:-1].tolist()
+    total = sum(weight * len(costs) for weight, costs in zip(of_document, documents, strict=True))
+    assert objective.weighted(counts) == pytest.approx(total)
+
+
 CONFIG = LmConfig(architecture=TINY)
 MODEL = build_model(CONFIG, VOCABULARY, context_length=LENGTH)
 

@@ -10,10 +10,13 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
 from spiritlm_core.lm.config import LmConfig
 from spiritlm_core.lm.model.network import build_model, count_parameters, padded_rows, rope_base_of
+from spiritlm_core.speech.quantizers.kmeans import QUANTIZER_FILE, KMeans
+from spiritlm_core.speech.quantizers.linear import LINEAR_FILE, LinearQuantizer
 from spiritlm_core.tokens.vocabulary import Vocabulary
 from tests.support.small_model import TINY
 
 VOCABULARY = Vocabulary(100, hubert=20, pitch=4, style=3, bos=1, eos=2)
+CENTRES = "centres"
 IDS = torch.tensor([[1, 5, 17, 99, 42, 3, 8]])
 
 
@@ -59,6 +62,71 @@ def test_warm_start_leaves_text_logits_as_they_were(tmp_path: Path, rows: int, t
         spread = float((new - text.mean(dim=0)).std() / text.std())  # close to the mean where it is the output, too
         assert 0.05 < spread < 0.2 if tied else 0.5 < spread < 2
         assert not torch.equal(new[0], new[1])
+
+
+def centres_of(folder: Path, count: int, width: int) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    centres = (rng.normal(3, 2, (count // 2, width)).repeat(2, axis=0) + rng.normal(0, 0.3, (count, width))).astype(
+        "f4"
+    )
+    facts = {"layer": 1}
+    KMeans(centres, np.zeros(width, np.float32), np.ones(width, np.float32), facts).save(folder / QUANTIZER_FILE)
+    return (centres - centres.mean(axis=0)) / centres.std(axis=0)
+
+
+def geometry(rows: np.ndarray) -> np.ndarray:
+    """Products of all pairs of rows, which no turn and no length changes."""
+    return rows @ rows.T / (rows**2).sum()
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("warm", [True, False])
+def test_rows_of_units_start_where_the_cluster_centres_lie(tmp_path: Path, warm: bool, tied: bool) -> None:
+    """As far from each other, turned and scaled to the length of other rows; more features than the model is wide."""
+    base_model(128, tied=tied).save_pretrained(tmp_path)
+    shape = TINY.model_copy(update={"tied_embeddings": tied})
+    config = LmConfig(base="file:///x" if warm else None, architecture=shape, new_token_init=CENTRES)
+    base = tmp_path if warm else None
+    narrow = centres_of(tmp_path, 18, 12)
+
+    def rows(config: LmConfig, **given: Path) -> list[torch.Tensor]:
+        model = build_model(config, VOCABULARY, context_length=64, base=base, **given)
+        return [layer.weight.detach() for layer in (model.get_input_embeddings(), model.get_output_embeddings())]
+
+    tables = rows(config, quantizer=tmp_path)
+    for table, spread in zip(tables, (0.1 if warm and tied else 1, 0.1 if warm else 1), strict=True):
+        text, units = table[:100], table[102:120]
+        off = (units - text.mean(dim=0)).numpy()
+        np.testing.assert_allclose(geometry(off), geometry(narrow), atol=1e-6)
+        length = (text - text.mean(dim=0)).square().sum(dim=1).mean().sqrt()
+        assert float(np.sqrt((off**2).sum(axis=1).mean())) == pytest.approx(spread * float(length), rel=1e-4)
+    drawn = rows(config.model_copy(update={"new_token_init": "random"}))
+    for table, other in zip(tables, drawn, strict=True):
+        assert torch.equal(table[:102], other[:102])
+        assert torch.equal(table[120:], other[120:]), "units that the quantizer lacks, pitch and style: as ever"
+    assert torch.equal(rows(config, quantizer=tmp_path)[0], tables[0])
+    assert not torch.equal(
+        rows(config.model_copy(update={"seed": 1}), quantizer=tmp_path)[0][102:120], tables[0][102:120]
+    )
+    centres_of(tmp_path, 20, 300)
+    turned = rows(config, quantizer=tmp_path)[0][102:122]
+    near = torch.cdist(turned, turned).fill_diagonal_(torch.inf).argmin(dim=1).tolist()
+    assert near == [unit ^ 1 for unit in range(20)], "units 0 and 1 sound alike, 2 and 3, and so on"
+    with pytest.raises(SpiritLMError, match="centres needs the quantizer of the units"):
+        rows(config)
+
+
+def test_rows_of_units_start_from_the_weights_of_a_linear_quantizer(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    shapes = ((8, 6), (8, 8), (21, 8))
+    weights = tuple(rng.normal(size=shape).astype(np.float32) for shape in shapes)
+    biases = tuple(np.zeros(shape[0], np.float32) for shape in shapes)
+    LinearQuantizer(weights, biases, {"layer": 1}).save(tmp_path / LINEAR_FILE)
+    config = LmConfig(architecture=TINY, new_token_init=CENTRES)
+    model = build_model(config, VOCABULARY, context_length=64, quantizer=tmp_path)
+    units = model.get_input_embeddings().weight[102:122].detach().numpy()
+    standardised = (weights[-1][:20] - weights[-1][:20].mean(axis=0)) / weights[-1][:20].std(axis=0)
+    np.testing.assert_allclose(geometry(units - units.mean(axis=0)), geometry(standardised), atol=1e-6)
 
 
 def test_rope_base_changes_and_survives_saving(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
 from spiritlm_core.lm.config import LmConfig
+from spiritlm_core.lm.model.centres import start_from_centres
 from spiritlm_core.references.weights import check_weights
 from spiritlm_core.tokens.hf import load_vocabulary
 from spiritlm_core.tokens.vocabulary import VOCABULARY_FILE, Vocabulary
@@ -32,25 +33,31 @@ def build_model(
     *,
     context_length: int,
     base: Path | None = None,
+    quantizer: Path | None = None,
     attention: str = "sdpa",
 ) -> CausalLM:
     """The model before its first step, in float32 on the CPU; the same for the same config on any machine.
 
     It gets one row for each token of `vocabulary`, plus padding rows. `base` is the local folder or ``.gguf`` file of
-    the base model; None builds a fresh Llama for `context_length` positions.
+    the base model; None builds a fresh Llama for `context_length` positions. `quantizer` is the folder of that of the
+    units, where their rows start from its centres.
 
     Raises:
         ModelReferenceError: `base` cannot be loaded.
         SpiritLMError: the base model cannot take the vocabulary or the RoPE base.
     """
     torch.manual_seed(config.seed)
+    new = base is None or not _speaks(base, vocabulary)
     if base is None:
         model = _fresh_llama(config, vocabulary, context_length, attention)
     else:
         model = load_pretrained(base, attention)
-        if not _speaks(base, vocabulary):
+        if new:
             extend_vocabulary(model, vocabulary, multiple=config.vocabulary_multiple, init=config.new_token_init)
         _extend_context(model, context_length, config.rope_base)
+    if new and config.from_centres:
+        spread = 1.0 if base is None else _CLOSE
+        start_from_centres(model, vocabulary, quantizer, seed=config.seed, spread=spread)
     for settings in (model.config, model.generation_config):
         settings.bos_token_id, settings.eos_token_id = vocabulary.bos, vocabulary.eos
         settings.pad_token_id = vocabulary.eos  # generate() wants one; padding is masked, so any id will do
@@ -139,9 +146,9 @@ def extend_vocabulary(model: CausalLM, vocabulary: Vocabulary, *, multiple: int,
         )
     model.resize_token_embeddings(padded_rows(vocabulary, multiple), mean_resizing=False)
     entry, output = model.get_input_embeddings().weight, model.get_output_embeddings().weight
-    _init_rows(output, text, _CLOSE if init == "random" else 0.0)
+    _init_rows(output, text, 0.0 if init == "mean" else _CLOSE)
     if entry is not output:
-        _init_rows(entry, text, 1.0 if init == "random" else 0.0)
+        _init_rows(entry, text, 0.0 if init == "mean" else 1.0)
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from spiritlm_core.lm.losses import find_loss
 from spiritlm_core.lm.model.attention import register
 from spiritlm_core.lm.model.network import CausalLM
 from spiritlm_core.lm.train.data import Batch
+from spiritlm_core.tokens.corpus import STREAMS
 
 _SCALED_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 """Settings of models that do more to the logits than a matrix product."""
@@ -24,8 +26,14 @@ class Objective(nn.Module):
         attention: as in ``LmCompute.attention``.
     """
 
-    def __init__(self, lm: CausalLM, attention: str = "documents", loss: str = "cross_entropy") -> None:
-        """`loss` is one of :data:`spiritlm_core.lm.losses.LOSSES`."""
+    def __init__(
+        self,
+        lm: CausalLM,
+        attention: str = "documents",
+        loss: str = "cross_entropy",
+        weights: Mapping[str, float] | None = None,
+    ) -> None:
+        """`loss` is one of :data:`spiritlm_core.lm.losses.LOSSES`; `weights` are of streams, 1 where not given."""
         super().__init__()
         self.lm = lm
         self.attention = attention
@@ -33,16 +41,32 @@ class Objective(nn.Module):
             lm.config._attn_implementation = register()  # noqa: SLF001 - what loading with it would have set
         self._loss = find_loss(loss)
         self._plain = _plain_output(lm)
+        given = weights or {}
+        self.weights = tuple(given.get(stream, 1.0) for stream in STREAMS)
 
     def forward(self, batch: Batch, scale: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
         """What :class:`spiritlm_core.lm.losses.Loss` returns, for a batch on the model's device.
 
-        The targets, float32[P], are in the order of ``batch.predicting``.
+        The loss counts a target as often as the weight of its stream says; the likelihoods, float32[P] in the order of
+        ``batch.predicting``, are without weights.
         """
         states = self._hidden(batch) if self._plain else self._logits(batch)
         rows = states.flatten(0, 1).index_select(0, batch.predicting)
         head = self.lm.get_output_embeddings().weight if self._plain else None
-        return self._loss(rows, head, batch.answers, scale)
+        weights = set(self.weights)
+        if len(weights) == 1:
+            return self._loss(rows, head, batch.answers, scale * self.weights[0])
+        of_target = torch.tensor(self.weights, device=rows.device)[batch.streams]
+        total, nats = rows.new_zeros((), dtype=torch.float32), torch.empty(len(rows), device=rows.device)
+        for weight in weights:  # a loss knows one scale for all its targets
+            chosen = (of_target == weight).nonzero()[:, 0]
+            loss, nats[chosen] = self._loss(rows[chosen], head, batch.answers[chosen], scale * weight)
+            total = total + loss
+        return total, nats
+
+    def weighted(self, of_streams: Sequence[float]) -> float:
+        """The sum over streams, each as often as its weight says."""
+        return sum(weight * value for weight, value in zip(self.weights, of_streams, strict=True))
 
     def _hidden(self, batch: Batch) -> torch.Tensor:
         hidden: torch.Tensor = self.lm.base_model(**self._inputs(batch)).last_hidden_state

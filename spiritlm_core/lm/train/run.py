@@ -58,11 +58,12 @@ def start(training: Training, tell: Tell) -> Run:
         vocabulary,
         context_length=training.config.tokens.context_length,
         base=training.base,
+        quantizer=training.quantizer,
         attention=model_attention(compute.attention),
     )
     if lm.lora is not None:
         add_adapters(model, lm.lora)
-    objective = place(Objective(model, compute.attention, lm.loss), ranks, compute).train()
+    objective = place(Objective(model, compute.attention, lm.loss, lm.stream_weights), ranks, compute).train()
     optimizer = build_optimizer(model, lm.optimizer)
     checkpoints = Checkpoints(training.work / "checkpoints", ranks, compute)
     state = RunState(vocabulary.fingerprint(), training.source.fingerprint())

@@ -114,6 +114,7 @@ class Training:
         work: checkpoints go here; shared by all ranks.
         out: the finished model goes here.
         resume_from: start from this checkpoint rather than from the latest in `work`.
+        quantizer: local folder of the units' quantizer, where new rows start from its centres.
     """
 
     config: ModelConfig
@@ -124,12 +125,21 @@ class Training:
     work: Path
     out: Path
     resume_from: Path | None = None
+    quantizer: Path | None = None
 
     @classmethod
-    def of(cls, job: FitJob, config: ModelConfig, source: Source, tokenizer: Path, base: Path | None) -> Self:
+    def of(
+        cls,
+        job: FitJob,
+        config: ModelConfig,
+        source: Source,
+        tokenizer: Path,
+        base: Path | None,
+        quantizer: Path | None = None,
+    ) -> Self:
         """The training that a job of a stage with ``LmCompute`` asks for."""
         compute = cast("LmCompute", job.compute)
-        return cls(config, compute, source, tokenizer, base, job.work, job.out, job.resume_from)
+        return cls(config, compute, source, tokenizer, base, job.work, job.out, job.resume_from, quantizer)
 
     @property
     def stop_file(self) -> Path:

@@ -14,7 +14,8 @@ from spiritlm_core.lm.train.source import CorpusSource, Training
 class ModelStage(JobStage):
     """Trains on the train split of ``sequences`` and ``text``; the artifact is a Hugging Face folder.
 
-    Model roles: ``tokenizer`` (folder of the text tokenizer) and, for a warm start, ``base`` (folder or ``.gguf``).
+    Model roles: ``tokenizer`` (folder of the text tokenizer); for a warm start ``base`` (folder or ``.gguf``); where
+    rows of units start from cluster centres, ``quantizer``.
     """
 
     name: ClassVar[str] = "model"
@@ -37,4 +38,5 @@ class ModelStage(JobStage):
         from spiritlm_core.lm.train.loop import train
 
         source = CorpusSource(job.tables["sequences"], self.config.tokens, job.tables.get("text"))
-        return train(Training.of(job, self.config, source, self.models["tokenizer"], self.models.get("base")), progress)
+        models = (self.models.get(role) for role in ("base", "quantizer"))
+        return train(Training.of(job, self.config, source, self.models["tokenizer"], *models), progress)

@@ -61,7 +61,7 @@ def optimizer_step(run: Run, step: Step, rate: float, *, asked_to_stop: bool) ->
     pairs = sum(part.documents.pairs for part in step.parts)
     counts = run.ranks.sum(torch.cat([step.counts(), torch.tensor([pairs, int(asked_to_stop)])]).to(run.ranks.device))
     *streams, tokens, pairs, stops = counts.tolist()
-    sums = run.ranks.sum(_backward(run, step, predicted=sum(streams)))
+    sums = run.ranks.sum(_backward(run, step, predicted=run.objective.weighted(streams)))
     _restrict(run)
     norm = clip_gradients(run.objective, run.training.config.lm.optimizer.clip_norm)
     losses = StepLosses(sums.cpu(), torch.tensor(streams))
@@ -72,15 +72,21 @@ def optimizer_step(run: Run, step: Step, rate: float, *, asked_to_stop: bool) ->
     return Outcome(losses, tokens, pairs, norm, stops > 0)
 
 
-def _backward(run: Run, step: Step, predicted: int) -> torch.Tensor:
-    """Accumulate the gradient of the mean loss over all `predicted` tokens; float64[len(STREAMS)], this rank's nats."""
+def _backward(run: Run, step: Step, predicted: float) -> torch.Tensor:
+    """Accumulate the gradient of the mean loss over the `predicted` tokens of all ranks, weighted by stream.
+
+    With w the weight of a target's stream, what is minimised is ``sum(w * nats) / sum(w)`` over all targets of a step.
+
+    Returns:
+        float64[len(STREAMS)], this rank's nats, without weights.
+    """
     sums = torch.zeros(len(STREAMS), dtype=torch.float64, device=run.ranks.device)
     for index, cpu_part in enumerate(step.parts):
         part = cpu_part.to(run.ranks.device)
         if run.ranks.size > 1:
             run.objective.set_requires_gradient_sync(index == len(step.parts) - 1)  # type: ignore[operator]
         with run.ranks.arithmetic():
-            loss, nats = run.objective(part, 1.0 / max(1, predicted))
+            loss, nats = run.objective(part, 1.0 / (predicted or 1.0))
         torch.autograd.backward(loss)
         sums += stream_sums(nats, part)
     return sums

@@ -40,6 +40,11 @@ class KMeans(StoredQuantizer):
         """Features of a frame."""
         return int(self.centres.shape[1])
 
+    @property
+    def unit_vectors(self) -> Frames:
+        """The cluster centres."""
+        return self.centres
+
     def assign(self, frames: Frames) -> NDArray[np.int64]:
         """Index of the nearest centre for each row of float32[N, D]; the first one on a tie."""
         half_norms = (self.centres**2).sum(axis=1) / 2

@@ -66,6 +66,11 @@ class LinearQuantizer(StoredQuantizer):
         blocks = [self.logits(frames[i : i + _BLOCK]).argmax(axis=1) for i in range(0, len(frames), _BLOCK)]
         return resolve_blanks(np.concatenate([np.zeros(0, np.int64), *blocks]), self.blank)
 
+    @property
+    def unit_vectors(self) -> Frames:
+        """The weights of the last map, whose product with what is before it is a class score."""
+        return self.weights[-1]
+
     def affine_maps(self) -> list[tuple[Frames, Frames]]:
         """Weights and biases of the maps."""
         return list(zip(self.weights, self.biases, strict=True))

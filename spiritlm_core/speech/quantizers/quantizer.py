@@ -36,6 +36,10 @@ class Quantizer(Protocol):
     def width(self) -> int:
         """Features of a frame."""
 
+    @property
+    def unit_vectors(self) -> NDArray[np.float32]:
+        """A vector for each unit, float32[size, features]: units that sound alike have similar ones."""
+
     def affine_maps(self) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
         """Weights [out, in] and biases [out] of maps, LeakyReLU between them, whose greatest output is the class."""
 
