@@ -199,6 +199,16 @@ def test_discriminators_that_never_take_part_cost_nothing(place: Path) -> None:
     assert keys(later, place) == keys(shipped("quickstart", place, []), place)
 
 
+def test_the_quantizer_reaches_the_model_where_rows_start_from_its_centres_and_nowhere_else(place: Path) -> None:
+    plain, centred = shipped("quickstart", place, []), shipped("quickstart", place, ["lm.new_token_init=centres"])
+    drawn = shipped("quickstart", place, ["lm.new_token_init=mean"])
+    roles = [set(speech_lm(recipe).nodes["model"].models) for recipe in (plain, centred)]
+    assert roles[1] - roles[0] == {"quantizer"}
+    before, after = keys(plain, place), keys(centred, place)
+    assert {name for name in before if before[name] != after[name]} == {"model", "evaluation", "published", "suite"}
+    assert keys(drawn, place) == before, "a fresh model draws all its rows"
+
+
 TUNING_RULES: list[tuple[str, Callable[[FinetuneRecipe], Stages]]] = [
     (r"data\.split\..*", _always("examples")),
     (r"tokens\.context_length", _always("examples", "tuning")),

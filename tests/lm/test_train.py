@@ -179,8 +179,10 @@ def test_old_checkpoints_go_and_half_written_ones_do_not_count(job: FitJob) -> N
     assert losses(again.out) == undisturbed
 
 
-def test_two_ranks_learn_what_one_does(job: FitJob, parquet: Path) -> None:
+@pytest.mark.parametrize("weights", [{}, {"text": 0.25, "speech": 2.0}])
+def test_two_ranks_learn_what_one_does(job: FitJob, parquet: Path, weights: dict[str, float]) -> None:
     """FSDP over two processes: same sequences in every step, loss over all tokens, so the same curve up to rounding."""
+    job = replace(job, config=tiny_config(stream_weights=weights))
     run(job)
     two = replace(job, work=job.work.parent / "work2", out=job.out.parent / "out2")
     process = started(two, parquet, ranks=2)
