@@ -39,9 +39,8 @@ from spiritlm_core.lake.schema import SAMPLE_RATE, table_of
 from spiritlm_core.speech.config import UnitsConfig
 from spiritlm_core.speech.encoders.encoder import layer_frames
 from spiritlm_core.speech.encoders.registry import load_encoder
-from spiritlm_core.speech.pitch.architecture import PitchArchitecture
 from spiritlm_core.speech.pitch.coder import PitchCoder
-from spiritlm_core.speech.pitch.config import PitchConfig
+from spiritlm_core.speech.pitch.config import PitchArchitecture, PitchConfig
 from spiritlm_core.speech.pitch.f0 import bundled_fcpe, melody
 from spiritlm_core.speech.pretraining.config import PAPER_CONVOLUTIONS
 from spiritlm_core.speech.quantizers.kmeans import KMeans

@@ -1,6 +1,6 @@
-"""The flows of a speech language model: the whole pipeline, and the parts of it that people start on their own.
+"""The flows: the pipeline of a speech language model, the parts of it that people start on their own, and fine-tuning.
 
-Each runs a part of the same graph; what is in the lake already is not computed again, so `train` after `corpus` only
+Those of the pipeline run parts of one graph; what is in the lake is not computed again: `train` after `corpus` only
 trains.
 """
 
@@ -14,12 +14,15 @@ from typing import Annotated, Any, ParamSpec, TypeVar, get_type_hints
 from prefect import Flow, flow
 from pydantic import Field
 
+from flows.graphs.finetuning import finetuning
 from flows.graphs.speech_lm import speech_lm, targets
-from flows.recipes import load_recipe
+from flows.recipes import load_finetune_recipe, load_recipe
+from spiritlm_core.finetune.config import FinetuneRecipe
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.recipe import Recipe
 from tasks.engine import run_graph
 from tasks.flow_runs import guarded, run_name
+from tasks.progress import Console
 
 DEFAULT_LAKE = os.environ.get("SPIRITLM_LAKE") or "lake"
 """The same variable as that of the command line; of the worker, when a deployment names no lake."""
@@ -113,3 +116,28 @@ evaluate_resynthesis = part(
     "Audio to units and back, judged on held-out speech; unit models and vocoder are fitted if they are missing.",
     "units",
 )
+
+
+TuningOrName = Annotated[
+    str | FinetuneRecipe,
+    Field(description="Name of a fine-tuning recipe that comes with the package, path of a file, or a whole recipe."),
+]
+Data = Annotated[str | None, Field(description="Data set instead of the recipe's: .parquet, .jsonl, or a folder.")]
+Base = Annotated[
+    str | None, Field(description="Model to start from instead of the recipe's: a folder, hf://…, lake://RECIPE.")
+]
+
+
+@flow(name="finetune", log_prints=False, flow_run_name=run_name)
+@described
+@guarded
+def finetune(
+    recipe: TuningOrName = "asr",
+    lake: LakeUri = DEFAULT_LAKE,
+    data: Data = None,
+    base: Base = None,
+    overrides: Overrides = [],  # noqa: B006 - Prefect shows it as the form's default; never changed
+) -> dict[str, Any]:
+    """A published model trained further for one task. Returns the account of every stage and the held-out figures."""
+    loaded, opened = load_finetune_recipe(recipe, data, base, overrides), Lake(lake)
+    return run_graph(finetuning(loaded, opened, Console().say), opened, loaded.compute)

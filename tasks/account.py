@@ -13,9 +13,8 @@ from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.lease import hold
 from spiritlm_core.lake.plan import ArtifactPlan, Plan, TablePlan
 from spiritlm_core.lake.stage import Output
-from spiritlm_core.plan.graph import Graph
-from spiritlm_core.plan.last_run import keep_settings
-from spiritlm_core.plan.planner import RunPlan, plan_graph
+from spiritlm_core.plan.changes import keep_settings
+from spiritlm_core.plan.graph import Graph, RunPlan, plan_graph
 from tasks.progress import Console
 
 LAST = "config.json"
@@ -109,7 +108,7 @@ def reuse(graph: Graph, lake: Lake, *until: str, refit: bool = False) -> dict[st
     """The result of a run that finds everything in the lake, without Prefect; None if something is to be computed.
 
     Raises:
-        SpiritLMError: see :func:`spiritlm_core.plan.planner.plan_graph`.
+        SpiritLMError: see :func:`spiritlm_core.plan.graph.plan_graph`.
     """
     console, said = Console(), list[str]()
     with hold(lake.store, "run", graph.recipe):

@@ -20,8 +20,7 @@ from spiritlm_core.lake.plan import ArtifactPlan, Plan, TablePlan
 from spiritlm_core.lake.run import commit_build, shard_entry
 from spiritlm_core.lake.snapshot import ShardEntry, Snapshot
 from spiritlm_core.lake.stage import NOTE, Progress
-from spiritlm_core.plan.graph import Graph
-from spiritlm_core.plan.planner import RunPlan, plan_graph
+from spiritlm_core.plan.graph import Graph, RunPlan, plan_graph
 from spiritlm_core.recipe import ComputeConfig
 from tasks.account import Account, StageReport
 from tasks.artifacts import ProgressArtifact, run_table, show_outputs, stage_table, training_curves

@@ -16,13 +16,12 @@ from spiritlm_core.lake.plan import ArtifactPlan, ShardJob, StageCall
 from spiritlm_core.lake.snapshot import ShardEntry
 from spiritlm_core.lake.stage import Progress, Resources
 from spiritlm_core.recipe import ComputeConfig
-from tasks.calls import Executor, Wish
-from tasks.executors.child import ChildExecutor
+from tasks.executors.child import ChildExecutor, InlineExecutor
 from tasks.executors.cluster import Runtime
-from tasks.executors.inline import InlineExecutor
 from tasks.executors.ray import RayExecutor
 from tasks.pool import Pool, Rules, Task
 from tasks.train import run_workers, sigterm_asks
+from tasks.worker import Executor, Wish
 
 OnDone = Callable[[ShardEntry, bool], None]
 

@@ -19,8 +19,8 @@ from pydantic import ValidationError
 
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.failures import explained, one_line
+from tasks.artifacts import updates
 from tasks.progress import LINE_SECONDS, Console
-from tasks.updates import updates
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -15,7 +15,7 @@ from typing import Any
 
 from spiritlm_core.errors import ShardFailedError, SpiritLMError
 from spiritlm_core.lake.stage import Progress
-from tasks.calls import Executor, Failure, Member, Reply, Wish
+from tasks.worker import Executor, Failure, Member, Reply, Wish
 
 POLL_SECONDS = 1.0
 START_SECONDS = 600.0  # for a worker to come up

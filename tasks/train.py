@@ -22,8 +22,8 @@ from spiritlm_core.errors import SpiritLMError, TrainingError
 from spiritlm_core.files import write_atomically
 from spiritlm_core.fit.job import FitJob
 from spiritlm_core.lake.stage import Progress
-from tasks.calls import Wish
 from tasks.executors.cluster import NoRoomError, nodes, room_for, to_come
+from tasks.worker import Wish
 
 POLL_SECONDS = 1.0
 SHRUNK_SECONDS = 60.0  # for a machine to come back

@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 
-from flows.recipes import find_recipe, recipe_names
-from flows.recipes.finetune import find_finetune_recipe, finetune_recipe_names
+from flows.cli.recipes import commented_yaml
+from flows.recipes import FINETUNE, find_finetune_recipe, find_recipe, recipe_names
 from spiritlm_core.config_files import load_config
-from spiritlm_core.config_text import commented_yaml
-from spiritlm_core.finetune.recipe import FinetuneRecipe
+from spiritlm_core.finetune.config import FinetuneRecipe
 from spiritlm_core.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
@@ -49,7 +48,7 @@ def test_a_printed_recipe_reads_back_to_the_same(name):
     assert max(map(len, text.splitlines())) < 200
 
 
-@pytest.mark.parametrize("name", finetune_recipe_names())
+@pytest.mark.parametrize("name", recipe_names(FINETUNE))
 def test_a_printed_fine_tuning_recipe_reads_back_to_the_same(name):
     recipe = find_finetune_recipe(name, ["base=model", "data.path=clips.jsonl"])
     assert load_config(FinetuneRecipe, commented_yaml(recipe), "printed") == recipe

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from spiritlm_core.config import FrozenConfig
-from spiritlm_core.finetune.recipe import FinetuneRecipe
+from spiritlm_core.finetune.config import FinetuneRecipe
 from spiritlm_core.recipe import Recipe
 
 PAGE = Path(__file__).parents[1] / "settings.md"

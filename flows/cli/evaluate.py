@@ -1,17 +1,34 @@
-"""``spiritlm evaluate``: models, and parts of the pipeline, judged on their own."""
+"""``spiritlm evaluate units`` and ``resynthesis``: parts of the pipeline judged on their own."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
 from flows.cli.flow import artifact_folder, run_recipe
-from spiritlm_core.cli.options import DEFAULT_LAKE, JsonOption, LakeOption, RecipeArgument, SetOption, SourceOption
-from spiritlm_core.cli.results import answer, check_out, read_report
-from spiritlm_core.errors import RecipeError
+from spiritlm_core.cli.options import (
+    DEFAULT_LAKE,
+    DeviceOption,
+    JsonOption,
+    LakeOption,
+    RecipeArgument,
+    SetOption,
+    SourceOption,
+    VariantOption,
+    checked_language,
+)
+from spiritlm_core.cli.results import answer, check_out, fetched_reference, read_report, stdout_for_results
+from spiritlm_core.errors import RecipeError, SpiritLMError
+
+if TYPE_CHECKING:
+    from spiritlm_core.evaluate.clips import Clip
+    from spiritlm_core.evaluate.resynthesis.config import ResynthesisConfig
+    from spiritlm_core.evaluate.resynthesis.systems import System
 
 
 def units(
@@ -72,3 +89,147 @@ def _evaluate(recipe: str, lake: str, overrides: list[str], sources: list[str]) 
     for reference in with_sources(find_recipe(recipe, overrides), sources).unit_evaluation.models.values():
         resolve(reference)
     return run_recipe("evaluate_units", recipe, lake, sources, overrides, until="unit_evaluation")
+
+
+def resynthesis(
+    recipe: Annotated[
+        str | None, typer.Argument(metavar="[RECIPE]", help="Judge its tokenizer and vocoder on held-out rows.")
+    ] = None,
+    clips: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SOURCE", help="Recordings instead of a recipe's: a folder, clips.jsonl, librispeech:PATH …."
+        ),
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(metavar="[NAME=]FOLDER", help="A speech tokenizer, or a model with one. May be repeated."),
+    ] = None,
+    fit_on: Annotated[
+        str | None,
+        typer.Option(metavar="SOURCE", help="Train speech for a baseline without vocoder; may be that of --clips."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Put resynthesis.json, .md and .html (with players) here.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Most clips, drawn by the seed; 40.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the draw of clips and of the intervals; 0.")] = None,
+    train_minutes: Annotated[
+        float | None, typer.Option(help="Most minutes of train speech for the baseline; 20.")
+    ] = None,
+    recogniser: Annotated[
+        str | None,
+        typer.Option(metavar="REF", help="faster-whisper model, hf://… or a folder, that listens."),
+    ] = None,
+    language: Annotated[
+        str, typer.Option(callback=checked_language, help="Language of the --clips that name none.")
+    ] = "en",
+    variant: VariantOption = None,
+    device: DeviceOption = None,
+    lake: LakeOption = DEFAULT_LAKE,
+    set_: SetOption = None,
+    source: SourceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Turn speech into units and back, and print how far the result is from the recording.
+
+    WER and CER by a recogniser of its own, mel-cepstral distortion, F0, voicing, duration and speaker similarity: of
+    each model with timing kept and with predicted durations, of the recording itself, and of plain Griffin-Lim.
+    """
+    check_out(out)
+    heard_by = None if recogniser is None else fetched_reference(recogniser)
+    given = {"clips": limit, "seed": seed, "train_minutes": train_minutes, "recogniser": heard_by}
+    settings = {name: value for name, value in given.items() if value is not None}
+    if (recipe is None) == (clips is None):
+        raise SpiritLMError("name either a RECIPE, or recordings with --clips")
+    from spiritlm_core.evaluate.resynthesis.config import ResynthesisConfig
+    from spiritlm_core.evaluate.resynthesis.figures import table
+
+    with stdout_for_results() as stream:
+        if clips is not None:
+            if set_ or source:
+                raise SpiritLMError("--set and --source go with a RECIPE, not with --clips")
+            config = ResynthesisConfig.of_options(settings)
+            report = _Direct(config, language, variant, device).run(clips, model or [], fit_on, out)
+        else:
+            if fit_on or variant or device:
+                raise SpiritLMError("--fit-on, --variant and --device go with --clips: a recipe has its own")
+            report = _of_recipe(str(recipe), lake, settings, set_ or [], source or [], model or [], out)
+        text = json.dumps(report, ensure_ascii=False, allow_nan=False) if as_json else table(report).plain()
+        print(text, file=stream)
+
+
+def _named(models: list[str]) -> dict[str, Path]:
+    """Name → folder; the name is the last part of the path if none is given."""
+    folders: dict[str, Path] = {}
+    for given in models:
+        name, equals, where = given.partition("=")
+        folder = Path(where if equals else given)
+        name = name if equals else folder.resolve().name
+        if not name or name in folders:
+            raise SpiritLMError(f"--model {given!r}: there is another {name!r}; write NAME=FOLDER to tell them apart")
+        if not folder.is_dir():
+            raise SpiritLMError(f"--model {given!r}: {folder} is not a folder: name a speech tokenizer's, or a model's")
+        folders[name] = folder
+    return folders
+
+
+@dataclass(frozen=True)
+class _Direct:
+    """The check without a lake."""
+
+    config: ResynthesisConfig
+    language: str
+    variant: str | None
+    device: str | None
+
+    def run(self, source: str, models: list[str], fit_on: str | None, out: Path | None) -> dict[str, Any]:
+        """Judge `models` on the recordings of `source`; returns the report."""
+        from spiritlm_core.evaluate.rendering import write_report
+        from spiritlm_core.evaluate.resynthesis.clips import draw_clips, list_clips, train_clips
+        from spiritlm_core.evaluate.resynthesis.figures import page, table
+        from spiritlm_core.evaluate.resynthesis.run import Judges, evaluate_resynthesis
+
+        named, config = _named(models), self.config
+        judged = draw_clips(list_clips(source, self.language), config)
+        train = list(train_clips(list_clips(fit_on, self.language), judged, config)) if fit_on else []
+        systems = list(self._systems(named, train))
+        report = evaluate_resynthesis(
+            judged,
+            systems,
+            config,
+            Judges.fetch(config),
+            tell=lambda done, message: typer.echo(f"{100 * done:3.0f} % {message}", err=True),
+        )
+        if out is not None:
+            write_report(out, "resynthesis", report.report, table(report.report), page(report.report, report.sounds))
+        return report.report
+
+    def _systems(self, models: dict[str, Path], train: list[Clip]) -> Iterator[System]:
+        from spiritlm_core.evaluate.resynthesis.griffin_lim import MelInverter
+        from spiritlm_core.evaluate.resynthesis.systems import references, tokenizer_systems
+        from spiritlm_core.speech.tokenizer import SpeechTokenizer
+
+        inverter = MelInverter(self.config.griffin_lim_iterations)
+        yield from references(inverter)
+        for name, folder in models.items():
+            typer.echo(f"loading {name}" + (f", units of {len(train)} train clips" if train else ""), err=True)
+            tokenizer = SpeechTokenizer.from_pretrained(folder, self.variant, self.device)
+            yield from tokenizer_systems(name, tokenizer, inverter, train)
+
+
+def _of_recipe(
+    recipe: str,
+    lake: str,
+    settings: dict[str, Any],
+    overrides: list[str],
+    sources: list[str],
+    models: list[str],
+    out: Path | None,
+) -> dict[str, Any]:
+    """Run the flow; returns the report of its artifact."""
+    asked = [f"resynthesis.{name}={json.dumps(value)}" for name, value in settings.items()]
+    uris = {name: json.dumps(folder.absolute().as_uri()) for name, folder in _named(models).items()}
+    changes = [*overrides, *asked, *(f"resynthesis.models.{name}={uri}" for name, uri in uris.items())]
+    result = run_recipe("evaluate_resynthesis", recipe, lake, sources, changes, until="resynthesis")
+    return read_report(artifact_folder(lake, result, "resynthesis"), "resynthesis", out)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
-from flows.cli.flow import artifact_folder, run_or_reuse
+from flows.cli.flow import artifact_folder, run_or_reuse, stage_table
 from flows.cli.plan import previewed, show_plan
 from spiritlm_core.cli.options import DEFAULT_LAKE, JsonOption, LakeOption, SetOption
 from spiritlm_core.cli.results import answer
@@ -51,13 +51,13 @@ def finetune(
 
 def _planned(recipe: str, data: str | None, base: str | None, overrides: list[str], lake: str) -> dict[str, Any]:
     from flows.graphs.finetuning import finetuning
-    from flows.recipes.finetune import load_finetune_recipe
+    from flows.recipes import load_finetune_recipe
     from spiritlm_core.lake.lake import Lake
-    from spiritlm_core.plan.planner import plan_graph
+    from spiritlm_core.plan.graph import plan_graph
 
     settings, opened = load_finetune_recipe(recipe, data, base, overrides), Lake(lake)
     _check_given(settings.base, settings.data.path)
-    return previewed(settings, plan_graph(finetuning(settings, opened), opened), lake)
+    return previewed(plan_graph(finetuning(settings, opened), opened), lake)
 
 
 def _run(
@@ -67,7 +67,7 @@ def _run(
     import shutil
 
     from flows.graphs.finetuning import finetuning
-    from flows.recipes.finetune import load_finetune_recipe
+    from flows.recipes import load_finetune_recipe
     from spiritlm_core.lake.lake import Lake
 
     settings = load_finetune_recipe(recipe, data, base, overrides)
@@ -75,7 +75,7 @@ def _run(
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SpiritLMError(f"--out {out}: is there already, and not empty; name a new folder")
     given = {"recipe": recipe, "lake": lake, "data": data, "base": base, "overrides": overrides}
-    result = run_or_reuse("finetune", "finetune", given, finetuning(settings, Lake(lake)), ())
+    result = run_or_reuse("finetune", given, finetuning(settings, Lake(lake)), ())
     if out is not None:
         folder = artifact_folder(lake, result, "finetune_published")
         shutil.copytree(folder, out, dirs_exist_ok=True, copy_function=shutil.copyfile)
@@ -97,8 +97,6 @@ def _print(result: dict[str, Any], stream: TextIO) -> None:
     """The stages, then the held-out figures before and after."""
     from rich.console import Console
     from rich.table import Table
-
-    from flows.cli.summary import stage_table
 
     console = Console(file=stream, highlight=False, width=None if stream.isatty() else 110)
     console.print(stage_table(result["stages"]))

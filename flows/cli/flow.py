@@ -1,4 +1,4 @@
-"""Commands that run a flow: with a Prefect API if there is something to compute, or a server that is to know."""
+"""Commands that run a flow, with a Prefect API if there is something to compute, and the summary that they end with."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import time
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from spiritlm_core.errors import LakeError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from spiritlm_core.plan.graph import Graph
 
 
@@ -33,11 +35,11 @@ def run_recipe(
     given: dict[str, Any] = {"recipe": recipe, "lake": lake, "sources": sources, "overrides": overrides, "refit": refit}
     if flow == "pipeline":
         given["until"] = until
-    return run_or_reuse("pipeline", flow, given, graph, names, refit=refit)
+    return run_or_reuse(flow, given, graph, names, refit=refit)
 
 
 def run_or_reuse(
-    module: str, name: str, parameters: dict[str, Any], graph: Graph, until: Sequence[str], *, refit: bool = False
+    name: str, parameters: dict[str, Any], graph: Graph, until: Sequence[str], *, refit: bool = False
 ) -> dict[str, Any]:
     """The result of a flow, without Prefect where the lake holds everything and no server is configured.
 
@@ -57,8 +59,8 @@ def run_or_reuse(
         if result is not None:
             return {**result, "startup_seconds": 0.0}
     began = time.monotonic()
-    with api(load=f"flows.{module}"):
-        flow = getattr(import_module(f"flows.{module}"), name)
+    with api(load="flows.pipeline"):
+        flow = getattr(import_module("flows.pipeline"), name)
         from tasks.flow_runs import run_flow
 
         ready = time.monotonic()
@@ -74,3 +76,51 @@ def artifact_folder(lake: str, result: dict[str, Any], stage: str) -> Path:
     if artifact is None:
         raise LakeError(f"{opened.uri} has no {stage} {key[:12]} any more; run again")
     return opened.artifact_folder(artifact)
+
+
+COLUMNS = ("stage", "in", "out", "rejected", "hours", "shards", "computed", "reused", "seconds")
+PLACES = {"report": "report", "suite": "suite", "speech_tokenizer": "speech tokenizer", "model": "published model"}
+
+
+def print_summary(result: dict[str, Any], out: TextIO) -> None:
+    """Print the summary of a run."""
+    from rich.console import Console
+
+    console = Console(file=out, highlight=False, width=None if out.isatty() else 110)
+    console.print(stage_table(result["stages"]))
+    if result.get("samples"):
+        from spiritlm_core.evaluate.heldout.samples import lines
+
+        for line in lines(result["samples"]):
+            console.print(line, markup=False, soft_wrap=True)
+    for name, label in PLACES.items():
+        if name in result:
+            console.print(f"{label + ':':<16} {result[name]}", soft_wrap=True)
+    for note in result["notes"]:
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
+    stages = sum(stage["seconds"] for stage in result["stages"].values())
+    started = result["startup_seconds"]
+    before = f"{started:.0f} s until Prefect was there" if started else "Prefect was not needed"
+    console.print(f"done in {result['seconds']:.0f} s: {before}, {stages:.0f} s stages")
+
+
+def stage_table(stages: dict[str, dict[str, Any]]) -> Table:
+    """One row per stage."""
+    from rich.table import Table
+
+    table = Table(*COLUMNS)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, report in stages.items():
+        table.add_row(name, *_cells(report))
+    return table
+
+
+def _cells(report: dict[str, Any]) -> list[str]:
+    shards = [str(report[key]) for key in ("shards_total", "shards_computed", "shards_reused")]
+    seconds = f"{report['seconds']:.1f}"
+    if report["kind"] == "artifact":
+        return ["", "", "", "", *shards, seconds]
+    rows = [str(report[key]) for key in ("rows_in", "rows_out", "rejected")]
+    hours = f"{report['hours']:.2f}" if report["hours"] else ""
+    return [*rows, hours, *shards, seconds]

@@ -1,7 +1,8 @@
-"""``spiritlm plan``: what a run would do, and why; needs neither Prefect nor Ray."""
+"""``spiritlm plan`` and ``diff``: what a run would do and why, and what changed; without Prefect and Ray."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
@@ -10,9 +11,8 @@ from spiritlm_core.cli.options import DEFAULT_LAKE, JsonOption, LakeOption, Reci
 from spiritlm_core.cli.results import answer
 
 if TYPE_CHECKING:
-    from spiritlm_core.config import FrozenConfig
-    from spiritlm_core.plan.last_run import Since
-    from spiritlm_core.plan.planner import RunPlan
+    from spiritlm_core.plan.changes import Since
+    from spiritlm_core.plan.graph import RunPlan
     from spiritlm_core.recipe import Recipe
 
 
@@ -38,8 +38,8 @@ def planned(
     recipe: str, lake: str, sources: list[str], overrides: list[str], until: str | None = None, *, refit: bool = False
 ) -> dict[str, Any]:
     """The preview of a run as JSON values. Raises SpiritLMError if it could not run."""
-    loaded, stages, since = plan_recipe(recipe, lake, sources, overrides, until, refit=refit)
-    return previewed(loaded, stages, lake, since)
+    _, stages, since = plan_recipe(recipe, lake, sources, overrides, until, refit=refit)
+    return previewed(stages, lake, since)
 
 
 def plan_recipe(
@@ -49,8 +49,8 @@ def plan_recipe(
     from flows.graphs.speech_lm import speech_lm, targets
     from flows.recipes import load_recipe
     from spiritlm_core.lake.lake import Lake
-    from spiritlm_core.plan.last_run import since_last_run
-    from spiritlm_core.plan.planner import plan_graph
+    from spiritlm_core.plan.changes import since_last_run
+    from spiritlm_core.plan.graph import plan_graph
 
     loaded, opened = load_recipe(recipe, sources, overrides), Lake(lake)
     graph = speech_lm(loaded)
@@ -58,13 +58,13 @@ def plan_recipe(
     return loaded, stages, since_last_run(opened, loaded.name, loaded, speech_lm)
 
 
-def previewed(recipe: FrozenConfig, stages: RunPlan, lake: str, *since: Since) -> dict[str, Any]:
+def previewed(stages: RunPlan, lake: str, *since: Since) -> dict[str, Any]:
     """What a run of `stages` would do, as JSON values; `since`: the settings that changed, where that is known."""
     from spiritlm_core.lake.lake import Lake
     from spiritlm_core.plan.preview import preview, totals
 
     opened = Lake(lake)
-    previews = preview(stages, recipe, opened, *since)
+    previews = preview(stages, opened, *since)
     told = {stage.name: stage.to_dict() for stage in previews}
     about = {"recipe": stages.recipe, "lake": opened.uri, "notes": list(stages.notes)}
     return {**about, "stages": told, "to_compute": totals(previews)}
@@ -118,3 +118,60 @@ def _total(work: dict[str, Any]) -> str:
         return f"{stages}; how long that takes is unknown: none of them ran here before"
     unknown = f", besides {', '.join(work['unknown'])}, which never ran here" if work["unknown"] else ""
     return f"{stages}: about {work['seconds']:.0f} s in one process, {describe_size(work['size'])} to write{unknown}"
+
+
+_NAMED = 10
+"""How many names of a kind are printed; ``--json`` has all."""
+
+
+def diff(
+    recipe: RecipeArgument = "quickstart",
+    snapshot: Annotated[
+        str | None,
+        typer.Argument(metavar="[SNAPSHOT]", help="Fingerprint of a table, or its beginning; else: the last run."),
+    ] = None,
+    lake: LakeOption = DEFAULT_LAKE,
+    set_: SetOption = None,
+    source: SourceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what changed since RECIPE ran last, or since SNAPSHOT: recordings and texts by name, and settings."""
+    answer(lambda: _changes(recipe, snapshot, lake, source or [], set_ or []), _show, as_json=as_json)
+
+
+def _changes(recipe: str, snapshot: str | None, lake: str, sources: list[str], overrides: list[str]) -> dict[str, Any]:
+    from spiritlm_core.lake.lake import Lake
+    from spiritlm_core.plan.changes import changes
+
+    opened = Lake(lake)
+    loaded, stages, since = plan_recipe(recipe, lake, sources, overrides)
+    return {"recipe": loaded.name, "lake": opened.uri, **changes(stages, opened, snapshot, since).to_dict()}
+
+
+def _show(result: dict[str, Any], out: TextIO) -> None:
+    first = ", which never ran there" if result["first"] else ""
+    print(f"{result['recipe']} on {result['lake']}{first}", file=out)
+    lines = [*_items(result["items"]), *map(_setting, result["settings"])]
+    for line in lines or ["  nothing changed"]:
+        print(line, file=out)
+
+
+def _setting(reason: dict[str, Any]) -> str:
+    return f"  {reason['name']}: {reason['text']}" if reason["cause"] == "version" else f"  {reason['text']}"
+
+
+def _items(tables: dict[str, dict[str, Any]]) -> Iterator[str]:
+    for table, changed in tables.items():
+        for how, count in changed["counts"].items():
+            if count:
+                yield f"  {table}: {count} {how}"
+                yield from _names(changed[how])
+        if rejected := changed["rejected"]:
+            yield f"  {table}: {len(rejected)} rejected"
+            yield from _names([f"{name}: {reason}" for name, reason in rejected.items()])
+
+
+def _names(names: list[str]) -> Iterator[str]:
+    yield from (f"    {name}" for name in names[:_NAMED])
+    if len(names) > _NAMED:
+        yield f"    and {len(names) - _NAMED} more; --json names all"

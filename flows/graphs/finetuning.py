@@ -6,14 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from spiritlm_core.config import FrozenConfig
-from spiritlm_core.finetune.base import find_base, fitted_to, speech_tokenizer
-from spiritlm_core.finetune.listing import Rows
-from spiritlm_core.finetune.measure_stage import MeasureStage
-from spiritlm_core.finetune.publish_stage import PublishTunedStage
-from spiritlm_core.finetune.recipe import FinetuneRecipe
+from spiritlm_core.finetune.artifact_stages import FinetuneStage, MeasureStage, PublishTunedStage
+from spiritlm_core.finetune.base import Rows, find_base, fitted_to, speech_tokenizer
+from spiritlm_core.finetune.config import FinetuneRecipe
 from spiritlm_core.finetune.stage import TaskExamplesStage, TaskUnitsStage
 from spiritlm_core.finetune.template import Template, find_template
-from spiritlm_core.finetune.train_stage import FinetuneStage
 from spiritlm_core.intake.listing import Say
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.plan import ArtifactPlan, Plan, TablePlan

@@ -1,30 +1,50 @@
-"""Recipes that come with the package, and finding one by name or path."""
+"""Recipes that come with the package, those of ``spiritlm run`` and of ``spiritlm finetune``, by name or path."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from spiritlm_core.errors import RecipeError
 from spiritlm_core.intake.config import parse_source
 from spiritlm_core.recipe import Recipe, load_recipe_file
 from spiritlm_core.speech.given import settled
 
+if TYPE_CHECKING:
+    from spiritlm_core.finetune.config import FinetuneRecipe
+
 FOLDER = Path(__file__).parent
+FINETUNE = FOLDER / "finetune"
+_WHOLE = "overrides go with the name of a recipe, not with a whole one: change the recipe itself"
 
 
-def recipe_names() -> list[str]:
-    """The names of the recipes that come with the package."""
-    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+def recipe_names(folder: Path = FOLDER) -> list[str]:
+    """The names of the recipes that come with the package; in `FINETUNE` lie those of fine-tuning."""
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def _file(name: str, folder: Path, what: str) -> Path:
+    """The file of a recipe by name, or by its path. Raises RecipeError."""
+    if name.endswith((".yaml", ".yml")) or "/" in name:
+        return Path(name).expanduser()
+    if name not in recipe_names(folder):
+        known = ", ".join(recipe_names(folder))
+        raise RecipeError(f"there is no {what} {name!r}; there are {known}, or give a .yaml file")
+    return folder / f"{name}.yaml"
 
 
 def find_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """A recipe by name, or by the path of a YAML file. Raises RecipeError."""
-    if name.endswith((".yaml", ".yml")) or "/" in name:
-        return load_recipe_file(Path(name).expanduser(), overrides)
-    if name not in recipe_names():
-        raise RecipeError(f"there is no recipe {name!r}; there are {', '.join(recipe_names())}, or give a .yaml file")
-    return load_recipe_file(FOLDER / f"{name}.yaml", overrides)
+    return load_recipe_file(_file(name, FOLDER, "recipe"), overrides)
+
+
+def find_finetune_recipe(name: str, overrides: Sequence[str] = ()) -> FinetuneRecipe:
+    """A fine-tuning recipe by name, or by the path of a YAML file. Raises RecipeError."""
+    from spiritlm_core.config_files import load_config_file
+    from spiritlm_core.finetune.config import FinetuneRecipe
+
+    return load_config_file(FinetuneRecipe, _file(name, FINETUNE, "fine-tuning recipe"), "recipe", overrides)
 
 
 def with_sources(recipe: Recipe, sources: Sequence[str]) -> Recipe:
@@ -45,5 +65,19 @@ def load_recipe(recipe: str | Recipe, sources: Sequence[str] = (), overrides: Se
     if isinstance(recipe, str):
         recipe = find_recipe(recipe, overrides)
     elif overrides:
-        raise RecipeError("overrides go with the name of a recipe, not with a whole one: change the recipe itself")
+        raise RecipeError(_WHOLE)
     return with_sources(recipe.model_copy(update={"units": settled(recipe.units)}), sources)
+
+
+def load_finetune_recipe(
+    recipe: str | FinetuneRecipe, data: str | None = None, base: str | None = None, overrides: Sequence[str] = ()
+) -> FinetuneRecipe:
+    """The recipe to run, with `data` and `base` in place of its own. Raises RecipeError."""
+    if isinstance(recipe, str):
+        recipe = find_finetune_recipe(recipe, overrides)
+    elif overrides:
+        raise RecipeError(_WHOLE)
+    changed: dict[str, Any] = {} if base is None else {"base": base}
+    if data is not None:
+        changed["data"] = recipe.data.model_copy(update={"path": data})
+    return recipe.model_copy(update=changed)

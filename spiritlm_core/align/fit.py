@@ -173,7 +173,7 @@ def _items(model: CTCAligner, utterances: Sequence[Utterance], taught: Sequence[
 
 
 def _measured_delay(model: CTCAligner, utterances: Sequence[Utterance]) -> float:
-    from spiritlm_core.align.bias import delay
+    from spiritlm_core.align.training import delay
     from spiritlm_core.align.whisperx import Aligner
 
     short = [utterance for utterance in utterances if len(utterance.waveform) <= _SHORT * 16_000]

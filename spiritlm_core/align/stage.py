@@ -12,8 +12,7 @@ import pyarrow as pa
 
 from spiritlm_core.align.config import WordsConfig
 from spiritlm_core.align.corpus import row_language
-from spiritlm_core.align.interpolate import Span, Timed, fill
-from spiritlm_core.align.place import place
+from spiritlm_core.align.interpolate import Span, Timed, fill, place
 from spiritlm_core.align.words import Word, words_of
 from spiritlm_core.errors import Rejection, is_machine_error
 from spiritlm_core.lake.schema import REJECT, Row, is_rejected, rejected, table_of

@@ -12,8 +12,7 @@ import pyarrow as pa
 from spiritlm_core.audio.codec import encode_flac, store_mono
 from spiritlm_core.audio.config import AudioConfig, LimitsConfig
 from spiritlm_core.audio.samples import Samples, StoredSamples, blocks
-from spiritlm_core.audio.segments import segments
-from spiritlm_core.audio.vad import Region, loud_region, speech_probabilities, speech_regions
+from spiritlm_core.audio.vad import Region, loud_region, segments, speech_probabilities, speech_regions
 from spiritlm_core.errors import Rejection, SourceError, is_machine_error
 from spiritlm_core.intake.opening import open_uri
 from spiritlm_core.intake.statcache import sha256_of

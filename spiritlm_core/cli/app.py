@@ -1,17 +1,19 @@
-"""The ``spiritlm`` command: its subcommands, and how errors look."""
+"""The ``spiritlm`` command: its subcommands, how errors look, and how Ctrl-C is answered."""
 
 from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
+import threading
 import traceback
+from types import FrameType
 from typing import Annotated
 
 import typer
 
-from spiritlm_core.cli import interrupt
-from spiritlm_core.cli.registry import Root
+from spiritlm_core.cli.commands import Root
 from spiritlm_core.failures import explained
 
 app = typer.Typer(
@@ -55,12 +57,12 @@ def run() -> None:
     _open_standard_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
-    interrupt.answer_ctrl_c()
+    answer_ctrl_c()
     status = _status(debug=_take_debug(sys.argv))
-    if interrupt.asked():  # some commands end well on Ctrl-C, and libraries make errors of their own of it
-        status = interrupt.STATUS
+    if asked():  # some commands end well on Ctrl-C, and libraries make errors of their own of it
+        status = STATUS
     sys.stdout.flush()
-    interrupt.leave_within(EXIT_SECONDS, status, main_may_work=True)
+    leave_within(EXIT_SECONDS, status, main_may_work=True)
     sys.exit(status)
 
 
@@ -81,11 +83,11 @@ def _status(*, debug: bool) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except KeyboardInterrupt:
-        return interrupt.STATUS
+        return STATUS
     except Exception as error:  # noqa: BLE001 - whatever it is, people get a sentence
         if debug:
             traceback.print_exception(error)
-        if not interrupt.asked():
+        if not asked():
             typer.echo(f"spiritlm: {explained(error)}", err=True)
         return 1
     return 0
@@ -97,3 +99,67 @@ def _take_debug(arguments: list[str]) -> bool:
     kept = [argument for argument in arguments[:end] if argument != "--debug"]
     arguments[:end] = kept
     return len(kept) < end
+
+
+GRACE_SECONDS = 2.5
+STATUS = 128 + signal.SIGINT
+"""The exit status of an interrupted command, as shells have it."""
+
+_LINE = "\nspiritlm: stopping … finished work is kept, run again to go on (Ctrl-C again ends it now)\n"
+_first = threading.Lock()
+"""Taken by the first Ctrl-C, and never given back."""
+
+
+def asked() -> bool:
+    """Whether somebody has pressed Ctrl-C."""
+    return _first.locked()
+
+
+def answer_ctrl_c() -> None:
+    """Listen for SIGINT in a thread of its own: the main thread cannot answer while it is inside a library.
+
+    Everything in a lake is written whole or not at all, so that ending at any moment loses nothing. A command with a
+    handler of its own (a server that lets requests finish) is left alone, and so is a process that ignores the signal.
+    """
+    if signal.getsignal(signal.SIGINT) not in (signal.default_int_handler, signal.SIG_DFL):
+        return
+    ends, wakes = os.pipe()
+    os.set_blocking(wakes, False)
+    signal.set_wakeup_fd(wakes, warn_on_full_buffer=False)
+    signal.signal(signal.SIGINT, _interrupt)
+    threading.Thread(target=_listen, args=(ends,), name="ctrl-c", daemon=True).start()
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    _answer()
+    signal.default_int_handler(number, frame)
+
+
+def _answer() -> None:
+    """Say that we stop, unless that has been said."""
+    if _first.acquire(blocking=False):
+        os.write(2, _LINE.encode())
+
+
+def _listen(ends: int) -> None:
+    count = 0
+    while number := os.read(ends, 1):
+        if number[0] != signal.SIGINT or signal.getsignal(signal.SIGINT) is not _interrupt:
+            continue
+        count += 1
+        if count > 1:
+            os._exit(STATUS)
+        _answer()
+        leave_within(GRACE_SECONDS, STATUS)
+
+
+def leave_within(seconds: float, status: int, *, main_may_work: bool = False) -> None:
+    """End this process with `status` after so long, unless it has ended by then, or its main thread may still work."""
+
+    def leave() -> None:
+        if not (main_may_work and threading.main_thread().is_alive()):
+            os._exit(status)
+
+    last = threading.Timer(seconds, leave)
+    last.daemon = True
+    last.start()

@@ -1,12 +1,21 @@
 """Every subcommand of ``spiritlm``: one line each, and its module is named, not imported.
 
 A command is a function called as the last word of its name (``-`` becomes ``_``) in the module that the line names.
-``registry`` loads it when it is called or listed, so that the core can name commands of a checkout that may be absent.
+It is loaded when it is called or listed, so that the core can name commands of a checkout that may be absent.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from spiritlm_core.errors import SpiritLMError
 
 
 class Command(NamedTuple):
@@ -32,28 +41,28 @@ PIPELINE, MODELS, LAKE = "The pipeline", "Models", "The lake"
 COMMANDS = (
     Command("run", "flows.cli.run", PIPELINE),
     Command("plan", "flows.cli.plan", PIPELINE),
-    Command("diff", "flows.cli.diff", PIPELINE),
+    Command("diff", "flows.cli.plan", PIPELINE),
     Command("recipes", "flows.cli.recipes", PIPELINE),
     Command("status", "flows.cli.status", PIPELINE),
-    Command("ui", "flows.cli.ui", PIPELINE),
-    Command("fit units", "flows.cli.fit", PIPELINE),
-    Command("fit vocoder", "flows.cli.fit", PIPELINE),
+    Command("ui", "flows.cli.status", PIPELINE),
+    Command("fit units", "flows.cli.run", PIPELINE),
+    Command("fit vocoder", "flows.cli.run", PIPELINE),
     Command("corpus preview", "flows.cli.corpus", PIPELINE),
     Command("corpus export", "flows.cli.corpus", PIPELINE),
     Command("finetune", "flows.cli.finetune", PIPELINE),
     Command("evaluate suite", "spiritlm_core.cli.suite", MODELS),
     Command("evaluate build-suite", "spiritlm_core.cli.suite", MODELS),
     Command("evaluate units", "flows.cli.evaluate", MODELS),
-    Command("evaluate resynthesis", "flows.cli.resynthesis", MODELS),
+    Command("evaluate resynthesis", "flows.cli.evaluate", MODELS),
     Command("fewshot", "spiritlm_core.cli.fewshot", MODELS),
     Command("generate", "spiritlm_core.cli.generate", MODELS),
     Command("transcribe", "spiritlm_core.cli.transcribe", MODELS),
     Command("say", "spiritlm_core.cli.say", MODELS),
     Command("classify", "spiritlm_core.cli.classify", MODELS),
-    Command("tokenize", "spiritlm_core.cli.tokenize", MODELS),
-    Command("resynthesize", "spiritlm_core.cli.resynthesize", MODELS),
+    Command("tokenize", "spiritlm_core.cli.speech", MODELS),
+    Command("resynthesize", "spiritlm_core.cli.speech", MODELS),
     Command("serve", "spiritlm_core.cli.serve", MODELS),
-    Command("import-checkpoints", "spiritlm_core.cli.import_checkpoints", MODELS),
+    Command("import-checkpoints", "spiritlm_core.cli.speech", MODELS),
     Command("lake ls", "spiritlm_core.cli.lake", LAKE),
     Command("lake show", "spiritlm_core.cli.lake", LAKE),
     Command("lake verify", "spiritlm_core.cli.lake", LAKE),
@@ -69,3 +78,102 @@ GROUPS = {
     ),
     "lake": Group("Look at the lake's tables, check every byte, drop what is not needed."),
 }
+
+
+CHECKOUT = (
+    "needs a checkout of the repository: this package alone uses models. In a checkout, `make setup` or "
+    "`pip install -e '.[all]'` installs the pipeline"
+)
+
+
+class Commands(Mapping[str, Any]):
+    """The commands below a word of `GROUPS`, or all: name → what click runs, imported when it is looked up."""
+
+    def __init__(self, group: str = "") -> None:
+        start = f"{group} " if group else ""
+        self._lines = {line.name.removeprefix(start): line for line in COMMANDS if line.name.startswith(start)}
+        self._names = list(dict.fromkeys(name.split(" ")[0] for name in self._lines))
+
+    def __getitem__(self, name: str) -> Any:
+        """Import the command. Raises KeyError where there is none of this name."""
+        if name not in self._names:
+            raise KeyError(name)
+        return _command(self._lines[name]) if name in self._lines else _group(name)
+
+    def __iter__(self) -> Iterator[str]:
+        """The names in the order of the registry."""
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        """How many names there are."""
+        return len(self._names)
+
+
+class Root(TyperGroup):
+    """``spiritlm`` itself: its subcommands are those of the registry."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = Commands()  # type: ignore[assignment]
+
+
+class _Below(TyperGroup):
+    """The subcommands of one word of `GROUPS`."""
+
+    def __init__(self, *, name: str, **settings: Any) -> None:
+        super().__init__(name=name, **settings)
+        self.commands = Commands(name)  # type: ignore[assignment]
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """As ever, but for a folder, which is a model's, or what is asked as one, in the place of a command.
+
+        Raises:
+            SpiritLMError: it is neither, nor nearly one.
+        """
+        otherwise = GROUPS[str(self.name)].otherwise
+        if not (otherwise and args and args[0] not in self.commands):
+            return super().resolve_command(ctx, args)
+        if not (_is_model(args) or args[0].startswith("-") or get_close_matches(args[0], self.commands)):
+            raise SpiritLMError(
+                f"there is no folder {args[0]}, and no command of this name: `spiritlm {self.name} MODEL` takes the "
+                f"folder of a model, and the commands are {', '.join(self.commands)}"
+            )
+        return super().resolve_command(ctx, [otherwise, *args] if _is_model(args) else args)
+
+
+def _is_model(args: list[str]) -> bool:
+    options = {arg.partition("=")[0] for arg in args}
+    return "/" in args[0] or Path(args[0]).is_dir() or not options.isdisjoint(("--suite", "--task", "--lm-eval"))
+
+
+def _group(name: str) -> Any:
+    panel = next(line.panel for line in COMMANDS if line.name.startswith(f"{name} "))
+    group = typer.main.get_group(typer.Typer(name=name, cls=_Below, help=GROUPS[name].help, no_args_is_help=True))
+    group.rich_help_panel = panel
+    return group
+
+
+def _command(line: Command) -> Any:
+    name = line.name.split(" ")[-1]
+    app = typer.Typer(add_completion=False)
+    try:
+        module = import_module(line.module)
+    except ModuleNotFoundError as error:
+        if error.name not in ("flows", "tasks"):
+            raise
+        anything = {"ignore_unknown_options": True, "allow_extra_args": True}
+        app.command(name, rich_help_panel=line.panel, context_settings=anything)(_absent(line.name))
+    else:
+        cls = getattr(module, "COMMAND_CLASS", TyperCommand)
+        app.command(name, rich_help_panel=line.panel, cls=cls)(getattr(module, name.replace("-", "_")))
+    return typer.main.get_command(app)
+
+
+def _absent(name: str) -> Any:
+    """What stands in for a command of the pipeline where only the package is installed."""
+
+    def explain() -> None:
+        raise SpiritLMError(f"spiritlm {name} {CHECKOUT}")
+
+    explain.__doc__ = "Needs a checkout of the repository."
+    return explain

@@ -78,14 +78,13 @@ def verify(lake: LakeOption = DEFAULT_LAKE, as_json: JsonOption = False) -> None
     problems = list(check(Lake(lake), count))
     if as_json:
         damaged = [{"path": p.path, "problem": p.problem} for p in problems]
-        counts = {"objects": count["objects"], "without_checksum": count["without_checksum"]}
-        typer.echo(json.dumps({"problems": damaged, **counts}))
+        typer.echo(json.dumps({"problems": damaged, "objects": count["objects"]}))
     else:
         for problem in problems:
             typer.echo(f"{problem.path}: {problem.problem}")
         well = "nothing is wrong" if count["objects"] else f"there is nothing in {lake}"
         typer.echo(f"{len(problems)} problems" if problems else well)
-        typer.echo(f"{count['objects']} objects, {count['without_checksum']} without checksum (of an older version)")
+        typer.echo(f"{count['objects']} objects")
     raise typer.Exit(1 if problems else 0)
 
 

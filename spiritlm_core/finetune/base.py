@@ -1,15 +1,24 @@
-"""The model that a fine-tuning starts from, and what it means for the recipe."""
+"""What a fine-tuning is given: the model that it starts from, and the rows of the data set."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow as pa
 
 from spiritlm_core.errors import ModelReferenceError, RecipeError
+from spiritlm_core.finetune.artifact_stages import SPEECH_TOKENIZER, PublishTunedStage
+from spiritlm_core.finetune.config import IN_LAKE, DataConfig, FinetuneRecipe
 from spiritlm_core.finetune.example import context_of
-from spiritlm_core.finetune.publish_stage import SPEECH_TOKENIZER, PublishTunedStage
-from spiritlm_core.finetune.recipe import IN_LAKE, FinetuneRecipe
+from spiritlm_core.finetune.rows import TASK_ROWS, TaskRow
+from spiritlm_core.finetune.template import Template
+from spiritlm_core.intake.config import ShardingConfig
 from spiritlm_core.intake.files import local_uri
 from spiritlm_core.intake.listing import Say
+from spiritlm_core.intake.statcache import stat_cache
+from spiritlm_core.lake.fingerprint import digest
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.plan import ModelSource
 from spiritlm_core.publish.stage import PublishStage
@@ -72,3 +81,25 @@ def _reference(where: str, name: str) -> str:
     if not path.is_dir():
         raise ModelReferenceError(f"{name} {where}: there is no such folder")
     return local_uri(path)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """See :class:`spiritlm_core.intake.listing.Listing`."""
+
+    schema: ClassVar[pa.Schema] = TASK_ROWS
+    data: DataConfig
+    template: Template
+    sharding: ShardingConfig
+
+    @property
+    def lineage(self) -> dict[str, Any]:
+        """Where the data set is."""
+        return {"data": self.data.model_dump(mode="json")}
+
+    def items(self, lake: Lake, say: Say) -> list[TaskRow]:  # noqa: ARG002 - there is nothing to tell
+        """All rows. Raises SourceError if the data cannot be read, or lacks a column of the template."""
+        from spiritlm_core.finetune.reading import read_rows
+
+        with stat_cache(lake, f"cache/finetune/{digest(self.data.path)[:32]}.json") as cache:
+            return read_rows(self.data, self.template, cache)

@@ -15,8 +15,7 @@ from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import Rejection, SourceError, SpiritLMError
 from spiritlm_core.finetune.config import SplitConfig
 from spiritlm_core.finetune.example import fill
-from spiritlm_core.finetune.rows import TaskRow, commonest, split_of
-from spiritlm_core.finetune.speech import speak
+from spiritlm_core.finetune.rows import TaskRow, commonest, speak, split_of
 from spiritlm_core.finetune.template import Template
 from spiritlm_core.lm.generate.fewshot import Asked, FewShot, draw_shots
 from spiritlm_core.lm.generate.prompts import Example, known_streams

@@ -1,15 +1,28 @@
-"""A row of a user's data set: its texts, where its recordings are, and to which split it belongs."""
+"""Rows of a data set of the user: texts, where the recordings are, the split; and the recordings as speech tokens."""
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from spiritlm_core.audio.samples import Waveform
+from spiritlm_core.errors import Rejection, SourceError, is_machine_error
 from spiritlm_core.finetune.config import SplitConfig
+from spiritlm_core.intake.files import printable
+from spiritlm_core.intake.opening import open_uri, read_uri
+from spiritlm_core.lake.schema import SAMPLE_RATE
+from spiritlm_core.speech.batches import encode_clips
 from spiritlm_core.split import draw_split
+
+if TYPE_CHECKING:
+    from spiritlm_core.speech.tokenizer import SpeechTokenizer
+
 
 TASK_ROWS = pa.schema(
     [
@@ -95,3 +108,117 @@ def commonest(reasons: Mapping[str, int], most: int = 3) -> str:
 def split_of(key: str, said: str | None, config: SplitConfig) -> str:
     """Either "train" or "held_out": what the data says, else drawn from the row's content alone."""
     return draw_split(key, config.salt, config.held_out_share) if said is None else said
+
+
+@dataclass
+class Spoken:
+    """What became of a row.
+
+    Attributes:
+        tokens: field → speech tokens such as ``[St3][Pi1][Hu7]``.
+        seconds: of all recordings.
+        error: why the row cannot be used.
+    """
+
+    tokens: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    error: Exception | None = None
+
+
+def speak(rows: Sequence[TaskRow], tokenizer: Callable[[], SpeechTokenizer]) -> list[Spoken]:
+    """Speech tokens of every recording of every row; `tokenizer` is called if there is a recording.
+
+    Recordings are read as :class:`SpiritLM` reads those in a prompt, so that both give the same tokens.
+
+    Raises:
+        SourceError: a file changed since the rows were read.
+        ModelReferenceError: there is no speech tokenizer.
+    """
+    found = [Spoken(error=Rejection(row.error) if row.error else None) for row in rows]
+    clips: list[tuple[Spoken, str, Waveform]] = []
+    columns = _Columns(rows)
+    for row, spoken in zip(rows, found, strict=True):
+        if spoken.error is None:
+            try:
+                clips += [(spoken, name, clip) for name, clip in _take(row, spoken, columns)]
+            except Rejection as problem:
+                spoken.error = problem
+    clips = [clip for clip in clips if clip[0].error is None]
+    if clips:
+        for (spoken, name, _), tokens in zip(
+            clips, encode_clips(tokenizer(), [clip for *_, clip in clips]), strict=True
+        ):
+            if isinstance(tokens, Rejection):
+                spoken.error = Rejection(f"{name}: {tokens}")
+            else:
+                spoken.tokens[name] = tokens
+    return found
+
+
+def _take(row: TaskRow, spoken: Spoken, columns: _Columns) -> Iterator[tuple[str, Waveform]]:
+    for name, recording in row.recording_fields().items():
+        if recording.tokens is not None:
+            spoken.tokens[name] = "".join(recording.tokens.split())
+            continue
+        clip = _waveform(_bytes(row, name, recording, columns), name, recording)
+        spoken.seconds += len(clip) / SAMPLE_RATE
+        yield name, clip
+
+
+def _bytes(row: TaskRow, name: str, recording: Recording, columns: _Columns) -> bytes:
+    """The file of a recording. Raises SourceError if it is no longer the one that was listed."""
+    where = recording.uri or row.source_uri
+    try:
+        data = read_uri(recording.uri) if recording.uri else columns.bytes_of(row, str(recording.column))
+    except OSError as error:
+        if is_machine_error(error):
+            raise
+        raise Rejection(f"{name}: {where}: cannot be read: {error.strerror or error}") from error
+    if hashlib.sha256(data).hexdigest() != recording.sha256:
+        raise SourceError(f"{printable(where)} changed while it was read: run again")
+    return data
+
+
+def _waveform(data: bytes, name: str, recording: Recording) -> Waveform:
+    from spiritlm_core.audio.waveform import read_waveform
+
+    try:
+        return read_waveform(io.BytesIO(data), recording.uri or "")
+    except Rejection as problem:
+        raise Rejection(f"{name}: {problem}") from problem
+
+
+class _Columns:
+    """Recordings that lie in the columns of Parquet files; a file is read once for all rows."""
+
+    def __init__(self, rows: Sequence[TaskRow]) -> None:
+        self._wanted: dict[tuple[str, str], set[int]] = {}
+        self._known: dict[tuple[str, str], Mapping[int, bytes]] = {}
+        for row in rows:
+            for recording in row.recording_fields().values():
+                if recording.column and not row.error:
+                    self._wanted.setdefault((row.source_uri, recording.column), set()).add(row.place)
+
+    def bytes_of(self, row: TaskRow, column: str) -> bytes:
+        """Those of one row; empty if the file no longer has it."""
+        key = (row.source_uri, column)
+        if key not in self._known:
+            self._known[key] = dict(_column(*key, self._wanted[key]))
+        return self._known[key].get(row.place, b"")
+
+
+def _column(uri: str, column: str, places: set[int]) -> Iterator[tuple[int, bytes]]:
+    """The values at `places` (from 1), reading the row groups that hold them."""
+    from pyarrow import parquet
+
+    with open_uri(uri) as stream:
+        parquet_file = parquet.ParquetFile(io.BytesIO(stream.read()) if uri.startswith("s3://") else stream)
+        place = 0
+        for group in range(parquet_file.num_row_groups):
+            count = parquet_file.metadata.row_group(group).num_rows
+            if not places.isdisjoint(range(place + 1, place + count + 1)):
+                values = parquet_file.read_row_group(group, columns=[column]).column(column)
+                for at in sorted(places & set(range(place + 1, place + count + 1))):
+                    value = values[at - place - 1].as_py()
+                    yield at, (value or {}).get("bytes") or b"" if isinstance(value, dict) else value or b""
+            place += count

@@ -10,8 +10,7 @@ from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import ModelReferenceError, Rejection
 from spiritlm_core.finetune.config import ExamplesConfig
 from spiritlm_core.finetune.example import encode, fill, load_layout
-from spiritlm_core.finetune.rows import TaskRow, split_of
-from spiritlm_core.finetune.speech import Spoken, speak
+from spiritlm_core.finetune.rows import Spoken, TaskRow, speak, split_of
 from spiritlm_core.finetune.template import first_kind
 from spiritlm_core.lake.schema import Row, is_rejected, rejected, table_of
 from spiritlm_core.lake.stage import Resources, TableInput, TableStage

@@ -16,7 +16,7 @@ from pydantic import AfterValidator
 
 from spiritlm_core.errors import LakeError
 from spiritlm_core.files import TEMPORARY, file_sha256, is_intact, new_entry
-from spiritlm_core.lake.seal import STRICT, Digest
+from spiritlm_core.lake.fingerprint import STRICT, Digest
 from spiritlm_core.names import FileName
 from spiritlm_core.store.objects import Store
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from spiritlm_core.errors import LakeError
 from spiritlm_core.lake.artifact import Artifact, blob_path, manifest_path
+from spiritlm_core.lake.fingerprint import from_json
 from spiritlm_core.lake.lake import Lake, ref_path, shard_path, snapshot_path
 from spiritlm_core.lake.lease import hold, lease_path, live_leases, read_lease
-from spiritlm_core.lake.seal import from_json, is_sealed
 from spiritlm_core.lake.shard import check_footer, check_shard, read_footer, read_rows
 from spiritlm_core.lake.snapshot import Ref, Snapshot
 from spiritlm_core.store.local import LocalStore
@@ -52,88 +52,72 @@ def resolve_ref(lake: Lake, ref: Ref) -> Snapshot | Artifact:
 
 
 def verify(lake: Lake, count: Counter[str] | None = None) -> Iterator[Problem]:
-    """Read every object and yield what is damaged, misnamed or missing.
-
-    `count` is told the number of ``objects``, and of those ``without_checksum``, which an older version wrote.
-    """
+    """Read every object and yield what is damaged, misnamed or missing; `count` is told the number of ``objects``."""
     count = Counter() if count is None else count
     for folder, check in _CHECKS.items():
         for entry in lake.store.walk(folder, everything=True):
             if entry.link:
-                yield Problem(entry.path, "is a symbolic link or no file at all; put the file or folder itself in its place")
+                problem = "is a symbolic link or no file at all; put the file or folder itself in its place"
+                yield Problem(entry.path, problem)
             if entry.link or entry.temporary:
                 continue
             count["objects"] += 1
             try:
-                count["without_checksum"] += not (yield from check(lake, entry.path))
+                yield from (Problem(entry.path, problem) for problem in check(lake, entry.path))
             except FileNotFoundError:  # deleted meanwhile
                 continue
             except (LakeError, OSError) as error:
                 yield Problem(entry.path, str(error))
 
 
-Check = Generator[Problem, None, bool]
-"""Yields what is wrong with one object, or raises it; returns whether the object carries a checksum."""
-
-
-def _verify_shard(lake: Lake, path: str) -> Check:
+def _verify_shard(lake: Lake, path: str) -> Iterator[str]:
     data = lake.store.read(path)
-    sealed = check_shard(data, path)
+    check_shard(data, path)
     footer = read_footer(pa.BufferReader(data), path)
     rows = read_rows(pa.BufferReader(data), path)
     if shard_path(footer.table, footer.key) != path:
-        yield Problem(path, f"its footer says that it is {shard_path(footer.table, footer.key)}")
-    for problem in check_footer(footer, rows.num_rows):
-        yield Problem(path, problem)
-    return sealed
+        yield f"its footer says that it is {shard_path(footer.table, footer.key)}"
+    yield from check_footer(footer, rows.num_rows)
 
 
-def _verify_blob(lake: Lake, path: str) -> Check:
+def _verify_blob(lake: Lake, path: str) -> Iterator[str]:
     if blob_path(lake.store.sha256(path)) != path:
         name = PurePosixPath(path).name.encode()
         users = [entry.path for entry in lake.store.walk("artifacts") if name in lake.store.read(entry.path)]
-        yield Problem(path, f"its bytes do not match its name; it is a file of {', '.join(users) or 'no artifact'}")
-    return True
+        yield f"its bytes do not match its name; it is a file of {', '.join(users) or 'no artifact'}"
 
 
-def _verify_snapshot(lake: Lake, path: str) -> Check:
-    data = lake.store.read(path)
-    snapshot = Snapshot.from_json(data, path)
+def _verify_snapshot(lake: Lake, path: str) -> Iterator[str]:
+    snapshot = Snapshot.from_json(lake.store.read(path), path)
     if snapshot_path(snapshot.table, snapshot.fingerprint) != path:
-        yield Problem(path, "its name is not its fingerprint")
+        yield "its name is not its fingerprint"
     for key in snapshot.keys:
         if not lake.has_shard(snapshot.table, key):
-            yield Problem(path, f"names shard {key[:12]}, which is missing")
-    return is_sealed(data, path)
+            yield f"names shard {key[:12]}, which is missing"
 
 
-def _verify_artifact(lake: Lake, path: str) -> Check:
-    data = lake.store.read(path)
-    artifact = from_json(Artifact, data, path)
+def _verify_artifact(lake: Lake, path: str) -> Iterator[str]:
+    artifact = from_json(Artifact, lake.store.read(path), path)
     if manifest_path(artifact.name, artifact.key) != path:
-        yield Problem(path, f"says that it is {manifest_path(artifact.name, artifact.key)}")
+        yield f"says that it is {manifest_path(artifact.name, artifact.key)}"
     for name, sha256 in artifact.files.items():
         if not lake.store.exists(blob_path(sha256)):
-            yield Problem(path, f"names {name} ({sha256[:12]}), which is missing")
-    return is_sealed(data, path)
+            yield f"names {name} ({sha256[:12]}), which is missing"
 
 
-def _verify_ref(lake: Lake, path: str) -> Check:
-    data = lake.store.read(path)
-    ref = from_json(Ref, data, path)
+def _verify_ref(lake: Lake, path: str) -> Iterator[str]:
+    ref = from_json(Ref, lake.store.read(path), path)
     if ref_path(ref.recipe, ref.name) != path:
-        yield Problem(path, f"says that it is {ref_path(ref.recipe, ref.name)}")
+        yield f"says that it is {ref_path(ref.recipe, ref.name)}"
     resolve_ref(lake, ref)
-    return is_sealed(data, path)
 
 
-def _verify_lease(lake: Lake, path: str) -> Check:
+def _verify_lease(lake: Lake, path: str) -> Iterator[str]:
     read_lease(lake.store, path)
     yield from ()
-    return is_sealed(lake.store.read(path), path)
 
 
-_CHECKS: dict[str, Callable[[Lake, str], Check]] = {
+_CHECKS: dict[str, Callable[[Lake, str], Iterator[str]]] = {
     "tables": _verify_shard,
     "blobs": _verify_blob,
     "snapshots": _verify_snapshot,
@@ -183,11 +167,15 @@ def _is_unused(lake: Lake, path: str, keep: set[str]) -> bool:
 
 
 def _reachable(lake: Lake) -> set[str]:
-    """Every path that a ref leads to, and the leases of who is at work. A ref that cannot be followed stops the collection: better kept than lost."""
+    """Every path that a ref leads to, and the leases of who is at work.
+
+    A ref that cannot be followed stops the collection: better kept than lost.
+    """
     keep = {lease_path(lease) for lease in live_leases(lake.store)}
     for entry in lake.store.walk("refs", everything=True):
         if entry.link:  # what it leads to may be out of reach just now, or more than one ref
-            raise LakeError(f"{lake.store.child(entry.path)} is a symbolic link or no file; put the file or folder in its place")
+            where = lake.store.child(entry.path)
+            raise LakeError(f"{where} is a symbolic link or no file; put the file or folder in its place")
     for ref in (ref for ref in lake.refs() if ref.name not in RETIRED):
         target = resolve_ref(lake, ref)
         if isinstance(target, Snapshot):

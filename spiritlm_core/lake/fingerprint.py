@@ -1,16 +1,23 @@
-"""Fingerprints: what identifies a shard, an artifact and a snapshot. The written rules are in docs/fingerprints.md.
+"""Fingerprints, which identify shards, artifacts and snapshots, and the checksum that every object carries of itself.
 
-A fingerprint is the sha256, in lower-case hex, of canonical JSON (RFC 8785) of a small object that names
-everything the result depends on, and nothing else: no position, no order, no path, no time.
+A fingerprint is the sha256, in lower-case hex, of canonical JSON (RFC 8785) of a small object that names everything the
+result depends on, and nothing else: no position, no order, no path, no time. docs/fingerprints.md has the rules.
+
+The checksum is the sha256 of an object's bytes with 64 zeros where the checksum stands, so it covers every bit. Objects
+written before there were checksums have none, and are read as they are.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from dataclasses import asdict
+from functools import cache
+from typing import Annotated, Any, TypeVar, cast
 
 import rfc8785
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import LakeError
@@ -56,3 +63,79 @@ def artifact_key(identity: str, inputs: Mapping[str, str]) -> str:
 def snapshot_fingerprint(table: str, shards: Iterable[str]) -> str:
     """The fingerprint of a snapshot: the set of its shards, in no order."""
     return digest({"kind": "snapshot", "shards": sorted(set(shards)), "table": table})
+
+
+CURE = "put back a copy of it, or delete it and run again"
+
+T = TypeVar("T")
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+"""An unknown field of an object is damage."""
+
+BLANK = "0" * 64
+_FIELD = "seal"
+_MARK = f'"{_FIELD}": "'.encode()  # a string in JSON cannot hold it, because its quotes would be escaped
+
+
+def seal(data: bytes, mark: bytes = _MARK) -> bytes:
+    """`data` with its checksum in place of the zeros behind the last `mark`."""
+    start = data.rindex(mark) + len(mark)
+    return data[:start] + _checksum(data, start).encode() + data[start + len(BLANK) :]
+
+
+def is_sealed(data: bytes, name: str, mark: bytes = _MARK) -> bool:
+    """Whether `data` carries a checksum. Raises LakeError if it is wrong."""
+    start = data.rfind(mark) + len(mark)
+    if start < len(mark):
+        return False
+    if data[start : start + len(BLANK)] != _checksum(data, start).encode():
+        raise LakeError(f"{name} is damaged: its bytes do not give the checksum that it carries; {CURE}")
+    return True
+
+
+def _checksum(data: bytes, start: int) -> str:
+    view = memoryview(data)
+    digest = hashlib.sha256(view[:start])
+    digest.update(BLANK.encode())
+    digest.update(view[start + len(BLANK) :])
+    return digest.hexdigest()
+
+
+def to_json(value: Any, **more: Any) -> bytes:
+    """A dataclass, and `more` fields, as JSON with a checksum; the same bytes for the same values."""
+    body = {**asdict(value), **more, _FIELD: BLANK}
+    return seal(json.dumps(body, sort_keys=True, indent=1).encode())
+
+
+def from_json(kind: type[T], data: bytes, name: str, derived: tuple[str, ...] = ()) -> T:
+    """Read :func:`to_json`; the fields `derived` may be there and are dropped.
+
+    Raises:
+        LakeError: the checksum is wrong, or a field is missing, unknown or of the wrong type.
+    """
+    sealed = is_sealed(data, name)
+    try:
+        body = json.loads(data)
+        if not isinstance(body, dict) or (body.pop(_FIELD, None) is not None) != sealed:
+            raise LakeError(f"{name} is damaged: it is no JSON object with one checksum; {CURE}")
+        read: T = _adapter(cast("Any", kind)).validate_python({key: body[key] for key in body if key not in derived})
+    except (ValidationError, ValueError, RecursionError) as error:
+        raise LakeError(f"{name} is not {_article(kind.__name__)} ({_first(error)}); {CURE}") from error
+    return read
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def _first(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return str(error)
+
+
+def _article(noun: str) -> str:
+    noun = noun.lower()
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"

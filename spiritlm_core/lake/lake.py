@@ -20,8 +20,7 @@ import pyarrow as pa
 from spiritlm_core.errors import LakeError
 from spiritlm_core.files import cache_folder, check_once
 from spiritlm_core.lake.artifact import Artifact, manifest_path, materialize, store_files
-from spiritlm_core.lake.fingerprint import config_json
-from spiritlm_core.lake.seal import CURE, from_json, to_json
+from spiritlm_core.lake.fingerprint import CURE, config_json, from_json, to_json
 from spiritlm_core.lake.shard import (
     ShardFooter,
     check_shard,
@@ -32,9 +31,9 @@ from spiritlm_core.lake.shard import (
 )
 from spiritlm_core.lake.snapshot import Ref, Snapshot
 from spiritlm_core.lake.stage import ArtifactStage
+from spiritlm_core.lake.view import TableView
 from spiritlm_core.store.local import READ_ONLY, LocalStore
 from spiritlm_core.store.uri import open_store
-from spiritlm_core.lake.view import TableView
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from spiritlm_core.names import FileName
 from spiritlm_core.errors import LakeError
-from spiritlm_core.lake.seal import STRICT, from_json, to_json
+from spiritlm_core.lake.fingerprint import STRICT, from_json, to_json
+from spiritlm_core.names import FileName
 from spiritlm_core.store.objects import Store
 
 HEARTBEAT_SECONDS = 30.0

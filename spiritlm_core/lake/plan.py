@@ -219,9 +219,7 @@ def plan_table(call: StageCall, inputs: Sequence[TablePlan | Snapshot]) -> Table
     return TablePlan(call, tuple(jobs), {"inputs": {t.name: t.fingerprint for t in inputs}, "models": call.digests})
 
 
-def plan_artifact(
-    call: StageCall, inputs: Mapping[str, TablePlan | Snapshot], pin: str | None = None
-) -> ArtifactPlan:
+def plan_artifact(call: StageCall, inputs: Mapping[str, TablePlan | Snapshot], pin: str | None = None) -> ArtifactPlan:
     """The artifact made from `inputs`, or the one that a recipe has pinned (`pin`, its key)."""
     fingerprints = {name: table.fingerprint for name, table in inputs.items()}
     key = pin or artifact_key(call.identity, fingerprints)

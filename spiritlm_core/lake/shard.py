@@ -13,8 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from spiritlm_core.errors import LakeError
-from spiritlm_core.lake.fingerprint import shard_key
-from spiritlm_core.lake.seal import BLANK, CURE, STRICT, Digest, from_json, is_sealed, seal, to_json
+from spiritlm_core.lake.fingerprint import BLANK, CURE, STRICT, Digest, from_json, is_sealed, seal, shard_key, to_json
 
 _FOOTER = b"spiritlm"
 _CHECKSUM = b"spiritlm.sha256"
@@ -109,13 +108,10 @@ def encode_shard(table: pa.Table, footer: ShardFooter) -> bytes:
     return seal(buffer.getvalue(), _MARK)
 
 
-def check_shard(data: bytes, name: str) -> bool:
-    """Whether a shard carries a checksum. Raises LakeError if it is wrong, or if it got lost."""
-    if is_sealed(data, name, _MARK):
-        return True
-    if is_sealed(_metadata(pa.BufferReader(data), name).get(_FOOTER, b""), name):
+def check_shard(data: bytes, name: str) -> None:
+    """Raise LakeError if the checksum of a shard is wrong, or got lost."""
+    if not is_sealed(data, name, _MARK) and is_sealed(_metadata(pa.BufferReader(data), name).get(_FOOTER, b""), name):
         raise LakeError(f"{name} is damaged: the name of its checksum is; {CURE}")
-    return False
 
 
 def _metadata(source: pa.NativeFile, name: str) -> dict[bytes, bytes]:

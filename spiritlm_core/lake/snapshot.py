@@ -13,10 +13,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from spiritlm_core.names import FileName
-from spiritlm_core.lake.fingerprint import snapshot_fingerprint
-from spiritlm_core.lake.seal import STRICT, Digest, from_json, to_json
+from spiritlm_core.lake.fingerprint import STRICT, Digest, from_json, snapshot_fingerprint, to_json
 from spiritlm_core.lake.shard import ShardStats
+from spiritlm_core.names import FileName
 
 
 @dataclass(frozen=True)

@@ -124,6 +124,6 @@ class ArtifactStage(ABC):
         artifact is committed.
         """
 
-    @classmethod
+    @classmethod  # noqa: B027 - few stages have anything to check
     def check(cls, tables: Mapping[str, TableView], say: Callable[[str], None]) -> None:
         """Look at the tables before the build: raise what makes it pointless, and say what it will lack."""

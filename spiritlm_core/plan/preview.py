@@ -8,14 +8,12 @@ from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
 
-from spiritlm_core.config import FrozenConfig
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.plan import ArtifactPlan, Plan, ShardJob, TablePlan
 from spiritlm_core.lake.snapshot import Ref, ShardEntry, Snapshot
-from spiritlm_core.plan.last_run import NOTHING, Since
-from spiritlm_core.plan.planner import RunPlan
+from spiritlm_core.plan.changes import NOTHING, Since
+from spiritlm_core.plan.graph import RunPlan
 from spiritlm_core.plan.reasons import Reason, last_made, reasons
-from spiritlm_core.plan.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -163,23 +161,23 @@ class StagePreview:
         return {**about, **asdict(self.estimate), "why": [reason.to_dict() for reason in self.why]}
 
 
-def preview(plan: RunPlan, recipe: FrozenConfig, lake: Lake, since: Since = NOTHING) -> list[StagePreview]:
+def preview(plan: RunPlan, lake: Lake, since: Since = NOTHING) -> list[StagePreview]:
     """Every stage of `plan`, in the order of the run. Only small objects of the lake are read.
 
     `since` has the settings that changed since the last run.
     """
-    settings, estimator = Settings(recipe), Estimator(lake, plan.recipe)
-    return [_stage(lake, plan.recipe, stage, settings, estimator, since) for stage in plan.stages.values()]
+    estimator = Estimator(lake, plan.recipe)
+    return [_stage(lake, plan.recipe, stage, estimator, since) for stage in plan.stages.values()]
 
 
-def _stage(lake: Lake, recipe: str, plan: Plan, settings: Settings, estimator: Estimator, since: Since) -> StagePreview:
+def _stage(lake: Lake, recipe: str, plan: Plan, estimator: Estimator, since: Since) -> StagePreview:
     if isinstance(plan, TablePlan):
         kind, estimate = "table", estimator.table(plan)
     else:
         kind, estimate = "artifact", estimator.artifact(plan)
     if not estimate.new:
         return StagePreview(plan.name, kind, plan.fingerprint, estimate)
-    why = reasons(lake, plan, last_made(lake, recipe, plan.name), settings, since.stages.get(plan.name, {}))
+    why = reasons(lake, plan, last_made(lake, recipe, plan.name), since.stages.get(plan.name, {}))
     return StagePreview(plan.name, kind, plan.fingerprint, estimate, tuple(why))
 
 

@@ -1,28 +1,119 @@
-"""Why a stage has something to compute: what of it differs from what the recipe used last."""
+"""Why a stage has something to compute: which items, and what else of it, are others than before."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from spiritlm_core.config import FrozenConfig
+from spiritlm_core.intake.files import local_path, printable
 from spiritlm_core.lake.artifact import Artifact
 from spiritlm_core.lake.fingerprint import config_json
 from spiritlm_core.lake.lake import Lake
-from spiritlm_core.lake.plan import ArtifactPlan, ModelSource, Plan, StageCall, TablePlan
+from spiritlm_core.lake.plan import ArtifactPlan, ModelSource, Plan, ShardJob, StageCall, TablePlan
 from spiritlm_core.lake.snapshot import Snapshot
-from spiritlm_core.plan.difference import item_changes, lists_items
-from spiritlm_core.plan.settings import Settings, differences, with_younger
+
+
+@dataclass(frozen=True)
+class ItemChanges:
+    """Items by where they are, as people write it; `rejected` says why.
+
+    Attributes:
+        added: items of places that were not there before.
+        changed: items that are something else than what was there before: other sound, text or speaker.
+        removed: places of which nothing is left.
+        lost: how many items of before are gone, those that changed not counted.
+        rejected: new items that cannot be used, as far as that is known before or after computing.
+    """
+
+    added: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    lost: int = 0
+    rejected: dict[str, str] = field(default_factory=dict)
+
+    def counts(self) -> dict[str, int]:
+        """How many items were added, changed and removed."""
+        return {"added": len(self.added), "changed": len(self.changed), "removed": self.lost}
+
+
+def lists_items(plan: TablePlan) -> bool:
+    """Whether a table is made of items that were listed, rather than of another table."""
+    return any(job.rows is not None for job in plan.jobs)
+
+
+def item_changes(lake: Lake, plan: TablePlan, before: Snapshot | None) -> ItemChanges:
+    """Compare the items of a first table, as they are now, with those that it was made of before; null: all are new."""
+    had = {key for shard in before.shards for key in shard.members} if before else set()
+    items = pa.concat_tables([job.rows() for job in plan.jobs if job.rows])
+    is_old = pc.is_in(items["key"], value_set=pa.array(had, pa.string()))
+    old, new = items.filter(is_old), items.filter(pc.invert(is_old))
+    lost = _lost(lake, before, old) if before else {}
+    added: list[str] = []
+    changed: list[str] = []
+    for item in new.to_pylist():
+        known = lost.pop(item.get("recording_id"), None) or item["source_uri"] in lost.values()
+        (changed if known else added).append(shown(item["source_uri"]))
+    removed = set(lost.values()) - set(items["source_uri"].to_pylist())
+    gone = len(had) - old.num_rows - len(changed)
+    rejected = _rejected(lake, plan, had)
+    return ItemChanges(sorted(added), sorted(changed), sorted(map(shown, removed)), max(0, gone), rejected)
+
+
+def shown(uri: str) -> str:
+    """A place as people write it: a path, or an address."""
+    return printable(local_path(uri))
+
+
+def _lost(lake: Lake, before: Snapshot, old: pa.Table) -> dict[str, str]:
+    """What was there and is no more as it was: sound (or place, of texts) → where. Only shards that hold some are read.
+
+    The same sound elsewhere, or with another text, is known again by itself, and other sound by where it is.
+    """
+    keys = set(old["key"].to_pylist())
+    itself = "recording_id" if "recording_id" in old.column_names else "source_uri"
+    still = pa.array(old[itself].to_pylist(), pa.string())
+    lost: dict[str, str] = {}
+    for key in [shard.key for shard in before.shards if not keys.issuperset(shard.members)]:
+        rows = lake.read_shard(before.table, key, sorted({itself, "source_uri"}))
+        gone = rows.filter(pc.invert(pc.is_in(rows[itself], value_set=still)))
+        lost.update(zip(gone[itself].to_pylist(), gone["source_uri"].to_pylist(), strict=True))
+    return lost
+
+
+def _rejected(lake: Lake, plan: TablePlan, had: set[str]) -> dict[str, str]:
+    """Why items that were not there before cannot be used: what listing found, and computing where that was done."""
+    jobs = [job for job in plan.jobs if not had.issuperset(job.members)]
+    have = lake.shard_keys(plan.name)
+    reasons: dict[str, str] = {}
+    for job in jobs:
+        reasons |= _computed(lake, plan, job) if job.key in have else _listed(job, had)
+    return dict(sorted(reasons.items()))
+
+
+def _listed(job: ShardJob, had: set[str]) -> dict[str, str]:
+    rows = job.rows().to_pylist() if job.rows else []
+    return {shown(row["source_uri"]): row["error"] for row in rows if row["error"] and row["key"] not in had}
+
+
+def _computed(lake: Lake, plan: TablePlan, job: ShardJob) -> dict[str, str]:
+    rows = lake.read_shard(plan.name, job.key, ["source_uri", "reject_reason"])
+    bad = rows.filter(pc.is_valid(rows["reject_reason"])).to_pylist()
+    return {shown(row["source_uri"]): row["reject_reason"] for row in bad}
+
 
 Cause = Literal[
-    "first run", "version", "setting", "derived", "model", "upstream", "lineage", "added", "changed", "removed", "lost"
+    "first run", "version", "setting", "model", "upstream", "lineage", "added", "changed", "removed", "lost"
 ]
-"""``derived`` is a setting that follows from others, as the number of pitch tokens from the variant; it is told where
-nothing else is. ``lost``: what was made is gone from the lake, or was never finished.
-"""
+"""``lost``: what was made is gone from the lake, or was never finished."""
 
 
+Path = tuple[str, ...]
 CONFIG, LISTING = "its configuration", "its listing"
 """Parts of what a stage is given, besides the roles of its models."""
 
@@ -47,7 +138,7 @@ class Reason:
             return f"first run: {counted}" if self.after else "first run"
         if self.cause == "version":
             return f"stage version {self.before} → {self.after}"
-        if self.cause in ("setting", "derived"):
+        if self.cause == "setting":
             return f"`{self.name}` {_short(self.before)} → {_short(self.after)}"
         if self.cause in ("added", "changed", "removed"):
             return f"{counted} {self.cause}"
@@ -93,9 +184,7 @@ def last_made(lake: Lake, recipe: str, name: str) -> Past | None:
     return Past(made) if made else None
 
 
-def reasons(
-    lake: Lake, plan: Plan, past: Past | None, settings: Settings, since: Mapping[str, list[Reason]]
-) -> list[Reason]:
+def reasons(lake: Lake, plan: Plan, past: Past | None, since: Mapping[str, list[Reason]]) -> list[Reason]:
     """Why the plan of one stage has something to compute, given what the recipe used last.
 
     `since` has the settings that changed since its last run, by the part of the stage that they change.
@@ -104,33 +193,29 @@ def reasons(
         items = sum(len(job.members) for job in plan.jobs) if isinstance(plan, TablePlan) else 0
         return [Reason("first run", plan.call.stage.inputs[0].table, after=items) if items else Reason("first run")]
     inputs = plan.inputs if isinstance(plan, ArtifactPlan) else plan.lineage.get("inputs", {})
-    causes = [*identity_changes(lake, plan.call, past, settings, since)]
+    causes = [*identity_changes(lake, plan.call, past, since)]
     if not (causes and getattr(plan.call.stage, "pinned", False)):  # which does not follow its tables
         causes += [Reason("upstream", name) for name, made in inputs.items() if past.inputs.get(name) != made]
     if isinstance(plan, TablePlan) and lists_items(plan):
         causes += _items(lake, plan, past, since.get(LISTING, []))
-    told = [cause for cause in causes if cause.cause not in ("lineage", "derived")]
+    told = [cause for cause in causes if cause.cause != "lineage"]
     return list(dict.fromkeys(told or causes)) or [Reason("lost")]
 
 
-def identity_changes(
-    lake: Lake, call: StageCall, past: Past, settings: Settings, since: Mapping[str, list[Reason]]
-) -> Iterator[Reason]:
-    """Version, settings and models that are others than before."""
+def identity_changes(lake: Lake, call: StageCall, past: Past, since: Mapping[str, list[Reason]]) -> Iterator[Reason]:
+    """Version, settings and models that are others than before.
+
+    Where `since` does not say which settings of the recipe changed a configuration, its own fields are named.
+    """
     how = past.how(lake) if past.made.identity != call.identity else None
     if how is None:
         return
     version, config, models = how
     if version != call.version:
         yield Reason("version", call.name, version, call.version)
-    derived = [replace(reason, cause="derived") for reason in since.get(CONFIG, ())]
     filled = (with_younger(call.config, key) for key in (config, config_json(call.config)))
     for path, before, after in differences(*filled):
-        name = settings.name(call.config, path)
-        if name is not None and settings.value(name) == after:
-            yield Reason("setting", name, before, after)
-        else:
-            yield from derived or [Reason("derived", name or f"{call.name}: {'.'.join(path)}", before, after)]
+        yield from since.get(CONFIG) or [Reason("setting", f"{call.name}: {'.'.join(path)}", before, after)]
     for role in sorted(models.keys() | call.models.keys()):
         if models.get(role) != call.digests.get(role):
             yield from since.get(role) or [_model(role, call.models.get(role))]
@@ -153,3 +238,26 @@ def _items(lake: Lake, plan: TablePlan, past: Past, since: list[Reason]) -> Iter
 def _short(value: Any) -> str:
     text = "unset" if value is None else value if isinstance(value, str) and value else json.dumps(value)
     return text if len(text) <= 40 else f"{text[:37]}…"
+
+
+def differences(before: Any, after: Any, path: Path = ()) -> Iterator[tuple[Path, Any, Any]]:
+    """Path, old and new value of every place where two JSON values differ; None stands for what is not there."""
+    if not (isinstance(before, dict) and isinstance(after, dict)):
+        if before != after:
+            yield path, before, after
+        return
+    for name in sorted(before.keys() | after.keys()):
+        yield from differences(before.get(name), after.get(name), (*path, name))
+
+
+def with_younger(config: FrozenConfig, key: Any) -> Any:
+    """A key of a configuration like `config`, with the defaults that it leaves out; see `FrozenConfig.younger`."""
+    if not isinstance(key, dict):
+        return key
+    defaults = config.reset(*config.younger).model_dump(mode="json", include=set(config.younger))
+    inside = {
+        name: with_younger(value, key[name])
+        for name, value in config
+        if isinstance(value, FrozenConfig) and name in key
+    }
+    return {**defaults, **key, **inside}

@@ -15,7 +15,7 @@ from spiritlm_core.serve import turns as requests
 from spiritlm_core.serve.display import HIDDEN, answer, answer_turns, conversation, label, panels_of, sentence, visible
 from spiritlm_core.serve.engine import Engine
 from spiritlm_core.serve.errors import RequestError, as_request_error
-from spiritlm_core.serve.kept import Kept
+from spiritlm_core.serve.guard import Kept
 from spiritlm_core.serve.plot import Panel
 from spiritlm_core.serve.replies import Reply, describe
 from spiritlm_core.serve.schema import GenerateRequest, SayRequest, TranscribeRequest

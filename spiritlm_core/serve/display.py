@@ -10,7 +10,7 @@ import gradio as gr
 from spiritlm_core.audio.codec import encode_wav
 from spiritlm_core.lm.generate.content import SpeechSegment
 from spiritlm_core.lm.generate.presets import Classification
-from spiritlm_core.serve.kept import Kept
+from spiritlm_core.serve.guard import Kept
 from spiritlm_core.serve.plot import Panel, figure, panel
 from spiritlm_core.serve.replies import Reply
 from spiritlm_core.serve.service import RequestHandler

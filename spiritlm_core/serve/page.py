@@ -12,8 +12,7 @@ from starlette.middleware import Middleware
 from spiritlm_core.serve.actions import HINTS, TASKS, Actions
 from spiritlm_core.serve.display import HIDDEN, visible
 from spiritlm_core.serve.engine import Engine
-from spiritlm_core.serve.guard import UPLOAD, Guard, uploads
-from spiritlm_core.serve.kept import Kept
+from spiritlm_core.serve.guard import UPLOAD, Guard, Kept, uploads
 from spiritlm_core.serve.settings import ServeConfig
 
 CSS = """

@@ -28,7 +28,7 @@ from spiritlm_core.serve.settings import MEGABYTE, ServeConfig
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from spiritlm_core.serve.kept import Kept
+    from spiritlm_core.serve.guard import Kept
 
 logger = logging.getLogger(__name__)
 _LAST = 4.0
@@ -92,7 +92,7 @@ class Server:
         app = create_app(self._engine, self.config)
         if not self.config.page:
             return app
-        from spiritlm_core.serve.kept import Kept
+        from spiritlm_core.serve.guard import Kept
         from spiritlm_core.serve.page import mount
 
         self._kept = Kept(int(self.config.max_kept_mb * MEGABYTE))

@@ -108,7 +108,7 @@ def unit_counts(folder: Path) -> dict[str, int]:
     Raises:
         ModelReferenceError: A model is damaged.
     """
-    from spiritlm_core.speech.pitch.architecture import PitchArchitecture
+    from spiritlm_core.speech.pitch.config import PitchArchitecture
     from spiritlm_core.speech.quantizers.quantizer import load_quantizer
     from spiritlm_core.speech.style.classifier import count_styles
 

@@ -20,8 +20,7 @@ from typing import Any
 
 from spiritlm_core.cores import core_count
 from spiritlm_core.lake.stage import Progress
-from tasks.calls import QUIET, Failure, Reply, Wish
-from tasks.worker import Worker
+from tasks.worker import QUIET, Failure, Reply, Wish, Worker
 
 _PROGRESS, _REPLY = "progress", "reply"
 _PROGRAM = "import sys; number, *sys.path = sys.argv[1:]; from tasks.executors.child import main; main(int(number))"
@@ -128,7 +127,7 @@ class ChildExecutor:
         return ChildMember(self.uri, wish)
 
     def wait(self, members: Sequence[ChildMember], seconds: float) -> list[tuple[ChildMember, Reply]]:
-        """See :class:`tasks.calls.Executor`."""
+        """See :class:`tasks.worker.Executor`."""
         ready = wait([member.connection for member in members], seconds)
         heard = [(member, member.take()) for member in members if member.connection in ready or member.ended]
         return [(member, reply) for member, reply in heard if reply is not None]
@@ -165,3 +164,47 @@ def main(number: int) -> None:
     while True:
         method, arguments, relayed = calls.get()
         connection.send((_REPLY, worker.answer(method, arguments, _Relay(connection) if relayed else None)))
+
+
+class InlineMember:
+    """This process as a worker; a call ends before it returns."""
+
+    def __init__(self, uri: str) -> None:
+        """`uri` is the lake."""
+        self.worker = Worker(uri, 1)
+        self.replies = [Reply()]
+
+    def call(self, method: str, arguments: Sequence[Any], progress: Progress | None = None) -> None:
+        """Do it."""
+        self.replies.append(self.worker.answer(method, arguments, progress))
+
+    def kill(self) -> None:
+        """Nothing to end."""
+
+
+class InlineExecutor:
+    """One worker, which is this process."""
+
+    reserves = False
+
+    def __init__(self, uri: str) -> None:
+        """`uri` is the lake."""
+        self.uri = uri
+
+    def kind(self, wish: Wish) -> None:
+        """One for all wishes."""
+
+    def room(self, wish: Wish) -> int:
+        """One."""
+        del wish
+        return 1
+
+    def hire(self, wish: Wish) -> InlineMember:
+        """This process."""
+        del wish
+        return InlineMember(self.uri)
+
+    def wait(self, members: Sequence[InlineMember], seconds: float) -> list[tuple[InlineMember, Reply]]:
+        """What has been done since the last time."""
+        del seconds
+        return [(member, member.replies.pop(0)) for member in members if member.replies]

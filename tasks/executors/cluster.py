@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from spiritlm_core.errors import SpiritLMError
-from tasks.calls import QUIET, Wish
+from tasks.worker import QUIET, Wish
 
 STARTS = 3
 """Ray gives its helpers 15 s and itself 30 s to come up, which a busy machine or a cold disk can exceed."""

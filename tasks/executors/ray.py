@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from spiritlm_core.lake.stage import Progress
-from tasks.calls import Failure, Reply, Wish
 from tasks.executors.cluster import Runtime, nodes, room_for
-from tasks.worker import Worker
+from tasks.worker import Failure, Reply, Wish, Worker
 
 
 class RayMember:
@@ -105,7 +104,7 @@ class RayExecutor:
         return replace(wish, cpus=min(wish.cpus, nodes()[0][0].get("CPU", 1)))
 
     def wait(self, members: Sequence[RayMember], seconds: float) -> list[tuple[RayMember, Reply]]:
-        """See :class:`tasks.calls.Executor`."""
+        """See :class:`tasks.worker.Executor`."""
         import ray
 
         by_ref = {member.ref: member for member in members}

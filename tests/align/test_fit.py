@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from spiritlm_core.align import corpus, training
-from spiritlm_core.align.bias import loud_edges, speech_onset
 from spiritlm_core.align.config import AlignerFitConfig, WordsConfig
 from spiritlm_core.align.ctc import CTCAligner, CTCShape, load_aligner, save_aligner
 from spiritlm_core.align.fit import AlignerFit
 from spiritlm_core.align.stage import WordsStage
 from spiritlm_core.align.teacher import Pocketsphinx, available, teach
+from spiritlm_core.align.training import loud_edges, speech_onset
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.lake.view import TableView
 from tests.align.speech import TRAINED, row, sentences, table

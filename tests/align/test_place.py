@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spiritlm_core.align.place import place
+from spiritlm_core.align.interpolate import place
 from spiritlm_core.align.words import words_of
 
 TEXT = (

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from spiritlm_core.audio.codec import to_int16
 from spiritlm_core.audio.config import AudioConfig, VadConfig
-from spiritlm_core.audio.segments import segments
-from spiritlm_core.audio.vad import Region, loud_region, speech_probabilities, speech_regions
+from spiritlm_core.audio.vad import Region, loud_region, segments, speech_probabilities, speech_regions
 from tests.audio.synthetic import talk, voice
 
 

@@ -14,9 +14,8 @@ from spiritlm_core.audio.stage import AUDIO
 from spiritlm_core.evaluate.heldout.answers import Evaluated
 from spiritlm_core.lake.schema import table_of
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.speech.pitch.architecture import PitchArchitecture
 from spiritlm_core.speech.pitch.coder import PitchCoder
-from spiritlm_core.speech.pitch.config import PitchConfig
+from spiritlm_core.speech.pitch.config import PitchArchitecture, PitchConfig
 from spiritlm_core.speech.quantizers.config import QuantizerStageConfig
 from spiritlm_core.speech.quantizers.fit_quantizer import QuantizerFit
 from spiritlm_core.speech.style.config import StyleConfig

@@ -23,8 +23,7 @@ from spiritlm_core.intake.config import FolderSource
 from spiritlm_core.intake.recordings import Recordings
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.plan import TablePlan
-from spiritlm_core.plan.graph import Graph
-from spiritlm_core.plan.planner import plan_graph
+from spiritlm_core.plan.graph import Graph, plan_graph
 from spiritlm_core.speech.encoders.registry import FAMILIES, load_encoder
 from tests.examples.stage import LoudnessStage
 from tests.examples.task import read_plurals

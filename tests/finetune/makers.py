@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from spiritlm_core.config import FrozenConfig
+from spiritlm_core.finetune.artifact_stages import FinetuneStage
 from spiritlm_core.finetune.config import ContextConfig, DataConfig, ExamplesConfig, SplitConfig, TuningConfig
 from spiritlm_core.finetune.reading import read_rows
 from spiritlm_core.finetune.rows import TASK_ROWS
 from spiritlm_core.finetune.stage import TaskExamplesStage, TaskUnitsStage
 from spiritlm_core.finetune.template import Template
-from spiritlm_core.finetune.train_stage import FinetuneStage
 from spiritlm_core.fit.job import FitJob
 from spiritlm_core.intake.grouping import items_table
 from spiritlm_core.intake.statcache import StatCache

@@ -10,22 +10,21 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.graphs.finetuning import finetuning
-from flows.recipes.finetune import find_finetune_recipe
+from flows.recipes import find_finetune_recipe
 from spiritlm_core.cli.app import app
 from spiritlm_core.errors import NothingToTrainOnError, RecipeError, SourceError
+from spiritlm_core.finetune.artifact_stages import MeasureStage
 from spiritlm_core.finetune.base import fitted_to
-from spiritlm_core.finetune.config import DataConfig, MeasureConfig, SplitConfig
+from spiritlm_core.finetune.config import DataConfig, FinetuneRecipe, MeasureConfig, SplitConfig
 from spiritlm_core.finetune.fewshot import FewShotConfig, run_few_shot
-from spiritlm_core.finetune.measure_stage import MeasureStage
 from spiritlm_core.finetune.reading import read_rows
-from spiritlm_core.finetune.recipe import FinetuneRecipe
 from spiritlm_core.finetune.template import find_template
 from spiritlm_core.intake.files import local_uri
 from spiritlm_core.intake.statcache import StatCache
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.plan import TablePlan
 from spiritlm_core.lm.generate.spirit import SpiritLM
-from spiritlm_core.plan.planner import plan_graph
+from spiritlm_core.plan.graph import plan_graph
 from tests.finetune.makers import examples_of, write_lines
 from tests.lake.stages import execute
 

@@ -76,7 +76,7 @@ def test_one_bad_row_costs_that_row_and_bad_rows_alone_are_an_error(published: P
 
 
 def test_the_flow_has_a_form() -> None:
-    from flows.finetune import finetune
+    from flows.pipeline import finetune
 
     assert set(finetune.parameters.properties) == {"recipe", "lake", "data", "base", "overrides"}
     assert all(field.get("description") for field in finetune.parameters.properties.values())

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from flows.recipes.finetune import find_finetune_recipe, finetune_recipe_names
+from flows.recipes import FINETUNE, find_finetune_recipe, recipe_names
 from spiritlm_core.errors import RecipeError, Rejection
 from spiritlm_core.finetune.example import encode, fill, load_layout
 from spiritlm_core.finetune.template import Template, find_template, template_names
@@ -18,7 +18,7 @@ TASKS = ["asr", "classification", "instruction", "speech-to-speech", "tts"]
 
 def test_the_package_has_templates_and_a_recipe_for_each() -> None:
     assert template_names() == TASKS
-    assert finetune_recipe_names() == TASKS
+    assert recipe_names(FINETUNE) == TASKS
     for name in TASKS:
         assert find_finetune_recipe(name).template == find_template(name).name == name
         assert find_template(name).description

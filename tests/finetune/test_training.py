@@ -10,11 +10,10 @@ import pytest
 import torch
 
 from spiritlm_core.errors import NothingToTrainOnError
+from spiritlm_core.finetune.artifact_stages import FinetuneStage, MeasureStage, load_tuned
 from spiritlm_core.finetune.config import MeasureConfig, MeasuresConfig
-from spiritlm_core.finetune.measure_stage import MeasureStage, load_tuned
 from spiritlm_core.finetune.source import ExampleSource, pack_examples, read_examples
 from spiritlm_core.finetune.template import find_template
-from spiritlm_core.finetune.train_stage import FinetuneStage
 from spiritlm_core.fit.job import FitJob
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.lm.config import LoraConfig

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from spiritlm_core.cores import process_group
-from spiritlm_core.finetune.train_stage import FinetuneStage
+from spiritlm_core.finetune.artifact_stages import FinetuneStage
 from spiritlm_core.fit.job import FitJob
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.lm.config import LmCompute, LoraConfig

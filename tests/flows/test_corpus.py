@@ -19,7 +19,7 @@ from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.plan import TablePlan
 from spiritlm_core.lake.run import run_shard
 from spiritlm_core.lake.snapshot import Snapshot
-from spiritlm_core.plan.planner import plan_graph
+from spiritlm_core.plan.graph import plan_graph
 from spiritlm_core.recipe import Recipe
 from spiritlm_core.tokens.text_stage import DocumentsStage
 from tests.tokens import tokenizers_for_tests as make

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from flows.recipes import find_recipe
-from flows.recipes.finetune import find_finetune_recipe
+from flows.recipes import find_finetune_recipe, find_recipe
 from spiritlm_core.config_files import MOST_CHARACTERS, load_config, read_yaml
 from spiritlm_core.errors import RecipeError
 from spiritlm_core.finetune.template import find_template

@@ -13,15 +13,14 @@ import pytest
 import soundfile
 
 from flows.graphs.speech_lm import speech_lm
-from flows.recipes import recipe_names
-from flows.recipes.finetune import find_finetune_recipe, finetune_recipe_names
-from spiritlm_core.finetune.recipe import FinetuneRecipe
+from flows.recipes import FINETUNE, find_finetune_recipe, recipe_names
+from spiritlm_core.finetune.config import FinetuneRecipe
 from spiritlm_core.finetune.template import find_template
 from spiritlm_core.lake import plan
 from spiritlm_core.lake.fingerprint import config_json
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lm.losses import LOSSES
-from spiritlm_core.plan.planner import plan_graph
+from spiritlm_core.plan.graph import plan_graph
 from spiritlm_core.recipe import Recipe
 from tests.flows.settings import NOT_TRIED, changed, fields, shipped
 
@@ -229,7 +228,7 @@ def tuning_keys(recipe: FinetuneRecipe) -> dict[str, Any]:
     return {stage: config_json(config) for stage, config in found.items()}
 
 
-@pytest.mark.parametrize("name", finetune_recipe_names())
+@pytest.mark.parametrize("name", recipe_names(FINETUNE))
 @pytest.mark.parametrize("overrides", [[], ["lm.export=last"]], ids=["as it is", "last"])
 def test_a_setting_of_a_fine_tuning_moves_the_keys_of_what_it_changes(
     name: str, overrides: list[str], place: Path

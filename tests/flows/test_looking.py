@@ -7,8 +7,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from flows.recipes import recipe_names
-from flows.recipes.finetune import FOLDER, finetune_recipe_names
+from flows.recipes import FINETUNE, recipe_names
 from spiritlm_core.cli.app import app
 from spiritlm_core.errors import RecipeError
 from spiritlm_core.lake.lake import Lake
@@ -21,7 +20,7 @@ def show(*arguments: object) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("name", [*recipe_names(), *finetune_recipe_names(), str(FOLDER / "asr.yaml")])
+@pytest.mark.parametrize("name", [*recipe_names(), *recipe_names(FINETUNE), str(FINETUNE / "asr.yaml")])
 def test_every_recipe_that_is_listed_can_be_shown(name):
     assert json.loads(show("recipes", name, "--json"))["name"] in (name, "asr")
     assert show("recipes", name).startswith("# ")

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spiritlm_core import extras, failures
+from spiritlm_core import failures
 from spiritlm_core.audio.codec import encode_wav
 
 ROOT = Path(__file__).parents[2]
@@ -49,7 +49,7 @@ UNWANTED = {
 def names(requirements: list[str]) -> set[str]:
     """Distributions of requirements, without the package's own extras."""
     distributions = {re.match(r"[\w.-]+", line)[0].lower() for line in requirements}  # type: ignore[index]
-    return distributions - {extras.PACKAGE}
+    return distributions - {failures.PACKAGE}
 
 
 def imported(package: str) -> Iterator[str]:
@@ -88,19 +88,19 @@ def test_the_library_under_the_gpl_is_in_an_extra_of_its_own() -> None:
 
 def test_a_library_that_is_missing_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = ["torch>=2.8", 'fastapi>=0.115; extra == "serve"', "scikit-learn>=1.5; (extra == 'evaluate')"]
-    monkeypatch.setattr(extras, "requires", lambda _: lines)
+    monkeypatch.setattr(failures, "requires", lambda _: lines)
     for module, advice in (
         ("fastapi.responses", "fastapi is not installed: pip install 'spiritlm-pipeline[serve]' brings it"),
         ("sklearn", "scikit-learn is not installed: pip install 'spiritlm-pipeline[evaluate]' brings it"),
     ):
         said = failures.explained(ModuleNotFoundError(f"No module named {module!r}", name=module))
         assert str(said) == advice
-    assert extras.missing("torch") is None
-    assert extras.missing(None) is None
-    extras.require("json")
-    monkeypatch.setattr(extras, "requires", lambda _: ["gone>=1; extra == 'speak'"])
-    with pytest.raises(extras.MissingExtraError, match=r"\[speak\]"):
-        extras.require("gone")
+    assert failures.missing("torch") is None
+    assert failures.missing(None) is None
+    failures.require("json")
+    monkeypatch.setattr(failures, "requires", lambda _: ["gone>=1; extra == 'speak'"])
+    with pytest.raises(failures.MissingExtraError, match=r"\[speak\]"):
+        failures.require("gone")
 
 
 def run(*command: object, cwd: Path, **settings: str) -> str:

@@ -11,11 +11,11 @@ import pytest
 from spiritlm_core.errors import LakeError
 from spiritlm_core.lake.artifact import blob_path
 from spiritlm_core.lake.care import collect_garbage, resolve_ref, verify
+from spiritlm_core.lake.fingerprint import to_json
 from spiritlm_core.lake.lake import Lake, shard_path
 from spiritlm_core.lake.lease import Lease, hold, lease_path, live_leases
 from spiritlm_core.lake.plan import StageCall, plan_artifact, plan_table
 from spiritlm_core.lake.run import run_artifact
-from spiritlm_core.lake.seal import to_json
 from spiritlm_core.store.uri import open_store, split_uri
 from tests.lake.stages import DoubleConfig, SumConfig, execute, no_progress, numbers_plan
 

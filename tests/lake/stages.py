@@ -5,47 +5,18 @@ from __future__ import annotations
 import errno
 import os
 import time
-from pathlib import Path
-
-import pyarrow as pa
-
-from spiritlm_core.config import FrozenConfig
-from spiritlm_core.errors import LakeError
-from spiritlm_core.lake.schema import is_rejected, rejected, table_of
-from spiritlm_core.lake.stage import ArtifactStage, TableInput, TableStage
 from functools import partial
-import pickle
-import pyarrow as pa
-import pytest
-from spiritlm_core.errors import LakeError
-from spiritlm_core.lake.care import collect_garbage, verify
-from spiritlm_core.lake.fingerprint import shard_key
-from spiritlm_core.lake.lake import Lake, shard_path
-from spiritlm_core.lake.lease import hold
-from spiritlm_core.lake.plan import StageCall, TablePlan, inline_job, plan_artifact, plan_table
-from spiritlm_core.lake.run import run_artifact, run_shard, shard_entry
-from spiritlm_core.lake.snapshot import Snapshot
-import base64
-import json
-import os
-import subprocess
-import sys
-from collections import Counter
 from pathlib import Path
-import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from typer.testing import CliRunner
-from spiritlm_core.cli.app import app
+
+import pyarrow as pa
+
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import LakeError
-from spiritlm_core.lake.artifact import blob_path, manifest_path
-from spiritlm_core.lake.care import collect_garbage, resolve_ref, verify
-from spiritlm_core.lake.lake import Lake, shard_path
-from spiritlm_core.lake.lease import hold, live_leases
-from spiritlm_core.lake.plan import StageCall, plan_artifact
-from spiritlm_core.lake.run import run_artifact
-from spiritlm_core.lake.seal import seal
+from spiritlm_core.lake.plan import StageCall, TablePlan, inline_job, plan_artifact
+from spiritlm_core.lake.run import run_artifact, run_shard
+from spiritlm_core.lake.schema import is_rejected, rejected, table_of
+from spiritlm_core.lake.snapshot import Snapshot
+from spiritlm_core.lake.stage import ArtifactStage, TableInput, TableStage
 
 NUMBERS = pa.schema(
     [
@@ -93,14 +64,13 @@ class Numbers(TableStage):
     schema = NUMBERS
 
     def process(self, *tables: pa.Table) -> pa.Table:
-        rows = []
-        for row in tables[0].to_pylist():
-            rows.append(rejected(row, self.name, "negative: no") if row["value"] < 0 else row)
-        return table_of(rows, NUMBERS)
+        rows = tables[0].to_pylist()
+        checked = [rejected(row, self.name, "negative: no") if row["value"] < 0 else row for row in rows]
+        return table_of(checked, NUMBERS)
 
 
 class Double(TableStage):
-    """Doubles every value; can be told to kill its process, to hang, to fail, or to wait for a file with all but zero."""
+    """Doubles every value; can be told to kill its process, to hang, to fail, or to wait with all but zero."""
 
     name = "doubled"
     about = "twice the numbers"
@@ -192,8 +162,6 @@ def execute(lake, plan, recipe="r"):
 
 def no_progress(fraction, message):
     pass
-
-
 
 
 def fill(lake):

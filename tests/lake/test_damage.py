@@ -20,18 +20,12 @@ from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import LakeError
 from spiritlm_core.lake.artifact import blob_path, manifest_path
 from spiritlm_core.lake.care import collect_garbage, resolve_ref, verify
+from spiritlm_core.lake.fingerprint import seal
 from spiritlm_core.lake.lake import Lake, shard_path
 from spiritlm_core.lake.lease import hold, live_leases
-from spiritlm_core.lake.plan import StageCall, plan_artifact
-from spiritlm_core.lake.run import run_artifact
-from spiritlm_core.lake.seal import seal
-from tests.lake.stages import SumConfig
-from tests.lake.stages import execute, no_progress, numbers_plan
-from tests.lake.stages import fill
+from tests.lake.stages import execute, fill, numbers_plan
 
 KINDS = {"tables", "snapshots", "artifacts", "blobs", "refs", "leases"}
-
-
 
 
 def objects(lake):
@@ -43,8 +37,6 @@ def rewrite(lake, path, **changed):
     body = {**json.loads(lake.store.read(path)), **changed}
     body["seal"] = "0" * 64
     lake.store.write(path, seal(json.dumps(body).encode()))
-
-
 
 
 @pytest.fixture(scope="module")
@@ -79,13 +71,13 @@ OLD_LAKE = Path(__file__).with_name("old_lake.json")
 """The files of a lake that was written before objects had checksums, in base64."""
 
 
-def test_a_lake_without_checksums_is_read_and_they_are_counted(tmp_path):
+def test_a_lake_without_checksums_is_read(tmp_path):
     for name, content in json.loads(OLD_LAKE.read_text()).items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(base64.b64decode(content))
     lake, count = Lake(tmp_path), Counter()
     assert list(verify(lake, count)) == []
-    assert count == {"objects": 7, "without_checksum": 5}
+    assert count == {"objects": 7}
     snapshot, artifact = (resolve_ref(lake, ref) for ref in sorted(lake.refs(), key=lambda ref: ref.name))
     assert lake.view(snapshot).read().column("value").to_pylist() == [1, 2]
     assert (lake.artifact_folder(artifact) / "sub" / "sum.txt").read_text() == "3"
@@ -131,17 +123,17 @@ def test_what_is_no_object_at_all_is_found(lake, folder, content):
         live_leases(lake.store)
 
 
-BAD_NAMES = ["\ud800", "a" * 256, "../../x", "/tmp/x", "a/../../x", "..", "", "a//b", "./x", "a\\..\\x", "x\0", "a/"]
+BAD_NAMES = ["\ud800", "a" * 256, "../../x", "/root/x", "a/../../x", "..", "", "a//b", "./x", "a\\..\\x", "x\0", "a/"]
 
 
 @pytest.mark.parametrize("name", BAD_NAMES)
 def test_a_manifest_names_nothing_outside_of_its_artifact(lake, tmp_path, name):
     artifact = fill(lake)
     rewrite(lake, manifest_path(artifact.name, artifact.key), files={name: artifact.files["pid.txt"]})
-    before = {path for path in tmp_path.rglob("*")}
+    before = set(tmp_path.rglob("*"))
     with pytest.raises(LakeError, match=f"{artifact.key}.json is not an artifact .*no name of a file"):
         lake.read_artifact(artifact.name, artifact.key)
-    assert {path for path in tmp_path.rglob("*")} == before
+    assert set(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize("field", ["name", "key"])
@@ -271,11 +263,11 @@ def test_verify_says_what_is_damaged_and_whose_file_it_is(lake):
     artifact = fill(lake)
     runner = CliRunner()
     whole = runner.invoke(app, ["lake", "verify", "--lake", lake.uri])
-    assert (whole.exit_code, whole.stdout) == (0, "nothing is wrong\n8 objects, 0 without checksum (of an older version)\n")
+    assert (whole.exit_code, whole.stdout) == (0, "nothing is wrong\n8 objects\n")
     blob = blob_path(artifact.files["sub/sum.txt"])
     flip(lake.store.root / blob)
     found = json.loads(runner.invoke(app, ["lake", "verify", "--lake", lake.uri, "--json"]).stdout)
-    assert (found["objects"], found["without_checksum"]) == (8, 0)
+    assert found["objects"] == 8
     ((path, problem),) = [(problem["path"], problem["problem"]) for problem in found["problems"]]
     assert path == blob
     assert manifest_path("sum", artifact.key) in problem

@@ -1,33 +1,18 @@
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import partial
-
 import pickle
+from dataclasses import replace
 
-import pyarrow as pa
 import pytest
 
 from spiritlm_core.errors import LakeError
 from spiritlm_core.lake.care import collect_garbage, verify
 from spiritlm_core.lake.fingerprint import shard_key
-from spiritlm_core.lake.lake import Lake, shard_path
+from spiritlm_core.lake.lake import shard_path
 from spiritlm_core.lake.lease import hold
-from spiritlm_core.lake.plan import StageCall, TablePlan, inline_job, plan_artifact, plan_table
-from spiritlm_core.lake.run import run_artifact, run_shard, shard_entry
-from spiritlm_core.lake.snapshot import Snapshot
-from tests.lake.stages import DoubleConfig, SumConfig
-from tests.lake.stages import execute, no_progress, numbers_plan
-
-
-
-
-
-
-
-
-
-
+from spiritlm_core.lake.plan import StageCall, plan_artifact, plan_table
+from spiritlm_core.lake.run import run_artifact, shard_entry
+from tests.lake.stages import DoubleConfig, SumConfig, execute, no_progress, numbers_plan
 
 
 def test_a_plan_knows_the_fingerprint_in_advance(lake):

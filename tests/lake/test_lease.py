@@ -12,9 +12,9 @@ import pytest
 
 from spiritlm_core.errors import LakeError
 from spiritlm_core.lake.care import collect_garbage
+from spiritlm_core.lake.fingerprint import to_json
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.lease import EXPIRY_SECONDS, Lease, hold, lease_path, live_leases, this_machine
-from spiritlm_core.lake.seal import to_json
 from tests.lake.stages import fill
 
 HOUR = 3600.0

@@ -12,8 +12,8 @@ from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.plan import Plan, TablePlan
 from spiritlm_core.lake.run import run_artifact, run_shard
 from spiritlm_core.lake.snapshot import Snapshot
-from spiritlm_core.plan.last_run import keep_settings
-from spiritlm_core.plan.planner import RunPlan, plan_graph
+from spiritlm_core.plan.changes import keep_settings
+from spiritlm_core.plan.graph import RunPlan, plan_graph
 from spiritlm_core.recipe import Recipe
 from tests.audio.files import sound
 

@@ -11,8 +11,7 @@ from flows.graphs.speech_lm import speech_lm
 from spiritlm_core.errors import LakeError
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.snapshot import Snapshot
-from spiritlm_core.plan.changes import Changes, changes
-from spiritlm_core.plan.last_run import since_last_run
+from spiritlm_core.plan.changes import Changes, changes, since_last_run
 from tests.plan.lakes import clip, compute, planned, tiny
 
 
@@ -30,7 +29,7 @@ def place(tmp_path: Path) -> Path:
 def changed(place: Path, *overrides: str, snapshot: str | None = None) -> Changes:
     lake, recipe = Lake(place / "lake"), tiny(place / "clips", *overrides)
     since = since_last_run(lake, recipe.name, recipe, speech_lm)
-    return changes(planned(recipe, lake, "audio"), recipe, lake, snapshot, since)
+    return changes(planned(recipe, lake, "audio"), lake, snapshot, since)
 
 
 def names(paths: list[str]) -> list[str]:
@@ -93,7 +92,7 @@ def test_without_the_settings_of_the_last_run_the_stages_are_compared(place: Pat
     path = place / "lake/outputs/tiny/recipe.json"
     path.unlink() if kept is None else path.write_bytes(kept)
     found = changed(place, "audio.max_seconds=20", "language=fr")
-    assert [str(reason) for reason in found.settings] == ["`audio.max_seconds` 30.0 → 20.0"]
+    assert [str(reason) for reason in found.settings] == ["`audio: max_seconds` 30.0 → 20.0"]
 
 
 def test_a_table_whose_parents_are_gone_is_still_compared(place: Path) -> None:
@@ -125,4 +124,4 @@ def test_on_an_empty_lake_all_is_new(place: Path) -> None:
 def test_a_snapshot_that_is_none_is_refused(place: Path, beginning: str, says: str) -> None:
     lake, recipe = Lake(place / "lake"), tiny(place / "clips")
     with pytest.raises(LakeError, match=says):
-        changes(planned(recipe, lake, "audio"), recipe, lake, beginning or "")
+        changes(planned(recipe, lake, "audio"), lake, beginning or "")

@@ -15,8 +15,7 @@ from spiritlm_core.intake.config import ShardingConfig
 from spiritlm_core.lake.lake import Lake, shard_path
 from spiritlm_core.lake.plan import ArtifactPlan, TablePlan
 from spiritlm_core.lake.run import run_artifact
-from spiritlm_core.plan.graph import Graph
-from spiritlm_core.plan.planner import plan_graph
+from spiritlm_core.plan.graph import Graph, plan_graph
 from tasks.account import reuse
 from tests.lake.stages import NUMBERS, Double, DoubleConfig, Numbers, Sum, SumConfig, execute, no_progress
 
@@ -154,7 +153,7 @@ def test_the_rows_of_a_shard_are_made_when_it_is_computed(tmp_path: Path, monkey
     lake, graph = Lake(tmp_path / "lake"), graph_of(1, 2, 3)
     compute(graph, lake)
     made = lambda *_: pytest.fail("rows were made though the shards are there")  # noqa: E731
-    monkeypatch.setattr("spiritlm_core.plan.planner.items_table", made)
+    monkeypatch.setattr("spiritlm_core.plan.graph.items_table", made)
     assert plan_graph(graph, lake).is_complete(lake)
 
 
@@ -165,7 +164,7 @@ from flows.graphs.finetuning import finetuning
 from flows.graphs.speech_lm import speech_lm
 from flows.recipes import load_recipe
 from spiritlm_core.lake.lake import Lake
-from spiritlm_core.plan.planner import plan_graph
+from spiritlm_core.plan.graph import plan_graph
 graph = speech_lm(load_recipe("quickstart", [{str(tmp_path)!r}]))
 assert len(plan_graph(graph, Lake({str(tmp_path / "lake")!r})).stages) > 10
 print([name for name in ("prefect", "ray", "torch", "transformers", "pandas", "scipy", "av") if name in sys.modules])

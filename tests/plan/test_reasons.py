@@ -8,18 +8,12 @@ from pathlib import Path
 import pytest
 
 from flows.graphs.speech_lm import speech_lm
-from flows.recipes import recipe_names
 from spiritlm_core.audio.stage import AudioStage
 from spiritlm_core.errors import LakeError
-from spiritlm_core.lake.fingerprint import config_json
 from spiritlm_core.lake.lake import Lake
-from spiritlm_core.lm.losses import LOSSES
-from spiritlm_core.plan.changes import changes
-from spiritlm_core.plan.last_run import since_last_run
+from spiritlm_core.plan.changes import changes, since_last_run
 from spiritlm_core.plan.preview import StagePreview, preview, totals
-from spiritlm_core.plan.settings import Settings, differences
 from spiritlm_core.recipe import Recipe
-from tests.flows.settings import NOT_TRIED, changed, fields, shipped
 from tests.plan.lakes import clip, compute, planned, tiny
 
 
@@ -42,7 +36,7 @@ def place(filled: Path, tmp_path: Path) -> Path:
 def previewed(recipe: Recipe, place: Path) -> dict[str, StagePreview]:
     lake = Lake(place / "lake")
     since = since_last_run(lake, recipe.name, recipe, speech_lm)
-    return {stage.name: stage for stage in preview(planned(recipe, lake), recipe, lake, since)}
+    return {stage.name: stage for stage in preview(planned(recipe, lake), lake, since)}
 
 
 def why(stages: dict[str, StagePreview]) -> dict[str, list[str]]:
@@ -67,7 +61,8 @@ def test_on_an_empty_lake_everything_is_a_first_run(place: Path) -> None:
 
 def test_the_setting_that_changed_is_named_and_nothing_else(place: Path) -> None:
     stages = previewed(tiny(place / "clips", "units.quantizer.units=9"), place)
-    assert why(stages) == {"quantizer": ["`units.quantizer.units` 12 → 9"], "units": ["upstream `quantizer`"]}
+    named = "`units.quantizer.units` 12 → 9"
+    assert why(stages) == {"quantizer": [named], "units": [named, "upstream `quantizer`"]}
 
 
 def test_several_settings_are_all_named(place: Path) -> None:
@@ -117,14 +112,19 @@ def test_another_model_in_place_of_a_fitted_one_is_a_reason(place: Path) -> None
     assert why(previewed(other, place))["quantizer"] == ["model `hubert`"]
 
 
-@pytest.mark.parametrize("old", [False, True])
-def test_the_rate_of_the_units_is_named_in_a_plan_and_a_diff(place: Path, old: bool) -> None:
-    if old:  # a lake of before settings were kept
-        (place / "lake/outputs/tiny/recipe.json").unlink()
+def test_the_rate_of_the_units_is_named_in_a_plan_and_a_diff(place: Path) -> None:
     recipe, lake = tiny(place / "clips", "units.rate=12.5"), Lake(place / "lake")
     assert why(previewed(recipe, place))["quantizer"] == ["`units.rate` 25.0 → 12.5"]
-    found = changes(planned(recipe, lake), recipe, lake)
+    found = changes(planned(recipe, lake), lake, since=since_last_run(lake, recipe.name, recipe, speech_lm))
     assert list(map(str, found.settings)) == ["`units.rate` 25.0 → 12.5"]
+
+
+def test_without_the_settings_of_the_last_run_the_fields_of_stages_are_named(place: Path) -> None:
+    (place / "lake/outputs/tiny/recipe.json").unlink()
+    recipe, lake = tiny(place / "clips", "units.rate=12.5"), Lake(place / "lake")
+    named = "`quantizer: rate` 25.0 → 12.5"
+    assert why(previewed(recipe, place))["quantizer"] == [named]
+    assert named in map(str, changes(planned(recipe, lake), lake).settings)
 
 
 def test_a_setting_that_changes_what_is_listed_is_named(place: Path) -> None:
@@ -149,38 +149,9 @@ def test_a_snapshot_that_is_gone_is_written_again_and_a_damaged_one_is_named(pla
     path.unlink()
     assert not planned(recipe, lake).is_complete(lake)
     assert why(previewed(recipe, place)) == {}
-    assert changes(planned(recipe, lake), recipe, lake).settings == ()
+    assert changes(planned(recipe, lake), lake).settings == ()
     assert why(previewed(tiny(place / "clips", "audio.padding=0.2"), place))["audio"] == ["first run: 5 recordings"]
     compute(recipe, lake)
     path.write_bytes(path.read_bytes().replace(b"audio", b"audit"))
     with pytest.raises(LakeError, match=rf"{path} is damaged"):
         planned(recipe, lake)
-
-
-@pytest.mark.parametrize("name", recipe_names())
-def test_every_setting_of_a_recipe_is_named_as_people_write_it(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(LOSSES, "smoothed", "tests.examples.loss:smoothed")
-    (tmp_path / "TEXTS").mkdir()
-    recipe, wrong = shipped(name, tmp_path, []), {}
-    before = {node.name: config_json(node.config) for node in speech_lm(recipe).nodes.values()}
-    for path, annotation in fields(recipe):
-        if path in NOT_TRIED or path in ("variant", "lm.export"):  # change others with them
-            continue
-        other = changed(recipe, path, annotation, tmp_path)
-        names = set(_names(other, before))
-        if any(found != path and not found.startswith(f"{path}.") for found in names):
-            wrong[path] = names
-    assert wrong == {}
-
-
-def _names(recipe: Recipe, before: dict[str, object]) -> list[str]:
-    settings, names = Settings(recipe), []
-    for node in speech_lm(recipe).nodes.values():
-        for path, _, after in (
-            differences(before.get(node.name), config_json(node.config)) if node.name in before else ()
-        ):
-            name = settings.name(node.config, path)
-            names += [name] if name and settings.value(name) == after else []
-    return names

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from spiritlm_core.errors import ModelReferenceError
 from spiritlm_core.speech.released.convert import import_checkpoints
-from spiritlm_core.speech.released.convolutions import parse_convolutions
+from spiritlm_core.speech.released.hubert import parse_convolutions
 
 HUBERT = "speech_tokenizer/hubert_25hz/mhubert_base_25hz.pt"
 QUANTIZER = "speech_tokenizer/hubert_25hz/L11_quantizer_500.pt"

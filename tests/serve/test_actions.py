@@ -12,7 +12,7 @@ from spiritlm_core import SpiritLM
 from spiritlm_core.serve.actions import Actions
 from spiritlm_core.serve.display import HIDDEN
 from spiritlm_core.serve.engine import Engine
-from spiritlm_core.serve.kept import Kept
+from spiritlm_core.serve.guard import Kept
 from spiritlm_core.serve.turns import Example, Turn
 from tests.serve.limits import LIMITS
 

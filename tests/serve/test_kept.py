@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from spiritlm_core.serve.errors import RequestError
-from spiritlm_core.serve.kept import Kept
+from spiritlm_core.serve.guard import Kept
 
 
 @pytest.fixture

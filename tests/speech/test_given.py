@@ -5,8 +5,8 @@ import json
 
 import pytest
 
+from flows.cli.flow import print_summary
 from flows.cli.plan import planned, show_plan
-from flows.cli.summary import print_summary
 from flows.graphs.speech_lm import speech_lm
 from flows.recipes import load_recipe
 from spiritlm_core.errors import ModelReferenceError, RecipeError

@@ -14,9 +14,9 @@ import pytest
 from spiritlm_core.errors import SpiritLMError, TrainingError
 from spiritlm_core.lm.config import LmCompute
 from tasks import train
-from tasks.calls import Wish
 from tasks.executors import cluster
 from tasks.executors.cluster import NoRoomError, Runtime, room_for
+from tasks.worker import Wish
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,7 +10,7 @@ from spiritlm_core.config_files import load_config
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.lake.lake import Lake, shard_path
 from spiritlm_core.lake.plan import StageCall, plan_table
-from spiritlm_core.plan.planner import RunPlan
+from spiritlm_core.plan.graph import RunPlan
 from spiritlm_core.recipe import Recipe
 from tasks.engine import Run, run_stage
 from tasks.progress import Console

@@ -8,7 +8,7 @@ import time
 import prefect.settings  # noqa: F401 - as in a flow run; it takes seconds
 import pytest
 
-from tasks.updates import Updates
+from tasks.artifacts import Updates
 
 
 def test_calls_are_made_in_order_and_in_the_context_of_the_caller():

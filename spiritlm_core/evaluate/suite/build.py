@@ -17,8 +17,8 @@ from spiritlm_core.evaluate.suite import material
 from spiritlm_core.evaluate.suite.choices import CHOICES
 from spiritlm_core.evaluate.suite.config import KINDS, PAIRS, VOICES
 from spiritlm_core.evaluate.suite.espeak import Voice
+from spiritlm_core.evaluate.suite.layouts import MANIFEST, PROMPTS
 from spiritlm_core.evaluate.suite.material import Said, Written
-from spiritlm_core.evaluate.suite.own import MANIFEST, PROMPTS
 from spiritlm_core.lm.generate.fewshot import by_turns
 from spiritlm_core.tokens.counter import key_of
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from spiritlm_core.errors import SpiritLMError
-from spiritlm_core.extras import require
+from spiritlm_core.failures import require
 
 _SYNCHRONOUS, _UTF8, _CHARACTERS = 2, 1, 1  # AUDIO_OUTPUT_SYNCHRONOUS, espeakCHARS_UTF8, POS_CHARACTER
 _RATE, _PITCH, _RANGE = 1, 3, 4  # espeakRATE, espeakPITCH, espeakRANGE

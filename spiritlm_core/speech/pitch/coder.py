@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from spiritlm_core.errors import ModelReferenceError
-from spiritlm_core.speech.pitch.architecture import CONFIG_FILE, PITCH_HOP, PitchArchitecture, PitchBlocks
+from spiritlm_core.speech.pitch.config import CONFIG_FILE, PITCH_HOP, PitchArchitecture, PitchBlocks
 from spiritlm_core.speech.pitch.f0 import Melody
 
 HOP = PITCH_HOP

@@ -1,10 +1,15 @@
-"""Configuration of the pitch units."""
+"""Configuration of the pitch units, and the part of a model's ``config.json`` that decides shapes and inputs."""
 
 from __future__ import annotations
 
-from pydantic import Field
+from math import prod
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
 
 from spiritlm_core.config import FrozenConfig
+from spiritlm_core.errors import ModelReferenceError
 from spiritlm_core.speech.settings import Minutes, Seed
 
 
@@ -26,3 +31,76 @@ class PitchConfig(FrozenConfig):
     commitment: float = Field(default=0.02, ge=0, description="Weight of the distance of encoder and codebook.")
     max_minutes: Minutes = 10.0
     seed: Seed = 0
+
+
+CONFIG_FILE = "config.json"
+
+PITCH_HOP = 16
+"""Frames of 5 ms in one pitch unit."""
+
+Stride = Annotated[int, Field(ge=1, le=PITCH_HOP)]
+
+
+class PitchBlocks(FrozenConfig):
+    """Strided convolutions with residual blocks between them, one side of the VQ-VAE (arXiv 2005.00341, figure 3)."""
+
+    strides: tuple[Stride, ...] = Field(
+        default=(2, 2, 2, 2), min_length=1, max_length=16, description="Stride of each stage."
+    )
+    width: int = Field(ge=1, le=8192, description="Channels of the convolutions.")
+    depth: int = Field(ge=0, le=64, description="Residual blocks in each stage.")
+    expansion: float = Field(default=1.0, gt=0, le=64, description="Channels inside a residual block, over `width`.")
+    growth: int = Field(default=3, ge=1, le=16, description="Dilation of a residual block over that of the one before.")
+    cycle: int | None = Field(default=None, ge=1, le=64, description="Residual blocks after which dilation restarts.")
+    scaled: bool = Field(default=False, description="Residual branches are divided by the root of `depth`.")
+    reversed: bool = Field(default=False, description="The largest dilation comes first.")
+
+    @property
+    def dilations(self) -> list[int]:
+        """Dilation of each residual block of a stage."""
+        dilations = [self.growth ** (block % (self.cycle or max(1, self.depth))) for block in range(self.depth)]
+        return dilations[::-1] if self.reversed else dilations
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if prod(self.strides) != PITCH_HOP:
+            raise ValueError(f"strides multiply to {prod(self.strides)}, but a pitch unit is {PITCH_HOP} frames")
+        if int(self.expansion * self.width) < 1:
+            raise ValueError(f"expansion {self.expansion} leaves no channel of {self.width}")
+        if max(self.dilations, default=1) > 1 << 20:
+            raise ValueError(f"dilation grows to {max(self.dilations)}, which no audio is long enough for")
+        return self
+
+
+class PitchArchitecture(FrozenConfig):
+    """Everything needed to rebuild a pitch model and to give it the input it was fitted on."""
+
+    codes: int = Field(ge=2, le=128, description="Number of pitch units.")
+    embedding: int = Field(ge=1, le=8192, description="Size of a code vector.")
+    encoder: PitchBlocks = Field(description="From F0 and voicing to code vectors.")
+    decoder: PitchBlocks = Field(description="And back.")
+    tail: int | None = Field(
+        default=None, ge=1, le=8192, description="Channels before the last convolution; the decoder's width if empty."
+    )
+    folded: bool = Field(default=False, description="The encoder emits two halves, whose sum is looked up.")
+    scale: Literal["octaves", "hertz"] = Field(default="octaves", description="Unit of F0 (octaves above 200 Hz).")
+    relative: bool = Field(default=True, description="The mean of the voiced frames of the piece is subtracted.")
+    interpolated: bool = Field(default=True, description="F0 of unvoiced frames is interpolated rather than zero.")
+    trimmed: bool = Field(default=True, description="Frames after the last whole unit are not seen.")
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """That of the pitch model in `folder`. Raises ModelReferenceError."""
+        try:
+            return cls.model_validate_json((folder / CONFIG_FILE).read_bytes())
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise ModelReferenceError(f"{folder} is not a pitch model of this project: {reason}") from error
+
+    @classmethod
+    def fitted(cls, config: PitchConfig) -> Self:
+        """The model that `spiritlm fit` makes of a recipe's settings."""
+        blocks = PitchBlocks(width=config.width, depth=config.depth)
+        return cls(
+            codes=config.codes, embedding=config.embedding, encoder=blocks, decoder=blocks, relative=config.normalize
+        )

@@ -16,8 +16,7 @@ from spiritlm_core.fit.job import UnitFit
 from spiritlm_core.fit.schedule import learning_rate_scale
 from spiritlm_core.lake.stage import Progress, noting
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.speech.pitch.architecture import PitchArchitecture
-from spiritlm_core.speech.pitch.config import PitchConfig
+from spiritlm_core.speech.pitch.config import PitchArchitecture, PitchConfig
 from spiritlm_core.speech.types import chunks
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spiritlm_core.errors import ModelReferenceError
-from spiritlm_core.speech.quantizers.stored import StoredQuantizer
+from spiritlm_core.speech.quantizers.kmeans import StoredQuantizer
 
 Frames = NDArray[np.float32]
 

@@ -10,8 +10,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from spiritlm_core.config_files import read_text, read_yaml
 from spiritlm_core.errors import RecipeError
-from spiritlm_core.speech.pitch.architecture import PitchArchitecture, PitchBlocks
 from spiritlm_core.speech.pitch.coder import PitchCoder
+from spiritlm_core.speech.pitch.config import PitchArchitecture, PitchBlocks
 from spiritlm_core.speech.released.reading import (
     CheckpointError,
     Described,

@@ -19,7 +19,7 @@ from spiritlm_core.evaluate.suite.choices import NamedTask, read_choices
 from spiritlm_core.evaluate.suite.config import SuiteConfig
 from spiritlm_core.evaluate.suite.judges import given_text_judge
 from spiritlm_core.evaluate.suite.labels import LabelTask, macro_f1, questions
-from spiritlm_core.evaluate.suite.own import read_labelled
+from spiritlm_core.evaluate.suite.layouts import read_labelled
 from spiritlm_core.evaluate.suite.pairs import Side
 from spiritlm_core.evaluate.suite.run import run_suite
 from spiritlm_core.evaluate.suite.styles import StyleTask

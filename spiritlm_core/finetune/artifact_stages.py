@@ -1,26 +1,144 @@
-"""The stage ``finetune_measures``: what fine-tuning has changed on the held-out examples."""
+"""The artifact stages of fine-tuning: `finetuned`, `finetune_measures` and `finetune_published`."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import shutil
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from spiritlm_core.finetune.config import MeasureConfig
+from spiritlm_core.config import FrozenConfig
+from spiritlm_core.errors import NothingToTrainOnError
+from spiritlm_core.files import read_json
+from spiritlm_core.finetune.config import MeasureConfig, TuningConfig
 from spiritlm_core.finetune.example import context_of
-from spiritlm_core.lake.schema import Row
-from spiritlm_core.lake.stage import ArtifactStage, Progress, Resources, TableInput
+from spiritlm_core.finetune.rows import commonest
+from spiritlm_core.finetune.source import ExampleSource
+from spiritlm_core.fit.config import FitCompute
+from spiritlm_core.fit.job import FitJob, JobStage
+from spiritlm_core.lake.schema import Row, is_rejected
+from spiritlm_core.lake.shard import reason_group
+from spiritlm_core.lake.stage import ArtifactStage, Output, Progress, Resources, TableInput
 from spiritlm_core.lake.view import TableView
+from spiritlm_core.lm.config import LmCompute, ModelConfig
 from spiritlm_core.lm.generate.likelihood import Judged, log_likelihoods
 from spiritlm_core.lm.generate.prompts import Kind
+from spiritlm_core.lm.train.source import Training
 from spiritlm_core.metrics.distances import judge
-from spiritlm_core.publish.stage import ADAPTER
+from spiritlm_core.publish.stage import ADAPTER, FolderStage
+from spiritlm_core.speech.folder import CONFIG, copy_model
+from spiritlm_core.tokens.config import SequencesConfig, TokensConfig
 from spiritlm_core.tokens.counter import key_of
+from spiritlm_core.tokens.hf import load_vocabulary
 
 if TYPE_CHECKING:
     from spiritlm_core.lm.generate.formats import PromptFormat
     from spiritlm_core.lm.generate.spirit import SpiritLM
+
+
+class FinetuneStage(JobStage):
+    """Trains on the train split of ``task_examples``; the artifact is a Hugging Face folder, or adapters of peft.
+
+    Model role: ``base``, the folder of a model of this project.
+    """
+
+    name: ClassVar[str] = "finetuned"
+    about: ClassVar[str] = "the model, trained further"
+    version: ClassVar[int] = 1
+    inputs: ClassVar[tuple[TableInput, ...]] = (TableInput("task_examples"),)
+    resources: ClassVar[Resources] = Resources(num_cpus=1)
+    processes = "training"
+    compute: ClassVar[type[FitCompute]] = LmCompute
+    config: TuningConfig
+
+    @classmethod
+    def check(cls, tables: Mapping[str, TableView], say: Callable[[str], None]) -> None:
+        """Say before the training what it will lack. Raises NothingToTrainOnError if no example is left."""
+        splits: Counter[str] = Counter()
+        reasons: Counter[str] = Counter()
+        for shard in tables["task_examples"].shards(("split", "reject_stage", "reject_reason")):
+            for row in shard.to_pylist():
+                if is_rejected(row):
+                    reasons[reason_group(row["reject_reason"])] += 1
+                else:
+                    splits[row["split"]] += 1
+        rejected, rows = reasons.total(), reasons.total() + splits.total()
+        lost = f"{rejected} of {rows} rows were rejected" + (f" ({commonest(reasons)})" if rejected else "")
+        if not splits["train"]:
+            raise NothingToTrainOnError(f"no row is left to train on: {lost}, {splits['held_out']} are held out")
+        if 2 * rejected >= rows:
+            say(f"  warning: {lost}")
+        if not splits["held_out"]:
+            say("  warning: no example is held out, so there will be no figures: see data.split")
+
+    def run_job(self, job: FitJob, progress: Progress) -> dict[str, Any]:
+        """Train and write the folder; resumes from the checkpoints in `work`.
+
+        Raises:
+            TrainingError: training diverged, or was asked to stop.
+            NothingToTrainOnError: no example is left to train on.
+        """
+        from spiritlm_core.lm.train.loop import train
+
+        base, settings = self.models["base"], self.config.tokens
+        vocabulary = load_vocabulary(base)
+        sizes = SequencesConfig(hubert=vocabulary.hubert, pitch=vocabulary.pitch, style=vocabulary.style)
+        tokens = TokensConfig(context_length=settings.context_length, window=settings.window, sequences=sizes)
+        config = ModelConfig(lm=self.config.lm, tokens=tokens)
+        source = ExampleSource(job.tables["task_examples"], settings)
+        return train(Training.of(job, config, source, base, base), progress)
+
+
+SPEECH_TOKENIZER = "speech_tokenizer"
+
+
+class PublishTunedStage(FolderStage):
+    """Puts the parts together. Roles: finetuned, measures and lineage; speech_tokenizer where there is one.
+
+    A speech tokenizer in the layout of the released checkpoints stays where it is.
+    """
+
+    name: ClassVar[str] = "finetune_published"
+    about: ClassVar[str] = "folder with model, speech tokenizer and figures"
+    version: ClassVar[int] = 3  # 2: lineage with all digests, no padding in answers; 3: no unit that cannot be spoken
+    outputs: ClassVar[tuple[Output, ...]] = (Output("model", path="model"), Output("metrics", "finetune-metrics.json"))
+    model_role: ClassVar[str] = "finetuned"
+    config: FrozenConfig
+
+    def fill(self, out: Path) -> dict[str, Any]:
+        """The figures, the answers, the speech tokenizer and a card."""
+        for name in ("metrics.json", "answers.jsonl"):
+            shutil.copyfile(self.models["measures"] / name, out / f"finetune-{name}")
+        speech = self.models.get(SPEECH_TOKENIZER)
+        if beside := speech is not None and (speech / CONFIG).is_file():
+            copy_model(speech, out / SPEECH_TOKENIZER)
+        metrics = read_json(self.models["measures"] / "metrics.json")
+        (out / "README.md").write_text(_card(read_json(self.models["lineage"]), metrics), encoding="utf-8")
+        return {"adapter": (out / ADAPTER).is_file(), "speech_tokenizer": beside, "metrics": metrics}
+
+
+def _card(lineage: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+    """A model card: what it was tuned from and for, and the held-out figures before and after."""
+    before, after = metrics["before"], metrics["after"]
+    rows = [
+        f"| {name} | {before.get(name)} | {after[name]} |" for name in after if not name.endswith(("_low", "_high"))
+    ]
+    return "\n".join(
+        [
+            f"# {lineage['recipe']}",
+            "",
+            f"Fine-tuned from `{lineage['base']}`, task `{lineage['task']}`, {metrics['held_out']} held-out examples.",
+            "",
+            "| held out | before | after |",
+            "|---|---|---|",
+            *rows,
+            "",
+            "`lineage.json` says what it was made from, `training.json` how, `finetune-answers.jsonl` what it answers.",
+            "",
+        ]
+    )
 
 
 class MeasureStage(ArtifactStage):

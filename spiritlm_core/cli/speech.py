@@ -1,4 +1,4 @@
-"""``spiritlm resynthesize``: audio to units and back to audio."""
+"""Commands of the speech tokenizer: ``spiritlm tokenize``, ``resynthesize`` and ``import-checkpoints``."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ import typer
 from spiritlm_core.cli import options
 from spiritlm_core.cli.files import Failures, check_any, content
 from spiritlm_core.errors import SpiritLMError
+from spiritlm_core.speech.grid import RATES_HZ
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from spiritlm_core.speech.tokenizer import SpeechTokenizer
+    from spiritlm_core.speech.types import Units
 
 
 def resynthesize(
@@ -74,3 +76,61 @@ def _resynthesized(tokenizer: SpeechTokenizer, name: str, speaker: str | None, *
     if predict:
         return tokenizer.decode(tokenizer.to_string(units), speaker)
     return tokenizer.decode(units, speaker, predict_durations=False)
+
+
+def import_checkpoints(
+    root: Annotated[
+        Path,
+        typer.Argument(metavar="ROOT", help="Folder of the released checkpoints; holds speech_tokenizer/hubert_25hz."),
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write; must be new or empty.")],
+    variant: options.VariantOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace what is at OUT.")] = False,
+    as_json: options.JsonOption = False,
+) -> None:
+    """Convert released speech tokenizer files to safetensors, checking every tensor; no code in them is run.
+
+    SpeechTokenizer.from_pretrained and `spiritlm tokenize --model` load OUT. The same files are not converted twice.
+    """
+    from spiritlm_core.speech.released.convert import import_checkpoints as convert
+
+    done = convert(root, out, variant, force=force)
+    if as_json:
+        fields = {"folder": str(done.folder), "variant": done.variant, "digest": done.digest, "fresh": done.fresh}
+        typer.echo(json.dumps(fields))
+    else:
+        typer.echo(f"{done.folder}: {done.variant}, {'written' if done.fresh else 'up to date'}")
+
+
+def tokenize(
+    audio: options.AudioArgument,
+    checkpoints: options.CheckpointsOption = None,
+    model: options.ModelOption = None,
+    variant: options.VariantOption = None,
+    units: Annotated[bool, typer.Option("--units", help="Print the streams as they are, one column each.")] = False,
+    as_json: options.JsonLinesOption = False,
+    device: options.DeviceOption = None,
+) -> None:
+    """Print a line per file: its path, a tab, and its speech tokens such as [St81][Pi13][Hu78].
+
+    A file that cannot be read is named on standard error; the others are still done, and the exit status is 1.
+    """
+    from spiritlm_core.speech.tokenizer import SpeechTokenizer
+
+    check_any(audio)
+    tokenizer = SpeechTokenizer.from_pretrained(model or checkpoints, variant, device)
+    failures = Failures()
+    for name in audio:
+        with failures.named(name):
+            typer.echo(_line(tokenizer, name, tokenizer.encode(content(name)), raw=units, as_json=as_json))
+    failures.leave()
+
+
+def _line(tokenizer: SpeechTokenizer, name: str, units: Units, *, raw: bool, as_json: bool) -> str:
+    streams = {stream: getattr(units, stream) for stream in RATES_HZ}
+    if as_json:
+        lists = {stream: None if values is None else values.tolist() for stream, values in streams.items()}
+        return json.dumps({"file": name, **lists, "string": tokenizer.to_string(units)})
+    if raw:
+        return "\t".join([name, *(" ".join(map(str, values)) for values in streams.values() if values is not None)])
+    return f"{name}\t{tokenizer.to_string(units)}"
