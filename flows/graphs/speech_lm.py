@@ -60,7 +60,7 @@ def speech_lm(recipe: Recipe) -> Graph:
     aligner = recipe.align.aligner or graph.add(AlignerFit, _aligner(recipe), audio, asr=asr)
     words = graph.add(WordsStage, _words(recipe), audio, aligner=aligner, asr=recogniser)
 
-    hubert = units.given_encoder or graph.add(HubertFit, units.hubert, audio)
+    hubert = units.given_encoder or graph.add(HubertFit, units.hubert_stage, audio, labels=units.hubert.labels)
     quantizer = graph.add(QuantizerFit, units.quantizer_stage, audio, hubert=hubert)
     pitch = graph.add(PitchFit, units.pitch, audio) if expressive else None
     style = graph.add(StyleFit, units.style, audio, hubert=hubert) if expressive else None

@@ -61,6 +61,11 @@ class UnitsConfig(FrozenConfig):
         return self.encoder or self.hubert.model
 
     @property
+    def hubert_stage(self) -> HubertConfig:
+        """What the fit of HuBERT is given; who gives the labels is a role."""
+        return self.hubert.reset("labels" if self.hubert.labels else "labels_layer")
+
+    @property
     def quantizer_stage(self) -> QuantizerStageConfig:
         """What the fit of the quantizer is given."""
         return QuantizerStageConfig(**dict(self.quantizer), rate=self.rate)

@@ -27,8 +27,9 @@ def settled(units: UnitsConfig) -> UnitsConfig:
             resolve(str(units.encoder))
         except ModelReferenceError:
             return units.model_copy(update={"encoder": None})
-    if units.given_encoder is not None and units.given_encoder.startswith("file://"):
-        from spiritlm_core.speech.encoders.registry import check_folder
+    for reference in (units.given_encoder, units.given_encoder is None and units.hubert.labels):
+        if reference and reference.startswith("file://"):
+            from spiritlm_core.speech.encoders.registry import check_folder
 
-        check_folder(resolve(units.given_encoder).path)
+            check_folder(resolve(reference).path)
     return units

@@ -53,7 +53,7 @@ RULES: list[tuple[str, Callable[[Recipe], Stages]]] = [
     (r"description|(compute|sharding)\..*", _always()),
     (r"name", _always("evaluation", "published")),
     (r"variant", _always(*EXTRACTED, "vocoder", "sequences", "evaluation")),
-    (r"language|sources\.0\.(language|speaker|channel)", _always("audio")),
+    (r"language|sources\.0\.(language|speaker|channel|origin)", _always("audio")),
     (r"sources\..*", _always()),
     (r"texts", _always("tokenizer", "model")),
     (r"audio\..*", _always("audio")),
@@ -67,6 +67,7 @@ RULES: list[tuple[str, Callable[[Recipe], Stages]]] = [
     # true without an encoder is a run that could not have its encoder: evaluation and card say so
     (r"units\.encoder_optional", _if(lambda recipe: recipe.units.encoder is None, "evaluation", "published")),
     (r"units\.(encoder|hubert\.model)", _always("quantizer", "style", "vocoder", *EXTRACTED)),
+    (r"units\.hubert\.labels_layer", _if(lambda recipe: _fitted(recipe) and recipe.units.hubert.labels, "hubert")),
     (r"units\.hubert\.cluster_layer", _if(lambda r: _fitted(r) and len(r.units.hubert.clusters) > 1, "hubert")),
     (r"units\.hubert\..*", _if(_fitted, "hubert")),
     (r"units\.quantizer\.linear\..*", _if(lambda recipe: recipe.units.quantizer.kind == "linear", "quantizer")),
@@ -161,6 +162,7 @@ def expected(path: str, recipe: Recipe, other: Recipe) -> Stages:
         ("quickstart", ["tokens.shares.asr=1"]),
         ("quickstart", ["units.copies.rooms=1", "units.copies.speeds=[0.9]"]),
         ("quickstart", ["vocoder.adversarial_from=100", "units.hubert.clusters=[9,9]", "units.hubert.steps=[9,9]"]),
+        ("quickstart", ["units.hubert.labels=hf://some/encoder"]),
     ],
     ids=lambda value: "+".join(map(str, value)) if isinstance(value, list) else value,
 )

@@ -16,6 +16,8 @@ from transformers import AutoModel, HubertModel
 from spiritlm_core.errors import RecipeError, SpiritLMError
 from spiritlm_core.fit.ranks import Ranks
 from spiritlm_core.lake.view import TableView
+from spiritlm_core.speech.encoders.encoder import layer_frames
+from spiritlm_core.speech.encoders.registry import load_encoder
 from spiritlm_core.speech.grid import unit_count
 from spiritlm_core.speech.pretraining import fit_hubert, pretrain
 from spiritlm_core.speech.pretraining.config import HubertConfig, PerturbConfig
@@ -28,6 +30,7 @@ from spiritlm_core.speech.pretraining.masked_prediction import (
     hubert_loss,
 )
 from spiritlm_core.speech.pretraining.mfcc import mfcc_25hz
+from tests.speech.encoders.families import write
 from tests.speech.models import CONFIG
 from tests.speech.synthetic import row, speech, table
 
@@ -37,7 +40,7 @@ class KilledError(Exception):
 
 
 def fit(
-    audio: pa.Table, folder: Path, *, kill_at: float = 2.0, config: object = CONFIG.hubert
+    audio: pa.Table, folder: Path, *, kill_at: float = 2.0, config: object = CONFIG.hubert, teacher: Path | None = None
 ) -> dict[str, np.ndarray]:
     def progress(fraction: float, message: str) -> None:
         if fraction >= kill_at:
@@ -45,7 +48,8 @@ def fit(
 
     out = folder / "out"
     out.mkdir(parents=True, exist_ok=True)
-    HubertFit(config, {}).build({"audio": TableView.of(audio)}, out, folder / "work", progress)
+    given = {"labels": teacher} if teacher else {}
+    HubertFit(config, given).build({"audio": TableView.of(audio)}, out, folder / "work", progress)
     return load_file(out / "model.safetensors")
 
 
@@ -252,6 +256,31 @@ def test_labels_do_not_hear_the_mean_of_the_clip(tmp_path: Path) -> None:
         (frames,) = fitted._features([wave], None)
         expected = mfcc_25hz(torch.from_numpy(wave))
         np.testing.assert_allclose(frames, expected - normalize * expected.mean(axis=0), atol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "asked", "layer"), [("hubert", 2, 2), ("ctranslate2", None, 3)])
+def test_a_given_encoder_is_the_teacher_of_the_first_iteration(
+    audio: pa.Table, models: dict[str, Path], tmp_path: Path, name: str, asked: int | None, layer: int
+) -> None:
+    teacher, wave = write(name, tmp_path / "teacher"), speech(3, 2.0)
+    config = CONFIG.hubert.model_copy(update={"labels_layer": asked})
+    fitted = fit_hubert._Fit(config, [wave], tmp_path / "work", lambda *_: None, Ranks(), "cpu", teacher)
+    (frames,), (expected,) = fitted._features([wave], None), layer_frames(load_encoder(teacher, layer), [wave], layer)
+    np.testing.assert_allclose(frames, expected - expected.mean(axis=0), atol=1e-5)
+    (later,) = fitted._features([wave], MaskedPrediction(config, 8))
+    assert later.shape[1] == config.hidden_size, "later iterations are taught by the model itself"
+
+    with pytest.raises(KilledError):
+        fit(audio, tmp_path / "killed", kill_at=0.6, config=config, teacher=teacher)
+    resumed = fit(audio, tmp_path / "killed", config=config, teacher=teacher)
+    assert same(resumed, fit(audio, tmp_path / "whole", config=config, teacher=teacher))
+    assert not same(resumed, load_file(models["hubert"] / "model.safetensors"))
+
+
+def test_a_layer_that_the_teacher_lacks_is_named(audio: pa.Table, tmp_path: Path) -> None:
+    teacher = write("hubert", tmp_path / "teacher")
+    with pytest.raises(RecipeError, match=r"units\.hubert\.labels_layer is 9, but the encoder has 4"):
+        fit(audio, tmp_path, config=CONFIG.hubert.model_copy(update={"labels_layer": 9}), teacher=teacher)
 
 
 @pytest.mark.parametrize(("size", "parameters"), [("tiny", 2.3e6), ("small", 6e6), ("base", 95e6)])

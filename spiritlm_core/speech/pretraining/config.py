@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
 from math import prod
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -48,15 +48,26 @@ class HubertConfig(FrozenConfig):
     """Where HuBERT comes from: a `model` reference, or fitted on the corpus with the other fields.
 
     Fitting follows Hsu et al. 2021, arXiv 2106.07447: masked prediction of k-means labels, first of MFCC
-    frames, then, once per further entry of `clusters` and `steps`, of features of the model fitted so far.
-    `size` chooses the defaults of all other fields (`SIZES`); those written here are the ones of ``tiny``. Its
-    convolutions need a hundredth of the work of the paper's eight (`PAPER_CONVOLUTIONS`) and start as a mel filter
-    bank, which lets an hour of speech and some minutes of CPU go a long way.
+    frames (or of what a pretrained encoder, `labels`, makes of the speech), then, once per further entry of
+    `clusters` and `steps`, of features of the model fitted so far. `size` chooses the defaults of all other fields
+    (`SIZES`); those written here are the ones of ``tiny``. Its convolutions need a hundredth of the work of the
+    paper's eight (`PAPER_CONVOLUTIONS`) and start as a mel filter bank, which lets an hour of speech and some
+    minutes of CPU go a long way.
     """
+
+    younger: ClassVar[AbstractSet[str]] = {"labels", "labels_layer"}
 
     model: ModelReference | None = Field(
         default=None,
         description="Reference of a HubertModel folder, hf://org/name@revision or file://…; null fits one.",
+    )
+    labels: ModelReference | None = Field(
+        default=None,
+        description="Reference of an encoder (see `encoder`) whose clustered features are the labels of the first "
+        "iteration; null: MFCC, as in the paper.",
+    )
+    labels_layer: int | None = Field(
+        default=None, ge=1, description="Layer of `labels` that is clustered; null: the usual one of its family."
     )
     size: Literal["tiny", "small", "base"] = Field(
         default="tiny",

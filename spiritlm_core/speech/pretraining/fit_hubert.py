@@ -23,6 +23,7 @@ from spiritlm_core.speech.pretraining.config import HubertConfig
 
 if TYPE_CHECKING:
     from spiritlm_core.fit.ranks import Ranks
+    from spiritlm_core.speech.encoders.encoder import Encoder
     from spiritlm_core.speech.pretraining.masked_prediction import MaskedPrediction
     from spiritlm_core.speech.quantizers.kmeans import KMeans
 
@@ -48,6 +49,8 @@ Waveforms = list[NDArray[np.float32]]
 class HubertFit(UnitFit):
     """Fits HuBERT by masked prediction; the artifact is an ordinary Hugging Face HubertModel folder.
 
+    The role ``labels``, if given, is an encoder whose features are clustered into the labels of the first iteration.
+
     The models of earlier iterations lie beside it as ``iterations/1/`` and so on. Where torch.distributed is
     initialised, its processes share the work; `work` must be one folder that all of them see.
     """
@@ -68,7 +71,8 @@ class HubertFit(UnitFit):
         clips = train_clips(tables["audio"], self.config.max_minutes, self.config.seed)
         waveforms = [clip.waveform for clip in clips if len(clip.waveform) >= SHORTEST]
         with all_cores():
-            return _Fit(self.config, waveforms, work, progress, Ranks.current(), pick_device()).run(out)
+            ranks, device, teacher = Ranks.current(), pick_device(), self.models.get("labels")
+            return _Fit(self.config, waveforms, work, progress, ranks, device, teacher).run(out)
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,7 @@ class _Fit:
     progress: Progress
     ranks: Ranks
     device: str
+    teacher: Path | None = None
 
     def run(self, out: Path) -> dict[str, Any]:
         model, summaries = None, []
@@ -128,7 +133,7 @@ class _Fit:
                 np.concatenate(list(self._features(self.waveforms[:clips], model))),
                 self.config.clusters[iteration],
                 seed=self.config.seed,
-                normalize=model is not None,
+                normalize=model is not None or self.teacher is not None,
             )
             self.work.mkdir(parents=True, exist_ok=True)
             kmeans.save(path)
@@ -136,8 +141,14 @@ class _Fit:
         return KMeans.load(path)
 
     def _features(self, waveforms: Waveforms, model: MaskedPrediction | None) -> Iterator[Frames]:
-        """What is clustered of each clip, float32[N, D]: MFCC, or a layer of the model fitted so far."""
-        for frames in _mfcc(waveforms) if model is None else _layer(waveforms, model, self.config.teacher_layer):
+        """What is clustered of each clip, float32[N, D]: a layer of the model so far, or of a teacher; MFCC."""
+        if model is not None:
+            features = _fitted(waveforms, model, self.config.teacher_layer)
+        elif self.teacher is not None:
+            features = _taught(waveforms, self.teacher, self.config.labels_layer, self.device)
+        else:
+            features = _mfcc(waveforms)
+        for frames in features:
             yield frames - frames.mean(axis=0, keepdims=True) if self.config.normalize_labels else frames
 
     def _train(
@@ -186,11 +197,22 @@ def _mfcc(waveforms: Waveforms) -> Iterator[Frames]:
         yield mfcc_25hz(torch.from_numpy(waveform))
 
 
-def _layer(waveforms: Waveforms, model: MaskedPrediction, layer: int) -> Iterator[Frames]:
-    from spiritlm_core.speech.encoders.encoder import layer_frames
+def _fitted(waveforms: Waveforms, model: MaskedPrediction, layer: int) -> Iterator[Frames]:
     from spiritlm_core.speech.encoders.hubert import HubertEncoder
 
-    encoder = HubertEncoder(model.hubert, layer)
+    return _layer(waveforms, HubertEncoder(model.hubert, layer), layer)
+
+
+def _taught(waveforms: Waveforms, teacher: Path, asked: int | None, device: str) -> Iterator[Frames]:
+    from spiritlm_core.speech.encoders.registry import chosen_layer, load_encoder
+
+    layer = chosen_layer(teacher, asked, "units.hubert.labels_layer")
+    return _layer(waveforms, load_encoder(teacher, layer, device), layer)
+
+
+def _layer(waveforms: Waveforms, encoder: Encoder, layer: int) -> Iterator[Frames]:
+    from spiritlm_core.speech.encoders.encoder import layer_frames
+
     for start in range(0, len(waveforms), _CLIPS_AT_ONCE):
         yield from layer_frames(encoder, waveforms[start : start + _CLIPS_AT_ONCE], layer)
 
