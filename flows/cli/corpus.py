@@ -40,7 +40,8 @@ def preview(
     lake: LakeOption = DEFAULT_LAKE,
     set_: SetOption = None,
     stream: Annotated[
-        Literal["text", "speech", "interleaved", "asr", "tts"], typer.Option(help="Stream of the documents.")
+        Literal["text", "speech", "interleaved", "asr", "tts", "classification"],
+        typer.Option(help="Stream of the documents."),
     ] = "interleaved",
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many documents.")] = 3,
     split: SplitOption = "train",

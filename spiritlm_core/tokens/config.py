@@ -90,7 +90,7 @@ class FixedLaw(FrozenConfig):
 SpanLaw = Annotated[UniformLaw | PoissonLaw | FixedLaw, Field(discriminator="kind")]
 
 
-PAIRS = ("asr", "tts")
+PAIRS = ("asr", "tts", "classification")
 """The streams of solved examples, in the format of prompts."""
 
 
@@ -101,8 +101,8 @@ class PairsConfig(FrozenConfig):
         0.5,
         ge=0,
         le=1,
-        description="Share of the examples that are some words of an utterance and not the whole of it; the words of a "
-        "short example tell which sounds belong to them.",
+        description="Share of the examples of asr and tts that are some words of an utterance and not the whole of it; "
+        "the words of a short example tell which sounds belong to them.",
     )
     crop_words: SpanLaw = Field(
         UniformLaw(minimum=1, maximum=6), description="Law of the lengths of those crops in words."
@@ -133,6 +133,9 @@ class SharesConfig(FrozenConfig):
     interleaved: float = Field(1.0, ge=0, description="Weight of the interleaved stream.")
     asr: float = Field(0.0, ge=0, description="Weight of the stream of speech with its words as the answer.")
     tts: float = Field(0.0, ge=0, description="Weight of the stream of words with their speech as the answer.")
+    classification: float = Field(
+        0.0, ge=0, description="Weight of the stream of speech with the label of the recording as the answer."
+    )
     documents: float | None = Field(
         None,
         ge=0,

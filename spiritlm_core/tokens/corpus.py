@@ -23,7 +23,7 @@ from spiritlm_core.tokens.vocabulary import Vocabulary
 STREAMS = ("text", "speech", "interleaved", *PAIRS)
 
 _KEYS = ("recording_id", "start", "utterance_id")
-_LISTS = ("text_ids", "text_offsets", "speech_ids", "speech_offsets", "can_switch")
+_LISTS = ("text_ids", "text_offsets", "speech_ids", "speech_offsets", "can_switch", "label_ids")
 _COLUMNS = (*_KEYS, "split", "speech_only", "reject_stage", *_LISTS)
 _SCHEMA = pa.schema([SEQUENCES.field(name) for name in _COLUMNS])
 _OVERHEAD = 3  # BOS, one marker and EOS share the context with a word
@@ -63,6 +63,10 @@ class Tokens:
     ids: np.ndarray
     offsets: np.ndarray
 
+    def of(self, first: int, last: int) -> list[int]:
+        """The tokens of the words from `first` up to `last`."""
+        return self.ids[self.offsets[first] : self.offsets[last]].tolist()
+
 
 @dataclass(frozen=True)
 class Runs:
@@ -92,6 +96,7 @@ class Corpus:
     Attributes:
         text: Text tokens of the words.
         speech: Speech tokens of the words.
+        labels: Text tokens of the labels; that of segment s is "word" s, which has none if there is no label.
         can_switch: bool[W], may the modality change in front of the word?
         segments: int64[S + 1]; segment s has words ``segments[s]`` to ``segments[s + 1]``.
         good: bool[S], the segment was not rejected.
@@ -103,6 +108,7 @@ class Corpus:
 
     text: Tokens
     speech: Tokens
+    labels: Tokens
     can_switch: np.ndarray
     segments: np.ndarray
     good: np.ndarray
@@ -135,7 +141,7 @@ class Corpus:
     @classmethod
     def _of(cls, parts: Sequence[_Part], vocabulary: Vocabulary, context_length: int) -> Self:
         part = _Part.join([*parts]).sorted().split(context_length)
-        for ids in (part.text_ids, part.speech_ids):
+        for ids in (part.text_ids, part.speech_ids, part.label_ids):
             if len(ids) and (ids.min() < 0 or ids.max() >= vocabulary.size):
                 raise LakeError(
                     f"`sequences` has ids beyond the {vocabulary.size} of the vocabulary: it was made for another"
@@ -143,6 +149,7 @@ class Corpus:
         return cls(
             Tokens(part.text_ids, _offsets(part.text_counts)),
             Tokens(part.speech_ids, _offsets(part.speech_counts)),
+            Tokens(part.label_ids, _offsets(part.label_counts)),
             part.can_switch,
             _offsets(part.words),
             part.good,
@@ -160,10 +167,10 @@ class Corpus:
     def runs(self, stream: str) -> Runs:
         """The runs of a stream; segments without text are left to the speech stream and end a run of the others.
 
-        In the streams of examples each segment that has text and speech is a run of its own.
+        In the streams of examples each segment that has a question and an answer is a run of its own.
         """
         if stream in PAIRS:
-            return self._pair_runs
+            return self._label_runs if stream == "classification" else self._pair_runs
         return self._all_runs if stream == "speech" else self._text_runs
 
     @cached_property
@@ -176,8 +183,21 @@ class Corpus:
 
     @cached_property
     def _pair_runs(self) -> Runs:
-        text, speech = (np.diff(tokens.offsets[self.segments]) > 0 for tokens in (self.text, self.speech))
-        return self._runs_of(self.good & ~self.speech_only & text & speech, join=False)
+        said = np.diff(self.text.offsets[self.segments]) > 0
+        return self._runs_of(self._audible & ~self.speech_only & said, join=False)
+
+    @cached_property
+    def _label_runs(self) -> Runs:
+        return self._runs_of(self._audible & (np.diff(self.labels.offsets) > 0), join=False)
+
+    @property
+    def _audible(self) -> np.ndarray:
+        """bool[S], the good segments that have speech tokens."""
+        return self.good & (np.diff(self.speech.offsets[self.segments]) > 0)
+
+    def segment(self, word: int) -> int:
+        """The segment that a word belongs to."""
+        return int(np.searchsorted(self.segments, word, "right")) - 1
 
     def _runs_of(self, usable: np.ndarray, *, join: bool = True) -> Runs:
         names = np.array(self.recordings, dtype=object)
@@ -202,6 +222,8 @@ class _Part:
     speech_counts: np.ndarray
     text_ids: np.ndarray
     speech_ids: np.ndarray
+    label_counts: np.ndarray  # per row
+    label_ids: np.ndarray
 
     @classmethod
     def of(cls, table: pa.Table) -> Self:
@@ -221,6 +243,7 @@ class _Part:
             counts["speech"],
             flat["text_ids"][0],
             flat["speech_ids"][0],
+            *reversed(flat["label_ids"]),
         )
 
     @classmethod
@@ -244,6 +267,8 @@ class _Part:
             self.speech_counts[words],
             self.text_ids[_gather(self.text_counts, words)],
             self.speech_ids[_gather(self.speech_counts, words)],
+            self.label_counts[order],
+            self.label_ids[_gather(self.label_counts, order)],
         )
 
     def split(self, context_length: int) -> Self:
@@ -258,8 +283,8 @@ class _Part:
         row = np.repeat(np.arange(len(self.words)), self.words)
         words = np.bincount(row, weights=pieces, minlength=len(self.words)).astype(np.int64)
         switch = np.repeat(self.can_switch, pieces) & (nth == 0)
-        fields = (self.keys, self.good, self.speech_only, words, switch, *cut, self.text_ids, self.speech_ids)
-        return type(self)(*fields)
+        text, speech = cut
+        return replace(self, words=words, can_switch=switch, text_counts=text, speech_counts=speech)
 
 
 def pieces_of(text_counts: np.ndarray, speech_counts: np.ndarray, context_length: int) -> np.ndarray:

@@ -76,8 +76,9 @@ class Planner:
         self.corpus = corpus
         self._seed, self._vocabulary = seed, vocabulary
         self._laws = quantiles(config.text_span), quantiles(config.speech_span)
-        self._tokens = corpus.text, corpus.speech
-        self._markers = tuple(np.array([i], np.int32) for i in (vocabulary.text_marker, vocabulary.speech_marker))
+        self._tokens = corpus.text, corpus.speech, corpus.labels
+        text, speech = (np.array([i], np.int32) for i in (vocabulary.text_marker, vocabulary.speech_marker))
+        self._markers = text, speech, text
         self._bos, self._eos = (np.array([i] * (i is not None), np.int32) for i in (vocabulary.bos, vocabulary.eos))
         self._capacity = config.context_length - len(self._bos) - len(self._eos)
         self._examples = Examples(corpus, config.pairs, self._capacity)
@@ -95,7 +96,8 @@ class Planner:
     def plans(self, stream: str, run: int, key: int) -> list[Plan]:
         """The documents of one run; none if it has no tokens."""
         if stream in PAIRS:
-            return self._solved(stream, run, key)
+            solved = self._examples.draw(stream, run, key)
+            return [self._plan(stream, run, solved, True)] if solved else []
         runs = self.corpus.runs(stream)
         first, last = int(runs.first[run]), int(runs.last[run])
         starts, speech_first = [first], stream == "speech"
@@ -103,32 +105,18 @@ class Planner:
             starts, speech_first = spans(self.corpus.can_switch[first:last], *self._laws, key)
             starts = [first + start for start in starts]
         bounds = [*starts, last]
-        total = self._cost(bounds, speech_first)
-        if total <= len(starts):
-            return []
-        if total <= self._capacity:
-            return [self._plan(stream, run, bounds, speech_first, True, total)]
+        whole = self._plan(stream, run, _laid(bounds, speech_first), True)
+        tokens = whole.length - len(self._bos) - len(self._eos)
+        if tokens <= self._capacity:
+            return [whole] if tokens > len(starts) else []
         return self._cut(stream, run, bounds, speech_first)
 
-    def _solved(self, stream: str, run: int, key: int) -> list[Plan]:
-        """The document of solved examples that ends with that of `run`; none if it does not fit."""
-        spans = self._examples.draw(stream, run, key)
-        total = sum(self._cost([first, last], speech) for speech, first, last in spans)
-        return [Plan(stream, run, spans, True, total + len(self._bos) + len(self._eos))] if spans else []
-
-    def _cost(self, bounds: list[int], speech_first: bool) -> int:
-        """Tokens of some spans, with one marker each."""
-        total, speech = len(bounds) - 1, speech_first
-        for first, last in pairwise(bounds):
-            offsets = self._tokens[speech].offsets
-            total += int(offsets[last] - offsets[first])
-            speech = not speech
-        return total
-
-    def _plan(self, stream: str, run: int, bounds: list[int], speech_first: bool, ends: bool, cost: int) -> Plan:
-        laid = [(i % 2 == 0) == speech_first for i in range(len(bounds) - 1)]
-        spans = list(zip(laid, bounds, bounds[1:], strict=False))
-        return Plan(stream, run, spans, ends, cost + len(self._bos) + ends * len(self._eos))
+    def _plan(self, stream: str, run: int, spans: list[Span], ends: bool) -> Plan:
+        length = len(self._bos) + len(spans) + ends * len(self._eos)
+        for kind, first, last in spans:
+            offsets = self._tokens[kind].offsets
+            length += int(offsets[last] - offsets[first])
+        return Plan(stream, run, spans, ends, length)
 
     def _cut(self, stream: str, run: int, bounds: list[int], speech_first: bool) -> list[Plan]:
         """Cut a run into documents that are as long as the context allows; spans cut through go on in the next."""
@@ -136,7 +124,7 @@ class Planner:
         for at, end in pairwise(self._cuts(bounds, speech_first)):
             inner = bounds[(i := bisect_right(bounds, at)) : bisect_left(bounds, end)]
             part, side = [at, *inner, end], speech_first ^ (i % 2 == 0)
-            found.append(self._plan(stream, run, part, side, end == bounds[-1], self._cost(part, side)))
+            found.append(self._plan(stream, run, _laid(part, side), end == bounds[-1]))
         return found
 
     def _cuts(self, bounds: list[int], speech_first: bool) -> list[int]:
@@ -156,7 +144,7 @@ class Planner:
         """Tokens and markers in front of each word of a run and of its end, int64[W + 1]."""
         first, last = bounds[0], bounds[-1]
         sides = (np.arange(len(bounds) - 1) % 2 == 1) ^ speech_first
-        text, speech = (np.diff(tokens.offsets[first : last + 1]) for tokens in self._tokens)
+        text, speech = (np.diff(tokens.offsets[first : last + 1]) for tokens in self._tokens[:2])
         costs = np.where(np.repeat(sides, np.diff(bounds)), speech, text)
         costs[np.array(bounds[:-1]) - first] += 1
         return np.concatenate([[0], np.cumsum(costs)])
@@ -164,9 +152,9 @@ class Planner:
     def ids(self, plan: Plan) -> np.ndarray:
         """The token ids of a document, int32[plan.length]."""
         parts = [self._bos]
-        for speech, first, last in plan.spans:
-            tokens = self._tokens[speech]
-            parts += [self._markers[speech], tokens.ids[tokens.offsets[first] : tokens.offsets[last]]]
+        for kind, first, last in plan.spans:
+            tokens = self._tokens[kind]
+            parts += [self._markers[kind], tokens.ids[tokens.offsets[first] : tokens.offsets[last]]]
         if plan.ends:
             parts.append(self._eos)
         return np.concatenate(parts)
@@ -198,6 +186,11 @@ class EpochPlanner:
     def document(self, plan: Plan) -> Document:
         """The document with its ids."""
         return self._planners[plan.copy].document(plan)
+
+
+def _laid(bounds: list[int], speech_first: bool) -> list[Span]:
+    """Spans that alternate between text and speech."""
+    return [((i % 2) ^ speech_first, first, last) for i, (first, last) in enumerate(pairwise(bounds))]
 
 
 def documents(

@@ -226,7 +226,7 @@ order in which training with seed {seed} sees them. `corpus.json` has the figure
 | `attention_mask` | position | 0 for padding |
 | `position_ids` | position | from 0 in each document |
 | `segment_offsets` | document, and one | document i is `input_ids[segment_offsets[i]:segment_offsets[i + 1]]` |
-| `segment_streams` | document | its stream: `text`, `speech`, `interleaved`, `asr`, `tts` |
+| `segment_streams` | document | its stream: `text`, `speech`, `interleaved`, `asr`, `tts`, `classification` |
 | `segment_ids` | document | recording_id, or document_id of a text |
 
 ```python

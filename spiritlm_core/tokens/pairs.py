@@ -1,13 +1,13 @@
-"""Solved examples as training documents: speech and its words, or words and their speech.
+"""Solved examples as training documents: speech and its words, words and their speech, or speech and its label.
 
-An example of "asr" is ``[Speech]`` units ``[Text]`` words, one of "tts" the reverse: a prompt as
-:mod:`spiritlm_core.lm.generate.presets` lays it out (Spirit LM, arXiv 2402.05755, section 4.2), and the answer behind
-it. An example is an utterance, or some of its words; several in one document make a few-shot prompt.
+An example of "asr" is ``[Speech]`` units ``[Text]`` words, one of "tts" the reverse, one of "classification"
+``[Speech]`` units ``[Text]`` label: a prompt as :mod:`spiritlm_core.lm.generate.presets` lays it out (Spirit LM, arXiv
+2402.05755, section 4.2), and the answer behind it. An example is an utterance, or some of its words; several in one
+document make a few-shot prompt.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,8 +20,9 @@ from spiritlm_core.tokens.vocabulary import Vocabulary
 if TYPE_CHECKING:
     from spiritlm_core.tokens.corpus import Corpus, Runs
 
-Span = tuple[bool, int, int]
-"""A stretch of one modality: whether it is speech, its first word, and the word behind its last."""
+TEXT, SPEECH, LABEL = range(3)
+Span = tuple[int, int, int]
+"""What it holds, `TEXT`, `SPEECH` or `LABEL`; its first word, and the one behind its last (of labels, segments)."""
 
 _DRAWS = 4  # of each example: which one (of the last: how many there are), crop or whole, length, place
 
@@ -40,47 +41,54 @@ class Examples:
         Others stand in front of it, each drawn from all, as many as the draw and the context allow.
 
         Args:
-            stream: "asr" or "tts".
+            stream: one of `PAIRS`.
             run: index into the runs of that stream.
             key: the 64-bit random key of the run in this epoch.
         """
         runs = self._corpus.runs(stream)
         count = 1 + int(uniform(key, 0) * (self._config.shots + 1))
         others = [int(uniform(key, _DRAWS * number) * len(runs)) for number in range(1, count)]
-        words: list[tuple[int, int]] = []
+        found: list[Span] = []
         room = self._capacity
         for number, one in enumerate(dict.fromkeys([run, *others])):
-            if drawn := self._words(runs, one, room, key, _DRAWS * number):
-                words.insert(0, drawn)
-                room -= self._cost(*drawn)
-            elif not words:
-                return []
-        return [(speech, *one) for one in words for speech in (stream == "asr", stream != "asr")]
+            if example := self._example(stream, runs, one, room, key, _DRAWS * number):
+                found = [*example, *found]
+                room -= self._cost(example)
+            elif not number:
+                break
+        return found
 
-    def _words(self, runs: Runs, run: int, room: int, key: int, draw: int) -> tuple[int, int] | None:
-        """First word of an example and the word behind its last; None if there is no room for any.
+    def _example(self, stream: str, runs: Runs, run: int, room: int, key: int, draw: int) -> list[Span]:
+        """Question and answer; nothing if there is no room for any.
 
-        It is the whole utterance, or a crop between two places where the modality may change, every one equally
-        likely. Of an utterance that has no room, it is as much as fits behind a place drawn at random.
+        Those of asr and tts are the whole utterance, or a crop between two places where the modality may change, every
+        one equally likely. Of an utterance that has no room, it is as much as fits behind a place drawn at random.
         """
         first, last = int(runs.first[run]), int(runs.last[run])
-        crop, whole = uniform(key, draw + 1) < self._config.crops, self._cost(first, last) <= room
-        if whole and not crop:
-            return first, last
+        crop = stream != "classification" and uniform(key, draw + 1) < self._config.crops
+        whole = self._sides(stream, first, last)
+        if not crop and self._cost(whole) <= room:
+            return whole
         places = [*(np.flatnonzero(self._corpus.can_switch[first:last]) + first).tolist(), last]
         length = self._law.one(uniform(key, draw + 2)) if crop else 1
         starts = [place for place in places[:-1] if place + length <= last] or places[:1]
         start = starts[int(uniform(key, draw + 3) * len(starts))]
-        ends = [place for place in places if place > start and self._cost(start, place) <= room]
-        if not ends:
-            return None
-        end = bisect_left(ends, start + length) if crop else len(ends)
-        return start, ends[min(end, len(ends) - 1)]
+        ends = [place for place in places if place > start]
+        cuts = [one for end in ends if self._cost(one := self._sides(stream, start, end)) <= room]
+        enough = sum(end < start + length for end in ends) if crop else len(cuts)
+        return cuts[min(enough, len(cuts) - 1)] if cuts else []
 
-    def _cost(self, first: int, last: int) -> int:
-        """Tokens of an example, with its two markers."""
-        offsets = (tokens.offsets for tokens in (self._corpus.text, self._corpus.speech))
-        return 2 + sum(int(own[last] - own[first]) for own in offsets)
+    def _sides(self, stream: str, first: int, last: int) -> list[Span]:
+        if stream == "classification":
+            segment = self._corpus.segment(first)
+            return [(SPEECH, first, last), (LABEL, segment, segment + 1)]
+        sides = [(SPEECH, first, last), (TEXT, first, last)]
+        return sides if stream == "asr" else sides[::-1]
+
+    def _cost(self, spans: list[Span]) -> int:
+        """Tokens of some spans, with their markers."""
+        of = (self._corpus.text, self._corpus.speech, self._corpus.labels)
+        return len(spans) + sum(int(of[kind].offsets[last] - of[kind].offsets[first]) for kind, first, last in spans)
 
 
 def of_answers(ids: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:

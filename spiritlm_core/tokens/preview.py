@@ -15,6 +15,7 @@ from spiritlm_core.tokens.corpus import STREAMS, pieces_of
 from spiritlm_core.tokens.documents import Plan
 from spiritlm_core.tokens.finished import FinishedCorpus
 from spiritlm_core.tokens.mix import Mixture
+from spiritlm_core.tokens.pairs import LABEL, SPEECH
 from spiritlm_core.tokens.stage import COPIES, encodings
 from spiritlm_core.tokens.text import TextTokenizer
 from spiritlm_core.tokens.texts import DOCUMENTS
@@ -111,9 +112,9 @@ class _Reader:
         if plan.stream == DOCUMENTS:
             return []
         corpus = self._mixture.planner.corpus(plan)
-        ends = np.array([[first, last - 1] for _, first, last in plan.spans])
-        covered = np.searchsorted(corpus.segments, ends, "right").tolist()
-        numbers = dict.fromkeys(number for first, last in covered for number in range(first - 1, last))
+        words = [(first, last - 1) for kind, first, last in plan.spans if kind != LABEL]
+        covered = ((corpus.segment(first), corpus.segment(last)) for first, last in words)
+        numbers = dict.fromkeys(number for first, last in covered for number in range(first, last + 1))
         return [corpus.utterances[number] for number in numbers]
 
     def _text(self, ids: np.ndarray) -> list[Span]:
@@ -124,21 +125,23 @@ class _Reader:
 
     def _spans(self, plan: Plan) -> list[Span]:
         spans = []
-        for speech, first, last in plan.spans:
-            words = [self._word(plan, place, speech) for place in range(first, last)]
-            ids = [i for word in words for i in word.ids]
+        labels = self._mixture.planner.corpus(plan).labels
+        for kind, first, last in plan.spans:
+            speech = kind == SPEECH
+            words = [] if kind == LABEL else [self._word(plan, place, speech) for place in range(first, last)]
+            ids = labels.of(first, last) if kind == LABEL else [i for word in words for i in word.ids]
             text = names(ids, self._vocabulary) if speech else self._tokenizer.decode(ids)
             spans.append(Span("speech" if speech else "text", text, words, ids))
         return spans
 
     def _word(self, plan: Plan, place: int, speech: bool) -> Word:
         corpus = self._mixture.planner.corpus(plan)
-        segment = int(np.searchsorted(corpus.segments, place, "right")) - 1
+        segment = corpus.segment(place)
         name = corpus.utterances[segment]
         words = self._words.get((plan.copy, name), self._words[0, name])  # a row without copies
         word = words[place - int(corpus.segments[segment])]
         tokens = corpus.speech if speech else corpus.text
-        ids = tokens.ids[tokens.offsets[place] : tokens.offsets[place + 1]].tolist()
+        ids = tokens.of(place, place + 1)
         return Word(word, names(ids, self._vocabulary) if speech else None, ids)
 
 

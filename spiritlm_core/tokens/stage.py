@@ -36,6 +36,8 @@ SEQUENCES = pa.schema(
         pa.field("speech_offsets", pa.list_(pa.int32())),
         pa.field("can_switch", pa.list_(pa.bool_())),  # may the modality change in front of word i?
         pa.field("speech_only", pa.bool_()),  # too few timed words: one "word" holding all the speech, no text
+        pa.field("label", pa.string()),  # class of the recording, if known
+        pa.field("label_ids", pa.list_(pa.int32())),  # its token ids; null without a label
         *REJECT,
     ]
 )
@@ -45,7 +47,7 @@ COPIES = pa.field(
     pa.list_(pa.struct([SEQUENCES.field(name) for name in ("speech_ids", "speech_offsets", "can_switch")])),
 )
 
-_COPIED = ("utterance_id", "recording_id", "start", "duration", "speaker", "language", "split")
+_COPIED = ("utterance_id", "recording_id", "start", "duration", "speaker", "language", "split", "label")
 
 
 class SequencesStage(TableStage):
@@ -54,7 +56,7 @@ class SequencesStage(TableStage):
     config: SequencesStageConfig
     name: ClassVar[str] = "sequences"
     about: ClassVar[str] = "text and speech tokens of every word"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2  # 2: the label of a recording
     inputs: ClassVar[tuple[TableInput, ...]] = (
         TableInput("audio", (*_COPIED, "reject_stage", "reject_reason")),
         TableInput("words"),
@@ -87,11 +89,16 @@ class SequencesStage(TableStage):
             if is_rejected(row):
                 return {**base, "reject_stage": row["reject_stage"], "reject_reason": row["reject_reason"]}
         try:
-            return {**base, **self._tokens(words, units)}
+            return {**base, **self._tokens(words, units), "label_ids": self._label(audio["label"])}
         except Exception as error:
             if is_machine_error(error):
                 raise
             return rejected(base, self.name, error)
+
+    def _label(self, label: object) -> np.ndarray | None:
+        """The token ids of a label as an answer, int32[N]; None if there is none."""
+        ids = self._tokenizer.encode_words(str(label or "")).ids
+        return ids if len(ids) else None
 
     def _tokens(self, words: Row, units: Row, start: float = 0.0, speed: float = 1.0) -> Row:
         """The token columns; second t of the units was second ``start + speed t`` of the words."""

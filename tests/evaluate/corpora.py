@@ -81,6 +81,7 @@ def _sequence(words: list[str], tokenizer: TextTokenizer, vocabulary: Vocabulary
         "speech_offsets": offsets,
         "can_switch": [True] * len(words),
         "speech_only": False,
+        "label_ids": tokenizer.encode_words(words[:1]).ids.tolist(),
     }
 
 
@@ -91,7 +92,7 @@ def _rows(number: int, tokenizer: TextTokenizer, vocabulary: Vocabulary, text: s
     split = "held_out" if number % 4 == 0 else "train"
     about = {"recording_id": f"r{number // 2:03d}", "start": (number % 2) * 9.0, "duration": SECONDS * len(words),
              "speaker": f"s{number % 3}", "language": "en", "split": split,
-             "text": text or " ".join(words)}  # fmt: skip
+             "label": words[0], "text": text or " ".join(words)}  # fmt: skip
     timed = [
         {"word": word, "start": i * SECONDS, "end": (i + 1) * SECONDS, "score": None if i == 1 else 0.9,
          "interpolated": i == 1}

@@ -146,7 +146,7 @@ def test_importing_the_stages_loads_nothing_heavy() -> None:
 def test_streams_of_examples_are_scored_and_shown_where_they_have_a_share(
     corpus: Corpus, evaluation: Path, tmp_path: Path
 ) -> None:
-    evaluate(corpus, make_model(tmp_path / "model", corpus, speech=0, asr=1), tmp_path / "out")
+    evaluate(corpus, make_model(tmp_path / "model", corpus, speech=0, asr=1, classification=1), tmp_path / "out")
     metrics = metrics_of(tmp_path / "out")
     assert metrics["loss/asr/beats_baseline"] is False
     rows = [
@@ -156,7 +156,9 @@ def test_streams_of_examples_are_scored_and_shown_where_they_have_a_share(
     ]
     assert metrics["loss/asr/documents"] == len(rows)
     assert metrics["loss/asr/tokens"] == sum(len(row["text_ids"]) + 1 for row in rows)  # the words and what ends them
+    labels = sum(len(row["label_ids"]) + 1 for row in rows)
+    assert metrics["loss/classification/tokens"] == labels
     assert "asr: bits per token" in (tmp_path / "out" / "report.html").read_text()
     for page in (metrics, metrics_of(evaluation)):
         assert not [key for key in page if key.startswith("loss/tts/")]
-    assert not [key for key in metrics_of(evaluation) if key.startswith("loss/asr/")]
+    assert not [key for key in metrics_of(evaluation) if key.startswith(("loss/asr/", "loss/classification/"))]

@@ -15,10 +15,12 @@ from spiritlm_core.fit.job import FitJob
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.lm.generate.content import Speech
 from spiritlm_core.lm.generate.fewshot import FewShot
+from spiritlm_core.lm.generate.likelihood import judged
 from spiritlm_core.lm.generate.presets import Task, ask
 from spiritlm_core.lm.generate.prompts import Example, Kind, parts_of
 from spiritlm_core.tokens.config import PairsConfig, SharesConfig, TokensConfig
 from spiritlm_core.tokens.documents import Document, documents
+from spiritlm_core.tokens.text import TextTokenizer
 from tests.lm import corpora
 from tests.lm.training import run
 from tests.support.small_model import tiny_config
@@ -74,6 +76,23 @@ def test_a_few_shot_prompt_is_how_a_document_of_several_examples_begins(
         assert document.ids.tolist()[: len(asked.prompt)] == list(asked.prompt)
         shown += asked.shots
     assert shown > 10
+
+
+def test_what_is_judged_of_a_label_is_its_training_document(table: pa.Table, published: Path) -> None:
+    spirit = SpiritLM.from_pretrained(published)
+    labels = ["ask", "please do"]
+    ids = [TextTokenizer.load(published).encode_words(labels[number % 2]).ids.tolist() for number in range(len(LINES))]
+    place = table.column_names.index("label_ids")
+    labelled = table.set_column(place, table.schema.field(place), pa.array(ids, table.schema.types[place]))
+    found = examples(labelled, spirit, "classification")
+    train = [number for number in range(len(LINES)) if number % 10]
+    spirit.model.config.max_position_embeddings = 4096
+    for number, document in zip(train, found, strict=True):
+        (parts,) = spirit.parts([question(number, "asr")])
+        asked = judged(spirit, parts, "text", labels[number % 2])
+        assert document.ids.tolist() == [*asked.prompt, *asked.answer, spirit.vocabulary.eos]
+        assert document.predicted is not None
+        assert document.predicted.tolist().index(True) == len(asked.prompt)
 
 
 def written(spirit: SpiritLM, kind: Kind, ids: list[int]) -> str:

@@ -176,6 +176,42 @@ def test_the_draw_depends_on_rows_seed_and_epoch_alone(seed: int, shards: int, s
         assert [one.ids.tolist() for one in drawn] != [one.ids.tolist() for one in first] or len(first) < 4
 
 
+LABELS = ((7,), (8, 9, 10), None)
+
+
+def labelled(rows: list[Row]) -> list[Row]:
+    return [{**row, "label_ids": LABELS[number % 3]} for number, row in enumerate(rows)]
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 10_000), st.integers(1, 5))
+def test_every_good_recording_with_a_label_is_a_whole_question_with_its_label(seed: int, shards: int) -> None:
+    rows = labelled(random_rows(seed, recordings=5))
+    found = made(rows, "classification", PairsConfig(crops=1))
+    wanted = [row for row in rows if row.get("reject_stage") is None and row["label_ids"]]
+    for one, row in zip(found, wanted, strict=True):
+        speech = np.asarray(row["speech_ids"]).tolist()
+        assert read_spans(one.ids) == [("speech", speech), ("text", [*row["label_ids"]])]  # type: ignore[misc]
+        assert one.predicted is not None
+        assert one.targets.tolist() == [*row["label_ids"], VOCABULARY.eos]  # type: ignore[misc]
+    order = np.random.default_rng(seed).permutation(len(rows))
+    view = TableView.of(*(table([rows[i] for i in part]) for part in np.array_split(order, shards)))
+    config = TokensConfig(context_length=LONG, pairs=PairsConfig(crops=1))
+    shuffled = documents(view, VOCABULARY, config, stream="classification", split="train", seed=0, epoch=0)
+    assert [one.ids.tolist() for one in shuffled] == [one.ids.tolist() for one in found]
+    assert not made(random_rows(seed), "classification", WHOLE)
+
+
+def test_several_recordings_and_their_labels_make_a_few_shot_document() -> None:
+    rows = [row for row in labelled(random_rows(1)) if row.get("reject_stage") is None and row["label_ids"]]
+    answers = {tuple(np.asarray(row["speech_ids"]).tolist()): list(row["label_ids"]) for row in rows}  # type: ignore[call-overload]
+    found = made(rows, "classification", PairsConfig(shots=4))
+    for one in found:
+        spans = [ids for _, ids in read_spans(one.ids)]
+        assert [answers[tuple(ids)] for ids in spans[::2]] == spans[1::2]
+    assert {len(read_spans(one.ids)) for one in found} == {2, 4, 6, 8, 10}
+
+
 VIEW = TableView.of(table(random_rows(7, recordings=20)))
 MIXED = TokensConfig(
     context_length=128,

@@ -76,6 +76,18 @@ def test_rows_with_too_few_timed_words_keep_their_speech(folders: dict[str, Path
         assert (row["speech_offsets"], row["can_switch"]) == ([0, count], [True])
 
 
+def test_the_label_of_a_recording_is_tokenized_as_an_answer(folders: dict[str, Path]) -> None:
+    audio, words, units = rows(["one two", "three four", "five", "six"])
+    for row, label in zip(audio, ("digits", "  two\n words ", None, " "), strict=True):
+        row["label"] = label
+    found = run(folders["gpt2"], audio, words, units)
+    text = TextTokenizer.load(folders["gpt2"])
+    ids = [text.encode(" digits"), text.encode(" two words"), None, None]
+    assert [row["label_ids"] for row in found] == ids
+    assert [row["label"] for row in found] == [row["label"] for row in audio]
+    assert found[0]["text_ids"] == text.encode(" one two")
+
+
 def test_rejected_rows_travel_on_and_bad_ones_are_rejected(folders: dict[str, Path]) -> None:
     audio, words, units = rows(["one two"] * 5)
     words[1] = {"utterance_id": "u1", "reject_stage": "words", "reject_reason": "no alignment"}
