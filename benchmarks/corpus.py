@@ -30,7 +30,7 @@ from spiritlm_core.lake.view import TableView
 from spiritlm_core.speech.stage import UNITS
 from spiritlm_core.tokens import sentencepiece_bpe
 from spiritlm_core.tokens.config import SequencesStageConfig, TokenizerConfig, TokensConfig
-from spiritlm_core.tokens.corpus import STREAMS, Corpus
+from spiritlm_core.tokens.corpus import Corpus
 from spiritlm_core.tokens.documents import Planner, documents
 from spiritlm_core.tokens.hf import save_tokenizer, vocabulary_for
 from spiritlm_core.tokens.mix import Mixture
@@ -197,7 +197,7 @@ def measure(texts: list[str], segments: int, title: str) -> None:
         tokens, seconds = ours(view, vocabulary, config, epochs=2)
         report("interleave and pack", tokens, seconds)
         tokens, spent, padding = mixture(view, vocabulary, config, tokens)
-        report(f"mix of {', '.join(STREAMS)}", tokens, spent, f", {100 * padding:.1f} % padding")
+        report("mix of text, speech, interleaved", tokens, spent, f", {100 * padding:.1f} % padding")
         tokens, spent, padding = mixture(view, vocabulary, config, tokens, text_table(folder, texts))
         report("the same, with text documents", tokens, spent, f", {100 * padding:.1f} % padding")
         report("naive: string per word, tokenizer call", *naive(view, vocabulary, config, full, 3000))
