@@ -41,7 +41,15 @@ class ArchitectureConfig(FrozenConfig):
 class OptimizerConfig(FrozenConfig):
     """AdamW (arXiv 1711.05101) and its learning-rate schedule."""
 
+    younger: ClassVar[AbstractSet[str]] = {"new_rows_learning_rate"}
+
     learning_rate: float = Field(4e-3, gt=0, le=1, description="Peak learning rate.")
+    new_rows_learning_rate: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Peak learning rate of the rows of new tokens in embedding and output layer; null: the same.",
+    )
     schedule: Literal["constant", "cosine", "wsd"] = Field(
         "cosine", description="Learning rate after the warm-up: constant, cosine decay, or wsd (stable, then decay)."
     )
@@ -82,7 +90,7 @@ class LoraConfig(FrozenConfig):
 class LmConfig(FrozenConfig):
     """The language model: where it starts from, and how it is trained."""
 
-    younger: ClassVar[AbstractSet[str]] = {"loss", "stream_weights"}
+    younger: ClassVar[AbstractSet[str]] = {"loss", "stream_weights", "patience"}
 
     base: ModelReference | None = Field(
         None,
@@ -118,6 +126,11 @@ class LmConfig(FrozenConfig):
     export: Literal["last", "best"] = Field(
         "last", description="The model that is written: that of the last step, or of the lowest held-out loss."
     )
+    patience: int | None = Field(
+        None,
+        ge=1,
+        description="Training ends after so many looks at the held-out loss since its lowest; null: never early.",
+    )
     seed: int = Field(0, ge=0, description="Seed of the initial weights and of the data order.")
 
     @field_validator("loss")
@@ -137,12 +150,19 @@ class LmConfig(FrozenConfig):
             raise ValueError("at least one stream needs a weight above 0")
         return {stream: weight for stream, weight in weights.items() if weight != 1}
 
+    @model_validator(mode="after")
+    def _looks(self) -> Self:
+        if self.patience is not None and not self.validation_sequences:
+            raise ValueError("patience looks at held-out sequences, but validation_sequences is 0")
+        return self
+
     def idle(self) -> AbstractSet[str]:
-        """The looks at held-out sequences where they choose no model, and what only a fresh or a base model has.
+        """The looks at held-out sequences where nothing depends on them, and what only a fresh or a base model has.
 
         The base model itself is the one in the role of that name.
         """
-        looks = {"validate_every", "validation_sequences"} if self.export == "last" else set()
+        idle = self.export == "last" and self.patience is None
+        looks = {"validate_every", "validation_sequences"} if idle else set()
         drawn = set() if self.from_centres else {"new_token_init"}  # as all rows of a fresh model are
         return looks | (drawn if self.base is None else {"base", "architecture"})
 

@@ -21,6 +21,14 @@ def test_unknown_keys_and_impossible_shapes_are_errors() -> None:
         ModelConfig(lm=LmConfig(tokens_per_step=1000), tokens=TokensConfig(context_length=512))
 
 
+def test_patience_needs_something_to_look_at_and_makes_the_looks_count() -> None:
+    with pytest.raises(ValidationError, match="patience looks at held-out sequences, but validation_sequences is 0"):
+        LmConfig(patience=2, validation_sequences=0)
+    assert LmConfig(validate_every=7).key() == LmConfig().key()
+    assert LmConfig(patience=2, validate_every=7).key() != LmConfig(patience=2).key()
+    assert "new_rows_learning_rate" not in LmConfig().key()["optimizer"]
+
+
 def test_defaults_fit_together() -> None:
     config = ModelConfig()
     assert config.sequences_per_step * config.tokens.context_length == config.lm.tokens_per_step

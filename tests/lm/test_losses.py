@@ -38,7 +38,7 @@ def test_a_loss_that_is_not_there_is_named() -> None:
 
 
 def test_a_younger_setting_moves_no_key_while_it_has_its_default() -> None:
-    assert LmConfig().key().keys().isdisjoint({"loss", "stream_weights"})
+    assert LmConfig().key().keys().isdisjoint({"loss", "stream_weights", "patience"})
     assert LmConfig(stream_weights={"text": 1.0}).key() == LmConfig().key()
 
 

@@ -14,14 +14,16 @@ import torch
 
 from spiritlm_core.errors import CheckpointError, TrainingError
 from spiritlm_core.fit.job import FitJob
-from spiritlm_core.lm.config import LmCompute, OptimizerConfig
+from spiritlm_core.lm.config import LmCompute, LmConfig, ModelConfig, OptimizerConfig
+from spiritlm_core.lm.model.network import load_pretrained
 from spiritlm_core.lm.train.checkpoint import read_state
 from spiritlm_core.lm.train.data import Batch, TokenRangeError
 from spiritlm_core.lm.train.metrics import StepLosses
 from spiritlm_core.lm.train.objective import Objective
-from spiritlm_core.lm.train.optimizer import learning_rate
+from spiritlm_core.lm.train.optimizer import build_optimizer, learning_rate, optimise
 from spiritlm_core.lm.train.step import Validation
 from spiritlm_core.tokens.config import SequencesConfig
+from spiritlm_core.tokens.hf import load_vocabulary
 from tests.lm.training import assert_same_weights, losses, run, started
 from tests.support.small_model import tiny_config
 from tests.support.watching import PATIENCE, wait_for
@@ -182,7 +184,8 @@ def test_old_checkpoints_go_and_half_written_ones_do_not_count(job: FitJob) -> N
 @pytest.mark.parametrize("weights", [{}, {"text": 0.25, "speech": 2.0}])
 def test_two_ranks_learn_what_one_does(job: FitJob, parquet: Path, weights: dict[str, float]) -> None:
     """FSDP over two processes: same sequences in every step, loss over all tokens, so the same curve up to rounding."""
-    job = replace(job, config=tiny_config(stream_weights=weights))
+    rates = OptimizerConfig(learning_rate=1e-2, warmup_steps=3, new_rows_learning_rate=3e-2 if weights else None)
+    job = replace(job, config=tiny_config(stream_weights=weights, optimizer=rates))
     run(job)
     two = replace(job, work=job.work.parent / "work2", out=job.out.parent / "out2")
     process = started(two, parquet, ranks=2)
@@ -197,6 +200,74 @@ def test_two_ranks_learn_what_one_does(job: FitJob, parquet: Path, weights: dict
     shorter = replace(two, out=job.out.parent / "out3", resume_from=two.work / "checkpoints" / "step-00000008")
     run(replace(shorter, work=job.work.parent / "work3"))
     torch.testing.assert_close(losses(shorter.out), both, rtol=1e-5, atol=1e-5)
+
+
+def test_training_ends_where_the_held_out_loss_falls_no_more(job: FitJob) -> None:
+    """At once or interrupted, with the model of the last step or the best one; the report says so."""
+    wild = OptimizerConfig(learning_rate=0.1, warmup_steps=0, schedule="constant")
+    config = tiny_config(200, validate_every=2, validation_sequences=2, patience=3, optimizer=wild)
+    job = replace(job, config=config)
+    summary, told = run(job)
+    looked = [row["validation_loss"] for row in pq.read_table(job.out / "metrics.parquet").to_pylist()]
+    looks = [loss for loss in looked if loss is not None]
+    best = looks.index(min(looks))
+    assert len(looks) == best + 4 < 100
+    assert (summary["steps"], summary["validation_step"]) == (2 * len(looks), 2 * best + 2)
+    end = f"after {summary['steps']} of 200 steps: the held-out loss was lowest at step {summary['validation_step']}"
+    assert told[-1] == (1.0, f"training ended {end}")
+    record = json.loads((job.out / "training.json").read_text())
+    assert (record["steps"], record["ended_early"]) == (summary["steps"], summary["ended_early"]) == (len(looked), end)
+
+    again = replace(job, work=job.work / "again", out=job.out / "again")
+    with pytest.raises(TrainingError, match="asked to stop"):
+        stopped_at(again, 2 * best + 5)
+    run(again)
+    assert losses(again.out) == losses(job.out)
+    run(again)  # killed while it wrote the model: nothing is trained further
+    assert losses(again.out) == losses(job.out)
+    chosen = replace(job, out=job.out / "best", config=ModelConfig(**{**dict(config), "lm": _with(config, "best")}))
+    run(replace(chosen, work=job.work / "best"))
+    short = tiny_config(2 * best + 2, validate_every=2, validation_sequences=2, optimizer=wild)
+    run(replace(job, config=short, work=job.work / "short", out=job.out / "short"))
+    assert_same_weights(chosen.out, job.out / "short")
+
+
+def _with(config: ModelConfig, export: str) -> LmConfig:
+    return LmConfig.model_validate({**dict(config.lm), "export": export})
+
+
+def stopped_at(job: FitJob, step: int) -> None:
+    """Run a job that is asked to stop behind a step."""
+
+    def ask(_: float, message: str) -> None:
+        if message.startswith(f"step {step}/"):
+            job.work.joinpath("stop").touch()
+
+    replace(job, compute=job.compute.model_copy(update={"log_every": 1})).run(ask)
+
+
+def test_new_rows_may_have_a_learning_rate_of_their_own(published: Path) -> None:
+    """Of two runs with one rate each: text rows and all else as in one of them, new rows as in the other."""
+    vocabulary = load_vocabulary(published)
+    moved = {}
+    for name, rates in {"slow": (1e-3, None), "fast": (4e-3, None), "both": (1e-3, 4e-3)}.items():
+        config = OptimizerConfig(learning_rate=rates[0], new_rows_learning_rate=rates[1])
+        model = load_pretrained(published)
+        optimizer = build_optimizer(model, config)
+        ids = torch.tensor([[5, 9, vocabulary.speech_marker, vocabulary.unit_id("Hu", 3), vocabulary.unit_id("Pi", 1)]])
+        model(input_ids=ids, labels=ids).loss.backward()
+        optimise(optimizer, model, vocabulary.text_size, config)
+        moved[name] = {key: value.detach().clone() for key, value in model.state_dict().items()}
+    tables = {"model.embed_tokens.weight", "lm_head.weight"}
+    text = vocabulary.text_size
+    for key, both in moved["both"].items():
+        slow, fast = moved["slow"][key], moved["fast"][key]
+        if key not in tables:
+            assert torch.equal(both, slow), key
+            continue
+        assert torch.equal(both[:text], slow[:text])
+        torch.testing.assert_close(both[text:], fast[text:], rtol=1e-6, atol=1e-8)
+        assert not torch.allclose(both[text:], slow[text:], rtol=1e-3)
 
 
 def test_accumulation_does_not_change_the_step(job: FitJob) -> None:

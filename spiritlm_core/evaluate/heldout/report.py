@@ -63,6 +63,7 @@ class Content:
         parameters: Number of weights of the model.
         context_length: Of the model, in tokens.
         max_new_tokens: Longest few-shot answer.
+        ended_early: How training ended before its last step, if it did.
     """
 
     title: str
@@ -74,6 +75,7 @@ class Content:
     parameters: int
     context_length: int
     max_new_tokens: int
+    ended_early: str | None = None
 
 
 def render(content: Content, drawn: Mapping[str, Figure]) -> str:
@@ -82,10 +84,12 @@ def render(content: Content, drawn: Mapping[str, Figure]) -> str:
     All text is escaped by the template engine.
     """
     findings = content.findings
-    size = f"{content.parameters / 1e6:,.1f} M parameters, context of {content.context_length} tokens"
+    facts = [f"{content.parameters / 1e6:,.1f} M parameters, context of {content.context_length} tokens"]
+    facts += [f"Training ended {content.ended_early}"] if content.ended_early else []
+    facts += [content.lineage["note"]] if "note" in content.lineage else []
     page: str = template("report.html.j2").render(
         title=content.title,
-        subtitle=". ".join([size, content.lineage["note"]] if "note" in content.lineage else [size]),
+        subtitle=". ".join(facts),
         cards=_cards(findings),
         context_length=content.context_length,
         max_new_tokens=content.max_new_tokens,

@@ -14,7 +14,7 @@ from spiritlm_core.evaluate.config import EvaluateConfig
 from spiritlm_core.evaluate.heldout.corpus import Utterance, count, pick
 from spiritlm_core.evaluate.heldout.findings import Findings
 from spiritlm_core.evaluate.heldout.statistics import corpus_statistics
-from spiritlm_core.files import write_json
+from spiritlm_core.files import read_json, write_json
 from spiritlm_core.lake.stage import ArtifactStage, Output, Progress, Resources, TableInput
 from spiritlm_core.lake.view import TableView
 
@@ -166,6 +166,7 @@ class EvaluateStage(ArtifactStage):
             parameters=sum(parameter.numel() for parameter in evaluated.spirit.model.parameters()),
             context_length=evaluated.context_length,
             max_new_tokens=self.config.max_new_tokens,
+            ended_early=read_json(self.models["model"] / "training.json").get("ended_early"),
         )
 
     def _drawn(self, tables: Mapping[str, TableView]) -> list[Drawn]:

@@ -49,6 +49,7 @@ class RunState:
     data: dict[str, Any] | None = None  # position in the stream of packed sequences
     best_step: int | None = None  # the step with the lowest held-out loss
     best_loss: float | None = None
+    looks_since_best: int = 0  # at the held-out loss
     rows: list[dict[str, Any]] = field(default_factory=list)  # metrics
 
 

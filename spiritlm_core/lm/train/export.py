@@ -59,7 +59,8 @@ def _save_record(run: Run, out: Path) -> None:
         "vocabulary": run.vocabulary.fingerprint(),
         "vocabulary_size": run.vocabulary.size,
         "embedding_rows": run.lm.get_input_embeddings().weight.shape[0],
-        "steps": config.lm.steps,
+        "steps": run.state.step,
+        "ended_early": run.ended_early,
         "tokens": rows[-1]["tokens"],
     }
     (out / "training.json").write_text(json.dumps(record, indent=1), encoding="utf-8")

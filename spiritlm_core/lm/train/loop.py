@@ -28,6 +28,7 @@ from spiritlm_core.tokens.corpus import shown_streams
 def train(training: Training, progress: Progress) -> dict[str, Any]:
     """Train to the last step, resuming from the latest checkpoint in `work`, and write the model to `out`.
 
+    With `lm.patience` training ends earlier where the held-out loss falls no more.
     Every rank calls this, and `progress` is called on every rank at the same steps. On the CPU with a fixed number
     of threads, a run that was killed and resumed goes through the same losses, bit for bit, as one that was not.
 
@@ -51,7 +52,7 @@ def _loop(run: Run, stop: _Stop, metrics: Metrics, progress: Progress) -> None:
     lm, state, every = run.training.config.lm, run.state, run.training.compute.checkpoint_every
     validation = Validation(run)
     with Prefetch(training_data(run)) as data:
-        while state.step < lm.steps:
+        while state.step < lm.steps and not run.ended_early:
             begun, rate = time.monotonic(), learning_rate(lm.optimizer, state.step, lm.steps)
             step = next(data)
             outcome = optimizer_step(run, step, rate, asked_to_stop=stop.asked)
@@ -59,7 +60,8 @@ def _loop(run: Run, stop: _Stop, metrics: Metrics, progress: Progress) -> None:
             metrics.record(outcome, rate, seconds=time.monotonic() - begun, waited=data.waited)
             better = _validate(run, validation, metrics)
             _report(run, progress)
-            if outcome.stop or better or state.step == lm.steps or state.step % every == 0:
+            last = state.step == lm.steps or bool(run.ended_early)
+            if outcome.stop or better or last or state.step % every == 0:
                 path = run.checkpoints.save(run.lm, run.optimizer, state)
             if outcome.stop:
                 run.checkpoints.finish()
@@ -70,22 +72,30 @@ def _loop(run: Run, stop: _Stop, metrics: Metrics, progress: Progress) -> None:
 
 
 def _validate(run: Run, validation: Validation, metrics: Metrics) -> bool:
-    """Look at the held-out sequences if it is time to; returns whether their loss was never lower."""
+    """Look at the held-out sequences if it is time to; returns whether their loss was never lower.
+
+    What is compared weighs streams as training does; what is recorded does not.
+    """
     lm, state = run.training.config.lm, run.state
     if not validation or (state.step % lm.validate_every and state.step != lm.steps):
         return False
     losses = validation.losses()
     metrics.record_validation(losses)
-    if state.best_loss is not None and losses.mean >= state.best_loss:
+    weight = run.objective.weighted(losses.counts.tolist()) if lm.stream_weights else 0
+    loss = run.objective.weighted(losses.sums.tolist()) / weight if weight else losses.mean
+    if state.best_loss is not None and loss >= state.best_loss:
+        state.looks_since_best += 1
         return False
-    state.best_step, state.best_loss = state.step, losses.mean
+    state.best_step, state.best_loss, state.looks_since_best = state.step, loss, 0
     return True
 
 
 def _report(run: Run, progress: Progress) -> None:
     step, total = run.state.step, run.training.config.lm.steps
-    if step % run.training.compute.log_every == 0 or step == total:
-        row = run.state.rows[-1]
+    row = run.state.rows[-1]
+    if run.ended_early:
+        progress(1.0, f"training ended {run.ended_early}")
+    elif step % run.training.compute.log_every == 0 or step == total:
         progress(step / total, f"step {step}/{total}: loss {row['loss']:.3f}, {row['tokens_per_second']:,.0f} tokens/s")
 
 
@@ -102,6 +112,7 @@ def _summary(run: Run) -> dict[str, Any]:
         **{name: last[name] for name in ("loss", *(f"loss_{stream}" for stream in streams))},
         "validation_loss": state.best_loss,
         "validation_step": state.best_step,
+        "ended_early": run.ended_early,
     }
 
 

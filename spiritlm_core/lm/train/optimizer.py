@@ -45,21 +45,42 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
         group["lr"] = value
 
 
+@torch.no_grad()
+def optimise(optimizer: torch.optim.Optimizer, lm: Any, first: int, config: OptimizerConfig) -> None:
+    """A step of the optimiser, in which embedding rows from `first` on have a learning rate of their own.
+
+    AdamW moves p by ``lr (m / (sqrt(v) + epsilon) + decay p)``, in proportion to the learning rate: rows that are moved
+    `ratio` times as far have `ratio` times that of the others.
+    """
+    ratio = (config.new_rows_learning_rate or config.learning_rate) / config.learning_rate
+    tables = [table for table in _tables(lm) if table.grad is not None and ratio != 1]
+    before = [table.detach().clone() for table in tables]
+    optimizer.step()
+    for table, old in zip(tables, before, strict=True):
+        table.add_((table - old) * _from_row(first, table), alpha=ratio - 1)
+
+
 def keep_new_rows(lm: Any, first: int, optimizer: torch.optim.Optimizer) -> None:
     """Leave gradients to the embedding rows from `first` on alone, and switch weight decay off.
 
     What has no gradient is not updated, and what has a zero gradient and no past neither: all other weights stay as
     they are, bit for bit.
     """
-    tables = {id(layer.weight): layer.weight for layer in (lm.get_input_embeddings(), lm.get_output_embeddings())}
+    tables = _tables(lm)
     for parameter in lm.parameters():
-        if id(parameter) not in tables:
+        if not any(parameter is table for table in tables):
             parameter.grad = None
-    for table in tables.values():
+    for table in tables:
         if table.grad is not None:
             table.grad.mul_(_from_row(first, table))
     for group in optimizer.param_groups:
         group["weight_decay"] = 0.0
+
+
+def _tables(lm: Any) -> list[torch.Tensor]:
+    """Embedding and output layer; one where they are tied."""
+    entry, output = lm.get_input_embeddings().weight, lm.get_output_embeddings().weight
+    return [entry] if entry is output else [entry, output]
 
 
 def _from_row(first: int, table: torch.Tensor) -> torch.Tensor:

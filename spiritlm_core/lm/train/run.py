@@ -41,6 +41,14 @@ class Run:
         """The model in training."""
         return self.objective.lm
 
+    @property
+    def ended_early(self) -> str | None:
+        """How training ended before its last step, since the held-out loss fell no more; None while it goes on."""
+        patience, steps, state = self.training.config.lm.patience, self.training.config.lm.steps, self.state
+        if patience is None or state.looks_since_best < patience or state.step >= steps:
+            return None
+        return f"after {state.step} of {steps} steps: the held-out loss was lowest at step {state.best_step}"
+
 
 def start(training: Training, tell: Tell) -> Run:
     """Build model and optimiser, and go on from the last checkpoint that is whole, or from the one that is named.
@@ -73,7 +81,7 @@ def start(training: Training, tell: Tell) -> Run:
     if path is not None:
         state = checkpoints.restore(path, model, optimizer, state)
         if path.parent != checkpoints.folder:  # its best checkpoint is not among ours
-            state.best_step = state.best_loss = None
+            state.best_step, state.best_loss, state.looks_since_best = None, None, 0
         elif lm.export == "best" and state.best_step is not None:
             checkpoints.check(checkpoints.at(state.best_step))  # now, not after the last step
     return Run(training, ranks, vocabulary, objective, optimizer, checkpoints, state)

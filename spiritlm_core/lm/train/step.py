@@ -10,7 +10,13 @@ import torch
 
 from spiritlm_core.errors import TrainingError
 from spiritlm_core.lm.train.data import Batch, Step, batches
-from spiritlm_core.lm.train.optimizer import clip_gradients, keep_new_rows, set_learning_rate, set_weight_decay
+from spiritlm_core.lm.train.optimizer import (
+    clip_gradients,
+    keep_new_rows,
+    optimise,
+    set_learning_rate,
+    set_weight_decay,
+)
 from spiritlm_core.lm.train.run import Run
 from spiritlm_core.tokens.corpus import STREAMS
 
@@ -67,7 +73,7 @@ def optimizer_step(run: Run, step: Step, rate: float, *, asked_to_stop: bool) ->
     losses = StepLosses(sums.cpu(), torch.tensor(streams))
     _check_finite(run, losses.mean, norm)
     set_learning_rate(run.optimizer, rate)
-    run.optimizer.step()
+    optimise(run.optimizer, run.lm, run.vocabulary.text_size, run.training.config.lm.optimizer)
     run.optimizer.zero_grad(set_to_none=True)
     return Outcome(losses, tokens, pairs, norm, stops > 0)
 
