@@ -90,7 +90,10 @@ def speech_lm(recipe: Recipe) -> Graph:
     start = {"base": recipe.lm.base, "quantizer": quantizer if recipe.lm.from_centres else None}
     model = graph.add(ModelStage, _trained(recipe), sequences, text, tokenizer=tokenizer, **start)
     tables = (audio, words, spoken, sequences)
-    evaluation = graph.add(EvaluateStage, recipe.evaluate, *tables, model=model, lineage=lineage)
+    judging = {"vocoder": vocoder, "recogniser": recipe.evaluate.recogniser}
+    evaluation = graph.add(
+        EvaluateStage, recipe.evaluate.reset("recogniser"), *tables, model=model, lineage=lineage, **judging
+    )
     parts = {**streams, "model": model, "evaluation": evaluation, "vocoder": vocoder, "lineage": lineage}
     graph.add(PublishStage, _published(recipe), **parts)
     if recipe.suite is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from spiritlm_core.config import FrozenConfig
+from spiritlm_core.references.syntax import ModelReference
 
 
 class EvaluateConfig(FrozenConfig):
@@ -16,9 +17,22 @@ class EvaluateConfig(FrozenConfig):
     )
     documents: int = Field(500, ge=2, description="Most held-out documents scored per stream.")
     baseline_documents: int = Field(20_000, ge=1, description="Most train documents per stream behind the baseline.")
-    shots: int = Field(4, ge=0, le=32, description="Solved examples from train in front of each few-shot question.")
-    fewshot_utterances: int = Field(16, ge=0, description="Held-out utterances asked in each few-shot task; 0: none.")
+    shots: int = Field(
+        4,
+        ge=0,
+        le=32,
+        description="Solved examples from train in front of each few-shot question; 0 asks without examples alone.",
+    )
+    fewshot_utterances: int = Field(16, ge=0, description="Held-out utterances asked in each task; 0: none.")
     max_new_tokens: int = Field(96, ge=1, description="Longest answer in tokens; questions leave this much room.")
+    recogniser: ModelReference | None = Field(
+        None,
+        description="Reference of a faster-whisper model that writes down recordings, resynthesis and spoken answers, "
+        "such as hf://Systran/faster-whisper-tiny.en; null: none.",
+    )
+    listened: int = Field(
+        12, ge=0, description="Held-out utterances whose spoken answer and resynthesis are heard and written down."
+    )
     bootstrap_samples: int = Field(1000, ge=100, description="Bootstrap samples of a confidence interval.")
     samples: int = Field(1, ge=0, le=20, description="Outputs of each kind that the report shows.")
     figures: int = Field(3, ge=0, le=10, description="Held-out utterances drawn in the report, with words and units.")

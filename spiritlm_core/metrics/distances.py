@@ -25,6 +25,10 @@ class Errors:
         """All edits by all reference items, as usual for word error rate; may exceed 1. NaN without references."""
         return sum(self.edits) / total if (total := sum(self.length)) else float("nan")
 
+    def only(self, places: Sequence[int]) -> Errors:
+        """Those of some of the utterances."""
+        return Errors(tuple(self.edits[i] for i in places), tuple(self.length[i] for i in places))
+
     def estimate(self, samples: int, seed: int) -> Estimate:
         """The rate with a bootstrap interval over utterances."""
         return ratio(self.edits, self.length, samples=samples, seed=seed)

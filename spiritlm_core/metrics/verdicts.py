@@ -10,22 +10,32 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from spiritlm_core.errors import ModelReferenceError
 from spiritlm_core.files import read_json, write_json
-from spiritlm_core.metrics.bootstrap import Estimate
+from spiritlm_core.metrics.bootstrap import Estimate, ratio
+from spiritlm_core.metrics.distances import Errors
 
 FILE = "verdicts.json"
 
 Offered = Literal["transcribe", "say", "classify"]
 
-TRIVIAL = {
+OFFERS: dict[Offered, str] = {"transcribe": "what it heard", "say": "what it said", "classify": "how it classifies"}
+"""Task → its title in reports."""
+
+WHO = {
     "nothing": "empty answers",
     "shuffled": "its answers to other questions",
     "random": "random training examples",
     "fixed": "the commonest training text",
     "majority": "always the commonest label",
+    "chance": "guessing evenly",
+    "recogniser": "an independent recogniser",
+    "resynthesis": "resynthesis of the recordings",
+    "recordings": "the recordings themselves",
 }
-"""Answers that need no model or no question → what they are called."""
+"""Whose figure is put beside that of a model → what that is called."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +51,11 @@ class Verdict:
         low: see `value`.
         high: see `value`.
         trivial: what the best of the trivial answers reaches.
-        trivial_answer: what these are.
+        trivial_answer: which that is, a key of :data:`WHO`.
         better: whether the model is better than all trivial answers, beyond chance.
         shots: solved examples in front of each question.
         group: which part of the material the figure is of; "" is all of it.
-        beside: the same figure of others, such as an independent recogniser, by name.
+        beside: the same figure of others, by keys of :data:`WHO`.
         labels: the labels that were chosen from, of a classification.
     """
 
@@ -69,15 +79,33 @@ class Verdict:
         """A figure with its interval beside the best of `trivials`: the greatest accuracy, the least error rate."""
         best = (max if measure == "accuracy" else min)(trivials, key=trivials.__getitem__)
         value, low, high = (round(share, 4) for share in (estimate.value, estimate.low, estimate.high))
-        trivial, answer = round(trivials[best], 4), TRIVIAL.get(best, best)
-        return cls(task, measure, value=value, low=low, high=high, trivial=trivial, trivial_answer=answer, **more)
+        trivial = round(trivials[best], 4)
+        return cls(task, measure, value=value, low=low, high=high, trivial=trivial, trivial_answer=best, **more)
+
+    @classmethod
+    def of_errors(
+        cls, task: Offered, measure: str, rates: Mapping[str, Errors], samples: int, seed: int, **more: Any
+    ) -> Verdict:
+        """The error rate of "model" beside those of the others of `rates`, over the same utterances."""
+        trivials = {who: errors.rate for who, errors in rates.items() if who != "model"}
+        model, better = rates["model"], beats_trivial(rates, samples, seed)
+        estimate, items = model.estimate(samples, seed), len(model.edits)
+        return cls.of(task, measure, estimate, trivials, better=better, items=items, **more)
 
     @property
     def figure(self) -> str:
         """The figure in words, with its interval and what it is beside."""
         others = [(self.trivial_answer, self.trivial), *self.beside.items()]
-        beside = ", ".join(f"{who} {100 * rate:.0f} %" for who, rate in others)
+        beside = ", ".join(f"{WHO.get(who, who)} {100 * rate:.0f} %" for who, rate in others)
         return f"{100 * self.value:.0f} % [{100 * self.low:.0f}, {100 * self.high:.0f}]; {beside}"
+
+
+def beats_trivial(rates: Mapping[str, Errors], samples: int, seed: int) -> bool:
+    """Whether "model" makes fewer errors than each of the others, utterance by utterance, beyond chance."""
+    model = np.array(rates["model"].edits)
+    gains = [np.array(errors.edits) - model for who, errors in rates.items() if who != "model"]
+    lengths = rates["model"].length
+    return all(ratio(gain, lengths, samples=samples, seed=seed).low > 0 for gain in gains)
 
 
 def read_verdicts(folder: Path) -> list[Verdict]:
@@ -100,13 +128,13 @@ def write_verdicts(folder: Path, verdicts: Iterable[Verdict]) -> None:
 def doubt(verdicts: Iterable[Verdict], task: str, *, shots: bool = False) -> str | None:
     """A sentence where a model was judged at `task` and is not shown to be better than trivial answers; else None.
 
-    Figures with solved examples in front count where there are `shots`, the others where there are none, all of them
-    where the right ones are missing.
+    The first figure counts: of those with solved examples in front where there are `shots`, else of those without; of
+    all where there are none of these.
     """
     judged = [verdict for verdict in verdicts if verdict.task == task]
     alike = [verdict for verdict in judged if (verdict.shots > 0) == shots] or judged
     whole = [verdict for verdict in alike if not verdict.group]
-    if not whole or any(verdict.better for verdict in whole):
+    if not whole or whole[0].better:
         return None
     first, able = whole[0], [verdict.group for verdict in alike if verdict.group and verdict.better]
     but = f" Better only for: {', '.join(able)}." if able else ""

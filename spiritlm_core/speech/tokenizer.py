@@ -190,7 +190,7 @@ class SpeechTokenizer:
     def _streams(self, units: UnitStreams | str, seed: int) -> UnitStreams:
         if not isinstance(units, str):
             return units
-        return _styled(from_string(units), seed, self.vocoder.config.usual_styles or STYLES)
+        return styled(from_string(units), self.vocoder.config.usual_styles, seed)
 
     def encode(
         self,
@@ -258,7 +258,7 @@ class SpeechTokenizer:
             duplicate_pitch: a pitch token that directly follows another one makes an entry of its own.
             seed: decides the style (71, 68 or 98) of a string that has pitch but no style tokens.
         """
-        return _styled(from_string(string, duplicate_pitch=duplicate_pitch), seed, STYLES)
+        return styled(from_string(string, duplicate_pitch=duplicate_pitch), seed=seed)
 
     @classmethod
     def from_string_batch(
@@ -274,11 +274,11 @@ def _from(units: UnitStreams, start: int) -> Streams:
     return Streams(np.asarray(units.hubert)[start:], *parts)
 
 
-def _styled(streams: Streams, seed: int, styles: Sequence[int]) -> Streams:
-    """With one of `styles` throughout where there is pitch and no style."""
+def styled(streams: Streams, styles: Sequence[int] = (), seed: int = 0) -> Streams:
+    """With one of `styles`, else of :data:`STYLES`, throughout where there is pitch and no style."""
     if streams.pitch is None or streams.style is not None:
         return streams
-    style = random.Random(seed).choice(styles)  # noqa: S311 - the released code draws from this generator
+    style = random.Random(seed).choice(styles or STYLES)  # noqa: S311 - the released code draws from this generator
     return replace(streams, style=np.full(len(streams.hubert), style, np.int16))
 
 

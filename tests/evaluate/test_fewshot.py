@@ -44,7 +44,7 @@ def prompts(evaluated: Evaluated, corpus: Corpus, task: str, config: EvaluateCon
 
 def run(evaluated: Evaluated, corpus: Corpus, task: str, config: EvaluateConfig = CONFIG) -> Task:
     asked, pool = questions(corpus.tables["sequences"], config, evaluated.context_length)
-    return ask(task, asked, pool, evaluated, config, held_out=count(corpus.tables["sequences"], "held_out"))
+    return ask(task, asked, pool, evaluated, config, count(corpus.tables["sequences"], "held_out"), config.shots)
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -167,6 +167,6 @@ def test_nothing_is_asked_where_nothing_fits(corpus: Corpus) -> None:
 
 def test_one_question_has_no_other_answer_to_compare_with(evaluated: Evaluated, corpus: Corpus) -> None:
     asked, pool = questions(corpus.tables["sequences"], CONFIG, 256)
-    one, two = (ask("speech_to_text", asked[:n], pool, evaluated, CONFIG, 1) for n in (1, 2))
+    one, two = (ask("speech_to_text", asked[:n], pool, evaluated, CONFIG, 1, CONFIG.shots) for n in (1, 2))
     assert "shuffled" not in one.rates
     assert "shuffled" in two.rates

@@ -68,6 +68,26 @@ def pick(
     return heapq.nsmallest(count, liked, key=lambda utterance: rank(seed, utterance.key))
 
 
+def train_words(sequences: TableView) -> frozenset[str]:
+    """The words of all train transcripts, normalised."""
+    words: set[str] = set()
+    for shard in sequences.shards(("split", "text", "reject_stage")):
+        good = shard.filter(pc.and_(pc.is_null(shard["reject_stage"]), pc.equal(shard["split"], "train")))
+        for text in pc.unique(good["text"].drop_null()).to_pylist():
+            words.update(normalise(text).split())
+    return frozenset(words)
+
+
+def labels_of(audio: TableView, split: str) -> dict[str, str]:
+    """utterance_id → label of the good rows of one split that have a label."""
+    labels: dict[str, str] = {}
+    for shard in audio.shards(("utterance_id", "split", "label", "reject_stage")):
+        good = pc.and_(pc.is_null(shard["reject_stage"]), pc.equal(shard["split"], split))
+        rows = shard.filter(pc.and_(good, pc.is_valid(shard["label"])))
+        labels.update(zip(rows["utterance_id"].to_pylist(), rows["label"].to_pylist(), strict=True))
+    return labels
+
+
 def count(sequences: TableView, split: str) -> int:
     """Number of :func:`utterances` of a split, without reading their tokens."""
     total = 0

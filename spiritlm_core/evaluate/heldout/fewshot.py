@@ -12,22 +12,26 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from spiritlm_core.evaluate.config import EvaluateConfig
 from spiritlm_core.evaluate.heldout.corpus import Utterance, pick
 from spiritlm_core.evaluate.trivial import trivial_answers
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.lm.generate.fewshot import FewShot, draw_shots
 from spiritlm_core.lm.generate.prompts import Example, Kind
-from spiritlm_core.metrics.bootstrap import ratio
 from spiritlm_core.metrics.distances import Errors, collapse, normalise, unit_errors, word_errors
+from spiritlm_core.metrics.verdicts import Offered, Verdict, beats_trivial
 from spiritlm_core.tokens.speech import from_string
 
 if TYPE_CHECKING:
     from spiritlm_core.evaluate.heldout.answers import Evaluated
 
 TASKS = ("speech_to_text", "text_to_speech")
+OFFERED: dict[str, tuple[Offered, str]] = {
+    "speech_to_text": ("transcribe", "word error rate"),
+    "text_to_speech": ("say", "unit error rate"),
+}
+"""Task → as what it is offered to people, and what is measured."""
+HELD_OUT = "held-out recordings"
 RATES = {"speech_to_text": "wer", "text_to_speech": "unit_error_rate"}
 
 _POOL = 2000  # train utterances that shots and random answers are drawn from
@@ -40,7 +44,8 @@ class Task:
     Attributes:
         name: One of :data:`TASKS`.
         questions: What was asked.
-        shots: Solved examples in front of each question.
+        wanted: Solved examples that each question was to have.
+        shots: Those in front of each; fewer where the context does not hold them.
         answers: Of the model, text or speech tokens.
         rates: Errors of the model's answers ("model") and of answers that need no model.
         answer_lengths: Words, or collapsed HuBERT units, of each answer.
@@ -49,6 +54,7 @@ class Task:
 
     name: str
     questions: tuple[Utterance, ...]
+    wanted: int
     shots: tuple[int, ...]
     answers: tuple[str, ...]
     rates: Mapping[str, Errors]
@@ -60,7 +66,7 @@ class Task:
         return {
             "rates": {who: errors.estimate(samples, seed).to_dict("rate") for who, errors in self.rates.items()},
             "best_trivial": self.best_trivial,
-            "beats_trivial": self._beats_trivial(samples, seed),
+            "beats_trivial": beats_trivial(self.rates, samples, seed),
             "utterances": len(self.questions),
             "held_out": self.held_out,
             "mean_shots": _mean(self.shots),
@@ -74,12 +80,11 @@ class Task:
         """Who makes the fewest errors without the question or without the model."""
         return min((who for who in self.rates if who != "model"), key=lambda who: self.rates[who].rate)
 
-    def _beats_trivial(self, samples: int, seed: int) -> bool:
-        """Whether the model makes fewer errors than each trivial answer, utterance by utterance, beyond chance."""
-        model = np.array(self.rates["model"].edits)
-        gains = [np.array(errors.edits) - model for who, errors in self.rates.items() if who != "model"]
-        lengths = self.rates["model"].length
-        return all(ratio(gain, lengths, samples=samples, seed=seed).low > 0 for gain in gains)
+    def verdict(self, places: Sequence[int], samples: int, seed: int, **more: Any) -> Verdict:
+        """How the model does on some of the questions, beside the trivial answers to the same ones."""
+        rates = {who: errors.only(places) for who, errors in self.rates.items()}
+        offered, measure = OFFERED[self.name]
+        return Verdict.of_errors(offered, measure, rates, samples, seed, on=HELD_OUT, shots=self.wanted, **more)
 
 
 def questions(
@@ -106,10 +111,11 @@ def ask(
     evaluated: Evaluated,
     config: EvaluateConfig,
     held_out: int,
+    shots: int,
 ) -> Task:
     """Ask every question of one task and count the errors of the model and of the trivial answers.
 
-    A shot never has the same words as the question.
+    In front of each are `shots` solved examples; none has the same words as the question.
     """
     kinds: tuple[Kind, Kind] = ("speech", "text") if task == "speech_to_text" else ("text", "speech")
     most, context = config.max_new_tokens, evaluated.context_length
@@ -117,10 +123,10 @@ def ask(
     laid_out = []
     for target in asked:
         drawn = draw_shots(
-            pool, target, config.shots, config.seed, key=attrgetter("key"), said=attrgetter("words"), balanced=False
+            pool, target, shots, config.seed, key=attrgetter("key"), said=attrgetter("words"), balanced=False
         )
-        shots = [_example(shot, kinds, evaluated) for shot in drawn]
-        laid_out.append(fewshot.lay_out(_example(target, kinds, evaluated).question, shots))
+        solved = [_example(shot, kinds, evaluated) for shot in drawn]
+        laid_out.append(fewshot.lay_out(_example(target, kinds, evaluated).question, solved))
     answers, keys = fewshot.answers(laid_out), [target.key for target in asked]
     text, items = kinds[1] == "text", _words_of if kinds[1] == "text" else _units_of
     train = [utterance.text if text else evaluated.speech(utterance.speech_ids) for utterance in pool]
@@ -129,7 +135,8 @@ def ask(
     errors: Callable[..., Errors] = word_errors if text else _unit_errors
     rates = {who: errors(right, theirs) for who, theirs in given.items()}
     lengths = tuple(len(items(answer)) for answer in answers)
-    return Task(task, tuple(asked), tuple(one.shots for one in laid_out), tuple(answers), rates, lengths, held_out)
+    shown = tuple(one.shots for one in laid_out)
+    return Task(task, tuple(asked), shots, shown, tuple(answers), rates, lengths, held_out)
 
 
 def _example(utterance: Utterance, kinds: tuple[Kind, Kind], evaluated: Evaluated) -> Example:

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spiritlm_core.evaluate import plots
+from spiritlm_core.evaluate.heldout.asked import Answers
 from spiritlm_core.evaluate.heldout.findings import Findings
+from spiritlm_core.evaluate.heldout.sections import sections
 from spiritlm_core.evaluate.rendering import data_uri, template
 from spiritlm_core.lake.schema import SAMPLE_RATE
+from spiritlm_core.metrics.verdicts import OFFERS, WHO
 from spiritlm_core.speech.grid import RATES_HZ, hop_of
 
 if TYPE_CHECKING:
@@ -56,8 +59,10 @@ class Content:
     Attributes:
         title: Headline.
         findings: The figures.
+        answers: What the model was asked and answered.
         drawn: Utterances for the figures of words and units.
         recordings: FLAC of the samples by utterance_id.
+        spoken: FLAC of what the vocoder makes of the spoken answers among them.
         training: "step" and nats per token of each stream, for the training curves; may be empty.
         lineage: Headings with what they hold, JSON-able; "shards", if there, maps a stage to its number of shards.
         parameters: Number of weights of the model.
@@ -68,8 +73,10 @@ class Content:
 
     title: str
     findings: Findings
+    answers: Answers
     drawn: Sequence[Drawn]
     recordings: Mapping[str, bytes]
+    spoken: Mapping[str, bytes]
     training: Mapping[str, Sequence[float | None]]
     lineage: Mapping[str, Any]
     parameters: int
@@ -95,8 +102,9 @@ def render(content: Content, drawn: Mapping[str, Figure]) -> str:
         max_new_tokens=content.max_new_tokens,
         streams=findings.streams,
         charts={name: _image(figure) for name, figure in drawn.items()},
+        **sections(content.answers, findings.verdicts),
         fewshot=[_task(name, figures) for name, figures in findings.fewshot.items()],
-        samples=[_sample(sample, content.recordings) for sample in findings.samples],
+        samples=[_sample(sample, content) for sample in findings.samples],
         utterances=[_drawn(item) for item in content.drawn],
         corpus=_corpus(findings.statistics),
         rows=findings.statistics["rows"],
@@ -140,11 +148,15 @@ def _cards(findings: Findings) -> list[dict[str, str]]:
             gain = figures["gain_bits"]
             label = f"{name}: bits per token, {abs(gain):.2f} {'under' if gain > 0 else 'over'} the unigram baseline"
             cards.append({"value": f"{figures['bits_per_token']:.2f}", "label": label})
-    for name, figures in findings.fewshot.items():
-        rate, best = figures["rates"]["model"]["rate"], figures["best_trivial"]
-        versus = f"{100 * figures['rates'][best]['rate']:.0f} % with {_SHORT[best]}"
-        cards.append({"value": f"{100 * rate:.0f} %", "label": f"{_TASK_TITLES[name].lower()}; {versus}"})
-    return cards
+    return [*_first(findings), *cards]
+
+
+def _first(findings: Findings) -> Iterator[dict[str, str]]:
+    """The first figure of each task that is offered to people."""
+    for task, title in OFFERS.items():
+        if found := next((one for one in findings.verdicts if one.task == task), None):
+            versus = f"{WHO[found.trivial_answer]}: {100 * found.trivial:.0f} %"
+            yield {"value": f"{100 * found.value:.0f} %", "label": f"{title}: {found.measure}; {versus}"}
 
 
 def _task(name: str, figures: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,8 +167,8 @@ def _task(name: str, figures: Mapping[str, Any]) -> dict[str, Any]:
     return {**figures, **verdict, "rates": rates, "chart": chart, "item": item}
 
 
-def _sample(sample: Mapping[str, Any], recordings: Mapping[str, bytes]) -> dict[str, Any]:
-    flac = recordings.get(sample["key"])
+def _sample(sample: Mapping[str, Any], content: Content) -> dict[str, Any]:
+    flac, spoken = content.recordings.get(sample["key"]), content.spoken.get(sample["key"])
     rate = sample["error_rate"]
     return {
         **sample,
@@ -164,6 +176,7 @@ def _sample(sample: Mapping[str, Any], recordings: Mapping[str, bytes]) -> dict[
         "output_is_units": sample["kind"] != "speech_to_text",
         "score": "" if rate is None else f"{100 * rate:.0f} % errors",
         "audio": data_uri(flac, "audio/flac") if flac else "",
+        "spoken": data_uri(spoken, "audio/flac") if spoken and sample["kind"] == "text_to_speech" else "",
     }
 
 

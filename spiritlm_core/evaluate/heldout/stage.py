@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from spiritlm_core.evaluate.clips import rank, rows_of
 from spiritlm_core.evaluate.config import EvaluateConfig
-from spiritlm_core.evaluate.heldout.corpus import Utterance, count, pick
+from spiritlm_core.evaluate.heldout.corpus import Utterance, pick
 from spiritlm_core.evaluate.heldout.findings import Findings
 from spiritlm_core.evaluate.heldout.statistics import corpus_statistics
 from spiritlm_core.files import read_json, write_json
 from spiritlm_core.lake.stage import ArtifactStage, Output, Progress, Resources, TableInput
 from spiritlm_core.lake.view import TableView
+from spiritlm_core.metrics.verdicts import write_verdicts
 
 if TYPE_CHECKING:
     import numpy as np
 
     from spiritlm_core.evaluate.heldout.answers import Evaluated
+    from spiritlm_core.evaluate.heldout.asked import Answers
     from spiritlm_core.evaluate.heldout.fewshot import Task
     from spiritlm_core.evaluate.heldout.report import Content, Drawn
     from spiritlm_core.evaluate.heldout.samples import Sample
@@ -34,18 +36,20 @@ _FIGURE_SECONDS = (1.0, 8.0)  # longer ones would not fit on a screen
 class EvaluateStage(ArtifactStage):
     """Losses, few-shot tasks, samples and corpus statistics, and a report of them.
 
-    Writes ``metrics.json`` (flat, see docs/evaluation.md), ``statistics.json``, ``samples.json``,
-    ``report.html`` and the main charts as PNG. Roles: model is a Hugging Face folder of this pipeline; lineage, if
-    given, a JSON object whose entries are shown at the end of the report.
+    Writes ``metrics.json`` (flat, see docs/evaluation.md), ``verdicts.json``, ``answers.json``, ``statistics.json``,
+    ``samples.json``, ``report.html`` and the main charts as PNG. Roles: model is a Hugging Face folder of this
+    pipeline; vocoder and recogniser, if given, make answers audible and write them down; lineage, if given, is a JSON
+    object whose entries are shown at the end of the report.
     """
 
     name: ClassVar[str] = "evaluation"
     about: ClassVar[str] = "held-out losses, few-shot tasks, report"
-    version: ClassVar[int] = 2  # 2: other solved examples are drawn
+    version: ClassVar[int] = 3  # 3: asked as the commands ask, with sound, labels and verdicts
     outputs: ClassVar[tuple[Output, ...]] = (
         Output("report", "report.html", "report.html"),
         Output("metrics", "metrics.json"),
         Output("samples", "samples.json"),
+        Output("verdicts", "verdicts.json"),
     )
     inputs: ClassVar[tuple[TableInput, ...]] = (
         TableInput("audio"),
@@ -65,21 +69,23 @@ class EvaluateStage(ArtifactStage):
     ) -> dict[str, Any]:
         """Evaluate and write the files; returns the main figures."""
         from spiritlm_core.evaluate.heldout.answers import Evaluated
+        from spiritlm_core.evaluate.heldout.asked import ask_all
 
         progress(0.0, "loading the model")
         evaluated = Evaluated.load(self.models["model"], self.config.context_length)
         held_out = self._held_out(evaluated, tables["sequences"])
         streams = self._streams(evaluated, tables["sequences"], held_out, progress)
-        progress(0.4, "asking few-shot questions")
-        tasks = self._tasks(evaluated, tables["sequences"])
+        answers = ask_all(tables, self.models, evaluated, self.config, progress)
         progress(0.75, "continuing interleaved documents")
-        samples = self._samples(evaluated, tasks, held_out["interleaved"])
+        samples = self._samples(evaluated, list(answers.plain.values()), held_out["interleaved"])
         progress(0.8, "counting the corpus")
         statistics = corpus_statistics(tables, evaluated.unit_sizes)
-        fewshot = {task.name: task.figures(self.config.bootstrap_samples, self.config.seed) for task in tasks}
-        findings = Findings(streams, fewshot, statistics, [sample.to_dict() for sample in samples])
+        draws = self.config.bootstrap_samples, self.config.seed
+        fewshot = {task.name: task.figures(*draws) for task in answers.tasks if task.wanted}
+        shown = [sample.to_dict() for sample in samples]
+        findings = Findings(streams, fewshot, statistics, shown, answers.verdicts(self.config))
         progress(0.9, "drawing the report")
-        self._write(out, findings, tables, evaluated)
+        self._write(out, self._content(findings, answers, tables, evaluated))
         return findings.summary()
 
     def _streams(
@@ -119,13 +125,6 @@ class EvaluateStage(ArtifactStage):
             results[stream] = [document for *_, document in best]
         return results
 
-    def _tasks(self, evaluated: Evaluated, sequences: TableView) -> list[Task]:
-        from spiritlm_core.evaluate.heldout.fewshot import TASKS, ask, questions
-
-        asked, pool = questions(sequences, self.config, evaluated.context_length)
-        held_out = count(sequences, "held_out") if asked else 0
-        return [ask(task, asked, pool, evaluated, self.config, held_out) for task in TASKS if asked]
-
     def _samples(self, evaluated: Evaluated, tasks: Sequence[Task], documents: Sequence[Document]) -> list[Sample]:
         from spiritlm_core.evaluate.heldout.samples import choose_documents, interleaved_sample, task_samples
 
@@ -136,20 +135,23 @@ class EvaluateStage(ArtifactStage):
         )
         return samples + [interleaved_sample(d.key, d.ids, evaluated, self.config.max_new_tokens) for d in shown]
 
-    def _write(self, out: Path, findings: Findings, tables: Mapping[str, TableView], evaluated: Evaluated) -> None:
+    def _write(self, out: Path, content: Content) -> None:
         from spiritlm_core.evaluate import plots
         from spiritlm_core.evaluate.heldout.report import charts, render
 
-        write_json(out / "metrics.json", findings.metrics())
-        write_json(out / "statistics.json", findings.statistics)
-        write_json(out / "samples.json", findings.samples)
-        content = self._content(findings, tables, evaluated)
+        write_json(out / "metrics.json", content.findings.metrics())
+        write_json(out / "statistics.json", content.findings.statistics)
+        write_json(out / "samples.json", content.findings.samples)
+        write_json(out / "answers.json", content.answers.to_dict())
+        write_verdicts(out, content.findings.verdicts)
         drawn = charts(content)
         (out / "report.html").write_text(render(content, drawn), encoding="utf-8")
         for name, figure in drawn.items():
             (out / f"{name}.png").write_bytes(plots.png(figure))
 
-    def _content(self, findings: Findings, tables: Mapping[str, TableView], evaluated: Evaluated) -> Content:
+    def _content(
+        self, findings: Findings, answers: Answers, tables: Mapping[str, TableView], evaluated: Evaluated
+    ) -> Content:
         from spiritlm_core.evaluate import plots
         from spiritlm_core.evaluate.heldout.report import Content
 
@@ -159,8 +161,10 @@ class EvaluateStage(ArtifactStage):
         return Content(
             title=f"Spirit LM evaluation{': ' + str(lineage['recipe']) if 'recipe' in lineage else ''}",
             findings=findings,
+            answers=answers,
             drawn=self._drawn(tables),
             recordings={key: audio for key, audio in recordings.items() if audio},
+            spoken=self._spoken(findings.samples),
             training=plots.read_curves(self.models["model"] / "metrics.parquet"),
             lineage=lineage,
             parameters=sum(parameter.numel() for parameter in evaluated.spirit.model.parameters()),
@@ -168,6 +172,20 @@ class EvaluateStage(ArtifactStage):
             max_new_tokens=self.config.max_new_tokens,
             ended_early=read_json(self.models["model"] / "training.json").get("ended_early"),
         )
+
+    def _spoken(self, samples: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:
+        """FLAC of the spoken answers among the samples, where a vocoder can make them audible."""
+        from spiritlm_core.audio.codec import encode_flac
+        from spiritlm_core.evaluate.heldout.listening import spoken
+        from spiritlm_core.speech.vocoder.vocoder import Vocoder
+
+        if "vocoder" not in self.models:
+            return {}
+        vocoder, sounds = Vocoder.load(self.models["vocoder"]), {}
+        for sample in samples:
+            if sample["kind"] == "text_to_speech" and (waveform := spoken(vocoder, sample["output"])) is not None:
+                sounds[sample["key"]] = encode_flac(waveform)
+        return sounds
 
     def _drawn(self, tables: Mapping[str, TableView]) -> list[Drawn]:
         """Held-out utterances for the figures of words and units."""

@@ -1,0 +1,132 @@
+"""What can be heard of an evaluation: recordings, their resynthesis and spoken answers, and what a recogniser hears."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spiritlm_core.audio.samples import Waveform
+from spiritlm_core.errors import Rejection, SpiritLMError
+from spiritlm_core.evaluate.clips import Clip
+from spiritlm_core.evaluate.recogniser import word_and_character_errors
+from spiritlm_core.evaluate.resynthesis.systems import speaker_of
+from spiritlm_core.metrics.distances import Errors
+from spiritlm_core.speech.tokenizer import styled
+from spiritlm_core.tokens.speech import Streams, from_string
+
+if TYPE_CHECKING:
+    from spiritlm_core.evaluate.recogniser import Recogniser
+    from spiritlm_core.speech.vocoder.vocoder import Vocoder
+
+RECORDING, RESYNTHESIS, ANSWER = "recording", "resynthesis", "answer"
+NAME_ONE = (
+    "No recogniser listened: name one, such as "
+    "--set evaluate.recogniser=hf://Systran/faster-whisper-tiny.en, and word errors of what is heard are shown, too."
+)
+NO_VOCODER = "The recipe has no vocoder, so nothing can be heard of the answers: add a section `vocoder`."
+
+
+@dataclass(frozen=True, eq=False)
+class Listened:
+    """One utterance.
+
+    Attributes:
+        clip: the recording.
+        sounds: :data:`RECORDING`, and with a vocoder :data:`RESYNTHESIS` and :data:`ANSWER` → float32[T] at 16 kHz; an
+            answer that cannot be heard is not there.
+        heard: the same names → what the recogniser wrote down, "" where there is no sound; empty without one.
+    """
+
+    clip: Clip
+    sounds: Mapping[str, Waveform]
+    heard: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Listening:
+    """All of them, and why something cannot be heard or was not written down."""
+
+    clips: tuple[Listened, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def errors(self, name: str) -> Errors | None:
+        """Word errors of what the recogniser heard in the sounds called `name`; None if nobody listened to them."""
+        heard = [one for one in self.clips if name in one.heard and one.clip.text]
+        if not heard:
+            return None
+        texts, language = [one.clip.text or "" for one in heard], heard[0].clip.language
+        return word_and_character_errors(texts, [one.heard[name] for one in heard], language)[0]
+
+    def rates(self) -> dict[str, Errors]:
+        """Word errors in the spoken answers, beside those of silence and of the answers to other questions."""
+        spoken = [one for one in self.clips if ANSWER in one.heard]
+        if not spoken or (model := self.errors(ANSWER)) is None:
+            return {}
+        others = [*spoken[-1:], *spoken[:-1]]
+        moved = [replace(one, heard={ANSWER: o.heard[ANSWER]}) for one, o in zip(spoken, others, strict=True)]
+        silent = [replace(one, heard={ANSWER: ""}) for one in spoken]
+        given = {"nothing": silent, **({"shuffled": moved} if len(spoken) > 1 else {})}
+        trivial = {who: Listening(tuple(clips)).errors(ANSWER) for who, clips in given.items()}
+        return {"model": model, **{who: errors for who, errors in trivial.items() if errors is not None}}
+
+
+def listen(
+    clips: Sequence[Clip],
+    answers: Mapping[str, str],
+    units: Mapping[str, Mapping[str, Any]],
+    vocoder: Vocoder | None,
+    recogniser: Recogniser | None,
+) -> Listening:
+    """Make audible and write down.
+
+    Args:
+        clips: held-out recordings.
+        answers: utterance_id → speech tokens that the model says its text with; those that were asked.
+        units: utterance_id → rows of the table `units`.
+        vocoder: without one there are recordings alone.
+        recogniser: without one nothing is written down.
+    """
+    notes = [] if vocoder else [NO_VOCODER]
+    heard: list[Listened] = []
+    for clip in clips:
+        sounds = {RECORDING: clip.waveform}
+        if vocoder is not None:
+            sounds |= _voiced(vocoder, clip, units[clip.key], answers.get(clip.key))
+        wanted = [*sounds, *([ANSWER] if vocoder and clip.key in answers and ANSWER not in sounds else [])]
+        try:
+            written = {name: _written(recogniser, sounds.get(name), clip) for name in wanted} if recogniser else {}
+        except Rejection as problem:  # the language
+            recogniser, written = None, {}
+            notes.append(f"The recogniser does not listen: {problem}.")
+        heard.append(Listened(clip, sounds, written))
+    if recogniser is None and len(notes) == (vocoder is None):
+        notes.append(NAME_ONE)
+    return Listening(tuple(heard), tuple(notes) if clips else ())
+
+
+def _voiced(vocoder: Vocoder, clip: Clip, row: Mapping[str, Any], answer: str | None) -> dict[str, Waveform]:
+    """The recording's own units through the vocoder, as long as they were; and the answer, as by ``spiritlm say``."""
+    sounds = {RESYNTHESIS: vocoder.decode(_streams(row), speaker=speaker_of(vocoder, clip), predict_durations=False)}
+    if answer is not None and (waveform := spoken(vocoder, answer)) is not None:
+        sounds[ANSWER] = waveform
+    return sounds
+
+
+def spoken(vocoder: Vocoder, tokens: str) -> Waveform | None:
+    """Speech tokens as sound, float32[T] at 16 kHz; None if they have no unit, or no pitch, that could be heard."""
+    try:
+        return vocoder.decode(styled(from_string(tokens), vocoder.config.usual_styles))
+    except SpiritLMError:
+        return None
+
+
+def _streams(row: Mapping[str, Any]) -> Streams:
+    hubert, pitch, style = (None if row[name] is None else np.array(row[name]) for name in ("hubert", "pitch", "style"))
+    return Streams(hubert, pitch, style)  # type: ignore[arg-type]
+
+
+def _written(recogniser: Recogniser, sound: Waveform | None, clip: Clip) -> str:
+    return "" if sound is None else recogniser.hear(sound, clip.language)
