@@ -86,6 +86,8 @@ def print_summary(result: dict[str, Any], out: TextIO) -> None:
     """Print the summary of a run."""
     from rich.console import Console
 
+    from spiritlm_core.metrics.verdicts import told
+
     console = Console(file=out, highlight=False, width=None if out.isatty() else 110)
     console.print(stage_table(result["stages"]))
     if result.get("samples"):
@@ -93,6 +95,8 @@ def print_summary(result: dict[str, Any], out: TextIO) -> None:
 
         for line in lines(result["samples"]):
             console.print(line, markup=False, soft_wrap=True)
+    for line in told(result.get("verdicts", {}).get("verdicts", ())):
+        console.print(line, markup=False, soft_wrap=True)
     for name, label in PLACES.items():
         if name in result:
             console.print(f"{label + ':':<16} {result[name]}", soft_wrap=True)

@@ -94,12 +94,13 @@ def speech_lm(recipe: Recipe) -> Graph:
     evaluation = graph.add(
         EvaluateStage, recipe.evaluate.reset("recogniser"), *tables, model=model, lineage=lineage, **judging
     )
-    parts = {**streams, "model": model, "evaluation": evaluation, "vocoder": vocoder, "lineage": lineage}
-    graph.add(PublishStage, _published(recipe), **parts)
+    suite = None
     if recipe.suite is not None:
         judges = recipe.suite.judges
         voice = vocoder if judges.keys() & {"recogniser", "speech_judge"} else None  # where somebody listens
-        graph.add(SuiteStage, _suite(recipe, recipe.suite), model=model, **streams, vocoder=voice, **judges)
+        suite = graph.add(SuiteStage, _suite(recipe, recipe.suite), model=model, **streams, vocoder=voice, **judges)
+    parts = {**streams, "model": model, "evaluation": evaluation, "suite": suite, "vocoder": vocoder}
+    graph.add(PublishStage, _published(recipe), **parts, lineage=lineage)
     return graph
 
 

@@ -5,8 +5,10 @@ The evaluation writes the file, publishing adds what the suite found, and whoeve
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +20,8 @@ from spiritlm_core.metrics.bootstrap import Estimate, ratio
 from spiritlm_core.metrics.distances import Errors
 
 FILE = "verdicts.json"
+EXAMPLES = "examples/examples.jsonl"
+"""Recordings to try a model with, as solved examples of the command line."""
 
 Offered = Literal["transcribe", "say", "classify"]
 
@@ -95,9 +99,11 @@ class Verdict:
     @property
     def figure(self) -> str:
         """The figure in words, with its interval and what it is beside."""
-        others = [(self.trivial_answer, self.trivial), *self.beside.items()]
-        beside = ", ".join(f"{WHO.get(who, who)} {100 * rate:.0f} %" for who, rate in others)
-        return f"{100 * self.value:.0f} % [{100 * self.low:.0f}, {100 * self.high:.0f}]; {beside}"
+        trivial = (
+            f"best trivial answer {100 * self.trivial:.0f} % ({WHO.get(self.trivial_answer, self.trivial_answer)})"
+        )
+        beside = "".join(f", {WHO.get(who, who)} {100 * rate:.0f} %" for who, rate in self.beside.items())
+        return f"{100 * self.value:.0f} % [{100 * self.low:.0f}, {100 * self.high:.0f}], {trivial}{beside}"
 
 
 def beats_trivial(rates: Mapping[str, Errors], samples: int, seed: int) -> bool:
@@ -117,6 +123,21 @@ def read_verdicts(folder: Path) -> list[Verdict]:
         rows = read_json(path)["verdicts"]
         return [Verdict(**{name: value for name, value in row.items() if name in known}) for row in rows]
     except (AttributeError, KeyError, TypeError) as error:
+        raise ModelReferenceError(f"{path}: not what an evaluation writes: {error}") from error
+
+
+def read_examples(folder: Path) -> list[dict[str, str]]:
+    """The recordings in a model's folder to try it with: `audio`, a path, and `text`; none where there are none.
+
+    Raises:
+        ModelReferenceError: the list of them is damaged.
+    """
+    path = folder / EXAMPLES
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        rows = [json.loads(line) for line in lines]
+        return [{"audio": str(path.parent / Path(row["audio"]).name), "text": row["text"]} for row in rows]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelReferenceError(f"{path}: not what an evaluation writes: {error}") from error
 
 
@@ -142,6 +163,16 @@ def doubt(verdicts: Iterable[Verdict], task: str, *, shots: bool = False) -> str
         f"This model is not shown to {task} better than trivial answers do: {first.measure} {first.figure} "
         f"({first.items} {first.on}).{but}"
     )
+
+
+def told(verdicts: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Lines for a terminal: what a model heard, said and classified without solved examples, as in the file."""
+    shown = [Verdict(**one) for one in verdicts if not one["shots"]]
+    for (task, measure), alike in groupby(shown, key=lambda one: (one.task, one.measure)):
+        yield f"{OFFERS[task]} ({measure} on held-out recordings, with 95 % interval):"
+        for one in alike:
+            verdict = "better than trivial" if one.better else "not shown to be better than trivial"
+            yield f"  {one.items:>4} {one.group or 'all':<26} {one.figure}: {verdict}"
 
 
 def given_labels(verdicts: Iterable[Verdict]) -> tuple[str, ...]:

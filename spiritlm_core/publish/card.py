@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from spiritlm_core.metrics.verdicts import WHO, Verdict
 from spiritlm_core.publish.config import PublishConfig
 from spiritlm_core.tokens.config import PAIRS
 
 _STREAMS = ("text", "speech", "interleaved", "interleaved.text", "interleaved.speech", *PAIRS)
-_TASKS = {
-    "speech_to_text": ("wer", "automatic-speech-recognition", "Few-shot speech→text, word error rate"),
-    "text_to_speech": ("unit_error_rate", "text-to-speech", "Few-shot text→speech, HuBERT unit error rate"),
+_HUB = {
+    "transcribe": ("automatic-speech-recognition", "Transcribing"),
+    "say": ("text-to-speech", "Saying"),
+    "classify": ("audio-classification", "Classifying"),
 }
+"""Task → what the hub calls it, and what the card does."""
 
 
 def model_card(
@@ -21,6 +24,7 @@ def model_card(
     metrics: Mapping[str, Any],
     statistics: Mapping[str, Any],
     model: Mapping[str, Any],
+    verdicts: Sequence[Verdict],
     *,
     speaks: bool = False,
 ) -> str:
@@ -31,6 +35,7 @@ def model_card(
         metrics: metrics.json of the evaluation.
         statistics: statistics.json of the evaluation.
         model: config.json of the model.
+        verdicts: how it does at the tasks that are offered to people.
         speaks: whether a vocoder is published with it.
     """
     import yaml
@@ -44,7 +49,7 @@ def model_card(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    header = yaml.safe_dump(front_matter(config, metrics, statistics), sort_keys=False, allow_unicode=True)
+    header = yaml.safe_dump(front_matter(config, verdicts, statistics), sort_keys=False, allow_unicode=True)
     return environment.get_template("card.md.j2").render(
         header=header.strip(),
         config=config,
@@ -55,11 +60,11 @@ def model_card(
         speaks=speaks,
         expressive="pitch" in statistics["units"],
         streams=_stream_rows(metrics),
-        tasks=_task_rows(metrics),
+        tasks=_told(verdicts),
     )
 
 
-def front_matter(config: PublishConfig, metrics: Mapping[str, Any], statistics: Mapping[str, Any]) -> dict[str, Any]:
+def front_matter(config: PublishConfig, verdicts: Sequence[Verdict], statistics: Mapping[str, Any]) -> dict[str, Any]:
     """The metadata that the Hugging Face hub reads (https://huggingface.co/docs/hub/model-cards)."""
     fields: dict[str, Any] = {
         "license": config.license,
@@ -73,7 +78,7 @@ def front_matter(config: PublishConfig, metrics: Mapping[str, Any], statistics: 
         fields["license_name"] = "see-the-card"
     if config.base_model:
         fields["base_model"] = config.base_model
-    if results := _results(metrics):
+    if results := _results(verdicts):
         fields["model-index"] = [{"name": config.title, "results": results}]
     return fields
 
@@ -82,19 +87,24 @@ def _languages(config: PublishConfig, statistics: Mapping[str, Any]) -> list[str
     return list(config.languages) or [name for name in statistics["audio"]["hours_by_language"] if name != "unknown"]
 
 
-def _results(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _results(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
     lines = []
-    for task, (rate, hub_task, title) in _TASKS.items():
-        value = metrics.get(f"fewshot/{task}/{rate}")
-        if value is not None:
-            entry = {
-                "type": "wer" if rate == "wer" else "unit_error_rate",
-                "value": round(100 * value, 2),
-                "name": title,
-            }
-            dataset = {"type": "held_out", "name": "held-out recordings of the corpus"}
-            lines.append({"task": {"type": hub_task}, "dataset": dataset, "metrics": [entry]})
+    for one in verdicts:
+        if not one.group:
+            task, doing = _HUB[one.task]
+            name = "wer" if one.measure.startswith(("word error rate", "WER")) else one.measure.replace(" ", "_")
+            entry = {"type": name, "value": round(100 * one.value, 2), "name": f"{doing}: {one.measure}"}
+            dataset = {"type": one.on.replace(" ", "_").replace("-", "_"), "name": one.on}
+            lines.append({"task": {"type": task}, "dataset": dataset, "metrics": [entry]})
     return lines
+
+
+def _told(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
+    """The verdicts in words."""
+    return [
+        {"doing": _HUB[one.task][1], "best": WHO.get(one.trivial_answer, one.trivial_answer), "of": one}
+        for one in verdicts
+    ]
 
 
 def _stream_rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -104,18 +114,4 @@ def _stream_rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
         row = {key: metrics.get(f"loss/{stream}/{key}") for key in keys}
         if row["bits_per_token"] is not None:
             rows.append({"name": stream.replace(".", ": "), **row})
-    return rows
-
-
-def _task_rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-    rows = []
-    for task, (rate, _, title) in _TASKS.items():
-        prefix = f"fewshot/{task}/"
-        if metrics.get(prefix + rate) is not None:
-            names = ("", "shuffled_", "random_", "fixed_", "nothing_")
-            rates = {name.rstrip("_") or "model": metrics.get(f"{prefix}{name}{rate}") for name in names}
-            bounds = (metrics[f"{prefix}{rate}_low"], metrics[f"{prefix}{rate}_high"])
-            row: dict[str, Any] = {"title": title, "rates": rates, "bounds": bounds}
-            row |= {name: metrics[prefix + name] for name in ("utterances", "beats_trivial")}
-            rows.append(row)
     return rows

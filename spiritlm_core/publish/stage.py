@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,6 +15,8 @@ from spiritlm_core.errors import SpiritLMError, is_machine_error
 from spiritlm_core.files import file_sha256, read_json, write_json
 from spiritlm_core.lake.stage import ArtifactStage, Output, Progress, TableInput
 from spiritlm_core.lake.view import TableView
+from spiritlm_core.metrics.bootstrap import Estimate
+from spiritlm_core.metrics.verdicts import EXAMPLES, Verdict, read_verdicts, write_verdicts
 from spiritlm_core.publish.config import PublishStageConfig
 from spiritlm_core.speech.folder import ROLES, TokenizerFolder, copy_model, write_speech_tokenizer
 from spiritlm_core.speech.folder_stage import try_speech_tokenizer
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 ADAPTER = "adapter_config.json"
 """What peft calls the settings of adapters; a folder with it holds no whole model."""
 
-_FIGURES = ("metrics.json", "statistics.json", "samples.json", "report.html")
+_FIGURES = ("metrics.json", "statistics.json", "samples.json", "answers.json", "report.html")
 
 
 class PublishError(SpiritLMError):
@@ -85,12 +87,14 @@ class PublishStage(FolderStage):
     """Puts the artifacts of a run together into one folder that people can load.
 
     Roles: model and evaluation are required; hubert, quantizer, pitch, style and vocoder are copied to
-    ``speech_tokenizer/`` where given.
+    ``speech_tokenizer/`` where given. ``verdicts.json`` holds those of the evaluation and, where given, of the suite.
     """
 
     name: ClassVar[str] = "published"
     about: ClassVar[str] = "Hugging Face folder with model card and lineage"
-    version: ClassVar[int] = 2  # 2: the speech tokenizer's own numbers of units, no unit beyond them in answers
+    version: ClassVar[int] = (
+        3  # 3: verdicts; 2: the speech tokenizer's own numbers of units, no unit beyond them in answers
+    )
     outputs: ClassVar[tuple[Output, ...]] = (Output("model", path="model"),)
     model_role: ClassVar[str] = "model"
     config: PublishStageConfig
@@ -108,11 +112,29 @@ class PublishStage(FolderStage):
         for name in _FIGURES:
             if (evaluation / name).is_file():
                 shutil.copyfile(evaluation / name, out / name)
+        if (evaluation / EXAMPLES).is_file():
+            shutil.copytree((evaluation / EXAMPLES).parent, out / Path(EXAMPLES).parent)
         metrics, statistics = (read_json(evaluation / f"{name}.json") for name in ("metrics", "statistics"))
         model = read_json(out / "config.json")
-        card = model_card(self.config, metrics, statistics, model, speaks="vocoder" in self.models)
+        verdicts = [*read_verdicts(evaluation), *_suite_verdicts(self.models.get("suite"))]
+        write_verdicts(out, verdicts)
+        card = model_card(self.config, metrics, statistics, model, verdicts, speaks="vocoder" in self.models)
         (out / "README.md").write_text(card, encoding="utf-8")
         return {}
+
+
+def _suite_verdicts(suite: Path | None) -> Iterator[Verdict]:
+    """What the suite found of the tasks that are offered to people: the first figure of each way of asking."""
+    for measure in read_json(suite / "suite.json")["measures"] if suite else ():
+        first = next(iter(measure["figures"]), None)
+        if "offered" in measure and first is not None and first["beats_trivial"] is not None:
+            values = (first[name] for name in ("value", "value_low", "value_high"))
+            trivials = {
+                first["trivial_answer"] or "chance": first["chance"] if first["trivial"] is None else first["trivial"]
+            }
+            about = {"on": f"items of {measure['task']}", "items": measure["items"], "better": first["beats_trivial"]}
+            more = {**about, "shots": round(measure["mean_shots"] or 0), "labels": measure.get("labels", ())}
+            yield Verdict.of(measure["offered"], first["metric"], Estimate(*values), trivials, **more)
 
 
 def verify(folder: Path, vocabulary: Vocabulary) -> None:

@@ -11,8 +11,19 @@ import gradio as gr
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.lm.generate.presets import Classification
 from spiritlm_core.lm.generate.speaking import Heard
+from spiritlm_core.metrics.verdicts import given_labels
 from spiritlm_core.serve import turns as requests
-from spiritlm_core.serve.display import HIDDEN, answer, answer_turns, conversation, label, panels_of, sentence, visible
+from spiritlm_core.serve.display import (
+    HIDDEN,
+    answer,
+    answer_turns,
+    conversation,
+    label,
+    panels_of,
+    sentence,
+    title,
+    visible,
+)
 from spiritlm_core.serve.engine import Engine
 from spiritlm_core.serve.errors import RequestError, as_request_error
 from spiritlm_core.serve.guard import Kept
@@ -31,6 +42,8 @@ HINTS = {
     "tts": "The model says the last text. Solved examples: a recording and its transcript.",
     "classify": "The model chooses a label for the last turn. Solved examples: a recording or a text, and its label.",
 }
+EXAMPLES = ("Please hold the line.", "The number is one two three.")
+DOUBTED = {"asr": "transcribe", "tts": "say", "classify": "classify"}
 BUTTONS = {"free": "Answer", "asr": "Transcribe", "tts": "Say", "classify": "Classify"}
 
 
@@ -48,11 +61,36 @@ class Actions:
         choices = [("default", ""), *((str(speaker), speaker) for speaker in known)]
         return {"choices": choices, "value": "", "visible": visible(spirit.speakers > 1)}
 
-    def shape(self, task: str) -> list[Any]:
+    def examples(self, model: str) -> list[dict[str, str]]:
+        """What can be clicked: recordings that the model comes with, and a few texts."""
+        return [*self.engine.models[model].examples, *({"text": text} for text in EXAMPLES)]
+
+    def labels(self, model: str) -> dict[str, Any]:
+        """What the field of labels shows: those that the model was judged with."""
+        return {"value": ", ".join(given_labels(self.engine.models[model].verdicts))}
+
+    def doubt(self, task: str, model: str) -> dict[str, Any]:
+        """What the model's own evaluation says of a task that it is no good at."""
+        said = self.models[model].doubts.get(DOUBTED.get(TASKS[task], ""))
+        return {"value": said or "", "visible": visible(said is not None)}
+
+    def shown(self, task: str, model: str) -> list[Any]:
+        """What belongs to a model: its voices, examples and labels, and what it is no good at."""
+        titles = [[title(example)] for example in self.examples(model)]
+        examples = gr.update(samples=titles)
+        return [
+            gr.update(**self.voices(model)),
+            examples,
+            gr.update(**self.labels(model)),
+            gr.update(**self.doubt(task, model)),
+        ]
+
+    def shape(self, task: str, model: str) -> list[Any]:
         """What each task needs."""
         kind = TASKS[task]
         examples = kind != "free"
         return [
+            gr.update(**self.doubt(task, model)),
             gr.update(info=HINTS[kind]),
             gr.update(visible=visible(kind == "free")),
             gr.update(visible=visible(kind == "classify")),
@@ -71,6 +109,14 @@ class Actions:
         if path is None or not self._usable(path):
             return *conversation(turns), None
         return *conversation([*turns, Turn("user", file=path)]), None
+
+    def try_example(self, turns: list[Turn], model: str, number: int) -> tuple[Any, ...]:
+        """An example becomes a turn, and the task is the one that it is for."""
+        example = self.examples(model)[number]
+        if "audio" not in example:
+            return *conversation([*turns, Turn("user", text=example["text"])]), "Say"
+        file = self.kept.add(Path(example["audio"]).name, Path(example["audio"]).read_bytes())
+        return *conversation([*turns, Turn("user", file=str(file))]), "Transcribe"
 
     def undo(self, turns: list[Turn]) -> tuple[Any, ...]:
         """The last turn goes."""

@@ -29,6 +29,11 @@ def conversation(turns: list[Turn]) -> tuple[list[Turn], list[dict[str, Any]]]:
     return turns, [turn.message() for turn in turns]
 
 
+def title(example: dict[str, str]) -> str:
+    """An example on the button that stands for it."""
+    return f"🔊 {example['text']}" if "audio" in example else example["text"]
+
+
 def answer_turns(reply: Reply, kept: Kept) -> list[Turn]:
     """An answer as turns, so that the conversation goes on behind it; what is heard of it is kept."""
     shown = []
@@ -42,14 +47,15 @@ def answer_turns(reply: Reply, kept: Kept) -> list[Turn]:
 
 
 def answer(reply: Reply, panels: Sequence[Panel], kept: Kept) -> tuple[Any, ...]:
-    """Text, label, sound, why there is none, tokens, and the picture of an answer."""
+    """Text, label, sound, why there is none of it or nothing at all, tokens, and the picture of an answer."""
     texts = [h.segment.content for h in reply.segments if not isinstance(h.segment, SpeechSegment)]
     tokens = [h.segment.content for h in reply.segments if isinstance(h.segment, SpeechSegment)]
     silent = next((h.silent for h in reply.segments if h.silent and reply.waveform is None), None)
-    empty = "" if reply.segments else "The model ended at once: try another seed, or a temperature above 0."
+    if reply.answer.empty:
+        silent = f"{reply.answer.empty}; try another seed, or a temperature above 0"
     heard = None if reply.waveform is None else _wav(reply.waveform, kept)
     return (
-        "\n".join(texts) or empty,
+        "\n".join(texts),
         gr.update(visible=HIDDEN),
         gr.update(value=heard, visible=visible(heard is not None)),
         gr.update(value=sentence(silent or ""), visible=visible(silent is not None)),

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 from spiritlm_core.serve.actions import HINTS, TASKS, Actions
-from spiritlm_core.serve.display import HIDDEN, visible
+from spiritlm_core.serve.display import HIDDEN, title, visible
 from spiritlm_core.serve.engine import Engine
 from spiritlm_core.serve.guard import UPLOAD, Guard, Kept, uploads
 from spiritlm_core.serve.settings import ServeConfig
@@ -22,6 +22,7 @@ CSS = """
 #chat .minimal-audio-player { height: 52px; min-width: 220px; }
 #chat button[aria-label="Share"], #chat button[title="Share"] { display: none; }
 #silent p { color: var(--body-text-color-subdued); }
+#doubt p { color: #b3402a; }
 #tokens textarea { font-family: ui-monospace, monospace; font-size: 12px; }
 footer { display: none !important; }
 """
@@ -79,6 +80,7 @@ class Page:
                 names, value=names[0], label="Model", visible=visible(len(names) > 1), elem_id="model"
             )
         self.task = gr.Radio(list(TASKS), value="Free", label="Task", elem_id="task", info=HINTS["free"])
+        self.doubt = gr.Markdown(**self.actions.doubt("Free", names[0]), elem_id="doubt")
 
     def _conversation(self) -> None:
         self.chat = gr.Chatbot(
@@ -94,8 +96,13 @@ class Page:
         self.audio = gr.Audio(
             sources=["microphone", "upload"], type="filepath", label="Speech", editable=False, elem_id="audio"
         )
+        titles = [[title(example)] for example in self.actions.examples(self.actions.engine.default)]
+        self.clickable = gr.Dataset(
+            components=[gr.Textbox(visible=False)], samples=titles, type="index", label="Examples", elem_id="clickable"
+        )
         self.output = gr.Radio(["text", "speech", "any"], value="any", label="Answer in", elem_id="output")
-        self.labels = gr.Textbox(label="Labels", placeholder="happy, sad", visible=HIDDEN, elem_id="labels")
+        known = self.actions.labels(self.actions.engine.default)
+        self.labels = gr.Textbox(label="Labels", placeholder="happy, sad", visible=HIDDEN, elem_id="labels", **known)
         with gr.Row():
             self.undo = gr.Button("Remove last", elem_id="undo")
             self.clear = gr.Button("Clear", elem_id="clear")
@@ -153,8 +160,11 @@ class Page:
         for event in (self.clear.click, self.chat.clear):
             event(actions.clear, None, conversation, **quiet)
         shapes = [self.task, self.output, self.labels, self.solved, self.example_text, self.example_answer, self.ask]
-        self.task.change(actions.shape, self.task, shapes, **quiet)
-        self.model.change(lambda name: gr.update(**actions.voices(name)), self.model, self.speaker, **quiet)
+        self.task.change(actions.shape, [self.task, self.model], [self.doubt, *shapes], **quiet)
+        of_model = [self.speaker, self.clickable, self.labels, self.doubt]
+        self.model.change(actions.shown, [self.task, self.model], of_model, **quiet)
+        clicked = [self.turns, self.model, self.clickable]
+        self.clickable.click(actions.try_example, clicked, [*conversation, self.task], **quiet)
         example = [self.example_audio, self.example_text, self.example_answer]
         self.learn.click(actions.learn, [self.examples, *example], [self.examples, self.shown, *example], **private)
         self.forget.click(actions.forget, None, [self.examples, self.shown], **quiet)

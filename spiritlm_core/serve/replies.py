@@ -13,6 +13,7 @@ from spiritlm_core.audio.codec import encode_wav, to_int16
 from spiritlm_core.lake.schema import SAMPLE_RATE
 from spiritlm_core.lm.generate.content import Answer, Segment, SpeechSegment
 from spiritlm_core.lm.generate.speaking import Heard, Sound, hears, speaks
+from spiritlm_core.metrics.verdicts import OFFERS, doubt
 from spiritlm_core.serve.schema import (
     ClassifyResponse,
     GenerateResponse,
@@ -112,4 +113,5 @@ def describe(name: str, spirit: SpiritLM) -> ModelDescription:
         speakers=voices.get("speaker", 0),
         speaker_names=list(vocoder.speaker_names) if vocoder else [],
         expressions=voices.get("expression", 0),
+        doubts={task: said for task in OFFERS if (said := doubt(spirit.verdicts, task))},
     )

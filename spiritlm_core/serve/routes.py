@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, TypeVar, get_args
@@ -15,6 +16,7 @@ from pydantic.json_schema import models_json_schema
 
 from spiritlm_core.audio.codec import encode_wav
 from spiritlm_core.lm.generate.spirit import SpiritLM
+from spiritlm_core.metrics.verdicts import doubt
 from spiritlm_core.serve.body import read
 from spiritlm_core.serve.engine import Engine
 from spiritlm_core.serve.errors import gone, late
@@ -75,8 +77,16 @@ class Routes:
                 tags=["ask"],
                 response_model=answer,
                 responses={**ERRORS, **content},
+                description=self._about(path),
                 openapi_extra=_takes(schema),
             )(path)
+
+    def _about(self, route: Callable[..., Any]) -> str:
+        """What a route does, and which models are no good at it by their own evaluation."""
+        judged = {name: doubt(spirit.verdicts, route.__name__) for name, spirit in self.engine.models.items()}
+        return "\n\n".join(
+            [inspect.getdoc(route) or "", *(f"**{name}**: {said}" for name, said in judged.items() if said)]
+        )
 
     async def generate(self, request: Request) -> Any:
         """Continue a prompt of text and speech, in text, in speech, or in both.

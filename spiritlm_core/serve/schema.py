@@ -231,6 +231,10 @@ class ModelDescription(BaseModel):
     speakers: int = Field(description="Number of voices; 0 if it has one.")
     speaker_names: list[str] = Field(description="Names of the voices, by number; empty if they have none.")
     expressions: int = Field(description="Number of manners of speaking.")
+    doubts: dict[str, str] = Field(
+        description="Task (transcribe, say, classify) → a sentence, where the model's own evaluation does not show it "
+        "to be better than trivial answers."
+    )
 
 
 class Models(BaseModel):

@@ -92,7 +92,9 @@ def _rows(number: int, tokenizer: TextTokenizer, vocabulary: Vocabulary, text: s
     split = "held_out" if number % 4 == 0 else "train"
     about = {"recording_id": f"r{number // 2:03d}", "start": (number % 2) * 9.0, "duration": SECONDS * len(words),
              "speaker": f"s{number % 3}", "language": "en", "split": split,
-             "label": words[0], "text": text or " ".join(words)}  # fmt: skip
+             "label": "low" if WORD_LIST.index(words[0]) < 5 else "high", "origin": "recorded",
+             "text": text or " ".join(words)}  # fmt: skip
+    copied = {name: value for name, value in about.items() if name in SEQUENCES.names}
     timed = [
         {"word": word, "start": i * SECONDS, "end": (i + 1) * SECONDS, "score": None if i == 1 else 0.9,
          "interpolated": i == 1}
@@ -109,7 +111,7 @@ def _rows(number: int, tokenizer: TextTokenizer, vocabulary: Vocabulary, text: s
         "audio": audio,
         "words": {**key, "words": timed, "text": about["text"], "text_origin": "given"},
         "units": {**key, **_units(words)},
-        "sequences": {**key, **about, **_sequence(words, tokenizer, vocabulary)},
+        "sequences": {**key, **copied, **_sequence(words, tokenizer, vocabulary)},
     }
 
 
@@ -190,10 +192,10 @@ CONFIG = EvaluateConfig(shots=2, fewshot_utterances=4, max_new_tokens=24, bootst
 LINEAGE = {"recipe": "tiny <&> recipe", "shards": {"audio": 2}, "artifacts": {"model": "ab" * 32}}
 
 
-def evaluate(corpus: Corpus, model: Path, out: Path) -> dict:
+def evaluate(corpus: Corpus, model: Path, out: Path, config: EvaluateConfig = CONFIG, **models: Path) -> dict:
     (out.parent / "lineage.json").write_text(json.dumps(LINEAGE))
     out.mkdir()
-    stage = EvaluateStage(CONFIG, {"model": model, "lineage": out.parent / "lineage.json"})
+    stage = EvaluateStage(config, {"model": model, "lineage": out.parent / "lineage.json", **models})
     fractions: list[float] = []
     summary = stage.build(corpus.tables, out, out, lambda fraction, _: fractions.append(fraction))
     assert fractions == sorted(fractions)

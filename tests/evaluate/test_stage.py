@@ -37,6 +37,8 @@ def metrics_of(folder: Path) -> dict:
 def test_the_files_are_there_and_metrics_are_flat(evaluation: Path) -> None:
     assert {path.name for path in evaluation.iterdir() if path.suffix != ".png"} == {
         "metrics.json",
+        "verdicts.json",
+        "answers.json",
         "statistics.json",
         "samples.json",
         "report.html",
@@ -83,7 +85,7 @@ def test_the_report_needs_nothing_from_outside(evaluation: Path) -> None:
     assert all(source.startswith(("data:", "#")) for source in page.sources)
     assert not {"script", "link", "iframe", "object"} & set(page.tags)
     assert not re.search(r"https?://|url\(|@import", text)
-    assert page.tags.count("audio") == 4  # two samples, two utterances
+    assert page.tags.count("audio") == 8  # two samples, two utterances, four recordings that were asked
     assert page.tags.count("img") == 8
     pictures = [path.read_bytes()[:4] for path in evaluation.glob("*.png")]
     assert pictures == [b"\x89PNG"] * 5

@@ -80,7 +80,7 @@ RULES: list[tuple[str, Callable[[Recipe], Stages]]] = [
     (r"units\.precision", _always(*EXTRACTED)),
     (r"units\.copies\.(shifts|speeds|rooms)", _always("copies", "sequences")),
     (r"units\.copies\..*", _if(lambda recipe: recipe.units.copies.rooms, "copies")),
-    (r"vocoder", _always("published", "resynthesis")),
+    (r"vocoder", _always("published", "resynthesis", "evaluation")),
     (r"vocoder\.streams", _if(_expressive, "vocoder")),
     (r"vocoder\.(discriminators\..*|judged_frames|weights\.(features|adversarial))", _if(_judged, "vocoder")),
     (r"vocoder\..*", _always("vocoder")),

@@ -44,7 +44,7 @@ class Classified:
     labels: tuple[str, ...]
 
     def verdicts(self, samples: int, seed: int) -> list[Verdict]:
-        """Accuracy beside that of the commonest label; of all recordings first, then of each label."""
+        """Accuracy beside that of the commonest label; then of the recordings of each label, beside guessing evenly."""
         shown = [label for label in self.labels if label in self.right]
         groups = {"": list(range(len(self.right)))}
         groups |= {label: [i for i, right in enumerate(self.right) if right == label] for label in shown}
@@ -56,9 +56,9 @@ class Classified:
         trivial = np.array([common == self.right[i] for i in places], float)
         ones = np.ones(len(places))
         gain = ratio(right - trivial, ones, samples=samples, seed=seed)
-        shares = {"majority": float(trivial.mean()), "chance": 1 / len(self.labels)}
+        shares = {"chance": 1 / len(self.labels), **({} if group else {"majority": float(trivial.mean())})}
         estimate = ratio(right, ones, samples=samples, seed=seed)
-        better = gain.low > 0 and estimate.low > 1 / len(self.labels)
+        better = estimate.low > shares["chance"] and (bool(group) or gain.low > 0)
         about = {"on": HELD_OUT, "items": len(places), "group": group, "labels": self.labels}
         return Verdict.of("classify", "accuracy", estimate, shares, better=better, **about)
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from spiritlm_core.audio.samples import Waveform
-from spiritlm_core.errors import Rejection, SpiritLMError
+from spiritlm_core.errors import Rejection
 from spiritlm_core.evaluate.clips import Clip
-from spiritlm_core.evaluate.recogniser import word_and_character_errors
+from spiritlm_core.evaluate.recogniser import normalised
 from spiritlm_core.evaluate.resynthesis.systems import speaker_of
-from spiritlm_core.metrics.distances import Errors
+from spiritlm_core.metrics.distances import Errors, errors, word_edits
 from spiritlm_core.speech.tokenizer import styled
 from spiritlm_core.tokens.speech import Streams, from_string
 
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
     from spiritlm_core.speech.vocoder.vocoder import Vocoder
 
 RECORDING, RESYNTHESIS, ANSWER = "recording", "resynthesis", "answer"
+_EXAMPLES = 3
 NAME_ONE = (
     "No recogniser listened: name one, such as "
     "--set evaluate.recogniser=hf://Systran/faster-whisper-tiny.en, and word errors of what is heard are shown, too."
@@ -57,8 +62,9 @@ class Listening:
         heard = [one for one in self.clips if name in one.heard and one.clip.text]
         if not heard:
             return None
-        texts, language = [one.clip.text or "" for one in heard], heard[0].clip.language
-        return word_and_character_errors(texts, [one.heard[name] for one in heard], language)[0]
+        texts, written = [one.clip.text or "" for one in heard], [one.heard[name] for one in heard]
+        prepare = partial(_words, language=heard[0].clip.language)
+        return errors(texts, written, prepare, word_edits, lambda text: len(text.split()))
 
     def rates(self) -> dict[str, Errors]:
         """Word errors in the spoken answers, beside those of silence and of the answers to other questions."""
@@ -70,7 +76,7 @@ class Listening:
         silent = [replace(one, heard={ANSWER: ""}) for one in spoken]
         given = {"nothing": silent, **({"shuffled": moved} if len(spoken) > 1 else {})}
         trivial = {who: Listening(tuple(clips)).errors(ANSWER) for who, clips in given.items()}
-        return {"model": model, **{who: errors for who, errors in trivial.items() if errors is not None}}
+        return {"model": model, **{who: found for who, found in trivial.items() if found is not None}}
 
 
 def listen(
@@ -117,10 +123,27 @@ def _voiced(vocoder: Vocoder, clip: Clip, row: Mapping[str, Any], answer: str | 
 
 def spoken(vocoder: Vocoder, tokens: str) -> Waveform | None:
     """Speech tokens as sound, float32[T] at 16 kHz; None if they have no unit, or no pitch, that could be heard."""
-    try:
-        return vocoder.decode(styled(from_string(tokens), vocoder.config.usual_styles))
-    except SpiritLMError:
-        return None
+    streams = styled(from_string(tokens), vocoder.config.usual_styles)
+    lacking = not len(streams.hubert) or (vocoder.config.pitch_units and streams.pitch is None)
+    return None if lacking else vocoder.decode(streams)
+
+
+def write_examples(path: Path, clips: Sequence[Listened]) -> None:
+    """A few recordings with transcripts to try the model with, and the list of them at `path`."""
+    from spiritlm_core.audio.codec import encode_flac
+
+    chosen = [one.clip for one in clips if one.clip.text][:_EXAMPLES]
+    if chosen:
+        path.parent.mkdir()
+        for number, clip in enumerate(chosen, start=1):
+            (path.parent / f"{number}.flac").write_bytes(encode_flac(clip.waveform))
+        rows = [{"audio": f"{number}.flac", "text": clip.text} for number, clip in enumerate(chosen, start=1)]
+        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+
+
+def _words(text: str, language: str | None) -> str:
+    """As :func:`normalised`, each digit a word: that makes one word, 89, of "eight nine"."""
+    return re.sub(r"(?<=\d)(?=\d)", " ", normalised(text, language))
 
 
 def _streams(row: Mapping[str, Any]) -> Streams:

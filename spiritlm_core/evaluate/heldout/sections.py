@@ -32,7 +32,7 @@ def sections(answers: Answers, verdicts: Sequence[Verdict]) -> dict[str, Any]:
         "heard": {"verdicts": _shown(verdicts, "transcribe"), "rows": heard},
         "said": {
             "verdicts": _shown(verdicts, "say"),
-            "players": [_player(one) for one in answers.listening.clips[:PLAYERS]],
+            "players": [_player(one) for one in answers.listening.clips[:PLAYERS] if RESYNTHESIS in one.sounds],
             "notes": answers.listening.notes,
         },
         "classified": {

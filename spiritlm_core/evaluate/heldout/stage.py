@@ -17,7 +17,7 @@ from spiritlm_core.evaluate.heldout.statistics import corpus_statistics
 from spiritlm_core.files import read_json, write_json
 from spiritlm_core.lake.stage import ArtifactStage, Output, Progress, Resources, TableInput
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.metrics.verdicts import write_verdicts
+from spiritlm_core.metrics.verdicts import EXAMPLES, write_verdicts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -137,6 +137,7 @@ class EvaluateStage(ArtifactStage):
 
     def _write(self, out: Path, content: Content) -> None:
         from spiritlm_core.evaluate import plots
+        from spiritlm_core.evaluate.heldout.listening import write_examples
         from spiritlm_core.evaluate.heldout.report import charts, render
 
         write_json(out / "metrics.json", content.findings.metrics())
@@ -144,6 +145,7 @@ class EvaluateStage(ArtifactStage):
         write_json(out / "samples.json", content.findings.samples)
         write_json(out / "answers.json", content.answers.to_dict())
         write_verdicts(out, content.findings.verdicts)
+        write_examples(out / EXAMPLES, content.answers.listening.clips)
         drawn = charts(content)
         (out / "report.html").write_text(render(content, drawn), encoding="utf-8")
         for name, figure in drawn.items():

@@ -104,7 +104,9 @@ def _measure(
     figures.append(figure("macro-F1, sum", score, trivial={"commonest label": 2 * most / (1 + most) / classes}))
     shots = float(np.mean([question.shots for question in asked])) if asked else None
     answers = {q.row.key: task.labels[i] for q, i in zip(asked, given.get("sum", ()), strict=True)}
-    return task.measure(direction, count, figures, skipped, labels=list(task.labels), mean_shots=shots, answers=answers)
+    offered = {"offered": "classify"} if direction.startswith("S") else {}
+    about = {"labels": list(task.labels), "mean_shots": shots, "answers": answers, **offered}
+    return task.measure(direction, count, figures, skipped, **about)
 
 
 def macro_f1(

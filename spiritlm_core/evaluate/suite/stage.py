@@ -27,7 +27,7 @@ class SuiteStage(ArtifactStage):
 
     name: ClassVar[str] = "suite"
     about: ClassVar[str] = "zero-shot and few-shot tasks on small test sets"
-    version: ClassVar[int] = 3  # 2: other solved examples are drawn; 3: no unit that the speech tokenizer lacks
+    version: ClassVar[int] = 4  # 4: verdicts
     outputs: ClassVar[tuple[Output, ...]] = (Output("suite", "suite.html", "suite.html"),)
     inputs: ClassVar[tuple[TableInput, ...]] = ()
     resources: ClassVar[Resources] = Resources(num_cpus=1.0)

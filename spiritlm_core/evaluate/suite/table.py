@@ -43,10 +43,39 @@ _WORDS = (0, 1, 2, 3, 11)
 """Columns of the table that hold words."""
 
 
+VERDICTS = {True: "better than chance", False: "not shown to be better than chance", None: "nothing to compare with"}
+WAYS = (
+    "T is text, S is speech. S→T asks in speech and is answered in text, T→S the other way round; of pairs, the first "
+    "is the modality of the beginning, the second that of the endings. 0 shots: the model sees the question alone; 5 "
+    "shots: behind five solved examples. Better than chance: the 95 % interval of the first figure lies beyond "
+    "guessing evenly and beyond the best answer that needs no model or no question."
+)
+
+
 def table(report: Mapping[str, Any]) -> Table:
-    """A row for each task, way of asking, model and figure; below it why something was skipped."""
+    """A row for each task, way of asking, model and figure; below it the verdicts, and why something was skipped."""
     rows = [row for measure in report["measures"] for row in _rows(measure)]
-    return Table([list(_HEADING), *rows], _notes(report["measures"]), _ABOUT, _WORDS)
+    told = [f"{title}: {line}." for title, line, _ in verdicts(report["measures"])]
+    return Table([list(_HEADING), *rows], [*told, WAYS, *_notes(report["measures"])], _ABOUT, _WORDS)
+
+
+def verdicts(measures: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, list[Mapping[str, Any]]]]:
+    """For each task, and each model where there are several: its title, the verdict in a line, its measures."""
+    several = len({measure["model"] for measure in measures}) > 1
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for measure in measures:
+        title = f"{measure['task']}, {measure['model']}" if several else measure["task"]
+        found.setdefault(title, []).append(measure)
+    return [(title, _verdict(ways), ways) for title, ways in found.items()]
+
+
+def _verdict(measures: Sequence[Mapping[str, Any]]) -> str:
+    """Which ways of asking are better than chance, and which are not."""
+    ways: dict[str, list[str]] = {}
+    for measure in measures:
+        said = VERDICTS[measure["figures"][0]["beats_trivial"]] if measure["figures"] else "not measured"
+        ways.setdefault(said, []).append(measure["direction"])
+    return "; ".join(f"{said} ({' and '.join(asked)})" for said, asked in sorted(ways.items()))
 
 
 def _rows(measure: Mapping[str, Any]) -> list[list[str]]:
@@ -84,5 +113,10 @@ def page(report: Mapping[str, Any]) -> str:
     settings = report["settings"]
     limit = "all items" if settings["limit"] is None else f"at most {settings['limit']} items of a task"
     note = f"Seed {settings['seed']}, {settings['bootstrap_samples']} resamples, {limit}."
-    values = {"measures": report["measures"], "tasks": report["tasks"], "shown": _REASONS_SHOWN}
+    measures, parts = report["measures"], []
+    for title, line, ways in verdicts(measures):
+        rows = [(measure["direction"], one, _published(one)) for measure in ways for one in measure["figures"]]
+        beats = [measure["figures"][0]["beats_trivial"] for measure in ways if measure["figures"]]
+        parts.append({"title": title, "line": line, "better": any(beats), "rows": rows, "measures": ways})
+    values = {"measures": measures, "tasks": report["tasks"], "shown": _REASONS_SHOWN, "parts": parts, "ways": WAYS}
     return replace(table(report), notes=[note]).page("suite.html.j2", **values)

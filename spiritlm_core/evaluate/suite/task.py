@@ -152,7 +152,10 @@ class SuiteTask(ABC):
         skipped: Iterable[Skipped],
         **more: Any,
     ) -> dict[str, Any]:
-        """A way of asking the task, measured; JSON-able. `more` is kept in the JSON, and not in the table."""
+        """A way of asking the task, measured; JSON-able. `more` is kept in the JSON, and not in the table.
+
+        `offered` in it says as what the task is offered to people, see :mod:`spiritlm_core.metrics.verdicts`.
+        """
         return {
             "task": self.name,
             "direction": direction,
@@ -177,6 +180,8 @@ def figure(
 ) -> dict[str, Any]:
     """One figure with its interval, and what to compare it with; JSON-able.
 
+    `beats_trivial` says whether the interval lies beyond chance and the best trivial answer; None if nothing is known.
+
     Args:
         metric: what is measured.
         value: a share, or an error rate.
@@ -189,6 +194,8 @@ def figure(
     best = min if lower else max
     rates = {name: rate for name, rate in (trivial or {}).items() if np.isfinite(rate)}
     name = best(rates, key=rates.__getitem__, default=None)
+    bars = [bar for bar in (chance, rates[name] if name else None) if bar is not None]
+    beats = (value.high < min(bars) if lower else value.low > max(bars)) if bars and np.isfinite(value.low) else None
     return {
         "metric": metric,
         **value.to_dict("value"),
@@ -196,6 +203,7 @@ def figure(
         "trivial": rates.get(name) if name else None,
         "trivial_answer": name,
         "trivials": rates,
+        "beats_trivial": beats,
         "ceiling": ceiling if ceiling is not None and np.isfinite(ceiling) else None,
         "better": "lower" if lower else "higher",
         "published": dict(published or {}),

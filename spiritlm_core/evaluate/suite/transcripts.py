@@ -109,7 +109,8 @@ class TranscriptTask(SuiteTask):
             pairs = [
                 {"right": right, "given": given} for right, given in zip(answers.right, answers.given, strict=True)
             ]
-            more = {"mean_shots": answers.mean_shots, "answers": pairs} if pairs else {}
+            offered = {"offered": "transcribe" if kind == "text" else "say"}
+            more = {**offered, "mean_shots": answers.mean_shots, "answers": pairs} if pairs else {}
             yield self.measure(f"{arrow}, {shots} shots", len(pairs), figures if pairs else (), skipped, **more)
 
 

@@ -24,7 +24,7 @@ from spiritlm_core.lm.generate.content import (
 )
 from spiritlm_core.lm.generate.prompts import Kind, Modality, turns
 from spiritlm_core.lm.model.folder import locate
-from spiritlm_core.metrics.verdicts import Verdict, read_verdicts
+from spiritlm_core.metrics.verdicts import Verdict, read_examples, read_verdicts
 from spiritlm_core.speech.folder import TokenizerFolder
 from spiritlm_core.tokens.speech import Streams, merge_streams, to_string
 
@@ -76,6 +76,7 @@ class SpiritLM:
         model: a causal LM of transformers.
         layout: how its prompts are written.
         verdicts: what its own evaluation found, where it was read from a folder with ``verdicts.json``.
+        examples: held-out recordings in its folder, `audio` (a path) and `text`.
 
     Example:
         >>> model = SpiritLM.from_pretrained("published")  # doctest: +SKIP
@@ -89,6 +90,7 @@ class SpiritLM:
         """A `speech_tokenizer` that is a folder is loaded when the first recording comes."""
         self.model, self.layout, self._speech_tokenizer = model, layout, speech_tokenizer
         self.verdicts: Sequence[Verdict] = ()
+        self.examples: Sequence[dict[str, str]] = ()
 
     @classmethod
     def from_pretrained(
@@ -113,13 +115,13 @@ class SpiritLM:
             ModelReferenceError: `path` is no such folder, or its parts cannot be loaded.
         """
         folder, _ = locate(path, variant)  # what is not there is said before torch is imported
-        verdicts = read_verdicts(folder)
+        verdicts, examples = read_verdicts(folder), read_examples(folder)
         from spiritlm_core.lm.generate.loading import load
 
         model, layout, beside = load(Path(path), device, dtype, variant)
         given = Path(speech_tokenizer) if isinstance(speech_tokenizer, str) else speech_tokenizer
         spirit = cls(model, layout, given or beside)
-        spirit.verdicts = verdicts
+        spirit.verdicts, spirit.examples = verdicts, examples
         return spirit
 
     @property
