@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import soundfile
+from fastapi.testclient import TestClient
 
 from spiritlm_core import SpiritLM
+from spiritlm_core.lm.generate.content import Answer
+from spiritlm_core.metrics.bootstrap import Estimate
+from spiritlm_core.metrics.verdicts import Verdict
 from spiritlm_core.serve.actions import Actions
+from spiritlm_core.serve.api import create_app
 from spiritlm_core.serve.display import HIDDEN
 from spiritlm_core.serve.engine import Engine
 from spiritlm_core.serve.guard import Kept
 from spiritlm_core.serve.turns import Example, Turn
-from tests.serve.limits import LIMITS
+from tests.serve.limits import HOME, LIMITS
 
 SAMPLING = (0.0, 1.0, 0, 0, 20)
 
@@ -64,3 +71,58 @@ def test_tasks(actions: Actions, clip: bytes, tmp_path: Path) -> None:
     with pytest.raises(gr.Error, match="There is no recording"):
         actions.ask([], "x", "Transcribe", *given)
     assert actions.engine.depth == 0
+
+
+@pytest.fixture
+def judged(spirit: SpiritLM, clip: bytes, tmp_path: Path) -> Iterator[Actions]:
+    """A model that was found to be no good at transcribing, good at saying, and that comes with a recording."""
+    poor = Verdict.of("transcribe", "word error rate", Estimate(1.2, 1.1, 1.3), {"nothing": 1.0},
+                      on="held-out recordings", items=9, better=False)  # fmt: skip
+    own = copy.copy(spirit)
+    own.verdicts = [poor, replace(poor, task="say", better=True), replace(poor, task="classify", labels=("a", "b"))]
+    (tmp_path / "1.flac").write_bytes(clip)
+    own.examples = [{"audio": str(tmp_path / "1.flac"), "text": "hold the line"}]
+    engine, kept = Engine({"judged": own, "other": spirit}, LIMITS.queue), Kept(10_000_000)
+    yield Actions(engine, LIMITS, kept)
+    kept.close()
+    engine.close()
+
+
+def test_a_task_that_the_model_is_no_good_at_says_so(judged: Actions) -> None:
+    said = {task: judged.doubt(task, "judged") for task in ("Free", "Transcribe", "Say", "Classify")}
+    assert "not shown to transcribe better" in said["Transcribe"]["value"]
+    assert [one["visible"] is True for one in said.values()] == [False, True, False, True]
+    assert judged.doubt("Transcribe", "other")["visible"] == HIDDEN
+    assert judged.shape("Transcribe", "judged")[0]["value"] == said["Transcribe"]["value"]
+    _, examples, labels, doubt = judged.shown("Transcribe", "judged")
+    assert (labels["value"], doubt["value"]) == ("a, b", said["Transcribe"]["value"])
+    assert examples["samples"][0] == ["🔊 hold the line"]
+    assert judged.shown("Transcribe", "other")[2]["value"] == ""
+
+
+def test_an_example_becomes_a_turn_and_chooses_its_task(judged: Actions, clip: bytes) -> None:
+    turns, chat, task = judged.try_example([], "judged", 0)
+    assert (task, len(chat)) == ("Transcribe", 1)
+    assert Path(turns[0].file).read_bytes() == clip
+    assert judged.kept.folder in Path(turns[0].file).parents, "a copy of its own, which the page may show"
+    turns, _, task = judged.try_example(turns, "judged", 1)
+    assert (task, turns[1].text) == ("Say", judged.examples("judged")[1]["text"])
+
+
+def test_an_empty_answer_says_why_and_is_no_answer(actions: Actions, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SpiritLM, "generate_batch", lambda *_, **__: [Answer((), (1,), (), "stop")])
+    results = actions.ask([], "press one", "Free", "text", "", [], "speaking", "", *SAMPLING)[3:]
+    assert results[0] == ""
+    assert "turned to the other modality at once; try another seed" in results[3]["value"]
+    assert results[3]["visible"] is True
+
+
+def test_the_description_of_the_interface_says_what_a_model_is_no_good_at(judged: Actions) -> None:
+    with TestClient(create_app(judged.engine, LIMITS), HOME) as client:
+        routes = client.get("/openapi.json").json()["paths"]
+        assert "**judged**: This model is not shown to transcribe" in routes["/v1/transcribe"]["post"]["description"]
+        assert "Write down what is said" in routes["/v1/transcribe"]["post"]["description"]
+        assert "not shown" not in routes["/v1/say"]["post"]["description"]
+        judged_, other = client.get("/v1/model").json()["models"]
+    assert set(judged_["doubts"]) == {"transcribe", "classify"}
+    assert other["doubts"] == {}

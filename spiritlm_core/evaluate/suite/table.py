@@ -55,12 +55,15 @@ WAYS = (
 def table(report: Mapping[str, Any]) -> Table:
     """A row for each task, way of asking, model and figure; below it the verdicts, and why something was skipped."""
     rows = [row for measure in report["measures"] for row in _rows(measure)]
-    told = [f"{title}: {line}." for title, line, _ in verdicts(report["measures"])]
+    told = [
+        f"{title}: {'; '.join(f'{said} ({asked})' for said, asked in found.items())}."
+        for title, found, _ in verdicts(report["measures"])
+    ]
     return Table([list(_HEADING), *rows], [*told, WAYS, *_notes(report["measures"])], _ABOUT, _WORDS)
 
 
-def verdicts(measures: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, list[Mapping[str, Any]]]]:
-    """For each task, and each model where there are several: its title, the verdict in a line, its measures."""
+def verdicts(measures: Sequence[Mapping[str, Any]]) -> list[tuple[str, dict[str, str], list[Mapping[str, Any]]]]:
+    """For each task, and each model where there are several: its title, verdict → ways of asking, its measures."""
     several = len({measure["model"] for measure in measures}) > 1
     found: dict[str, list[Mapping[str, Any]]] = {}
     for measure in measures:
@@ -69,13 +72,12 @@ def verdicts(measures: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, list
     return [(title, _verdict(ways), ways) for title, ways in found.items()]
 
 
-def _verdict(measures: Sequence[Mapping[str, Any]]) -> str:
-    """Which ways of asking are better than chance, and which are not."""
+def _verdict(measures: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     ways: dict[str, list[str]] = {}
     for measure in measures:
         said = VERDICTS[measure["figures"][0]["beats_trivial"]] if measure["figures"] else "not measured"
         ways.setdefault(said, []).append(measure["direction"])
-    return "; ".join(f"{said} ({' and '.join(asked)})" for said, asked in sorted(ways.items()))
+    return {said: " · ".join(ways[said]) for said in sorted(ways)}
 
 
 def _rows(measure: Mapping[str, Any]) -> list[list[str]]:
@@ -114,9 +116,8 @@ def page(report: Mapping[str, Any]) -> str:
     limit = "all items" if settings["limit"] is None else f"at most {settings['limit']} items of a task"
     note = f"Seed {settings['seed']}, {settings['bootstrap_samples']} resamples, {limit}."
     measures, parts = report["measures"], []
-    for title, line, ways in verdicts(measures):
+    for title, found, ways in verdicts(measures):
         rows = [(measure["direction"], one, _published(one)) for measure in ways for one in measure["figures"]]
-        beats = [measure["figures"][0]["beats_trivial"] for measure in ways if measure["figures"]]
-        parts.append({"title": title, "line": line, "better": any(beats), "rows": rows, "measures": ways})
+        parts.append({"title": title, "found": found, "rows": rows, "measures": ways})
     values = {"measures": measures, "tasks": report["tasks"], "shown": _REASONS_SHOWN, "parts": parts, "ways": WAYS}
     return replace(table(report), notes=[note]).page("suite.html.j2", **values)
