@@ -8,7 +8,10 @@ import pytest
 import yaml
 
 from spiritlm_core.errors import SpiritLMError
+from spiritlm_core.evaluate.suite.task import figure
 from spiritlm_core.lake.view import TableView
+from spiritlm_core.metrics.bootstrap import Estimate
+from spiritlm_core.metrics.verdicts import read_verdicts
 from spiritlm_core.publish.config import PublishStageConfig
 from spiritlm_core.publish.stage import PublishError, PublishStage
 from spiritlm_core.speech.config import UnitsConfig
@@ -97,11 +100,51 @@ def test_the_card_has_front_matter_and_the_figures(published: Path) -> None:
     assert header["license"] == "apache-2.0"
     assert header["language"] == ["en"]
     results = header["model-index"][0]["results"]
-    assert results[0]["metrics"][0]["value"] == pytest.approx(100 * metrics["fewshot/speech_to_text/wer"], abs=0.01)
+    assert results[0]["metrics"][0]["value"] == pytest.approx(100 * metrics["heard/wer"], abs=0.01)
     assert f"{metrics['loss/speech/bits_per_token']:.3f}" in card
-    assert f"{100 * metrics['fewshot/text_to_speech/unit_error_rate']:.1f} %" in card
+    assert f"{100 * metrics['fewshot/text_to_speech/unit_error_rate']:.1f} [" in card
     for heading in ("Intended use", "Training data", "Evaluation", "Limitations", "How to load", "Lineage"):
         assert f"## {heading}" in card
+
+
+def test_the_folder_says_what_the_model_is_no_good_at_and_brings_recordings_to_try(
+    published: Path, evaluation: Path
+) -> None:
+    from spiritlm_core import SpiritLM
+
+    model = SpiritLM.from_pretrained(published)
+    assert list(model.verdicts) == read_verdicts(evaluation)
+    assert {one.task for one in model.verdicts} == {"transcribe", "say", "classify"}
+    assert all(Path(example["audio"]).is_file() and example["text"] for example in model.examples)
+    assert len(model.examples) == 3
+    assert "**not shown to be better than trivial answers**" in (published / "README.md").read_text()
+
+
+def test_what_the_suite_found_comes_behind_the_evaluation(model_folder: Path, evaluation: Path, tmp_path: Path) -> None:
+    figures = [figure("WER", Estimate(0.5, 0.4, 0.6), trivial={"nothing": 1.0, "any train example": 1.2}, lower=True),
+               figure("CER", Estimate(2.0, 1.9, 2.1), trivial={"nothing": 1.0}, lower=True)]  # fmt: skip
+    guessed = [figure("accuracy, sum", Estimate(0.3, 0.1, 0.5), chance=0.25)]
+    common = {"items": 8, "mean_shots": 3.0}
+    measures = [
+        {"task": "transcripts", "direction": "S→T, 3 shots", "offered": "transcribe", "figures": figures, **common},
+        {
+            "task": "intents",
+            "direction": "S, 3 shots",
+            "offered": "classify",
+            "figures": guessed,
+            "labels": ["a", "b"],
+            **common,
+        },
+        {"task": "words", "direction": "T", "figures": guessed, "items": 8},
+        {"task": "sentiments", "direction": "S, 0 shots", "offered": "classify", "figures": [], **common},
+    ]
+    (tmp_path / "suite").mkdir()
+    (tmp_path / "suite/suite.json").write_text(json.dumps({"measures": measures}))
+    found = read_verdicts(publish(model_folder, evaluation, tmp_path, {"suite": tmp_path / "suite"}))
+    heard, chosen = found[len(read_verdicts(evaluation)) :]
+    assert (heard.task, heard.measure, heard.value, heard.better, heard.shots) == ("transcribe", "WER", 0.5, True, 3)
+    assert (heard.trivial_answer, heard.trivial, heard.on) == ("nothing", 1.0, "items of transcripts")
+    assert (chosen.better, chosen.trivial_answer, chosen.trivial, chosen.labels) == (False, "chance", 0.25, ["a", "b"])
 
 
 def test_lineage_names_every_file_with_its_digest(published: Path) -> None:

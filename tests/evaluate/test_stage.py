@@ -42,6 +42,7 @@ def test_the_files_are_there_and_metrics_are_flat(evaluation: Path) -> None:
         "statistics.json",
         "samples.json",
         "report.html",
+        "examples",
     }
     metrics = metrics_of(evaluation)
     for stream in ("text", "speech", "interleaved", "interleaved.text", "interleaved.speech"):
@@ -95,8 +96,8 @@ def test_the_same_input_gives_the_same_bytes(
     corpus: Corpus, model_folder: Path, evaluation: Path, tmp_path: Path
 ) -> None:
     evaluate(corpus, model_folder, tmp_path / "again")
-    for path in evaluation.iterdir():
-        assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes(), path.name
+    for path in [path for path in evaluation.rglob("*") if path.is_file()]:
+        assert path.read_bytes() == (tmp_path / "again" / path.relative_to(evaluation)).read_bytes(), path.name
 
 
 def test_hostile_transcripts_stay_text(tmp_path: Path) -> None:
