@@ -254,4 +254,4 @@ def test_another_judge_at_the_same_place_moves_the_key_of_the_suite(
     digest_of = plan.digest_of
     monkeypatch.setattr(plan, "digest_of", lambda ref: "0" * 64 if ref.endswith("/judge") else digest_of(ref))
     after = keys(recipe, place)
-    assert {name for name in before if before[name] != after[name]} == {"suite"}
+    assert {name for name in before if before[name] != after[name]} == {"suite", "published"}
