@@ -16,6 +16,7 @@ from spiritlm_core.errors import Rejection, SourceError
 from spiritlm_core.finetune.config import DataConfig
 from spiritlm_core.finetune.rows import Recording, TaskRow
 from spiritlm_core.finetune.template import Template
+from spiritlm_core.intake.embedded import row_uri
 from spiritlm_core.intake.files import File, list_tree, local_path, local_uri, printable, stat_file
 from spiritlm_core.intake.opening import open_plain, open_uri
 from spiritlm_core.intake.sources.columns import names_of, resolve
@@ -205,7 +206,8 @@ def _take_recording(draft: _Draft, field: str, value: Any, column: str, root: st
     data = value.get("bytes") if isinstance(value, dict) else value if isinstance(value, bytes) else None
     path = value.get("path") if isinstance(value, dict) else value
     if isinstance(data, bytes) and data:
-        draft.recordings[field] = Recording(column=column, sha256=hashlib.sha256(data).hexdigest())
+        uri = row_uri(draft.source_uri, column, draft.place - 1)
+        draft.recordings[field] = Recording(uri, sha256=hashlib.sha256(data).hexdigest())
         draft.size += len(data)
     elif isinstance(path, str) and path.lstrip().startswith(_UNITS):
         draft.recordings[field] = Recording(tokens=path)

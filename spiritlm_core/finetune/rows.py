@@ -15,7 +15,7 @@ from spiritlm_core.audio.samples import Waveform
 from spiritlm_core.errors import Rejection, SourceError, is_machine_error
 from spiritlm_core.finetune.config import SplitConfig
 from spiritlm_core.intake.files import printable
-from spiritlm_core.intake.opening import open_uri, read_uri
+from spiritlm_core.intake.opening import read_uri
 from spiritlm_core.lake.schema import SAMPLE_RATE
 from spiritlm_core.speech.batches import encode_clips
 from spiritlm_core.split import draw_split
@@ -42,10 +42,9 @@ TASK_ROWS = pa.schema(
 
 @dataclass(frozen=True)
 class Recording:
-    """Where the speech of one field is: in a file, in a column of the data file, or given as speech tokens."""
+    """Where the speech of one field is, a file or a row of the data file, unless it is given as speech tokens."""
 
     uri: str | None = None
-    column: str | None = None
     tokens: str | None = None
     sha256: str | None = None
 
@@ -136,11 +135,10 @@ def speak(rows: Sequence[TaskRow], tokenizer: Callable[[], SpeechTokenizer]) -> 
     """
     found = [Spoken(error=Rejection(row.error) if row.error else None) for row in rows]
     clips: list[tuple[Spoken, str, Waveform]] = []
-    columns = _Columns(rows)
     for row, spoken in zip(rows, found, strict=True):
         if spoken.error is None:
             try:
-                clips += [(spoken, name, clip) for name, clip in _take(row, spoken, columns)]
+                clips += [(spoken, name, clip) for name, clip in _take(row, spoken)]
             except Rejection as problem:
                 spoken.error = problem
     clips = [clip for clip in clips if clip[0].error is None]
@@ -155,21 +153,21 @@ def speak(rows: Sequence[TaskRow], tokenizer: Callable[[], SpeechTokenizer]) -> 
     return found
 
 
-def _take(row: TaskRow, spoken: Spoken, columns: _Columns) -> Iterator[tuple[str, Waveform]]:
+def _take(row: TaskRow, spoken: Spoken) -> Iterator[tuple[str, Waveform]]:
     for name, recording in row.recording_fields().items():
         if recording.tokens is not None:
             spoken.tokens[name] = "".join(recording.tokens.split())
             continue
-        clip = _waveform(_bytes(row, name, recording, columns), name, recording)
+        clip = _waveform(_bytes(name, recording), name, recording)
         spoken.seconds += len(clip) / SAMPLE_RATE
         yield name, clip
 
 
-def _bytes(row: TaskRow, name: str, recording: Recording, columns: _Columns) -> bytes:
+def _bytes(name: str, recording: Recording) -> bytes:
     """The file of a recording. Raises SourceError if it is no longer the one that was listed."""
-    where = recording.uri or row.source_uri
+    where = str(recording.uri)
     try:
-        data = read_uri(recording.uri) if recording.uri else columns.bytes_of(row, str(recording.column))
+        data = read_uri(where)
     except OSError as error:
         if is_machine_error(error):
             raise
@@ -186,39 +184,3 @@ def _waveform(data: bytes, name: str, recording: Recording) -> Waveform:
         return read_waveform(io.BytesIO(data), recording.uri or "")
     except Rejection as problem:
         raise Rejection(f"{name}: {problem}") from problem
-
-
-class _Columns:
-    """Recordings that lie in the columns of Parquet files; a file is read once for all rows."""
-
-    def __init__(self, rows: Sequence[TaskRow]) -> None:
-        self._wanted: dict[tuple[str, str], set[int]] = {}
-        self._known: dict[tuple[str, str], Mapping[int, bytes]] = {}
-        for row in rows:
-            for recording in row.recording_fields().values():
-                if recording.column and not row.error:
-                    self._wanted.setdefault((row.source_uri, recording.column), set()).add(row.place)
-
-    def bytes_of(self, row: TaskRow, column: str) -> bytes:
-        """Those of one row; empty if the file no longer has it."""
-        key = (row.source_uri, column)
-        if key not in self._known:
-            self._known[key] = dict(_column(*key, self._wanted[key]))
-        return self._known[key].get(row.place, b"")
-
-
-def _column(uri: str, column: str, places: set[int]) -> Iterator[tuple[int, bytes]]:
-    """The values at `places` (from 1), reading the row groups that hold them."""
-    from pyarrow import parquet
-
-    with open_uri(uri) as stream:
-        parquet_file = parquet.ParquetFile(io.BytesIO(stream.read()) if uri.startswith("s3://") else stream)
-        place = 0
-        for group in range(parquet_file.num_row_groups):
-            count = parquet_file.metadata.row_group(group).num_rows
-            if not places.isdisjoint(range(place + 1, place + count + 1)):
-                values = parquet_file.read_row_group(group, columns=[column]).column(column)
-                for at in sorted(places & set(range(place + 1, place + count + 1))):
-                    value = values[at - place - 1].as_py()
-                    yield at, (value or {}).get("bytes") or b"" if isinstance(value, dict) else value or b""
-            place += count
