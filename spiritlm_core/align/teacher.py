@@ -42,27 +42,36 @@ def available(language: str | None) -> bool:
 class Pocketsphinx:
     """Forced alignment of one utterance at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, **options: Any) -> None:
+        """`options` are the decoder's own."""
         from pocketsphinx import Decoder
 
         # The best-path pass shortens sounds below the three frames that state alignment needs.
-        self._decoder = Decoder(samprate=16_000, lm=None, loglevel="FATAL", bestpath=False)
+        self._decoder = Decoder(samprate=16_000, lm=None, loglevel="FATAL", bestpath=False, **options)
+
+    def knows(self, words: Sequence[str]) -> bool:
+        """Whether all of `words` (lower case) are in the dictionary."""
+        return all(self._decoder.lookup_word(word) is not None for word in words)
 
     def align(self, waveform: np.ndarray, words: Sequence[str]) -> list[Taught] | None:
         """Times of `words` (lower case) in a float waveform; None if a word is unknown or nothing fits."""
-        if not words or any(self._decoder.lookup_word(word) is None for word in words):
+        if not words or not self.knows(words):
             return None
-        samples = (np.clip(waveform, -1.0, 1.0) * 32767).astype("<i2").tobytes()
+        return _matching(self.sounds((np.clip(waveform, -1.0, 1.0) * 32767).astype("<i2"), words), words)
+
+    def sounds(self, samples: np.ndarray, words: Sequence[str]) -> Any:
+        """Words, and sounds within them, of int16[T]: two passes, first words alone; None if nothing fits."""
+        data = samples.tobytes()
         try:
             self._decoder.set_align_text(" ".join(words))
-            self._run(samples)
+            self._run(data)
             if self._decoder.hyp() is None:
                 return None
             self._decoder.set_alignment()
-            self._run(samples)
+            self._run(data)
         except RuntimeError:  # its only way to say that the text does not fit
             return None
-        return _matching(self._decoder.get_alignment(), words)
+        return self._decoder.get_alignment()
 
     def _run(self, samples: bytes) -> None:
         self._decoder.start_utt()

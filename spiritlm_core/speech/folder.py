@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
-from spiritlm_core.files import write_json
+from spiritlm_core.files import new_folder, write_json
 from spiritlm_core.speech.grid import RATES_HZ, SAMPLE_RATE
 from spiritlm_core.speech.settings import ExtractionPrecision
 
@@ -195,12 +195,5 @@ def put_speech_tokenizer(source: Path, folder: Path) -> None:
         SpeechTokenizerError: something else than a speech tokenizer is at `folder`.
     """
     check_target(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh, old = (folder.with_name(f".{folder.name}.{kind}") for kind in ("new", "old"))
-    for left_over in (fresh, old):
-        shutil.rmtree(left_over, ignore_errors=True)
-    shutil.copytree(source, fresh, copy_function=shutil.copyfile)
-    if folder.exists():
-        folder.rename(old)
-    fresh.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    with new_folder(folder) as fresh:
+        shutil.copytree(source, fresh, copy_function=shutil.copyfile)

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from spiritlm_core.errors import SpiritLMError
@@ -19,6 +17,7 @@ from spiritlm_core.evaluate.suite.config import KINDS, PAIRS, VOICES
 from spiritlm_core.evaluate.suite.espeak import Voice
 from spiritlm_core.evaluate.suite.layouts import MANIFEST, PROMPTS
 from spiritlm_core.evaluate.suite.material import Said, Written
+from spiritlm_core.files import new_folder
 from spiritlm_core.lm.generate.fewshot import by_turns
 from spiritlm_core.tokens.counter import key_of
 
@@ -64,21 +63,10 @@ def build_suite(
     wanted = [kind for kind in KINDS if kind in kinds and (speak or kind != "transcripts")]
     if not wanted:
         raise SpiritLMError("transcripts are recordings with what they say: there are none in text alone")
-    with _whole(out) as folder:
-        builder = _Builder(folder, speak, voices, items, seed)
-        return {kind: builder.build(kind) for kind in wanted}
-
-
-@contextmanager
-def _whole(out: Path) -> Iterator[Path]:
-    """A folder that becomes `out` once all is written, and is removed if it is not. Raises SpiritLMError."""
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as work:
-            folder = Path(work) / "sets"
-            folder.mkdir()
-            yield folder
-            folder.replace(out)
+        with new_folder(out) as folder:
+            builder = _Builder(folder, speak, voices, items, seed)
+            return {kind: builder.build(kind) for kind in wanted}
     except OSError as error:
         raise SpiritLMError(f"{out}: the sets cannot be written: {error}") from error
 

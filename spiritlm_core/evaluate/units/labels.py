@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spiritlm_core.align.teacher import Pocketsphinx
 from spiritlm_core.align.words import words_of as spelled
 from spiritlm_core.audio.codec import to_int16
 from spiritlm_core.evaluate.clips import Clip
@@ -25,7 +26,6 @@ SILENCE = "SIL"
 RATE = 100
 """Label frames per second."""
 
-_NO_PATH = "not aligned"
 _SHORTEST = 0.2  # seconds; the decoder wants a few frames
 
 
@@ -61,7 +61,7 @@ class Labels:
 def align_phones(clips: Sequence[Clip]) -> Labels:
     """Align every clip whose transcript can be pronounced; the others are counted by reason."""
     labels, skipped = {}, Counter[str]()
-    decoder = _decoder() if clips else None
+    decoder = Pocketsphinx(cmn="batch")  # normalises each clip by itself, so that labels depend on no other
     for clip in clips:
         phones = _unfit(clip) or _phones(decoder, clip)
         if isinstance(phones, str):
@@ -69,16 +69,6 @@ def align_phones(clips: Sequence[Clip]) -> Labels:
         else:
             labels[clip.key] = phones
     return Labels(labels, dict(sorted(skipped.items())))
-
-
-def _decoder() -> Any:
-    """Without the search for the best path through the word lattice, whose times the second pass often cannot keep.
-
-    Each clip is normalised by itself (``cmn=batch``), so that its labels do not depend on the clips before it.
-    """
-    import pocketsphinx
-
-    return pocketsphinx.Decoder(lm=None, bestpath=False, cmn="batch", loglevel="FATAL")
 
 
 def _unfit(clip: Clip) -> str | None:
@@ -100,36 +90,19 @@ def words_of(text: str) -> list[str]:
     return [word for word in (raw.strip("'") for raw in re.sub(r"[^a-z']", " ", plain).split()) if word]
 
 
-def _phones(decoder: Any, clip: Clip) -> list[Phone] | str:
-    """Phones of a clip, or why there are none: two passes, words and then the phones within them."""
+def _phones(decoder: Pocketsphinx, clip: Clip) -> list[Phone] | str:
+    """Phones of a clip, or why there are none."""
     words = words_of(clip.text or "")
-    if not all(decoder.lookup_word(word) for word in words):
+    if not decoder.knows(words):
         return "word not in the dictionary"
-    samples = to_int16(clip.waveform)
-    try:
-        decoder.set_align_text(" ".join(words))
-        _decode(decoder, samples)
-        if decoder.hyp() is None:
-            return _NO_PATH
-        decoder.set_alignment()
-        _decode(decoder, samples)
-        alignment = decoder.get_alignment()
-    except RuntimeError:  # the decoder's way to say that the text does not fit the audio
-        return _NO_PATH
-    if alignment is None:
-        return _NO_PATH
+    if (alignment := decoder.sounds(to_int16(clip.waveform), words)) is None:
+        return "not aligned"
     return [Phone(_class(p.name), p.start, p.start + p.duration) for word in alignment for p in word]
 
 
 def _class(name: str) -> str:
     """Noises, which pocketsphinx writes ``+NSN+``, count as silence."""
     return SILENCE if name.startswith("+") else name
-
-
-def _decode(decoder: Any, samples: NDArray[np.int16]) -> None:
-    decoder.start_utt()
-    decoder.process_raw(samples.tobytes(), full_utt=True)
-    decoder.end_utt()
 
 
 def unit_centres(samples: int) -> NDArray[np.float64]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from spiritlm_core.errors import ModelReferenceError
+from spiritlm_core.files import new_folder
 from spiritlm_core.speech.folder import CONFIG, write_config
 from spiritlm_core.speech.released.layout import Released, Variant, digest_of, digests
 
@@ -80,27 +79,12 @@ def _check_target(out: Path, root: Path, *, force: bool) -> None:
 
 
 def _put(released: Released, variant: Variant, source: dict[str, Any], out: Path) -> None:
-    """Convert beside `out` and rename, so that a kill leaves either what was there or all of the new folder."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
-        _convert(released, variant, source, work / "new")
-        _swap(work / "new", out, work / "old", source["digest"])
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
-def _swap(fresh: Path, out: Path, old: Path, digest: str) -> None:
-    if out.exists():
-        out.rename(old)
-    try:
-        fresh.rename(out)
+        with new_folder(out) as fresh:
+            _convert(released, variant, source, fresh)
     except OSError:
-        if _digest_at(out) == digest:  # another process was quicker, with the same result
-            return
-        if old.exists() and not out.exists():
-            old.rename(out)
-        raise
+        if _digest_at(out) != source["digest"]:  # another process was quicker, with the same result
+            raise
 
 
 def _convert(released: Released, variant: Variant, source: dict[str, Any], out: Path) -> None:
