@@ -37,7 +37,6 @@ SHAPES: dict[str, dict[str, Any]] = {
         "ffn_size": 5504,
         "tied_embeddings": False,
     },
-    "7b": {"hidden_size": 4096, "layers": 32, "heads": 32, "kv_heads": 32, "ffn_size": 11008, "tied_embeddings": False},
 }
 WARMUP = 2  # steps left out
 
@@ -52,8 +51,6 @@ class Setting:
     steps: int
     sequences: int  # in a step
     micro_batch: int
-    attention: str = "documents"
-    checkpointing: str = "none"
     compile: bool = False
 
 
@@ -114,8 +111,6 @@ def ours(setting: Setting) -> dict[str, Any]:
     compute = LmCompute(
         micro_batch=setting.micro_batch,
         checkpoint_every=10**9,
-        attention=setting.attention,
-        activation_checkpointing=setting.checkpointing,
         compile=setting.compile,
     )
     config = ModelConfig(lm=lm_config(setting), tokens=TokensConfig(context_length=setting.length))
@@ -178,8 +173,6 @@ def trainer(setting: Setting) -> dict[str, Any]:
                 self.losses.append(logs["loss"])
 
     model = build_model(lm_config(setting), Vocabulary(**VOCABULARY), context_length=setting.length)
-    if setting.checkpointing != "none":
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     before, clock = peak_memory(), Clock()
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
@@ -294,8 +287,6 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--sequences", type=int, default=2, help="in a step")
     parser.add_argument("--micro-batch", type=int, default=1)
-    parser.add_argument("--attention", default="documents")
-    parser.add_argument("--checkpointing", choices=["none", "selective", "full"], default="none")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
@@ -304,10 +295,8 @@ def main() -> None:
     found = []
     for shape in given.shape:
         for documents in given.documents:
-            setting = Setting(
-                shape, given.length, documents, given.steps, given.sequences, given.micro_batch,
-                given.attention, given.checkpointing, given.compile,
-            )  # fmt: skip
+            sizes = (given.steps, given.sequences, given.micro_batch)
+            setting = Setting(shape, given.length, documents, *sizes, compile=given.compile)
             found.append(compare(setting, speed))
     if given.json:
         given.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
