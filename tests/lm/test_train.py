@@ -273,6 +273,18 @@ def test_accumulation_does_not_change_the_step(job: FitJob) -> None:
     torch.testing.assert_close(losses(small.out), losses(job.out), rtol=1e-5, atol=1e-5)
 
 
+def test_bf16_on_a_cpu_learns_as_float32_does(job: FitJob) -> None:
+    """Up to the rounding of products to 8 bits; `auto` is float32 on every CPU."""
+    found = {}
+    for precision in ("auto", "fp32", "bf16"):
+        compute = job.compute.model_copy(update={"use_gpu": False})
+        mine = replace(job, compute=compute, config=tiny_config(precision=precision), out=job.out / precision)
+        run(replace(mine, work=job.work / precision))
+        found[precision] = [loss for _, loss, _ in losses(mine.out)]
+    assert found["auto"] == found["fp32"] != found["bf16"]
+    assert found["bf16"] == pytest.approx(found["fp32"], rel=0.02)
+
+
 def test_activation_checkpointing_and_bf16_run(job: FitJob) -> None:
     config = tiny_config(steps=3, precision="bf16")
     for kind in ("selective", "full"):
