@@ -55,5 +55,22 @@ def main_code(name: str | None, default: str = "en") -> str:
         return str(name)
 
 
+def number_words(number: float, language: str, form: str = "cardinal") -> list[str]:
+    """The words of a number, of English the American ones, without ``and``.
+
+    Args:
+        number: what is said.
+        language: its code.
+        form: cardinal, ordinal or year.
+
+    Raises:
+        NotImplementedError: nobody has written down how that language says it.
+    """
+    from num2words import num2words
+
+    words = re.split(r"[\s,-]+", num2words(number, lang=language, to=form))
+    return [word for word in words if word and not (language == "en" and word == "and")]
+
+
 LanguageCode: TypeAlias = Annotated[str, AfterValidator(language_code)]
 """A setting that names a language."""

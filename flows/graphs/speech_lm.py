@@ -8,7 +8,7 @@ from typing import Any
 from spiritlm_core.align.config import AlignerFitConfig, WordsConfig
 from spiritlm_core.align.fit import AlignerFit
 from spiritlm_core.align.stage import WordsStage
-from spiritlm_core.audio.stage import AudioStage
+from spiritlm_core.audio.stage import AudioStage, split_of
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import RecipeError
 from spiritlm_core.evaluate.heldout.stage import EvaluateStage
@@ -18,6 +18,7 @@ from spiritlm_core.evaluate.suite.config import SuiteRunConfig, SuiteStageConfig
 from spiritlm_core.evaluate.suite.stage import SuiteStage
 from spiritlm_core.evaluate.units.config import UnitEvaluationStageConfig
 from spiritlm_core.evaluate.units.stage import UnitEvaluationStage
+from spiritlm_core.intake.item import Item
 from spiritlm_core.intake.pieces import Texts
 from spiritlm_core.intake.recordings import Recordings
 from spiritlm_core.lake.fingerprint import config_json
@@ -56,7 +57,7 @@ def speech_lm(recipe: Recipe) -> Graph:
     expressive, asr = recipe.variant == "expressive", recipe.align.asr
     recogniser = asr if recipe.align.words.mode != "given" else None
 
-    audio = graph.source(AudioStage, recipe.audio, Recordings(recipe.sources, recipe.language, recipe.sharding))
+    audio = graph.source(AudioStage, recipe.audio, _recordings(recipe))
     aligner = recipe.align.aligner or graph.add(AlignerFit, _aligner(recipe), audio, asr=asr)
     words = graph.add(WordsStage, _words(recipe), audio, aligner=aligner, asr=recogniser)
 
@@ -147,6 +148,13 @@ def candidates(models: Mapping[str, str]) -> dict[str, str]:
 def _judges(recipe: Recipe) -> dict[str, str]:
     judged = recipe.resynthesis
     return {"recogniser": judged.recogniser, "speaker_encoder": judged.speaker_encoder}
+
+
+def _recordings(recipe: Recipe) -> Recordings:
+    def split(item: Item) -> str:
+        return split_of(vars(item), recipe.audio)
+
+    return Recordings(recipe.sources, recipe.language, recipe.sharding, split)
 
 
 def _aligner(recipe: Recipe) -> AlignerFitConfig:

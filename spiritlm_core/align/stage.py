@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 import pyarrow as pa
@@ -41,7 +42,7 @@ WORDS = pa.schema(
 if TYPE_CHECKING:
     from spiritlm_core.align.whisperx import Aligner, Heard, Transcriber
 
-_COLUMNS = ("utterance_id", "recording_id", "start", "duration", "language", "text", "recording_text", "audio")
+_COLUMNS = ("utterance_id", "recording_id", "start", "duration", "language", "text", "recording_text", "word_times", "audio")
 
 
 class WordsStage(TableStage):
@@ -54,7 +55,7 @@ class WordsStage(TableStage):
     config: WordsConfig
     name: ClassVar[str] = "words"
     about: ClassVar[str] = "words and their times (WhisperX)"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     inputs: ClassVar[tuple[TableInput, ...]] = (TableInput("audio", (*_COLUMNS, "reject_stage", "reject_reason")),)
     schema: ClassVar[pa.Schema] = WORDS
 
@@ -108,7 +109,10 @@ class WordsStage(TableStage):
             return {"words": []}
         if not words:
             raise Rejection("no words in the transcript" if placed is None else "no words of the transcript fall here")
-        times = self._times(waveform, words, language)
+        if origin == "given" and row["word_times"] is not None:
+            times = _told(row, words)
+        else:
+            times = self._times(waveform, words, language)
         entries = [
             {"word": w.written, "start": t.start, "end": t.end, "score": t.score, "interpolated": t.interpolated}
             for w, t in zip(words, times, strict=True)
@@ -196,6 +200,17 @@ def _waveform(row: Row) -> np.ndarray:
     from spiritlm_core.audio.codec import decode_flac
 
     return decode_flac(row["audio"])  # type: ignore[arg-type]
+
+
+def _told(row: Row, words: list[Word]) -> list[Timed]:
+    """The times that came with the audio, which are exact; of words without one, as of those that are not aligned."""
+    tokens = unicodedata.normalize("NFC", str(row["text"])).split()
+    given = zip(tokens, cast("list[Any]", row["word_times"]), strict=False)
+    spans: list[Span | None] = []
+    for word in words:  # marks of noise, which are among the given ones, are none
+        time = next((time for token, time in given if token == word.written), None)
+        spans.append(Span(time["start"], time["end"], 1.0) if time else None)
+    return fill(spans, [sum(map(len, word.spoken)) for word in words], float(cast("float", row["duration"])))
 
 
 def _joined(parts: Sequence[Span | None]) -> Span | None:

@@ -12,7 +12,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-from spiritlm_core.language import main_code
+from spiritlm_core.language import main_code, number_words
 
 _BRACKETS = re.compile(r"<[^<>]+>|\[[^][]+\]|\{[^{}]+\}|\([^()]+\)")
 _TAG = re.compile(r"/?[^\W\d_](?:[_+.:-]?[^\W\d_])+/?")
@@ -70,9 +70,9 @@ def spell(number: str, language: str) -> list[str]:
         if len(whole) > LONGEST or (len(whole) > 1 and int(whole[0]) == 0):
             words = _digits(whole, language)
         else:
-            words = _said(int(whole), language, "year" if language == "en" and _is_year(int(whole)) else "cardinal")
+            words = number_words(int(whole), language, "year" if language == "en" and _is_year(int(whole)) else "cardinal")
         if fraction:
-            point = _said(0.1, language)[1]
+            point = number_words(0.1, language)[1]
             words += [point, *_digits(fraction, language)]
     except Exception:  # noqa: BLE001 - in some of its languages num2words fails in ways of its own
         return [number]
@@ -81,24 +81,16 @@ def spell(number: str, language: str) -> list[str]:
 
 def spell_ordinal(number: str) -> list[str]:
     """The words of an English ordinal: ``"21"`` gives ``["twenty", "first"]``."""
-    return _said(int(number), "en", "ordinal")
+    return number_words(int(number), "en", "ordinal")
 
 
 def _digits(digits: str, language: str) -> list[str]:
-    return [word for digit in digits for word in _said(int(digit), language)]
+    return [word for digit in digits for word in number_words(int(digit), language)]
 
 
 def _is_year(number: int) -> bool:
     """Whether it is read as a year more often than as an amount."""
     return 1100 <= number < 2000 and number % 100 != 0
-
-
-def _said(number: float, language: str, to: str = "cardinal") -> list[str]:
-    """American English, which says no ``and`` within a number. Raises NotImplementedError for other languages."""
-    from num2words import num2words
-
-    words = re.split(r"[\s,-]+", num2words(number, lang=language, to=to))
-    return [word for word in words if word and not (language == "en" and word == "and")]
 
 
 _APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "´": "'", "`": "'"})  # noqa: RUF001 - that is the point

@@ -92,5 +92,10 @@ def store_mono(file: BinaryIO, name: str, channel: int | None = None, limits: Li
     return StoredSamples(samples, 0, samples.tell() // 2)
 
 
+def stored(waveform: np.ndarray) -> StoredSamples:
+    """Samples that are in memory as those of a file are."""
+    return StoredSamples(io.BytesIO(to_int16(waveform).tobytes()), 0, len(waveform))
+
+
 def _resampled(pieces: Pieces) -> Iterator[np.ndarray]:
     return map(to_int16, by_libav(pieces))

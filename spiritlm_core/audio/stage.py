@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
 
-from spiritlm_core.audio.codec import encode_flac, store_mono
+from spiritlm_core.audio.codec import encode_flac, store_mono, stored
 from spiritlm_core.audio.config import AudioConfig, LimitsConfig
 from spiritlm_core.audio.samples import Samples, StoredSamples, blocks
 from spiritlm_core.audio.vad import Region, loud_region, segments, speech_probabilities, speech_regions
+from spiritlm_core.audio.voices.sound import Time
+from spiritlm_core.audio.voices.spoken import speak
 from spiritlm_core.errors import Rejection, SourceError, is_machine_error
 from spiritlm_core.intake.opening import open_uri
+from spiritlm_core.intake.speak.utterance import SCHEME
 from spiritlm_core.intake.statcache import sha256_of
 from spiritlm_core.lake.schema import REJECT, SAMPLE_RATE, Row, rejected, table_of
 from spiritlm_core.lake.stage import TableInput, TableStage
 from spiritlm_core.split import draw_split
+
+TIME = pa.struct([pa.field("start", pa.float64()), pa.field("end", pa.float64())])
+"""Seconds in the segment."""
 
 AUDIO = pa.schema(
     [
@@ -34,6 +41,7 @@ AUDIO = pa.schema(
         pa.field("origin", pa.string()),  # "recorded" or "synthetic"
         pa.field("text", pa.string()),  # transcript of this segment, if known
         pa.field("recording_text", pa.string()),  # of the whole recording, on its first segment, if it has several
+        pa.field("word_times", pa.list_(TIME)),  # of the words of `text`, parted at white space, where they are known
         pa.field("audio", pa.binary()),  # FLAC, 16 kHz mono, 16 bit
         pa.field("source_uri", pa.string(), nullable=False),
         pa.field("source_sha256", pa.string()),
@@ -54,7 +62,7 @@ class AudioStage(TableStage):
 
     name: ClassVar[str] = "audio"
     about: ClassVar[str] = "recordings, checked, cut at pauses, 16 kHz"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     inputs: ClassVar[tuple[TableInput, ...]] = (TableInput("recordings"),)
     aligned: ClassVar[bool] = False
     schema: ClassVar[pa.Schema] = AUDIO
@@ -64,7 +72,7 @@ class AudioStage(TableStage):
     def __init__(self, config: AudioConfig, models: Mapping[str, Path]) -> None:
         """Needs no models of the lake: voice activity comes with a package."""
         super().__init__(config, models)
-        self._last: tuple[tuple[object, ...], StoredSamples] | None = None
+        self._last: tuple[tuple[object, ...], Heard] | None = None
 
     def process(self, *tables: pa.Table) -> pa.Table:
         """Rows of `AUDIO`, in the order of the recordings.
@@ -90,20 +98,29 @@ class AudioStage(TableStage):
             return [rejected(base | {"utterance_id": item["recording_id"]}, self.name, error)]
 
     def _segments(self, item: Row, base: Row) -> list[Row]:
-        waveform = _stretch(self._waveform(item), item)
+        heard = self._heard(item)
+        waveform = _stretch(heard.samples, item)
         check_level(waveform, self.config)
         regions = find_segments(waveform, self.config, transcribed=item["text"] is not None)
         rows = [base | segment_row(waveform, segment, str(item["recording_id"])) for segment in regions]
         rows[0]["text" if len(rows) == 1 else "recording_text"] = item["text"]
+        if len(rows) == 1 and heard.words:
+            rows[0]["word_times"] = [word and _within(word, regions[0]) for word in heard.words]
         return rows
 
-    def _waveform(self, item: Row) -> StoredSamples:
-        """int16[T] of the item's file; kept for the next item, which often is another stretch of it."""
+    def _heard(self, item: Row) -> Heard:
+        """What is in the item's file; kept for the next item, which often is another stretch of it."""
         wanted = (item["source_uri"], item["sha256"], item["channel"])
         if self._last is None or self._last[0] != wanted:
             self._last = None  # two long recordings need not be in memory at once
             self._last = (wanted, _read(item, self.config.limits))
         return self._last[1]
+
+
+def _within(word: Time, segment: Region) -> Row:
+    """When a word is said, in seconds of the segment."""
+    start, end = (min(max(second, segment.start), segment.end) - segment.start for second in word)
+    return {"start": start, "end": end}
 
 
 def find_segments(waveform: Samples, config: AudioConfig, *, transcribed: bool) -> list[Region]:
@@ -181,14 +198,25 @@ def _stretch(waveform: StoredSamples, item: Row) -> StoredSamples:
     return waveform.between(first, last)
 
 
-def _read(item: Row, limits: LimitsConfig) -> StoredSamples:
+@dataclass(frozen=True)
+class Heard:
+    """int16[T] of a recording, and when each word of its transcript is said, if that is known."""
+
+    samples: StoredSamples
+    words: Sequence[Time | None] = ()
+
+
+def _read(item: Row, limits: LimitsConfig) -> Heard:
     """Decode the file, making sure that it is the one that was listed: its hash is part of the shard's key."""
     uri = str(item["source_uri"])
+    if uri.startswith(SCHEME):
+        waveform, words = speak(uri)
+        return Heard(stored(waveform), words)
     try:
         if sha256_of(uri) != item["sha256"]:
             raise SourceError(f"{uri} changed while it was read: run again")
         with open_uri(uri) as file:
-            return store_mono(file, uri, item["channel"], limits)  # type: ignore[arg-type]
+            return Heard(store_mono(file, uri, item["channel"], limits))  # type: ignore[arg-type]
     except OSError as error:
         if is_machine_error(error):
             raise

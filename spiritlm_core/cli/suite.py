@@ -161,7 +161,7 @@ def build_suite(
     Prints a line for each: its name, a tab, and how many pairs, labelled texts, utterances or questions it has.
     """
     from spiritlm_core.evaluate.suite import build, config
-    from spiritlm_core.evaluate.suite.espeak import Espeak
+    from spiritlm_core.audio.voices.espeak import Espeak
 
     with Espeak() as espeak:
         speak = None if text_only else espeak

@@ -18,9 +18,10 @@ from spiritlm_core.intake.sources.librispeech import LibriSpeechSource
 from spiritlm_core.intake.sources.ljspeech import LJSpeechSource, is_ljspeech
 from spiritlm_core.intake.sources.manifest import ManifestSource
 from spiritlm_core.intake.sources.prompts import PromptsSource
+from spiritlm_core.intake.sources.speak import SpeakSource
 
 SourceConfig = Annotated[
-    FolderSource | LibriSpeechSource | LJSpeechSource | ManifestSource | LhotseSource | PromptsSource,
+    FolderSource | LibriSpeechSource | LJSpeechSource | ManifestSource | LhotseSource | PromptsSource | SpeakSource,
     Field(discriminator="kind"),
 ]
 """Any source of recordings. A new one is a class in a file of its own, and its name here."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -15,20 +15,29 @@ from spiritlm_core.intake.item import RECORDINGS, Item, identified, reject_dupli
 from spiritlm_core.intake.listing import Say
 from spiritlm_core.intake.notes import notes
 from spiritlm_core.intake.source import Source
+from spiritlm_core.intake.sources.speak import SpeakSource
+from spiritlm_core.intake.speak.transcripts import Told
 from spiritlm_core.intake.statcache import StatCache, hash_files, stat_cache
 from spiritlm_core.lake.fingerprint import digest
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.language import language_code
 
+Split = Callable[[Item], str]
+"""Tells the part of the corpus, "train" or "held_out", that an item will be in."""
+
 
 @dataclass(frozen=True)
 class Recordings:
-    """The recordings of a recipe's sources."""
+    """The recordings of a recipe's sources.
+
+    `split` is asked where synthetic speech is made of transcripts; without it, none of them may be used.
+    """
 
     schema: ClassVar[pa.Schema] = RECORDINGS
     sources: Sequence[SourceConfig]
     language: str
     sharding: ShardingConfig
+    split: Split | None = None
 
     @property
     def lineage(self) -> dict[str, Any]:
@@ -39,7 +48,7 @@ class Recordings:
         """`say` is told what was seen and not used, and how many have no transcript. Raises SourceError."""
         cached = f"cache/sources/{digest(self.lineage['sources'])[:32]}.json"
         with stat_cache(lake, cached) as cache, notes() as heard:
-            items = collect(self.sources, self.language, cache)
+            items = collect(self.sources, self.language, cache, self.split)
         if not items:
             shown = ", ".join(getattr(source, "path", source.kind) for source in self.sources)
             raise SourceError(f"no recordings found in {shown}; give a folder of audio with --source PATH")
@@ -51,25 +60,41 @@ class Recordings:
         return items
 
 
-def list_items(source: Source, language: str, cache: StatCache) -> list[Item]:
+def list_items(
+    source: Source, language: str, cache: StatCache, drafts: Iterable[Draft] | None = None
+) -> list[Item]:
     """Everything one source holds, good or bad, in an order that does not depend on how its folders are listed.
 
     Args:
         source: where to look.
         language: of recordings for which neither the source nor its files say one.
         cache: knows the content of files that did not change; is updated.
+        drafts: what the source says; null asks it.
 
     Raises:
         SourceError: the source cannot be listed at all.
     """
-    drafts = list(source.drafts())
+    drafts = list(source.drafts() if drafts is None else drafts)
     hashes = hash_files([draft.file for draft in drafts if draft.file and not draft.problem], cache)
     return reject_duplicates(_item(draft, source, language, hashes) for draft in drafts)
 
 
-def collect(sources: Sequence[Source], language: str, cache: StatCache) -> list[Item]:
-    """The items of several sources, each recording kept once."""
-    return reject_duplicates(item for source in sources for item in list_items(source, language, cache))
+def collect(sources: Sequence[Source], language: str, cache: StatCache, split: Split | None = None) -> list[Item]:
+    """The items of several sources, each recording kept once. Synthetic speech comes last, as it may repeat others."""
+    spoken = [source for source in sources if isinstance(source, SpeakSource)]
+    items = [item for source in sources if source not in spoken for item in list_items(source, language, cache)]
+    told = _told(items, language, split) if any(source.needs_transcripts for source in spoken) else Told(language)
+    items += [item for source in spoken for item in list_items(source, language, cache, source.drafts(told))]
+    return reject_duplicates(items)
+
+
+def _told(items: Sequence[Item], language: str, split: Split | None) -> Told:
+    """What people say in recordings that can be used, by the part of the corpus that these are in."""
+    good = [item for item in items if item.text and not item.error and item.origin == "recorded"]
+    texts = {part: [] for part in ("train", "held_out")}
+    for item in good:
+        texts[split(item) if split else "held_out"].append(str(item.text))
+    return Told(language, tuple(sorted(texts["train"])), tuple(sorted(texts["held_out"])))
 
 
 def _item(draft: Draft, source: Source, language: str, hashes: dict[str, str | Exception]) -> Item:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from spiritlm_core.evaluate.suite.choices import Choice
-from spiritlm_core.evaluate.suite.espeak import Voice
+from spiritlm_core.audio.voices.espeak import Voice
 
 _MATERIAL = Path(__file__).parents[1] / "templates" / "suite.yaml"
 

@@ -73,7 +73,7 @@ class SuiteStage(ArtifactStage):
         import shutil
 
         from spiritlm_core.evaluate.suite.build import build_suite
-        from spiritlm_core.evaluate.suite.espeak import Espeak
+        from spiritlm_core.audio.voices.espeak import Espeak
 
         folder = work / "sets"
         shutil.rmtree(folder, ignore_errors=True)

@@ -16,6 +16,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from spiritlm_core.audio.effects import limit_band
 from spiritlm_core.audio.samples import Waveform
 from spiritlm_core.evaluate.clips import Clip
 from spiritlm_core.metrics.distances import Errors, collapse, edit_distance
@@ -37,7 +38,7 @@ def _noisy(clip: Clip, snr: float, seed: int) -> Waveform:
 
 
 def _narrow(clip: Clip) -> Waveform:
-    return through_8khz(clip.waveform)
+    return limit_band(clip.waveform, 8000)
 
 
 def _played(clip: Clip, speed: float) -> Waveform:
@@ -54,14 +55,6 @@ def add_noise(waveform: Waveform, snr: float, rng: np.random.Generator) -> Wavef
     power = float(np.mean(waveform.astype(np.float64) ** 2)) / 10 ** (snr / 10)
     noisy: Waveform = (waveform + rng.normal(0.0, np.sqrt(power), len(waveform))).astype(np.float32)
     return noisy
-
-
-def through_8khz(waveform: Waveform) -> Waveform:
-    """Down to 8 kHz and back to 16 kHz: nothing above 4 kHz is left."""
-    from scipy.signal import resample_poly
-
-    back: Waveform = resample_poly(resample_poly(waveform, 1, 2), 2, 1)[: len(waveform)].astype(np.float32)
-    return back
 
 
 def play_at(waveform: Waveform, speed: float) -> Waveform:

@@ -8,15 +8,13 @@ from __future__ import annotations
 from fractions import Fraction
 
 import numpy as np
-from scipy.signal import fftconvolve, resample_poly
+from scipy.signal import resample_poly
 
+from spiritlm_core.audio.effects import add_noise, reverberate
 from spiritlm_core.audio.samples import Waveform
-from spiritlm_core.lake.schema import SAMPLE_RATE
 from spiritlm_core.speech.quantizers.config import AugmentConfig
 
 _WINDOW, _HOP, _SEARCH = 640, 320, 160
-_SILENCE = 1e-8
-"""Least mean power against which noise is measured."""
 
 
 def augment(waveform: Waveform, config: AugmentConfig, rng: np.random.Generator) -> tuple[Waveform, float]:
@@ -69,23 +67,3 @@ def shift_pitch(waveform: Waveform, semitones: float) -> Waveform:
     longer = stretch(waveform, float(1 / ratio))
     shifted = resample_poly(longer, ratio.denominator, ratio.numerator).astype(np.float32)[: len(waveform)]
     return np.pad(shifted, (0, len(waveform) - len(shifted)))
-
-
-def reverberate(waveform: Waveform, seconds: float, rng: np.random.Generator) -> Waveform:
-    """A room whose sound falls by 60 dB in `seconds`: noise that decays exponentially, 0 to 12 dB below the voice."""
-    time = np.arange(1, round(seconds * SAMPLE_RATE) + 1) / SAMPLE_RATE
-    tail = rng.normal(size=len(time)) * 10.0 ** (-3 * time / seconds)
-    tail *= 10 ** (-rng.uniform(0, 12) / 20) / np.sqrt((tail**2).sum())
-    echo = fftconvolve(waveform, np.concatenate([[0.0], tail]))[: len(waveform)]
-    echoed: Waveform = (waveform + echo).astype(np.float32)
-    return echoed
-
-
-def add_noise(waveform: Waveform, snr: float, colour: float, rng: np.random.Generator) -> Waveform:
-    """Noise with power 1 / frequency ** `colour` (0 white, 1 pink, 2 brown), `snr` decibels below the mean power."""
-    spectrum = np.fft.rfft(rng.normal(size=len(waveform)))
-    spectrum *= np.maximum(np.arange(len(spectrum)), 1 + 50 * len(waveform) // SAMPLE_RATE) ** (-colour / 2)
-    noise = np.fft.irfft(spectrum, len(waveform))
-    power = max(float(np.mean(waveform.astype(np.float64) ** 2)), _SILENCE) / 10 ** (snr / 10)
-    noisy: Waveform = (waveform + noise * np.sqrt(power / np.mean(noise**2))).astype(np.float32)
-    return noisy

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from spiritlm_core.evaluate.clips import Clip
 from spiritlm_core.evaluate.units.measure import stream_figures
-from spiritlm_core.evaluate.units.robustness import add_noise, changes, distances, play_at, robustness, through_8khz
+from spiritlm_core.audio.effects import limit_band
+from spiritlm_core.evaluate.units.robustness import add_noise, changes, distances, play_at, robustness
 from spiritlm_core.metrics.probe import histograms, speaker_probe, windows
 from spiritlm_core.speech.grid import RATES_HZ
 from spiritlm_core.speech.types import Units
@@ -58,9 +59,9 @@ def test_noise_has_the_power_asked_for(snr, seed):
 
 def test_8_khz_takes_what_is_above_4_khz_and_nothing_below():
     low, high = _tone(1000), _tone(6000)
-    assert np.abs(through_8khz(low) - low)[500:-500].max() < 0.01
-    assert np.abs(through_8khz(high))[500:-500].max() < 0.01
-    assert len(through_8khz(low[:-1])) == len(low) - 1
+    assert np.abs(limit_band(low, 8000) - low)[500:-500].max() < 0.01
+    assert np.abs(limit_band(high, 8000))[500:-500].max() < 0.01
+    assert len(limit_band(low[:-1], 8000)) == len(low) - 1
 
 
 @pytest.mark.parametrize("speed", [0.9, 1.1])

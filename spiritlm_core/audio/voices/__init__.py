@@ -1,0 +1,1 @@
+"""Engines that make speech of text, and what is done to the sound afterwards."""

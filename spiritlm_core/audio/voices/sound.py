@@ -1,0 +1,33 @@
+"""What an engine gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spiritlm_core.errors import SpiritLMError
+
+Time = tuple[float, float]
+"""Seconds from the start of the sound: when a word begins and ends."""
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A sentence, spoken.
+
+    Attributes:
+        samples: int16[T], one channel.
+        rate: sampling rate in hertz.
+        words: when each word of the text, parted at white space, was said; None where the engine does not tell.
+    """
+
+    samples: NDArray[np.int16]
+    rate: int
+    words: Sequence[Time | None] = ()
+
+
+class NothingHeardError(SpiritLMError):
+    """A text of which an engine makes no sound, such as punctuation alone."""

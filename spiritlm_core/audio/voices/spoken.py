@@ -1,0 +1,84 @@
+"""An utterance by its address: spoken by its engine, 16 kHz, with what is done to the sound."""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+
+from spiritlm_core.audio.effects import add_noise, at_loudness, limit_band, reverberate
+from spiritlm_core.audio.resample import by_libav
+from spiritlm_core.audio.samples import Waveform
+from spiritlm_core.audio.voices.command import run_command
+from spiritlm_core.audio.voices.server import Speaker
+from spiritlm_core.audio.voices.sound import NothingHeardError, Sound, Time
+from spiritlm_core.errors import Rejection
+from spiritlm_core.intake.speak.utterance import Utterance, parse_utterance
+from spiritlm_core.lake.schema import SAMPLE_RATE
+
+
+def speak(utterance: Utterance | str) -> tuple[Waveform, Sequence[Time | None]]:
+    """Speak an utterance, or the one of an address.
+
+    Returns:
+        float32[T] in [-1, 1] at 16 kHz, and, where the engine tells it, when each word of its text was said, in seconds.
+
+    Raises:
+        Rejection: there is nothing to say in the text.
+        SpiritLMError: the engine is not installed, or fails.
+    """
+    spoken = parse_utterance(utterance) if isinstance(utterance, str) else utterance
+    try:
+        sound = _said(spoken)
+    except NothingHeardError as problem:
+        raise Rejection(str(problem)) from problem
+    samples = sound.samples.astype(np.float32) / np.float32(32768)
+    waveform = np.concatenate(list(by_libav(iter([(samples, sound.rate)]))))
+    silence = float(spoken.settings.get("silence", 0.0))
+    waveform = _changed(np.pad(waveform, round(silence * SAMPLE_RATE)), spoken)
+    return waveform, [word and (word[0] + silence, word[1] + silence) for word in sound.words]
+
+
+def _said(utterance: Utterance) -> Sound:
+    settings = dict(utterance.settings)
+    if utterance.engine == "command":
+        return run_command(settings["command"], utterance.text, utterance.voice)
+    if utterance.engine == "piper":
+        speaker = _speaker("piper", "piper", _model(settings["model"]))
+    else:
+        speaker = _speaker("espeak", "espeakng_loader")
+    return speaker.say(utterance.text, utterance.voice, settings)
+
+
+@lru_cache(maxsize=8)
+def _speaker(engine: str, library: str, *loaded: str) -> Speaker:
+    """One of a kind in a process."""
+    speaker = Speaker(engine, library, *loaded)
+    atexit.register(speaker.close)
+    return speaker
+
+
+@lru_cache(maxsize=8)
+def _model(reference: str) -> str:
+    from spiritlm_core.references.reference import resolve
+
+    return str(resolve(reference).path)
+
+
+def _changed(waveform: Waveform, utterance: Utterance) -> Waveform:
+    """Room, noise, bandwidth and loudness, in the order in which they come on the way to an ear."""
+    drawn = {name: float(utterance.settings[name]) for name in _EFFECTS if name in utterance.settings}
+    rng = np.random.default_rng(int.from_bytes(hashlib.sha256(utterance.uri.encode()).digest()[:8], "little"))
+    if drawn.get("room"):
+        waveform = reverberate(waveform, drawn["room"], rng)
+    if "noise" in drawn:
+        waveform = add_noise(waveform, drawn["noise"], rng.uniform(0, 2), rng)
+    if "band" in drawn:
+        waveform = limit_band(waveform, int(drawn["band"]))
+    return at_loudness(waveform, drawn["loudness"]) if "loudness" in drawn else waveform
+
+
+_EFFECTS = ("room", "noise", "band", "loudness")

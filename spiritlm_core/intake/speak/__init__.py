@@ -1,0 +1,1 @@
+"""What is spoken by machines, and by which voices: texts, draws, and the address of an utterance."""

@@ -1,0 +1,50 @@
+"""The address of an utterance that a machine speaks: it says all that its sound depends on.
+
+    speak://espeak/en-us+f3?pitch=40&rate=150&text=press+one
+
+So every machine of a cluster can make it, and it is known, counted and cached before anybody has made it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl, quote, unquote, urlencode
+
+SCHEME = "speak://"
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """A text and how it is spoken.
+
+    Attributes:
+        engine: its kind: espeak, piper or command.
+        voice: its name for that engine.
+        text: what is said.
+        settings: of the engine, and what is done to the sound.
+    """
+
+    engine: str
+    voice: str
+    text: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def uri(self) -> str:
+        """Its address, the same for equal utterances."""
+        said = sorted({**self.settings, "text": self.text}.items())
+        return f"{SCHEME}{self.engine}/{quote(self.voice, safe='+')}?{urlencode(said)}"
+
+
+def parse_utterance(uri: str) -> Utterance:
+    """The utterance of an address that :attr:`Utterance.uri` made."""
+    place, _, said = uri.removeprefix(SCHEME).partition("?")
+    engine, _, voice = place.partition("/")
+    settings = dict(parse_qsl(said, keep_blank_values=True))
+    return Utterance(engine, unquote(voice), settings.pop("text"), settings)
+
+
+def engine_of(uri: str) -> str | None:
+    """The engine that speaks what lies at `uri`; None for a file."""
+    return uri.removeprefix(SCHEME).partition("/")[0] if uri.startswith(SCHEME) else None
