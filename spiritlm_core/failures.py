@@ -16,7 +16,7 @@ from pathlib import Path
 from spiritlm_core.errors import SpiritLMError
 
 PACKAGE = "spiritlm-pipeline"
-_DISTRIBUTIONS = {"sklearn": "scikit-learn"}
+_DISTRIBUTIONS = {"piper": "piper-tts", "sklearn": "scikit-learn"}
 """Modules that are not called as what installs them."""
 
 

@@ -42,7 +42,17 @@ WORDS = pa.schema(
 if TYPE_CHECKING:
     from spiritlm_core.align.whisperx import Aligner, Heard, Transcriber
 
-_COLUMNS = ("utterance_id", "recording_id", "start", "duration", "language", "text", "recording_text", "word_times", "audio")
+_COLUMNS = (
+    "utterance_id",
+    "recording_id",
+    "start",
+    "duration",
+    "language",
+    "text",
+    "recording_text",
+    "word_times",
+    "audio",
+)
 
 
 class WordsStage(TableStage):

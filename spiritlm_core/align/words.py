@@ -70,7 +70,9 @@ def spell(number: str, language: str) -> list[str]:
         if len(whole) > LONGEST or (len(whole) > 1 and int(whole[0]) == 0):
             words = _digits(whole, language)
         else:
-            words = number_words(int(whole), language, "year" if language == "en" and _is_year(int(whole)) else "cardinal")
+            words = number_words(
+                int(whole), language, "year" if language == "en" and _is_year(int(whole)) else "cardinal"
+            )
         if fraction:
             point = number_words(0.1, language)[1]
             words += [point, *_digits(fraction, language)]

@@ -160,8 +160,8 @@ def build_suite(
 
     Prints a line for each: its name, a tab, and how many pairs, labelled texts, utterances or questions it has.
     """
-    from spiritlm_core.evaluate.suite import build, config
     from spiritlm_core.audio.voices.espeak import Espeak
+    from spiritlm_core.evaluate.suite import build, config
 
     with Espeak() as espeak:
         speak = None if text_only else espeak

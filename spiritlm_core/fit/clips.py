@@ -14,7 +14,7 @@ from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.lake.stage import TableInput
 from spiritlm_core.lake.view import TableView
 
-_LISTING = ("utterance_id", "split", "duration", "speaker", "reject_stage")
+_LISTING = ("utterance_id", "split", "duration", "speaker", "origin", "reject_stage")
 
 FIT_INPUT = TableInput("audio", (*_LISTING, "audio"))
 """What every fit of a unit model reads."""
@@ -29,17 +29,18 @@ class Clip:
     waveform: NDArray[np.float32]  # [T] at 16 kHz
 
 
-def train_clips(audio: TableView, max_minutes: float, seed: int) -> list[Clip]:
+def train_clips(audio: TableView, max_minutes: float, seed: int, *, synthetic: bool = False) -> list[Clip]:
     """Train utterances, at most `max_minutes` of them, picked and ordered by a hash of seed and id.
 
-    So the choice depends neither on the order of the shards nor on how recordings are spread over them.
+    So the choice depends neither on the order of the shards nor on how recordings are spread over them. Synthetic
+    speech is among them with `synthetic`, or where there is no other: voices are those of people.
 
     Raises:
         SpiritLMError: There is no train speech at all.
     """
     from spiritlm_core.audio.codec import decode_flac
 
-    chosen = _choose(audio, max_minutes * 60, seed)
+    chosen = _choose(audio, max_minutes * 60, seed, synthetic)
     clips: dict[str, Clip] = {}
     for shard in audio.shards(FIT_INPUT.columns):
         for row in shard.filter(pc.is_in(shard["utterance_id"], pc.cast(list(chosen), "string"))).to_pylist():
@@ -48,9 +49,10 @@ def train_clips(audio: TableView, max_minutes: float, seed: int) -> list[Clip]:
     return [clips[utterance_id] for utterance_id in chosen]
 
 
-def _choose(audio: TableView, max_seconds: float, seed: int) -> list[str]:
-    rows = audio.read(_LISTING).to_pylist()
-    usable = {r["utterance_id"]: r["duration"] for r in rows if r["split"] == "train" and r["reject_stage"] is None}
+def _choose(audio: TableView, max_seconds: float, seed: int, synthetic: bool) -> list[str]:
+    rows = [r for r in audio.read(_LISTING).to_pylist() if r["split"] == "train" and r["reject_stage"] is None]
+    recorded = [] if synthetic else [r for r in rows if r["origin"] != "synthetic"]
+    usable = {r["utterance_id"]: r["duration"] for r in recorded or rows}
     if not usable:
         raise SpiritLMError("the audio table has no usable train rows: unit models cannot be fitted; check the sources")
     order = sorted(usable, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())

@@ -60,9 +60,7 @@ class Recordings:
         return items
 
 
-def list_items(
-    source: Source, language: str, cache: StatCache, drafts: Iterable[Draft] | None = None
-) -> list[Item]:
+def list_items(source: Source, language: str, cache: StatCache, drafts: Iterable[Draft] | None = None) -> list[Item]:
     """Everything one source holds, good or bad, in an order that does not depend on how its folders are listed.
 
     Args:
@@ -91,7 +89,7 @@ def collect(sources: Sequence[Source], language: str, cache: StatCache, split: S
 def _told(items: Sequence[Item], language: str, split: Split | None) -> Told:
     """What people say in recordings that can be used, by the part of the corpus that these are in."""
     good = [item for item in items if item.text and not item.error and item.origin == "recorded"]
-    texts = {part: [] for part in ("train", "held_out")}
+    texts: dict[str, list[str]] = {"train": [], "held_out": []}
     for item in good:
         texts[split(item) if split else "held_out"].append(str(item.text))
     return Told(language, tuple(sorted(texts["train"])), tuple(sorted(texts["held_out"])))

@@ -119,8 +119,8 @@ def _asked(file: File) -> File:
 
 
 def sha256_of(uri: str) -> str:
-    """sha256 (hex) of a file's bytes, read in pieces; of synthetic speech, which nobody has made yet, of its address."""
-    if uri.startswith(SCHEME):  # the address says all that the sound depends on
+    """sha256 (hex) of a file's bytes, read in pieces; of synthetic speech that of its address, which says all of it."""
+    if uri.startswith(SCHEME):  # nobody has made it yet
         return hashlib.sha256(uri.encode()).hexdigest()
     total = hashlib.sha256()
     with open_uri(uri) as file:

@@ -91,7 +91,7 @@ def test_a_recording_that_changed_and_one_that_is_gone(place: Path) -> None:
 
 def test_a_new_version_of_a_stage_is_a_reason(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(AudioStage, "version", 99)
-    assert why(previewed(tiny(place / "clips"), place))["audio"] == ["stage version 3 → 99"]
+    assert why(previewed(tiny(place / "clips"), place))["audio"] == ["stage version 4 → 99"]
 
 
 def test_what_is_gone_from_the_lake_is_said_to_be(place: Path) -> None:

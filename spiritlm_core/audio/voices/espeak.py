@@ -1,7 +1,7 @@
 """The formant synthesizer eSpeak NG from the wheel `espeakng-loader`, through its C interface (``speak_lib.h``).
 
-It seeds its noise with the time, so that the same sentence sounds a little different every time: here it is seeded with a
-constant, and the sound depends on text, voice, rate, pitch and range alone. It tells when it begins a word or a pause.
+It seeds its noise with the time, so that the same sentence sounds a little different every time: here it is seeded
+with a constant, and the sound depends on text, voice, rate, pitch and range alone. It tells when a word begins.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _PAUSE = b"_"  # phonemes that begin so are silence
 class _Event(ctypes.Structure):
     """``espeak_EVENT``: what begins at a sample of the sound."""
 
-    _fields_ = [  # noqa: RUF012 - as ctypes wants it
+    _fields_ = [
         ("type", ctypes.c_int),
         ("identifier", ctypes.c_uint),
         ("position", ctypes.c_int),  # of a word in the text, in characters from 1

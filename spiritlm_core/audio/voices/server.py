@@ -21,10 +21,10 @@ import numpy as np
 
 from spiritlm_core.audio.voices.sound import NothingHeardError, Sound
 from spiritlm_core.errors import SpiritLMError
-from spiritlm_core.extras import require
+from spiritlm_core.failures import require
 
 Answer = Callable[[dict[str, Any]], Sound]
-"""What `load` of the module of an engine gives: makes the sound of a request. Raises SpiritLMError, NothingHeardError."""
+"""Makes the sound of a request: what `load` of an engine's module gives. Raises SpiritLMError, NothingHeardError."""
 
 
 class Speaker:

@@ -24,7 +24,7 @@ def speak(utterance: Utterance | str) -> tuple[Waveform, Sequence[Time | None]]:
     """Speak an utterance, or the one of an address.
 
     Returns:
-        float32[T] in [-1, 1] at 16 kHz, and, where the engine tells it, when each word of its text was said, in seconds.
+        float32[T] in [-1, 1] at 16 kHz, and when each word of the text was said, in seconds, where the engine tells it.
 
     Raises:
         Rejection: there is nothing to say in the text.

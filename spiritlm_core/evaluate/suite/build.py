@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from spiritlm_core.audio.voices.espeak import Voice
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.evaluate.suite import material
 from spiritlm_core.evaluate.suite.choices import CHOICES
 from spiritlm_core.evaluate.suite.config import KINDS, PAIRS, VOICES
-from spiritlm_core.audio.voices.espeak import Voice
 from spiritlm_core.evaluate.suite.layouts import MANIFEST, PROMPTS
 from spiritlm_core.evaluate.suite.material import Said, Written
 from spiritlm_core.files import new_folder

@@ -8,8 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from spiritlm_core.evaluate.suite.choices import Choice
 from spiritlm_core.audio.voices.espeak import Voice
+from spiritlm_core.evaluate.suite.choices import Choice
 
 _MATERIAL = Path(__file__).parents[1] / "templates" / "suite.yaml"
 

@@ -72,8 +72,8 @@ class SuiteStage(ArtifactStage):
         """The folder of the built sets; what an attempt that was cut off left is built anew."""
         import shutil
 
-        from spiritlm_core.evaluate.suite.build import build_suite
         from spiritlm_core.audio.voices.espeak import Espeak
+        from spiritlm_core.evaluate.suite.build import build_suite
 
         folder = work / "sets"
         shutil.rmtree(folder, ignore_errors=True)

@@ -71,8 +71,8 @@ class SpeakSource(Source):
         """
         told = told or Told(self.language or "en")
         language = self.language or told.language
-        for voices in self.voices:
-            voices.check()
+        for entry in self.voices:
+            entry.check()
         seconds = 0.0
         for number, (utterance, voices, label) in enumerate(self._utterances(told, language)):
             length = voices.seconds(utterance)

@@ -6,10 +6,10 @@
     <month>         = March | April;
     public <code>   = <0..9>*2-4;
 
-``|`` parts alternatives, ``/3/`` weighs one, ``( )`` groups, ``[ ]`` may be said, ``*`` and ``+`` repeat, ``{tag}`` is the
-label, ``//`` begins a comment. Beyond JSGF: ``*2-4`` repeats two to four times, and ``<0..20>``, ``<ordinal 1..31>``,
-``<year 1900..2030>`` and ``<digits 10..9999>`` (digit by digit) are numbers in words. A sentence comes from one of the
-public rules.
+``|`` parts alternatives, ``/3/`` weighs one, ``( )`` groups, ``[ ]`` may be said, ``*`` and ``+`` repeat, ``{tag}`` is
+the label, ``//`` begins a comment. Beyond JSGF: ``*2-4`` repeats two to four times, and ``<0..20>``,
+``<ordinal 1..31>``, ``<year 1900..2030>`` and ``<digits 10..9999>`` (digit by digit) are numbers in words. A sentence
+comes from one of the public rules.
 """
 
 from __future__ import annotations
@@ -182,7 +182,9 @@ class _Parser:
         return Grammar(self._name, language, rules, _Alternatives(Choice(public)))
 
     def _alternatives(self) -> Part:
-        options: dict[str, tuple[Part, float]] = {}  # by how they are written, and a second one of the same kind by more
+        options: dict[
+            str, tuple[Part, float]
+        ] = {}  # by how they are written, and a second one of the same kind by more
         while not options or self._takes("|"):
             first, (part, weight) = self._next, self._weighed()
             written = " ".join(value for kind, value, _ in self._tokens[first : self._next] if kind != "weight")

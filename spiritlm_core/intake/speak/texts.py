@@ -139,7 +139,7 @@ def _grammar_text(grammar: str) -> tuple[str, str]:
     """The text of a grammar, and what messages call it."""
     if "=" in grammar and ";" in grammar:
         return grammar, "grammar"
-    own = files("spiritlm_core.intake.speak") / "grammars" / f"{grammar}.jsgf"
+    own = files("spiritlm_core.intake.speak") / "templates" / f"{grammar}.jsgf"
     if "/" not in grammar and own.is_file():
         return own.read_text(encoding="utf-8"), f"grammar {grammar}"
     lines = decode_lines(read_plain(_there(grammar).uri), "utf-8", grammar)

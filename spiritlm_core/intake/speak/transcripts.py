@@ -13,7 +13,7 @@ from functools import cached_property
 
 from spiritlm_core.intake.speak.draw import Choice, Draw, evenly, shuffled
 
-_EDGES = ".,;:!?…\"“”„«»¿¡"  # noqa: RUF001 - quotes of several languages
+_EDGES = '.,;:!?…"“”„«»¿¡'
 _SAYABLE = re.compile(r"[^\W\d_]+(?:['’.-][^\W\d_]+)*|\d{1,2}")  # noqa: RUF001 - a word, or a small number
 _ATTEMPTS = 8
 
@@ -36,8 +36,8 @@ class Told:
     def runs(self) -> list[list[str]]:
         """Words of the train transcripts that follow each other, in their usual case."""
         runs = [run for text in self.train for run in _runs(text)]
-        inner = {word for run in runs for word in run[1:]}
-        return [[_usual(run[0], inner), *run[1:]] for run in runs]
+        known = {word for run in runs for word in run}
+        return [[_usual(run[0], known), *run[1:]] for run in runs]
 
     @cached_property
     def never(self) -> frozenset[tuple[str, ...]]:
@@ -97,7 +97,7 @@ def _runs(text: str) -> list[list[str]]:
     return [run for run in runs if run]
 
 
-def _usual(word: str, inner: set[str]) -> str:
-    """The first word of a sentence, without the capital letter if it has none within sentences."""
+def _usual(word: str, known: set[str]) -> str:
+    """The first word of a sentence, without the capital letter if it has none elsewhere."""
     lower = word.lower()
-    return lower if word.istitle() and lower in inner else word
+    return lower if word.istitle() and lower in known else word

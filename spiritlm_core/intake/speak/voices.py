@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, field_validator
 
 from spiritlm_core.config import FrozenConfig
-from spiritlm_core.extras import require
+from spiritlm_core.failures import require
 from spiritlm_core.intake.speak.draw import Draw, evenly, rounded
 from spiritlm_core.intake.speak.utterance import Utterance
 from spiritlm_core.references.reference import resolve
@@ -20,8 +20,21 @@ ACCENTS = {
 }
 """Voices of eSpeak NG for a language that has more than one; ``en`` is British."""
 VARIANTS = ("", *(f"m{number}" for number in range(1, 9)), *(f"f{number}" for number in range(1, 6)))
-VARIANTS = (*VARIANTS, "adam", "anika", "belinda", "boris", "david", "ian", "linda", "michel", "pablo", "steph", "victor")
-_LETTERS_PER_SECOND = 14.0  # of speech at an ordinary speed
+VARIANTS = (
+    *VARIANTS,
+    "adam",
+    "anika",
+    "belinda",
+    "boris",
+    "david",
+    "ian",
+    "linda",
+    "michel",
+    "pablo",
+    "steph",
+    "victor",
+)
+_LETTERS_PER_SECOND = 18.7  # of speech at an ordinary speed
 _WORDS_PER_MINUTE = 165.0
 
 
@@ -54,7 +67,7 @@ class Voices(FrozenConfig):
 
     def seconds(self, utterance: Utterance) -> float:
         """How long it will last, about."""
-        return 0.4 + len(utterance.text) / _LETTERS_PER_SECOND
+        return 0.6 + len(utterance.text) / _LETTERS_PER_SECOND
 
 
 class EspeakVoices(Voices):
@@ -63,7 +76,9 @@ class EspeakVoices(Voices):
     engine: Literal["espeak"] = "espeak"
     names: tuple[str, ...] = Field((), description="Voices such as en-us; none takes all accents of the language.")
     variants: tuple[str, ...] = Field(
-        VARIANTS, min_length=1, description="Variants (m1 …, f1 …) that change a voice; an empty one is the voice itself."
+        VARIANTS,
+        min_length=1,
+        description="Variants (m1 …, f1 …) that change a voice; an empty one is the voice itself.",
     )
     rate: Span = Field((110.0, 220.0), description="Words per minute, 80 to 450.")
     pitch: Span = Field((20.0, 80.0), description="Base pitch, 0 to 99; 50 is the voice's own.")

@@ -68,7 +68,7 @@ class HubertFit(UnitFit):
             raise RecipeError(f"hubert.model is {self.config.model}: there is nothing to fit")
         from spiritlm_core.fit.ranks import Ranks
 
-        clips = train_clips(tables["audio"], self.config.max_minutes, self.config.seed)
+        clips = train_clips(tables["audio"], self.config.max_minutes, self.config.seed, synthetic=True)
         waveforms = [clip.waveform for clip in clips if len(clip.waveform) >= SHORTEST]
         with all_cores():
             ranks, device, teacher = Ranks.current(), pick_device(), self.models.get("labels")

@@ -44,7 +44,7 @@ class QuantizerFit(UnitFit):
 
         config = self.config
         layer = chosen_layer(self.models["hubert"], config.layer, "units.quantizer.layer")
-        clips = train_clips(tables["audio"], config.max_minutes, config.seed)
+        clips = train_clips(tables["audio"], config.max_minutes, config.seed, synthetic=True)
         pieces = [piece for clip in clips for piece in chunks(clip.waveform)]
         with all_cores():
             encoder = load_encoder(self.models["hubert"], layer, pick_device(), hop=config.hop)
