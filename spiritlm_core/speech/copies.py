@@ -110,7 +110,7 @@ def played(waveform: Waveform, speed: float) -> Waveform:
 
 def heard_in_room(waveform: Waveform, config: CopiesConfig, rng: np.random.Generator) -> Waveform:
     """`waveform` with the echo of a simulated room and its noise, float32[T]."""
-    from spiritlm_core.speech.quantizers.augment import add_noise, reverberate
+    from spiritlm_core.audio.effects import add_noise, reverberate
 
     echoed = reverberate(waveform, config.reverberation * rng.uniform(0.1, 1.0), rng)
     return add_noise(echoed, rng.uniform(*config.snr), rng.uniform(*_COLOURS), rng)

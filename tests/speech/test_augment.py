@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from spiritlm_core.speech.quantizers.augment import add_noise, augment, reverberate, shift_pitch, stretch
+from spiritlm_core.audio.effects import add_noise, reverberate
+from spiritlm_core.speech.quantizers.augment import augment, shift_pitch, stretch
 from spiritlm_core.speech.quantizers.config import AugmentConfig
 from tests.speech import synthetic
 
