@@ -12,16 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spiritlm_core.evaluate.clips import Clip, head
-from spiritlm_core.evaluate.units.abx import Task, error_rates, make_task
+from spiritlm_core.evaluate.units.abx import Task, angular, error_rates, make_task, unequal
 from spiritlm_core.evaluate.units.candidates import Candidate
 from spiritlm_core.evaluate.units.config import UnitEvaluationConfig
 from spiritlm_core.evaluate.units.information import agreement, interval
 from spiritlm_core.evaluate.units.labels import Labels, classes_of, phones_of_units
-from spiritlm_core.evaluate.units.pitch import f0_figures, tracks
 from spiritlm_core.evaluate.units.robustness import as_sent, changes, robustness
+from spiritlm_core.evaluate.units.voice import f0_figures, histograms, speaker_probe, tracks, windows
 from spiritlm_core.fit.clips import perplexity
-from spiritlm_core.metrics.dtw import angular, unequal
-from spiritlm_core.metrics.probe import histograms, speaker_probe, windows
 from spiritlm_core.speech.grid import RATES_HZ, SAMPLE_RATE
 from spiritlm_core.speech.pitch.f0 import Melody
 from spiritlm_core.speech.types import Units, by_frame

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from spiritlm_core.cores import all_cores, pick_device
 from spiritlm_core.fit.clips import perplexity, train_clips
@@ -20,10 +19,8 @@ from spiritlm_core.speech.types import chunks
 if TYPE_CHECKING:
     from spiritlm_core.speech.encoders.encoder import Encoder
     from spiritlm_core.speech.quantizers.kmeans import Frames
-    from spiritlm_core.speech.style.coder import StyleModel
 
 _F0_SHARE = 0.9
-_FOLDS = 3
 
 
 class StyleFit(UnitFit):
@@ -42,7 +39,6 @@ class StyleFit(UnitFit):
         config = self.config
         clips = train_clips(tables["audio"], config.max_minutes, config.seed)
         pieces = [(piece, clip.speaker) for clip in clips for piece in chunks(clip.waveform)]
-        clip_of_piece = [clip.utterance_id for clip in clips for _ in chunks(clip.waveform)]
         with all_cores():
             layer = chosen_layer(self.models["hubert"], config.layer, "units.style.layer")
             encoder = load_encoder(self.models["hubert"], layer, pick_device())
@@ -64,36 +60,7 @@ class StyleFit(UnitFit):
             "speakers": len(model.speakers),
             "units_used": len(np.unique(units)),
             "perplexity": round(perplexity(units, config.clusters), 1),
-            "speaker_probe": _leakage(model, vectors, names, clip_of_piece, config.seed),
         }
-
-
-def _leakage(
-    model: StyleModel, vectors: Sequence[Frames], speakers: Sequence[str | None], clips: Sequence[str], seed: int
-) -> dict[str, Any]:
-    """How often a linear probe names the speaker of a piece: before and after the speaker's mean is removed.
-
-    `vectors` is the mean over a piece, `units` the histogram of its style units; ``as_unknown`` treats everybody as if
-    the model did not know them, as it will be with new speakers.
-    """
-    from spiritlm_core.metrics.probe import histograms, speaker_probe
-
-    kinds = {
-        "vectors_before": [model.flat(v - model.means[0]) for v in vectors],
-        "vectors_after": [model.project(v, s) for v, s in zip(vectors, speakers, strict=True)],
-    }
-    features = {name: np.stack([v.mean(axis=0) for v in pieces]) for name, pieces in kinds.items()}
-    encoded: dict[str, list[NDArray[Any]]] = {
-        "units_before": [model.kmeans.assign(v) for v in kinds["vectors_before"]],
-        "units_after": [model.encode(v, s) for v, s in zip(vectors, speakers, strict=True)],
-        "units_as_unknown": [model.encode(v) for v in vectors],
-    }
-    features |= {name: histograms(units, model.size) for name, units in encoded.items()}
-    probes = {name: speaker_probe(f, speakers, clips, folds=_FOLDS, seed=seed) for name, f in features.items()}
-    first = next(iter(probes.values()))
-    if "accuracy" not in first:
-        return first
-    return {**{name: probe["accuracy"] for name, probe in probes.items()}, "chance": first["chance"]}
 
 
 def _vectors(encoder: Encoder, pieces: list[np.ndarray], layer: int, progress: Progress) -> list[Frames]:

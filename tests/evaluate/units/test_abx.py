@@ -8,9 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spiritlm_core.evaluate.clips import Clip
-from spiritlm_core.evaluate.units.abx import Cell, Task, Token, error_rates, make_task
+from spiritlm_core.evaluate.units.abx import (
+    Cell,
+    Task,
+    Token,
+    angular,
+    error_rates,
+    make_task,
+    pair_distances,
+    unequal,
+    warp,
+)
 from spiritlm_core.evaluate.units.labels import SILENCE, Labels, Phone
-from spiritlm_core.metrics.dtw import angular, pair_distances, unequal, warp
 
 
 def _warp(matrix):

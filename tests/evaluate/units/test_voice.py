@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from spiritlm_core.evaluate.units.pitch import f0_figures
+from spiritlm_core.evaluate.units.voice import f0_figures
 from spiritlm_core.speech.pitch.coder import PitchCoder
 from spiritlm_core.speech.pitch.config import PitchArchitecture, PitchBlocks
 from spiritlm_core.speech.pitch.f0 import Melody
