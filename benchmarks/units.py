@@ -1,6 +1,6 @@
 """Speed of unit extraction, from Parquet shards of FLAC to Parquet shards of units.
 
-    python benchmarks/units.py AUDIO… [--tokenizer FOLDER] [--minutes 10] [--json FILE]
+    python benchmarks/units.py AUDIO… [--tokenizer FOLDER] [--minutes 10] [--json FILE] [--copies]
 
 AUDIO are files or folders of speech. Without --tokenizer the models have the official sizes and random weights;
 FOLDER is any speech tokenizer folder (`spiritlm import-checkpoints`, `spiritlm fit units`).
@@ -10,6 +10,9 @@ for HuBERT alone: with another encoder the first precision is what the others ar
 Product: the stage `units` in as many single-threaded processes as there are cores, as `spiritlm run` does it, or in
 one process on a GPU. Both read, decode, encode and write the same shards; models are loaded and warm before the clock
 starts. Roofline: the work of the matrix products over the speed of a large float32 matrix product in this same run.
+
+With --copies, only what one more copy of a recording costs (`units.copies`), each kind beside the units themselves: CPU
+seconds of one process and bytes of Parquet, for an hour of speech.
 """
 
 from __future__ import annotations
@@ -36,16 +39,18 @@ from spiritlm_core.audio.codec import decode_flac, encode_flac
 from spiritlm_core.audio.stage import AUDIO
 from spiritlm_core.audio.waveform import as_waveform
 from spiritlm_core.lake.schema import SAMPLE_RATE, table_of
-from spiritlm_core.speech.config import UnitsConfig
+from spiritlm_core.speech.config import CopiesStageConfig, UnitsConfig
+from spiritlm_core.speech.copies import CopiesConfig
 from spiritlm_core.speech.encoders.encoder import layer_frames
 from spiritlm_core.speech.encoders.registry import load_encoder
+from spiritlm_core.speech.extractor import UnitExtractor
 from spiritlm_core.speech.pitch.coder import PitchCoder
 from spiritlm_core.speech.pitch.config import PitchArchitecture, PitchConfig
 from spiritlm_core.speech.pitch.f0 import bundled_fcpe, melody
 from spiritlm_core.speech.pretraining.config import PAPER_CONVOLUTIONS
 from spiritlm_core.speech.quantizers.kmeans import KMeans
 from spiritlm_core.speech.quantizers.quantizer import load_quantizer
-from spiritlm_core.speech.stage import UNITS
+from spiritlm_core.speech.stage import UNITS, CopiesStage, UnitsStage
 
 STREAMS = {"base": ("hubert",), "expressive": ("hubert", "pitch", "style")}
 ROLES = {"base": ("hubert", "quantizer"), "expressive": ("hubert", "quantizer", "pitch", "style")}
@@ -60,7 +65,7 @@ def write_shards(paths: Iterable[Path], minutes: float, folder: Path, shards: in
             waveform = as_waveform(path)[: 100 * SAMPLE_RATE]
             duration = len(waveform) / SAMPLE_RATE
             names = dict.fromkeys(("utterance_id", "recording_id", "source_uri"), path.stem)
-            rows.append({**names, "duration": duration, "audio": encode_flac(waveform)})
+            rows.append({**names, "split": "train", "duration": duration, "audio": encode_flac(waveform)})
             total += duration
     parts = [folder / f"audio-{i}.parquet" for i in range(shards)]
     for i, part in enumerate(parts):
@@ -207,6 +212,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--precision", nargs="+", default=["exact", "bf16", "int8"], help="exact, bf16, int8")
     parser.add_argument("--variant", nargs="+", default=["base", "expressive"], choices=list(STREAMS))
+    parser.add_argument("--copies", action="store_true", help="only what one copy of each kind costs")
     parser.add_argument("--json", type=Path)
     report = run(parser.parse_args())
     print(json.dumps(report, indent=2))
@@ -220,14 +226,17 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     gpu = torch.cuda.is_available()
     cores = len(os.sched_getaffinity(0))
     workers, threads = (1, cores) if gpu else (cores, 1)
+    count = 1 if arguments.copies else 4 * workers
     with tempfile.TemporaryDirectory(prefix="units-") as name:
         work = Path(name)
-        shards = write_shards(clips_of(arguments.audio), arguments.minutes, work, 4 * workers)
+        shards = write_shards(clips_of(arguments.audio), arguments.minutes, work, count)
         tables = [pq.read_table(shard, columns=["duration", "audio"]) for shard in shards]
         seconds = sum(sum(table["duration"].to_pylist()) for table in tables)
         folder = arguments.tokenizer or work / "tokenizer"
         if arguments.tokenizer is None:
             write_official_size(folder, [decode_flac(flac) for flac in tables[0]["audio"].to_pylist()[:20]])
+        if arguments.copies:
+            return {variant: copies(shards, folder, variant, work) for variant in arguments.variant}
         gemm = {dtype: round(gemm_speed(dtype, cores)) for dtype in ("float32", "bfloat16")}
         report: dict[str, Any] = {
             "device": torch.cuda.get_device_name() if gpu else f"{cores} CPU cores",
@@ -257,6 +266,36 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.json:
         arguments.json.write_text(json.dumps(report, indent=2) + "\n")
     return report
+
+
+KINDS = {
+    "shifts": CopiesConfig(shifts=1),
+    "speeds, 0.9": CopiesConfig(speeds=(0.9,)),
+    "speeds, 1.1": CopiesConfig(speeds=(1.1,)),
+    "rooms": CopiesConfig(rooms=1),
+}
+
+
+def copies(shards: list[Path], folder: Path, variant: str, work: Path) -> dict[str, dict[str, float]]:
+    """What the units and one copy of each kind cost, for an hour of speech."""
+    torch.set_num_threads(1)
+    models, settings = {role: folder / role for role in ROLES[variant]}, UnitsConfig()
+    plain = settings.stage(expressive=variant == "expressive")
+    stages: dict[str, Any] = {"units": UnitsStage(plain, models)}
+    stages |= {kind: CopiesStage(CopiesStageConfig(**dict(plain), copies=KINDS[kind]), models) for kind in KINDS}
+    extractor = UnitExtractor(models)
+    hours = sum(sum(pq.read_table(shard)["duration"].to_pylist()) for shard in shards) / 3600
+    extractor.encode([decode_flac(pq.read_table(shards[0])["audio"][0].as_py())])
+    costs = {}
+    for kind, stage in stages.items():
+        stage._extractor, began, out, size = extractor, time.process_time(), work / "copies.parquet", 0
+        for shard in shards:
+            write(stage.process(pq.read_table(shard)), out)
+            size += out.stat().st_size
+        used = time.process_time() - began
+        costs[kind] = {"cpu_seconds_per_hour": round(used / hours, 1), "bytes_per_hour": round(size / hours)}
+        show(variant, kind, costs[kind])
+    return costs
 
 
 def line(
