@@ -28,7 +28,10 @@ _COLOURS = (0.0, 2.0)  # of a room's noise, from white to brown
 
 
 class CopiesConfig(FrozenConfig):
-    """How often each train recording is encoded besides as it is; training draws one encoding in each epoch."""
+    """How often each train recording is encoded besides as it is; training draws one encoding in each epoch.
+
+    Synthetic speech is not: it is varied where it is made.
+    """
 
     shifts: int = Field(
         default=0, ge=0, le=15, description="Copies that begin a part of a frame later: of n, copy k by k / (n + 1)."

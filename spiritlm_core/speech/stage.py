@@ -112,7 +112,7 @@ class UnitsStage(TableStage):
 
 
 class CopiesStage(UnitsStage):
-    """The same of every copy of the train recordings (`units.copies`); what is held out has none.
+    """The same of every copy of the train recordings (`units.copies`); what is held out or synthetic has none.
 
     A copy is a pure function of the recording, its utterance_id and the seed. No more than some minutes of one copy are
     in memory, however many there are.
@@ -121,14 +121,14 @@ class CopiesStage(UnitsStage):
     name = "copies"
     about = "units of train recordings otherwise heard"
     version = 1
-    inputs = (TableInput("audio", (*_COLUMNS, "split")),)
+    inputs = (TableInput("audio", (*_COLUMNS, "split", "origin")),)
     schema = COPIES
     config: CopiesStageConfig
 
     def process(self, *tables: pa.Table) -> pa.Table:
         """One output row per audio row; one of which a copy cannot be encoded becomes a rejected row."""
         sources: list[Row] = tables[0].to_pylist()
-        seconds = [_seconds(source) if source["split"] == "train" else None for source in sources]
+        seconds = [_seconds(source) if _is_copied(source) else None for source in sources]
         copies: list[list[Outcome]] = [[] for _ in sources]
         changes = self.config.copies.changes
         for group, clips in self._decoded(sources, seconds):
@@ -154,6 +154,10 @@ def grouped(seconds: list[float | None], most: float) -> list[list[int]]:
         groups[-1].append(index)
         held += length
     return groups
+
+
+def _is_copied(source: Row) -> bool:
+    return source["split"] == "train" and source["origin"] != "synthetic"  # which is varied where it is made
 
 
 def _seconds(source: Row) -> float | None:

@@ -81,14 +81,15 @@ def test_train_rows_have_the_units_of_each_copy_and_held_out_ones_none(models: d
     clip = speech(4, 1.2)
     upstream = {**row("up", clip), "audio": None, "reject_stage": "audio", "reject_reason": "noise"}
     broken, short = {**row("broken", clip), "audio": b"fLaC and then nothing"}, row("short", clip[:1400])
-    audio = table(row("a", clip), row("held", clip, split="held_out"), upstream, broken, short)
+    made = {**row("made", clip), "origin": "synthetic"}
+    audio = table(row("a", clip), row("held", clip, split="held_out"), made, upstream, broken, short)
     stage = stage_on(models, expressive=True)
     out = stage.process(columns(audio))
     assert out.schema == COPIES
-    assert out["utterance_id"].to_pylist() == ["a", "held", "up", "broken", "short"]
-    assert out["reject_stage"].to_pylist() == [None, None, "audio", "copies", None]
-    first, held, *rejected, little = out["copies"].to_pylist()
-    assert (held, rejected) == ([], [None, None])
+    assert out["utterance_id"].to_pylist() == ["a", "held", "made", "up", "broken", "short"]
+    assert out["reject_stage"].to_pylist() == [None, None, None, "audio", "copies", None]
+    first, held, made, *rejected, little = out["copies"].to_pylist()
+    assert (held, made, rejected) == ([], [], [None, None])
     changes = ALL.changes
     assert [(copy["start"], copy["speed"], copy["room"]) for copy in first] == [
         (change.seconds, change.speed, change.room) for change in changes

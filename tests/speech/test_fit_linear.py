@@ -11,7 +11,13 @@ from pydantic import ValidationError
 
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.speech.config import UnitsConfig
-from spiritlm_core.speech.quantizers.config import AugmentConfig, LinearConfig, QuantizerConfig, QuantizerStageConfig
+from spiritlm_core.speech.quantizers.config import (
+    MOST_UNITS,
+    AugmentConfig,
+    LinearConfig,
+    QuantizerConfig,
+    QuantizerStageConfig,
+)
 from spiritlm_core.speech.quantizers.fit_quantizer import QuantizerFit
 from spiritlm_core.speech.quantizers.linear import LinearQuantizer
 from spiritlm_core.speech.quantizers.quantizer import load_quantizer
@@ -85,7 +91,7 @@ def test_one_short_clip_is_enough(models: dict[str, Path], tmp_path: Path) -> No
 
 def test_the_blank_is_a_unit_more() -> None:
     assert QuantizerConfig(units=500, kind="linear").size == 501
-    assert QuantizerConfig(units=501).size == 501
+    assert QuantizerConfig(units=MOST_UNITS).size == MOST_UNITS
     assert UnitsConfig(quantizer=QuantizerConfig(units=9, kind="linear")).stage(expressive=False).hubert == 10
-    with pytest.raises(ValidationError, match="at most 500"):
-        QuantizerConfig(units=501, kind="linear")
+    with pytest.raises(ValidationError, match="the blank is one more"):
+        QuantizerConfig(units=MOST_UNITS, kind="linear")

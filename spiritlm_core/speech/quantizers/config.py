@@ -11,6 +11,9 @@ from spiritlm_core.config import FrozenConfig
 from spiritlm_core.speech.grid import SAMPLE_RATE
 from spiritlm_core.speech.settings import Minutes, Seed, UnitRate
 
+MOST_UNITS = 32_767
+"""A unit is stored in 16 bits, and as many tokens `[Hu]` a vocabulary may have."""
+
 
 class AugmentConfig(FrozenConfig):
     """How copies of recordings are changed; each of the four changes with the same probability."""
@@ -61,7 +64,9 @@ class QuantizerConfig(FrozenConfig):
         description="kmeans: the nearest centre; linear: a small network that is robust against noise and rooms.",
     )
     linear: LinearConfig = Field(default=LinearConfig(), description="How the network of `kind: linear` is fitted.")
-    units: int = Field(default=500, ge=2, le=501, description="Number of phonetic units (500 or 501 in the paper).")
+    units: int = Field(
+        default=500, ge=2, le=MOST_UNITS, description="Number of phonetic units (500 or 501 in the paper)."
+    )
     layer: int | None = Field(
         default=None,
         ge=1,
@@ -75,8 +80,8 @@ class QuantizerConfig(FrozenConfig):
 
     @model_validator(mode="after")
     def _room_for_blank(self) -> Self:
-        if self.size > 501:
-            raise ValueError("units must be at most 500 where kind is linear: the blank is one more")
+        if self.size > MOST_UNITS:
+            raise ValueError(f"units must be at most {MOST_UNITS - 1} where kind is linear: the blank is one more")
         return self
 
     @property
