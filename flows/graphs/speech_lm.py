@@ -92,8 +92,9 @@ def speech_lm(recipe: Recipe) -> Graph:
     model = graph.add(ModelStage, _trained(recipe), sequences, text, tokenizer=tokenizer, **start)
     tables = (audio, words, spoken, sequences)
     judging = {"vocoder": vocoder, "recogniser": recipe.evaluate.recogniser}
+    judging["base"] = recipe.lm.base if text else None  # what texts were to it
     evaluation = graph.add(
-        EvaluateStage, recipe.evaluate.reset("recogniser"), *tables, model=model, lineage=lineage, **judging
+        EvaluateStage, recipe.evaluate.reset("recogniser"), *tables, text, model=model, lineage=lineage, **judging
     )
     suite = None
     if recipe.suite is not None:

@@ -10,7 +10,16 @@ from spiritlm_core.metrics.verdicts import WHO, Verdict
 from spiritlm_core.publish.config import PublishConfig
 from spiritlm_core.tokens.config import PAIRS
 
-_STREAMS = ("text", "speech", "interleaved", "interleaved.text", "interleaved.speech", *PAIRS)
+_STREAMS = (
+    "text",
+    "speech",
+    "interleaved",
+    "interleaved.text",
+    "interleaved.speech",
+    *PAIRS,
+    "documents",
+    "documents.base",
+)
 _HUB = {
     "transcribe": ("automatic-speech-recognition", "Transcribing"),
     "say": ("text-to-speech", "Saying"),

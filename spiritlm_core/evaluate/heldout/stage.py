@@ -38,8 +38,8 @@ class EvaluateStage(ArtifactStage):
 
     Writes ``metrics.json`` (flat, see docs/evaluation.md), ``verdicts.json``, ``answers.json``, ``statistics.json``,
     ``samples.json``, ``report.html`` and the main charts as PNG. Roles: model is a Hugging Face folder of this
-    pipeline; vocoder and recogniser, if given, make answers audible and write them down; lineage, if given, is a JSON
-    object whose entries are shown at the end of the report.
+    pipeline; vocoder and recogniser, if given, make answers audible and write them down; base, if given, is what it
+    started from; lineage, if given, is a JSON object whose entries are shown at the end of the report.
     """
 
     name: ClassVar[str] = "evaluation"
@@ -56,6 +56,7 @@ class EvaluateStage(ArtifactStage):
         TableInput("words"),
         TableInput("units"),
         TableInput("sequences"),
+        TableInput("text", optional=True),
     )
     resources: ClassVar[Resources] = Resources(num_cpus=2.0)
     config: EvaluateConfig
@@ -70,11 +71,15 @@ class EvaluateStage(ArtifactStage):
         """Evaluate and write the files; returns the main figures."""
         from spiritlm_core.evaluate.heldout.answers import Evaluated
         from spiritlm_core.evaluate.heldout.asked import ask_all
+        from spiritlm_core.evaluate.heldout.texts import text_metrics
 
         progress(0.0, "loading the model")
         evaluated = Evaluated.load(self.models["model"], self.config.context_length)
         held_out = self._held_out(evaluated, tables["sequences"])
         streams = self._streams(evaluated, tables["sequences"], held_out, progress)
+        if "text" in tables:
+            progress(0.35, "scoring held-out text documents")
+            streams |= text_metrics(evaluated, tables["text"], self.models.get("base"), self.config)
         answers = ask_all(tables, self.models, evaluated, self.config, progress)
         progress(0.75, "continuing interleaved documents")
         samples = self._samples(evaluated, list(answers.plain.values()), held_out["interleaved"])
