@@ -30,7 +30,6 @@ from spiritlm_core.align.fit import AlignerFit
 from spiritlm_core.align.stage import WordsStage
 from spiritlm_core.align.teacher import Pocketsphinx, available
 from spiritlm_core.align.training import loud_edges
-from spiritlm_core.align.words import words_of
 from spiritlm_core.audio.codec import decode_flac, encode_flac
 from spiritlm_core.audio.config import AudioConfig
 from spiritlm_core.audio.stage import AUDIO, AudioStage
@@ -40,6 +39,7 @@ from spiritlm_core.intake.sources.prompts import PromptsSource
 from spiritlm_core.intake.statcache import StatCache
 from spiritlm_core.lake.schema import Row, table_of
 from spiritlm_core.lake.view import TableView
+from spiritlm_core.tokens.words import words_of
 
 Edges = list[tuple[float | None, float | None]]
 """True start and end of every word in seconds; None where they are not known."""

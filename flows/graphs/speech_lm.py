@@ -38,7 +38,7 @@ from spiritlm_core.speech.stage import CopiesStage, UnitsStage
 from spiritlm_core.speech.style.fit import StyleFit
 from spiritlm_core.speech.vocoder.fit import VocoderFit
 from spiritlm_core.speech.vocoder.fit_config import VocoderFitConfig, VocoderStageConfig
-from spiritlm_core.tokens.config import SequencesStageConfig
+from spiritlm_core.tokens.config import SequencesStageConfig, TokenizerStageConfig
 from spiritlm_core.tokens.fit import TokenizerFit
 from spiritlm_core.tokens.stage import CopiedSequencesStage, SequencesStage
 from spiritlm_core.tokens.text_stage import DocumentsStage, TextStage
@@ -83,7 +83,7 @@ def speech_lm(recipe: Recipe) -> Graph:
 
     documents = graph.source(DocumentsStage, FrozenConfig(), Texts(recipe.texts)) if recipe.texts else None
     base = tokens.tokenizer.base
-    tokenizer = graph.add(TokenizerFit, tokens.tokenizer, audio, words, documents, base=base)
+    tokenizer = graph.add(TokenizerFit, _tokenizer(recipe), audio, words, documents, base=base)
     laid = CopiedSequencesStage if copies else SequencesStage
     sequences = graph.add(laid, _sequences(recipe), audio, words, spoken, copies, tokenizer=tokenizer)
     text = graph.add(TextStage, FrozenConfig(), documents, tokenizer=tokenizer) if documents else None
@@ -170,6 +170,10 @@ def _words(recipe: Recipe) -> WordsConfig:
 def _unit_evaluation(recipe: Recipe) -> UnitEvaluationStageConfig:
     given = dict(recipe.unit_evaluation.reset("models"))  # roles
     return UnitEvaluationStageConfig(**given, precision=recipe.units.precision)
+
+
+def _tokenizer(recipe: Recipe) -> TokenizerStageConfig:
+    return TokenizerStageConfig(**dict(recipe.token_settings.tokenizer), language=recipe.language)
 
 
 def _sequences(recipe: Recipe) -> SequencesStageConfig:

@@ -10,10 +10,10 @@ from typing import cast
 
 import numpy as np
 
-from spiritlm_core.align.words import words_of
 from spiritlm_core.lake.schema import Row, is_rejected
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.language import main_code
+from spiritlm_core.tokens.words import words_of
 
 _SMALL = ("utterance_id", "split", "language", "duration", "text", "reject_stage")
 _FASTEST = 30.0  # characters a second; what is faster than that is not a transcript of the audio

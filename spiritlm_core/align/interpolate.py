@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spiritlm_core.align.words import Word
+from spiritlm_core.tokens.words import Word
 
 NO_PAUSE = 0.041
 """Seconds; a shorter gap between two words is the aligner's frame grid, not a pause."""

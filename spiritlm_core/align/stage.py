@@ -14,10 +14,10 @@ import pyarrow as pa
 from spiritlm_core.align.config import WordsConfig
 from spiritlm_core.align.corpus import row_language
 from spiritlm_core.align.interpolate import Span, Timed, fill, place
-from spiritlm_core.align.words import Word, words_of
 from spiritlm_core.errors import Rejection, is_machine_error
 from spiritlm_core.lake.schema import REJECT, Row, is_rejected, rejected, table_of
 from spiritlm_core.lake.stage import TableInput, TableStage
+from spiritlm_core.tokens.words import Word, words_of
 
 WORD = pa.struct(
     [

@@ -170,7 +170,7 @@ class MeasureStage(ArtifactStage):
             progress(share, f"held-out examples {when} fine-tuning")
             spirit = load_tuned(self.models["base"], self.models["finetuned"] if when == "after" else None)
             answers[when] = self._answers(spirit, asked, labels)
-            report[when] = {**self._loss(spirit, held_out), **self._figures(asked, answers[when], labels)}
+            report[when] = {**self._loss(spirit, held_out), **self._figures(spirit, asked, answers[when], labels)}
         (out / "metrics.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
         (out / "answers.jsonl").write_text(_lines(asked, answers), encoding="utf-8")
         return report
@@ -214,11 +214,14 @@ class MeasureStage(ArtifactStage):
         kind: Kind = "text" if self.config.metric == "wer" else "speech"
         return write(spirit, prompts, kind, self.config.measures.max_new_tokens)
 
-    def _figures(self, rows: Sequence[Row], answers: Sequence[str], labels: Sequence[str]) -> dict[str, Any]:
+    def _figures(
+        self, spirit: SpiritLM, rows: Sequence[Row], answers: Sequence[str], labels: Sequence[str]
+    ) -> dict[str, Any]:
         if not answers:
             return {}
         name = "answer_speech" if self.config.metric == "unit_error_rate" else "answer_text"
-        references = [str(row[name]) for row in rows]
+        known = spirit.layout.known if self.config.metric == "wer" else str
+        references = [known(str(row[name])) for row in rows]
         measures = self.config.measures
         figures = judge(
             self.config.metric,

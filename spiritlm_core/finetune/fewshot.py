@@ -119,6 +119,8 @@ def run_few_shot(
     if not laid_out:
         raise SourceError(f"no held-out row can be used: {commonest(rejected)}")
     right = [_side(examples[key], template) for key in laid_out]
+    if template.metric == "wer":
+        right = [spirit.layout.known(text) for text in right]
     given = fewshot.answers(list(laid_out.values()))
     resampled = {"samples": config.bootstrap_samples, "seed": config.seed}
     figures = judge(template.metric, right, given, labels=fewshot.labels, **resampled)

@@ -6,11 +6,13 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import Any, Literal
 
 from spiritlm_core.metrics.bootstrap import Estimate, ratio
 from spiritlm_core.tokens.speech import from_string
+from spiritlm_core.tokens.words import spoken_text
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,12 @@ def collapse(units: Iterable[int]) -> list[int]:
     return [unit for unit, _ in groupby(units)]
 
 
-def normalise(text: str) -> str:
-    """Lower case, no punctuation except apostrophes inside words, single spaces; any script."""
+def normalise(text: str, language: str | None = None) -> str:
+    """Lower case, no punctuation except apostrophes inside words, single spaces; any script.
+
+    With a `language`, numbers and symbols are written as they are said: ``2`` and ``two`` are one word.
+    """
+    text = text if language is None else spoken_text(text, language)
     folded = unicodedata.normalize("NFKC", text).replace("\u2019", "'").lower()
     kept = "".join(c if c.isalnum() or c == "'" or unicodedata.category(c).startswith("M") else " " for c in folded)
     return " ".join(word for word in (raw.strip("'") for raw in kept.split()) if word)
@@ -75,12 +81,13 @@ def character_errors(references: Sequence[str], answers: Sequence[str]) -> Error
     return errors(references, answers, normalise)
 
 
-def word_errors(references: Sequence[str], answers: Sequence[str]) -> Errors:
+def word_errors(references: Sequence[str], answers: Sequence[str], language: str | None = None) -> Errors:
     """Word errors after :func:`normalise`, counted by jiwer; references without a word count no length.
 
     A reference without words still counts the words of its answer as insertions.
     """
-    return errors(references, answers, normalise, word_edits, lambda text: len(text.split()))
+    prepare = partial(normalise, language=language)
+    return errors(references, answers, prepare, word_edits, lambda text: len(text.split()))
 
 
 def word_edits(reference: str, answer: str) -> int:

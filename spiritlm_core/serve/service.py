@@ -79,7 +79,7 @@ class RequestHandler:
     def classify(self, request: ClassifyRequest) -> Classification:
         """Choose a label."""
         try:
-            check_labels(request.labels)
+            check_labels([self.spirit.layout.known(label) for label in request.labels])
         except SpiritLMError as error:
             raise RequestError(400, "bad_request", str(error), "labels") from error
         question, shots = self._reader.prompt(numbered("parts", request.parts), request.shots, "text")

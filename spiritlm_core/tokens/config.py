@@ -14,6 +14,13 @@ from spiritlm_core.references.syntax import ModelReference
 class TokenizerConfig(FrozenConfig):
     """The text tokenizer: one fitted on the corpus, or that of the base model for a warm start."""
 
+    younger: ClassVar[AbstractSet[str]] = {"text"}
+
+    text: Literal["given", "spoken"] = Field(
+        "given",
+        description="Form in which the model knows texts. spoken: lower case, numbers in words, no punctuation but "
+        "apostrophes, in training and in use, so that a small model need not learn how things are written.",
+    )
     base: ModelReference | None = Field(
         None,
         description="Model reference whose tokenizer is taken as it is (folder or .gguf file); "
@@ -36,8 +43,25 @@ class TokenizerConfig(FrozenConfig):
     seed: int = Field(0, ge=0, description="Seed of the draw of transcripts, where there are more than `max_lines`.")
 
     def idle(self) -> AbstractSet[str]:
-        """All, for a tokenizer that is taken as it is: the model in the role ``base`` says which."""
-        return frozenset() if self.base is None else set(type(self).model_fields)
+        """All but the form, for a tokenizer that is taken as it is: the model in the role ``base`` says which."""
+        return frozenset() if self.base is None else set(TokenizerConfig.model_fields) - {"text"}
+
+
+class TokenizerStageConfig(TokenizerConfig):
+    """What the stage is given, the language of the recipe included."""
+
+    younger: ClassVar[AbstractSet[str]] = {*TokenizerConfig.younger, "language"}
+
+    language: str = Field("en", description="Language in which numbers and symbols of texts in spoken form are read.")
+
+    def idle(self) -> AbstractSet[str]:
+        """The language, too, where texts are as given."""
+        return {*super().idle(), *(("language",) if self.spoken is None else ())}
+
+    @property
+    def spoken(self) -> str | None:
+        """The language in whose spoken form texts are; None: they are as given."""
+        return self.language if self.text == "spoken" else None
 
 
 class SequencesConfig(FrozenConfig):

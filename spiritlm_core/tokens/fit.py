@@ -15,10 +15,11 @@ from spiritlm_core.files import read_json
 from spiritlm_core.lake.stage import ArtifactStage, Progress, TableInput
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.tokens import sentencepiece_bpe
-from spiritlm_core.tokens.config import TokenizerConfig
-from spiritlm_core.tokens.hf import TOKENIZER_FILES, copy_files, write_config
-from spiritlm_core.tokens.text import TextTokenizer, plain_tokenizer
+from spiritlm_core.tokens.config import TokenizerStageConfig
+from spiritlm_core.tokens.hf import TOKENIZER_FILES, copy_files, write_config, write_json
+from spiritlm_core.tokens.text import SPOKEN, TextTokenizer, plain_tokenizer
 from spiritlm_core.tokens.vocabulary import VOCABULARY_FILE
+from spiritlm_core.tokens.words import spoken_text
 
 
 class TokenizerFit(ArtifactStage):
@@ -27,7 +28,7 @@ class TokenizerFit(ArtifactStage):
     Models: ``"base"``, if any, a Hugging Face folder or .gguf file whose tokenizer is taken.
     """
 
-    config: TokenizerConfig
+    config: TokenizerStageConfig
     name: ClassVar[str] = "tokenizer"
     about: ClassVar[str] = "text tokenizer"
     version: ClassVar[int] = 1
@@ -47,6 +48,9 @@ class TokenizerFit(ArtifactStage):
             lines = 0
         else:
             lines = self._train(tables, out, progress)
+        if self.config.spoken is not None:
+            path = out / "tokenizer_config.json"
+            write_json(path, {**(read_json(path) if path.is_file() else {}), SPOKEN: self.config.spoken})
         tokenizer = TextTokenizer.load(out)
         progress(1.0, f"{tokenizer.size} text tokens")
         return {"text_tokens": tokenizer.size, "lines": lines, "bos": tokenizer.bos, "eos": tokenizer.eos}
@@ -61,10 +65,15 @@ class TokenizerFit(ArtifactStage):
         return len(lines)
 
 
-def chosen_lines(tables: Mapping[str, TableView], config: TokenizerConfig) -> list[str]:
-    """At most `max_lines` transcripts and lines of text of the train split, the same ones whatever the shards."""
+def chosen_lines(tables: Mapping[str, TableView], config: TokenizerStageConfig) -> list[str]:
+    """At most `max_lines` transcripts and lines of text of the train split, the same ones whatever the shards.
+
+    One space stands in front of each word, and the words are in the form that the tokenizer is to know.
+    """
     lines = chain(_train_texts(tables), _document_lines(tables["documents"]) if "documents" in tables else ())
-    ranked = ((_rank(config.seed, name), text) for name, text in lines)
+    known = ((name, text if config.spoken is None else spoken_text(text, config.spoken)) for name, text in lines)
+    spaced = ((name, "".join([f" {word}" for word in text.split()])) for name, text in known)
+    ranked = ((_rank(config.seed, name), text) for name, text in spaced if text)
     return [text for _, text in heapq.nsmallest(config.max_lines, ranked)]
 
 
@@ -73,26 +82,24 @@ def _rank(seed: int, utterance: str) -> bytes:
 
 
 def _train_texts(tables: Mapping[str, TableView]) -> Iterator[tuple[str, str]]:
-    """utterance_id and text, with one space in front of each word, of the train rows."""
+    """utterance_id and text of the train rows."""
     train: set[str] = set()
     for shard in tables["audio"].shards(("utterance_id", "split")):
         rows = zip(shard["utterance_id"].to_pylist(), shard["split"].to_pylist(), strict=True)
         train.update(utterance for utterance, split in rows if split == "train")
     for shard in tables["words"].shards(("utterance_id", "text", "reject_stage")):
         for row in shard.to_pylist():
-            words = (row["text"] or "").split()
-            if words and row["reject_stage"] is None and row["utterance_id"] in train:
-                yield row["utterance_id"], "".join([f" {word}" for word in words])
+            if row["text"] and row["reject_stage"] is None and row["utterance_id"] in train:
+                yield row["utterance_id"], row["text"]
 
 
 def _document_lines(documents: TableView) -> Iterator[tuple[str, str]]:
-    """A name and the text, with one space in front of each word, of each line of the train documents."""
+    """A name and the text of each line of the train documents."""
     for shard in documents.shards(("document_id", "split", "text", "reject_stage")):
         for row in shard.to_pylist():
             if row["split"] == "train" and row["reject_stage"] is None:
                 for number, line in enumerate(row["text"].splitlines()):
-                    if words := line.split():
-                        yield f"{row['document_id']}/{number}", "".join([f" {word}" for word in words])
+                    yield f"{row['document_id']}/{number}", line
 
 
 def take(base: Path, out: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
 from spiritlm_core.files import read_json
 from spiritlm_core.tokens.config import SequencesConfig
-from spiritlm_core.tokens.text import TextTokenizer, plain_tokenizer
+from spiritlm_core.tokens.text import SPOKEN, TextTokenizer, plain_tokenizer
 from spiritlm_core.tokens.vocabulary import VOCABULARY_FILE, Vocabulary
 
 TOKENIZER_FILES = (
@@ -35,6 +35,7 @@ _KEPT = (  # of tokenizer_config.json; the rest speaks to the class of the base 
     "padding_side",
     "model_input_names",
     "chat_template",
+    SPOKEN,
 )
 
 

@@ -29,7 +29,7 @@ SEQUENCES = pa.schema(
         pa.field("language", pa.string()),
         pa.field("split", pa.string()),
         pa.field("text", pa.string()),
-        pa.field("words", pa.list_(pa.string())),
+        pa.field("words", pa.list_(pa.string())),  # as the tokenizer knows them: "25", or "twenty five"
         pa.field("text_ids", pa.list_(pa.int32())),  # token ids of the words, one after the other
         pa.field("text_offsets", pa.list_(pa.int32())),  # word i owns text_ids[o[i]:o[i+1]]; len(words) + 1 entries
         pa.field("speech_ids", pa.list_(pa.int32())),
@@ -208,14 +208,13 @@ def word_by_word(
     missing = sum(word["start"] is None or bool(word["interpolated"]) for _, word in kept)
     if not kept or missing > config.max_interpolated * len(kept):
         return None
-    words = [text for text, _ in kept]
-    tokens = tokenizer.encode_words(words)
+    tokens = tokenizer.encode_words([text for text, _ in kept])
     speech_offsets = slots([word["start"] for _, word in kept], times)
     if not len(tokens.ids):
         return None
     return {
-        "text": " ".join(words),
-        "words": words,
+        "text": " ".join(filter(None, tokens.words)),
+        "words": tokens.words,
         "text_ids": tokens.ids,
         "text_offsets": tokens.offsets,
         "speech_ids": speech_ids,

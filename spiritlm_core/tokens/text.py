@@ -7,6 +7,9 @@ Many tokenizers put a space in front of a text and take it away again on decodin
 ``… [Text] and they [Speech] …`` that adds or loses spaces at every marker. A plain tokenizer encodes exactly what
 it is given and decodes to exactly that. That of a published model loses its markers and speech tokens, too: they are
 put in by id, and a text that reads like one is text.
+
+A tokenizer may know texts in their spoken form alone (``tokens.tokenizer.text: spoken``). Its folder says so, and
+whatever it encodes, in training or in use, is brought into that form here.
 """
 
 from __future__ import annotations
@@ -22,8 +25,14 @@ import numpy as np
 from spiritlm_core.errors import ModelReferenceError
 from spiritlm_core.files import read_json
 from spiritlm_core.tokens.vocabulary import VOCABULARY_FILE
+from spiritlm_core.tokens.words import spoken_text, words_of
+
+SPOKEN = "spoken_language"
+"""Entry of ``tokenizer_config.json``: the language in whose spoken form the tokenizer knows texts."""
 
 _CACHED_WORDS = 200_000
+
+Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -31,12 +40,14 @@ class WordIds:
     """The tokens of a text, shared out to its W words.
 
     Attributes:
+        words: The words as the tokenizer knows them; in spoken form one may be several, ``"twenty five"``, or none.
         ids: int32[N], always equal to the ids of the whole text.
         offsets: int32[W + 1]; word i owns ``ids[offsets[i]:offsets[i + 1]]``, which may be nothing.
         can_switch: bool[W]; False where a token reaches from an earlier word into word i.
         independent: Whether every word encoded alone gives the same ids.
     """
 
+    words: list[str]
     ids: np.ndarray
     offsets: np.ndarray
     can_switch: np.ndarray
@@ -50,14 +61,17 @@ class TextTokenizer:
         size: Number of ids, special tokens included; the ids are ``0 … size - 1``.
         bos: Id that the tokenizer puts in front of a text by itself, or None.
         eos: Id of its end-of-text token, or None.
+        spoken: Language in whose spoken form it knows texts, or None: as they are given.
     """
 
-    def __init__(self, tokenizer: Any, bos: int | None = None, eos: int | None = None) -> None:
+    def __init__(
+        self, tokenizer: Any, bos: int | None = None, eos: int | None = None, spoken: str | None = None
+    ) -> None:
         """`tokenizer` is a plain ``tokenizers.Tokenizer`` without post-processor; see :meth:`load`."""
         self._tokenizer = tokenizer
         self._tokenizer.encode_special_tokens = True  # "</s>" in a transcript is text
         self._known: dict[str, list[int]] = {}
-        self.bos, self.eos = bos, eos
+        self.bos, self.eos, self.spoken = bos, eos, spoken
         self.size: int = tokenizer.get_vocab_size(with_added_tokens=True)
 
     @classmethod
@@ -78,10 +92,19 @@ class TextTokenizer:
         if sorted(tokenizer.get_vocab(with_added_tokens=True).values()) != list(range(tokenizer.get_vocab_size())):
             raise ModelReferenceError(f"{path}/tokenizer.json: its ids are not 0 … n - 1 without gaps")
         first = whole.encode("").ids[:1]
-        return cls(tokenizer, first[0] if first else None, _special_id(path, tokenizer, "eos_token"))
+        config = _config(path)
+        eos = _special_id(config, tokenizer, "eos_token")
+        return cls(tokenizer, first[0] if first else None, eos, config.get(SPOKEN))
+
+    def known(self, text: str) -> str:
+        """The text in the form that the tokenizer knows: itself, or the spoken form of each of its lines."""
+        return text if self.spoken is None else "\n".join([_said(line, self.spoken) for line in text.splitlines()])
 
     def encode(self, text: str) -> list[int]:
-        """Ids of exactly this text."""
+        """Ids of exactly this text, in the form that the tokenizer knows."""
+        return self._ids(self.known(text))
+
+    def _ids(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
@@ -94,27 +117,50 @@ class TextTokenizer:
         Args:
             words: Words without white space, or a text that is split at white space.
         """
-        words = words.split() if isinstance(words, str) else words
-        encoding = self._tokenizer.encode("".join([f" {word}" for word in words]), add_special_tokens=False)
+        words = self._words(words)
+        encoding = self._tokenizer.encode("".join(map(_spaced, words)), add_special_tokens=False)
         alone = [self._word(word) for word in words]
         if [i for ids in alone for i in ids] == encoding.ids:
             counts = [len(ids) for ids in alone]
-            return WordIds(np.array(encoding.ids, np.int32), _offsets(counts), np.ones(len(words), bool), True)
+            return WordIds(words, np.array(encoding.ids, np.int32), _offsets(counts), np.ones(len(words), bool), True)
         return _by_offsets(words, encoding.ids, encoding.offsets)
+
+    def _words(self, words: str | Sequence[str]) -> list[str]:
+        if self.spoken is None:
+            return words.split() if isinstance(words, str) else list(words)
+        if isinstance(words, str):
+            words = [word.written for word in words_of(words, self.spoken)]
+        return [spoken_text(word, self.spoken) for word in words]
 
     def _word(self, word: str) -> list[int]:
         ids = self._known.get(word)
         if ids is None:
             if len(self._known) >= _CACHED_WORDS:
                 self._known.clear()
-            ids = self._known[word] = self.encode(f" {word}")
+            ids = self._known[word] = self._ids(_spaced(word))
         return ids
 
 
-def _special_id(folder: Path, tokenizer: Any, name: str) -> int | None:
-    """Id of a special token named in ``tokenizer_config.json``, if there is one."""
+def _spaced(word: str) -> str:
+    """A word as it is written in a text, behind a space; one of which nothing is said is nothing."""
+    return f" {word}" if word else ""
+
+
+def _said(line: str, language: str) -> str:
+    """The spoken form of a line; a space in front of it stays."""
+    said = spoken_text(line, language)
+    return _spaced(said) if line[:1].isspace() else said
+
+
+def _config(folder: Path) -> Json:
+    """The content of ``tokenizer_config.json``, if there is one."""
     path = folder / "tokenizer_config.json"
-    token = read_json(path).get(name) if path.is_file() else None
+    return read_json(path) if path.is_file() else {}
+
+
+def _special_id(config: Json, tokenizer: Any, name: str) -> int | None:
+    """Id of a special token named in ``tokenizer_config.json``, if there is one."""
+    token = config.get(name)
     content = token.get("content") if isinstance(token, dict) else token
     return tokenizer.token_to_id(content) if content else None
 
@@ -123,9 +169,9 @@ def _offsets(counts: Sequence[int] | np.ndarray) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
 
 
-def _by_offsets(words: Sequence[str], ids: list[int], spans: list[tuple[int, int]]) -> WordIds:
+def _by_offsets(words: list[str], ids: list[int], spans: list[tuple[int, int]]) -> WordIds:
     """Give each token to the word its first character is in; no switch where a token reaches over a boundary."""
-    starts = _offsets([len(word) + 1 for word in words])  # characters; a word starts at its space
+    starts = _offsets([len(_spaced(word)) for word in words])  # characters; a word starts at its space
     begin, end = np.array(spans, dtype=np.int64).reshape(-1, 2).T
     begin = np.maximum.accumulate(begin)
     last = np.maximum(end - 1, begin)
@@ -134,10 +180,7 @@ def _by_offsets(words: Sequence[str], ids: list[int], spans: list[tuple[int, int
     np.add.at(reached, owner + 1, 1)
     np.add.at(reached, reach + 1, -1)
     counts = np.bincount(owner, minlength=len(words))
-    return WordIds(np.array(ids, np.int32), _offsets(counts), np.cumsum(reached)[:-1] == 0, False)
-
-
-Json = dict[str, Any]
+    return WordIds(words, np.array(ids, np.int32), _offsets(counts), np.cumsum(reached)[:-1] == 0, False)
 
 
 def plain_tokenizer(folder: Path) -> Json:

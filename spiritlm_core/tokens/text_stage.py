@@ -251,7 +251,7 @@ class TextStage(TableStage):
     def _row(self, row: Row) -> Row:
         if is_rejected(row):
             return {**row, "text": None}
-        text = spaced(str(row["text"]), lines=self._keeps_lines)
+        text = spaced(self._tokenizer.known(str(row["text"])), lines=self._keeps_lines)
         ids = self._tokenizer.encode(text)
         kept = {**row, "text": text}
         return {**kept, "text_ids": ids} if ids else rejected(kept, self.name, "the tokenizer has no token for it")

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from flows.recipes import find_recipe
 from spiritlm_core.align import teacher
 from spiritlm_core.align.whisperx import _whisper_code
-from spiritlm_core.align.words import words_of
 from spiritlm_core.errors import RecipeError, Rejection
 from spiritlm_core.evaluate.recogniser import normalised
 from spiritlm_core.intake.config import parse_source
@@ -21,6 +20,7 @@ from spiritlm_core.intake.sources.manifest import ManifestSource
 from spiritlm_core.intake.sources.prompts import PromptsSource
 from spiritlm_core.intake.statcache import StatCache
 from spiritlm_core.language import language_code, main_code
+from spiritlm_core.tokens.words import words_of
 
 ENGLISH = ["en", "en-US", "en_us", "EN", "eng", "English", "en_GB.UTF-8", " en "]
 OTHERS = [("français", "fr"), ("zh-Hans-CN", "zh"), ("cmn", "zh"), ("yue", "yue"), ("pt-BR", "pt"), ("中文", "zh")]

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spiritlm_core.align.interpolate import place
-from spiritlm_core.align.words import words_of
+from spiritlm_core.tokens.words import words_of
 
 TEXT = (
     "the birch canoe slid on the smooth planks glue the sheet to the dark blue background it is easy to tell the "

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spiritlm_core.align.words import spell, spell_ordinal, words_of
+from spiritlm_core.tokens.words import spell, spell_ordinal, words_of
 
 
 def spoken(text: str, language: str = "en") -> list[str]:

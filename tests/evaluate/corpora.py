@@ -17,7 +17,7 @@ from spiritlm_core.lake.schema import rejected, table_of
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.lm.config import ModelConfig
 from spiritlm_core.speech.stage import UNITS
-from spiritlm_core.tokens.config import SequencesConfig, SharesConfig, TokenizerConfig, TokensConfig
+from spiritlm_core.tokens.config import SequencesConfig, SharesConfig, TokenizerStageConfig, TokensConfig
 from spiritlm_core.tokens.fit import TokenizerFit
 from spiritlm_core.tokens.hf import save_tokenizer, vocabulary_for
 from spiritlm_core.tokens.stage import SEQUENCES
@@ -142,7 +142,7 @@ def make_corpus(folder: Path, utterances: int = 48, text: str | None = None) -> 
     fit_words = table_of([{"utterance_id": f"t{i}", "text": line} for i, line in enumerate(lines)], WORDS)
     tokenizer = folder / "tokenizer"
     tokenizer.mkdir(parents=True)
-    fit = TokenizerFit(TokenizerConfig(vocab_size=320), {})
+    fit = TokenizerFit(TokenizerStageConfig(vocab_size=320), {})
     fit.build({"audio": TableView.of(fit_audio), "words": TableView.of(fit_words)}, tokenizer, folder, lambda *_: None)
     loaded = TextTokenizer.load(tokenizer)
     vocabulary = vocabulary_for(loaded, SequencesConfig(**SIZES))

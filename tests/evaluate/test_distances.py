@@ -110,3 +110,11 @@ def test_more_documents_give_a_narrower_interval() -> None:
 def test_nothing_to_divide_by_is_undefined_and_not_zero() -> None:
     assert ratio([], [], samples=100, seed=0).to_dict("x") == {"x": None, "x_low": None, "x_high": None}
     assert np.isnan(ratio([1.0], [0], samples=100, seed=0).value)
+
+
+def test_in_a_language_numbers_in_figures_are_those_in_words() -> None:
+    assert word_errors(["Press 25."], ["press twenty five"], "en").edits == (0,)
+    assert word_errors(["nine one one"], ["nine one two"], "en") == word_errors(["9 1 1"], ["9, 1, 2"], "en")
+    assert word_errors(["nine one one"], ["nine one two"], "en").length == (3,)
+    assert word_errors(["Nummer 25"], ["nummer fünfundzwanzig"], "de").edits == (0,)
+    assert word_errors(["press 2"], ["press two"]).edits == (1,)  # nobody says in which language

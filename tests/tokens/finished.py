@@ -18,7 +18,7 @@ from spiritlm_core.lake.shard import ShardFooter, count_rows
 from spiritlm_core.lake.snapshot import ShardEntry, Snapshot
 from spiritlm_core.recipe import Recipe
 from spiritlm_core.speech.stage import COPIES, UNITS
-from spiritlm_core.tokens.config import SequencesStageConfig, TokenizerConfig
+from spiritlm_core.tokens.config import SequencesStageConfig, TokenizerStageConfig
 from spiritlm_core.tokens.fit import TokenizerFit
 from spiritlm_core.tokens.stage import SEQUENCES, CopiedSequencesStage, SequencesStage
 from spiritlm_core.tokens.text_stage import DOCUMENTS, TextStage
@@ -56,7 +56,7 @@ def small_lake(root: Path, tokenizer: Path, *, texts: bool, copies: int = 0) -> 
     """A lake with `sequences`, and `text` and copies if asked for, and the recipe that could have made it."""
     recipe = load_config(Recipe, RECIPE + (TEXTS if texts else ""), "small.yaml")
     lake, key = Lake(root), "ab" * 32
-    fit = TokenizerFit(TokenizerConfig(), {})
+    fit = TokenizerFit(TokenizerStageConfig(), {})
     lake.commit_artifact(fit, tokenizer, key=key, identity=key, models={}, inputs={}, summary={}, seconds=0.0)
     config = SequencesStageConfig(**dict(recipe.token_settings.sequences))
     laid, parts = CopiedSequencesStage if copies else SequencesStage, rows(SENTENCES)

@@ -12,7 +12,7 @@ from spiritlm_core.audio.stage import AUDIO
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
 from spiritlm_core.lake.schema import Row, table_of
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.tokens.config import TokenizerConfig
+from spiritlm_core.tokens.config import TokenizerStageConfig
 from spiritlm_core.tokens.fit import TokenizerFit, take
 from spiritlm_core.tokens.text import TextTokenizer
 from tests.tokens.tokenizers_for_tests import LINES, transcripts
@@ -41,7 +41,7 @@ def views(texts: list[str], shards: int = 1, shuffle: bool = False) -> dict[str,
     }
 
 
-def fitted(tmp_path: Path, tables: dict[str, TableView], config: TokenizerConfig, name: str = "out") -> Path:
+def fitted(tmp_path: Path, tables: dict[str, TableView], config: TokenizerStageConfig, name: str = "out") -> Path:
     out = tmp_path / name
     out.mkdir()
     summary = TokenizerFit(config, {}).build(tables, out, tmp_path, lambda fraction, message: None)
@@ -52,7 +52,7 @@ def fitted(tmp_path: Path, tables: dict[str, TableView], config: TokenizerConfig
 
 def test_fast_ids_equal_those_of_sentencepiece(tmp_path: Path) -> None:
     texts = transcripts()
-    out = fitted(tmp_path, views(texts), TokenizerConfig(vocab_size=1200))
+    out = fitted(tmp_path, views(texts), TokenizerStageConfig(vocab_size=1200))
     slow = sentencepiece.SentencePieceProcessor(model_file=str(out / "tokenizer.model"))
     fast = TextTokenizer.load(out)
     for text in [*texts, *(f" {text}" for text in texts), *ODD]:
@@ -63,10 +63,12 @@ def test_fast_ids_equal_those_of_sentencepiece(tmp_path: Path) -> None:
 
 def test_the_same_rows_give_the_same_tokenizer(tmp_path: Path) -> None:
     texts = transcripts()[:300]
-    config = TokenizerConfig(vocab_size=600, max_lines=len(texts) // 2)
+    config = TokenizerStageConfig(vocab_size=600, max_lines=len(texts) // 2)
     one = fitted(tmp_path, views(texts), config, "one")
     other = fitted(tmp_path, views(texts, shards=7, shuffle=True), config, "other")
-    third = fitted(tmp_path, views(texts), TokenizerConfig(vocab_size=600, max_lines=len(texts) // 2, seed=1), "third")
+    third = fitted(
+        tmp_path, views(texts), TokenizerStageConfig(vocab_size=600, max_lines=len(texts) // 2, seed=1), "third"
+    )
     assert (one / "tokenizer.json").read_bytes() == (other / "tokenizer.json").read_bytes()
     assert (one / "tokenizer.json").read_bytes() != (third / "tokenizer.json").read_bytes()
 
@@ -74,26 +76,28 @@ def test_the_same_rows_give_the_same_tokenizer(tmp_path: Path) -> None:
 def test_held_out_text_is_not_seen(tmp_path: Path) -> None:
     texts = [line.strip() for line in LINES]
     texts[9] = "þþþþ " * 50
-    loaded = TextTokenizer.load(fitted(tmp_path, views(texts), TokenizerConfig(vocab_size=400)))
+    loaded = TextTokenizer.load(fitted(tmp_path, views(texts), TokenizerStageConfig(vocab_size=400)))
     assert len(loaded.encode("þ")) == 2  # two bytes, no piece of its own
 
 
 def test_a_small_text_gives_a_smaller_vocabulary(tmp_path: Path) -> None:
-    assert TextTokenizer.load(fitted(tmp_path, views(["hello world"]), TokenizerConfig(vocab_size=50_000))).size < 400
+    assert (
+        TextTokenizer.load(fitted(tmp_path, views(["hello world"]), TokenizerStageConfig(vocab_size=50_000))).size < 400
+    )
 
 
 def test_what_cannot_be_trained_is_said(tmp_path: Path) -> None:
     with pytest.raises(SpiritLMError, match="train split has no transcript"):
-        fitted(tmp_path, views([" ", ""]), TokenizerConfig())
+        fitted(tmp_path, views([" ", ""]), TokenizerStageConfig())
     many = "".join(chr(0x4E00 + i) for i in range(500))
     with pytest.raises(SpiritLMError, match="vocab_size"):
-        fitted(tmp_path, views([many]), TokenizerConfig(vocab_size=320), "other")
+        fitted(tmp_path, views([many]), TokenizerStageConfig(vocab_size=320), "other")
 
 
 def test_auto_tokenizer_loads_it(tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 
-    out = fitted(tmp_path, views(transcripts()[:100]), TokenizerConfig(vocab_size=500))
+    out = fitted(tmp_path, views(transcripts()[:100]), TokenizerStageConfig(vocab_size=500))
     auto = AutoTokenizer.from_pretrained(out, trust_remote_code=False)
     text = " and they said"
     assert auto(text)["input_ids"] == TextTokenizer.load(out).encode(text)
@@ -104,7 +108,7 @@ def test_auto_tokenizer_loads_it(tmp_path: Path) -> None:
 def test_a_base_tokenizer_is_taken_as_it_is(folders: dict[str, Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    TokenizerFit(TokenizerConfig(base="file:///x"), {"base": folders["gpt2"]}).build(
+    TokenizerFit(TokenizerStageConfig(base="file:///x"), {"base": folders["gpt2"]}).build(
         {}, out, tmp_path, lambda f, m: None
     )
     assert (out / "tokenizer.json").read_bytes() == (folders["gpt2"] / "tokenizer.json").read_bytes()

@@ -17,7 +17,7 @@ from spiritlm_core.errors import LakeError
 from spiritlm_core.lake.fingerprint import config_json
 from spiritlm_core.lake.schema import Row, table_of
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.tokens.config import SharesConfig, TokenizerConfig, TokensConfig, UniformLaw
+from spiritlm_core.tokens.config import SharesConfig, TokenizerStageConfig, TokensConfig, UniformLaw
 from spiritlm_core.tokens.documents import Document
 from spiritlm_core.tokens.fit import chosen_lines
 from spiritlm_core.tokens.mix import Mixture, training_batches
@@ -265,6 +265,6 @@ def test_the_tokenizer_learns_from_the_texts_too() -> None:
         {"document_id": ["a", "b", "c"], "split": split, "text": text, "reject_stage": [None, None, "documents"]}
     )
     tables = {"audio": TableView.of(audio), "words": TableView.of(words)}
-    assert chosen_lines(tables, TokenizerConfig()) == [" said aloud"]
+    assert chosen_lines(tables, TokenizerStageConfig()) == [" said aloud"]
     tables["documents"] = TableView.of(documents)
-    assert sorted(chosen_lines(tables, TokenizerConfig())) == [" first line", " said aloud", " second line"]
+    assert sorted(chosen_lines(tables, TokenizerStageConfig())) == [" first line", " said aloud", " second line"]

@@ -15,7 +15,17 @@ from spiritlm_core.evaluate.clips import rank
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.metrics.distances import normalise
 
-_COLUMNS = ("utterance_id", "split", "text", "text_ids", "speech_ids", "speech_only", "duration", "reject_stage")
+_COLUMNS = (
+    "utterance_id",
+    "split",
+    "text",
+    "text_ids",
+    "speech_ids",
+    "speech_only",
+    "duration",
+    "language",
+    "reject_stage",
+)
 
 
 @dataclass(frozen=True, eq=False)  # arrays do not compare to one truth value
@@ -28,6 +38,7 @@ class Utterance:
         text_ids: int64[N] tokens of the transcript, no marker.
         speech_ids: int64[M] tokens of the speech, no marker.
         duration: Seconds.
+        language: Of what is said, or None where nobody says it.
     """
 
     key: str
@@ -35,6 +46,7 @@ class Utterance:
     text_ids: np.ndarray
     speech_ids: np.ndarray
     duration: float
+    language: str | None = None
 
     @cached_property
     def words(self) -> str:
@@ -57,7 +69,7 @@ def utterances(sequences: TableView, split: str) -> Iterator[Utterance]:
 
 def _utterance(row: Mapping[str, Any]) -> Utterance:
     text, speech = (np.array(row[name] or [], dtype=np.int64) for name in ("text_ids", "speech_ids"))
-    return Utterance(row["utterance_id"], row["text"] or "", text, speech, row["duration"] or 0.0)
+    return Utterance(row["utterance_id"], row["text"] or "", text, speech, row["duration"] or 0.0, row["language"])
 
 
 def pick(

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from operator import attrgetter
+from statistics import mode
 from typing import TYPE_CHECKING, Any
 
 from spiritlm_core.evaluate.config import EvaluateConfig
@@ -132,7 +134,8 @@ def ask(
     train = [utterance.text if text else evaluated.speech(utterance.speech_ids) for utterance in pool]
     right = [target.text if text else evaluated.speech(target.speech_ids) for target in asked]
     given = {"model": answers, **trivial_answers(answers, train, keys, config.seed, fixed=text)}
-    errors: Callable[..., Errors] = word_errors if text else _unit_errors
+    language = mode([target.language for target in asked]) if asked else None
+    errors: Callable[..., Errors] = partial(word_errors, language=language) if text else _unit_errors
     rates = {who: errors(right, theirs) for who, theirs in given.items()}
     lengths = tuple(len(items(answer)) for answer in answers)
     shown = tuple(one.shots for one in laid_out)

@@ -157,7 +157,7 @@ def _examples(
 
 def _example(one: Utterance, bench: Bench, kind: Kind) -> Example:
     layout, most, context = bench.spirit.layout, bench.config.max_new_tokens, bench.spirit.context
-    text = (("text", one.text),)
+    text = (("text", layout.known(one.text)),)
     speech = (("speech", known_streams(bench.heard.tokens(one.audio), layout.vocabulary)),)
     example = Example(speech, text) if kind == "text" else Example(text, speech)  # type: ignore[arg-type]
     if (length := len(layout.prompt(example.answer, "any"))) > most:

@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spiritlm_core.align.teacher import Pocketsphinx
-from spiritlm_core.align.words import words_of as spelled
 from spiritlm_core.audio.codec import to_int16
 from spiritlm_core.evaluate.clips import Clip
 from spiritlm_core.language import main_code
 from spiritlm_core.speech.grid import CHUNK, FRAME, RECEPTIVE_FIELD, piece_lengths, unit_count
+from spiritlm_core.tokens.words import words_of as spelled
 
 SILENCE = "SIL"
 RATE = 100

@@ -6,6 +6,7 @@ The prompts are those of Spirit LM (arXiv 2402.05755, section 4.2). The held-out
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -100,12 +101,19 @@ class FewShot:
         stop = turns(self.kind or "any") if self.asked != self.kind else ()
         prompts = [one.prompt for one in asked]
         written = write(self.spirit, prompts, self.kind or "any", self.max_new_tokens, stop, self.batch_size)
-        return [one.partition(self.lead)[0].strip() for one in written] if self.lead and not stop else written
+        lead = self.spirit.layout.known(self.lead)
+        return [_before(lead, one) for one in written] if lead and not stop else written
 
     def likelihoods(self, asked: Sequence[Asked]) -> np.ndarray:
         """Log-likelihood of each label in nats, summed over its tokens: float64[questions, labels]."""
         options = [option for one in asked for option in one.options]
         return log_likelihoods(self.spirit, options).reshape(len(asked), -1)
+
+
+def _before(lead: str, answer: str) -> str:
+    """An answer up to the next question, which begins with `lead`, not in the middle of a word."""
+    end = r"(?!\w)" if lead[-1].isalnum() else ""
+    return re.split(rf"(?<!\w){re.escape(lead)}{end}", answer, maxsplit=1)[0].strip()
 
 
 def write(

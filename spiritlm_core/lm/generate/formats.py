@@ -44,6 +44,10 @@ class PromptFormat(ABC):
     def read(self, prompt: Sequence[int], new: Sequence[int], modality: Modality) -> list[Segment]:
         """The segments of an answer; empty ones are left out."""
 
+    def known(self, text: str) -> str:
+        """The text in the form that the model knows: as its answers are written, and as it reads prompts."""
+        return text
+
     @cached_property
     def added(self) -> dict[str, int]:
         """Markers and speech tokens, and their ids."""
@@ -76,6 +80,10 @@ class WordFormat(PromptFormat):
         super().__init__(vocabulary)
         self._text = text
 
+    def known(self, text: str) -> str:
+        """The text as its tokenizer brings it into form; see ``tokens.tokenizer.text``."""
+        return self._text.known(text)
+
     def prompt(self, parts: Sequence[tuple[Kind, str]], modality: Modality) -> list[int]:
         """BOS if the model has one, then markers, words and speech tokens."""
         return prompt_ids([self._part(kind, content) for kind, content in parts], self.vocabulary, modality)
@@ -86,7 +94,7 @@ class WordFormat(PromptFormat):
         return kind, self._text.encode_words(content).ids.tolist()
 
     def encode(self, string: str) -> list[int]:
-        """Known tokens are themselves, all else is text exactly as written: no space is added."""
+        """Known tokens are themselves, all else is text as written, in the known form: no space is added."""
         ids = [] if self.vocabulary.bos is None else [self.vocabulary.bos]
         for piece in _ADDED.split(string):
             known = self.added.get(piece)

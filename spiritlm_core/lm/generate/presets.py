@@ -84,11 +84,12 @@ def classify(
     Labels are compared by the likelihood of all their tokens, as in ``spiritlm fewshot classification``.
 
     Raises:
-        SpiritLMError: fewer than two labels, an empty one or one given twice, or the prompt is longer than the context.
+        SpiritLMError: fewer than two labels, an empty one or two that are one to the model, or the prompt is longer
+            than the context.
     """
     from spiritlm_core.lm.generate.likelihood import judged, log_likelihoods
 
-    check_labels(labels)
+    check_labels([spirit.layout.known(label) for label in labels])
     (parts,) = spirit.parts([question], shots)
     try:
         options = [judged(spirit, parts, "text", label) for label in labels]

@@ -1,9 +1,9 @@
-"""A transcript as words: the written form for the text stream, the spoken form for the aligner.
+"""A transcript as words: the written form, and the spoken form for the aligner and for texts in spoken form.
 
 ``"Dial 500 [beep], then #."`` becomes ``Dial | 500 | then | #.`` with the spoken forms ``dial``,
 ``five hundred``, ``then`` and ``pound``. What is never said (marks of noise, dashes on
-their own) is no word. Numbers are said by `num2words`, for the aligner only: their gender and case are the dictionary
-form, because an aligner needs the length and most of the letters.
+their own) is no word. Numbers are said by `num2words`: their gender and case are the dictionary form, for an aligner
+needs the length and most of the letters.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 
 from spiritlm_core.language import main_code, number_words
 
@@ -137,6 +138,13 @@ def words_of(text: str, language: str) -> list[Word]:
     return [word for word in words if word.spoken]
 
 
+def spoken_text(text: str, language: str) -> str:
+    """What is said for a text, one space between words: ``"Press 2."`` gives ``"press two"``, and so does that."""
+    said = " ".join([spoken for word in words_of(text, language) for spoken in word.spoken])
+    return said if said == text else spoken_text(said, language)  # German numbers have capital letters
+
+
+@lru_cache(maxsize=200_000)
 def spoken_form(token: str, language: str) -> tuple[str, ...]:
     """What is said for one written word; empty for pure punctuation."""
     text = unicodedata.normalize("NFKC", token).translate(_APOSTROPHES).lower()
