@@ -84,7 +84,7 @@ RULES: list[tuple[str, Callable[[Recipe], Stages]]] = [
     (r"vocoder\.streams", _if(_expressive, "vocoder")),
     (r"vocoder\.(discriminators\..*|judged_frames|weights\.(features|adversarial))", _if(_judged, "vocoder")),
     (r"vocoder\..*", _always("vocoder")),
-    (r"tokens\.tokenizer\.base", _always("tokenizer")),
+    (r"tokens\.tokenizer\.(base|text)", _always("tokenizer")),
     (r"tokens\.tokenizer\..*", _if(lambda recipe: recipe.token_settings.tokenizer.base is None, "tokenizer")),
     (r"tokens\.sequences\.(pitch|style)", _if(_expressive, "sequences")),
     (r"tokens\.sequences\..*", _always("sequences")),
