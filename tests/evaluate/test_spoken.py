@@ -55,6 +55,6 @@ def test_a_model_of_spoken_texts_is_asked_in_them_by_whoever_asks(tmp_path: Path
 
     evaluated = Evaluated.load(folder)
     asked, pool = questions(corpus.tables["sequences"], CONFIG, evaluated.context_length)
-    task = ask("speech_to_text", asked, pool, evaluated, CONFIG, len(asked))
+    task = ask("speech_to_text", asked, pool, evaluated, CONFIG, len(asked), shots=2)
     assert {word for one in task.questions for word in one.text.split()} <= set(WORD_LIST)
     assert task.rates["model"].length == tuple(len(one.text.split()) for one in task.questions)
