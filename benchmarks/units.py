@@ -23,7 +23,7 @@ import multiprocessing
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,16 +81,16 @@ def clips_of(paths: Iterable[Path]) -> Iterator[Path]:
 def baseline(shards: list[Path], folder: Path, variant: str, out: Path) -> tuple[Seconds, float]:
     """One clip at a time through the libraries as they come; (seconds by part, wall seconds)."""
     extractor = PlainExtractor(folder, expressive=variant == "expressive")
-    extractor.encode(np.zeros(SAMPLE_RATE, np.float32))
+    extractor.encode(np.zeros(SAMPLE_RATE, np.float32), {})
     seconds: Seconds = dict.fromkeys(("decode", "encoder", "quantize", "pitch", "style", "write"), 0.0)
     began = time.perf_counter()
     for shard in shards:
         rows = []
         table = pq.read_table(shard, columns=["utterance_id", "audio"])
         for name, flac in zip(table["utterance_id"].to_pylist(), table["audio"].to_pylist(), strict=True):
-            waveform = timed(seconds, "decode", decode_flac)(flac)
+            waveform = timed(seconds, "decode")(decode_flac)(flac)
             rows.append({"utterance_id": name, **extractor.encode(waveform, seconds)})
-        timed(seconds, "write", write)(table_of(rows, UNITS), out / f"plain-{variant}-{shard.name}")
+        timed(seconds, "write")(write)(table_of(rows, UNITS), out / f"plain-{variant}-{shard.name}")
     return seconds, time.perf_counter() - began
 
 
@@ -98,15 +98,12 @@ def write(table: pa.Table, path: Path) -> None:
     pq.write_table(table, path, compression="zstd")
 
 
-def timed(seconds: Seconds, part: str, call: Callable[..., Any]) -> Callable[..., Any]:
-    def run(*arguments: Any, **options: Any) -> Any:
-        began = time.perf_counter()
-        try:
-            return call(*arguments, **options)
-        finally:
-            seconds[part] = seconds.get(part, 0.0) + time.perf_counter() - began
-
-    return run
+@contextmanager
+def timed(seconds: Seconds, part: str) -> Iterator[None]:
+    """For a block, or as a decorator for a function."""
+    began = time.perf_counter()
+    yield
+    seconds[part] = seconds.get(part, 0.0) + time.perf_counter() - began
 
 
 class Worker:
@@ -118,8 +115,6 @@ class Worker:
     @classmethod
     def start(cls, folder: Path, variant: str, precision: str, threads: int, warm_up: Path) -> None:
         """Load the models, use them once, and put clocks around their parts."""
-        import torch
-
         from spiritlm_core.speech import extractor as extraction
         from spiritlm_core.speech.stage import UnitsStage
 
@@ -130,14 +125,15 @@ class Worker:
         extractor: Any = extraction.UnitExtractor(cls.stage.models, precision=cast("Any", precision))
         cls.stage._extractor = extractor
         cls._run(warm_up)
-        parts = {"decode": (cls.stage, "_decode"), "encoder": (extractor.encoder, "features")}
-        parts |= {"quantize": (extractor, "_quantize"), "style": (extractor, "_style")}
-        for part, (owner, name) in [
-            *parts.items(),
-            ("pitch", (extractor, "_pitch")),
-            ("pitch", (extraction, "melodies")),
-        ]:
-            setattr(owner, name, timed(cls.seconds, part, getattr(owner, name)))
+        for part, owner, name in (
+            ("decode", cls.stage, "_decode"),
+            ("encoder", extractor.encoder, "features"),
+            ("quantize", extractor, "_quantize"),
+            ("style", extractor, "_style"),
+            ("pitch", extractor, "_pitch"),
+            ("pitch", extraction, "melodies"),
+        ):
+            setattr(owner, name, timed(cls.seconds, part)(getattr(owner, name)))
 
     @classmethod
     def _run(cls, shard: Path) -> pa.Table:
@@ -147,7 +143,7 @@ class Worker:
     def process(cls, shard: Path, out: Path) -> Seconds:
         """Encode one shard; seconds by part."""
         cls.seconds.clear()
-        timed(cls.seconds, "write", write)(cls._run(shard), out)
+        timed(cls.seconds, "write")(write)(cls._run(shard), out)
         return dict(cls.seconds)
 
     @classmethod
@@ -189,8 +185,6 @@ def agreement(shards: list[Path], out: Path, variant: str, reference: str, preci
 
 def gemm_speed(dtype: str, cores: int) -> float:
     """GFLOP/s of ``[2048, 768] x [768, 3072]`` on all cores."""
-    import torch
-
     kind = getattr(torch, dtype)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.set_num_threads(cores)
@@ -219,8 +213,6 @@ def main() -> None:
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    import torch
-
     from spiritlm_core.speech.encoders.registry import family_name
 
     gpu = torch.cuda.is_available()
@@ -335,18 +327,17 @@ class PlainExtractor:
             self.style = style.eval().to(self.device)
 
     @torch.inference_mode()
-    def encode(self, waveform: np.ndarray, seconds: dict[str, float] | None = None) -> dict[str, Any]:
+    def encode(self, waveform: np.ndarray, seconds: Seconds) -> dict[str, Any]:
         """Units of one clip of at most 100 s, adding to `seconds` what each part takes."""
-        clock = seconds if seconds is not None else {}
         samples = torch.from_numpy(waveform).to(self.device)[None]
-        with _timed(clock, "hubert"):
+        with timed(seconds, "encoder"):
             frames = self.hubert(samples).last_hidden_state[0].cpu().numpy()
-        with _timed(clock, "quantize"):
+        with timed(seconds, "quantize"):
             units: dict[str, Any] = {"hubert": self.quantizer.assign(frames)}
         if self.expressive:
-            with _timed(clock, "pitch"):
+            with timed(seconds, "pitch"):
                 units["pitch"] = self.pitch.encode(self.pitch.contour(melody(waveform, self.device), len(waveform)))
-            with _timed(clock, "style"):
+            with timed(seconds, "style"):
                 units["style"] = self._style(samples)
         return units
 
@@ -355,13 +346,6 @@ class PlainExtractor:
         frames = self.style.projector(self.style.wav2vec2(normal).last_hidden_state)[0]
         seconds = torch.stack([second.mean(dim=0) for second in torch.split(frames, 50)])
         return self.style.classifier(seconds).argmax(dim=-1).cpu().numpy()
-
-
-@contextmanager
-def _timed(clock: dict[str, float], part: str) -> Iterator[None]:
-    began = time.perf_counter()
-    yield
-    clock[part] = clock.get(part, 0.0) + time.perf_counter() - began
 
 
 def gflop_per_second(folder: Path, *, expressive: bool) -> float:
