@@ -34,9 +34,12 @@ def text_metrics(evaluated: Evaluated, view: TableView, base: Path | None, confi
     scored = {"documents": score(evaluated.spirit.model, held_out, evaluated.context_length)}
     if base is not None:
         scored["documents.base"] = score_base(base, held_out, evaluated)
-    draws = {"samples": config.bootstrap_samples, "seed": seed, "within": "text"}
+    draws = {"samples": config.bootstrap_samples, "seed": seed}
     targets = [document.targets for document in train]
-    return {name: stream_metrics(found, targets, evaluated.vocabulary, **draws) for name, found in scored.items()}
+    return {
+        name: stream_metrics(found, targets, evaluated.vocabulary, **draws, within="text")
+        for name, found in scored.items()
+    }
 
 
 def text_documents(evaluated: Evaluated, view: TableView, split: str, most: int, seed: int) -> list[Document]:
