@@ -74,16 +74,17 @@ class Actions:
         said = self.models[model].doubts.get(DOUBTED.get(TASKS[task], ""))
         return {"value": said or "", "visible": visible(said is not None)}
 
+    def buttons(self, model: str) -> list[dict[str, Any]]:
+        """A button for each example, and hidden ones for those that other models have more."""
+        most = max(len(self.examples(name)) for name in self.models)
+        titles = [title(example) for example in self.examples(model)]
+        hidden = [{"value": "", "visible": HIDDEN}] * (most - len(titles))
+        return [*({"value": text, "visible": True} for text in titles), *hidden]
+
     def shown(self, task: str, model: str) -> list[Any]:
-        """What belongs to a model: its voices, examples and labels, and what it is no good at."""
-        titles = [[title(example)] for example in self.examples(model)]
-        examples = gr.update(samples=titles)
-        return [
-            gr.update(**self.voices(model)),
-            examples,
-            gr.update(**self.labels(model)),
-            gr.update(**self.doubt(task, model)),
-        ]
+        """What belongs to a model: its voices and labels, what it is no good at, and its examples."""
+        parts = [self.voices(model), self.labels(model), self.doubt(task, model), *self.buttons(model)]
+        return [gr.update(**part) for part in parts]
 
     def shape(self, task: str, model: str) -> list[Any]:
         """What each task needs."""
@@ -110,7 +111,7 @@ class Actions:
             return *conversation(turns), None
         return *conversation([*turns, Turn("user", file=path)]), None
 
-    def try_example(self, turns: list[Turn], model: str, number: int) -> tuple[Any, ...]:
+    def try_example(self, number: int, turns: list[Turn], model: str) -> tuple[Any, ...]:
         """An example becomes a turn, and the task is the one that it is for."""
         example = self.examples(model)[number]
         if "audio" not in example:

@@ -31,7 +31,7 @@ def conversation(turns: list[Turn]) -> tuple[list[Turn], list[dict[str, Any]]]:
 
 def title(example: dict[str, str]) -> str:
     """An example on the button that stands for it."""
-    return f"🔊 {example['text']}" if "audio" in example else example["text"]
+    return f"▶ {example['text']}" if "audio" in example else example["text"]
 
 
 def answer_turns(reply: Reply, kept: Kept) -> list[Turn]:

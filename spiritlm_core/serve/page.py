@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -10,7 +11,7 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 from spiritlm_core.serve.actions import HINTS, TASKS, Actions
-from spiritlm_core.serve.display import HIDDEN, title, visible
+from spiritlm_core.serve.display import HIDDEN, visible
 from spiritlm_core.serve.engine import Engine
 from spiritlm_core.serve.guard import UPLOAD, Guard, Kept, uploads
 from spiritlm_core.serve.settings import ServeConfig
@@ -96,10 +97,10 @@ class Page:
         self.audio = gr.Audio(
             sources=["microphone", "upload"], type="filepath", label="Speech", editable=False, elem_id="audio"
         )
-        titles = [[title(example)] for example in self.actions.examples(self.actions.engine.default)]
-        self.clickable = gr.Dataset(
-            components=[gr.Textbox(visible=False)], samples=titles, type="index", label="Examples", elem_id="clickable"
-        )
+        with gr.Row(elem_id="clickable"):
+            self.clickable = [
+                gr.Button(**shown, size="sm") for shown in self.actions.buttons(self.actions.engine.default)
+            ]
         self.output = gr.Radio(["text", "speech", "any"], value="any", label="Answer in", elem_id="output")
         known = self.actions.labels(self.actions.engine.default)
         self.labels = gr.Textbox(label="Labels", placeholder="happy, sad", visible=HIDDEN, elem_id="labels", **known)
@@ -161,10 +162,11 @@ class Page:
             event(actions.clear, None, conversation, **quiet)
         shapes = [self.task, self.output, self.labels, self.solved, self.example_text, self.example_answer, self.ask]
         self.task.change(actions.shape, [self.task, self.model], [self.doubt, *shapes], **quiet)
-        of_model = [self.speaker, self.clickable, self.labels, self.doubt]
+        of_model = [self.speaker, self.labels, self.doubt, *self.clickable]
         self.model.change(actions.shown, [self.task, self.model], of_model, **quiet)
-        clicked = [self.turns, self.model, self.clickable]
-        self.clickable.click(actions.try_example, clicked, [*conversation, self.task], **quiet)
+        for number, button in enumerate(self.clickable):
+            click = partial(actions.try_example, number)
+            button.click(click, [self.turns, self.model], [*conversation, self.task], **quiet)
         example = [self.example_audio, self.example_text, self.example_answer]
         self.learn.click(actions.learn, [self.examples, *example], [self.examples, self.shown, *example], **private)
         self.forget.click(actions.forget, None, [self.examples, self.shown], **quiet)

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from spiritlm_core.audio.codec import encode_wav
+from spiritlm_core.metrics.bootstrap import Estimate
+from spiritlm_core.metrics.verdicts import EXAMPLES, Verdict, write_verdicts
 from tests.support.serving import Served, served
 from tests.support.small_model import sound
 
@@ -45,8 +47,16 @@ def modules() -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(speaking: Path) -> Iterator[Served]:
-    with served(speaking, "--max-seconds", 20, "--max-upload-mb", 10) as found:
+def server(speaking: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A model that brings a recording to try, and whose evaluation says that it does not transcribe well."""
+    judged = Path(shutil.copytree(speaking, tmp_path_factory.mktemp("judged") / "model"))
+    poor = Verdict.of("transcribe", "word error rate", Estimate(1.2, 1.1, 1.3), {"nothing": 1.0},
+                      on="held-out recordings", items=9, better=False)  # fmt: skip
+    write_verdicts(judged, [poor])
+    (judged / "examples").mkdir()
+    (judged / "examples/1.flac").write_bytes(encode_wav(sound("low", 2, 1.0)))
+    (judged / EXAMPLES).write_text(json.dumps({"audio": "1.flac", "text": "hold the line"}) + "\n")
+    with served(judged, "--max-seconds", 20, "--max-upload-mb", 10) as found:
         yield found
 
 
@@ -83,6 +93,10 @@ def test_speech(seen: dict) -> None:
     assert seen["speech"]["loudest"] > 0.01
     assert seen["tokens"].startswith("[")
     assert seen["plot"] > 500
+
+
+def test_examples_and_doubts(seen: dict) -> None:
+    assert "not shown to transcribe better than trivial answers" in seen["doubt"]
 
 
 def test_refusals(seen: dict) -> None:

@@ -94,18 +94,19 @@ def test_a_task_that_the_model_is_no_good_at_says_so(judged: Actions) -> None:
     assert [one["visible"] is True for one in said.values()] == [False, True, False, True]
     assert judged.doubt("Transcribe", "other")["visible"] == HIDDEN
     assert judged.shape("Transcribe", "judged")[0]["value"] == said["Transcribe"]["value"]
-    _, examples, labels, doubt = judged.shown("Transcribe", "judged")
+    _, labels, doubt, *examples = judged.shown("Transcribe", "judged")
     assert (labels["value"], doubt["value"]) == ("a, b", said["Transcribe"]["value"])
-    assert examples["samples"][0] == ["🔊 hold the line"]
-    assert judged.shown("Transcribe", "other")[2]["value"] == ""
+    assert examples[0]["value"] == "▶ hold the line"
+    other = judged.shown("Transcribe", "other")
+    assert (other[1]["value"], len(other), other[-1]["visible"]) == ("", 3 + len(examples), HIDDEN)
 
 
 def test_an_example_becomes_a_turn_and_chooses_its_task(judged: Actions, clip: bytes) -> None:
-    turns, chat, task = judged.try_example([], "judged", 0)
+    turns, chat, task = judged.try_example(0, [], "judged")
     assert (task, len(chat)) == ("Transcribe", 1)
     assert Path(turns[0].file).read_bytes() == clip
     assert judged.kept.folder in Path(turns[0].file).parents, "a copy of its own, which the page may show"
-    turns, _, task = judged.try_example(turns, "judged", 1)
+    turns, _, task = judged.try_example(1, turns, "judged")
     assert (task, turns[1].text) == ("Say", judged.examples("judged")[1]["text"])
 
 
