@@ -81,7 +81,6 @@ class Page:
                 names, value=names[0], label="Model", visible=visible(len(names) > 1), elem_id="model"
             )
         self.task = gr.Radio(list(TASKS), value="Free", label="Task", elem_id="task", info=HINTS["free"])
-        self.doubt = gr.Markdown(**self.actions.doubt("Free", names[0]), elem_id="doubt")
 
     def _conversation(self) -> None:
         self.chat = gr.Chatbot(
@@ -108,6 +107,8 @@ class Page:
             self.undo = gr.Button("Remove last", elem_id="undo")
             self.clear = gr.Button("Clear", elem_id="clear")
             self.ask = gr.Button("Answer", variant="primary", elem_id="ask")
+        # below the button, so that no button moves when a task is chosen
+        self.doubt = gr.Markdown(**self.actions.doubt("Free", self.actions.engine.default), elem_id="doubt")
         self._solved()
         self._sampling()
 

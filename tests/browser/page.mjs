@@ -122,6 +122,7 @@ try {
 
   // classify with labels
   await page.click("#task >> text=Classify");
+  await until(() => document.querySelector("#ask").innerText === "Classify");
   await page.fill("#labels textarea, #labels input", "one, two");
   await ask();
   await until(() => ["one", "two"].includes(document.querySelector("#answer textarea").value));
