@@ -136,7 +136,7 @@ def test_ctrl_c_is_answered_and_ends_it_whatever_it_is_doing(work):
 
 
 def test_a_second_ctrl_c_ends_it_now():
-    process = busy(f"import spiritlm_core.cli.main; spiritlm_core.cli.main.GRACE_SECONDS = 600{STUBBORN}")
+    process = busy(f"import spiritlm_core.cli.app; spiritlm_core.cli.app.GRACE_SECONDS = 600{STUBBORN}")
     process.send_signal(signal.SIGINT)
     assert "stopping" in process.stderr.readline() + process.stderr.readline()
     process.send_signal(signal.SIGINT)
