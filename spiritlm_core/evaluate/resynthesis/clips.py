@@ -46,7 +46,7 @@ def _order(key: str, text: str | None, seed: int) -> tuple[bool, bytes]:
 
 
 def list_clips(source: str, language: str) -> list[Item]:
-    """What a source such as a folder or ``clips.jsonl`` holds, see :func:`spiritlm_core.audio.config.parse_source`.
+    """What a source such as a folder or ``clips.jsonl`` holds, see :func:`spiritlm_core.intake.config.parse_source`.
 
     Raises:
         SourceError: There is no such source, or nothing in it can be read.
