@@ -103,6 +103,14 @@ def test_train_rows_have_the_units_of_each_copy_and_held_out_ones_none(models: d
     assert [bool(copy["hubert"]) for copy in little] == [False, False, False, True, False, True, True]
 
 
+def test_a_shard_may_hold_nothing_to_encode(models: dict[str, Path]) -> None:
+    made = {**row("made", speech(4, 1.2)), "origin": "synthetic"}
+    rejected = {**row("up", speech(4, 1.2)), "audio": None, "reject_stage": "audio", "reject_reason": "noise"}
+    assert stage_on(models).process(columns(table(made)))["copies"].to_pylist() == [[]]
+    rows = table(rejected)
+    assert UnitsStage.process(stage_on(models), columns(rows))["hubert"].to_pylist() == [None]
+
+
 def test_copies_do_not_depend_on_groups_shards_and_other_rows(
     models: dict[str, Path], audio: pa.Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
