@@ -194,4 +194,4 @@ def test_commands(speaking: Path, tmp_path: Path) -> None:
         assert isinstance(failed.exception, SpiritLMError), wrong
         assert match in str(failed.exception)
     assert sorted(path.name for path in (tmp_path / "sets").iterdir()) == ["intents", "words"], "nothing half-written"
-    assert run(app, ["evaluate", "nonsense"]).exit_code == 2
+    assert "no folder nonsense" in str(run(app, ["evaluate", "nonsense"]).exception)

@@ -17,11 +17,12 @@ from spiritlm_core.evaluate.suite.config import SuiteConfig
 from spiritlm_core.evaluate.suite.layouts import read_task
 from spiritlm_core.evaluate.suite.pairs import DIRECTIONS
 from spiritlm_core.evaluate.suite.run import run_suite
-from spiritlm_core.evaluate.suite.table import page, table
-from spiritlm_core.evaluate.suite.task import Recordings
+from spiritlm_core.evaluate.suite.table import page, table, verdicts
+from spiritlm_core.evaluate.suite.task import Recordings, figure
 from spiritlm_core.evaluate.suite.zeroshot import preferred, score
 from spiritlm_core.lm.generate import likelihood
 from spiritlm_core.lm.generate.spirit import SpiritLM
+from spiritlm_core.metrics.bootstrap import Estimate
 from tests.evaluate.suite.stories import write_pairs
 
 CONFIG = SuiteConfig(bootstrap_samples=500)
@@ -186,8 +187,44 @@ def test_models_are_compared_in_one_table_and_on_one_page(spirit: SpiritLM, tmp_
         ["mine", "T", "one", "accuracy,", name] for name in ("sum", "mean")
     ]
     assert hostile in lines[2]
-    assert len(lines) == 6
+    assert lines[5] == "mine, one: not shown to be better than chance (T)."
+    assert lines[6].startswith(f"mine, {hostile}: ")
+    assert len(lines) == 9
     drawn = page(report)
     assert "<script>" not in drawn
     assert "&lt;script&gt;" in drawn
     assert page(report) == drawn
+
+
+@pytest.mark.parametrize(
+    ("estimate", "beside", "beats"),
+    [
+        (Estimate(0.8, 0.6, 0.9), {"chance": 0.5, "trivial": {"shorter": 0.55}}, True),
+        (Estimate(0.8, 0.6, 0.9), {"chance": 0.5, "trivial": {"shorter": 0.7}}, False),
+        (Estimate(0.8, 0.6, 0.9), {"chance": 0.65}, False),
+        (Estimate(0.5, 0.4, 0.6), {"trivial": {"nothing": 1.0, "other": 0.7}, "lower": True}, True),
+        (Estimate(0.5, 0.4, 0.8), {"trivial": {"nothing": 1.0, "other": 0.7}, "lower": True}, False),
+        (Estimate(0.8, 0.6, 0.9), {}, None),
+        (Estimate(float("nan"), float("nan"), float("nan")), {"chance": 0.5}, None),
+    ],
+)
+def test_better_than_chance_is_an_interval_beyond_chance_and_every_trivial_answer(
+    estimate: Estimate, beside: dict, beats: bool | None
+) -> None:
+    assert figure("m", estimate, **beside)["beats_trivial"] is beats
+
+
+def test_each_task_has_one_verdict_line_and_its_rows_are_folded() -> None:
+    good, poor = (figure("accuracy", Estimate(value, value - 0.1, 1), chance=0.5) for value in (0.9, 0.5))
+    measures = [
+        {"task": "words", "model": "m", "direction": way, "items": 4, "figures": figures, "kinds": {}, "skipped": []}
+        for way, figures in (("T", [good, poor]), ("S", [poor]), ("T→S", []))
+    ]
+    ((title, found, ways),) = verdicts(measures)
+    assert (title, len(ways)) == ("words", 3)
+    assert found == {"better than chance": "T", "not measured": "T→S", "not shown to be better than chance": "S"}
+    settings = {"limit": None, "seed": 0, "bootstrap_samples": 100}
+    drawn = page({"settings": settings, "measures": measures, "tasks": []})
+    places = [drawn.index(part) for part in ("better than chance</span>: T", "<details><summary>Figures", "80.0-100.0")]
+    assert places == sorted(places)
+    assert "T is text, S is speech" in drawn
