@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from spiritlm_core.errors import LakeError, is_machine_error
 from spiritlm_core.intake.files import File, is_web
 from spiritlm_core.intake.opening import open_uri
-from spiritlm_core.intake.speak.utterance import SCHEME
+from spiritlm_core.intake.speak.utterance import SCHEME, parse_utterance
 from spiritlm_core.intake.web import ask_web
 from spiritlm_core.lake.lake import Lake
 
@@ -121,7 +121,7 @@ def _asked(file: File) -> File:
 def sha256_of(uri: str) -> str:
     """sha256 (hex) of a file's bytes, read in pieces; of synthetic speech that of its address, which says all of it."""
     if uri.startswith(SCHEME):  # nobody has made it yet
-        return hashlib.sha256(uri.encode()).hexdigest()
+        return parse_utterance(uri).digest
     total = hashlib.sha256()
     with open_uri(uri) as file:
         while chunk := file.read(_CHUNK):

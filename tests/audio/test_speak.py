@@ -26,8 +26,10 @@ from spiritlm_core.intake.recordings import collect, list_items
 from spiritlm_core.intake.sources.folder import FolderSource
 from spiritlm_core.intake.sources.manifest import ManifestSource
 from spiritlm_core.intake.sources.speak import SpeakSource
+from spiritlm_core.intake.speak.draw import Draw
 from spiritlm_core.intake.speak.transcripts import Told, plain
 from spiritlm_core.intake.speak.utterance import Utterance, engine_of, parse_utterance
+from spiritlm_core.intake.speak.voices import PiperVoices
 from spiritlm_core.intake.statcache import StatCache
 from tests.audio.files import sound
 from tests.audio.synthetic import voice
@@ -310,3 +312,19 @@ def test_an_engine_that_is_not_installed_is_named_when_the_run_is_planned(
     voices = {"engine": engine} | ({"model": "file:///x.onnx"} if engine == "piper" else {})
     with pytest.raises(SpiritLMError, match=rf"pip install 'spiritlm-pipeline\[{extra}\]'"):
         next(_source(voices=[voices]).drafts())
+
+
+def test_a_voice_of_piper_is_known_by_its_content(tmp_path: Path) -> None:
+    made = []
+    for name in ("here", "there", "bare"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "joe.onnx").write_bytes(b"weights")
+        if name != "bare":
+            (tmp_path / name / "joe.onnx.json").write_text("{}")
+            voices = PiperVoices(model=(tmp_path / name).as_uri(), speakers=(3,))
+            made.append(voices.utterance("hello", "en", Draw("x")))
+    assert {one.voice for one in made} == {"joe-3"}
+    assert len({one.uri for one in made}) == 2
+    assert len({one.digest for one in made}) == 1
+    with pytest.raises(SourceError, match=r"NAME\.onnx with NAME\.onnx\.json"):
+        PiperVoices(model=(tmp_path / "bare").as_uri()).utterance("hello", "en", Draw("x"))

@@ -62,6 +62,18 @@ def test_counts_of_the_corpus(corpus: Corpus) -> None:
     assert tokens["speech_per_second"] == pytest.approx(3 / SECONDS, rel=1e-3)
 
 
+def test_synthetic_speech_is_counted_by_engine(corpus: Corpus) -> None:
+    spoken = {"espeak": "speak://espeak/en?text=a", "piper": "speak://piper/joe?text=a", "files": "file:///made.wav"}
+    rows = [
+        {"utterance_id": str(i), "recording_id": str(i), "duration": 36.0, "origin": origin, "source_uri": uri}
+        for origin in ("recorded", "synthetic", "synthetic")
+        for i, uri in enumerate(spoken.values())
+    ]
+    found = corpus_statistics({**corpus.tables, "audio": TableView.of(table_of(rows, AUDIO))}, SIZES)["audio"]
+    assert found["hours_synthetic"] == dict.fromkeys(sorted(spoken), 0.02)
+    assert found["hours"] == 0.09
+
+
 @given(st.lists(st.lists(st.integers(0, 5), max_size=9), max_size=8))
 def test_unit_statistics_against_a_slow_count(lists: list[list[int]]) -> None:
     found = unit_statistics(iter([pa.array(lists, pa.list_(pa.int16()))]), 6)

@@ -10,7 +10,6 @@ import numpy as np
 
 from spiritlm_core.audio.voices.server import Answer
 from spiritlm_core.audio.voices.sound import NothingHeardError, Sound
-from spiritlm_core.errors import SpiritLMError
 
 _SEED = 1  # of what the model draws; any
 
@@ -18,18 +17,16 @@ _SEED = 1  # of what the model draws; any
 def load(path: str) -> Answer:
     """What answers requests with the keys `text`, `length_scale`, `noise_scale`, `noise_w` and perhaps `speaker`.
 
-    Args:
-        path: of an ``.onnx`` file with its ``.onnx.json`` beside it, or of a folder with one such pair.
+    `path` is that of an ``.onnx`` file with its ``.onnx.json`` beside it.
     """
     import onnxruntime
     from piper import PiperConfig, PiperVoice, SynthesisConfig
 
-    model = _model(Path(path))
     onnxruntime.set_seed(_SEED)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1  # threads would be lost where a process forks
-    session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-    config = PiperConfig.from_dict(json.loads(Path(f"{model}.json").read_text(encoding="utf-8")))
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    config = PiperConfig.from_dict(json.loads(Path(f"{path}.json").read_text(encoding="utf-8")))
     voice = PiperVoice(session=session, config=config)
 
     def answer(request: dict[str, Any]) -> Sound:
@@ -42,10 +39,3 @@ def load(path: str) -> Answer:
         return Sound(np.concatenate(parts), config.sample_rate)
 
     return answer
-
-
-def _model(path: Path) -> Path:
-    models = sorted(path.glob("*.onnx")) if path.is_dir() else [path]
-    if len(models) != 1 or not Path(f"{models[0]}.json").is_file():
-        raise SpiritLMError(f"{path}: there must be one voice of Piper, NAME.onnx with NAME.onnx.json beside it")
-    return models[0]

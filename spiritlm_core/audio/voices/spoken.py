@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -17,6 +16,7 @@ from spiritlm_core.audio.voices.server import Speaker
 from spiritlm_core.audio.voices.sound import NothingHeardError, Sound, Time
 from spiritlm_core.errors import Rejection
 from spiritlm_core.intake.speak.utterance import Utterance, parse_utterance
+from spiritlm_core.intake.speak.voices import piper_model
 from spiritlm_core.lake.schema import SAMPLE_RATE
 
 
@@ -47,7 +47,7 @@ def _said(utterance: Utterance) -> Sound:
     if utterance.engine == "command":
         return run_command(settings["command"], utterance.text, utterance.voice)
     if utterance.engine == "piper":
-        speaker = _speaker("piper", "piper", _model(settings["model"]))
+        speaker = _speaker("piper", "piper", str(piper_model(settings["model"])[0]))
     else:
         speaker = _speaker("espeak", "espeakng_loader")
     return speaker.say(utterance.text, utterance.voice, settings)
@@ -61,17 +61,10 @@ def _speaker(engine: str, library: str, *loaded: str) -> Speaker:
     return speaker
 
 
-@lru_cache(maxsize=8)
-def _model(reference: str) -> str:
-    from spiritlm_core.references.reference import resolve
-
-    return str(resolve(reference).path)
-
-
 def _changed(waveform: Waveform, utterance: Utterance) -> Waveform:
     """Room, noise, bandwidth and loudness, in the order in which they come on the way to an ear."""
     drawn = {name: float(utterance.settings[name]) for name in _EFFECTS if name in utterance.settings}
-    rng = np.random.default_rng(int.from_bytes(hashlib.sha256(utterance.uri.encode()).digest()[:8], "little"))
+    rng = np.random.default_rng(int(utterance.digest[:16], 16))
     if drawn.get("room"):
         waveform = reverberate(waveform, drawn["room"], rng)
     if "noise" in drawn:

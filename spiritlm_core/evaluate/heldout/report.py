@@ -139,8 +139,10 @@ def charts(content: Content) -> dict[str, Figure]:
 
 def _cards(findings: Findings) -> list[dict[str, str]]:
     audio, rows = findings.statistics["audio"], findings.statistics["rows"]
+    synthetic = sum(audio["hours_synthetic"].values())
+    made = f", of which {synthetic:.2f} h synthetic" if synthetic else ""
     cards = [
-        {"value": f"{audio['hours']:.2f} h", "label": f"speech in {audio['utterances']:,} utterances"},
+        {"value": f"{audio['hours']:.2f} h", "label": f"speech in {audio['utterances']:,} utterances{made}"},
         {"value": f"{rows['good']:,} of {rows['total']:,}", "label": "rows reached the model's data"},
     ]
     for name, figures in findings.streams.items():
@@ -195,6 +197,7 @@ def _corpus(statistics: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = [("hours of speech", f"{audio['hours']:.2f}")]
     rows += [(f"hours, {name.replace('_', ' ')}", f"{hours:.2f}") for name, hours in audio["hours_by_split"].items()]
     rows += [(f"hours, language {name}", f"{hours:.2f}") for name, hours in audio["hours_by_language"].items()]
+    rows += [(f"hours, synthetic ({name})", f"{hours:.2f}") for name, hours in audio["hours_synthetic"].items()]
     rows += [(name, f"{audio[name]:,}") for name in ("utterances", "recordings")]
     rows += [("known speakers", f"{audio['speakers']:,}")]
     rows += [

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from spiritlm_core.intake.speak.utterance import engine_of
 from spiritlm_core.lake.view import TableView
 
 ORDER = ("audio", "words", "units", "sequences")
@@ -18,6 +19,7 @@ ORDER = ("audio", "words", "units", "sequences")
 SHOWN_REASONS = 20
 """Distinct reasons listed by name; the rest are added up in one line, so that the sum still holds."""
 
+_AUDIO = ("recording_id", "duration", "speaker", "language", "split", "origin", "source_uri", "reject_stage")
 _DURATION_EDGES = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 15.0, 20.0, 25.0, 30.0, float("inf"))
 
 
@@ -80,11 +82,12 @@ def _reasons(drops: Counter[tuple[str, str]]) -> list[dict[str, Any]]:
 def _audio_statistics(view: TableView) -> dict[str, Any]:
     hours: Counter[str] = Counter()
     languages: Counter[str] = Counter()
+    synthetic: Counter[str] = Counter()
     utterances: Counter[str] = Counter()
     speakers: set[str] = set()
     recordings: set[str] = set()
     histogram = np.zeros(len(_DURATION_EDGES) - 1, dtype=np.int64)
-    for shard in view.shards(("recording_id", "duration", "speaker", "language", "split", "reject_stage")):
+    for shard in view.shards(_AUDIO):
         good = shard.filter(pc.is_null(shard["reject_stage"]))
         durations = np.asarray(good["duration"].fill_null(0.0), dtype=np.float64)
         histogram += np.histogram(durations, _DURATION_EDGES)[0]
@@ -93,12 +96,16 @@ def _audio_statistics(view: TableView) -> dict[str, Any]:
         for split, language, seconds in zip(splits, good["language"].to_pylist(), durations.tolist(), strict=True):
             hours[split or "none"] += seconds / 3600
             languages[language or "unknown"] += seconds / 3600
+        made = np.asarray(pc.equal(good["origin"], "synthetic").fill_null(False), dtype=bool)
+        for uri, seconds in zip(good["source_uri"].filter(made).to_pylist(), durations[made], strict=True):
+            synthetic[engine_of(uri) or "files"] += seconds / 3600
         speakers.update(good["speaker"].drop_null().to_pylist())
         recordings.update(good["recording_id"].to_pylist())
     return {
         "hours": round(sum(hours.values()), 4),
         "hours_by_split": _rounded(hours),
         "hours_by_language": _rounded(languages),
+        "hours_synthetic": _rounded(synthetic),
         "utterances": sum(utterances.values()),
         "utterances_by_split": dict(sorted(utterances.items())),
         "recordings": len(recordings),

@@ -7,6 +7,7 @@ So every machine of a cluster can make it, and it is known, counted and cached b
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, quote, unquote, urlencode
@@ -35,6 +36,12 @@ class Utterance:
         """Its address, the same for equal utterances."""
         said = sorted({**self.settings, "text": self.text}.items())
         return f"{SCHEME}{self.engine}/{quote(self.voice, safe='+')}?{urlencode(said)}"
+
+    @property
+    def digest(self) -> str:
+        """sha256 (hex) of all that the sound depends on: of a model its content, not where that was found."""
+        known = {name: value for name, value in self.settings.items() if name != "model"}
+        return hashlib.sha256(Utterance(self.engine, self.voice, self.text, known).uri.encode()).hexdigest()
 
 
 def parse_utterance(uri: str) -> Utterance:

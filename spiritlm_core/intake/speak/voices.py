@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import PurePosixPath
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 
 from spiritlm_core.config import FrozenConfig
+from spiritlm_core.errors import SourceError
 from spiritlm_core.failures import require
 from spiritlm_core.intake.speak.draw import Draw, evenly, rounded
 from spiritlm_core.intake.speak.utterance import Utterance
@@ -102,10 +104,12 @@ class EspeakVoices(Voices):
 
 
 class PiperVoices(Voices):
-    """One model of Piper, an ``.onnx`` file with its ``.onnx.json`` beside it. Needs ``pip install piper-tts``."""
+    """One model of Piper, an ``.onnx`` file with its ``.onnx.json`` beside it. Needs the extra ``piper``."""
 
     engine: Literal["piper"] = "piper"
-    model: ModelReference = Field(description="The .onnx file: hf://, pypi://, s3:// or file://, a folder of it, too.")
+    model: ModelReference = Field(
+        description="The folder of NAME.onnx and NAME.onnx.json: hf://…, pypi://…, s3://… or file://…."
+    )
     speakers: tuple[int, ...] = Field((), description="Numbers of speakers of a model that has several; none takes 0.")
     length_scale: Span = Field((0.8, 1.3), description="Slowness, 1 is the model's own.")
     noise_scale: Span = Field((0.4, 0.8), description="How much the sound varies, 0.667 is usual.")
@@ -114,25 +118,42 @@ class PiperVoices(Voices):
     def check(self) -> None:
         """Raise a SpiritLMError if Piper or the model is not there."""
         require("piper")
-        resolve(self.model)
+        piper_model(self.model)
 
     def utterance(self, text: str, language: str, draw: Draw) -> Utterance:
         """Who speaks `text`, and how; the model's digest is a part of it."""
         del language
+        model, digest = piper_model(self.model)
         drawn = {
             field: str(rounded(draw.at(field).between(*getattr(self, field))))
             for field in ("length_scale", "noise_scale", "noise_w")
         }
-        stem = PurePosixPath(self.model.partition("#")[0].rstrip("/")).stem
         speaker = evenly(tuple(map(str, self.speakers))).pick(draw.at("speaker")) if self.speakers else ""
         if speaker:
             drawn["speaker"] = speaker
-        settings = {**drawn, "model": self.model, "digest": resolve(self.model).digest[:16]}
-        return Utterance("piper", f"{stem}-{speaker}" if speaker else stem, text, settings)
+        settings = {**drawn, "model": self.model, "digest": digest[:16]}
+        return Utterance("piper", f"{model.stem}-{speaker}" if speaker else model.stem, text, settings)
 
     def seconds(self, utterance: Utterance) -> float:
         """How long it will last, about."""
         return super().seconds(utterance) * float(utterance.settings["length_scale"])
+
+
+@lru_cache(maxsize=16)
+def piper_model(reference: str) -> tuple[Path, str]:
+    """The ``.onnx`` file of a reference to it or to its folder, with its ``.onnx.json`` beside it, and the digest.
+
+    Raises:
+        ModelReferenceError: there is no such model.
+        SourceError: it is no voice of Piper.
+    """
+    found = resolve(reference)
+    models = sorted(found.path.glob("*.onnx")) if found.path.is_dir() else [found.path]
+    if len(models) != 1 or not Path(f"{models[0]}.json").is_file():
+        raise SourceError(
+            f"{reference}: a voice of Piper is NAME.onnx with NAME.onnx.json beside it: name their folder"
+        )
+    return models[0], found.digest
 
 
 class CommandVoices(Voices):
