@@ -39,11 +39,17 @@ class ArchitectureConfig(FrozenConfig):
 
 
 class OptimizerConfig(FrozenConfig):
-    """AdamW (arXiv 1711.05101) and its learning-rate schedule."""
+    """AdamW (arXiv 1711.05101), alone or with Muon (spiritlm_core/fit/muon.py), and the learning-rate schedule."""
 
-    younger: ClassVar[AbstractSet[str]] = {"new_rows_learning_rate"}
+    younger: ClassVar[AbstractSet[str]] = {"kind", "muon_learning_rate", "new_rows_learning_rate"}
 
-    learning_rate: float = Field(4e-3, gt=0, le=1, description="Peak learning rate.")
+    kind: Literal["adamw", "muon"] = Field(
+        "adamw", description="adamw: for all weights; muon: for the matrices of the blocks, AdamW for all others."
+    )
+    learning_rate: float = Field(4e-3, gt=0, le=1, description="Peak learning rate of AdamW.")
+    muon_learning_rate: float = Field(
+        0.02, gt=0, le=1, description="Peak learning rate of Muon, on the same schedule; its scale is not AdamW's."
+    )
     new_rows_learning_rate: float | None = Field(
         None,
         gt=0,
@@ -68,8 +74,9 @@ class OptimizerConfig(FrozenConfig):
     clip_norm: float = Field(1.0, gt=0, description="Largest global gradient norm; longer gradients are scaled down.")
 
     def idle(self) -> AbstractSet[str]:
-        """What other schedules have."""
-        return {"constant": {"decay_share", "final_share"}, "cosine": {"decay_share"}, "wsd": set()}[self.schedule]
+        """What other kinds and other schedules have."""
+        schedule = {"constant": {"decay_share", "final_share"}, "cosine": {"decay_share"}, "wsd": set()}[self.schedule]
+        return schedule | ({"muon_learning_rate"} if self.kind == "adamw" else set())
 
 
 class LoraConfig(FrozenConfig):
@@ -154,6 +161,14 @@ class LmConfig(FrozenConfig):
     def _looks(self) -> Self:
         if self.patience is not None and not self.validation_sequences:
             raise ValueError("patience looks at held-out sequences, but validation_sequences is 0")
+        return self
+
+    @model_validator(mode="after")
+    def _whole_matrices(self) -> Self:
+        if self.lora is not None and self.optimizer.kind == "muon":
+            raise ValueError(
+                "lora trains factors of matrices, muon evens out whole ones: lora needs optimizer.kind adamw"
+            )
         return self
 
     def idle(self) -> AbstractSet[str]:

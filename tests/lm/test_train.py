@@ -181,11 +181,15 @@ def test_old_checkpoints_go_and_half_written_ones_do_not_count(job: FitJob) -> N
     assert losses(again.out) == undisturbed
 
 
-@pytest.mark.parametrize("weights", [{}, {"text": 0.25, "speech": 2.0}])
-def test_two_ranks_learn_what_one_does(job: FitJob, parquet: Path, weights: dict[str, float]) -> None:
+@pytest.mark.parametrize(
+    ("weights", "more"), [({"text": 0.25, "speech": 2.0}, {"new_rows_learning_rate": 3e-2}), ({}, {"kind": "muon"})]
+)
+def test_two_ranks_learn_what_one_does(
+    job: FitJob, parquet: Path, weights: dict[str, float], more: dict[str, Any]
+) -> None:
     """FSDP over two processes: same sequences in every step, loss over all tokens, so the same curve up to rounding."""
-    rates = OptimizerConfig(learning_rate=1e-2, warmup_steps=3, new_rows_learning_rate=3e-2 if weights else None)
-    job = replace(job, config=tiny_config(stream_weights=weights, optimizer=rates))
+    optimizer = OptimizerConfig(learning_rate=1e-2, warmup_steps=3, **more)
+    job = replace(job, config=tiny_config(stream_weights=weights, optimizer=optimizer))
     run(job)
     two = replace(job, work=job.work.parent / "work2", out=job.out.parent / "out2")
     process = started(two, parquet, ranks=2)

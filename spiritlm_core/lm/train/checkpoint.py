@@ -195,10 +195,16 @@ class Checkpoints:
 
 
 def _load(tensors: dict[str, Any], path: Path) -> None:
-    """Fill `tensors` from a checkpoint."""
+    """Fill `tensors` from a checkpoint. What the optimiser had never moved, as in a first phase, has no state there."""
     try:
         with _quiet():
+            stored = Reader(path).read_metadata().state_dict_metadata
+            moments = tensors.get("optimizer", {}).get("state", {})
+            unmoved = [name for name in moments if f"optimizer.state.{name}.step" not in stored]
+            for name in unmoved:
+                del moments[name]
             load(tensors, storage_reader=Reader(path), planner=Planner())
+            moments.update({name: {} for name in unmoved})
     except (Exception, CheckpointException) as error:  # the latter is a bare BaseException
         raise CheckpointError(f"{path}: cannot be loaded into this model: {_last_line(error)}") from error
 

@@ -1,4 +1,4 @@
-"""AdamW with decay on matrices only."""
+"""AdamW, alone or with Muon for the matrices of the blocks; decay on matrices only."""
 
 from __future__ import annotations
 
@@ -7,18 +7,27 @@ from typing import Any
 import torch
 from torch import nn
 
+from spiritlm_core.fit.muon import MOMENTUM, Muon
 from spiritlm_core.fit.schedule import learning_rate_scale
 from spiritlm_core.lm.config import OptimizerConfig
+from spiritlm_core.lm.train.placement import blocks
 
 
-def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """Fused AdamW (decoupled weight decay, arXiv 1711.05101); gains and biases are not decayed."""
+def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
+    """Fused AdamW (decoupled weight decay, arXiv 1711.05101), or Muon with it; gains and biases are not decayed.
+
+    Muon takes the matrices of the transformer blocks: a row of an embedding or of the output layer belongs to a token
+    of its own, and their gradients are no matrices whose directions could be evened out.
+    """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
+    inner = {id(p) for p in blocks(model).parameters()} if config.kind == "muon" else set()
+    matrices = [p for p in parameters if p.ndim >= 2]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in matrices if id(p) not in inner], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in matrices if id(p) in inner], "weight_decay": config.weight_decay, "momentum": MOMENTUM},
     ]
-    return torch.optim.AdamW(
+    return (Muon if config.kind == "muon" else torch.optim.AdamW)(
         [group for group in groups if group["params"]],
         lr=config.learning_rate,
         betas=(config.beta1, config.beta2),
@@ -39,10 +48,10 @@ def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
     )
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
-    """Use `value` for the next step of every parameter group."""
+def set_learning_rate(optimizer: torch.optim.Optimizer, value: float, config: OptimizerConfig) -> None:
+    """Use `value` for the next step; in proportion to it, Muon's rate for Muon's group."""
     for group in optimizer.param_groups:
-        group["lr"] = value
+        group["lr"] = value * (config.muon_learning_rate / config.learning_rate if "momentum" in group else 1)
 
 
 @torch.no_grad()
@@ -95,8 +104,10 @@ def _from_row(first: int, table: torch.Tensor) -> torch.Tensor:
 
 
 def set_weight_decay(optimizer: torch.optim.Optimizer, value: float) -> None:
-    """Use `value` for the group of matrices, which comes first."""
-    optimizer.param_groups[0]["weight_decay"] = value
+    """Use `value` for the groups of matrices."""
+    for group in optimizer.param_groups:
+        if group["params"][0].ndim >= 2:
+            group["weight_decay"] = value
 
 
 def clip_gradients(model: nn.Module, limit: float) -> float:

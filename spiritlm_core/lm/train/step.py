@@ -69,11 +69,12 @@ def optimizer_step(run: Run, step: Step, rate: float, *, asked_to_stop: bool) ->
     *streams, tokens, pairs, stops = counts.tolist()
     sums = run.ranks.sum(_backward(run, step, predicted=run.objective.weighted(streams)))
     _restrict(run)
-    norm = clip_gradients(run.objective, run.training.config.lm.optimizer.clip_norm)
+    optimizer = run.training.config.lm.optimizer
+    norm = clip_gradients(run.objective, optimizer.clip_norm)
     losses = StepLosses(sums.cpu(), torch.tensor(streams))
     _check_finite(run, losses.mean, norm)
-    set_learning_rate(run.optimizer, rate)
-    optimise(run.optimizer, run.lm, run.vocabulary.text_size, run.training.config.lm.optimizer)
+    set_learning_rate(run.optimizer, rate, optimizer)
+    optimise(run.optimizer, run.lm, run.vocabulary.text_size, optimizer)
     run.optimizer.zero_grad(set_to_none=True)
     return Outcome(losses, tokens, pairs, norm, stops > 0)
 
