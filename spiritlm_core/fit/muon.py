@@ -27,7 +27,7 @@ class Muon(torch.optim.AdamW):
     """
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Move every parameter that has a gradient; others, and their state, stay as they are."""
         groups = self.param_groups
         self.param_groups = [group for group in groups if "momentum" not in group]
