@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from spiritlm_core.errors import RecipeError
 from spiritlm_core.intake.config import parse_source
+from spiritlm_core.intake.sources.speak import SpeakSource
 from spiritlm_core.recipe import Recipe, load_recipe_file
 from spiritlm_core.speech.given import settled
 
@@ -48,10 +49,16 @@ def find_finetune_recipe(name: str, overrides: Sequence[str] = ()) -> FinetuneRe
 
 
 def with_sources(recipe: Recipe, sources: Sequence[str]) -> Recipe:
-    """`recipe` with `sources`, in their short form, in place of its own if there are any. Raises SourceError."""
+    """`recipe` with `sources`, in their short form, in place of its own if there are any. Raises SourceError.
+
+    Synthetic speech of the recipe that only repeats what other sources say stays, as it then says what these say.
+    """
     if not sources:
         return recipe
-    return recipe.model_copy(update={"sources": tuple(parse_source(source) for source in sources)})
+    given = [parse_source(source) for source in sources]
+    recorded = any(not isinstance(source, SpeakSource) for source in given)
+    stay = [own for own in recipe.sources if recorded and isinstance(own, SpeakSource) and own.repeats]
+    return recipe.model_copy(update={"sources": (*given, *stay)})
 
 
 def load_recipe(recipe: str | Recipe, sources: Sequence[str] = (), overrides: Sequence[str] = ()) -> Recipe:

@@ -39,7 +39,7 @@ SourceOption = Annotated[
         "--source",
         metavar="SOURCE",
         help="Recordings to use instead of the recipe's: a folder, s3://…, prompts:en, librispeech:PATH, "
-        "ljspeech:PATH, manifest:FILE, lhotse:PATH. May be repeated.",
+        "ljspeech:PATH, manifest:FILE, lhotse:PATH. Synthetic speech made of transcripts stays. May be repeated.",
     ),
 ]
 VariantOption = Annotated[

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import SourceError
+from spiritlm_core.intake.files import UNLISTED
 from spiritlm_core.intake.source import Source
 from spiritlm_core.intake.sources.folder import FolderSource
 from spiritlm_core.intake.sources.lhotse import LhotseSource
@@ -106,10 +107,7 @@ def _guess(path: str) -> str:
     if path.startswith("s3://"):
         return "folder"
     if "://" in path and not path.startswith("file://"):
-        raise SourceError(
-            f"source {path!r}: a web address cannot be listed: give a manifest there (.jsonl, .csv …), or a local one "
-            "whose paths are web addresses"
-        )
+        raise SourceError(f"source {path!r}: {UNLISTED}")
     root = Path(path.removeprefix("file://")).expanduser()
     if not root.is_dir():
         what = "is a file, not a folder" if root.exists() else "there is no such folder"

@@ -23,6 +23,11 @@ from spiritlm_core.errors import SourceError, is_machine_error
 from spiritlm_core.store.objects import Store
 from spiritlm_core.store.uri import open_store
 
+UNLISTED = (
+    "a web address cannot be listed: give a manifest there (.jsonl, .csv …), or a local one whose paths are web "
+    "addresses; download and unpack an archive, and give its folder"
+)
+"""Why what lies on the web is no folder."""
 PACKED = (".gz", ".bz2", ".zst")
 """Endings of names of compressed files."""
 
@@ -94,6 +99,8 @@ def list_tree(root: str, *, follow_symlinks: bool = False) -> list[File]:
     Raises:
         SourceError: there is no such folder, or nothing in it.
     """
+    if is_web(root):
+        raise SourceError(f"source {root!r}: {UNLISTED}")
     files = _list_s3(root) if root.startswith("s3://") else _list_local(Path(local_path(root)), follow_symlinks)
     if not files:
         raise SourceError(f"source {root}: there are no files in it")
@@ -160,7 +167,8 @@ def _list_s3(root: str) -> list[File]:
 
 def _list_local(root: Path, follow: bool) -> list[File]:
     if not root.is_dir():
-        raise SourceError(f"source {root}: there is no such folder")
+        what = "it is a file, not a folder" if root.exists() else "there is no such folder"
+        raise SourceError(f"source {root}: {what}; --source PATH names another than the recipe's")
     return list(_walk(root, "", root.resolve(), follow, frozenset()))
 
 

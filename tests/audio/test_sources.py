@@ -149,10 +149,15 @@ def test_keys_know_content_not_places(tmp_path: Path) -> None:
 
 
 def test_missing_and_empty_folders_are_source_errors(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="no such folder"):
+    with pytest.raises(SourceError, match="no such folder; --source PATH names another"):
         _list(FolderSource(path=str(tmp_path / "no")))
     with pytest.raises(SourceError, match="no files"):
         _list(FolderSource(path=str(tmp_path)))
+    (tmp_path / "clip.wav").write_bytes(b"")
+    with pytest.raises(SourceError, match="it is a file, not a folder"):
+        _list(FolderSource(path=str(tmp_path / "clip.wav")))
+    with pytest.raises(SourceError, match="a web address cannot be listed: .*unpack an archive"):
+        _list("librispeech:https://host/speech.tar.gz")
 
 
 def test_librispeech(tmp_path: Path) -> None:

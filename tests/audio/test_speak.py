@@ -124,7 +124,7 @@ def test_every_word_that_was_heard_is_said() -> None:
     texts = _texts(_source(utterances=11, texts=[{"kind": "transcripts", "words": [1, 3]}]), told)
     words = {word for text in texts for word in text.split()}
     assert words == {"please", "enter", "the", "number", "Monday", "hold", "press", "now", "call"}
-    with pytest.raises(SourceError, match="needs other sources whose recordings have transcripts"):
+    with pytest.raises(SourceError, match="none of them has a transcript and is trained on"):
         _texts(_source(texts=[{"kind": "transcripts"}]))
 
 
@@ -140,7 +140,7 @@ def test_the_split_of_the_other_sources_decides(tmp_path: Path) -> None:
     items = collect([source, FolderSource(path=str(tmp_path))], "en", StatCache(), split)
     said = {word for item in items if item.origin == "synthetic" for word in str(item.text).split()}
     assert said == {"left", "up"}
-    with pytest.raises(SourceError, match="there are none"):
+    with pytest.raises(SourceError, match="none of them has a transcript and is trained on"):
         collect([source, FolderSource(path=str(tmp_path))], "en", StatCache())  # nobody says what is held out
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from flows.graphs.speech_lm import ALIASES, speech_lm, targets
-from flows.recipes import FOLDER, find_recipe, recipe_names
+from flows.recipes import FOLDER, find_recipe, recipe_names, with_sources
 from spiritlm_core.config_files import load_config
 from spiritlm_core.errors import RecipeError
 from spiritlm_core.lake.fingerprint import canonical_json, config_json
@@ -30,7 +30,7 @@ def test_the_recipes_are_valid_and_fingerprintable(name):
 
 
 def test_there_are_the_recipes():
-    assert recipe_names() == ["base", "expressive", "quickstart", "smollm2", "units"]
+    assert recipe_names() == ["base", "expressive", "quickstart", "smollm2", "starter", "units"]
 
 
 def test_paper_settings():
@@ -84,7 +84,7 @@ def test_the_corpus_ends_where_training_begins(texts):
         ("units", {"aligner", "words", "vocoder", "tokenizer"}),
         ("sequences", {"vocoder", "model"}),
         ("model", {"vocoder", "evaluation"}),
-        ("evaluation", {"vocoder", "published", "suite"}),
+        ("evaluation", {"published", "suite"}),  # it listens to the vocoder
     ],
 )
 def test_until_runs_what_its_stage_is_made_from_and_nothing_else(until, without):
@@ -98,7 +98,7 @@ def test_until_runs_what_its_stage_is_made_from_and_nothing_else(until, without)
 
 
 def test_a_missing_recipe_says_what_there_is(tmp_path):
-    with pytest.raises(RecipeError, match="there are base, expressive, quickstart, smollm2, units"):
+    with pytest.raises(RecipeError, match="there are base, expressive, quickstart, smollm2, starter, units"):
         find_recipe("nosuch")
     with pytest.raises(RecipeError, match="there is no recipe file"):
         find_recipe(str(tmp_path / "none.yaml"))
@@ -146,6 +146,38 @@ def test_overrides():
 def test_wrong_overrides_are_named(override, message):
     with pytest.raises(RecipeError, match=message):
         load_config(Recipe, SMALL, "mine.yaml", [override])
+
+
+@pytest.mark.parametrize(
+    ("given", "kinds"),
+    [
+        ([], ["librispeech", "speak"]),
+        (["librispeech:mine"], ["librispeech", "speak"]),  # its words are those of the new recordings
+        (["prompts:en", "speak:everyday"], ["prompts", "speak", "speak"]),
+        (["speak:everyday"], ["speak"]),  # nobody else says anything
+    ],
+)
+def test_speech_that_repeats_recordings_stays_with_others(given, kinds):
+    sources = with_sources(find_recipe("starter"), given).sources
+    assert [source.kind for source in sources] == kinds
+    if given:
+        assert [source.kind for source in with_sources(find_recipe("base"), given).sources] == kinds[: len(given)]
+
+
+def test_speech_that_says_more_than_recordings_goes_with_them():
+    recipe = find_recipe("starter", ["sources.1.texts=[{kind: transcripts}, {kind: grammar}]"])
+    assert [source.kind for source in with_sources(recipe, ["librispeech:mine"]).sources] == ["librispeech"]
+
+
+def test_the_starter_takes_a_warm_start():
+    """The switch that stands in the recipe."""
+    optimizer = "lm.optimizer={learning_rate: 5.0e-4, new_rows_learning_rate: 2.0e-3, schedule: wsd, warmup_steps: 100}"
+    overrides = ["lm.base=hf://HuggingFaceTB/SmolLM2-135M", "lm.new_tokens_first=100", optimizer]
+    recipe = find_recipe("starter", overrides)
+    assert recipe.token_settings.tokenizer.base == recipe.lm.base
+    assert recipe.lm.optimizer.kind == "adamw"
+    for override in overrides:
+        assert override in (FOLDER / "starter.yaml").read_text()
 
 
 def test_recipes_are_packaged():

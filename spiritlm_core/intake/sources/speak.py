@@ -59,6 +59,11 @@ class SpeakSource(Source):
         """Whether the transcripts of other sources are needed."""
         return any(isinstance(texts, TranscriptTexts) for texts in self.texts)
 
+    @property
+    def repeats(self) -> bool:
+        """Whether all texts are the words of other sources."""
+        return all(isinstance(texts, TranscriptTexts) for texts in self.texts)
+
     def drafts(self, told: Told | None = None) -> Iterator[Draft]:
         """One draft per utterance, whose address says all of it; nothing is spoken yet.
 

@@ -117,8 +117,8 @@ class TranscriptTexts(Texts):
         """Draws chains of words. Raises SourceError if no recording says anything."""
         if not told.runs:
             raise SourceError(
-                "source speak: `texts` of kind transcripts needs other sources whose recordings have transcripts and "
-                "are trained on, and there are none"
+                "source speak: `texts` of kind transcripts says the words of other recordings, and none of them has a "
+                "transcript and is trained on: add some that have, or take this source out of the recipe"
             )
         chain = Recombined(told, self.context, self.words)
         return lambda draw, number: (text, self.label) if (text := chain.sentence(draw, number)) else None
