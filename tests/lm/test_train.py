@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import time
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -320,6 +321,8 @@ def test_a_checkpoint_that_cannot_be_written_is_one_clear_error(job: FitJob, bac
 
     def fill(fraction: float, message: str) -> None:
         if message.startswith("step 8/"):  # from here on no file may grow beyond this
+            while not (job.work / "checkpoints" / "step-00000004" / ".metadata").exists():  # which is written last
+                time.sleep(0.01)
             resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
 
     try:
