@@ -3,8 +3,8 @@ from __future__ import annotations
 import json
 import os
 import resource
-import time
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
