@@ -16,6 +16,9 @@ from spiritlm_core.lake.view import TableView
 
 _LISTING = ("utterance_id", "split", "duration", "speaker", "origin", "reject_stage")
 
+_ENOUGH = 60.0
+"""Seconds of recorded speech; with less of it synthetic speech is taken, too."""
+
 FIT_INPUT = TableInput("audio", (*_LISTING, "audio"))
 """What every fit of a unit model reads."""
 
@@ -33,7 +36,7 @@ def train_clips(audio: TableView, max_minutes: float, seed: int, *, synthetic: b
     """Train utterances, at most `max_minutes` of them, picked and ordered by a hash of seed and id.
 
     So the choice depends neither on the order of the shards nor on how recordings are spread over them. Synthetic
-    speech is among them with `synthetic`, or where there is no other: voices are those of people.
+    speech is among them with `synthetic`, or where there is hardly any other: voices are those of people.
 
     Raises:
         SpiritLMError: There is no train speech at all.
@@ -51,8 +54,10 @@ def train_clips(audio: TableView, max_minutes: float, seed: int, *, synthetic: b
 
 def _choose(audio: TableView, max_seconds: float, seed: int, synthetic: bool) -> list[str]:
     rows = [r for r in audio.read(_LISTING).to_pylist() if r["split"] == "train" and r["reject_stage"] is None]
-    recorded = [] if synthetic else [r for r in rows if r["origin"] != "synthetic"]
-    usable = {r["utterance_id"]: r["duration"] for r in recorded or rows}
+    recorded = [r for r in rows if r["origin"] != "synthetic"]
+    if not synthetic and sum(r["duration"] for r in recorded) >= _ENOUGH:
+        rows = recorded
+    usable = {r["utterance_id"]: r["duration"] for r in rows}
     if not usable:
         raise SpiritLMError("the audio table has no usable train rows: unit models cannot be fitted; check the sources")
     order = sorted(usable, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())

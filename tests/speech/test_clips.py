@@ -25,18 +25,16 @@ def test_choice_of_clips_depends_on_neither_shards_nor_order() -> None:
     assert len(train_clips(TableView.of(table(*rows)), 100, 0)) == 10
 
 
-def test_voices_are_those_of_people_where_there_are_any() -> None:
-    rows = [
-        row | {"origin": "synthetic" if i < 6 else "recorded"}
-        for i, row in enumerate(view([f"u{i}" for i in range(8)]))
-    ]
+def test_voices_are_those_of_people_where_there_are_enough() -> None:
+    names = [f"u{i}" for i in range(8)]
+    rows = [{**row, "origin": "synthetic" if i < 6 else "recorded"} for i, row in enumerate(view(names))]
 
-    def chosen(*rows: dict[str, object], **settings: bool) -> set[str]:
-        return {clip.utterance_id for clip in train_clips(TableView.of(table(*rows)), 100, 0, **settings)}
+    def chosen(seconds: float, **settings: bool) -> set[str]:
+        timed = table(*({**row, "duration": seconds} for row in rows))
+        return {clip.utterance_id for clip in train_clips(TableView.of(timed), 100, 0, **settings)}
 
-    assert chosen(*rows) == {"u6", "u7"}
-    assert len(chosen(*rows, synthetic=True)) == 8
-    assert len(chosen(*rows[:6])) == 6
+    assert chosen(30.0) == {"u6", "u7"}
+    assert chosen(29.0) == chosen(30.0, synthetic=True) == set(names)
 
 
 def test_perplexity() -> None:
