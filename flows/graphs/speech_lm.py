@@ -75,8 +75,8 @@ def speech_lm(recipe: Recipe) -> Graph:
 
     vocoder = None
     if recipe.vocoder is not None:
-        listening = {"hubert": hubert, "quantizer": quantizer} if recipe.vocoder.shifts > 1 else {}
-        vocoder = graph.add(VocoderFit, _vocoder(recipe, recipe.vocoder), audio, spoken, **listening)
+        roles = {role: streams[role] for role in recipe.vocoder.roles}
+        vocoder = graph.add(VocoderFit, _vocoder(recipe, recipe.vocoder), audio, spoken, **roles)
         graph.on_request(SpeakingTokenizerStage, sizes, **streams, vocoder=vocoder)
     heard = {**streams, "vocoder": vocoder, **_judges(recipe), **candidates(recipe.resynthesis.models)}
     graph.on_request(ResynthesisStage, _resynthesis(recipe), audio, **heard)

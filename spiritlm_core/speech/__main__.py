@@ -6,7 +6,7 @@ The file holds what the stage is given; one process needs no ``torchrun``::
     config: {steps: [1000]}  # its configuration, the section of that name below `units` in a recipe
     audio: [part-0.parquet]  # files of the table `audio`
     units: []                # vocoder: files of the table `units`
-    models: {}               # quantizer and style: {hubert: folder}, hubert: {labels: folder}
+    models: {}               # role: folder; quantizer, style: hubert; hubert: labels; vocoder: hubert and quantizer
     work: work/              # checkpoints; run again to go on from the last one
     out: hubert/             # the fitted model
 """

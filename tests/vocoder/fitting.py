@@ -11,6 +11,7 @@ from spiritlm_core.lake.schema import table_of
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.speech.grid import FRAME
 from spiritlm_core.speech.stage import UNITS
+from spiritlm_core.speech.quantizers.kmeans import QUANTIZER_FILE, KMeans
 from spiritlm_core.speech.vocoder.fit import VocoderFit
 from spiritlm_core.speech.vocoder.fit_config import VocoderFitConfig, VocoderStageConfig
 from tests.speech.synthetic import row, table
@@ -22,6 +23,7 @@ TINY = VocoderFitConfig.model_validate(
         "generator": {"width": 64, "unit_layers": 1, "layers": 1},
         "embedding": 16,
         "duration_channels": 16,
+        "unit_init": "random",
         "shifts": 1,
         "steps": 6,
         "adversarial_from": 3,
@@ -59,7 +61,15 @@ def silent(fraction: float, message: str) -> None:
     pass
 
 
-def build(folder: Path, settings: VocoderStageConfig, tables: dict[str, pa.Table]) -> dict:
+def build(folder: Path, settings: VocoderStageConfig, tables: dict[str, pa.Table], **models: Path) -> dict:
     for name in ("out", "work"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    return VocoderFit(settings, {}).build(views(tables), folder / "out", folder / "work", silent)
+    return VocoderFit(settings, models).build(views(tables), folder / "out", folder / "work", silent)
+
+
+def quantizer(folder: Path, centres: np.ndarray) -> Path:
+    """A folder with a k-means of these centres."""
+    folder.mkdir(parents=True, exist_ok=True)
+    width = centres.shape[1]
+    KMeans(centres, np.zeros(width, np.float32), np.ones(width, np.float32)).save(folder / QUANTIZER_FILE)
+    return folder

@@ -16,6 +16,7 @@ from spiritlm_core.fit.ranks import Ranks
 from spiritlm_core.lake.schema import table_of
 from spiritlm_core.speech.grid import FRAME
 from spiritlm_core.speech.stage import UNITS
+from spiritlm_core.speech.vocoder.centres import start_from_centres
 from spiritlm_core.speech.vocoder.fit import VocoderFit
 from spiritlm_core.speech.vocoder.fit_config import SIZES, VocoderFitConfig
 from spiritlm_core.speech.vocoder.hifigan import fold_weight_norm, normalise_weights
@@ -24,7 +25,7 @@ from spiritlm_core.speech.vocoder.tape import read_tape
 from spiritlm_core.speech.vocoder.training import Batch, Training, checkpoint_in
 from spiritlm_core.speech.vocoder.vocoder import Vocoder
 from spiritlm_core.tokens.speech import Streams
-from tests.vocoder.fitting import TINY, TONES, build, config, corpus, silent, views
+from tests.vocoder.fitting import TINY, TONES, build, config, corpus, quantizer, silent, views
 
 
 def test_units_get_their_sounds_and_their_durations(tmp_path: Path) -> None:
@@ -69,6 +70,31 @@ def test_a_killed_fit_goes_on_and_ends_the_same(tmp_path: Path, monkeypatch: pyt
     assert len(curves["mel"]) == 6
     assert curves["discriminator"][:3] == [0, 0, 0]
     assert min(curves["discriminator"][3:]) > 0
+
+
+def spaces(rows: torch.Tensor) -> torch.Tensor:
+    """Distances between rows, as shares of the largest."""
+    distances = torch.cdist(rows.double(), rows.double())
+    return distances / distances.max()
+
+
+def test_units_start_where_the_centres_lie(tmp_path: Path) -> None:
+    centres = np.random.default_rng(0).normal(3, 5, (4, 6)).astype(np.float32)  # four points span three axes
+    folder, drawn = quantizer(tmp_path / "quantizer", centres), torch.randn(5, 16)
+    table = drawn.clone()
+    start_from_centres(table, folder)
+    assert torch.allclose(spaces(table[:4]), spaces(torch.from_numpy(centres)), atol=1e-5)
+    assert torch.equal(table[4], drawn[4])  # a unit that the quantizer lacks
+    narrow = torch.zeros(4, 2)
+    start_from_centres(narrow, folder)
+    assert float(narrow.std(dim=0)[0]) > float(narrow.std(dim=0)[1]) > 0
+
+    fit = TINY.model_copy(update={"unit_init": "centres", "steps": 1, "learning_rate": 1e-9})
+    build(tmp_path, config(fit), corpus(), quantizer=folder)
+    fitted = Vocoder.load(tmp_path / "out", "cpu").model.embeddings["units"].weight.detach()
+    assert torch.allclose(fitted, table[:4], atol=1e-6)
+    with pytest.raises(SpiritLMError, match="needs the quantizer of the units: give its folder in that role"):
+        build(tmp_path, config(fit), corpus())
 
 
 def test_voices_have_names_and_the_usual_one_speaks_most(tmp_path: Path) -> None:

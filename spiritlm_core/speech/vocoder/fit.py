@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spiritlm_core.cores import all_cores, pick_device
+from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.fit.clips import FIT_INPUT
 from spiritlm_core.fit.job import UnitFit
 from spiritlm_core.lake.stage import Progress, Resources, TableInput
@@ -33,8 +34,8 @@ _CLIPS_AT_ONCE = 32
 class VocoderFit(UnitFit):
     """Fits a vocoder; the artifact is the folder that ``Vocoder.load`` takes.
 
-    Roles: hubert and quantizer, which are needed where ``fit.shifts`` is above 1. Where torch.distributed is
-    initialised, its processes share the work; `work` must be one folder that all of them see.
+    Roles: those that ``VocoderFitConfig.roles`` names. Where torch.distributed is initialised, its processes share
+    the work; `work` must be one folder that all of them see.
     """
 
     name: ClassVar[str] = "vocoder"
@@ -55,13 +56,18 @@ class VocoderFit(UnitFit):
             Seconds of speech, parameters, voices, and the losses of the first and the last twentieth of the steps.
 
         Raises:
-            SpiritLMError: there is too little speech with units, or a loss is not finite.
+            SpiritLMError: there is too little speech with units, a role is missing, or a loss is not finite.
         """
         from spiritlm_core.fit.ranks import Ranks
         from spiritlm_core.speech.vocoder.hifigan import fold_weight_norm
         from spiritlm_core.speech.vocoder.tape import read_tape
         from spiritlm_core.speech.vocoder.training import Training, checkpoint_in
 
+        if missing := [role for role in self.config.fit.roles if role not in self.models]:
+            raise SpiritLMError(
+                f"the vocoder's fit needs the {missing[0]} of the units: give its folder in that role, or set "
+                "vocoder.shifts to 1 and vocoder.unit_init to random"
+            )
         progress(0.0, "reading recordings and units")
         ranks = Ranks.current()
         with all_cores():
@@ -95,12 +101,15 @@ class VocoderFit(UnitFit):
     def _initial(self, architecture: VocoderConfig) -> VocoderModel:
         import torch
 
+        from spiritlm_core.speech.vocoder.centres import start_from_centres
         from spiritlm_core.speech.vocoder.hifigan import HifiganGenerator, normalise_weights
         from spiritlm_core.speech.vocoder.model import VocoderModel
 
         with torch.random.fork_rng():
             torch.manual_seed(self.config.fit.seed)
             model = VocoderModel(architecture)
+        if self.config.fit.unit_init == "centres":
+            start_from_centres(model.embeddings["units"].weight, self.models["quantizer"])
         if isinstance(model.generator, HifiganGenerator):
             normalise_weights(model.generator)
         return model.to(pick_device())

@@ -45,15 +45,21 @@ class VocoderFitConfig(FrozenConfig):
     `size` chooses the defaults of all other fields (`SIZES`); those written here are the ones of ``tiny``.
     """
 
-    size: Literal["tiny", "small", "base"] = Field(
+    size: Literal["quick", "tiny", "small", "base"] = Field(
         default="tiny",
-        description="Sets the defaults of the other fields; tiny takes minutes of CPU, base a GPU and a day.",
+        description="Sets the defaults of the other fields; quick takes a minute and a half of one CPU core, tiny half "
+        "an hour, base a GPU and a day.",
     )
     generator: GeneratorConfig = Field(
         default=IstftConfig(width=256, unit_layers=4, layers=6),
         description="The network that makes waveforms; see docs/vocoder.md.",
     )
     embedding: Size = Field(default=128, description="Size of the vector of each unit, voice and manner.")
+    unit_init: Literal["centres", "random"] = Field(
+        default="centres",
+        description="Vectors of units start where the quantizer's clusters lie, so that units that sound alike start "
+        "alike; or they are drawn.",
+    )
     duration_channels: Size = Field(default=128, description="Channels of the duration predictor.")
     streams: tuple[Literal["pitch", "style"], ...] = Field(
         default=("pitch", "style"),
@@ -98,6 +104,13 @@ class VocoderFitConfig(FrozenConfig):
         kind = given.get("kind", "istft")
         generator = {"kind": kind, **GENERATORS.get(kind, {}).get(size, {}), **given}
         return {**SIZES[size], **data, "generator": generator}
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Unit models that the fit needs: to encode recordings again, or for the centres of the units."""
+        if self.shifts > 1:
+            return ("hubert", "quantizer")
+        return ("quantizer",) if self.unit_init == "centres" else ()
 
     def used(self) -> Self:
         """The same without the settings of discriminators that never take part."""
@@ -144,11 +157,13 @@ class VocoderStageConfig(UnitsStageConfig):
 
 GENERATORS: dict[str, dict[str, dict[str, Any]]] = {
     "istft": {
+        "quick": {"width": 128, "expansion": 2, "unit_layers": 4, "layers": 4},
         "tiny": {"width": 256, "unit_layers": 4, "layers": 6},
         "small": {"width": 384, "unit_layers": 6, "layers": 8},
         "base": {"width": 512, "unit_layers": 8, "layers": 8},
     },
     "hifigan": {
+        "quick": {"channels": 64, "block_kernels": (3,), "block_dilations": ((1, 3),)},
         "tiny": {"channels": 128, "block_kernels": (3, 7), "block_dilations": ((1, 3), (1, 3))},
         "small": {"channels": 256},
         "base": {"channels": 512},
@@ -157,6 +172,13 @@ GENERATORS: dict[str, dict[str, dict[str, Any]]] = {
 """Defaults of a generator by kind and size; hifigan, base has the shape of the released ones."""
 
 SIZES: dict[str, dict[str, Any]] = {
+    "quick": {
+        "shifts": 1,
+        "steps": 1200,
+        "adversarial_from": 1200,
+        "batch_crops": 8,
+        "learning_rate": 4e-3,
+    },
     "tiny": {},
     "small": {
         "shifts": 2,
