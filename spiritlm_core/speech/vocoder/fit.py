@@ -109,7 +109,7 @@ class VocoderFit(UnitFit):
             torch.manual_seed(self.config.fit.seed)
             model = VocoderModel(architecture)
         if self.config.fit.unit_init == "centres":
-            start_from_centres(model.embeddings["units"].weight, self.models["quantizer"])
+            start_from_centres(model.get_parameter("embeddings.units.weight"), self.models["quantizer"])
         if isinstance(model.generator, HifiganGenerator):
             normalise_weights(model.generator)
         return model.to(pick_device())
