@@ -86,6 +86,12 @@ def changed(recipe: C, path: str, annotation: Any, place: Path) -> C:
         _put(body, path, _placed(value, place))
         if path == "units.encoder":
             _put(body, "units.hubert.model", None)  # its other name
+        if path == "units.hubert.model":
+            _put(body, "units.encoder", None)
+        if path == "units.quantizer.kind":
+            _put(body, "tokens.sequences.hubert", 32_767)  # the blank is a unit more
+        if path == "lm.optimizer.kind":
+            _put(body, "lm.lora", None)  # which only AdamW trains
         try:
             new = type(recipe).model_validate(body)
         except ValidationError:

@@ -28,33 +28,33 @@ def test_a_given_hubert_is_not_fitted():
 
 
 def test_the_parts_of_a_recipe():
-    assert names("quickstart", of=("pitch",)) == ["audio", "pitch"]
-    assert names("quickstart", of=("tokenizer", "pitch")) == ["audio", "aligner", "words", "pitch", "tokenizer"]
+    assert names("scratch", of=("pitch",)) == ["audio", "pitch"]
+    assert names("scratch", of=("tokenizer", "pitch")) == ["audio", "aligner", "words", "pitch", "tokenizer"]
     for name, overrides in (("hubrt", ()), ("style", ("variant=base",))):
-        with pytest.raises(RecipeError, match=rf"no stage '{name}' in recipe 'quickstart'; its stages are audio, "):
-            names("quickstart", *overrides, of=(name,))
+        with pytest.raises(RecipeError, match=rf"no stage '{name}' in recipe 'scratch'; its stages are audio, "):
+            names("scratch", *overrides, of=(name,))
 
 
 def test_every_stage_needs_only_stages_before_it():
-    graph = speech_lm(find_recipe("quickstart"))
+    graph = speech_lm(find_recipe("scratch"))
     order = list(graph.nodes)
     for name in order:
         needed = [node.name for node in graph.wanted(name)]
         assert needed[-1] == name
         assert needed == sorted(needed, key=order.index)
     whole = [node.name for node in graph.wanted()]
-    assert names("quickstart", of=("published",)) == whole  # a published model says what the suite found
+    assert names("scratch", of=("published",)) == whole  # a published model says what the suite found
 
 
 def test_a_stage_on_request_is_no_part_of_a_run_and_runs_where_it_is_named():
-    assert "speech_tokenizer" not in names("quickstart", of=())
-    assert names("quickstart", of=("speech_tokenizer",))[-1] == "speech_tokenizer"
+    assert "speech_tokenizer" not in names("scratch", of=())
+    assert names("scratch", of=("speech_tokenizer",))[-1] == "speech_tokenizer"
 
 
 def test_a_recipe_without_a_vocoder_says_how_to_get_one():
-    graph = speech_lm(find_recipe("quickstart", ["vocoder=null"]))
+    graph = speech_lm(find_recipe("scratch", ["vocoder=null"]))
     for stage in ("vocoder", "speaking_tokenizer"):
-        with pytest.raises(RecipeError, match="recipe 'quickstart' has no vocoder: add a section `vocoder`"):
+        with pytest.raises(RecipeError, match="recipe 'scratch' has no vocoder: add a section `vocoder`"):
             targets(graph, stage)
 
 
@@ -74,10 +74,10 @@ def spiritlm(*arguments: object) -> subprocess.CompletedProcess[str]:
     ("arguments", "message"),
     [
         (("no-such-recipe",), "there is no recipe 'no-such-recipe'"),
-        (("quickstart", "--set", "units.pitch.codez=3"), "--set units.pitch.codez=3: units.pitch.codez: unknown key"),
-        (("quickstart", "--set", "unitz.pitch.codes=3"), "--set unitz.pitch.codes=3: unitz: unknown key"),
-        (("quickstart", "--set", "compute.units.workers=0"), "compute.units.workers"),
-        (("quickstart", "--source", "tape:x"), "'tape' is not one of"),
+        (("scratch", "--set", "units.pitch.codez=3"), "--set units.pitch.codez=3: units.pitch.codez: unknown key"),
+        (("scratch", "--set", "unitz.pitch.codes=3"), "--set unitz.pitch.codes=3: unitz: unknown key"),
+        (("scratch", "--set", "compute.units.workers=0"), "compute.units.workers"),
+        (("scratch", "--source", "tape:x"), "'tape' is not one of"),
     ],
 )
 def test_what_is_wrong_is_said_at_once(arguments, message, tmp_path):
@@ -90,7 +90,7 @@ def test_what_is_wrong_is_said_at_once(arguments, message, tmp_path):
 
 def test_a_folder_with_something_else_is_left_alone(tmp_path: Path):
     (tmp_path / "notes.txt").write_text("mine")
-    done = spiritlm("fit", "units", "quickstart", "--lake", tmp_path / "lake", "--out", tmp_path)
+    done = spiritlm("fit", "units", "scratch", "--lake", tmp_path / "lake", "--out", tmp_path)
     assert done.returncode == 1
     assert "is no speech tokenizer" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]

@@ -95,7 +95,8 @@ RULES: list[tuple[str, Callable[[Recipe], Stages]]] = [
     (r"lm\.(validate_every|validation_sequences)", _if(lambda recipe: recipe.lm.export == "best", "model")),
     (r"lm\.base", _always("tokenizer", "model")),
     (r"lm\.architecture\..*", _if(lambda recipe: recipe.lm.base is None, "model")),
-    (r"lm\.new_token_init", _if(lambda recipe: recipe.lm.base, "model")),
+    (r"lm\.new_token_init", _if(lambda r: r.lm.base or r.lm.new_token_init == "centres", "model")),
+    (r"lm\.optimizer\.muon_learning_rate", _if(lambda recipe: recipe.lm.optimizer.kind == "muon", "model")),
     (r"lm\.optimizer\.decay_share", _if(lambda recipe: recipe.lm.optimizer.schedule == "wsd", "model")),
     (r"lm\.optimizer\.final_share", _if(lambda recipe: recipe.lm.optimizer.schedule != "constant", "model")),
     (r"lm(\..*)?", _always("model")),
@@ -158,11 +159,11 @@ def expected(path: str, recipe: Recipe, other: Recipe) -> Stages:
     ("name", "overrides"),
     [
         *((name, []) for name in recipe_names()),
-        ("quickstart", ["variant=base", "lm.export=best", "units.quantizer.kind=linear", "vocoder.shifts=2"]),
-        ("quickstart", ["tokens.shares.asr=1"]),
-        ("quickstart", ["units.copies.rooms=1", "units.copies.speeds=[0.9]"]),
-        ("quickstart", ["vocoder.adversarial_from=100", "units.hubert.clusters=[9,9]", "units.hubert.steps=[9,9]"]),
-        ("quickstart", ["units.hubert.labels=hf://some/encoder"]),
+        ("scratch", ["variant=base", "lm.export=best", "units.quantizer.kind=linear", "vocoder.shifts=2"]),
+        ("scratch", ["tokens.shares.asr=1"]),
+        ("scratch", ["units.copies.rooms=1", "units.copies.speeds=[0.9]"]),
+        ("scratch", ["vocoder.adversarial_from=100", "units.hubert.clusters=[9,9]", "units.hubert.steps=[9,9]"]),
+        ("scratch", ["units.hubert.labels=hf://some/encoder"]),
     ],
     ids=lambda value: "+".join(map(str, value)) if isinstance(value, list) else value,
 )
@@ -188,21 +189,21 @@ def test_how_hubert_would_be_fitted_costs_nothing_where_it_is_given(change: str,
 
 
 def test_copies_of_the_recordings_are_made_beside_what_is_there(place: Path) -> None:
-    without = keys(shipped("quickstart", place, []), place)
-    beside = keys(shipped("quickstart", place, ["units.copies.shifts=2"]), place)
+    without = keys(shipped("scratch", place, []), place)
+    beside = keys(shipped("scratch", place, ["units.copies.shifts=2"]), place)
     assert beside.keys() - without.keys() == {"copies"}
     kept = {name for name in without if without[name] == beside[name]}
     assert {"audio", "words", "hubert", "quantizer", "pitch", "style", "units", "vocoder", "tokenizer"} <= kept
 
 
 def test_discriminators_that_never_take_part_cost_nothing(place: Path) -> None:
-    later = shipped("quickstart", place, ["vocoder.adversarial_from=4000", "vocoder.weights.features=3"])
-    assert keys(later, place) == keys(shipped("quickstart", place, []), place)
+    later = shipped("scratch", place, ["vocoder.adversarial_from=4000", "vocoder.weights.features=3"])
+    assert keys(later, place) == keys(shipped("scratch", place, []), place)
 
 
 def test_the_quantizer_reaches_the_model_where_rows_start_from_its_centres_and_nowhere_else(place: Path) -> None:
-    plain, centred = shipped("quickstart", place, []), shipped("quickstart", place, ["lm.new_token_init=centres"])
-    drawn = shipped("quickstart", place, ["lm.new_token_init=mean"])
+    plain, centred = shipped("scratch", place, []), shipped("scratch", place, ["lm.new_token_init=centres"])
+    drawn = shipped("scratch", place, ["lm.new_token_init=mean"])
     roles = [set(speech_lm(recipe).nodes["model"].models) for recipe in (plain, centred)]
     assert roles[1] - roles[0] == {"quantizer"}
     before, after = keys(plain, place), keys(centred, place)
@@ -216,7 +217,7 @@ TUNING_RULES: list[tuple[str, Callable[[FinetuneRecipe], Stages]]] = [
     (r"tokens\.window", _always("tuning")),
     (r"lm\.(architecture\..*|new_token_init|vocabulary_multiple)", _always()),
     (r"lm\.(validate_every|validation_sequences)", lambda recipe: {"tuning"} if recipe.lm.export == "best" else set()),
-    (r"lm\.optimizer\.decay_share", _always()),
+    (r"lm\.optimizer\.(decay_share|muon_learning_rate)", _always()),
     (r"lm(\..*)?", _always("tuning")),
     (r"measures\..*", _always("measured")),
     (r".*", _always()),
@@ -249,7 +250,7 @@ def test_a_setting_of_a_fine_tuning_moves_the_keys_of_what_it_changes(
 def test_another_judge_at_the_same_place_moves_the_key_of_the_suite(
     role: str, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = shipped("quickstart", place, [f"suite.ask.{role}=/models/judge"])
+    recipe = shipped("scratch", place, [f"suite.ask.{role}=/models/judge"])
     before = keys(recipe, place)
     digest_of = plan.digest_of
     monkeypatch.setattr(plan, "digest_of", lambda ref: "0" * 64 if ref.endswith("/judge") else digest_of(ref))

@@ -28,14 +28,14 @@ def test_both_pages_have_the_same_picture() -> None:
 
 
 def test_the_picture_shows_every_stage_of_a_run_and_no_other() -> None:
-    graph = speech_lm(find_recipe("quickstart", ["texts=[{path: books}]"]))
+    graph = speech_lm(find_recipe("scratch", ["texts=[{path: books}]"]))
     shown = re.findall(r"\w+", re.sub(r"[─►▲│└├┐┘┌]", " ", picture("README.md")))
     assert sorted(shown) == sorted({*SOURCES, *(node.name for node in graph.wanted())})
 
 
 @pytest.mark.parametrize("edge", re.findall(r"(?=\b(\w+) ─+► (\w+))", picture("README.md")), ids="-".join)
 def test_every_arrow_between_two_stages_is_an_edge_of_the_graph(edge: tuple[str, str]) -> None:
-    graph = speech_lm(find_recipe("quickstart", ["texts=[{path: books}]"]))
+    graph = speech_lm(find_recipe("scratch", ["texts=[{path: books}]"]))
     source, stage = edge
     if source in SOURCES:
         assert graph.nodes[stage].listing is not None

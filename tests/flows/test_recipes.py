@@ -30,7 +30,7 @@ def test_the_recipes_are_valid_and_fingerprintable(name):
 
 
 def test_there_are_the_recipes():
-    assert recipe_names() == ["base", "expressive", "quickstart", "smollm2", "starter", "units"]
+    assert recipe_names() == ["base", "expressive", "quickstart", "scratch", "smollm2", "starter", "units"]
 
 
 def test_paper_settings():
@@ -47,21 +47,21 @@ def test_paper_settings():
 
 
 def test_base_has_no_pitch_and_style_stages():
-    names = [stage.name for stage in speech_lm(find_recipe("quickstart", ["variant=base"])).wanted()]
+    names = [stage.name for stage in speech_lm(find_recipe("scratch", ["variant=base"])).wanted()]
     assert {"pitch", "style"}.isdisjoint(names)
     assert "hubert" in names
     assert "hubert" not in [stage.name for stage in speech_lm(find_recipe("base")).wanted()]
 
 
 def test_every_stage_declares_what_it_is():
-    for name, node in speech_lm(find_recipe("quickstart", ["texts=[{path: books}]"])).nodes.items():
+    for name, node in speech_lm(find_recipe("scratch", ["texts=[{path: books}]"])).nodes.items():
         assert node.stage.name == name
         assert isinstance(node.stage.version, int)
         assert node.stage.about
 
 
 def test_until_takes_names_and_aliases():
-    graph = speech_lm(find_recipe("quickstart"))
+    graph = speech_lm(find_recipe("scratch"))
     for alias, name in {**ALIASES, "words": "words"}.items():
         assert graph.wanted(*targets(graph, alias))[-1].name == name
     with pytest.raises(RecipeError, match=r"no stage 'wordz'.*its stages are audio, aligner, words"):
@@ -70,7 +70,7 @@ def test_until_takes_names_and_aliases():
 
 @pytest.mark.parametrize("texts", [[], ["texts=[{path: books}]"]], ids=["speech", "speech and text"])
 def test_the_corpus_ends_where_training_begins(texts):
-    graph = speech_lm(find_recipe("quickstart", texts))
+    graph = speech_lm(find_recipe("scratch", texts))
     corpus = [node.name for node in graph.wanted(*targets(graph, "corpus"))]
     assert corpus == [node.name for node in graph.wanted("model")][:-1]
     assert set(corpus[-2:]) == ({"sequences", "text"} if texts else {"tokenizer", "sequences"})
@@ -88,7 +88,7 @@ def test_the_corpus_ends_where_training_begins(texts):
     ],
 )
 def test_until_runs_what_its_stage_is_made_from_and_nothing_else(until, without):
-    graph = speech_lm(find_recipe("quickstart"))
+    graph = speech_lm(find_recipe("scratch"))
     names = [node.name for node in graph.wanted(until)]
     assert not without & set(names)
     assert names[-1] == until
@@ -98,7 +98,7 @@ def test_until_runs_what_its_stage_is_made_from_and_nothing_else(until, without)
 
 
 def test_a_missing_recipe_says_what_there_is(tmp_path):
-    with pytest.raises(RecipeError, match="there are base, expressive, quickstart, smollm2, starter, units"):
+    with pytest.raises(RecipeError, match="there are base, expressive, quickstart, scratch, smollm2, starter, units"):
         find_recipe("nosuch")
     with pytest.raises(RecipeError, match="there is no recipe file"):
         find_recipe(str(tmp_path / "none.yaml"))

@@ -165,7 +165,7 @@ from flows.graphs.speech_lm import speech_lm
 from flows.recipes import load_recipe
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.plan.graph import plan_graph
-graph = speech_lm(load_recipe("quickstart", [{str(tmp_path)!r}]))
+graph = speech_lm(load_recipe("scratch", [{str(tmp_path)!r}]))
 assert len(plan_graph(graph, Lake({str(tmp_path / "lake")!r})).stages) > 10
 print([name for name in ("prefect", "ray", "torch", "transformers", "pandas", "scipy", "av") if name in sys.modules])
 """

@@ -32,8 +32,8 @@ def test_an_encoder_that_can_be_had_is_used(encoder):
 
 
 def test_an_optional_encoder_that_cannot_be_had_gives_way_to_a_hubert_of_its_own():
-    recipe = load_recipe("quickstart", [], [f"units.encoder={NOWHERE}", "units.encoder_optional=true"])
-    own, graph = load_recipe("quickstart"), speech_lm(recipe)
+    recipe = load_recipe("scratch", [], [f"units.encoder={NOWHERE}", "units.encoder_optional=true"])
+    own, graph = load_recipe("scratch"), speech_lm(recipe)
     assert graph.notes == [WITHOUT]
     assert not speech_lm(own).notes
     names = ("hubert", "quantizer", "units", "model")
@@ -46,11 +46,11 @@ def test_plan_and_summary_say_that_the_encoder_could_not_be_had(tmp_path):
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "a.txt").write_text("one")
     settings = [f"units.encoder={NOWHERE}", "units.encoder_optional=true", f"texts=[{{path: {tmp_path / 'texts'}}}]"]
-    preview, shown = planned("quickstart", str(tmp_path / "lake"), [], settings, "documents"), io.StringIO()
+    preview, shown = planned("scratch", str(tmp_path / "lake"), [], settings, "documents"), io.StringIO()
     show_plan(preview, shown)
     print_summary({"stages": {}, "notes": preview["notes"], "startup_seconds": 0, "seconds": 0}, shown)
     assert shown.getvalue().count("could not be had") == 2
-    assert planned("quickstart", str(tmp_path / "lake"), [], settings[2:], "documents")["notes"] == []
+    assert planned("scratch", str(tmp_path / "lake"), [], settings[2:], "documents")["notes"] == []
 
 
 def test_an_encoder_that_has_to_be_there_is_an_error():
@@ -66,17 +66,17 @@ def test_nothing_is_optional_without_an_encoder():
 
 def test_two_encoders_are_an_error(encoder):
     with pytest.raises(RecipeError, match="encoder and hubert.model are two names"):
-        load_recipe("quickstart", [], [f"units.encoder={encoder.as_uri()}", f"units.hubert.model={encoder.as_uri()}"])
+        load_recipe("scratch", [], [f"units.encoder={encoder.as_uri()}", f"units.hubert.model={encoder.as_uri()}"])
 
 
 @pytest.mark.parametrize("setting", ["units.encoder", "units.hubert.model"])
 def test_a_folder_without_weights_is_an_error_of_the_plan(encoder, setting):
-    load_recipe("quickstart", [], [f"{setting}={encoder.as_uri()}"])
+    load_recipe("scratch", [], [f"{setting}={encoder.as_uri()}"])
     (encoder / "model.safetensors").unlink()
     with pytest.raises(ModelReferenceError, match="encoder holds no weights"):
-        load_recipe("quickstart", [], [f"{setting}={encoder.as_uri()}"])
+        load_recipe("scratch", [], [f"{setting}={encoder.as_uri()}"])
     (encoder / "pytorch_model.bin.index.json").touch()
-    load_recipe("quickstart", [], [f"{setting}={encoder.as_uri()}"])
+    load_recipe("scratch", [], [f"{setting}={encoder.as_uri()}"])
 
 
 def test_a_converted_whisper_needs_its_weights_alone(encoder):
