@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
-from itertools import zip_longest
 from typing import TYPE_CHECKING, TypeAlias, TypeVar, cast
 
 import pyarrow as pa
@@ -85,8 +84,9 @@ class UnitsStage(TableStage):
         threads = 1 if self._extractor.device == "cpu" else _GPU_DECODERS
         with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
             ahead = deque([self._decoding(pool, sources, group) for group in groups[:1]])
-            for group, following in zip_longest(groups, groups[1:], fillvalue=[]):
-                ahead.append(self._decoding(pool, sources, following))
+            following: list[list[int]] = [*groups[1:], []][: len(groups)]
+            for group, after in zip(groups, following, strict=True):
+                ahead.append(self._decoding(pool, sources, after))
                 yield group, [clip.result() for clip in ahead.popleft()]
 
     def _decoding(self, pool: Executor, sources: list[Row], group: list[int]) -> list[Future[Waveform | Exception]]:

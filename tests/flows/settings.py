@@ -92,6 +92,8 @@ def changed(recipe: C, path: str, annotation: Any, place: Path) -> C:
             _put(body, "tokens.sequences.hubert", 32_767)  # the blank is a unit more
         if path == "lm.optimizer.kind":
             _put(body, "lm.lora", None)  # which only AdamW trains
+        if path == "lm.lora":
+            _put(body, "lm.optimizer.kind", "adamw")
         try:
             new = type(recipe).model_validate(body)
         except ValidationError:

@@ -95,7 +95,7 @@ RULES: list[tuple[str, Callable[[Recipe], Stages]]] = [
     (r"lm\.(validate_every|validation_sequences)", _if(lambda recipe: recipe.lm.export == "best", "model")),
     (r"lm\.base", _always("tokenizer", "model")),
     (r"lm\.architecture\..*", _if(lambda recipe: recipe.lm.base is None, "model")),
-    (r"lm\.new_token_init", _if(lambda r: r.lm.base or r.lm.new_token_init == "centres", "model")),
+    (r"lm\.new_token_init", _if(lambda r: r.lm.base or r.lm.new_token_init not in ("random", "mean"), "model")),
     (r"lm\.optimizer\.muon_learning_rate", _if(lambda recipe: recipe.lm.optimizer.kind == "muon", "model")),
     (r"lm\.optimizer\.decay_share", _if(lambda recipe: recipe.lm.optimizer.schedule == "wsd", "model")),
     (r"lm\.optimizer\.final_share", _if(lambda recipe: recipe.lm.optimizer.schedule != "constant", "model")),
