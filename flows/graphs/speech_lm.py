@@ -8,6 +8,7 @@ from typing import Any
 from spiritlm_core.align.config import AlignerFitConfig, WordsConfig
 from spiritlm_core.align.fit import AlignerFit
 from spiritlm_core.align.stage import WordsStage
+from spiritlm_core.audio.config import AudioConfig, SyntheticAudioConfig
 from spiritlm_core.audio.stage import AudioStage, split_of
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import RecipeError
@@ -19,6 +20,7 @@ from spiritlm_core.evaluate.suite.stage import SuiteStage
 from spiritlm_core.evaluate.units.config import UnitEvaluationStageConfig
 from spiritlm_core.evaluate.units.stage import UnitEvaluationStage
 from spiritlm_core.intake.item import Item
+from spiritlm_core.intake.optional import is_synthetic, lacking
 from spiritlm_core.intake.pieces import Texts
 from spiritlm_core.intake.recordings import Recordings
 from spiritlm_core.lake.fingerprint import config_json
@@ -52,12 +54,12 @@ VOICED = (VocoderFit.name, SpeakingTokenizerStage.name)
 def speech_lm(recipe: Recipe) -> Graph:
     """From recordings and texts to a published speech language model; its units and its vocoder on the way there."""
     graph = Graph(recipe.name, recipe)
-    graph.notes += [WITHOUT] if recipe.units.lacks_encoder else []
+    graph.notes += notes(recipe)
     units, tokens, lineage = recipe.units, recipe.token_settings, speech_lineage(recipe)
     expressive, asr = recipe.variant == "expressive", recipe.align.asr
     recogniser = asr if recipe.align.words.mode != "given" else None
 
-    audio = graph.source(AudioStage, recipe.audio, _recordings(recipe))
+    audio = graph.source(AudioStage, _audio(recipe), _recordings(recipe))
     aligner = recipe.align.aligner or graph.add(AlignerFit, _aligner(recipe), audio, asr=asr)
     words = graph.add(WordsStage, _words(recipe), audio, aligner=aligner, asr=recogniser)
 
@@ -123,6 +125,11 @@ def targets(graph: Graph, until: str | None) -> tuple[str, ...]:
     return (ALIASES.get(until, until),)
 
 
+def notes(recipe: Recipe) -> list[str]:
+    """What people must know of a run of `recipe` besides its figures."""
+    return [*([WITHOUT] if recipe.units.lacks_encoder else []), *lacking(recipe.sources)]
+
+
 def speech_lineage(recipe: Recipe) -> Lineage:
     """Tells what stages were: their settings, the models given to them, and what they made."""
 
@@ -131,7 +138,7 @@ def speech_lineage(recipe: Recipe) -> Lineage:
         return {
             "recipe": recipe.name,
             "variant": recipe.variant,
-            **({"note": WITHOUT} if recipe.units.lacks_encoder else {}),
+            **({"note": ". ".join(told)} if (told := notes(recipe)) else {}),
             "settings": {name: config_json(plan.call.config) for name, plan in plans.items()},
             "given": {role: reference for role, reference in given.items() if reference is not None},
             "tables": {name: plan.fingerprint for name, plan in plans.items() if isinstance(plan, TablePlan)},
@@ -151,9 +158,13 @@ def _judges(recipe: Recipe) -> dict[str, str]:
     return {"recogniser": judged.recogniser, "speaker_encoder": judged.speaker_encoder}
 
 
+def _audio(recipe: Recipe) -> AudioConfig:
+    return SyntheticAudioConfig(**dict(recipe.audio)) if is_synthetic(recipe.sources) else recipe.audio
+
+
 def _recordings(recipe: Recipe) -> Recordings:
     def split(item: Item) -> str:
-        return split_of(vars(item), recipe.audio)
+        return split_of(vars(item), _audio(recipe))
 
     return Recordings(recipe.sources, recipe.language, recipe.sharding, split)
 

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spiritlm_core.errors import RecipeError
+from spiritlm_core.intake import optional
 from spiritlm_core.intake.config import parse_source
 from spiritlm_core.intake.sources.speak import SpeakSource
 from spiritlm_core.recipe import Recipe, load_recipe_file
-from spiritlm_core.speech.given import settled
+from spiritlm_core.speech import given
 
 if TYPE_CHECKING:
     from spiritlm_core.finetune.config import FinetuneRecipe
@@ -62,7 +63,7 @@ def with_sources(recipe: Recipe, sources: Sequence[str]) -> Recipe:
 
 
 def load_recipe(recipe: str | Recipe, sources: Sequence[str] = (), overrides: Sequence[str] = ()) -> Recipe:
-    """The recipe to run, with `sources` in place of its own, and without an optional encoder that cannot be had.
+    """The recipe to run, with `sources` in place of its own, and without what is optional and cannot be had.
 
     Raises:
         RecipeError: there is no such recipe, or something in it is wrong.
@@ -73,7 +74,9 @@ def load_recipe(recipe: str | Recipe, sources: Sequence[str] = (), overrides: Se
         recipe = find_recipe(recipe, overrides)
     elif overrides:
         raise RecipeError(_WHOLE)
-    return with_sources(recipe.model_copy(update={"units": settled(recipe.units)}), sources)
+    recipe = with_sources(recipe, sources)
+    settled = {"units": given.settled(recipe.units), "sources": optional.settled(recipe.sources)}
+    return recipe.model_copy(update=settled)
 
 
 def load_finetune_recipe(

@@ -72,3 +72,9 @@ class AudioConfig(FrozenConfig):
         if self.max_seconds < 4 * self.padding:
             raise ValueError("max_seconds must be at least four times the padding")
         return self
+
+
+class SyntheticAudioConfig(AudioConfig):
+    """That of a recipe without any recorded speech, where what is held out is synthetic: there is nothing else."""
+
+    held_out: Literal["synthetic"] = "synthetic"

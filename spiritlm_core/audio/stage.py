@@ -11,13 +11,14 @@ import numpy as np
 import pyarrow as pa
 
 from spiritlm_core.audio.codec import encode_flac, store_mono, stored
-from spiritlm_core.audio.config import AudioConfig, LimitsConfig
+from spiritlm_core.audio.config import AudioConfig, LimitsConfig, SyntheticAudioConfig
 from spiritlm_core.audio.samples import Samples, StoredSamples, blocks
 from spiritlm_core.audio.vad import Region, loud_region, segments, speech_probabilities, speech_regions
 from spiritlm_core.audio.voices.sound import Time
 from spiritlm_core.audio.voices.spoken import speak
 from spiritlm_core.errors import Rejection, SourceError, is_machine_error
 from spiritlm_core.intake.opening import open_uri
+from spiritlm_core.intake.speak.transcripts import plain
 from spiritlm_core.intake.speak.utterance import SCHEME
 from spiritlm_core.intake.statcache import sha256_of
 from spiritlm_core.lake.schema import REJECT, SAMPLE_RATE, Row, rejected, table_of
@@ -175,11 +176,14 @@ def _clipped(part: np.ndarray) -> int:
 def split_of(item: Row, config: AudioConfig) -> str:
     """Either "train" or "held_out", drawn from who or what the item is, so that other items never change it.
 
-    Synthetic speech is never held out: a model is judged by what people said.
+    Synthetic speech is not held out where there is any other: a model is judged by what people said. Else the same
+    sentence is on the same side, whoever says it.
     """
-    if item["origin"] == "synthetic":
+    if item["origin"] == "synthetic" and not isinstance(config, SyntheticAudioConfig):
         return "train"
     who = item["recording_id"]
+    if item["origin"] == "synthetic" and item["text"]:
+        who = " ".join(plain(str(item["text"]).split())) or who
     if config.held_out_by == "speaker" and item["speaker"]:
         who = item["speaker"]
     return draw_split(who, config.split_salt, config.held_out_share)

@@ -1,29 +1,16 @@
 """Packages of telephone prompts, from Debian: real speech without a download site.
 
-They are fetched with ``apt-get download`` and unpacked with ``dpkg -x``; neither needs root. An item is named
-``prompts://LANG/ID``, so that every machine that works on it can fetch the package itself.
+An item is named ``prompts://LANG/ID``, so that every machine that works on it can fetch the package itself.
 """
 
 from __future__ import annotations
 
 import gzip
-import shutil
-import subprocess
-import tempfile
 from pathlib import Path
 
 from spiritlm_core.errors import SourceError
 from spiritlm_core.files import cache_folder
-
-_TIMEOUT = 300
-_NO_APT = (
-    "they come from Debian packages, and {0} is not on this machine: run on Debian or Ubuntu, or unpack "
-    "asterisk-core-sounds-{1}-g722 and asterisk-core-sounds-{1} below {2}"
-)
-_NO_MIRROR = (
-    "apt-get could not download the Debian packages: check that this machine reaches a Debian or Ubuntu mirror "
-    "(`apt-get download asterisk-core-sounds-{0}-g722`), or unpack both packages below {1}. It said: {2}"
-)
+from spiritlm_core.intake.debian import unpacked
 
 
 def prompt_path(uri: str) -> Path:
@@ -33,72 +20,9 @@ def prompt_path(uri: str) -> Path:
 
 
 def fetch(language: str) -> Path:
-    """The folder with the unpacked packages of a language; downloads them once, safe against concurrent calls.
-
-    Raises:
-        SourceError: apt-get or dpkg is missing, or no mirror can be reached; says what to do.
-    """
-    target = cache_folder() / "prompts" / language
-    if (target / "usr").is_dir():
-        return target
-    for tool in ("apt-get", "dpkg"):
-        if shutil.which(tool) is None:
-            raise SourceError(f"source prompts:{language}: " + _NO_APT.format(tool, language, target))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{language}-") as temporary:
-        work = Path(temporary)
-        _download(language, work, target)
-        for package in sorted(work.glob("*.deb")):
-            _unpack(package, work / "tree")
-        _publish(work / "tree", target)
-    return target
-
-
-def _unpack(package: Path, tree: Path) -> None:
-    done = subprocess.run(["dpkg", "-x", package, tree], capture_output=True, text=True, timeout=_TIMEOUT, check=False)  # noqa: S603, S607
-    if done.returncode:
-        raise SourceError(f"{package.name} cannot be unpacked: {' '.join(done.stderr.split())}")
-
-
-def _publish(tree: Path, target: Path) -> None:
-    try:
-        tree.replace(target)
-    except OSError:  # another process was first
-        if not (target / "usr").is_dir():
-            raise
-
-
-def _download(language: str, work: Path, target: Path) -> None:
-    """Download both packages into `work`, with package lists of our own when the system has none."""
-    packages = [f"asterisk-core-sounds-{language}-g722", f"asterisk-core-sounds-{language}"]
-    private = _private_lists(work)
-    attempts = ([["download", *packages]], [[*private, "update"], [*private, "download", *packages]])
-    said = ""
-    for commands in attempts:
-        said = next((output for command in commands if (output := _apt(command, work))), "")
-        if len(list(work.glob("*.deb"))) == len(packages):
-            return
-    last = " ".join(said.split())[-300:] or "nothing"
-    raise SourceError(f"source prompts:{language}: " + _NO_MIRROR.format(language, target, last))
-
-
-def _private_lists(work: Path) -> list[str]:
-    """Options that let apt-get keep its lists and cache below `work`, where no root is needed."""
-    for folder in ("lists/partial", "cache/archives/partial"):
-        (work / "apt" / folder).mkdir(parents=True, exist_ok=True)
-    options = {"Dir::State::Lists": "lists", "Dir::Cache": "cache"}
-    return [f"-o{key}={work / 'apt' / value}" for key, value in options.items()]
-
-
-def _apt(arguments: list[str], work: Path) -> str:
-    """Run apt-get in `work`; what it said when it failed, else an empty text."""
-    # the sandbox user _apt cannot write into our folder, and -q keeps progress bars out of the message
-    command = ["apt-get", "-q", "-oAPT::Sandbox::User=root", "-oDebug::NoLocking=true", *arguments]
-    try:
-        done = subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=_TIMEOUT, check=False)  # noqa: S603
-    except subprocess.TimeoutExpired:
-        return f"no answer within {_TIMEOUT} s"
-    return (done.stderr or done.stdout or "failed") if done.returncode else ""
+    """The folder with the unpacked packages of a language. Raises SourceError if they cannot be had."""
+    packages = (f"asterisk-core-sounds-{language}-g722", f"asterisk-core-sounds-{language}")
+    return unpacked(packages, cache_folder() / "prompts" / language, f"source prompts:{language}")
 
 
 def sounds_of(tree: Path) -> Path:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 MOST_CHANNELS = 512
 """No recording may have more."""
+Optionally = bool | Literal["absent"]
+"""Whether a run goes on without what cannot be had. Only where it is true is that looked at; see `intake.optional`."""
 
 
 class Source(FrozenConfig):

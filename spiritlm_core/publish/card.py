@@ -36,6 +36,7 @@ def model_card(
     verdicts: Sequence[Verdict],
     *,
     speaks: bool = False,
+    note: str = "",
 ) -> str:
     """README.md with its YAML front matter.
 
@@ -46,6 +47,7 @@ def model_card(
         model: config.json of the model.
         verdicts: how it does at the tasks that are offered to people.
         speaks: whether a vocoder is published with it.
+        note: what people must know besides the figures.
     """
     import yaml
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -67,6 +69,7 @@ def model_card(
         metrics=metrics,
         languages=_languages(config, statistics),
         speaks=speaks,
+        note=note,
         expressive="pitch" in statistics["units"],
         streams=_stream_rows(metrics),
         tasks=_told(verdicts),

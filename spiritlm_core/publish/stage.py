@@ -118,7 +118,8 @@ class PublishStage(FolderStage):
         model = read_json(out / "config.json")
         verdicts = [*read_verdicts(evaluation), *_suite_verdicts(self.models.get("suite"))]
         write_verdicts(out, verdicts)
-        card = model_card(self.config, metrics, statistics, model, verdicts, speaks="vocoder" in self.models)
+        note = read_json(self.models["lineage"]).get("note", "") if "lineage" in self.models else ""
+        card = model_card(self.config, metrics, statistics, model, verdicts, speaks="vocoder" in self.models, note=note)
         (out / "README.md").write_text(card, encoding="utf-8")
         return {}
 

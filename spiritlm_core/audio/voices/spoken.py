@@ -12,6 +12,7 @@ from spiritlm_core.audio.effects import add_noise, at_loudness, limit_band, reve
 from spiritlm_core.audio.resample import by_libav
 from spiritlm_core.audio.samples import Waveform
 from spiritlm_core.audio.voices.command import run_command
+from spiritlm_core.audio.voices.flite import run_flite
 from spiritlm_core.audio.voices.server import Speaker
 from spiritlm_core.audio.voices.sound import NothingHeardError, Sound, Time
 from spiritlm_core.errors import Rejection
@@ -46,6 +47,8 @@ def _said(utterance: Utterance) -> Sound:
     settings = dict(utterance.settings)
     if utterance.engine == "command":
         return run_command(settings["command"], utterance.text, utterance.voice)
+    if utterance.engine == "flite":
+        return run_flite(utterance.text, utterance.voice, settings)
     if utterance.engine == "piper":
         speaker = _speaker("piper", "piper", str(piper_model(settings["model"])[0]))
     else:

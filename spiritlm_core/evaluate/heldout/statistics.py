@@ -83,6 +83,7 @@ def _audio_statistics(view: TableView) -> dict[str, Any]:
     hours: Counter[str] = Counter()
     languages: Counter[str] = Counter()
     synthetic: Counter[str] = Counter()
+    judged: set[str] = set()
     utterances: Counter[str] = Counter()
     speakers: set[str] = set()
     recordings: set[str] = set()
@@ -99,6 +100,7 @@ def _audio_statistics(view: TableView) -> dict[str, Any]:
         made = np.asarray(pc.equal(good["origin"], "synthetic").fill_null(False), dtype=bool)
         for uri, seconds in zip(good["source_uri"].filter(made).to_pylist(), durations[made], strict=True):
             synthetic[engine_of(uri) or "files"] += seconds / 3600
+        judged.update(good["origin"].filter(pc.equal(good["split"], "held_out")).to_pylist())
         speakers.update(good["speaker"].drop_null().to_pylist())
         recordings.update(good["recording_id"].to_pylist())
     return {
@@ -106,6 +108,7 @@ def _audio_statistics(view: TableView) -> dict[str, Any]:
         "hours_by_split": _rounded(hours),
         "hours_by_language": _rounded(languages),
         "hours_synthetic": _rounded(synthetic),
+        "held_out_synthetic": judged == {"synthetic"},
         "utterances": sum(utterances.values()),
         "utterances_by_split": dict(sorted(utterances.items())),
         "recordings": len(recordings),

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field
 from spiritlm_core.intake.draft import Draft, clean, missing
 from spiritlm_core.intake.files import File
 from spiritlm_core.intake.prompts import fetch, sounds_of, transcripts_of
-from spiritlm_core.intake.source import Source
+from spiritlm_core.intake.source import Optionally, Source
 from spiritlm_core.language import main_code
 
 _Language = Literal["en", "es", "fr", "it", "ru"]
@@ -49,9 +49,19 @@ class PromptsSource(Source):
     prompts: Annotated[_Language, BeforeValidator(_spoken)] = Field(
         "en", description="Language whose package of prompts is fetched."
     )
+    optional: Optionally = Field(
+        False,
+        description="true: where the packages cannot be had, the run goes on without; absent: it does anyhow.",
+    )
+
+    def check(self) -> None:
+        """Fetch the packages. Raises SourceError."""
+        fetch(self.prompts)
 
     def drafts(self) -> Iterator[Draft]:
         """One draft per prompt, and one per transcript without a prompt."""
+        if self.optional == "absent":
+            return
         language = self.prompts
         sounds, texts = sounds_of(fetch(language)), transcripts_of(fetch(language), language)
         speaker = sounds.name.rpartition("_")[2]

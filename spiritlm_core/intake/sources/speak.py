@@ -76,7 +76,7 @@ class SpeakSource(Source):
         """
         told = told or Told(self.language or "en")
         language = self.language or told.language
-        for entry in self.voices:
+        for entry in self._present:
             entry.check()
         seconds = 0.0
         for number, (utterance, voices, label) in enumerate(self._utterances(told, language)):
@@ -89,6 +89,10 @@ class SpeakSource(Source):
             yield Draft(file.path, file.uri, file, utterance.text, speaker, language, label=label)
         note(f"{number} utterances, about {seconds / 60:.0f} minutes, are synthetic speech")
 
+    @property
+    def _present(self) -> list[Voices]:
+        return [voices for voices in self.voices if voices.optional != "absent"]
+
     def _is_enough(self, number: int, seconds: float) -> bool:
         if self.minutes is not None:
             return seconds > 60 * self.minutes
@@ -96,7 +100,7 @@ class SpeakSource(Source):
 
     def _utterances(self, told: Told, language: str) -> Iterator[tuple[Utterance, Voices, str | None]]:
         """Utterances without an end. Who says a text depends on the text, and on how often it was said before."""
-        choice: Choice[Voices] = Choice({voices.name: (voices, voices.weight) for voices in self.voices})
+        choice: Choice[Voices] = Choice({voices.name: (voices, voices.weight) for voices in self._present})
         said: Counter[str] = Counter()
         for text, label in self._texts(told):
             draw = Draw(f"speak {self.seed}").at(text, said[text])

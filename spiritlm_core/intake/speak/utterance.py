@@ -20,7 +20,7 @@ class Utterance:
     """A text and how it is spoken.
 
     Attributes:
-        engine: its kind: espeak, piper or command.
+        engine: its kind: espeak, piper, flite or command.
         voice: its name for that engine.
         text: what is said.
         settings: of the engine, and what is done to the sound.

@@ -12,7 +12,9 @@ from pydantic import AfterValidator, Field, field_validator
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import SourceError
 from spiritlm_core.failures import require
+from spiritlm_core.intake.source import Optionally
 from spiritlm_core.intake.speak.draw import Draw, evenly, rounded
+from spiritlm_core.intake.speak.flite import PITCH, command
 from spiritlm_core.intake.speak.utterance import Utterance
 from spiritlm_core.references.reference import resolve
 from spiritlm_core.references.syntax import ModelReference
@@ -54,11 +56,17 @@ class Voices(FrozenConfig):
     """Voices of one engine. Adding an entry changes only the utterances that it takes over."""
 
     weight: float = Field(1.0, gt=0, description="Share of the utterances, compared with the other entries.")
+    optional: Optionally = Field(
+        False,
+        description="true: where the engine or its voices cannot be had, the run goes on without; absent: it does "
+        "anyhow. The other entries then say what this one would.",
+    )
+    engine: str
 
     @property
     def name(self) -> str:
         """Tells it from other entries."""
-        return self.model_dump_json(exclude={"weight"})
+        return self.model_dump_json(exclude={"weight", "optional"})
 
     def check(self) -> None:
         """Raise a SpiritLMError if the engine, or a model that it needs, is not there."""
@@ -156,13 +164,43 @@ def piper_model(reference: str) -> tuple[Path, str]:
     return models[0], found.digest
 
 
+class FliteVoices(Voices):
+    """Voices of Flite, in English. It is taken from the PATH, else out of Debian's packages."""
+
+    engine: Literal["flite"] = "flite"
+    names: tuple[Literal["slt", "rms", "awb", "kal16", "kal"], ...] = Field(
+        ("slt", "rms", "awb", "kal16"), min_length=1, description="Its voices; kal is kal16 by telephone."
+    )
+    stretch: Span = Field((0.85, 1.35), description="Slowness, 1 is the voice's own.")
+    pitch: Span = Field((0.85, 1.2), description="Mean pitch, 1 is the voice's own; rms keeps its own.")
+
+    def check(self) -> None:
+        """Fetch Flite if it is not there. Raises SpiritLMError if it cannot be had, or lacks a voice."""
+        for name in self.names:
+            command(name)
+
+    def utterance(self, text: str, language: str, draw: Draw) -> Utterance:
+        """Who speaks `text`, and how. Raises SourceError for a language that Flite does not speak."""
+        if language != "en":
+            raise SourceError(f"source speak: engine flite speaks English, not {language}: leave it out of `voices`")
+        voice = evenly(self.names).pick(draw.at("name"))
+        drawn = {"duration_stretch": draw.at("stretch").between(*self.stretch)}
+        if mean := PITCH[voice]:
+            drawn["int_f0_target_mean"] = mean * draw.at("pitch").between(*self.pitch)
+        return Utterance("flite", voice, text, {name: str(rounded(value)) for name, value in drawn.items()})
+
+    def seconds(self, utterance: Utterance) -> float:
+        """How long it will last, about."""
+        return super().seconds(utterance) * float(utterance.settings["duration_stretch"])
+
+
 class CommandVoices(Voices):
     """Any program that reads a text and writes a WAV file."""
 
     engine: Literal["command"] = "command"
     command: str = Field(
         description="Command line with {text_file} or {text}, {wav} and, with several voices, {voice}: "
-        "flite -voice {voice} -f {text_file} -o {wav}. It is not run by a shell."
+        "text2wave {text_file} -o {wav}. It is not run by a shell."
     )
     names: tuple[str, ...] = Field((), description="Voices that {voice} stands for.")
 
@@ -185,7 +223,7 @@ class CommandVoices(Voices):
         return Utterance("command", voice, text, {"command": self.command})
 
 
-AnyVoices = Annotated[EspeakVoices | PiperVoices | CommandVoices, Field(discriminator="engine")]
+AnyVoices = Annotated[EspeakVoices | PiperVoices | FliteVoices | CommandVoices, Field(discriminator="engine")]
 """An entry of ``voices``. A new engine is a class here, and a function in ``spiritlm_core/audio/voices/``."""
 
 

@@ -1,0 +1,53 @@
+"""Flite, a small synthesizer whose voices are made of recordings of people (Black and Lenzo 2001).
+
+Its voices, all US English, follow the CMU ARCTIC databases (Kominek and Black 2004) but for kal, an older diphone voice.
+"""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import shutil
+import subprocess
+from functools import lru_cache
+from pathlib import Path
+
+from spiritlm_core.errors import SpiritLMError
+from spiritlm_core.files import cache_folder
+from spiritlm_core.intake.debian import unpacked
+
+PITCH = {"slt": 170.0, "rms": None, "awb": 130.0, "kal16": 100.0, "kal": 100.0}
+"""Voice → its mean pitch in hertz; None for the one that keeps its own, whatever it is told. kal is kal16 at 8 kHz."""
+_PACKAGES = ("flite", "libflite1")
+_WHO = "engine flite (a program `flite` on the PATH would do)"
+
+
+def command(voice: str) -> list[str]:
+    """How Flite is started, with a voice.
+
+    Raises:
+        SpiritLMError: it is not on the PATH, nor can its Debian packages be had; or it has no such voice.
+    """
+    started = _program(shutil.which("flite"), cache_folder() / "flite" / platform.machine())
+    if voice not in (known := _voices(started)):
+        raise SpiritLMError(f"{shlex.join(started)} has no voice {voice!r}, but {', '.join(sorted(known))}")
+    return [*started, "-voice", voice]
+
+
+def _program(installed: str | None, private: Path) -> tuple[str, ...]:
+    """The program on the PATH, else a copy of Debian's, whose libraries lie beside it."""
+    if installed:
+        return (installed,)
+    tree = unpacked(_PACKAGES, private, _WHO)
+    libraries = next(tree.glob("usr/lib/*/libflite.so.*"), tree).parent
+    return ("env", f"LD_LIBRARY_PATH={libraries}", str(tree / "usr/bin/flite"))
+
+
+@lru_cache(maxsize=4)
+def _voices(started: tuple[str, ...]) -> frozenset[str]:
+    """It takes another voice without a word where it has not the one that it is told: so it is asked first."""
+    done = subprocess.run([*started, "-lv"], capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
+    if done.returncode or "available:" not in done.stdout:
+        said = " ".join((done.stderr or done.stdout).split())[-300:]
+        raise SpiritLMError(f"{shlex.join(started)} -lv does not name its voices: {said or 'it said nothing'}")
+    return frozenset(done.stdout.partition("available:")[2].split())
