@@ -13,6 +13,7 @@ import pytest
 from spiritlm_core.audio.config import AudioConfig
 from spiritlm_core.audio.stage import AudioStage
 from spiritlm_core.errors import SourceError
+from spiritlm_core.files import cache_folder
 from spiritlm_core.intake import prompts
 from spiritlm_core.intake.grouping import items_table
 from spiritlm_core.intake.item import RECORDINGS
@@ -104,13 +105,13 @@ def test_prompts_are_fetched_once_and_listed(mirror: Path, tmp_path: Path) -> No
     assert "Dir::State::Lists" in calls.splitlines()[-1]
     list_items(PromptsSource(prompts="en"), "xx", StatCache())
     assert (tmp_path / "calls").read_text() == calls
-    assert [path.name for path in prompts.cache_folder().glob("prompts/.*")] == []
+    assert [path.name for path in cache_folder().glob("prompts/.*")] == []
 
 
 @needs_dpkg
 def test_another_machine_fetches_what_it_works_on(mirror: Path) -> None:
     items = list_items(PromptsSource(prompts="en"), "xx", StatCache())
-    shutil.rmtree(prompts.cache_folder())
+    shutil.rmtree(cache_folder())
     rows = AudioStage(AudioConfig(), {}).process(items_table(items, RECORDINGS)).to_pylist()
     assert sorted(row["text"] for row in rows if row["audio"] and row["text"]) == ["Hello: world.", "one"]
 

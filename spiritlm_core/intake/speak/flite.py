@@ -1,6 +1,6 @@
 """Flite, a small synthesizer whose voices are made of recordings of people (Black and Lenzo 2001).
 
-Its voices, all US English, follow the CMU ARCTIC databases (Kominek and Black 2004) but for kal, an older diphone voice.
+Its voices, all English, follow the CMU ARCTIC databases (Kominek and Black 2004) but for kal, an older diphone voice.
 """
 
 from __future__ import annotations
