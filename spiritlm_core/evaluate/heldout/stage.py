@@ -45,7 +45,9 @@ class EvaluateStage(ArtifactStage):
 
     name: ClassVar[str] = "evaluation"
     about: ClassVar[str] = "held-out losses, few-shot tasks, report"
-    version: ClassVar[int] = 5  # 4: numbers in figures and in words are the same; 5: whether synthetic speech is held out
+    version: ClassVar[int] = (
+        5  # 4: numbers in figures and in words are the same; 5: whether synthetic speech is held out
+    )
     outputs: ClassVar[tuple[Output, ...]] = (
         Output("report", "report.html", "report.html"),
         Output("metrics", "metrics.json"),
