@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
 
 from spiritlm_core.errors import SourceError, SpiritLMError
 from spiritlm_core.intake.source import Source
@@ -12,7 +11,7 @@ from spiritlm_core.intake.sources.speak import SpeakSource
 from spiritlm_core.intake.speak.texts import TranscriptTexts
 from spiritlm_core.intake.speak.voices import Voices
 
-_Optional = TypeVar("_Optional", PromptsSource, Voices)
+_ABSENT = {"optional": "absent"}
 _LACKING = (
     "{} could not be had, so this run goes on without; a run that can reach it uses it "
     "(with optional: false it stops and says why)"
@@ -54,9 +53,9 @@ def is_synthetic(sources: Sequence[Source]) -> bool:
 
 def _settled(source: Source) -> Source:
     if isinstance(source, PromptsSource):
-        return _looked_at(source)
+        return source.model_copy(update=_ABSENT) if _is_lacking(source) else source
     if isinstance(source, SpeakSource):
-        voices = tuple(map(_looked_at, source.voices))
+        voices = tuple(entry.model_copy(update=_ABSENT) if _is_lacking(entry) else entry for entry in source.voices)
         if all(entry.optional == "absent" for entry in voices):
             names = ", ".join(entry.engine for entry in source.voices)
             raise SourceError(f"source speak: {names} is optional and could not be had, and there is no other voice")
@@ -64,14 +63,15 @@ def _settled(source: Source) -> Source:
     return source
 
 
-def _looked_at(entry: _Optional) -> _Optional:
+def _is_lacking(entry: PromptsSource | Voices) -> bool:
+    """Whether it is optional, and now seen not to be there."""
     if entry.optional is not True:
-        return entry
+        return False
     try:
         entry.check()
     except SpiritLMError:
-        return entry.model_copy(update={"optional": "absent"})
-    return entry
+        return True
+    return False
 
 
 def _is_absent(source: Source) -> bool:
