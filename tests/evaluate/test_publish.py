@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -258,3 +259,19 @@ def test_texts_cannot_break_the_front_matter(model_folder: Path, evaluation: Pat
     header = yaml.safe_load((out / "README.md").read_text().split("\n---\n")[0].removeprefix("---\n"))
     assert header["license"] == "apache-2.0"
     assert header["language"] == ["fr"]
+
+
+def test_the_card_of_a_corpus_without_people_says_so(model_folder: Path, evaluation: Path, tmp_path: Path) -> None:
+    judged = tmp_path / "evaluation"
+    shutil.copytree(evaluation, judged)
+    statistics = json.loads((judged / "statistics.json").read_text())
+    statistics["audio"] |= {"held_out_synthetic": True, "hours_synthetic": {"flite": 1.0}}
+    (judged / "statistics.json").write_text(json.dumps(statistics))
+    (tmp_path / "lineage.json").write_text(json.dumps({**LINEAGE, "note": "nobody spoke"}))
+    roles = {"model": model_folder, "evaluation": judged, "lineage": tmp_path / "lineage.json"}
+    (tmp_path / "out").mkdir()
+    PublishStage(PublishStageConfig(title="Tiny"), roles).build({}, tmp_path / "out", tmp_path, lambda *_: None)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "**Note.** nobody spoke." in card
+    assert "On held-out synthetic utterances of the same corpus" in card
+    assert "1.00 by flite |" in card  # not: never evaluated on

@@ -110,3 +110,15 @@ def test_an_empty_corpus_is_counted_too() -> None:
     empty = {name: TableView.of(table_of([], schema)) for name, schema in schemas.items()}
     found = corpus_statistics(empty, SIZES)
     assert found["rows"]["total"] == found["audio"]["utterances"] == found["units"]["hubert"]["frames"] == 0
+    assert not found["audio"]["held_out_synthetic"]
+
+
+def test_a_corpus_without_people_is_known_by_what_is_held_out(corpus: Corpus) -> None:
+    def judged(*held_out: str) -> bool:
+        about = {"recording_id": "r", "duration": 1.0, "source_uri": "file:///a.wav"}
+        parts = [("train", "synthetic"), *(("held_out", origin) for origin in held_out)]
+        rows = [{**about, "utterance_id": str(i), "split": s, "origin": o} for i, (s, o) in enumerate(parts)]
+        tables = {**corpus.tables, "audio": TableView.of(table_of(rows, AUDIO))}
+        return bool(corpus_statistics(tables, SIZES)["audio"]["held_out_synthetic"])
+
+    assert [judged(), judged("synthetic"), judged("synthetic", "recorded")] == [False, True, False]
