@@ -138,7 +138,7 @@ def speech_lineage(recipe: Recipe) -> Lineage:
         return {
             "recipe": recipe.name,
             "variant": recipe.variant,
-            **({"note": ". ".join(told)} if (told := notes(recipe)) else {}),
+            **({"note": "; ".join(told)} if (told := notes(recipe)) else {}),
             "settings": {name: config_json(plan.call.config) for name, plan in plans.items()},
             "given": {role: reference for role, reference in given.items() if reference is not None},
             "tables": {name: plan.fingerprint for name, plan in plans.items() if isinstance(plan, TablePlan)},

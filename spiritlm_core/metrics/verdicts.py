@@ -168,8 +168,8 @@ def doubt(verdicts: Iterable[Verdict], task: str, *, shots: bool = False) -> str
 def told(verdicts: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     """Lines for a terminal: what a model heard, said and classified without solved examples, as in the file."""
     shown = [Verdict(**one) for one in verdicts if not one["shots"]]
-    for (task, measure), alike in groupby(shown, key=lambda one: (one.task, one.measure)):
-        yield f"{OFFERS[task]} ({measure} on held-out recordings, with 95 % interval):"
+    for (task, measure, on), alike in groupby(shown, key=lambda one: (one.task, one.measure, one.on)):
+        yield f"{OFFERS[task]} ({measure} on {on}, with 95 % interval):"
         for one in alike:
             verdict = "better than trivial" if one.better else "not shown to be better than trivial"
             yield f"  {one.items:>4} {one.group or 'all':<26} {one.figure}: {verdict}"

@@ -7,7 +7,7 @@ import pytest
 
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.metrics.bootstrap import Estimate
-from spiritlm_core.metrics.verdicts import Verdict, doubt, given_labels, read_verdicts, write_verdicts
+from spiritlm_core.metrics.verdicts import Verdict, doubt, given_labels, read_verdicts, told, write_verdicts
 
 POOR = Verdict.of(
     "transcribe",
@@ -76,3 +76,12 @@ def test_a_damaged_file_is_named(tmp_path: Path, damaged: str) -> None:
     (tmp_path / "verdicts.json").write_text(damaged)
     with pytest.raises(SpiritLMError, match=r"verdicts\.json"):
         read_verdicts(tmp_path)
+
+
+def test_the_summary_says_what_was_asked() -> None:
+    about = {"task": "transcribe", "measure": "word error rate", "value": 1.0, "low": 1.0, "high": 1.0, "trivial": 1.0,
+             "trivial_answer": "empty", "items": 9, "better": False}  # fmt: skip
+    lines = told([about | {"on": on, "shots": 0} for on in ("held-out recordings", "held-out synthetic utterances")])
+    heads = [line for line in lines if line.endswith(":")]
+    assert ["held-out recordings" in head for head in heads] == [True, False]
+    assert "word error rate on held-out synthetic utterances" in heads[1]

@@ -108,6 +108,7 @@ def render(content: Content, drawn: Mapping[str, Figure]) -> str:
         utterances=[_drawn(item) for item in content.drawn],
         corpus=_corpus(findings.statistics),
         rows=findings.statistics["rows"],
+        judged_by="synthetic utterances" if findings.statistics["audio"]["held_out_synthetic"] else "recordings",
         shards=content.lineage.get("shards", {}),
         units=findings.statistics["units"],
         lineage=_lineage(content.lineage),
