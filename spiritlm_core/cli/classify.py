@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def classify(
     model: options.ModelArgument,
-    audio: Annotated[list[str], typer.Argument(metavar="FILE…", help="Recordings; - for one on standard input.")],
+    audio: options.RecordingsArgument,
     labels: Annotated[
         str | None,
         typer.Option(

@@ -56,6 +56,9 @@ SpeakerOption = Annotated[
 ]
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="Folder of a model, ours or a released one.")]
 AudioArgument = Annotated[list[str], typer.Argument(metavar="AUDIO…", help="Audio files; - for one on standard input.")]
+RecordingsArgument = Annotated[
+    list[str], typer.Argument(metavar="FILE…", help="Recordings; - for one on standard input.")
+]
 CheckpointsOption = Annotated[
     Path | None,
     typer.Option(metavar="ROOT", envvar="SPIRITLM_CHECKPOINTS_DIR", help="Folder of the released checkpoints."),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def transcribe(
     model: options.ModelArgument,
-    audio: Annotated[list[str], typer.Argument(metavar="FILE…", help="Recordings; - for one on standard input.")],
+    audio: options.RecordingsArgument,
     shots: options.ShotsOption = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of a transcript.")] = 200,
     temperature: options.TemperatureOption = 0.0,

@@ -48,10 +48,10 @@ class Muon(torch.optim.AdamW):
             state.update(step=torch.tensor(0.0), momentum_buffer=torch.zeros_like(parameter))
         state["step"] += 1
         buffer = state["momentum_buffer"].lerp_(gradient, 1 - group["momentum"])
-        ahead = _whole(gradient.lerp(buffer, group["momentum"]))
+        ahead = whole(gradient.lerp(buffer, group["momentum"]))
         matrix = ahead.flatten(1)
         scale = max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
-        direction = _shared_out(orthogonalised(matrix).to(parameter.dtype).view_as(ahead), parameter)
+        direction = shared_out(orthogonalised(matrix).to(parameter.dtype).view_as(ahead), parameter)
         parameter.mul_(1 - group["lr"] * group["weight_decay"])
         parameter.add_(direction, alpha=-group["lr"] * scale)
 
@@ -71,19 +71,19 @@ def orthogonalised(matrix: torch.Tensor) -> torch.Tensor:
     return x.T if matrix.shape[0] > matrix.shape[1] else x
 
 
-def _whole(tensor: torch.Tensor) -> torch.Tensor:
+def whole(tensor: torch.Tensor) -> torch.Tensor:
     """All of a tensor of which this rank may hold a part."""
     full = getattr(tensor, "full_tensor", None)
-    whole: torch.Tensor = tensor if full is None else full()
-    return whole
+    gathered: torch.Tensor = tensor if full is None else full()
+    return gathered
 
 
-def _shared_out(whole: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+def shared_out(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """This rank's part of what every rank has, shared out as `like` is."""
     mesh = getattr(like, "device_mesh", None)
     if mesh is None:
-        return whole
+        return tensor
     from torch.distributed.tensor import DTensor, Replicate
 
-    copies = DTensor.from_local(whole, mesh, [Replicate()] * mesh.ndim, run_check=False)
+    copies = DTensor.from_local(tensor, mesh, [Replicate()] * mesh.ndim, run_check=False)
     return copies.redistribute(placements=like.placements)  # type: ignore[attr-defined]

@@ -52,10 +52,11 @@ class Listened:
 
 @dataclass(frozen=True)
 class Listening:
-    """All of them, and why something cannot be heard or was not written down."""
+    """All of them, why something cannot be heard or was not written down, and what makes units audible, if anything."""
 
     clips: tuple[Listened, ...] = ()
     notes: tuple[str, ...] = ()
+    vocoder: Vocoder | None = None
 
     def errors(self, name: str) -> Errors | None:
         """Word errors of what the recogniser heard in the sounds called `name`; None if nobody listened to them."""
@@ -110,7 +111,7 @@ def listen(
         heard.append(Listened(clip, sounds, written))
     if recogniser is None and len(notes) == (vocoder is None):
         notes.append(NAME_ONE)
-    return Listening(tuple(heard), tuple(notes) if clips else ())
+    return Listening(tuple(heard), tuple(notes) if clips else (), vocoder)
 
 
 def _voiced(vocoder: Vocoder, clip: Clip, row: Mapping[str, Any], answer: str | None) -> dict[str, Waveform]:

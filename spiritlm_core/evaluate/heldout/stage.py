@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from spiritlm_core.evaluate.heldout.fewshot import Task
     from spiritlm_core.evaluate.heldout.report import Content, Drawn
     from spiritlm_core.evaluate.heldout.samples import Sample
+    from spiritlm_core.speech.vocoder.vocoder import Vocoder
     from spiritlm_core.tokens.documents import Document
 
 _PARTS = {"interleaved": ("text", "speech")}  # kinds of tokens told apart within a stream
@@ -177,7 +178,7 @@ class EvaluateStage(ArtifactStage):
             answers=answers,
             drawn=self._drawn(tables),
             recordings={key: audio for key, audio in recordings.items() if audio},
-            spoken=self._spoken(findings.samples),
+            spoken=_spoken(findings.samples, answers.listening.vocoder),
             training=plots.read_curves(self.models["model"] / "metrics.parquet"),
             lineage=lineage,
             parameters=sum(parameter.numel() for parameter in evaluated.spirit.model.parameters()),
@@ -185,20 +186,6 @@ class EvaluateStage(ArtifactStage):
             max_new_tokens=self.config.max_new_tokens,
             ended_early=read_json(self.models["model"] / "training.json").get("ended_early"),
         )
-
-    def _spoken(self, samples: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:
-        """FLAC of the spoken answers among the samples, where a vocoder can make them audible."""
-        from spiritlm_core.audio.codec import encode_flac
-        from spiritlm_core.evaluate.heldout.listening import spoken
-        from spiritlm_core.speech.vocoder.vocoder import Vocoder
-
-        if "vocoder" not in self.models:
-            return {}
-        vocoder, sounds = Vocoder.load(self.models["vocoder"]), {}
-        for sample in samples:
-            if sample["kind"] == "text_to_speech" and (waveform := spoken(vocoder, sample["output"])) is not None:
-                sounds[sample["key"]] = encode_flac(waveform)
-        return sounds
 
     def _drawn(self, tables: Mapping[str, TableView]) -> list[Drawn]:
         """Held-out utterances for the figures of words and units."""
@@ -222,6 +209,20 @@ class EvaluateStage(ArtifactStage):
             )
             for utterance in chosen
         ]
+
+
+def _spoken(samples: Sequence[Mapping[str, Any]], vocoder: Vocoder | None) -> dict[str, bytes]:
+    """FLAC of the spoken answers among the samples, where a vocoder can make them audible."""
+    from spiritlm_core.audio.codec import encode_flac
+    from spiritlm_core.evaluate.heldout.listening import spoken
+
+    if vocoder is None:
+        return {}
+    sounds: dict[str, bytes] = {}
+    for sample in samples:
+        if sample["kind"] == "text_to_speech" and (waveform := spoken(vocoder, sample["output"])) is not None:
+            sounds[sample["key"]] = encode_flac(waveform)
+    return sounds
 
 
 def _drawable(utterance: Utterance) -> bool:

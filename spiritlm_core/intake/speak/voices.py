@@ -23,21 +23,10 @@ ACCENTS = {
     "en": ("en-us", "en", "en-us-nyc", "en-gb-x-rp", "en-gb-scotland", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-029")
 }
 """Voices of eSpeak NG for a language that has more than one; ``en`` is British."""
-VARIANTS = ("", *(f"m{number}" for number in range(1, 9)), *(f"f{number}" for number in range(1, 6)))
 VARIANTS = (
-    *VARIANTS,
-    "adam",
-    "anika",
-    "belinda",
-    "boris",
-    "david",
-    "ian",
-    "linda",
-    "michel",
-    "pablo",
-    "steph",
-    "victor",
-)
+    "", "m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8", "f1", "f2", "f3", "f4", "f5",
+    "adam", "anika", "belinda", "boris", "david", "ian", "linda", "michel", "pablo", "steph", "victor",
+)  # fmt: skip
 _LETTERS_PER_SECOND = 18.7  # of speech at an ordinary speed
 _WORDS_PER_MINUTE = 165.0
 

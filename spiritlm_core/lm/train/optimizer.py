@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from spiritlm_core.fit.muon import MOMENTUM, Muon
+from spiritlm_core.fit.muon import MOMENTUM, Muon, shared_out, whole
 from spiritlm_core.fit.schedule import learning_rate_scale
 from spiritlm_core.lm.config import OptimizerConfig
 from spiritlm_core.lm.train.placement import blocks
@@ -95,12 +95,7 @@ def _tables(lm: Any) -> list[torch.Tensor]:
 def _from_row(first: int, table: torch.Tensor) -> torch.Tensor:
     """float[rows, 1], 1 from row `first` on; shared out to the ranks as `table` is."""
     rows = (torch.arange(table.shape[0], device=table.device) >= first).to(table.dtype)[:, None]
-    mesh = getattr(table, "device_mesh", None)
-    if mesh is None:
-        return rows
-    from torch.distributed.tensor import distribute_tensor
-
-    return distribute_tensor(rows, mesh, table.placements)  # type: ignore[attr-defined]
+    return shared_out(rows, table)
 
 
 def set_weight_decay(optimizer: torch.optim.Optimizer, value: float) -> None:
@@ -112,6 +107,4 @@ def set_weight_decay(optimizer: torch.optim.Optimizer, value: float) -> None:
 
 def clip_gradients(model: nn.Module, limit: float) -> float:
     """Scale the gradients down to a global norm of `limit`; returns the norm before, over all ranks."""
-    norm = nn.utils.clip_grad_norm_(model.parameters(), limit)
-    full = getattr(norm, "full_tensor", None)  # a DTensor under FSDP
-    return float(full() if full is not None else norm)
+    return float(whole(nn.utils.clip_grad_norm_(model.parameters(), limit)))

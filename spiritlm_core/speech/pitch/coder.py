@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from spiritlm_core.errors import ModelReferenceError
-from spiritlm_core.speech.pitch.config import CONFIG_FILE, PITCH_HOP, PitchArchitecture, PitchBlocks
+from spiritlm_core.speech.pitch.config import PITCH_HOP, PitchArchitecture, PitchBlocks
 from spiritlm_core.speech.pitch.f0 import Melody
+from spiritlm_core.speech.settings import CONFIG_FILE
 
 HOP = PITCH_HOP
 """Frames of 5 ms in one code."""

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from math import prod
-from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from spiritlm_core.config import FrozenConfig
-from spiritlm_core.errors import ModelReferenceError
-from spiritlm_core.speech.settings import Minutes, Seed
+from spiritlm_core.speech.settings import Minutes, Seed, StoredConfig
 
 
 class PitchConfig(FrozenConfig):
@@ -32,8 +30,6 @@ class PitchConfig(FrozenConfig):
     max_minutes: Minutes = 10.0
     seed: Seed = 0
 
-
-CONFIG_FILE = "config.json"
 
 PITCH_HOP = 16
 """Frames of 5 ms in one pitch unit."""
@@ -72,8 +68,10 @@ class PitchBlocks(FrozenConfig):
         return self
 
 
-class PitchArchitecture(FrozenConfig):
+class PitchArchitecture(StoredConfig):
     """Everything needed to rebuild a pitch model and to give it the input it was fitted on."""
+
+    kind_of_model: ClassVar[str] = "pitch model"
 
     codes: int = Field(ge=2, le=128, description="Number of pitch units.")
     embedding: int = Field(ge=1, le=8192, description="Size of a code vector.")
@@ -87,15 +85,6 @@ class PitchArchitecture(FrozenConfig):
     relative: bool = Field(default=True, description="The mean of the voiced frames of the piece is subtracted.")
     interpolated: bool = Field(default=True, description="F0 of unvoiced frames is interpolated rather than zero.")
     trimmed: bool = Field(default=True, description="Frames after the last whole unit are not seen.")
-
-    @classmethod
-    def read(cls, folder: Path) -> Self:
-        """That of the pitch model in `folder`. Raises ModelReferenceError."""
-        try:
-            return cls.model_validate_json((folder / CONFIG_FILE).read_bytes())
-        except (OSError, ValueError) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise ModelReferenceError(f"{folder} is not a pitch model of this project: {reason}") from error
 
     @classmethod
     def fitted(cls, config: PitchConfig) -> Self:

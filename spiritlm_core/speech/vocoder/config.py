@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from math import prod
-from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from spiritlm_core.config import FrozenConfig
-from spiritlm_core.errors import ModelReferenceError
 from spiritlm_core.speech.grid import FRAME
+from spiritlm_core.speech.settings import StoredConfig
 
 Size = Annotated[int, Field(ge=1, le=1 << 16)]
 Kernel = Annotated[int, Field(ge=1, le=255)]
 
-CONFIG_FILE = "config.json"
 
 EDGE_KERNEL = 7
 """Kernel of the first convolution of every generator, and of the last one of HiFi-GAN."""
@@ -123,11 +121,13 @@ class IstftConfig(FrozenConfig):
 GeneratorConfig = Annotated[HifiganConfig | IstftConfig, Field(discriminator="kind")]
 
 
-class VocoderConfig(FrozenConfig):
+class VocoderConfig(StoredConfig):
     """A generator over embedded units, with predicted durations (arXiv 2104.00355).
 
     What a vocoder is not told has 0 embeddings.
     """
+
+    kind_of_model: ClassVar[str] = "vocoder"
 
     units: Size = Field(description="Number of HuBERT units.")
     pitch_units: int = Field(default=0, ge=0, le=1 << 16, description="Number of pitch units.")
@@ -148,15 +148,6 @@ class VocoderConfig(FrozenConfig):
     generator: GeneratorConfig = Field(description="What makes a waveform of embedded units.")
     duration_channels: Size = Field(description="Channels of the duration predictor.")
     duration_kernel: Kernel = Field(default=3, description="Kernel of the duration predictor's convolutions.")
-
-    @classmethod
-    def read(cls, folder: Path) -> Self:
-        """That of the vocoder in `folder`. Raises ModelReferenceError."""
-        try:
-            return cls.model_validate_json((folder / CONFIG_FILE).read_bytes())
-        except (OSError, ValueError) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise ModelReferenceError(f"{folder} is not a vocoder of this project: {reason}") from error
 
     @property
     def sizes(self) -> dict[str, int]:

@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from spiritlm_core.errors import ModelReferenceError
-from spiritlm_core.speech.vocoder.config import CONFIG_FILE, GeneratorConfig, HifiganConfig, VocoderConfig
+from spiritlm_core.speech.settings import CONFIG_FILE
+from spiritlm_core.speech.vocoder.config import GeneratorConfig, HifiganConfig, VocoderConfig
 from spiritlm_core.speech.vocoder.hifigan import HifiganGenerator
 from spiritlm_core.speech.vocoder.istft import IstftGenerator
 from spiritlm_core.speech.vocoder.layers import convolution
