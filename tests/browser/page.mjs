@@ -28,16 +28,20 @@ page.on("pageerror", (error) => {
   if (error.name !== "AbortError") found.errors.push(String(error)); // waveforms that are replaced while they load
 });
 
-const shot = (name) => page.screenshot({ path: join(given.shots, `${name}.png`), fullPage: true });
+let step = "start";
+const shot = (name) => {
+  step = name;
+  return page.screenshot({ path: join(given.shots, `${name}.png`), fullPage: true });
+};
 const answer = () => page.inputValue("#answer textarea");
 const turns = () => page.locator("#chat .message-content, #chat [data-testid=waveform-Audio]").count();
 const until = (work, ...rest) => page.waitForFunction(work, ...rest);
 const toasts = () => page.locator(".toast-body").allInnerTexts();
 const upload = (file) => page.setInputFiles("#audio input[type=file]", file);
-const toast = async (before) => {
-  await until((count) => document.querySelector(".toast-wrap")?.innerText.length > count, before);
-  await page.waitForTimeout(300);
-  return (await toasts()).join("\n");
+const toast = async (words) => {
+  const refused = page.locator(".toast-body", { hasText: words }).first();
+  await refused.waitFor();
+  return refused.innerText();
 };
 const ask = async () => {
   await page.click("#ask");
@@ -98,10 +102,10 @@ try {
   // refuse what is no recording, and what is too large
   const before = await turns();
   await upload(given.corrupt);
-  found.corrupt = await toast(0);
+  found.corrupt = await toast("cannot be used");
   await shot("4-corrupt");
   await upload(given.huge);
-  found.huge = (await toast(found.corrupt.length)).replace(found.corrupt, "");
+  found.huge = await toast(/exceed|larger than/);
   await shot("5-huge");
   found.kept = (await turns()) === before;
 
@@ -116,7 +120,7 @@ try {
   await page.evaluate(() => (window.before = document.querySelector("#answer textarea").value));
   await ask();
   // what the microphone gave decides whether the answer is empty, which is said, too
-  await until(() => [document.querySelector("#answer textarea").value, document.querySelector("#silent").innerText].join("").trim());
+  await until(() => document.querySelector("#answer textarea").value || document.querySelector("#silent").innerText);
   found.transcript = (await answer()) || (await page.locator("#silent").innerText());
   await shot("6-transcript");
 
@@ -129,7 +133,7 @@ try {
   found.label = await answer();
   await shot("7-label");
 } catch (error) {
-  found.failed = String(error);
+  found.failed = `after "${step}": ${error}; messages on the page: ${await toasts().catch(() => "none read")}`;
   await shot("failed").catch(() => {});
 } finally {
   await browser.close();

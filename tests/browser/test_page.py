@@ -79,7 +79,7 @@ def seen(server: Served, modules: Path, tmp_path_factory: pytest.TempPathFactory
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     found: dict = json.loads(done.stdout.splitlines()[-1])
-    assert "failed" not in found, (found, server.lines)
+    assert "failed" not in found, f"{found['failed']}\n{server.lines}\n{found}"
     return found
 
 
@@ -107,7 +107,7 @@ def test_refusals(seen: dict) -> None:
 
 
 def test_recording_and_labels(seen: dict) -> None:
-    assert seen["transcript"].strip()
+    assert seen["transcript"]
     assert seen["label"] in ("one", "two")
 
 
