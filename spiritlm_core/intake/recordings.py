@@ -55,6 +55,8 @@ class Recordings:
         good = [item for item in items if not item.error]
         if silent := sum(item.text is None for item in good):
             heard.append(f"{silent} of {len(good)} recordings have no transcript")
+        if self.split and good and all(self.split(item) == "train" for item in good):
+            heard.append(f"none of {len(good)} recordings is held out, so nothing is judged: see audio.held_out_share")
         for line in heard:
             say(f"  {line}")
         return items

@@ -12,9 +12,10 @@ from spiritlm_core.lake.lake import Lake
 from tests.audio.files import sound
 
 
-def _said(folder: Path, lake: Path) -> list[str]:
+def _said(folder: Path, lake: Path, split: str = "") -> list[str]:
     said: list[str] = []
-    Recordings((parse_source(str(folder)),), "en", ShardingConfig()).items(Lake(str(lake)), said.append)
+    drawn = (lambda _: split) if split else None
+    Recordings((parse_source(str(folder)),), "en", ShardingConfig(), drawn).items(Lake(str(lake)), said.append)
     return said
 
 
@@ -36,3 +37,11 @@ def test_nothing_is_said_where_all_is_used(tmp_path: Path) -> None:
     sound(tmp_path / "clips/a.wav", 0.1 * np.random.default_rng(1).standard_normal(4000))
     (tmp_path / "clips/a.lab").write_text("good morning")
     assert _said(tmp_path / "clips", tmp_path / "lake") == []
+
+
+def test_a_corpus_without_held_out_recordings_is_told_of(tmp_path: Path) -> None:
+    sound(tmp_path / "clips/a.wav", 0.1 * np.random.default_rng(1).standard_normal(4000))
+    (tmp_path / "clips/a.lab").write_text("good morning")
+    said = "  none of 1 recordings is held out, so nothing is judged: see audio.held_out_share"
+    assert _said(tmp_path / "clips", tmp_path / "lake", "train") == [said]
+    assert _said(tmp_path / "clips", tmp_path / "lake", "held_out") == []
