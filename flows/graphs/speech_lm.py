@@ -31,8 +31,8 @@ from spiritlm_core.plan.graph import Graph, Lineage
 from spiritlm_core.publish.config import PublishStageConfig
 from spiritlm_core.publish.stage import PublishStage
 from spiritlm_core.recipe import Recipe
+from spiritlm_core.speech.config import WITHOUT
 from spiritlm_core.speech.folder_stage import SpeakingTokenizerStage, SpeechTokenizerStage
-from spiritlm_core.speech.given import WITHOUT
 from spiritlm_core.speech.pitch.fit import PitchFit
 from spiritlm_core.speech.pretraining.fit_hubert import HubertFit
 from spiritlm_core.speech.quantizers.fit_quantizer import QuantizerFit

@@ -11,7 +11,7 @@ from spiritlm_core.intake import optional
 from spiritlm_core.intake.config import parse_source
 from spiritlm_core.intake.sources.speak import SpeakSource
 from spiritlm_core.recipe import Recipe, load_recipe_file
-from spiritlm_core.speech import given
+from spiritlm_core.speech.config import settled as settled_units
 
 if TYPE_CHECKING:
     from spiritlm_core.finetune.config import FinetuneRecipe
@@ -75,7 +75,7 @@ def load_recipe(recipe: str | Recipe, sources: Sequence[str] = (), overrides: Se
     elif overrides:
         raise RecipeError(_WHOLE)
     recipe = with_sources(recipe, sources)
-    settled = {"units": given.settled(recipe.units), "sources": optional.settled(recipe.sources)}
+    settled = {"units": settled_units(recipe.units), "sources": optional.settled(recipe.sources)}
     return recipe.model_copy(update=settled)
 
 

@@ -17,7 +17,7 @@ from spiritlm_core.finetune.config import SplitConfig
 from spiritlm_core.intake.files import printable
 from spiritlm_core.intake.opening import read_uri
 from spiritlm_core.lake.schema import SAMPLE_RATE
-from spiritlm_core.speech.batches import encode_clips
+from spiritlm_core.speech.stage import encode_clips
 from spiritlm_core.split import draw_split
 
 if TYPE_CHECKING:

@@ -26,10 +26,10 @@ from spiritlm_core.errors import RecipeError
 from spiritlm_core.fit.job import FitJob
 from spiritlm_core.fit.launch import main
 from spiritlm_core.lake.view import TableView
+from spiritlm_core.speech.config import StyleConfig
 from spiritlm_core.speech.pitch.config import PitchConfig
 from spiritlm_core.speech.pretraining.config import HubertConfig
 from spiritlm_core.speech.quantizers.config import QuantizerStageConfig
-from spiritlm_core.speech.style.config import StyleConfig
 from spiritlm_core.speech.vocoder.fit_config import VocoderStageConfig
 
 STAGES: dict[str, tuple[str, type[FrozenConfig]]] = {

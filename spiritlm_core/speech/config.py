@@ -1,4 +1,4 @@
-"""Configuration of the speech units: encoder, quantizer, pitch and style."""
+"""Configuration of the speech units: encoder, quantizer, pitch and style; and whether a named encoder can be had."""
 
 from __future__ import annotations
 
@@ -8,14 +8,30 @@ from typing import ClassVar, Self
 from pydantic import Field, model_validator
 
 from spiritlm_core.config import FrozenConfig
+from spiritlm_core.errors import ModelReferenceError, RecipeError
 from spiritlm_core.fit.config import FitCompute
+from spiritlm_core.references.reference import resolve
 from spiritlm_core.references.syntax import ModelReference
 from spiritlm_core.speech.copies import CopiesConfig
 from spiritlm_core.speech.pitch.config import PitchConfig
 from spiritlm_core.speech.pretraining.config import HubertConfig
 from spiritlm_core.speech.quantizers.config import QuantizerConfig, QuantizerStageConfig
-from spiritlm_core.speech.settings import ExtractionPrecision, UnitRate
-from spiritlm_core.speech.style.config import StyleConfig
+from spiritlm_core.speech.settings import ExtractionPrecision, Minutes, Seed, UnitRate
+
+
+class StyleConfig(FrozenConfig):
+    """K-means over one vector per second: what is said how, beside the words and the melody."""
+
+    clusters: int = Field(default=100, ge=2, le=100, description="Number of style units.")
+    layer: int = Field(
+        default=1,
+        ge=1,
+        description="Layer of the encoder whose mean and deviation over a second are clustered, counted from 1.",
+    )
+    components: int = Field(default=8, ge=1, le=64, description="Principal components that are kept before clustering.")
+    max_minutes: Minutes = 10.0
+    restarts: int = Field(default=5, ge=1, le=20, description="Runs of k-means++, of which the best is kept.")
+    seed: Seed = 0
 
 
 class UnitsConfig(FrozenConfig):
@@ -52,7 +68,7 @@ class UnitsConfig(FrozenConfig):
 
     @property
     def lacks_encoder(self) -> bool:
-        """Whether an encoder was wanted that could not be had; see `spiritlm_core.speech.given`."""
+        """Whether an encoder was wanted that could not be had; see `spiritlm_core.speech.config`."""
         return self.encoder_optional and self.encoder is None
 
     @property
@@ -112,3 +128,32 @@ class UnitsCompute(FitCompute):
     workers: int = Field(
         default=1, ge=1, description="Processes that fit HuBERT together (one GPU each, or one group of CPU cores)."
     )
+
+
+WITHOUT = (
+    "`units.encoder` could not be had, so these units are of a HuBERT fitted here; a run that can reach it uses it "
+    "(with units.encoder_optional=false it stops and says why)"
+)
+"""What people are told of units without an encoder that was wanted."""
+
+
+def settled(units: UnitsConfig) -> UnitsConfig:
+    """`units` without an optional encoder that cannot be had; it is fetched if it can.
+
+    Raises:
+        RecipeError: there is no encoder that could be optional.
+        ModelReferenceError: a folder of this machine is no encoder.
+    """
+    if units.encoder_optional and units.encoder is None:
+        raise RecipeError("units.encoder_optional is true, but there is no units.encoder")
+    if units.encoder_optional:
+        try:
+            resolve(str(units.encoder))
+        except ModelReferenceError:
+            return units.model_copy(update={"encoder": None})
+    for reference in (units.given_encoder, units.given_encoder is None and units.hubert.labels):
+        if reference and reference.startswith("file://"):
+            from spiritlm_core.speech.encoders.registry import check_folder
+
+            check_folder(resolve(reference).path)
+    return units

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias, TypeVar, cast
 
+import numpy as np
 import pyarrow as pa
 
 from spiritlm_core.audio.samples import Waveform
-from spiritlm_core.errors import is_machine_error
-from spiritlm_core.lake.schema import REJECT, Row, is_rejected, rejected, table_of
+from spiritlm_core.errors import Rejection, SpiritLMError, is_machine_error
+from spiritlm_core.lake.schema import REJECT, SAMPLE_RATE, Row, is_rejected, rejected, table_of
 from spiritlm_core.lake.stage import Resources, TableInput, TableStage
 from spiritlm_core.speech.config import CopiesStageConfig, UnitsStageConfig
+
+if TYPE_CHECKING:
+    from spiritlm_core.speech.copies import Change
+    from spiritlm_core.speech.extractor import UnitExtractor
+    from spiritlm_core.speech.tokenizer import SpeechTokenizer
+    from spiritlm_core.speech.types import Units
 
 _STREAMS = [
     pa.field("hubert", pa.list_(pa.int16())),  # 25 Hz, not collapsed
@@ -35,10 +42,6 @@ COPIES = pa.schema(
     ]
 )
 
-if TYPE_CHECKING:
-    from spiritlm_core.speech.copies import Change
-    from spiritlm_core.speech.extractor import UnitExtractor
-    from spiritlm_core.speech.types import Units
 
 _COLUMNS = ("utterance_id", "speaker", "duration", "audio", "reject_stage", "reject_reason")
 _GROUP_SECONDS = 600.0
@@ -202,3 +205,30 @@ def _copied(source: Row, changes: list[Change], outcomes: list[Outcome]) -> Row:
             return rejected(row, CopiesStage.name, outcome)
         copies.append({"start": change.seconds, "speed": change.speed, "room": change.room, **_streams(outcome)})
     return {**row, "copies": copies}
+
+
+_TOKENIZED_SECONDS = 300.0
+
+
+def encode_clips(tokenizer: SpeechTokenizer, clips: Sequence[np.ndarray]) -> list[str | Rejection]:
+    """Speech tokens such as ``[St3][Pi1][Hu7]`` of each clip, float32[T] at 16 kHz, or what is wrong with it.
+
+    Clips of similar length are encoded together.
+    """
+    encoded: dict[int, str | Rejection] = {}
+    for group in grouped([len(clip) / SAMPLE_RATE for clip in clips], _TOKENIZED_SECONDS):
+        encoded |= zip(group, _encode(tokenizer, [clips[i] for i in group]), strict=True)
+    return [encoded[i] for i in range(len(clips))]
+
+
+def _encode(tokenizer: SpeechTokenizer, clips: list[np.ndarray]) -> list[str | Rejection]:
+    """After an error in a batch each clip is tried alone."""
+    try:
+        units = tokenizer.encode_batch(clips)
+    except Exception as error:
+        if is_machine_error(error) and not isinstance(error, SpiritLMError):
+            raise
+        if len(clips) > 1:
+            return [tokens for clip in clips for tokens in _encode(tokenizer, [clip])]
+        return [Rejection(str(error))]
+    return [tokenizer.to_string(one) if len(one.hubert) else Rejection("too short for a speech unit") for one in units]

@@ -169,7 +169,7 @@ class SpeechTokenizer:
             ModelReferenceError: there is no vocoder, or it cannot be loaded.
             SpiritLMError: a unit, voice or manner that it does not know; or no pitch came at all where it needs one.
         """
-        from spiritlm_core.speech.vocoder.streaming import SpeechStream
+        from spiritlm_core.speech.vocoder.vocoder import SpeechStream
 
         stream, said, taken = SpeechStream(self.vocoder, speaker, expression), "", 0
         for piece in pieces:

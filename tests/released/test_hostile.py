@@ -253,7 +253,7 @@ def test_base_needs_no_expressive_parts(copy: Path) -> None:
 
 
 def test_convolutions() -> None:
-    found = parse_convolutions("[(512,10,5)] + [(512,3,2)] * 4 + 3*[[512,2,2]]")
+    found = parse_convolutions("[(512,10,5)] + [(512,3,2)] * 4 + [(512,2,2)]*3")
     assert [layer.kernel for layer in found] == [10, 3, 3, 3, 3, 2, 2, 2]
     assert found[0] == (512, 10, 5)
 
@@ -262,7 +262,7 @@ def test_convolutions() -> None:
     "text",
     ["", "[]", "()", "[1]", "[(1,2)]", "[(1,2,True)]", "[(1,2,-3)]", "[(1,2,3.0)]", "[x for x in y]", "(1,2,3) * 3",
      "[(1,2,3)] * [2]", "2 * 2", "[(1,2,3)] - [(1,2,3)]", "[(1,2,3)] * -1", "[(1,2,3)] * 33", "(" * 900, "[(0,1,1)]",
-     "[(1,1,1)] ** 2", "lambda: 1", "[(1,2,3)][0]", "1" * 999, "\x00", "[(1,2,3)]" + " " * 1000],
+     "[(1,1,1)] ** 2", "lambda: 1", "[(1,2,3)][0]", "1" * 999, "\x00", "[(1,2,3)]" + " " * 1000 + "x"],
 )  # fmt: skip
 def test_what_is_no_list_of_convolutions(text: str) -> None:
     with pytest.raises(ValueError, match="it is not|it has|is not|joins"):

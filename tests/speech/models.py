@@ -6,11 +6,10 @@ import torch
 from transformers import HubertConfig as ModelConfig
 from transformers import HubertModel
 
-from spiritlm_core.speech.config import UnitsConfig
+from spiritlm_core.speech.config import StyleConfig, UnitsConfig
 from spiritlm_core.speech.pitch.config import PitchConfig
 from spiritlm_core.speech.pretraining.config import PAPER_CONVOLUTIONS, HubertConfig
 from spiritlm_core.speech.quantizers.config import QuantizerConfig
-from spiritlm_core.speech.style.config import StyleConfig
 
 CONFIG = UnitsConfig(
     hubert=HubertConfig(

@@ -19,6 +19,7 @@ from spiritlm_core.lake.view import TableView
 from spiritlm_core.speech.encoders.encoder import layer_frames
 from spiritlm_core.speech.encoders.registry import load_encoder
 from spiritlm_core.speech.grid import unit_count
+from spiritlm_core.speech.mel import mfcc_25hz
 from spiritlm_core.speech.pretraining import fit_hubert, pretrain
 from spiritlm_core.speech.pretraining.config import HubertConfig, PerturbConfig
 from spiritlm_core.speech.pretraining.fit_hubert import HubertFit
@@ -29,7 +30,6 @@ from spiritlm_core.speech.pretraining.masked_prediction import (
     gabor_filters,
     hubert_loss,
 )
-from spiritlm_core.speech.pretraining.mfcc import mfcc_25hz
 from tests.speech.encoders.families import write
 from tests.speech.models import CONFIG
 from tests.speech.synthetic import row, speech, table

@@ -10,8 +10,7 @@ from flows.cli.plan import planned, show_plan
 from flows.graphs.speech_lm import speech_lm
 from flows.recipes import load_recipe
 from spiritlm_core.errors import ModelReferenceError, RecipeError
-from spiritlm_core.speech.config import UnitsConfig
-from spiritlm_core.speech.given import WITHOUT, settled
+from spiritlm_core.speech.config import WITHOUT, UnitsConfig, settled
 
 SHA = "0f" * 32
 NOWHERE = f"file:///nowhere/one file:///nowhere/two#sha256={SHA}"

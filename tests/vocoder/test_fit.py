@@ -16,11 +16,11 @@ from spiritlm_core.fit.ranks import Ranks
 from spiritlm_core.lake.schema import table_of
 from spiritlm_core.speech.grid import FRAME
 from spiritlm_core.speech.stage import UNITS
-from spiritlm_core.speech.vocoder.centres import start_from_centres
 from spiritlm_core.speech.vocoder.fit import VocoderFit
 from spiritlm_core.speech.vocoder.fit_config import SIZES, VocoderFitConfig
-from spiritlm_core.speech.vocoder.hifigan import fold_weight_norm, normalise_weights
+from spiritlm_core.speech.vocoder.generators import fold_weight_norm, normalise_weights
 from spiritlm_core.speech.vocoder.losses import MelDistance
+from spiritlm_core.speech.vocoder.model import start_from_centres
 from spiritlm_core.speech.vocoder.tape import read_tape
 from spiritlm_core.speech.vocoder.training import Batch, Training, checkpoint_in
 from spiritlm_core.speech.vocoder.vocoder import Vocoder

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spiritlm_core.errors import SpiritLMError
-from spiritlm_core.speech.vocoder.streaming import SpeechStream
-from spiritlm_core.speech.vocoder.vocoder import Vocoder
+from spiritlm_core.speech.vocoder.vocoder import SpeechStream, Vocoder
 from spiritlm_core.tokens.speech import Streams
 from tests.vocoder.models import BASE, FOURIER, build
 

@@ -53,7 +53,7 @@ class Recordings:
             self._encode(tokenizer, missing[start : start + _FILES_AT_ONCE])
 
     def _encode(self, tokenizer: SpeechTokenizer, paths: Sequence[Path]) -> None:
-        from spiritlm_core.speech.batches import encode_clips
+        from spiritlm_core.speech.stage import encode_clips
 
         clips = dict(self._read(paths))
         sounds = {path: blake2b(clip.tobytes(), digest_size=16).digest() for path, clip in clips.items()}

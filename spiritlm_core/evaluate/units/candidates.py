@@ -94,7 +94,7 @@ def _mfcc(size: int, train: Train, seed: int) -> Candidate:
     """K-means on MFCC frames: the labels of HuBERT's first iteration, and what HuBERT has to beat."""
     import torch
 
-    from spiritlm_core.speech.pretraining.mfcc import mfcc_25hz
+    from spiritlm_core.speech.mel import mfcc_25hz
 
     def features(waveforms: Sequence[Waveform]) -> list[Frames]:
         return [_whole([mfcc_25hz(torch.from_numpy(piece)) for piece in chunks(w)]) for w in waveforms]

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from spiritlm_core.speech.encoders.precision import Precision
 
 FAMILIES = {
-    "hubert": "spiritlm_core.speech.encoders.hubert:HubertEncoder",
-    "wav2vec2": "spiritlm_core.speech.encoders.wav2vec2:Wav2Vec2Encoder",
-    "wavlm": "spiritlm_core.speech.encoders.wavlm:WavLMEncoder",
+    "hubert": "spiritlm_core.speech.encoders.waveform:HubertEncoder",
+    "wav2vec2": "spiritlm_core.speech.encoders.waveform:Wav2Vec2Encoder",
+    "wavlm": "spiritlm_core.speech.encoders.waveform:WavLMEncoder",
     "wav2vec2-bert": "spiritlm_core.speech.encoders.w2v_bert:W2vBertEncoder",
     "whisper": "spiritlm_core.speech.encoders.whisper:WhisperEncoder",
 }

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import nn
 
 from spiritlm_core.errors import ModelReferenceError
-from spiritlm_core.speech.encoders.encoder import BlockEncoder
+from spiritlm_core.speech.encoders.encoder import BlockEncoder, configuration, preprocessor, pretrained
 from spiritlm_core.speech.encoders.front_end import FrontEnd
-from spiritlm_core.speech.encoders.loading import configuration, preprocessor, pretrained
 from spiritlm_core.speech.encoders.precision import Precision, affine, convert_linears, kind_of
 from spiritlm_core.speech.grid import FRAME, on_grid
 
@@ -130,3 +130,39 @@ def _plain(convolution: nn.Conv1d) -> nn.Conv1d:
     plain = nn.Conv1d(*sizes, padding=convolution.padding[0], groups=convolution.groups)
     plain.weight.data, plain.bias = weight, convolution.bias
     return plain.requires_grad_(requires_grad=False)
+
+
+class HubertEncoder(WaveformEncoder):
+    """A `transformers.HubertModel` (Hsu et al. 2021, arXiv 2106.07447)."""
+
+    model_class: ClassVar[str] = "HubertModel"
+
+
+class Wav2Vec2Encoder(WaveformEncoder):
+    """A `transformers.Wav2Vec2Model` (Baevski et al. 2020, arXiv 2006.11477), XLS-R and MMS among them.
+
+    Its middle layers know phones best (Pasad et al. 2021, arXiv 2107.04734).
+    """
+
+    model_class: ClassVar[str] = "Wav2Vec2Model"
+    usual_layer: ClassVar[float] = 0.6
+
+
+class WavLMEncoder(WaveformEncoder):
+    """A `transformers.WavLMModel` (Chen et al. 2021, arXiv 2110.13900): gated relative positions in its attention."""
+
+    model_class: ClassVar[str] = "WavLMModel"
+
+    def blocks(self, frames: torch.Tensor, mask: torch.Tensor | None) -> Iterator[torch.Tensor]:
+        """Outputs of the blocks; the first one makes the relative positions that all of them use."""
+        hidden, positions = self._placed(frames), None
+        for block in self._encoder.layers:
+            with warnings.catch_warnings():  # torch wants mask and positions of one type, transformers gives two
+                warnings.simplefilter("ignore", UserWarning)
+                hidden, positions = block(hidden, attention_mask=mask, position_bias=positions)[:2]
+            yield hidden
+
+    def _convert(self, blocks: nn.ModuleList) -> None:
+        """The feed-forward products alone: torch computes the attention from its weights as they are."""
+        for block in blocks:
+            convert_linears(block.feed_forward, self.kind)  # type: ignore[arg-type]

@@ -10,8 +10,7 @@ import torch
 from torch.nn.functional import gelu
 
 from spiritlm_core.speech.encoders.ctranslate2 import WEIGHTS, layers_in_file, read_whisper
-from spiritlm_core.speech.encoders.encoder import BlockEncoder
-from spiritlm_core.speech.encoders.loading import configuration, preprocessor, pretrained
+from spiritlm_core.speech.encoders.encoder import BlockEncoder, configuration, preprocessor, pretrained
 from spiritlm_core.speech.encoders.precision import Precision, convert_linears, kind_of
 from spiritlm_core.speech.grid import FRAME
 from spiritlm_core.speech.mel import HOP, WINDOW, mel_energies, mel_filters, window_count

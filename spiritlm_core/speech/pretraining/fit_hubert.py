@@ -191,14 +191,14 @@ class _Fit:
 def _mfcc(waveforms: Waveforms) -> Iterator[Frames]:
     import torch
 
-    from spiritlm_core.speech.pretraining.mfcc import mfcc_25hz
+    from spiritlm_core.speech.mel import mfcc_25hz
 
     for waveform in waveforms:
         yield mfcc_25hz(torch.from_numpy(waveform))
 
 
 def _fitted(waveforms: Waveforms, model: MaskedPrediction, layer: int) -> Iterator[Frames]:
-    from spiritlm_core.speech.encoders.hubert import HubertEncoder
+    from spiritlm_core.speech.encoders.waveform import HubertEncoder
 
     return _layer(waveforms, HubertEncoder(model.hubert, layer), layer)
 

@@ -1,13 +1,15 @@
-"""HuBERT pre-training: the model, its masks and its loss (Hsu et al. 2021, arXiv 2106.07447, eq. 1-3)."""
+"""HuBERT pre-training: the crops, the model, its masks and its loss (Hsu et al. 2021, arXiv 2106.07447, eq. 1-3)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.fft import irfft, rfft
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.nn.functional import normalize as unit
@@ -15,12 +17,11 @@ from transformers import HubertConfig as HubertModelConfig
 from transformers import HubertModel
 
 from spiritlm_core.audio.codec import to_int16
+from spiritlm_core.audio.samples import Waveform
 from spiritlm_core.lake.schema import SAMPLE_RATE
 from spiritlm_core.speech.grid import FRAME, RECEPTIVE_FIELD
-from spiritlm_core.speech.mel import mel_centres
+from spiritlm_core.speech.mel import PREEMPHASIS, mel_centres
 from spiritlm_core.speech.pretraining.config import HubertConfig, PerturbConfig
-from spiritlm_core.speech.pretraining.mfcc import PREEMPHASIS
-from spiritlm_core.speech.pretraining.perturb import colour, draw_speed, gain, mix, noise, play, source_length
 
 Wave = NDArray[np.float32]
 
@@ -187,3 +188,59 @@ def gabor_filters(channels: int, kernel: int) -> torch.Tensor:
     phases = np.arange(4)[None, :, None] * np.pi / 2
     filters = envelope[:, None] * np.cos(2 * np.pi * centres[:, None] * time[:, None] + phases)
     return torch.from_numpy(filters.reshape(-1, 1, kernel)[:channels].astype(np.float32))
+
+
+_POINTS = 8
+_GAIN = 6.0
+_SILENCE = 1e-4
+
+
+def draw_speed(config: PerturbConfig | None, rng: np.random.Generator) -> float:
+    """How many times faster than recorded a crop is played; 1 without perturbation."""
+    return float(config.speed ** rng.uniform(-1, 1)) if config else 1.0
+
+
+def source_length(samples: int, speed: float) -> int:
+    """Recorded samples needed for `samples` at `speed`."""
+    return ceil(samples * speed) + 1
+
+
+def play(source: Waveform, speed: float, samples: int) -> Waveform:
+    """`source` at `speed`, float32[samples], by linear interpolation: pitch, formants and tempo all change."""
+    if speed == 1.0:
+        return source[:samples]
+    places = np.arange(samples) * speed
+    played: Waveform = np.interp(places, np.arange(len(source)), source).astype(np.float32)
+    return played
+
+
+def colour(waveform: Waveform, deviation: float, rng: np.random.Generator) -> Waveform:
+    """Random gain over frequency, linear in decibels between eight points from 0 to 8 kHz."""
+    spectrum = rfft(waveform)
+    coloured: Waveform = irfft(spectrum * _curve(len(spectrum), deviation, rng), len(waveform))
+    return coloured
+
+
+def noise(samples: int, rng: np.random.Generator) -> Waveform:
+    """Stationary noise of a random spectrum, float32[samples]."""
+    return colour(rng.standard_normal(samples, np.float32), 8.0, rng)
+
+
+def mix(waveform: Waveform, other: Waveform, snr: float) -> Waveform:
+    """Add `other`, scaled to `snr` decibels below the mean power of `waveform`."""
+    gain = _rms(waveform) / _rms(other) * 10 ** (-snr / 20)
+    return waveform + np.float32(gain) * other
+
+
+def gain(waveform: Waveform, rng: np.random.Generator) -> Waveform:
+    """Up to 6 dB louder or softer."""
+    return waveform * np.float32(10 ** (rng.uniform(-_GAIN, _GAIN) / 20))
+
+
+def _curve(bins: int, deviation: float, rng: np.random.Generator) -> NDArray[np.float32]:
+    decibels = np.interp(np.linspace(0, _POINTS - 1, bins), np.arange(_POINTS), rng.normal(0, deviation, _POINTS))
+    return np.asarray(10 ** (decibels / 20), np.float32)
+
+
+def _rms(waveform: Waveform) -> float:
+    return float(np.sqrt(np.mean(np.square(waveform, dtype=np.float64)))) + _SILENCE

@@ -88,9 +88,8 @@ def _put(released: Released, variant: Variant, source: dict[str, Any], out: Path
 
 
 def _convert(released: Released, variant: Variant, source: dict[str, Any], out: Path) -> None:
-    from spiritlm_core.speech.released.hubert import convert_hubert
+    from spiritlm_core.speech.released.hubert import convert_hubert, convert_quantizer
     from spiritlm_core.speech.released.pitch import convert_pitch
-    from spiritlm_core.speech.released.quantizer import convert_quantizer
     from spiritlm_core.speech.released.style import convert_style
     from spiritlm_core.speech.released.vocoder import convert_vocoder
 

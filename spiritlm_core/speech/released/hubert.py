@@ -1,8 +1,7 @@
-"""``mhubert_base_25hz.pt`` to a Hugging Face HuBERT folder that holds the blocks up to the one used."""
+"""``mhubert_base_25hz.pt`` to a Hugging Face folder with the blocks up to the one used, and its quantizer."""
 
 from __future__ import annotations
 
-import ast
 import json
 import logging
 import re
@@ -15,11 +14,22 @@ from safetensors.torch import save_file
 from transformers import HubertConfig, HubertModel
 
 from spiritlm_core.speech.grid import FRAME, RECEPTIVE_FIELD
-from spiritlm_core.speech.released.reading import Described, Tensors, describe, field, read_archive, shapes, take
+from spiritlm_core.speech.quantizers.linear import LINEAR_FILE, MAPS, LinearQuantizer
+from spiritlm_core.speech.released.reading import (
+    CheckpointError,
+    Described,
+    Tensors,
+    describe,
+    field,
+    read_archive,
+    shapes,
+    take,
+)
 
-_LONGEST_TEXT = 1000
 _MOST_LAYERS = 32
 _LARGEST = 8192
+_LAYER = re.compile(r"\(\s*(\d{1,5})\s*,\s*(\d{1,5})\s*,\s*(\d{1,5})\s*\)")
+_LAYERS = re.compile(r"\s*\[([\d\s,()]+)\]\s*(?:\*\s*(\d{1,2}))?\s*")
 
 
 class Convolution(NamedTuple):
@@ -36,48 +46,15 @@ def parse_convolutions(text: str) -> list[Convolution]:
     Raises:
         ValueError: It is anything else; nothing in it is ever evaluated as Python.
     """
-    if len(text) > _LONGEST_TEXT:
-        raise ValueError(f"it has {len(text)} characters, more than {_LONGEST_TEXT}")
-    try:
-        tree = ast.parse(text.strip(), mode="eval")
-        layers = _value(tree.body)
-    except (SyntaxError, RecursionError, MemoryError) as error:
-        raise ValueError("it is not a list of (channels, kernel, stride)") from error
-    if not isinstance(layers, list) or not layers:
-        raise ValueError("it is not a list of (channels, kernel, stride)")
-    return [_layer(layer) for layer in layers]
-
-
-def _value(node: ast.expr) -> Any:
-    if isinstance(node, ast.List):
-        return [_value(item) for item in node.elts]
-    if isinstance(node, ast.Tuple):
-        return tuple(_value(item) for item in node.elts)
-    if isinstance(node, ast.Constant) and type(node.value) is int:
-        return node.value
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Mult):
-        return _combine(node.op, _value(node.left), _value(node.right))
-    raise ValueError(f"{ast.unparse(node)[:60]!r} is not a list, a tuple, an integer, + or *")
-
-
-def _combine(operator: ast.operator, left: Any, right: Any) -> list[Any]:
-    lists = [part for part in (left, right) if isinstance(part, list)]
-    if isinstance(operator, ast.Add) and len(lists) == 2:
-        total, times = lists[0] + lists[1], 1
-    elif isinstance(operator, ast.Mult) and len(lists) == 1 and {type(left), type(right)} == {int, list}:
-        total, times = lists[0], left if isinstance(left, int) else right
-    else:
-        raise ValueError("+ joins two lists, and * repeats a list")
-    if len(total) * times > _MOST_LAYERS:
-        raise ValueError(f"it has more than {_MOST_LAYERS} layers")
-    return total * times
-
-
-def _layer(layer: Any) -> Convolution:
-    numbers = isinstance(layer, tuple | list) and all(type(n) is int and 1 <= n <= _LARGEST for n in layer)
-    if not numbers or len(layer) != 3:
-        raise ValueError(f"{str(layer)[:60]} is not (channels, kernel, stride), each from 1 to {_LARGEST}")
-    return Convolution(*layer)
+    layers: list[Convolution] = []
+    for part in text.split("+"):
+        match = _LAYERS.fullmatch(part)
+        if match is None or _LAYER.sub("", match[1]).strip(" ,"):
+            raise ValueError(f"{part.strip()[:60]!r} is not a list of (channels, kernel, stride)")
+        layers += [Convolution(*map(int, numbers)) for numbers in _LAYER.findall(match[1])] * int(match[2] or 1)
+    if not 1 <= len(layers) <= _MOST_LAYERS or not all(1 <= n <= _LARGEST for layer in layers for n in layer):
+        raise ValueError(f"it has no layers, more than {_MOST_LAYERS}, or numbers beyond 1 to {_LARGEST}")
+    return layers
 
 
 LAYER = 11
@@ -239,3 +216,43 @@ def _take(
 def _above(name: str, layer: int) -> bool:
     block = re.match(r"encoder\.layers\.(\d+)\.", name)
     return block is not None and int(block[1]) >= layer
+
+
+class QuantizerModelConfig(Described):
+    """``model_cfg``: units without the blank, and the width of the features (twice)."""
+
+    vocab_size: int = Field(ge=1, le=500)
+    dim: int = Field(ge=1, le=16_384)
+    upstream_dim: int = Field(ge=1, le=16_384)
+
+    @property
+    def sizes(self) -> list[int]:
+        """Widths from the features to the classes, of which the last is the blank."""
+        excess = self.upstream_dim - (self.vocab_size + 1)
+        return [self.dim, self.dim - excess // 4, self.dim - excess // 2, self.vocab_size + 1]
+
+
+def convert_quantizer(path: Path, out: Path, layer: int, width: int) -> None:
+    """``L11_quantizer_500.pt`` to `out`, for features of so many values from that HuBERT layer.
+
+    Raises:
+        CheckpointError: The file is damaged, hostile, or does not fit its configuration or this HuBERT.
+    """
+    content = read_archive(path)
+    config = describe(QuantizerModelConfig, field(content, "model_cfg", path), f"{path}: model_cfg")
+    if config.dim != width:
+        raise CheckpointError(f"{path}: model_cfg.dim is {config.dim}, but the HuBERT beside it has {width} features")
+    sizes = config.sizes
+    if min(sizes) < 1:
+        raise CheckpointError(f"{path}: model_cfg makes layers of {sizes} values, which cannot be")
+    expected: dict[str, tuple[int, ...]] = {}
+    for i, name in enumerate(MAPS):
+        expected |= {f"{name}.weight": (sizes[i + 1], sizes[i]), f"{name}.bias": (sizes[i + 1],)}
+    tensors = {
+        name: tensor.numpy() for name, tensor in take(field(content, "model_weight", path), expected, path).items()
+    }
+    first, second, third = MAPS
+    weights = (tensors[f"{first}.weight"], tensors[f"{second}.weight"], tensors[f"{third}.weight"])
+    biases = (tensors[f"{first}.bias"], tensors[f"{second}.bias"], tensors[f"{third}.bias"])
+    out.mkdir(parents=True)
+    LinearQuantizer(weights, biases, {"layer": layer}).save(out / LINEAR_FILE)

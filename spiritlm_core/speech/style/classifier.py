@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from transformers import Wav2Vec2ForSequenceClassification
 
 from spiritlm_core.errors import ModelReferenceError
-from spiritlm_core.speech.encoders.loading import configuration, preprocessor, pretrained
+from spiritlm_core.speech.encoders.encoder import configuration, preprocessor, pretrained
 from spiritlm_core.speech.encoders.precision import Precision
-from spiritlm_core.speech.encoders.wav2vec2 import Wav2Vec2Encoder
+from spiritlm_core.speech.encoders.waveform import Wav2Vec2Encoder
 from spiritlm_core.speech.style.coder import StyleModel
 
 _MODEL = "Wav2Vec2ForSequenceClassification"

@@ -20,8 +20,8 @@ from safetensors import SafetensorError
 
 from spiritlm_core.errors import ModelReferenceError
 from spiritlm_core.speech.grid import style_count
+from spiritlm_core.speech.mel import log_mel
 from spiritlm_core.speech.pitch.f0 import Melody
-from spiritlm_core.speech.pretraining.mfcc import log_mel
 from spiritlm_core.speech.quantizers.kmeans import Frames, KMeans, fit_kmeans
 
 PROSODY = (

@@ -13,7 +13,7 @@ from spiritlm_core.fit.clips import perplexity, train_clips
 from spiritlm_core.fit.job import UnitFit
 from spiritlm_core.lake.stage import Progress
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.speech.style.config import StyleConfig
+from spiritlm_core.speech.config import StyleConfig
 from spiritlm_core.speech.types import chunks
 
 if TYPE_CHECKING:

@@ -59,7 +59,7 @@ class VocoderFit(UnitFit):
             SpiritLMError: there is too little speech with units, a role is missing, or a loss is not finite.
         """
         from spiritlm_core.fit.ranks import Ranks
-        from spiritlm_core.speech.vocoder.hifigan import fold_weight_norm
+        from spiritlm_core.speech.vocoder.generators import fold_weight_norm
         from spiritlm_core.speech.vocoder.tape import read_tape
         from spiritlm_core.speech.vocoder.training import Training, checkpoint_in
 
@@ -101,9 +101,8 @@ class VocoderFit(UnitFit):
     def _initial(self, architecture: VocoderConfig) -> VocoderModel:
         import torch
 
-        from spiritlm_core.speech.vocoder.centres import start_from_centres
-        from spiritlm_core.speech.vocoder.hifigan import HifiganGenerator, normalise_weights
-        from spiritlm_core.speech.vocoder.model import VocoderModel
+        from spiritlm_core.speech.vocoder.generators import HifiganGenerator, normalise_weights
+        from spiritlm_core.speech.vocoder.model import VocoderModel, start_from_centres
 
         with torch.random.fork_rng():
             torch.manual_seed(self.config.fit.seed)

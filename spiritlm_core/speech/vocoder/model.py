@@ -10,11 +10,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from spiritlm_core.errors import ModelReferenceError
+from spiritlm_core.speech.quantizers.quantizer import load_quantizer
 from spiritlm_core.speech.settings import CONFIG_FILE
 from spiritlm_core.speech.vocoder.config import GeneratorConfig, HifiganConfig, VocoderConfig
-from spiritlm_core.speech.vocoder.hifigan import HifiganGenerator
-from spiritlm_core.speech.vocoder.istft import IstftGenerator
-from spiritlm_core.speech.vocoder.layers import convolution
+from spiritlm_core.speech.vocoder.generators import HifiganGenerator, IstftGenerator, convolution
 
 _WEIGHTS = "model.safetensors"
 _LONGEST_UNIT = 2500  # frames, 100 s: what a broken predictor may ask for is bounded
@@ -95,3 +94,25 @@ class VocoderModel(nn.Module):
         if bad := [name for name, tensor in model.state_dict().items() if not bool(tensor.isfinite().all())]:
             raise ModelReferenceError(f"{folder / _WEIGHTS}: tensor {bad[0]} holds NaN or infinity")
         return model.to(device).eval()
+
+
+@torch.no_grad()
+def start_from_centres(table: torch.Tensor, quantizer: Path) -> None:
+    """Put rows where the centres lie along their first principal axes; units that the quantizer lacks stay.
+
+    With c the centres less their mean and V their principal axes, as many as a row has entries, row k is
+    ``c[k] @ V / s``; s makes the entries spread by 1, as if they had been drawn. Axes that the centres lack are 0.
+
+    Args:
+        table: float32[units, embedding], changed in place.
+        quantizer: its folder.
+
+    Raises:
+        ModelReferenceError: the quantizer cannot be loaded.
+    """
+    centres = torch.from_numpy(load_quantizer(quantizer).unit_vectors)[: len(table)].double()
+    centred = centres - centres.mean(dim=0)
+    axes = torch.linalg.svd(centred, full_matrices=False).Vh[: table.shape[1]]
+    placed = centred @ axes.T
+    table[: len(placed)] = 0
+    table[: len(placed), : len(axes)] = (placed / placed.std().clamp(min=1e-8)).to(table)

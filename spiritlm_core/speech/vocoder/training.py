@@ -15,9 +15,9 @@ from spiritlm_core.fit.ranks import Ranks
 from spiritlm_core.fit.schedule import learning_rate_scale
 from spiritlm_core.lake.stage import Progress, noting
 from spiritlm_core.speech.grid import FRAME
-from spiritlm_core.speech.vocoder.discriminators import Discriminators
 from spiritlm_core.speech.vocoder.fit_config import VocoderFitConfig
 from spiritlm_core.speech.vocoder.losses import (
+    Discriminators,
     MelDistance,
     adversarial_loss,
     discriminator_loss,

@@ -13,8 +13,8 @@ from spiritlm_core.errors import ModelReferenceError, RecipeError
 from spiritlm_core.speech.encoders import waveform as waveform_module
 from spiritlm_core.speech.encoders.encoder import batches
 from spiritlm_core.speech.encoders.front_end import FrontEnd, _Convolution
-from spiritlm_core.speech.encoders.hubert import HubertEncoder
 from spiritlm_core.speech.encoders.precision import Kind, affine, kind_of
+from spiritlm_core.speech.encoders.waveform import HubertEncoder
 from tests.speech.synthetic import speech
 
 LENGTHS = (1280, 1281, 16_000, 23_456, 47_840, 1999, 16_001, 33_333)
