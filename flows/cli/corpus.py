@@ -74,48 +74,80 @@ def export(
     recipe: RecipeArgument = "quickstart",
     lake: LakeOption = DEFAULT_LAKE,
     set_: SetOption = None,
+    format_: Annotated[
+        Literal["parquet", "hf", "shar", "lhotse", "webdataset", "textgrid", "ctm", "srt", "vtt"],
+        typer.Option("--format", help="parquet: packed sequences of tokens; the others: recordings and their words."),
+    ] = "parquet",
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Write until every document was shown so often, in whole windows; 1.")
     ] = None,
     tokens: Annotated[
         int | None, typer.Option(min=1, help="Write so many tokens, padding not counted, instead of --epochs.")
     ] = None,
-    shard_tokens: Annotated[int, typer.Option(min=1, help="Tokens of one Parquet file.")] = 2**27,
-    split: SplitOption = "train",
+    shard_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of one Parquet file; 2^27.")] = None,
+    split: Annotated[
+        Literal["train", "held_out"] | None,
+        typer.Option("--split", help="Part of the corpus; else train of packed sequences, both of recordings."),
+    ] = None,
     seed: SeedOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an older export in DIR.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write the packed sequences of RECIPE, in the order of training, as Parquet with the tokenizer beside it.
+    """Write the corpus of RECIPE for other programs: packed sequences, or recordings with words, text and units.
 
-    The folder appears when it is complete; `README.md` in it says what the columns are and how to load it.
+    The folder appears when it is complete; `README.md` in it says what is in it and how to load it.
     """
     from spiritlm_core.tokens.export import check_target
-    from spiritlm_core.tokens.export import export as write
 
-    if epochs is not None and tokens is not None:
-        raise SpiritLMError("--epochs and --tokens exclude each other: give one of them")
     check_target(out, force=force)
-    loaded, corpus = _open(recipe, lake, set_)
-    meta = write(
-        corpus,
-        out,
-        seed=loaded.lm.seed if seed is None else seed,
-        split=split,
-        epochs=None if tokens else epochs or 1,
-        tokens=tokens,
-        shard_tokens=shard_tokens,
-        force=force,
-        progress=_progress,
-    )
+    packing = {"epochs": epochs, "tokens": tokens, "shard_tokens": shard_tokens, "seed": seed}
+    given = {name: value for name, value in packing.items() if value is not None}
+    if format_ == "parquet":
+        meta, lines = _export_packed(out, recipe, lake, set_, split or "train", given, force=force)
+    elif given:
+        raise SpiritLMError(f"--{next(iter(given)).replace('_', '-')} is for packed sequences, --format parquet")
+    else:
+        meta, lines = _export_segments(out, recipe, lake, set_, format_, split, force=force)
     if sys.stderr.isatty():
         typer.echo("", err=True)
-    if as_json:
-        typer.echo(json.dumps({"out": str(out), **meta}, ensure_ascii=False))
-        return
+    for line in [json.dumps({"out": str(out), **meta}, ensure_ascii=False)] if as_json else lines:
+        typer.echo(line)
+
+
+def _export_packed(
+    out: Path, recipe: str, lake: str, set_: list[str] | None, split: str, given: dict[str, int], *, force: bool
+) -> tuple[dict[str, Any], list[str]]:
+    """Write packed sequences; returns what `corpus.json` says, and lines for people."""
+    from spiritlm_core.tokens.export import export as write
+
+    if "epochs" in given and "tokens" in given:
+        raise SpiritLMError("--epochs and --tokens exclude each other: give one of them")
+    loaded, corpus = _open(recipe, lake, set_)
+    limits: dict[str, Any] = {"seed": loaded.lm.seed, "epochs": None if "tokens" in given else 1, **given}
+    meta = write(corpus, out, split=split, force=force, progress=_progress, **limits)
     streams = ", ".join(f"{n:,} {name}" for name, n in meta["tokens_by_stream"].items())
-    typer.echo(f"{out}: {meta['sequences']:,} sequences of {meta['context_length']} in {meta['files']} files")
-    typer.echo(f"{meta['tokens']:,} tokens ({streams}), {100 * meta['padding']:.1f} % padding")
+    return meta, [
+        f"{out}: {meta['sequences']:,} sequences of {meta['context_length']} in {meta['files']} files",
+        f"{meta['tokens']:,} tokens ({streams}), {100 * meta['padding']:.1f} % padding",
+    ]
+
+
+def _export_segments(
+    out: Path, recipe: str, lake: str, set_: list[str] | None, kind: str, split: str | None, *, force: bool
+) -> tuple[dict[str, Any], list[str]]:
+    """Write recordings with their words; returns what `corpus.json` says, and lines for people."""
+    from flows.recipes import find_recipe
+    from spiritlm_core.export.folder import export_segments
+    from spiritlm_core.export.segments import Segments
+    from spiritlm_core.lake.lake import Lake
+
+    segments = Segments.open(Lake(lake), find_recipe(recipe, set_ or []).name, recipe)
+    meta = export_segments(segments, out, kind, split=split, force=force, progress=_segment_progress)
+    figures = [
+        f"{out}: {of['segments']:,} segments of {name}, {of['hours']:.2f} hours, {of['words']:,} words"
+        for name, of in meta["splits"].items()
+    ]
+    return meta, [*figures, *(f"left out, {count} times: {reason}" for reason, count in meta["left_out"].items())]
 
 
 def _open(recipe: str, lake: str, overrides: list[str] | None) -> tuple[Recipe, FinishedCorpus]:
@@ -132,6 +164,11 @@ def _open(recipe: str, lake: str, overrides: list[str] | None) -> tuple[Recipe, 
 def _progress(counts: Counts) -> None:
     if sys.stderr.isatty():
         typer.echo(f"\r{counts.sequences:,} sequences, {counts.tokens:,} tokens", err=True, nl=False)
+
+
+def _segment_progress(number: int) -> None:
+    if sys.stderr.isatty() and number % 100 == 0:
+        typer.echo(f"\r{number:,} segments", err=True, nl=False)
 
 
 def _paint(text: str, kind: str) -> str:

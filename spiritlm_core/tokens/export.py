@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -15,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from spiritlm_core.errors import SpiritLMError
+from spiritlm_core.files import new_folder
 from spiritlm_core.tokens.finished import FinishedCorpus
 from spiritlm_core.tokens.hf import save_tokenizer, write_json
 from spiritlm_core.tokens.mix import Mixture
@@ -88,20 +88,14 @@ def export(
     """
     check_target(out, force=force)
     mixture = corpus.mixture(seed=seed, split=split)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    fresh = out.with_name(f".{out.name}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    (fresh / "data").mkdir(parents=True)
-    try:
+    with new_folder(out) as fresh:
+        (fresh / "data").mkdir(parents=True)
         per_file = max(1, shard_tokens // corpus.config.context_length)
         counts = _write(_until(mixture, epochs, tokens), fresh / "data", split, per_file, progress)
         save_tokenizer(corpus.tokenizer, corpus.vocabulary, fresh)
         meta = _meta(corpus, mixture, counts, {"seed": seed, "split": split, "epochs": epochs, "max_tokens": tokens})
         write_json(fresh / META_FILE, meta)
         (fresh / "README.md").write_text(_readme(meta), encoding="utf-8")
-        _put(fresh, out)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
     return meta
 
 
@@ -170,16 +164,6 @@ def _write(
 def _table(rows: list[Packed]) -> pa.Table:
     made = [columns(packed) for packed in rows]
     return pa.table({f.name: pa.array([row[f.name] for row in made], f.type) for f in PACKED}, PACKED)
-
-
-def _put(fresh: Path, out: Path) -> None:
-    """Let the complete folder take the place of `out`."""
-    old = out.with_name(f".{out.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if out.exists():
-        out.rename(old)
-    fresh.rename(out)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _meta(corpus: FinishedCorpus, mixture: Mixture, counts: Counts, asked: dict[str, Any]) -> dict[str, Any]:

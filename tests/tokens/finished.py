@@ -62,23 +62,27 @@ def small_lake(root: Path, tokenizer: Path, *, texts: bool, copies: int = 0) -> 
     laid, parts = CopiedSequencesStage if copies else SequencesStage, rows(SENTENCES)
     more = [copied(parts[0], parts[2], copies)] if copies else []
     sequences = laid(config, {"tokenizer": tokenizer}).process(*tables(*parts), *more)
-    _commit(lake, recipe, "spiritlm_core.tokens.stage:SequencesStage", config, sequences)
+    commit(lake, recipe, "spiritlm_core.tokens.stage:SequencesStage", config, sequences)
     if texts:
         long = " ".join(SENTENCES)
         documents = table_of(document_rows([*SENTENCES, long, f"{long}\n{long}"]), DOCUMENTS)
         columns = list(TextStage.inputs[0].columns or ())
         table = TextStage(FrozenConfig(), {"tokenizer": tokenizer}).process(documents.select(columns))
-        _commit(lake, recipe, "spiritlm_core.tokens.text_stage:TextStage", FrozenConfig(), table)
+        commit(lake, recipe, "spiritlm_core.tokens.text_stage:TextStage", FrozenConfig(), table)
     return lake, recipe
 
 
-def _commit(lake: Lake, recipe: Recipe, cls: str, config: FrozenConfig, table: pa.Table) -> None:
+def commit(lake: Lake, recipe: Recipe, cls: str, config: FrozenConfig, *tables: pa.Table) -> None:
+    """Let the recipe have a table of these shards."""
     call = StageCall.of(cls, config, {"tokenizer": ModelSource("ab" * 32, artifact="tokenizer")})
-    stats, key = count_rows(table, call.name, 0.0), shard_key(call.identity, ["00"])
-    made = (key, call.name, call.name, call.version, call.identity, config_json(config), call.digests)
-    footer = ShardFooter(*made, parents=["00"], members=[], code_version="0", stats=stats)
-    lake.write_shard(table, footer)
-    snapshot = Snapshot(call.name, call.identity, (ShardEntry(key, stats),), {"models": call.digests})
+    shards = []
+    for number, table in enumerate(tables):
+        stats, parents = count_rows(table, call.name, 0.0), [f"{number:02}"]
+        key = shard_key(call.identity, parents)
+        made = (key, call.name, call.name, call.version, call.identity, config_json(config), call.digests)
+        lake.write_shard(table, ShardFooter(*made, parents=parents, members=[], code_version="0", stats=stats))
+        shards.append(ShardEntry(key, stats))
+    snapshot = Snapshot(call.name, call.identity, tuple(shards), {"models": call.digests})
     lake.write_snapshot(snapshot)
     lake.write_ref(recipe.name, call.name, "table", snapshot.fingerprint, call.identity)
 
