@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from difflib import get_close_matches
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, field_validator
 
 from spiritlm_core.errors import SpiritLMError
 
@@ -65,6 +65,19 @@ class FrozenConfig(BaseModel):
             if first["type"] == "extra_forbidden":
                 raise SpiritLMError(f"there is no option {name}{meant(name, cls.model_fields)}") from None
             raise SpiritLMError(f"option {name}: {first['msg']}, not {first['input']!r:.60}") from None
+
+
+def _rising(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise ValueError(f"{pair[0]:g} is greater than {pair[1]:g}: write the lower bound first")
+    return pair
+
+
+Span = Annotated[tuple[float, float], AfterValidator(_rising)]
+"""Lowest and highest value of a number that is drawn."""
+
+Optionally = bool | Literal["absent"]
+"""Whether a run goes on without what cannot be had. Where it is true, that is looked at before anything is planned."""
 
 
 def meant(name: str, known: Iterable[str]) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from flows.recipes.optional import is_synthetic, notes, present
 from spiritlm_core.align.config import AlignerFitConfig, WordsConfig
 from spiritlm_core.align.fit import AlignerFit
 from spiritlm_core.align.stage import WordsStage
@@ -20,9 +21,9 @@ from spiritlm_core.evaluate.suite.stage import SuiteStage
 from spiritlm_core.evaluate.units.config import UnitEvaluationStageConfig
 from spiritlm_core.evaluate.units.stage import UnitEvaluationStage
 from spiritlm_core.intake.item import Item
-from spiritlm_core.intake.optional import is_synthetic, lacking
 from spiritlm_core.intake.pieces import Texts
 from spiritlm_core.intake.recordings import Recordings
+from spiritlm_core.intake.source import Source
 from spiritlm_core.lake.fingerprint import config_json
 from spiritlm_core.lake.plan import ArtifactPlan, Plan, TablePlan
 from spiritlm_core.lm.config import ModelConfig
@@ -31,7 +32,6 @@ from spiritlm_core.plan.graph import Graph, Lineage
 from spiritlm_core.publish.config import PublishStageConfig
 from spiritlm_core.publish.stage import PublishStage
 from spiritlm_core.recipe import Recipe
-from spiritlm_core.speech.config import WITHOUT
 from spiritlm_core.speech.folder_stage import SpeakingTokenizerStage, SpeechTokenizerStage
 from spiritlm_core.speech.pitch.fit import PitchFit
 from spiritlm_core.speech.pretraining.fit_hubert import HubertFit
@@ -93,11 +93,10 @@ def speech_lm(recipe: Recipe) -> Graph:
     start = {"base": recipe.lm.base, "quantizer": quantizer if recipe.lm.from_centres else None}
     model = graph.add(ModelStage, _trained(recipe), sequences, text, tokenizer=tokenizer, **start)
     tables = (audio, words, spoken, sequences)
-    judging = {"vocoder": vocoder, "recogniser": recipe.evaluate.recogniser}
+    judging = {"vocoder": vocoder, "recogniser": recipe.evaluate.given_recogniser}
     judging["base"] = recipe.lm.base if text else None  # what texts were to it
-    evaluation = graph.add(
-        EvaluateStage, recipe.evaluate.reset("recogniser"), *tables, text, model=model, lineage=lineage, **judging
-    )
+    evaluated = recipe.evaluate.reset("recogniser", "recogniser_optional")  # a role
+    evaluation = graph.add(EvaluateStage, evaluated, *tables, text, model=model, lineage=lineage, **judging)
     suite = None
     if recipe.suite is not None:
         judges = recipe.suite.judges
@@ -123,11 +122,6 @@ def targets(graph: Graph, until: str | None) -> tuple[str, ...]:
             f"recipe {graph.recipe!r} has no vocoder: add a section `vocoder`, or --set vocoder.size=tiny"
         )
     return (ALIASES.get(until, until),)
-
-
-def notes(recipe: Recipe) -> list[str]:
-    """What people must know of a run of `recipe` besides its figures."""
-    return [*([WITHOUT] if recipe.units.lacks_encoder else []), *lacking(recipe.sources)]
 
 
 def speech_lineage(recipe: Recipe) -> Lineage:
@@ -210,7 +204,15 @@ def _trained(recipe: Recipe) -> ModelConfig:
 
 
 def _published(recipe: Recipe) -> PublishStageConfig:
-    return PublishStageConfig(**dict(recipe.publish), precision=recipe.units.precision)
+    data = recipe.publish.data or _described(recipe.sources)
+    return PublishStageConfig(**{**dict(recipe.publish), "data": data}, precision=recipe.units.precision)
+
+
+def _described(sources: Sequence[Source]) -> str:
+    """What the model card says of the sources that are there; nothing where nothing is known of any."""
+    known = [source.described for source in present(sources)]
+    told = "; ".join(one or "recordings that whoever published this model did not describe" for one in known)
+    return f"{told[0].upper()}{told[1:]}." if any(known) else ""
 
 
 def _suite(recipe: Recipe, suite: SuiteStageConfig) -> SuiteRunConfig:

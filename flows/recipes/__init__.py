@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flows.recipes.optional import settled
 from spiritlm_core.errors import RecipeError
-from spiritlm_core.intake import optional
 from spiritlm_core.intake.config import parse_source
 from spiritlm_core.intake.sources.speak import SpeakSource
 from spiritlm_core.recipe import Recipe, load_recipe_file
-from spiritlm_core.speech.config import settled as settled_units
 
 if TYPE_CHECKING:
     from spiritlm_core.finetune.config import FinetuneRecipe
@@ -74,9 +73,7 @@ def load_recipe(recipe: str | Recipe, sources: Sequence[str] = (), overrides: Se
         recipe = find_recipe(recipe, overrides)
     elif overrides:
         raise RecipeError(_WHOLE)
-    recipe = with_sources(recipe, sources)
-    settled = {"units": settled_units(recipe.units), "sources": optional.settled(recipe.sources)}
-    return recipe.model_copy(update=settled)
+    return settled(with_sources(recipe, sources))
 
 
 def load_finetune_recipe(

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 MOST_CHANNELS = 512
 """No recording may have more."""
-Optionally = bool | Literal["absent"]
-"""Whether a run goes on without what cannot be had. Only where it is true is that looked at; see `intake.optional`."""
 
 
 class Source(FrozenConfig):
@@ -35,6 +33,11 @@ class Source(FrozenConfig):
         "recorded",
         description="synthetic: speech that a machine made; it is never held out, and voices are not fitted on it.",
     )
+
+    @property
+    def described(self) -> str:
+        """What a model card says of it; nothing where only whoever publishes the model knows."""
+        return ""
 
     def drafts(self) -> Iterator[Draft]:
         """Every recording that is there, or stretch of one, good or bad, as its layout describes it.

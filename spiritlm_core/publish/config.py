@@ -23,7 +23,11 @@ class PublishConfig(FrozenConfig):
         (), description="Languages of the model card, as ISO 639-1 codes; empty: those of the corpus."
     )
     description: str = Field("", max_length=4000, description="A paragraph of your own at the top of the card.")
-    data: str = Field("", max_length=4000, description="Where the recordings come from, and under which licence.")
+    data: str = Field(
+        "",
+        max_length=4000,
+        description="Where the recordings come from, and under which licence; empty: what is known of the sources.",
+    )
     base_model: str | None = Field(None, description="Reference of the model that training started from, if any.")
 
 

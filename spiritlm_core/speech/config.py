@@ -1,4 +1,4 @@
-"""Configuration of the speech units: encoder, quantizer, pitch and style; and whether a named encoder can be had."""
+"""Configuration of the speech units: encoder, quantizer, pitch and style."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from spiritlm_core.config import FrozenConfig
-from spiritlm_core.errors import ModelReferenceError, RecipeError
+from spiritlm_core.config import FrozenConfig, Optionally
 from spiritlm_core.fit.config import FitCompute
-from spiritlm_core.references.reference import resolve
 from spiritlm_core.references.syntax import ModelReference
 from spiritlm_core.speech.copies import CopiesConfig
 from spiritlm_core.speech.pitch.config import PitchConfig
@@ -43,9 +41,10 @@ class UnitsConfig(FrozenConfig):
         default=None,
         description="Reference of a HuBERT, wav2vec 2.0, WavLM, w2v-BERT 2.0 or Whisper; null: `hubert` says.",
     )
-    encoder_optional: bool = Field(
+    encoder_optional: Optionally = Field(
         default=False,
-        description="Where `encoder` cannot be had: true fits `hubert` in its place and says so; false is an error.",
+        description="Where `encoder` cannot be had: true fits `hubert` in its place and says so; false is an error. "
+        "absent: it does anyhow.",
     )
     rate: UnitRate = Field(default=25.0, description="Phonetic units per second; at 12.5 a unit is two frames.")
     hubert: HubertConfig = Field(default=HubertConfig(), description="HuBERT, whose features become units.")
@@ -67,14 +66,9 @@ class UnitsConfig(FrozenConfig):
         return self
 
     @property
-    def lacks_encoder(self) -> bool:
-        """Whether an encoder was wanted that could not be had; see `spiritlm_core.speech.config`."""
-        return self.encoder_optional and self.encoder is None
-
-    @property
     def given_encoder(self) -> str | None:
         """Reference of the encoder; None where a HuBERT is fitted."""
-        return self.encoder or self.hubert.model
+        return self.hubert.model if self.encoder_optional == "absent" else self.encoder or self.hubert.model
 
     @property
     def hubert_stage(self) -> HubertConfig:
@@ -128,32 +122,3 @@ class UnitsCompute(FitCompute):
     workers: int = Field(
         default=1, ge=1, description="Processes that fit HuBERT together (one GPU each, or one group of CPU cores)."
     )
-
-
-WITHOUT = (
-    "`units.encoder` could not be had, so these units are of a HuBERT fitted here; a run that can reach it uses it "
-    "(with units.encoder_optional=false it stops and says why)"
-)
-"""What people are told of units without an encoder that was wanted."""
-
-
-def settled(units: UnitsConfig) -> UnitsConfig:
-    """`units` without an optional encoder that cannot be had; it is fetched if it can.
-
-    Raises:
-        RecipeError: there is no encoder that could be optional.
-        ModelReferenceError: a folder of this machine is no encoder.
-    """
-    if units.encoder_optional and units.encoder is None:
-        raise RecipeError("units.encoder_optional is true, but there is no units.encoder")
-    if units.encoder_optional:
-        try:
-            resolve(str(units.encoder))
-        except ModelReferenceError:
-            return units.model_copy(update={"encoder": None})
-    for reference in (units.given_encoder, units.given_encoder is None and units.hubert.labels):
-        if reference and reference.startswith("file://"):
-            from spiritlm_core.speech.encoders.registry import check_folder
-
-            check_folder(resolve(reference).path)
-    return units

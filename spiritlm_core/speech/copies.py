@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, model_validator
 
-from spiritlm_core.config import FrozenConfig
+from spiritlm_core.config import FrozenConfig, Span
 from spiritlm_core.speech.grid import FRAME, SAMPLE_RATE
 from spiritlm_core.speech.settings import Seed
 
@@ -45,17 +45,13 @@ class CopiesConfig(FrozenConfig):
     reverberation: float = Field(
         default=0.5, gt=0, le=3, description="Longest seconds in which sound falls by 60 dB in a room."
     )
-    snr: tuple[float, float] = Field(
-        default=(5.0, 30.0), description="Lowest and highest signal-to-noise ratio in a room, in dB."
-    )
+    snr: Span = Field(default=(5.0, 30.0), description="Lowest and highest signal-to-noise ratio in a room, in dB.")
     seed: Seed = 0
 
     @model_validator(mode="after")
     def _changed(self) -> Self:
         if 1.0 in self.speeds or len(set(self.speeds)) < len(self.speeds):
             raise ValueError("speeds must be different from each other and from 1, the recording as it is")
-        if self.snr[0] > self.snr[1]:
-            raise ValueError(f"snr: the lowest, {self.snr[0]}, is above the highest, {self.snr[1]}")
         return self
 
     def idle(self) -> AbstractSet[str]:

@@ -1,43 +1,25 @@
-"""Flite itself, out of Debian's packages where the machine has none; and what a run does that cannot have it."""
+"""Flite itself, out of Debian's packages where the machine has none."""
 
 from __future__ import annotations
 
-import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from flows.graphs.speech_lm import notes, speech_lm
-from flows.recipes import load_recipe
-from spiritlm_core.audio.config import AudioConfig, SyntheticAudioConfig
-from spiritlm_core.audio.stage import split_of
 from spiritlm_core.audio.voices.spoken import speak
 from spiritlm_core.errors import Rejection, SourceError, SpiritLMError
-from spiritlm_core.intake.optional import SYNTHETIC, is_synthetic, lacking, settled
-from spiritlm_core.intake.recordings import collect
-from spiritlm_core.intake.sources.folder import FolderSource
-from spiritlm_core.intake.sources.prompts import PromptsSource
 from spiritlm_core.intake.sources.speak import SpeakSource
 from spiritlm_core.intake.speak import flite
-from spiritlm_core.intake.speak.utterance import Utterance
-from spiritlm_core.intake.statcache import StatCache
+from spiritlm_core.intake.speak.utterance import Utterance, parse_utterance
 
-PROMPTS = PromptsSource(optional=True)
 RULES = {"kind": "grammar", "grammar": "public <a> = press <0..9999>;"}
 
 
 def _source(**settings: object) -> SpeakSource:
     voices = [{"engine": "espeak"}, {"engine": "flite", "optional": True}]
     return SpeakSource.model_validate({"utterances": 40, "texts": [RULES], "voices": voices, **settings})
-
-
-@pytest.fixture
-def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine without Flite, without apt-get and with an empty cache."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("PATH", str(tmp_path))
-    return tmp_path
 
 
 @pytest.mark.parametrize("voice", flite.PITCH)
@@ -73,53 +55,19 @@ def test_voices_speed_and_pitch_are_drawn_of_each_text() -> None:
         )
 
 
-def test_an_optional_entry_that_is_there_changes_nothing() -> None:
-    (kept,) = settled([_source()])
-    assert isinstance(kept, SpeakSource)
-    wanted = _source(voices=[{"engine": "espeak"}, {"engine": "flite"}])
-    assert [draft.uri for draft in kept.drafts()] == [draft.uri for draft in wanted.drafts()]
-    assert lacking([kept, FolderSource(path="x")]) == []
+def test_another_version_of_the_program_is_another_sound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def drafts(version: str) -> list[str]:
+        program = tmp_path / version / "flite"
+        program.parent.mkdir()
+        program.write_text(
+            f"#!/bin/sh\necho version: flite-{version} of today\necho Voices available: slt rms awb kal16\n"
+        )
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+        return [draft.uri for draft in _source(voices=[{"engine": "flite"}]).drafts()]
 
-
-def test_without_flite_the_others_say_what_it_would(nowhere: Path) -> None:
-    with pytest.raises(SourceError, match=r"engine flite.*on the PATH.*apt-get is not on this machine"):
-        next(_source(voices=[{"engine": "flite"}]).drafts())
-    found = settled([FolderSource(path="x"), _source()])
-    (line,) = lacking(found)
-    assert line.startswith("the voices of flite could not be had")
-    assert settled(found) == found
-    alone = _source(voices=[{"engine": "espeak"}])
-    assert isinstance(found[1], SpeakSource)
-    assert [draft.uri for draft in found[1].drafts()] == [draft.uri for draft in alone.drafts()]
-    with pytest.raises(SourceError, match="there is no other voice"):
-        settled([_source(voices=[{"engine": "flite", "optional": True}])])
-
-
-def test_without_prompts_all_is_synthetic_and_a_share_of_it_held_out(nowhere: Path) -> None:
-    with pytest.raises(SourceError, match="prompts:en is optional and could not be had, and there is nothing else"):
-        settled([PROMPTS])
-    with pytest.raises(SourceError, match="apt-get is not on this machine"):
-        list(PromptsSource().drafts())
-    wanted = _source(utterances=200, texts=[RULES, {"kind": "transcripts", "weight": 2}])
-    sources = [source.model_dump(mode="json") for source in (PROMPTS, wanted)]
-    recipe = load_recipe("quickstart", [], [f"sources={json.dumps(sources)}"])
-    assert is_synthetic(recipe.sources)
-    told = notes(recipe)
-    assert [line.split(" could not")[0] for line in told[:2]] == ["prompts:en", "the voices of flite"]
-    assert told[2] == SYNTHETIC
-    graph = speech_lm(recipe)
-    assert SYNTHETIC in graph.nodes["evaluation"].models["lineage"]({})["note"]
-    config = graph.nodes["audio"].config
-    assert isinstance(config, SyntheticAudioConfig)
-    items = collect(recipe.sources, "en", StatCache())
-    assert len(items) == 200
-    sides = {item.text: split_of(vars(item), config) for item in items}
-    assert all(split_of(vars(item), config) == sides[item.text] for item in items)  # in whatever voice
-    assert 5 < list(sides.values()).count("held_out") < 40
-    assert {split_of(vars(item), AudioConfig()) for item in items} == {"train"}
-
-
-def test_a_recipe_with_recorded_speech_holds_out_that_alone(tmp_path: Path) -> None:
-    sources = [{"kind": "folder", "path": str(tmp_path)}, {"kind": "speak", "utterances": 3}]
-    recipe = load_recipe("quickstart", [], [f"sources={json.dumps(sources)}"])
-    assert (notes(recipe), speech_lm(recipe).nodes["audio"].config) == ([], recipe.audio)
+    old, new = drafts("2.1"), drafts("2.2")
+    assert [uri.replace("version=2.1", "version=2.2") for uri in old] == new
+    assert parse_utterance(old[0]).digest != parse_utterance(new[0]).digest
+    with pytest.raises(SpiritLMError, match=r"is to be said by Flite 2.1, and this machine has Flite 2.2"):
+        speak(old[0])

@@ -49,6 +49,7 @@ def _always(*stages: str) -> Callable[[Recipe], Stages]:
 
 
 EXTRACTED = ("speech_tokenizer", "speaking_tokenizer", "unit_evaluation", "units", "copies", "resynthesis", "published")
+ENCODED = ("quantizer", "style", "vocoder", *EXTRACTED)
 RULES: list[tuple[str, Callable[[Recipe], Stages]]] = [
     (r"description|(compute|sharding)\..*", _always()),
     (r"name", _always("evaluation", "published")),
@@ -64,9 +65,9 @@ RULES: list[tuple[str, Callable[[Recipe], Stages]]] = [
     (r"align\.fit\.asr_minutes", _if(lambda recipe: recipe.align.asr and recipe.align.aligner is None, "aligner")),
     (r"align\.fit\..*", _if(lambda recipe: recipe.align.aligner is None, "aligner")),
     (r"units\.rate", _always("quantizer", "sequences", "vocoder")),
-    # true without an encoder is a run that could not have its encoder: evaluation and card say so
-    (r"units\.encoder_optional", _if(lambda recipe: recipe.units.encoder is None, "evaluation", "published")),
-    (r"units\.(encoder|hubert\.model)", _always("quantizer", "style", "vocoder", *EXTRACTED)),
+    # absent is another encoder, and evaluation and card say so even if none was named
+    (r"units\.encoder_optional", lambda r: {"evaluation", "published", *(ENCODED if r.units.encoder else ())}),
+    (r"units\.(encoder|hubert\.model)", _always(*ENCODED)),
     (r"units\.hubert\.labels_layer", _if(lambda recipe: _fitted(recipe) and recipe.units.hubert.labels, "hubert")),
     (r"units\.hubert\.cluster_layer", _if(lambda r: _fitted(r) and len(r.units.hubert.clusters) > 1, "hubert")),
     (r"units\.hubert\..*", _if(_fitted, "hubert")),

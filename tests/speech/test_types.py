@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from spiritlm_core.speech.config import UnitsConfig
+from spiritlm_core.speech.copies import CopiesConfig
 from spiritlm_core.speech.grid import CHUNK, SHORTEST, hop_of, pitch_count, style_count, unit_count
-from spiritlm_core.speech.pretraining.config import PAPER_CONVOLUTIONS, HubertConfig
-from spiritlm_core.speech.quantizers.config import MOST_UNITS, QuantizerConfig
+from spiritlm_core.speech.pretraining.config import PAPER_CONVOLUTIONS, HubertConfig, PerturbConfig
+from spiritlm_core.speech.quantizers.config import MOST_UNITS, AugmentConfig, QuantizerConfig
 from spiritlm_core.speech.types import by_frame, chunks
 
 
@@ -113,3 +114,10 @@ def test_imports_are_cheap() -> None:
     code = "import sys, spiritlm_core.speech.config; print('numpy' in sys.modules, 'pyarrow' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == "False False\n"
+
+
+@pytest.mark.parametrize("config", [AugmentConfig, CopiesConfig, PerturbConfig])
+def test_the_lowest_of_a_range_stands_first(config: type[AugmentConfig | CopiesConfig | PerturbConfig]) -> None:
+    assert config(snr=(5.0, 5.0)).snr == (5.0, 5.0)
+    with pytest.raises(ValidationError, match="20 is greater than 5: write the lower bound first"):
+        config(snr=(20.0, 5.0))

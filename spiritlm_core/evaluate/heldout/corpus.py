@@ -90,14 +90,19 @@ def train_words(sequences: TableView) -> frozenset[str]:
     return frozenset(words)
 
 
-def labels_of(audio: TableView, split: str) -> dict[str, str]:
-    """utterance_id → label of the good rows of one split that have a label."""
+def labels_of(audio: TableView, split: str, column: str = "label") -> dict[str, str]:
+    """utterance_id → label (or another column) of the good rows of one split that have one."""
     labels: dict[str, str] = {}
-    for shard in audio.shards(("utterance_id", "split", "label", "reject_stage")):
+    for shard in audio.shards(("utterance_id", "split", column, "reject_stage")):
         good = pc.and_(pc.is_null(shard["reject_stage"]), pc.equal(shard["split"], split))
-        rows = shard.filter(pc.and_(good, pc.is_valid(shard["label"])))
-        labels.update(zip(rows["utterance_id"].to_pylist(), rows["label"].to_pylist(), strict=True))
+        rows = shard.filter(pc.and_(good, pc.is_valid(shard[column])))
+        labels.update(zip(rows["utterance_id"].to_pylist(), rows[column].to_pylist(), strict=True))
     return labels
+
+
+def recorded(audio: TableView, split: str) -> set[str]:
+    """utterance_ids of the good rows of one split that people said."""
+    return {key for key, origin in labels_of(audio, split, "origin").items() if origin == "recorded"}
 
 
 def count(sequences: TableView, split: str) -> int:

@@ -15,7 +15,7 @@ from statistics import mode
 from typing import TYPE_CHECKING, Any
 
 from spiritlm_core.evaluate.config import EvaluateConfig
-from spiritlm_core.evaluate.heldout.corpus import Utterance, pick
+from spiritlm_core.evaluate.heldout.corpus import Utterance, pick, recorded
 from spiritlm_core.evaluate.trivial import trivial_answers
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.lm.generate.fewshot import FewShot, draw_shots
@@ -90,19 +90,21 @@ class Task:
 
 
 def questions(
-    sequences: TableView, config: EvaluateConfig, context_length: int
+    tables: Mapping[str, TableView], config: EvaluateConfig, context_length: int
 ) -> tuple[list[Utterance], list[Utterance]]:
-    """Held-out utterances to ask, and the train utterances that shots are drawn from.
+    """Held-out utterances to ask, and the train utterances that shots are drawn from: what people said, if anything.
 
     Only utterances are asked whose answer fits in `max_new_tokens` and, as a prompt, in the context.
     """
+    sequences, said = tables["sequences"], recorded(tables["audio"], "train")
     room = context_length - config.max_new_tokens
 
     def short(utterance: Utterance) -> bool:
         longest = max(len(utterance.speech_ids), len(utterance.text_ids))
         return bool(utterance.words) and longest <= config.max_new_tokens and utterance.tokens < room
 
-    pool = pick(sequences, "train", _POOL, config.seed, short)
+    pool = pick(sequences, "train", _POOL, config.seed, lambda one: one.key in said and short(one))
+    pool = pool or pick(sequences, "train", _POOL, config.seed, short)
     return pick(sequences, "held_out", config.fewshot_utterances, config.seed, short), pool
 
 

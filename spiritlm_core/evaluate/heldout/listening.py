@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 RECORDING, RESYNTHESIS, ANSWER = "recording", "resynthesis", "answer"
 _EXAMPLES = 3
 NAME_ONE = (
-    "No recogniser listened: name one, such as "
-    "--set evaluate.recogniser=hf://Systran/faster-whisper-tiny.en, and word errors of what is heard are shown, too."
+    "No recogniser listened; with evaluate.recogniser=hf://Systran/faster-whisper-tiny.en, or another one that can be "
+    "had, word errors of what is heard are shown, too."
 )
 NO_VOCODER = "The recipe has no vocoder, so nothing can be heard of the answers: add a section `vocoder`."
 

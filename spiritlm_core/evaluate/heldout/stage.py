@@ -47,7 +47,7 @@ class EvaluateStage(ArtifactStage):
     name: ClassVar[str] = "evaluation"
     about: ClassVar[str] = "held-out losses, few-shot tasks, report"
     version: ClassVar[int] = (
-        5  # 4: numbers in figures and in words are the same; 5: whether synthetic speech is held out
+        6  # 5: whether synthetic speech is held out; 6: solved examples are of people where they can be
     )
     outputs: ClassVar[tuple[Output, ...]] = (
         Output("report", "report.html", "report.html"),

@@ -9,10 +9,11 @@ from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import BeforeValidator, Field
 
+from spiritlm_core.config import Optionally
 from spiritlm_core.intake.draft import Draft, clean, missing
 from spiritlm_core.intake.files import File
 from spiritlm_core.intake.prompts import fetch, sounds_of, transcripts_of
-from spiritlm_core.intake.source import Optionally, Source
+from spiritlm_core.intake.source import Source
 from spiritlm_core.language import main_code
 
 _Language = Literal["en", "es", "fr", "it", "ru"]
@@ -53,6 +54,12 @@ class PromptsSource(Source):
         False,
         description="true: where the packages cannot be had, the run goes on without; absent: it does anyhow.",
     )
+
+    @property
+    def described(self) -> str:
+        """What a model card says of it."""
+        packages = f"Debian packages asterisk-core-sounds-{self.prompts} and -{self.prompts}-g722"
+        return f"telephone prompts of the Asterisk project ({packages}), read by one voice, CC BY-SA 3.0"
 
     def check(self) -> None:
         """Fetch the packages. Raises SourceError."""

@@ -55,6 +55,11 @@ class SpeakSource(Source):
         return self
 
     @property
+    def described(self) -> str:
+        """What a model card says of it."""
+        return f"synthetic speech of {', '.join(dict.fromkeys(voices.title for voices in self._present))}"
+
+    @property
     def needs_transcripts(self) -> bool:
         """Whether the transcripts of other sources are needed."""
         return any(isinstance(texts, TranscriptTexts) for texts in self.texts)

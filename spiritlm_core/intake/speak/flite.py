@@ -6,11 +6,11 @@ Its voices, all English, follow the CMU ARCTIC databases (Kominek and Black 2004
 from __future__ import annotations
 
 import platform
+import re
 import shlex
 import shutil
 import subprocess
 from functools import lru_cache
-from pathlib import Path
 
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.files import cache_folder
@@ -28,26 +28,32 @@ def command(voice: str) -> list[str]:
     Raises:
         SpiritLMError: it is not on the PATH, nor can its Debian packages be had; or it has no such voice.
     """
-    started = _program(shutil.which("flite"), cache_folder() / "flite" / platform.machine())
-    if voice not in (known := _voices(started)):
+    started = _program()
+    known = _said(started, "-lv", r"available:(.*)").split()  # it takes another voice without a word where it lacks one
+    if voice not in known:
         raise SpiritLMError(f"{shlex.join(started)} has no voice {voice!r}, but {', '.join(sorted(known))}")
     return [*started, "-voice", voice]
 
 
-def _program(installed: str | None, private: Path) -> tuple[str, ...]:
-    """The program on the PATH, else a copy of Debian's, whose libraries lie beside it."""
-    if installed:
+def version() -> str:
+    """Which Flite it is, as it says itself: another one may sound otherwise. Raises SpiritLMError."""
+    return _said(_program(), "--version", r"version: (?:flite-)?(\S+)")
+
+
+def _program() -> tuple[str, ...]:
+    """The one on the PATH, else a copy of Debian's, whose libraries lie beside it."""
+    if installed := shutil.which("flite"):
         return (installed,)
-    tree = unpacked(_PACKAGES, private, _WHO)
+    tree = unpacked(_PACKAGES, cache_folder() / "flite" / platform.machine(), _WHO)
     libraries = next(tree.glob("usr/lib/*/libflite.so.*"), tree).parent
     return ("env", f"LD_LIBRARY_PATH={libraries}", str(tree / "usr/bin/flite"))
 
 
-@lru_cache(maxsize=4)
-def _voices(started: tuple[str, ...]) -> frozenset[str]:
-    """It takes another voice without a word where it has not the one that it is told: so it is asked first."""
-    done = subprocess.run([*started, "-lv"], capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
-    if done.returncode or "available:" not in done.stdout:
+@lru_cache(maxsize=8)
+def _said(started: tuple[str, ...], option: str, pattern: str) -> str:
+    """The part in brackets of what the program answers to an option."""
+    done = subprocess.run([*started, option], capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
+    if not (found := re.search(pattern, done.stdout)):
         said = " ".join((done.stderr or done.stdout).split())[-300:]
-        raise SpiritLMError(f"{shlex.join(started)} -lv does not name its voices: {said or 'it said nothing'}")
-    return frozenset(done.stdout.partition("available:")[2].split())
+        raise SpiritLMError(f"{shlex.join(started)} {option} is not answered: {said or 'it said nothing'}")
+    return found[1]

@@ -5,16 +5,15 @@ from __future__ import annotations
 import shlex
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import Field, field_validator
 
-from spiritlm_core.config import FrozenConfig
+from spiritlm_core.config import FrozenConfig, Optionally, Span
 from spiritlm_core.errors import SourceError
 from spiritlm_core.failures import require
-from spiritlm_core.intake.source import Optionally
 from spiritlm_core.intake.speak.draw import Draw, evenly, rounded
-from spiritlm_core.intake.speak.flite import PITCH, command
+from spiritlm_core.intake.speak.flite import PITCH, command, version
 from spiritlm_core.intake.speak.utterance import Utterance
 from spiritlm_core.references.reference import resolve
 from spiritlm_core.references.syntax import ModelReference
@@ -31,18 +30,11 @@ _LETTERS_PER_SECOND = 18.7  # of speech at an ordinary speed
 _WORDS_PER_MINUTE = 165.0
 
 
-def _rising(pair: tuple[float, float]) -> tuple[float, float]:
-    if pair[0] > pair[1]:
-        raise ValueError(f"{pair[0]:g} is greater than {pair[1]:g}: write the lower bound first")
-    return pair
-
-
-Span = Annotated[tuple[float, float], AfterValidator(_rising)]
-"""Bounds of a number that is drawn."""
-
-
 class Voices(FrozenConfig):
     """Voices of one engine. Adding an entry changes only the utterances that it takes over."""
+
+    title: ClassVar[str]
+    """What a model card calls the engine."""
 
     weight: float = Field(1.0, gt=0, description="Share of the utterances, compared with the other entries.")
     optional: Optionally = Field(
@@ -71,6 +63,8 @@ class Voices(FrozenConfig):
 
 class EspeakVoices(Voices):
     """Voices of eSpeak NG: small, quick and synthetic. Needs the extra ``speak``."""
+
+    title: ClassVar[str] = "eSpeak NG"
 
     engine: Literal["espeak"] = "espeak"
     names: tuple[str, ...] = Field((), description="Voices such as en-us; none takes all accents of the language.")
@@ -102,6 +96,8 @@ class EspeakVoices(Voices):
 
 class PiperVoices(Voices):
     """One model of Piper, an ``.onnx`` file with its ``.onnx.json`` beside it. Needs the extra ``piper``."""
+
+    title: ClassVar[str] = "Piper"
 
     engine: Literal["piper"] = "piper"
     model: ModelReference = Field(
@@ -156,6 +152,8 @@ def piper_model(reference: str) -> tuple[Path, str]:
 class FliteVoices(Voices):
     """Voices of Flite, in English. It is taken from the PATH, else out of Debian's packages."""
 
+    title: ClassVar[str] = "Flite"
+
     engine: Literal["flite"] = "flite"
     names: tuple[Literal["slt", "rms", "awb", "kal16", "kal"], ...] = Field(
         ("slt", "rms", "awb", "kal16"), min_length=1, description="Its voices; kal is kal16 by telephone."
@@ -169,14 +167,19 @@ class FliteVoices(Voices):
             command(name)
 
     def utterance(self, text: str, language: str, draw: Draw) -> Utterance:
-        """Who speaks `text`, and how. Raises SourceError for a language that Flite does not speak."""
+        """Who speaks `text`, and how; the version of Flite is a part of it.
+
+        Raises:
+            SourceError: Flite does not speak the language.
+        """
         if language != "en":
             raise SourceError(f"source speak: engine flite speaks English, not {language}: leave it out of `voices`")
         voice = evenly(self.names).pick(draw.at("name"))
         drawn = {"duration_stretch": draw.at("stretch").between(*self.stretch)}
         if mean := PITCH[voice]:
             drawn["int_f0_target_mean"] = mean * draw.at("pitch").between(*self.pitch)
-        return Utterance("flite", voice, text, {name: str(rounded(value)) for name, value in drawn.items()})
+        settings = {name: str(rounded(value)) for name, value in drawn.items()}
+        return Utterance("flite", voice, text, {**settings, "version": version()})
 
     def seconds(self, utterance: Utterance) -> float:
         """How long it will last, about."""
@@ -185,6 +188,8 @@ class FliteVoices(Voices):
 
 class CommandVoices(Voices):
     """Any program that reads a text and writes a WAV file."""
+
+    title: ClassVar[str] = "a program of whoever trained the model"
 
     engine: Literal["command"] = "command"
     command: str = Field(

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from spiritlm_core.config import FrozenConfig
+from spiritlm_core.config import FrozenConfig, Span
 from spiritlm_core.references.syntax import ModelReference
 from spiritlm_core.speech.grid import FRAME, RECEPTIVE_FIELD, on_grid
 from spiritlm_core.speech.settings import Minutes, Seed, Size
@@ -35,7 +35,7 @@ class PerturbConfig(FrozenConfig):
         description="Standard deviation of the gain at eight frequencies from 0 to 8 kHz, in dB.",
     )
     noise: float = Field(default=0.3, ge=0, le=1, description="Share of crops with noise or another voice mixed in.")
-    snr: tuple[float, float] = Field(
+    snr: Span = Field(
         default=(0.0, 20.0), description="Lowest and highest signal-to-noise ratio of what is mixed in, in dB."
     )
 

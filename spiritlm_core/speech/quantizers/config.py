@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from spiritlm_core.config import FrozenConfig
+from spiritlm_core.config import FrozenConfig, Span
 from spiritlm_core.speech.grid import SAMPLE_RATE
 from spiritlm_core.speech.settings import Minutes, Seed, UnitRate
 
@@ -26,7 +26,7 @@ class AugmentConfig(FrozenConfig):
         default=3.0, ge=0, le=12, description="Most semitones by which a copy is higher or lower, at the same tempo."
     )
     reverberation: float = Field(default=0.5, gt=0, le=3, description="Longest seconds in which sound falls by 60 dB.")
-    snr: tuple[float, float] = Field(
+    snr: Span = Field(
         default=(0.0, 20.0), description="Lowest and highest signal-to-noise ratio of what is mixed in, in dB."
     )
 
