@@ -138,6 +138,11 @@ class PairsConfig(FrozenConfig):
         description="Most solved examples in front of the last one of a document, as in a few-shot prompt; how many "
         "there are is drawn evenly from 0 on.",
     )
+    spoken_by: Literal["all", "people"] = Field(
+        "all",
+        description="Whose speech the answers of tts are. people: none of a machine (origin: synthetic), so that the "
+        "model does not take on its voice; where all speech is a machine's, it is all the same.",
+    )
     loss: Literal["answer", "all"] = Field(
         "answer", description="What the loss counts: the answers and the tokens that end them, or everything."
     )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice, zip_longest
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +24,7 @@ STREAMS = ("text", "speech", "interleaved", *PAIRS)
 
 _KEYS = ("recording_id", "start", "utterance_id")
 _LISTS = ("text_ids", "text_offsets", "speech_ids", "speech_offsets", "can_switch", "label_ids")
-_COLUMNS = (*_KEYS, "split", "speech_only", "reject_stage", *_LISTS)
+_COLUMNS = (*_KEYS, "split", "speech_only", "origin", "reject_stage", *_LISTS)
 _SCHEMA = pa.schema([SEQUENCES.field(name) for name in _COLUMNS])
 _OVERHEAD = 3  # BOS, one marker and EOS share the context with a word
 
@@ -101,6 +101,7 @@ class Corpus:
         segments: int64[S + 1]; segment s has words ``segments[s]`` to ``segments[s + 1]``.
         good: bool[S], the segment was not rejected.
         speech_only: bool[S].
+        speakable: bool[S], may it be the answer of an example of tts?
         recordings: S recording_ids.
         utterances: S utterance_ids.
         copies: The same with other speech tokens, once for each copy of the recordings that there is (`units.copies`).
@@ -113,17 +114,25 @@ class Corpus:
     segments: np.ndarray
     good: np.ndarray
     speech_only: np.ndarray
+    speakable: np.ndarray
     recordings: list[str]
     utterances: list[str]
     copies: tuple[Corpus, ...] = ()
 
     @classmethod
     def of(
-        cls, view: TableView, split: str, vocabulary: Vocabulary, context_length: int, *, copies: bool = True
+        cls,
+        view: TableView,
+        split: str,
+        vocabulary: Vocabulary,
+        context_length: int,
+        *,
+        copies: bool = True,
+        spoken_by: Literal["all", "people"] = "all",
     ) -> Self:
         """Read one split of a `sequences` table; a word that does not fit the context is cut into several.
 
-        Without `copies`, those of the recordings are left alone.
+        Without `copies`, those of the recordings are left alone; `spoken_by` is that of :class:`PairsConfig`.
 
         Raises:
             LakeError: the table was made for another vocabulary, or its offsets do not match its ids.
@@ -134,6 +143,8 @@ class Corpus:
         every = zip_longest(*parts or [[_Part.of(_SCHEMA.empty_table())]])  # None: a shard that has no copies
         recorded = next(every)
         whole = cls._of(recorded, vocabulary, context_length)
+        if spoken_by == "all" or not whole.speakable.any():
+            whole = replace(whole, speakable=np.ones_like(whole.good))
         filled = ([part or own for part, own in zip(copy, recorded, strict=True)] for copy in every)
         heard = (cls._of(copy, vocabulary, context_length) for copy in filled)
         return replace(whole, copies=tuple(copy.beside(whole) for copy in heard))
@@ -154,6 +165,7 @@ class Corpus:
             _offsets(part.words),
             part.good,
             part.speech_only,
+            ~part.synthetic,
             part.keys["recording_id"].to_pylist(),
             part.keys["utterance_id"].to_pylist(),
         )
@@ -170,7 +182,7 @@ class Corpus:
         In the streams of examples each segment that has a question and an answer is a run of its own.
         """
         if stream in PAIRS:
-            return self._label_runs if stream == "classification" else self._pair_runs
+            return {"asr": self._pair_runs, "tts": self._spoken_runs, "classification": self._label_runs}[stream]
         return self._all_runs if stream == "speech" else self._text_runs
 
     @cached_property
@@ -183,8 +195,16 @@ class Corpus:
 
     @cached_property
     def _pair_runs(self) -> Runs:
-        said = np.diff(self.text.offsets[self.segments]) > 0
-        return self._runs_of(self._audible & ~self.speech_only & said, join=False)
+        return self._runs_of(self._pairs, join=False)
+
+    @cached_property
+    def _spoken_runs(self) -> Runs:
+        return self._runs_of(self._pairs & self.speakable, join=False)
+
+    @property
+    def _pairs(self) -> np.ndarray:
+        """bool[S], the segments that have both speech and text."""
+        return self._audible & ~self.speech_only & (np.diff(self.text.offsets[self.segments]) > 0)
 
     @cached_property
     def _label_runs(self) -> Runs:
@@ -216,6 +236,7 @@ class _Part:
     keys: pa.Table
     good: np.ndarray
     speech_only: np.ndarray
+    synthetic: np.ndarray
     words: np.ndarray
     can_switch: np.ndarray
     text_counts: np.ndarray
@@ -237,6 +258,7 @@ class _Part:
             table.select(_KEYS),
             table["reject_stage"].is_null().to_numpy(),
             table["speech_only"].fill_null(False).to_numpy(),
+            pc.equal(table["origin"], "synthetic").fill_null(False).to_numpy(),
             words,
             flat["can_switch"][0].astype(bool),
             counts["text"],
@@ -261,6 +283,7 @@ class _Part:
             self.keys.take(order),
             self.good[order],
             self.speech_only[order],
+            self.synthetic[order],
             self.words[order],
             self.can_switch[words],
             self.text_counts[words],

@@ -211,7 +211,7 @@ def documents(
         ValueError: there is no such stream.
         LakeError: the table and the vocabulary do not match.
     """
-    corpus = Corpus.of(view, split, vocabulary, config.context_length)
+    corpus = Corpus.of(view, split, vocabulary, config.context_length, spoken_by=config.pairs.spoken_by)
     yield from corpus_documents(corpus, vocabulary, config, stream=stream, seed=seed, epoch=epoch)
 
 

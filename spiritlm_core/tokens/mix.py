@@ -118,7 +118,8 @@ class Mixture:
             NothingToTrainOnError: no stream with a share has documents.
         """
         state = state or {}
-        planner = EpochPlanner(Corpus.of(view, split, vocabulary, config.context_length), vocabulary, config, seed)
+        corpus = Corpus.of(view, split, vocabulary, config.context_length, spoken_by=config.pairs.spoken_by)
+        planner = EpochPlanner(corpus, vocabulary, config, seed)
         texts = None if text is None else TextPlanner(Texts.of(text, split, vocabulary), vocabulary, config, seed)
         mixture = cls(planner, config, seed, texts, window=state.get("window", 0))
         for name, share in _shares(planner, texts, config).items():

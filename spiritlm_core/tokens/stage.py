@@ -38,6 +38,7 @@ SEQUENCES = pa.schema(
         pa.field("speech_only", pa.bool_()),  # too few timed words: one "word" holding all the speech, no text
         pa.field("label", pa.string()),  # class of the recording, if known
         pa.field("label_ids", pa.list_(pa.int32())),  # its token ids; null without a label
+        pa.field("origin", pa.string()),  # "synthetic" where a machine spoke
         *REJECT,
     ]
 )
@@ -47,7 +48,7 @@ COPIES = pa.field(
     pa.list_(pa.struct([SEQUENCES.field(name) for name in ("speech_ids", "speech_offsets", "can_switch")])),
 )
 
-_COPIED = ("utterance_id", "recording_id", "start", "duration", "speaker", "language", "split", "label")
+_COPIED = ("utterance_id", "recording_id", "start", "duration", "speaker", "language", "split", "label", "origin")
 
 
 class SequencesStage(TableStage):
@@ -56,7 +57,7 @@ class SequencesStage(TableStage):
     config: SequencesStageConfig
     name: ClassVar[str] = "sequences"
     about: ClassVar[str] = "text and speech tokens of every word"
-    version: ClassVar[int] = 2  # 2: the label of a recording
+    version: ClassVar[int] = 3  # 2: the label of a recording; 3: its origin
     inputs: ClassVar[tuple[TableInput, ...]] = (
         TableInput("audio", (*_COPIED, "reject_stage", "reject_reason")),
         TableInput("words"),

@@ -212,6 +212,22 @@ def test_several_recordings_and_their_labels_make_a_few_shot_document() -> None:
     assert {len(read_spans(one.ids)) for one in found} == {2, 4, 6, 8, 10}
 
 
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 10_000), st.sets(st.integers(0, 4)))
+def test_a_model_may_learn_to_speak_from_people_alone(seed: int, machines: set[int]) -> None:
+    rows = random_rows(seed, recordings=5)
+    recordings = sorted({str(row["recording_id"]) for row in rows})
+    spoken = {recordings[number] for number in machines if number < len(recordings)}
+    rows = [{**row, "origin": "synthetic" if row["recording_id"] in spoken else None} for row in rows]
+    people = [row for row in rows if row["origin"] is None]
+    config = PairsConfig(crops=0, spoken_by="people")
+    said = [one.ids.tolist() for one in made(rows, "tts", config)]
+    of_people = [one.ids.tolist() for one in made(people, "tts", WHOLE)] if people else []
+    assert said == (of_people or [one.ids.tolist() for one in made(rows, "tts", WHOLE)])
+    for one, other in zip(made(rows, "asr", config), made(rows, "asr", WHOLE), strict=True):
+        assert one.ids.tolist() == other.ids.tolist()
+
+
 VIEW = TableView.of(table(random_rows(7, recordings=20)))
 MIXED = TokensConfig(
     context_length=128,

@@ -79,12 +79,13 @@ def test_rows_with_too_few_timed_words_keep_their_speech(folders: dict[str, Path
 def test_the_label_of_a_recording_is_tokenized_as_an_answer(folders: dict[str, Path]) -> None:
     audio, words, units = rows(["one two", "three four", "five", "six"])
     for row, label in zip(audio, ("digits", "  two\n words ", None, " "), strict=True):
-        row["label"] = label
+        row |= {"label": label, "origin": "synthetic" if label else "recorded"}
     found = run(folders["gpt2"], audio, words, units)
     text = TextTokenizer.load(folders["gpt2"])
     ids = [text.encode(" digits"), text.encode(" two words"), None, None]
     assert [row["label_ids"] for row in found] == ids
     assert [row["label"] for row in found] == [row["label"] for row in audio]
+    assert [row["origin"] for row in found] == [row["origin"] for row in audio]
     assert found[0]["text_ids"] == text.encode(" one two")
 
 
