@@ -18,6 +18,7 @@ from spiritlm_core.evaluate.resynthesis.config import ResynthesisConfig
 from spiritlm_core.evaluate.suite.config import SuiteStageConfig
 from spiritlm_core.evaluate.units.config import UnitEvaluationConfig
 from spiritlm_core.intake.config import ShardingConfig, SourceConfig, TextSource
+from spiritlm_core.lake.snapshot import KeepConfig
 from spiritlm_core.language import LanguageCode
 from spiritlm_core.lm.config import LmCompute, LmConfig, ModelConfig
 from spiritlm_core.publish.config import PublishConfig
@@ -47,7 +48,7 @@ class ComputeConfig(FrozenConfig):
 
 
 class Recipe(FrozenConfig):
-    """One whole run. Every field but `compute`, `sharding`, `name` and `description` shapes what is computed."""
+    """One whole run. All but `compute`, `sharding`, `keep`, `name` and `description` shapes what is computed."""
 
     name: str = Field(
         min_length=1,
@@ -81,6 +82,10 @@ class Recipe(FrozenConfig):
     publish: PublishConfig = Field(PublishConfig(), description="Model card of the published folder.")
     suite: SuiteStageConfig | None = Field(
         None, description="Small test sets, built and measured on the published model; null: none."
+    )
+    keep: KeepConfig | None = Field(
+        None,
+        description="Snapshots of before that `spiritlm lake gc` spares; null: none, the lake holds what is in use.",
     )
     compute: ComputeConfig = Field(ComputeConfig(), description="Workers, attempts, cluster.")
 

@@ -55,7 +55,8 @@ class Account:
         """Let the recipe refer to what a stage made, and keep its report. Raises LakeError if that is gone."""
         report = self._table(plan, computed) if isinstance(plan, TablePlan) else self._artifact(plan, computed)
         report.seconds = round(seconds, 2)
-        self.lake.write_ref(self.plan.recipe, plan.name, report.kind, plan.fingerprint, plan.call.identity)
+        keep = getattr(self.plan.settings, "keep", None)
+        self.lake.write_ref(self.plan.recipe, plan.name, report.kind, plan.fingerprint, plan.call.identity, keep)
         self.reports[plan.name] = report
         for line in describe(report):
             self.say(line)

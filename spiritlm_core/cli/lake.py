@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -12,35 +14,31 @@ from spiritlm_core.cli.options import DEFAULT_LAKE, JsonLinesOption, JsonOption,
 from spiritlm_core.errors import LakeError
 
 
-def ls(lake: LakeOption = DEFAULT_LAKE, as_json: JsonOption = False) -> None:
-    """List what is stored, used or not: objects and bytes of every table and artifact (of recipes: spiritlm status)."""
-    from spiritlm_core.lake.care import describe_size
+def du(lake: LakeOption = DEFAULT_LAKE, as_json: JsonOption = False) -> None:
+    """Say what the lake takes on the disk, used or not: by table and artifact, by recipe and by snapshot.
+
+    The first size is that of all objects, the second of those that nothing else in the list has.
+    """
+    from spiritlm_core.lake.care import describe_size as size
     from spiritlm_core.lake.lake import Lake
+    from spiritlm_core.lake.usage import usage
 
-    stored = _stored(Lake(lake))
+    used = usage(Lake(lake))
     if as_json:
-        typer.echo(json.dumps(stored))
+        typer.echo(json.dumps(asdict(used)))
         return
-    if not stored:
-        typer.echo(f"there is nothing in {lake}")
-    for name, about in stored.items():
-        used = f"  {', '.join(about['recipes'])}" if about["recipes"] else ""
-        typer.echo(f"{name:<28} {about['objects']:>6} objects {describe_size(about['bytes']):>10}{used}")
-
-
-def _stored(lake: Any) -> dict[str, dict[str, Any]]:
-    """Per folder of the lake: how many objects, how many bytes, and the recipes that refer to some of them."""
-    stored: dict[str, dict[str, Any]] = {}
-    for kind in ("tables", "artifacts", "snapshots", "blobs", "outputs"):
-        for entry in lake.store.walk(kind):
-            name = "/".join(entry.path.split("/")[:2]) if kind != "blobs" else kind
-            about = stored.setdefault(name, {"objects": 0, "bytes": 0, "recipes": []})
-            about["objects"] += 1
-            about["bytes"] += entry.size
-    for ref in lake.refs():
-        if (name := f"{ref.kind}s/{ref.name}") in stored:
-            stored[name]["recipes"].append(ref.recipe)
-    return stored
+    for title, shares in (("tables and artifacts", used.names), ("recipes", used.recipes)):
+        typer.echo(f"{title:<44} {'objects':>8} {'all':>10} {'own':>10}")
+        for name, share in shares.items():
+            typer.echo(f"  {name:<42} {share.objects:>8} {size(share.bytes):>10} {size(share.own):>10}")
+    typer.echo("snapshots, the latest first")
+    for one in used.snapshots:
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(one.written))
+        name, share = f"{one.table} {one.fingerprint[:12]}", one.share
+        bytes_ = f"{size(share.bytes):>10} {size(share.own):>10}"
+        typer.echo(f"  {name:<24} {when:<17} {share.objects:>8} {bytes_}  {', '.join(one.recipes)}".rstrip())
+    free = f"of which gc would delete {size(used.unused)}; and {size(used.copies)} in cache and work"
+    typer.echo(f"{size(used.bytes)} in all, {free}")
 
 
 def show(

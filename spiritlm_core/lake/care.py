@@ -177,14 +177,25 @@ def _reachable(lake: Lake) -> set[str]:
             where = lake.store.child(entry.path)
             raise LakeError(f"{where} is a symbolic link or no file; put the file or folder in its place")
     for ref in (ref for ref in lake.refs() if ref.name not in RETIRED):
-        target = resolve_ref(lake, ref)
-        if isinstance(target, Snapshot):
-            keep.add(snapshot_path(target.table, target.fingerprint))
-            keep.update(shard_path(target.table, key) for key in target.keys)
-        else:
-            keep.add(manifest_path(target.name, target.key))
-            keep.update(blob_path(sha256) for sha256 in target.files.values())
+        for target in targets(lake, ref):
+            keep |= objects_of(target)
     return keep
+
+
+def targets(lake: Lake, ref: Ref) -> Iterator[Snapshot | Artifact]:
+    """What a ref points to, and its earlier snapshots that are to be kept. Raises LakeError if the first is gone."""
+    yield resolve_ref(lake, ref)
+    for past in ref.kept(lake.store.now()):
+        if snapshot := lake.find_snapshot(ref.name, past.target):
+            yield snapshot
+
+
+def objects_of(target: Snapshot | Artifact) -> set[str]:
+    """The paths of a snapshot and its shards, or of a manifest and the artifact's files."""
+    if isinstance(target, Snapshot):
+        shards = {shard_path(target.table, key) for key in target.keys}
+        return {snapshot_path(target.table, target.fingerprint), *shards}
+    return {manifest_path(target.name, target.key), *map(blob_path, target.files.values())}
 
 
 def describe_size(count: float) -> str:

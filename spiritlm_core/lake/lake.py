@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from spiritlm_core.lake.shard import (
     read_footer,
     read_rows,
 )
-from spiritlm_core.lake.snapshot import Ref, Snapshot
+from spiritlm_core.lake.snapshot import KeepConfig, Ref, Snapshot
 from spiritlm_core.lake.stage import ArtifactStage
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.store.local import READ_ONLY, LocalStore
@@ -163,11 +163,14 @@ class Lake:
         self._check_place(path, snapshot_path(snapshot.table, snapshot.fingerprint))
         return snapshot
 
-    def write_ref(self, recipe: str, name: str, kind: str, target: str, identity: str) -> None:
-        """Let `recipe` use `target` under `name` from now on."""
-        current = self.read_ref(recipe, name)
-        if current is None or (current.target, current.identity) != (target, identity):
-            ref = Ref(recipe, name, "table" if kind == "table" else "artifact", target, identity, time.time())
+    def write_ref(
+        self, recipe: str, name: str, kind: str, target: str, identity: str, keep: KeepConfig | None = None
+    ) -> None:
+        """Let `recipe` use `target` under `name` from now on; of the snapshots that it used before those to `keep`."""
+        now, current = time.time(), self.read_ref(recipe, name)
+        before = current or Ref(recipe, name, "table" if kind == "table" else "artifact", target, identity, now)
+        ref = before.followed(target, identity, now, keep)
+        if current is None or replace(ref, updated=current.updated) != current:
             self.store.write(ref_path(recipe, name), to_json(ref))
 
     def read_ref(self, recipe: str, name: str) -> Ref | None:

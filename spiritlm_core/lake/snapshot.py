@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from spiritlm_core.config import FrozenConfig
 from spiritlm_core.lake.fingerprint import STRICT, Digest, from_json, snapshot_fingerprint, to_json
 from spiritlm_core.lake.shard import ShardStats
 from spiritlm_core.names import FileName
@@ -87,9 +88,30 @@ def add_stats(stats: Iterable[ShardStats]) -> ShardStats:
     )
 
 
+class KeepConfig(FrozenConfig):
+    """How long garbage collection spares the snapshots that a recipe used before: while one of the two says so."""
+
+    snapshots: int = Field(7, ge=1, description="So many of the latest snapshots of each table, that in use included.")
+    days: float = Field(0.0, ge=0, description="And those that were in use within so many days.")
+
+
+@dataclass(frozen=True)
+class Past:
+    """A snapshot that a recipe used from `since` to `until`, in seconds since the epoch."""
+
+    __pydantic_config__ = STRICT
+
+    target: Digest
+    since: float
+    until: float
+
+
 @dataclass(frozen=True)
 class Ref:
-    """What a recipe uses under one stage name. `target` is a snapshot fingerprint or an artifact key."""
+    """What a recipe uses under one stage name. `target` is a snapshot fingerprint or an artifact key.
+
+    `past` are snapshots that it used before, the latest first, of which `snapshots` and `days` are to be kept.
+    """
 
     __pydantic_config__ = STRICT
 
@@ -99,3 +121,20 @@ class Ref:
     target: Digest
     identity: Digest
     updated: Annotated[float, Field(ge=0, le=1e11)]
+    snapshots: int = 1
+    days: float = 0.0
+    past: tuple[Past, ...] = ()
+
+    def kept(self, now: float) -> tuple[Past, ...]:
+        """Those of `past` that are still to be kept; see :class:`KeepConfig`."""
+        latest = [*self.past[: self.snapshots - 1]]
+        return (*latest, *(one for one in self.past[len(latest) :] if now - one.until < self.days * 86_400))
+
+    def followed(self, target: str, identity: str, now: float, keep: KeepConfig | None) -> Ref:
+        """This ref with another target, and what is left of the past."""
+        keep = keep or KeepConfig(snapshots=1)
+        past = [one for one in self.past if one.target != target]
+        if target != self.target and self.kind == "table":
+            past.insert(0, Past(self.target, self.updated, now))
+        ref = Ref(self.recipe, self.name, self.kind, target, identity, now, keep.snapshots, keep.days, tuple(past))
+        return replace(ref, past=ref.kept(now))

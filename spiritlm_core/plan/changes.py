@@ -34,7 +34,7 @@ from spiritlm_core.plan.reasons import (
 
 R = TypeVar("R", bound=FrozenConfig)
 
-APART = frozenset({"name", "description", "compute", "sharding", "sources", "texts"})
+APART = frozenset({"name", "description", "compute", "keep", "sharding", "sources", "texts"})
 """Parts of a recipe that change no result, and the sources: what these list is compared itself."""
 
 

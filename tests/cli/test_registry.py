@@ -61,7 +61,7 @@ def test_help_lists_every_command_and_every_group() -> None:
 
 
 def test_a_command_loads_no_other() -> None:
-    done = ran(WATCHED, "lake", "ls", "-h")
+    done = ran(WATCHED, "lake", "du", "-h")
     assert (done.returncode, done.stderr) == (0, "loaded: spiritlm_core.cli.lake\n")
 
 
@@ -84,7 +84,7 @@ def test_without_a_checkout_a_command_of_the_pipeline_says_what_it_needs() -> No
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "spiritlm run needs a checkout of the repository" in done.stderr
     assert "spiritlm evaluate units needs a checkout" in without_checkout("evaluate", "units").stderr
-    assert without_checkout("lake", "ls", "--help").returncode == 0
+    assert without_checkout("lake", "du", "--help").returncode == 0
 
 
 def test_the_missing_module_of_a_library_is_not_taken_for_a_missing_checkout(monkeypatch: pytest.MonkeyPatch) -> None:

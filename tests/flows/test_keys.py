@@ -51,7 +51,7 @@ def _always(*stages: str) -> Callable[[Recipe], Stages]:
 EXTRACTED = ("speech_tokenizer", "speaking_tokenizer", "unit_evaluation", "units", "copies", "resynthesis", "published")
 ENCODED = ("quantizer", "style", "vocoder", *EXTRACTED)
 RULES: list[tuple[str, Callable[[Recipe], Stages]]] = [
-    (r"description|(compute|sharding)\..*", _always()),
+    (r"description|keep|(compute|sharding)\..*", _always()),
     (r"name", _always("evaluation", "published")),
     (r"variant", _always(*EXTRACTED, "vocoder", "sequences", "evaluation")),
     (r"language|sources\.0\.(language|speaker|channel|origin)", _always("audio")),

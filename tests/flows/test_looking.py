@@ -37,15 +37,16 @@ def test_settings_go_with_either_kind():
         show("recipes", "asr", "--set", "nonsense=1")
 
 
-def test_lake_ls_lists_what_is_stored_and_status_what_recipes_refer_to(tmp_path):
+def test_lake_du_says_what_is_stored_and_status_what_recipes_refer_to(tmp_path):
     lake = Lake(tmp_path)
     for name, size in (("tables/audio/a", 3), ("tables/audio/b", 4), ("tables/words/c", 5), ("blobs/ab/cd", 7)):
         lake.store.write(f"{name}.parquet" if "tables" in name else name, bytes(size))
-    lake.write_ref("mine", "audio", "table", "0" * 64, "1" * 64)
-    assert json.loads(show("lake", "ls", "--lake", tmp_path, "--json")) == {
-        "tables/audio": {"objects": 2, "bytes": 7, "recipes": ["mine"]},
-        "tables/words": {"objects": 1, "bytes": 5, "recipes": []},
-        "blobs": {"objects": 1, "bytes": 7, "recipes": []},
+    used = json.loads(show("lake", "du", "--lake", tmp_path, "--json"))
+    assert used["names"] == {
+        "audio": {"objects": 2, "bytes": 7, "own": 7},
+        "words": {"objects": 1, "bytes": 5, "own": 5},
     }
+    assert (used["bytes"], used["unused"]) == (19, 19)
+    assert "of which gc would delete 19 B" in show("lake", "du", "--lake", tmp_path)
+    lake.write_ref("mine", "audio", "table", "0" * 64, "1" * 64)
     assert set(json.loads(show("status", "--lake", tmp_path, "--json"))["recipes"]["mine"]) == {"audio"}
-    assert "tables/words" in show("lake", "ls", "--lake", tmp_path)

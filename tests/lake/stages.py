@@ -150,13 +150,13 @@ def numbers_plan(*groups, config=None):
     )
 
 
-def execute(lake, plan, recipe="r"):
+def execute(lake, plan, recipe="r", keep=None):
     stage = plan.call.create(lake)
     stage.setup()
     entries = [run_shard(lake, plan.call, stage, job) for job in plan.jobs]
     snapshot = Snapshot(plan.name, plan.call.identity, tuple(entry for entry, _ in entries), plan.lineage)
     lake.write_snapshot(snapshot)
-    lake.write_ref(recipe, plan.name, "table", snapshot.fingerprint, plan.call.identity)
+    lake.write_ref(recipe, plan.name, "table", snapshot.fingerprint, plan.call.identity, keep)
     return snapshot, [computed for _, computed in entries]
 
 
