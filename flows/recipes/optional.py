@@ -47,8 +47,11 @@ def settled(recipe: Recipe) -> Recipe:
 
 def notes(recipe: Recipe) -> list[str]:
     """What people must know of a run of a :func:`settled` recipe besides its figures."""
-    told = [LACKING.format(what=what, therefore=so, setting=setting) for what, so, setting in _lacking(recipe)]
-    return [*dict.fromkeys(told), *([SYNTHETIC] if is_synthetic(recipe.sources) else [])]
+    gone: dict[tuple[str, str], dict[str, None]] = {}
+    for what, therefore, setting in _lacking(recipe):
+        gone.setdefault((therefore, setting), {})[what] = None
+    told = [LACKING.format(what=", ".join(what), therefore=so, setting=name) for (so, name), what in gone.items()]
+    return [*told, *([SYNTHETIC] if is_synthetic(recipe.sources) else [])]
 
 
 def present(sources: Sequence[Source]) -> list[Source]:
