@@ -25,10 +25,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from spiritlm_core.align.config import AlignerFitConfig, WordsConfig
-from spiritlm_core.align.corpus import spoken
 from spiritlm_core.align.fit import AlignerFit
 from spiritlm_core.align.stage import WordsStage
-from spiritlm_core.align.teacher import Pocketsphinx, available
+from spiritlm_core.align.teacher import Pocketsphinx, available, spoken
 from spiritlm_core.align.training import loud_edges
 from spiritlm_core.audio.codec import decode_flac, encode_flac
 from spiritlm_core.audio.config import AudioConfig

@@ -14,9 +14,7 @@ from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import RecipeError
 
 C = TypeVar("C", bound=FrozenConfig)
-Lines = dict[tuple[str, ...], int]
-"""The line, from 1, on which each key or entry stands."""
-
+Lines = dict[tuple[str, ...], int]  # the line, from 1, on which each key or entry stands
 MOST_CHARACTERS = 2**18
 MOST_ENTRIES = 20_000
 MOST_DEPTH = 50

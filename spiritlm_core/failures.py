@@ -16,8 +16,7 @@ from pathlib import Path
 from spiritlm_core.errors import SpiritLMError
 
 PACKAGE = "spiritlm-pipeline"
-_DISTRIBUTIONS = {"piper": "piper-tts", "sklearn": "scikit-learn"}
-"""Modules that are not called as what installs them."""
+_DISTRIBUTIONS = {"piper": "piper-tts", "sklearn": "scikit-learn"}  # modules that are not called as what installs them
 
 
 class MissingExtraError(SpiritLMError):

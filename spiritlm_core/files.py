@@ -15,8 +15,7 @@ from typing import Any, TextIO
 
 from spiritlm_core.errors import ModelReferenceError
 
-TEMPORARY = ".tmp-"
-"""How the name of what is not finished begins."""
+TEMPORARY = ".tmp-"  # how the name of what is not finished begins
 
 
 def cache_folder() -> Path:

@@ -72,5 +72,4 @@ def number_words(number: float, language: str, form: str = "cardinal") -> list[s
     return [word for word in words if word and not (language == "en" and word == "and")]
 
 
-LanguageCode: TypeAlias = Annotated[str, AfterValidator(language_code)]
-"""A setting that names a language."""
+LanguageCode: TypeAlias = Annotated[str, AfterValidator(language_code)]  # A setting that names a language

@@ -6,8 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-_LONGEST = 255
-"""Bytes of a part of a name, on every usual file system."""
+_LONGEST = 255  # bytes of a part of a name, on every usual file system
 
 
 def stays_inside(path: str) -> bool:
@@ -28,5 +27,4 @@ def checked_name(name: str) -> str:
     return name
 
 
-FileName = Annotated[str, AfterValidator(checked_name)]
-"""The type of a field that holds such a name."""
+FileName = Annotated[str, AfterValidator(checked_name)]  # the type of a field that holds such a name

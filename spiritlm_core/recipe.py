@@ -13,15 +13,12 @@ from spiritlm_core.audio.config import AudioConfig
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.config_files import load_config_file
 from spiritlm_core.errors import RecipeError
-from spiritlm_core.evaluate.config import EvaluateConfig
-from spiritlm_core.evaluate.resynthesis.config import ResynthesisConfig
-from spiritlm_core.evaluate.suite.config import SuiteStageConfig
-from spiritlm_core.evaluate.units.config import UnitEvaluationConfig
+from spiritlm_core.evaluate.config import EvaluateConfig, ResynthesisConfig, SuiteStageConfig, UnitEvaluationConfig
 from spiritlm_core.intake.config import ShardingConfig, SourceConfig, TextSource
 from spiritlm_core.lake.snapshot import KeepConfig
 from spiritlm_core.language import LanguageCode
 from spiritlm_core.lm.config import LmCompute, LmConfig, ModelConfig
-from spiritlm_core.publish.config import PublishConfig
+from spiritlm_core.publish.card import PublishConfig
 from spiritlm_core.speech.config import UnitsCompute, UnitsConfig
 from spiritlm_core.speech.vocoder.fit_config import VocoderFitConfig
 from spiritlm_core.tokens.config import TokensConfig

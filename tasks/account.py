@@ -17,8 +17,7 @@ from spiritlm_core.plan.changes import keep_settings
 from spiritlm_core.plan.graph import Graph, RunPlan, plan_graph
 from tasks.progress import Console
 
-LAST = "config.json"
-"""Written last: a folder without it is not a model yet."""
+LAST = "config.json"  # written last: a folder without it is not a model yet
 
 
 @dataclass
@@ -108,8 +107,7 @@ class Account:
 def reuse(graph: Graph, lake: Lake, *until: str, refit: bool = False) -> dict[str, Any] | None:
     """The result of a run that finds everything in the lake, without Prefect; None if something is to be computed.
 
-    Raises:
-        SpiritLMError: see :func:`spiritlm_core.plan.graph.plan_graph`.
+    Raises SpiritLMError: see :func:`spiritlm_core.plan.graph.plan_graph`.
     """
     console, said = Console(), list[str]()
     with hold(lake.store, "run", graph.recipe):

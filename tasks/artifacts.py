@@ -6,6 +6,7 @@ Nothing here may stop or delay a run: everything is sent by a thread of its own 
 from __future__ import annotations
 
 import atexit
+import base64
 import contextvars
 import math
 import queue
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from spiritlm_core.evaluate import plots
 from spiritlm_core.failures import one_line
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.plan import ArtifactPlan
@@ -92,8 +94,7 @@ def _impatiently(send: Send) -> None:
         send()
 
 
-updates = Updates()
-"""Those of this process."""
+updates = Updates()  # those of this process
 
 
 UPDATE_SECONDS = 2.0
@@ -141,7 +142,7 @@ def stage_table(report: StageReport) -> None:
     hidden = ("summary", "reasons")
     rows = [{"what": key, "value": str(value)} for key, value in asdict(report).items() if key not in hidden]
     rows += [{"what": f"rejected: {reason}", "value": str(count)} for reason, count in report.reasons.items()]
-    rows += [{"what": key, "value": _short(value)} for key, value in report.summary.items()]
+    rows += [{"what": key, "value": str(value)[:300]} for key, value in report.summary.items()]
     updates.put(
         partial(create_table_artifact, rows, key=_key("stage", report.name), description=f"Stage {report.name}")
     )
@@ -158,8 +159,6 @@ def run_table(reports: Sequence[StageReport]) -> None:
 
 def image(key: str, png: bytes, description: str) -> None:
     """An image artifact that carries its own bytes."""
-    import base64
-
     from prefect.artifacts import create_image_artifact
 
     url = f"data:image/png;base64,{base64.b64encode(png).decode()}"
@@ -178,8 +177,6 @@ def training_curves(lake: Lake, plan: ArtifactPlan) -> None:
     artifact = lake.read_artifact(plan.name, plan.key)
     if artifact is None or METRICS not in artifact.files:
         return
-    from spiritlm_core.evaluate import plots
-
     if curves := plots.read_curves(lake.artifact_folder(artifact) / METRICS):
         image("training-curves", plots.png(plots.training_curves(curves)), "Training and held-out loss")
 
@@ -222,7 +219,3 @@ def summary_row(report: StageReport) -> dict[str, Any]:
         "reused": report.shards_reused,
         "seconds": report.seconds,
     }
-
-
-def _short(value: Any) -> str:
-    return str(value)[:300]

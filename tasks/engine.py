@@ -36,11 +36,7 @@ def run_graph(
 ) -> dict[str, Any]:
     """Run the stages of `graph`, or those called `until` and what they are made from, inside a flow.
 
-    Returns:
-        The account of every stage, and where the outputs are.
-
-    Raises:
-        SpiritLMError: a stage failed.
+    Returns the account of every stage, and where the outputs are. Raises SpiritLMError: a stage failed.
     """
     console = console or Console()
     with hold(lake.store, "run", graph.recipe):

@@ -110,8 +110,7 @@ def _not_taken(error: Exception) -> Exception:
 def run_flow(flow: Flow[..., dict[str, Any]], **parameters: Any) -> dict[str, Any]:
     """Run `flow` in this process; its result is returned even if the Prefect server is gone by then.
 
-    Raises:
-        SpiritLMError: the flow failed.
+    Raises SpiritLMError: the flow failed.
     """
     logging.raiseExceptions = False  # or Prefect prints every line of the log that its server does not take
     ended = threading.Event()

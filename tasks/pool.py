@@ -46,7 +46,6 @@ class WorkerTraceback(Exception):  # noqa: N818 - what a worker said, as the cau
     """The traceback of an error in another process."""
 
     def __str__(self) -> str:
-        """The traceback."""
         return f"\n{self.args[0]}"
 
 
@@ -84,9 +83,8 @@ class Pool:
     ) -> None:
         """Do `tasks`; `on_done` is called here with each result.
 
-        Raises:
-            ShardFailedError: a task kept failing, or no worker comes up.
-            SpiritLMError: a task raised one, or there can be no such worker.
+        Raises ShardFailedError: a task kept failing, or no worker comes up; SpiritLMError: a task raised one, or there
+        can be no such worker.
         """
         batch = _Batch(self, wish, deque(tasks), rules, on_done, progress)
         try:

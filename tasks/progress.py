@@ -13,8 +13,7 @@ from rich.progress import Progress as Bars
 
 from spiritlm_core.lake.stage import Progress
 
-LINE_SECONDS = 10.0
-"""How often a stage says how far it is where nobody looks at a bar."""
+LINE_SECONDS = 10.0  # how often a stage says how far it is where nobody looks at a bar
 
 
 class Console:

@@ -33,13 +33,8 @@ _PROGRESS, _SUMMARY, _ERROR = "progress.json", "summary.json", "error.json"
 def run_workers(job: FitJob, progress: Progress) -> dict[str, Any]:
     """Run `job` in Ray Train workers; resumes from the checkpoints in its work folder.
 
-    On several machines the folders of the job must lie on storage that all of them share.
-
-    Returns:
-        The summary of the first worker.
-
-    Raises:
-        TrainingError: the job says what is wrong, or workers kept dying.
+    On several machines the folders of the job must lie on storage that all of them share. Returns the summary of the
+    first worker. Raises TrainingError: the job says what is wrong, or workers kept dying.
     """
     work, workers = job.work, job.compute.workers
     if not os.environ.get("RAY_ADDRESS"):  # a private runtime on this machine: nothing can preempt it
@@ -89,8 +84,7 @@ def _trainer(job: FitJob, each: Wish) -> Any:
 def _wish(job: FitJob) -> Wish:
     """What each worker gets: a GPU if there is one for each, and a fair share of the CPUs but one, which Ray needs.
 
-    Raises:
-        TrainingError: there is no room. Ray would wait for it for ever.
+    Raises TrainingError: there is no room. Ray would wait for it for ever.
     """
     compute, machines = job.compute, [*nodes(), *to_come()]
     gpu = _fits(1, 1, compute.workers) if compute.use_gpu is None else compute.use_gpu
@@ -161,8 +155,7 @@ def sigterm_asks(stop_file: Path | None) -> Iterator[None]:
 def _follow(trainer: Any, job: FitJob, each: Wish, progress: Progress) -> BaseException | None:
     """Run `trainer` in a thread and pass on, from the caller's own thread, what rank 0 writes down.
 
-    Raises:
-        TrainingError: the cluster no longer has room for the workers. Ray would wait for it for ever.
+    Raises TrainingError: the cluster no longer has room for the workers. Ray would wait for it for ever.
     """
     failed: list[BaseException] = []
 

@@ -77,8 +77,7 @@ class Member(Protocol):
 class Executor(Protocol):
     """Starts workers and hears from them."""
 
-    reserves: bool
-    """Whether an idle worker holds what another wish may need."""
+    reserves: bool  # whether an idle worker holds what another wish may need
 
     def kind(self, wish: Wish) -> Hashable:
         """Workers whose wishes are of one kind can stand in for one another."""

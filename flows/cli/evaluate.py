@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
@@ -20,15 +19,19 @@ from spiritlm_core.cli.options import (
     SetOption,
     SourceOption,
     VariantOption,
+    answer,
+    check_out,
     checked_language,
+    fetched_reference,
+    read_report,
+    stdout_for_results,
 )
-from spiritlm_core.cli.results import answer, check_out, fetched_reference, read_report, stdout_for_results
 from spiritlm_core.errors import RecipeError, SpiritLMError
 
 if TYPE_CHECKING:
-    from spiritlm_core.evaluate.clips import Clip
-    from spiritlm_core.evaluate.resynthesis.config import ResynthesisConfig
-    from spiritlm_core.evaluate.resynthesis.systems import System
+    from spiritlm_core.evaluate.config import ResynthesisConfig
+    from spiritlm_core.evaluate.resynthesis.run import Resynthesis
+    from spiritlm_core.speech.tokenizer import SpeechTokenizer
 
 
 def units(
@@ -65,7 +68,7 @@ def units(
 
 
 def _print(result: dict[str, Any], stream: TextIO) -> None:
-    from spiritlm_core.evaluate.units.table import table
+    from spiritlm_core.evaluate.units.stage import table
 
     print(table(result["report"]).plain(), file=stream)
     print(f"report: {result['units']}", file=stream)
@@ -114,9 +117,6 @@ def resynthesis(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Most clips, drawn by the seed; 40.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the draw of clips and of the intervals; 0.")] = None,
-    train_minutes: Annotated[
-        float | None, typer.Option(help="Most minutes of train speech for the baseline; 20.")
-    ] = None,
     recogniser: Annotated[
         str | None,
         typer.Option(metavar="REF", help="faster-whisper model, hf://… or a folder, that listens."),
@@ -138,19 +138,23 @@ def resynthesis(
     """
     check_out(out)
     heard_by = None if recogniser is None else fetched_reference(recogniser)
-    given = {"clips": limit, "seed": seed, "train_minutes": train_minutes, "recogniser": heard_by}
+    given = {"clips": limit, "seed": seed, "recogniser": heard_by}
     settings = {name: value for name, value in given.items() if value is not None}
     if (recipe is None) == (clips is None):
         raise SpiritLMError("name either a RECIPE, or recordings with --clips")
-    from spiritlm_core.evaluate.resynthesis.config import ResynthesisConfig
-    from spiritlm_core.evaluate.resynthesis.figures import table
+    from spiritlm_core.evaluate.config import ResynthesisConfig
+    from spiritlm_core.evaluate.rendering import write_report
+    from spiritlm_core.evaluate.resynthesis.figures import page, table
 
     with stdout_for_results() as stream:
         if clips is not None:
             if set_ or source:
                 raise SpiritLMError("--set and --source go with a RECIPE, not with --clips")
             config = ResynthesisConfig.of_options(settings)
-            report = _Direct(config, language, variant, device).run(clips, model or [], fit_on, out)
+            found = _of_clips(clips, config, language, model or [], fit_on, variant, device)
+            report = found.report
+            if out is not None:
+                write_report(out, "resynthesis", report, table(report), page(report, found.sounds))
         else:
             if fit_on or variant or device:
                 raise SpiritLMError("--fit-on, --variant and --device go with --clips: a recipe has its own")
@@ -174,48 +178,34 @@ def _named(models: list[str]) -> dict[str, Path]:
     return folders
 
 
-@dataclass(frozen=True)
-class _Direct:
-    """The check without a lake."""
+def _of_clips(
+    clips: str,
+    config: ResynthesisConfig,
+    language: str,
+    models: list[str],
+    fit_on: str | None,
+    variant: str | None,
+    device: str | None,
+) -> Resynthesis:
+    """Judge `models` on the recordings of the source `clips`, without a lake."""
+    from spiritlm_core.evaluate.resynthesis.run import Judges, evaluate_resynthesis
+    from spiritlm_core.evaluate.resynthesis.stage import draw_clips, list_clips, train_clips
+    from spiritlm_core.evaluate.resynthesis.systems import systems_of
+    from spiritlm_core.speech.tokenizer import SpeechTokenizer
 
-    config: ResynthesisConfig
-    language: str
-    variant: str | None
-    device: str | None
+    named, judged = _named(models), draw_clips(list_clips(clips, language), config)
+    train = list(train_clips(list_clips(fit_on, language), judged, config)) if fit_on else []
 
-    def run(self, source: str, models: list[str], fit_on: str | None, out: Path | None) -> dict[str, Any]:
-        """Judge `models` on the recordings of `source`; returns the report."""
-        from spiritlm_core.evaluate.rendering import write_report
-        from spiritlm_core.evaluate.resynthesis.clips import draw_clips, list_clips, train_clips
-        from spiritlm_core.evaluate.resynthesis.figures import page, table
-        from spiritlm_core.evaluate.resynthesis.run import Judges, evaluate_resynthesis
-
-        named, config = _named(models), self.config
-        judged = draw_clips(list_clips(source, self.language), config)
-        train = list(train_clips(list_clips(fit_on, self.language), judged, config)) if fit_on else []
-        systems = list(self._systems(named, train))
-        report = evaluate_resynthesis(
-            judged,
-            systems,
-            config,
-            Judges.fetch(config),
-            tell=lambda done, message: typer.echo(f"{100 * done:3.0f} % {message}", err=True),
-        )
-        if out is not None:
-            write_report(out, "resynthesis", report.report, table(report.report), page(report.report, report.sounds))
-        return report.report
-
-    def _systems(self, models: dict[str, Path], train: list[Clip]) -> Iterator[System]:
-        from spiritlm_core.evaluate.resynthesis.griffin_lim import MelInverter
-        from spiritlm_core.evaluate.resynthesis.systems import references, tokenizer_systems
-        from spiritlm_core.speech.tokenizer import SpeechTokenizer
-
-        inverter = MelInverter(self.config.griffin_lim_iterations)
-        yield from references(inverter)
-        for name, folder in models.items():
+    def tokenizers() -> Iterator[tuple[str, SpeechTokenizer]]:
+        for name, folder in named.items():
             typer.echo(f"loading {name}" + (f", units of {len(train)} train clips" if train else ""), err=True)
-            tokenizer = SpeechTokenizer.from_pretrained(folder, self.variant, self.device)
-            yield from tokenizer_systems(name, tokenizer, inverter, train)
+            yield name, SpeechTokenizer.from_pretrained(folder, variant, device)
+
+    def tell(done: float, message: str) -> None:
+        typer.echo(f"{100 * done:3.0f} % {message}", err=True)
+
+    systems = list(systems_of(tokenizers(), config.griffin_lim_iterations, train))
+    return evaluate_resynthesis(judged, systems, config, Judges.fetch(config), tell=tell)
 
 
 def _of_recipe(

@@ -44,10 +44,7 @@ def run_or_reuse(
     """The result of a flow, without Prefect where the lake holds everything and no server is configured.
 
     What can be wrong with the graph and its sources is found before a server is started. Under ``startup_seconds`` it
-    says how long Prefect took to start.
-
-    Raises:
-        SpiritLMError: the flow failed.
+    says how long Prefect took to start. Raises SpiritLMError: the flow failed.
     """
     from spiritlm_core.lake.lake import Lake
     from tasks.account import reuse
@@ -91,7 +88,7 @@ def print_summary(result: dict[str, Any], out: TextIO) -> None:
     console = Console(file=out, highlight=False, width=None if out.isatty() else 110)
     console.print(stage_table(result["stages"]))
     if result.get("samples"):
-        from spiritlm_core.evaluate.heldout.samples import lines
+        from spiritlm_core.evaluate.heldout.findings import lines
 
         for line in lines(result["samples"]):
             console.print(line, markup=False, soft_wrap=True)

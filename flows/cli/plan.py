@@ -7,8 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from spiritlm_core.cli.options import DEFAULT_LAKE, JsonOption, LakeOption, RecipeArgument, SetOption, SourceOption
-from spiritlm_core.cli.results import answer
+from spiritlm_core.cli.options import (
+    DEFAULT_LAKE,
+    JsonOption,
+    LakeOption,
+    RecipeArgument,
+    SetOption,
+    SourceOption,
+    answer,
+)
 
 if TYPE_CHECKING:
     from spiritlm_core.plan.changes import Since
@@ -120,8 +127,7 @@ def _total(work: dict[str, Any]) -> str:
     return f"{stages}: about {work['seconds']:.0f} s in one process, {describe_size(work['size'])} to write{unknown}"
 
 
-_NAMED = 10
-"""How many names of a kind are printed; ``--json`` has all."""
+_NAMED = 10  # how many names of a kind are printed; ``--json`` has all
 
 
 def diff(

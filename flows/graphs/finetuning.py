@@ -20,9 +20,8 @@ from spiritlm_core.plan.graph import Graph, Lineage
 def finetuning(recipe: FinetuneRecipe, lake: Lake, say: Say = lambda _: None) -> Graph:
     """The stages of a fine-tuning, whose base model may be one of `lake`.
 
-    Raises:
-        ModelReferenceError: there is no such base model or speech tokenizer.
-        RecipeError: the recipe does not go with the base model.
+    Raises ModelReferenceError: there is no such base model or speech tokenizer; RecipeError: the recipe does not go
+    with the base model.
     """
     template, base = find_template(recipe.template), find_base(recipe.base, lake)
     folder = base.local_path(lake)

@@ -13,12 +13,15 @@ from spiritlm_core.audio.config import AudioConfig, SyntheticAudioConfig
 from spiritlm_core.audio.stage import AudioStage, split_of
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import RecipeError
+from spiritlm_core.evaluate.config import (
+    ResynthesisStageConfig,
+    SuiteRunConfig,
+    SuiteStageConfig,
+    UnitEvaluationStageConfig,
+)
 from spiritlm_core.evaluate.heldout.stage import EvaluateStage
-from spiritlm_core.evaluate.resynthesis.config import ResynthesisStageConfig
 from spiritlm_core.evaluate.resynthesis.stage import ResynthesisStage
-from spiritlm_core.evaluate.suite.config import SuiteRunConfig, SuiteStageConfig
 from spiritlm_core.evaluate.suite.stage import SuiteStage
-from spiritlm_core.evaluate.units.config import UnitEvaluationStageConfig
 from spiritlm_core.evaluate.units.stage import UnitEvaluationStage
 from spiritlm_core.intake.item import Item
 from spiritlm_core.intake.pieces import Texts
@@ -29,7 +32,7 @@ from spiritlm_core.lake.plan import ArtifactPlan, Plan, TablePlan
 from spiritlm_core.lm.config import ModelConfig
 from spiritlm_core.lm.train.stage import ModelStage
 from spiritlm_core.plan.graph import Graph, Lineage
-from spiritlm_core.publish.config import PublishStageConfig
+from spiritlm_core.publish.card import PublishStageConfig
 from spiritlm_core.publish.stage import PublishStage
 from spiritlm_core.recipe import Recipe
 from spiritlm_core.speech.folder_stage import SpeakingTokenizerStage, SpeechTokenizerStage
@@ -110,8 +113,7 @@ def speech_lm(recipe: Recipe) -> Graph:
 def targets(graph: Graph, until: str | None) -> tuple[str, ...]:
     """The stages that `until` stands for: one by its name or an alias, those where training begins, or none.
 
-    Raises:
-        RecipeError: it needs a vocoder, and the recipe has none.
+    Raises RecipeError: it needs a vocoder, and the recipe has none.
     """
     if until is None:
         return ()

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flows.recipes.optional import settled
+from spiritlm_core.config_files import load_config_file
 from spiritlm_core.errors import RecipeError
+from spiritlm_core.finetune.config import FinetuneRecipe
 from spiritlm_core.intake.config import parse_source
 from spiritlm_core.intake.sources.speak import SpeakSource
 from spiritlm_core.recipe import Recipe, load_recipe_file
-
-if TYPE_CHECKING:
-    from spiritlm_core.finetune.config import FinetuneRecipe
 
 FOLDER = Path(__file__).parent
 FINETUNE = FOLDER / "finetune"
@@ -42,9 +41,6 @@ def find_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
 
 def find_finetune_recipe(name: str, overrides: Sequence[str] = ()) -> FinetuneRecipe:
     """A fine-tuning recipe by name, or by the path of a YAML file. Raises RecipeError."""
-    from spiritlm_core.config_files import load_config_file
-    from spiritlm_core.finetune.config import FinetuneRecipe
-
     return load_config_file(FinetuneRecipe, _file(name, FINETUNE, "fine-tuning recipe"), "recipe", overrides)
 
 

@@ -26,34 +26,21 @@ _WINDOW, _HOP, _FFT = 400, 160, 512
 
 @dataclass(frozen=True)
 class CTCShape:
-    """What is needed to rebuild the module.
+    """What is needed to rebuild the module."""
 
-    Attributes:
-        language: ISO 639-1 code.
-        characters: Output labels in order; the first is the blank, the second the word boundary.
-        channels: Width of the hidden layers.
-        layers: Number of residual convolution blocks.
-        mels: Mel bands of the front end.
-        shift: Constant delay of the spikes in seconds, removed in whole frames.
-    """
-
-    language: str
-    characters: tuple[str, ...]
-    channels: int = 160
-    layers: int = 8
-    mels: int = 64
-    shift: float = 0.0
+    language: str  # ISO 639-1 code
+    characters: tuple[str, ...]  # output labels in order; the first is the blank, the second the word boundary
+    channels: int = 160  # width of the hidden layers
+    layers: int = 8  # number of residual convolution blocks
+    mels: int = 64  # mel bands of the front end
+    shift: float = 0.0  # constant delay of the spikes in seconds, removed in whole frames
 
 
 @dataclass(frozen=True)
 class Emission:
-    """Answer of the model; the attribute that ``whisperx.align`` reads.
+    """Answer of the model; the attribute that ``whisperx.align`` reads."""
 
-    Attributes:
-        logits: float32, (batch, frames, labels).
-    """
-
-    logits: Tensor
+    logits: Tensor  # float32, (batch, frames, labels)
 
 
 class LogMel(nn.Module):
@@ -172,8 +159,7 @@ def save_aligner(model: CTCAligner, folder: Path) -> None:
 def load_aligner(folder: Path) -> CTCAligner:
     """The model that :func:`save_aligner` wrote, in evaluation mode.
 
-    Raises:
-        SpiritLMError: If the folder holds something else.
+    Raises SpiritLMError if the folder holds something else.
     """
     from safetensors.torch import load_file
 

@@ -8,11 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from spiritlm_core.align import corpus, teacher
+from spiritlm_core.align import teacher
 from spiritlm_core.align.config import AlignerFitConfig
-from spiritlm_core.align.corpus import Utterance
-from spiritlm_core.align.teacher import Taught, characters_of, labels_of, spikes_of
-from spiritlm_core.align.whisperx import UNFITTED, prepare
+from spiritlm_core.align.teacher import Taught, Utterance, characters_of, labels_of, spikes_of
+from spiritlm_core.align.whisperx import UNFITTED, Aligner, Transcriber, prepare
 from spiritlm_core.cores import all_cores, core_count
 from spiritlm_core.errors import Rejection, SpiritLMError
 from spiritlm_core.fit.checkpoints import Checkpoint
@@ -53,9 +52,9 @@ class AlignerFit(ArtifactStage):
     def build(self, tables: Mapping[str, TableView], out: Path, work: Path, progress: Progress) -> dict[str, Any]:
         """Write ``config.json`` and ``model.safetensors``; see :class:`ArtifactStage`."""
         audio = tables["audio"]
-        language = corpus.main_language(audio)
+        language = teacher.main_language(audio)
         utterances = self._utterances(audio, language, work, progress)
-        seconds = corpus.seconds_of(utterances)
+        seconds = teacher.seconds_of(utterances)
         summary: dict[str, Any] = {"language": language, "utterances": len(utterances), "minutes": seconds / 60}
         if not utterances or seconds < self.config.least_minutes * 60:
             _write_placeholder(out, language)
@@ -68,21 +67,19 @@ class AlignerFit(ArtifactStage):
 
     def _utterances(self, audio: TableView, language: str, work: Path, progress: Progress) -> list[Utterance]:
         settings = self.config
-        chosen = corpus.choose(
+        chosen = teacher.choose(
             audio, language, minutes=settings.minutes, longest=settings.longest_seconds, transcribed=True
         )
         if sum(chosen.values()) >= settings.least_minutes * 60 or "asr" not in self.models:
-            return corpus.load(audio, chosen, language)
+            return teacher.load(audio, chosen, language)
         minutes = settings.asr_minutes
-        chosen = corpus.choose(audio, language, minutes=minutes, longest=settings.longest_seconds, transcribed=False)
-        return self._recognised(corpus.load(audio, chosen, language), language, work, progress)
+        chosen = teacher.choose(audio, language, minutes=minutes, longest=settings.longest_seconds, transcribed=False)
+        return self._recognised(teacher.load(audio, chosen, language), language, work, progress)
 
     def _recognised(
         self, utterances: list[Utterance], language: str, work: Path, progress: Progress
     ) -> list[Utterance]:
         """The utterances with the words that the recogniser heard; those without any are left out."""
-        from spiritlm_core.align.whisperx import Transcriber
-
         note = Checkpoint(work / "recognised.pt")
         texts: dict[str, str] = note.load(noting(progress)) or {}
         recogniser = Transcriber(self.models["asr"])
@@ -92,7 +89,7 @@ class AlignerFit(ArtifactStage):
             if index % 16 == 0 or index + 1 == len(utterances):
                 note.save(texts)
                 progress(0.0, f"transcribing {index + 1} of {len(utterances)}")
-        heard = [Utterance(u.key, corpus.spoken(texts[u.key], language), u.waveform) for u in utterances]
+        heard = [Utterance(u.key, teacher.spoken(texts[u.key], language), u.waveform) for u in utterances]
         return [utterance for utterance in heard if utterance.words]
 
     def _taught(
@@ -174,7 +171,6 @@ def _items(model: CTCAligner, utterances: Sequence[Utterance], taught: Sequence[
 
 def _measured_delay(model: CTCAligner, utterances: Sequence[Utterance]) -> float:
     from spiritlm_core.align.training import delay
-    from spiritlm_core.align.whisperx import Aligner
 
     short = [utterance for utterance in utterances if len(utterance.waveform) <= _SHORT * 16_000]
     chosen = short[:: max(1, len(short) // _FOR_DELAY)]
@@ -183,7 +179,7 @@ def _measured_delay(model: CTCAligner, utterances: Sequence[Utterance]) -> float
 
 def _first_minutes(utterances: Sequence[Utterance], minutes: float) -> list[Utterance]:
     """Up to `minutes` of the utterances, evenly over the corpus."""
-    seconds = corpus.seconds_of(utterances)
+    seconds = teacher.seconds_of(utterances)
     stride = max(1, round(seconds / (minutes * 60) + 0.49))
     return list(utterances[::stride])
 

@@ -15,8 +15,7 @@ import numpy as np
 
 from spiritlm_core.tokens.words import Word
 
-NO_PAUSE = 0.041
-"""Seconds; a shorter gap between two words is the aligner's frame grid, not a pause."""
+NO_PAUSE = 0.041  # seconds; a shorter gap between two words is the aligner's frame grid, not a pause
 
 
 @dataclass(frozen=True)

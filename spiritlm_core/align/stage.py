@@ -6,14 +6,16 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import pyarrow as pa
 
 from spiritlm_core.align.config import WordsConfig
-from spiritlm_core.align.corpus import row_language
 from spiritlm_core.align.interpolate import Span, Timed, fill, place
+from spiritlm_core.align.teacher import row_language
+from spiritlm_core.align.whisperx import Aligner, Heard, Transcriber
+from spiritlm_core.audio.codec import decode_flac
 from spiritlm_core.errors import Rejection, is_machine_error
 from spiritlm_core.lake.schema import REJECT, Row, is_rejected, rejected, table_of
 from spiritlm_core.lake.stage import TableInput, TableStage
@@ -38,9 +40,6 @@ WORDS = pa.schema(
         *REJECT,
     ]
 )
-
-if TYPE_CHECKING:
-    from spiritlm_core.align.whisperx import Aligner, Heard, Transcriber
 
 _COLUMNS = (
     "utterance_id",
@@ -82,14 +81,10 @@ class WordsStage(TableStage):
 
     @cached_property
     def _transcriber(self) -> Transcriber | None:
-        from spiritlm_core.align.whisperx import Transcriber
-
         wanted = "asr" in self.models and self.config.mode != "given"
         return Transcriber(self.models["asr"]) if wanted else None
 
     def _aligner(self, language: str) -> Aligner | None:
-        from spiritlm_core.align.whisperx import Aligner
-
         if language not in self._aligners:
             self._aligners[language] = Aligner.load(self.models["aligner"], language)
         return self._aligners[language]
@@ -207,8 +202,6 @@ class WordsStage(TableStage):
 
 
 def _waveform(row: Row) -> np.ndarray:
-    from spiritlm_core.audio.codec import decode_flac
-
     return decode_flac(row["audio"])  # type: ignore[arg-type]
 
 

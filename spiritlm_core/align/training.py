@@ -23,17 +23,11 @@ _SAVE_EVERY = 100
 
 @dataclass(frozen=True)
 class Item:
-    """One training utterance.
+    """One training utterance."""
 
-    Attributes:
-        features: float32 (frames, 2 * mels), normalised log-mel.
-        labels: int64, its label sequence.
-        spikes: int64 (frames,), a label per frame, or None where no teacher gave times.
-    """
-
-    features: Tensor
-    labels: np.ndarray
-    spikes: np.ndarray | None
+    features: Tensor  # float32 (frames, 2 * mels), normalised log-mel
+    labels: np.ndarray  # int64, its label sequence
+    spikes: np.ndarray | None  # int64 (frames,), a label per frame, or None where no teacher gave times
 
 
 def train(

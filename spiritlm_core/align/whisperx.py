@@ -99,8 +99,7 @@ class Aligner:
     def load(cls, folder: Path, language: str) -> Aligner | None:
         """Load an aligner fitted by this project, or a Hugging Face ``Wav2Vec2ForCTC`` folder.
 
-        Returns:
-            None for the placeholder that stands for "there was too little speech to fit one".
+        Returns None for the placeholder that stands for "there was too little speech to fit one".
         """
         prepare()
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -133,11 +132,8 @@ class Aligner:
     def align(self, heard: Heard, words: Sequence[str]) -> list[Span | None]:
         """Times of `words` (lower case, no white space inside).
 
-        Returns:
-            One entry per word; None for a word most of whose characters the model does not know.
-
-        Raises:
-            Rejection: The words do not fit into the audio.
+        Returns one entry per word; None for a word most of whose characters the model does not know. Raises Rejection:
+        the words do not fit into the audio.
         """
         from whisperx import alignment
 
@@ -214,8 +210,7 @@ class Transcriber:
     def transcribe(self, waveform: np.ndarray, language: str) -> tuple[str, float]:
         """The text of float32[T] at 16 kHz and its mean log probability per token.
 
-        Raises:
-            Rejection: The model does not know the language.
+        Raises Rejection: the model does not know the language.
         """
         code = _whisper_code(language)
         multilingual = bool(self._pipeline.model.model.is_multilingual)

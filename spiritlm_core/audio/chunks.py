@@ -21,8 +21,7 @@ _NAME = re.compile(rb"[ -~]{4}")
 _METADATA = re.compile(
     rb"LIST|id3 |ID3 |bext|iXML|_PMX|cue |smpl|inst|fact|JUNK|PAD |PEAK|afsp|FLLR|APPL|ANNO|NAME|COMT"
 )
-TAG = re.compile(rb"ID3|TAG|APETAGEX")
-"""How what taggers put around and behind the sound begins."""
+TAG = re.compile(rb"ID3|TAG|APETAGEX")  # how what taggers put around and behind the sound begins
 _HEAD = 64
 _SLACK = 16  # bytes behind the samples that are less than a chunk or a millisecond
 _MOST = 1000  # chunks, and files joined into one
@@ -31,25 +30,15 @@ _GIB = 1 << 30
 
 @dataclass(frozen=True)
 class Layout:
-    """How a kind of file is made of chunks.
+    """How a kind of file is made of chunks."""
 
-    Attributes:
-        name: what it is called.
-        start: pattern of its first bytes.
-        first: place of its first chunk.
-        samples: name of the chunk that holds the samples.
-        size: of a chunk, in the notation of `struct`; it follows the chunk's name.
-        own: how much of a chunk's name and size that includes.
-        align: chunks begin at multiples of so many bytes.
-    """
-
-    name: str
-    start: re.Pattern[bytes]
-    first: int
-    samples: bytes
-    size: str
-    own: int = 0
-    align: int = 2
+    name: str  # what it is called
+    start: re.Pattern[bytes]  # pattern of its first bytes
+    first: int  # place of its first chunk
+    samples: bytes  # name of the chunk that holds the samples
+    size: str  # of a chunk, in the notation of `struct`; it follows the chunk's name
+    own: int = 0  # how much of a chunk's name and size that includes
+    align: int = 2  # chunks begin at multiples of so many bytes
 
     @property
     def head(self) -> int:
@@ -105,8 +94,7 @@ class Part:
 def parts(file: BinaryIO) -> Iterator[Part]:
     """The files that `file` holds end to end, mostly one, each with a header that tells its true length.
 
-    Raises:
-        Rejection: its end is missing, or there are too many of them.
+    Raises Rejection: its end is missing, or there are too many of them.
     """
     size, at = file.seek(0, os.SEEK_END), 0
     for _ in range(_MOST):

@@ -20,9 +20,7 @@ from spiritlm_core.audio.samples import StoredSamples
 from spiritlm_core.errors import Rejection
 from spiritlm_core.lake.schema import SAMPLE_RATE
 
-LIMITS = LimitsConfig()
-"""What a recording may be where no recipe says it."""
-
+LIMITS = LimitsConfig()  # what a recording may be where no recipe says it
 _MOST_IN_MEMORY = 64 * 2**20  # bytes, 35 minutes
 
 

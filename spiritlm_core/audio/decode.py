@@ -70,8 +70,7 @@ class Downmix:
     def mono(self, samples: np.ndarray) -> np.ndarray:
         """float32[n] of the next float32[channels, n].
 
-        Raises:
-            Rejection: there is no such channel, or samples that are no numbers.
+        Raises Rejection: there is no such channel, or samples that are no numbers.
         """
         if self._channel is not None and not 0 <= self._channel < len(samples):
             raise Rejection(f"no channel {self._channel}: it has {len(samples)}")

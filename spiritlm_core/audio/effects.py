@@ -12,8 +12,7 @@ import numpy as np
 from spiritlm_core.audio.samples import Waveform
 from spiritlm_core.lake.schema import SAMPLE_RATE
 
-_SILENCE = 1e-8
-"""Least mean power against which noise is measured."""
+_SILENCE = 1e-8  # least mean power against which noise is measured
 _PEAK = 0.98  # of full scale
 
 

@@ -25,9 +25,7 @@ from spiritlm_core.lake.schema import REJECT, SAMPLE_RATE, Row, rejected, table_
 from spiritlm_core.lake.stage import TableInput, TableStage
 from spiritlm_core.split import draw_split
 
-TIME = pa.struct([pa.field("start", pa.float64()), pa.field("end", pa.float64())])
-"""Seconds in the segment."""
-
+TIME = pa.struct([pa.field("start", pa.float64()), pa.field("end", pa.float64())])  # seconds in the segment
 AUDIO = pa.schema(
     [
         pa.field("utterance_id", pa.string(), nullable=False),
@@ -78,8 +76,7 @@ class AudioStage(TableStage):
     def process(self, *tables: pa.Table) -> pa.Table:
         """Rows of `AUDIO`, in the order of the recordings.
 
-        Raises:
-            SourceError: a file changed or vanished since it was listed.
+        Raises SourceError: a file changed or vanished since it was listed.
         """
         (recordings,) = tables
         rows = [row for item in recordings.to_pylist() for row in self._rows(item)]
@@ -127,10 +124,8 @@ def _within(word: Time, segment: Region) -> Row:
 def find_segments(waveform: Samples, config: AudioConfig, *, transcribed: bool) -> list[Region]:
     """Segments of int16[T] in seconds.
 
-    A transcript is better evidence of speech than a detector: with one, and none found, the loud part is taken.
-
-    Raises:
-        Rejection: no speech found.
+    A transcript is better evidence of speech than a detector: with one, and none found, the loud part is taken. Raises
+    Rejection: no speech found.
     """
     probabilities = speech_probabilities(waveform)
     regions = speech_regions(probabilities, config.vad)

@@ -17,8 +17,7 @@ from spiritlm_core.lake.schema import SAMPLE_RATE
 Audio = str | os.PathLike[str] | bytes | ArrayLike
 """A path, the bytes of a file, or samples: float[T] or float[channels, T] as an array or tensor."""
 
-LIMITS = LimitsConfig(max_channels=2)
-"""What a file or samples may be; a recipe may allow more channels."""
+LIMITS = LimitsConfig(max_channels=2)  # what a file or samples may be; a recipe may allow more channels
 
 
 def as_waveform(audio: Audio, sample_rate: int | None = None, channel: int | None = None) -> NDArray[np.float32]:
@@ -62,9 +61,7 @@ def read_waveform(
 ) -> NDArray[np.float32]:
     """As :func:`as_waveform`, of an open file.
 
-    Raises:
-        TooLong: longer than allowed.
-        Rejection: it is no audio, damaged, cut short, or beyond the limits.
+    Raises TooLong: longer than allowed; Rejection: it is no audio, damaged, cut short, or beyond the limits.
     """
     from spiritlm_core.audio.decode import decode_mono
     from spiritlm_core.audio.resample import by_torchaudio

@@ -24,9 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-EXIT_SECONDS = 10.0
-"""For what libraries do when Python ends: Prefect would knock for minutes at a server that is gone."""
-
+EXIT_SECONDS = 10.0  # for what libraries do when Python ends: Prefect would knock for minutes at a server that is gone
 QUIET = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL", "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL"}
 """Errors are said once, by us; Prefect's UI has all."""
 
@@ -102,12 +100,9 @@ def _take_debug(arguments: list[str]) -> bool:
 
 
 GRACE_SECONDS = 2.5
-STATUS = 128 + signal.SIGINT
-"""The exit status of an interrupted command, as shells have it."""
-
+STATUS = 128 + signal.SIGINT  # the exit status of an interrupted command, as shells have it
 _LINE = "\nspiritlm: stopping … finished work is kept, run again to go on (Ctrl-C again ends it now)\n"
-_first = threading.Lock()
-"""Taken by the first Ctrl-C, and never given back."""
+_first = threading.Lock()  # taken by the first Ctrl-C, and never given back
 
 
 def asked() -> bool:

@@ -21,19 +21,16 @@ from spiritlm_core.errors import SpiritLMError
 class Command(NamedTuple):
     """Where one subcommand is found."""
 
-    name: str
-    """The words after ``spiritlm``; the first of two is a key of `GROUPS`."""
+    name: str  # the words after ``spiritlm``; the first of two is a key of `GROUPS`
     module: str
-    panel: str
-    """The heading under which ``spiritlm --help`` lists it."""
+    panel: str  # the heading under which ``spiritlm --help`` lists it
 
 
 class Group(NamedTuple):
     """A word that has subcommands of its own."""
 
     help: str
-    otherwise: str = ""
-    """The subcommand that is meant where the folder of a model stands in the place of one."""
+    otherwise: str = ""  # the subcommand that is meant where the folder of a model stands in the place of one
 
 
 PIPELINE, MODELS, LAKE = "The pipeline", "Models", "The lake"
@@ -49,16 +46,16 @@ COMMANDS = (
     Command("fit vocoder", "flows.cli.run", PIPELINE),
     Command("corpus preview", "flows.cli.corpus", PIPELINE),
     Command("corpus export", "flows.cli.corpus", PIPELINE),
-    Command("finetune", "flows.cli.finetune", PIPELINE),
-    Command("evaluate suite", "spiritlm_core.cli.suite", MODELS),
-    Command("evaluate build-suite", "spiritlm_core.cli.suite", MODELS),
+    Command("finetune", "flows.cli.run", PIPELINE),
+    Command("evaluate suite", "spiritlm_core.cli.evaluate", MODELS),
+    Command("evaluate build-suite", "spiritlm_core.cli.evaluate", MODELS),
     Command("evaluate units", "flows.cli.evaluate", MODELS),
     Command("evaluate resynthesis", "flows.cli.evaluate", MODELS),
-    Command("fewshot", "spiritlm_core.cli.fewshot", MODELS),
+    Command("fewshot", "spiritlm_core.cli.evaluate", MODELS),
     Command("generate", "spiritlm_core.cli.generate", MODELS),
-    Command("transcribe", "spiritlm_core.cli.transcribe", MODELS),
-    Command("say", "spiritlm_core.cli.say", MODELS),
-    Command("classify", "spiritlm_core.cli.classify", MODELS),
+    Command("transcribe", "spiritlm_core.cli.ask", MODELS),
+    Command("say", "spiritlm_core.cli.ask", MODELS),
+    Command("classify", "spiritlm_core.cli.ask", MODELS),
     Command("tokenize", "spiritlm_core.cli.speech", MODELS),
     Command("resynthesize", "spiritlm_core.cli.speech", MODELS),
     Command("serve", "spiritlm_core.cli.serve", MODELS),
@@ -101,11 +98,9 @@ class Commands(Mapping[str, Any]):
         return _command(self._lines[name]) if name in self._lines else _group(name)
 
     def __iter__(self) -> Iterator[str]:
-        """The names in the order of the registry."""
         return iter(self._names)
 
     def __len__(self) -> int:
-        """How many names there are."""
         return len(self._names)
 
 
@@ -127,8 +122,7 @@ class _Below(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """As ever, but for a folder, which is a model's, or what is asked as one, in the place of a command.
 
-        Raises:
-            SpiritLMError: it is neither, nor nearly one.
+        Raises SpiritLMError: it is neither, nor nearly one.
         """
         otherwise = GROUPS[str(self.name)].otherwise
         if not (otherwise and args and args[0] not in self.commands):

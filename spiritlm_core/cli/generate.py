@@ -121,10 +121,9 @@ def generate(
 def _write(answer: Answer, out: Path, speaker: str | None) -> tuple[dict[int, str], bool]:
     """Write what can be heard, ``1.wav`` for the first segment, and so on.
 
-    Returns:
-        The file of each segment that has one, and whether there is one that the vocoder cannot speak.
+    Returns the file of each segment that has one, and whether there is one that the vocoder cannot speak.
     """
-    from spiritlm_core.cli.wav import write_wav
+    from spiritlm_core.cli.files import write_wav
     from spiritlm_core.lm.generate.content import SpeechSegment
 
     files, silent = {}, False

@@ -49,8 +49,8 @@ def serve(
 
     for folder in model:
         locate(folder, variant)
+    from spiritlm_core.serve.errors import ServeConfig
     from spiritlm_core.serve.server import Server
-    from spiritlm_core.serve.settings import ServeConfig
 
     config = ServeConfig(
         host=host,

@@ -42,7 +42,7 @@ def resynthesize(
 
     A file that cannot be done is named on standard error; the others are still done, and the exit status is 1.
     """
-    from spiritlm_core.cli.wav import write_wav
+    from spiritlm_core.cli.files import write_wav
     from spiritlm_core.lake.schema import SAMPLE_RATE
     from spiritlm_core.speech.tokenizer import SpeechTokenizer
 

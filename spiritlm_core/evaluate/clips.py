@@ -10,32 +10,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spiritlm_core.audio.codec import decode_flac
 from spiritlm_core.lake.schema import SAMPLE_RATE
 from spiritlm_core.lake.stage import TableInput
 from spiritlm_core.lake.view import TableView
 
 _LISTING = ("utterance_id", "split", "duration", "speaker", "reject_stage")
-AUDIO_INPUT = TableInput("audio", (*_LISTING, "language", "text", "audio"))
-"""What evaluations of recordings read."""
+AUDIO_INPUT = TableInput("audio", (*_LISTING, "language", "text", "audio"))  # what evaluations of recordings read
 
 
 @dataclass(frozen=True, eq=False)  # arrays do not compare to one truth value
 class Clip:
-    """One utterance.
+    """One utterance."""
 
-    Attributes:
-        key: Its utterance_id.
-        speaker: Who speaks; None where nobody says.
-        language: Language code, or None.
-        text: Transcript, or None.
-        waveform: float32[T] at 16 kHz.
-    """
-
-    key: str
-    speaker: str | None
-    language: str | None
-    text: str | None
-    waveform: NDArray[np.float32]
+    key: str  # its utterance_id
+    speaker: str | None  # who speaks; None where nobody says
+    language: str | None  # language code, or None
+    text: str | None  # transcript, or None
+    waveform: NDArray[np.float32]  # float32[T] at 16 kHz
 
     @property
     def seconds(self) -> float:
@@ -73,8 +65,6 @@ def head(keys: Sequence[str], seconds: Mapping[str, float], most: float) -> list
 
 def read_clips(audio: TableView, keys: Sequence[str]) -> list[Clip]:
     """The clips of these rows, in this order."""
-    from spiritlm_core.audio.codec import decode_flac
-
     rows = rows_of(audio, set(keys), ["speaker", "language", "text", "audio"])
     ordered = ((key, rows[key]) for key in keys)
     return [Clip(key, row["speaker"], row["language"], row["text"], decode_flac(row["audio"])) for key, row in ordered]

@@ -90,9 +90,8 @@ def read_curves(metrics: Path) -> dict[str, list[float | None]]:
 def training_curves(columns: Mapping[str, Sequence[float | None]]) -> Figure:
     """Loss per stream over training, in bits per token.
 
-    Args:
-        columns: "step" and one column of nats per token for each curve; None where not measured. That of `HELD_OUT` has
-            few points, which are shown as they are.
+    `columns` are "step" and one column of nats per token for each curve, None where not measured. That of `HELD_OUT`
+    has few points, which are shown as they are.
     """
     names = [name for name in columns if name != "step"]
     with _figure(5.6, 3.0) as (figure, axes):
@@ -195,13 +194,9 @@ def utterance(
     units: Mapping[str, tuple[Sequence[int], float]],
     rate: int,
 ) -> Figure:
-    """A waveform with its words, and below it one strip for each unit stream.
+    """A waveform float32[T] at `rate` with its words, and below it one strip for each unit stream.
 
-    Args:
-        waveform: float32[T] samples.
-        words: Rows of the words table: word, start and end in seconds, interpolated.
-        units: Of each stream its units and their rate in hertz, not collapsed.
-        rate: Sampling rate of the waveform in hertz.
+    `words` are rows of the words table; `units` are of each stream its units, not collapsed, and their rate in hertz.
     """
     seconds = len(waveform) / rate
     heights = [3.2] + [1.5 if name == "hubert" else 1.0 for name in units]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from spiritlm_core.align.whisperx import Transcriber
 from spiritlm_core.language import main_code
 from spiritlm_core.metrics.distances import Errors, edit_distance, errors, word_edits
+from spiritlm_core.references.reference import as_reference, resolve
 
 DEFAULT_LANGUAGE = "en"
 
@@ -34,11 +35,7 @@ class Recogniser:
         self._transcriber = Transcriber(folder)
 
     def hear(self, waveform: NDArray[np.float32], language: str | None) -> str:
-        """The text of float32[T] at 16 kHz.
-
-        Raises:
-            Rejection: the model does not know the language.
-        """
+        """The text of float32[T] at 16 kHz. Raises Rejection: the model does not know the language."""
         return self._transcriber.transcribe(waveform, language or DEFAULT_LANGUAGE)[0]
 
 
@@ -46,11 +43,8 @@ class Recogniser:
 def fetched_recogniser(reference: str) -> Recogniser:
     """The faster-whisper model of a reference (``hf://…``, ``file://…``, …), loaded once for all who ask in a row.
 
-    Raises:
-        ModelReferenceError: there is none.
+    Raises ModelReferenceError: there is none.
     """
-    from spiritlm_core.references.reference import as_reference, resolve
-
     return Recogniser(resolve(as_reference(reference)).path)
 
 

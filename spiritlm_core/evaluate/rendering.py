@@ -55,19 +55,12 @@ def interval(*path: str, digits: int = 0, scale: float = 1.0) -> Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table with what is to be said below it.
+    """A table with what is to be said below it."""
 
-    Attributes:
-        rows: the heading first.
-        notes: on what the figures rest, and what is missing why.
-        about: heading → what the column shows.
-        left: columns that are flush left; the others are flush right.
-    """
-
-    rows: Sequence[Sequence[str]]
-    notes: Sequence[str]
-    about: Mapping[str, str]
-    left: Collection[int] = (0,)
+    rows: Sequence[Sequence[str]]  # the heading first
+    notes: Sequence[str]  # on what the figures rest, and what is missing why
+    about: Mapping[str, str]  # heading → what the column shows
+    left: Collection[int] = (0,)  # columns that are flush left; the others are flush right
 
     @classmethod
     def of(

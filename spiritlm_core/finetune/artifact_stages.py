@@ -7,15 +7,15 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import Any, ClassVar, cast
 
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import NothingToTrainOnError
 from spiritlm_core.files import read_json
 from spiritlm_core.finetune.config import MeasureConfig, TuningConfig
-from spiritlm_core.finetune.example import context_of
 from spiritlm_core.finetune.rows import commonest
 from spiritlm_core.finetune.source import ExampleSource
+from spiritlm_core.finetune.stage import context_of
 from spiritlm_core.fit.config import FitCompute
 from spiritlm_core.fit.job import FitJob, JobStage
 from spiritlm_core.lake.schema import Row, is_rejected
@@ -23,8 +23,11 @@ from spiritlm_core.lake.shard import reason_group
 from spiritlm_core.lake.stage import ArtifactStage, Output, Progress, Resources, TableInput
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.lm.config import LmCompute, ModelConfig
+from spiritlm_core.lm.generate.fewshot import write
+from spiritlm_core.lm.generate.formats import PromptFormat
 from spiritlm_core.lm.generate.likelihood import Judged, log_likelihoods
 from spiritlm_core.lm.generate.prompts import Kind
+from spiritlm_core.lm.generate.spirit import SpiritLM
 from spiritlm_core.lm.train.source import Training
 from spiritlm_core.metrics.distances import judge
 from spiritlm_core.publish.stage import ADAPTER, FolderStage
@@ -32,10 +35,6 @@ from spiritlm_core.speech.folder import CONFIG, copy_model
 from spiritlm_core.tokens.config import SequencesConfig, TokensConfig
 from spiritlm_core.tokens.counter import key_of
 from spiritlm_core.tokens.hf import load_vocabulary
-
-if TYPE_CHECKING:
-    from spiritlm_core.lm.generate.formats import PromptFormat
-    from spiritlm_core.lm.generate.spirit import SpiritLM
 
 
 class FinetuneStage(JobStage):
@@ -76,9 +75,8 @@ class FinetuneStage(JobStage):
     def run_job(self, job: FitJob, progress: Progress) -> dict[str, Any]:
         """Train and write the folder; resumes from the checkpoints in `work`.
 
-        Raises:
-            TrainingError: training diverged, or was asked to stop.
-            NothingToTrainOnError: no example is left to train on.
+        Raises TrainingError: training diverged, or was asked to stop; NothingToTrainOnError: no example is left to
+        train on.
         """
         from spiritlm_core.lm.train.loop import train
 
@@ -202,8 +200,6 @@ class MeasureStage(ArtifactStage):
         return {"loss": round(nats / tokens, 6) if tokens else None, "answer_tokens": tokens}
 
     def _answers(self, spirit: SpiritLM, rows: Sequence[Row], labels: Sequence[str]) -> list[str]:
-        from spiritlm_core.lm.generate.fewshot import write
-
         if self.config.metric == "none" or not rows:
             return []
         prompts: Any = [row["prompt_ids"] for row in rows]
@@ -247,8 +243,6 @@ def label_ids(layout: PromptFormat, label: str) -> list[int]:
 
 def load_tuned(base: Path, tuned: Path | None) -> SpiritLM:
     """A fine-tuned model, adapters merged into `base`; `base` itself if `tuned` is None."""
-    from spiritlm_core.lm.generate.spirit import SpiritLM
-
     if tuned is None or not (tuned / ADAPTER).is_file():
         return SpiritLM.from_pretrained(tuned or base)
     from peft import PeftModel

@@ -11,8 +11,9 @@ import pyarrow as pa
 from spiritlm_core.errors import ModelReferenceError, RecipeError
 from spiritlm_core.finetune.artifact_stages import SPEECH_TOKENIZER, PublishTunedStage
 from spiritlm_core.finetune.config import IN_LAKE, DataConfig, FinetuneRecipe
-from spiritlm_core.finetune.example import context_of
+from spiritlm_core.finetune.reading import read_rows
 from spiritlm_core.finetune.rows import TASK_ROWS, TaskRow
+from spiritlm_core.finetune.stage import context_of
 from spiritlm_core.finetune.template import Template
 from spiritlm_core.intake.config import ShardingConfig
 from spiritlm_core.intake.files import local_uri
@@ -27,8 +28,7 @@ from spiritlm_core.publish.stage import PublishStage
 def find_base(base: str, lake: Lake) -> ModelSource:
     """The base model: a model reference, a folder, or the published model of a recipe in `lake`.
 
-    Raises:
-        ModelReferenceError: there is no such model.
+    Raises ModelReferenceError: there is no such model.
     """
     if not base.startswith(IN_LAKE):
         return ModelSource.of_reference(_reference(base, "base"))
@@ -46,8 +46,7 @@ def find_base(base: str, lake: Lake) -> ModelSource:
 def fitted_to(recipe: FinetuneRecipe, base: Path, say: Say) -> FinetuneRecipe:
     """The recipe with sequences that the base model takes, unless ``lm.rope_base`` is there to stretch it.
 
-    Raises:
-        RecipeError: a step would then be no whole number of sequences.
+    Raises RecipeError: a step would then be no whole number of sequences.
     """
     wanted, most, step = recipe.tokens.context_length, context_of(base), recipe.lm.tokens_per_step
     if most is None or wanted <= most or recipe.lm.rope_base is not None:
@@ -65,8 +64,7 @@ def fitted_to(recipe: FinetuneRecipe, base: Path, say: Say) -> FinetuneRecipe:
 def speech_tokenizer(given: str | None, base: Path) -> str | None:
     """A reference to the speech tokenizer that is named, else to the one beside the base model, else None.
 
-    Raises:
-        ModelReferenceError: the one that is named is not there.
+    Raises ModelReferenceError: the one that is named is not there.
     """
     if given is not None:
         return _reference(given, SPEECH_TOKENIZER)
@@ -99,7 +97,5 @@ class Rows:
 
     def items(self, lake: Lake, say: Say) -> list[TaskRow]:  # noqa: ARG002 - there is nothing to tell
         """All rows. Raises SourceError if the data cannot be read, or lacks a column of the template."""
-        from spiritlm_core.finetune.reading import read_rows
-
         with stat_cache(lake, f"cache/finetune/{digest(self.data.path)[:32]}.json") as cache:
             return read_rows(self.data, self.template, cache)

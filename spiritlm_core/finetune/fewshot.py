@@ -7,23 +7,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import Field
 
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import Rejection, SourceError, SpiritLMError
 from spiritlm_core.finetune.config import SplitConfig
-from spiritlm_core.finetune.example import fill
 from spiritlm_core.finetune.rows import TaskRow, commonest, speak, split_of
+from spiritlm_core.finetune.stage import fill
 from spiritlm_core.finetune.template import Template
 from spiritlm_core.lm.generate.fewshot import Asked, FewShot, draw_shots
 from spiritlm_core.lm.generate.prompts import Example, known_streams
+from spiritlm_core.lm.generate.spirit import SpiritLM
 from spiritlm_core.metrics.distances import judge
 from spiritlm_core.tokens.counter import key_of
-
-if TYPE_CHECKING:
-    from spiritlm_core.lm.generate.spirit import SpiritLM
 
 
 class FewShotConfig(FrozenConfig):
@@ -38,23 +36,14 @@ class FewShotConfig(FrozenConfig):
 
 @dataclass(frozen=True)
 class Answered:
-    """A few-shot task, asked.
+    """A few-shot task, asked."""
 
-    Attributes:
-        task: name of the template.
-        figures: as :func:`spiritlm_core.metrics.distances.judge` gives them.
-        mean_shots: solved examples in front of a question, on average; those that did not fit are left out.
-        rejected: why a row could not be used, and how many there are.
-        right: the right answers.
-        given: those of the model.
-    """
-
-    task: str
-    figures: Mapping[str, Any]
-    mean_shots: float
-    rejected: Mapping[str, int]
-    right: tuple[str, ...]
-    given: tuple[str, ...]
+    task: str  # name of the template
+    figures: Mapping[str, Any]  # as `judge` gives them
+    mean_shots: float  # solved examples in front of a question, on average; those that did not fit are left out
+    rejected: Mapping[str, int]  # why a row could not be used, and how many there are
+    right: tuple[str, ...]  # the right answers
+    given: tuple[str, ...]  # those of the model
 
     def to_dict(self, *, answers: bool = False) -> dict[str, Any]:
         """JSON-able."""
@@ -81,15 +70,7 @@ def run_few_shot(
     """Ask a model held-out rows, each behind solved examples drawn from the train rows.
 
     Labels are compared by their likelihood; other answers are generated, and end where the next question would begin.
-    Only recordings that are shown are encoded.
-
-    Args:
-        spirit: the model.
-        template: the task.
-        rows: of the data set.
-        split: which rows are held out where the data does not say it.
-        config: how much is asked.
-        batch_size: prompts in one forward pass.
+    Only recordings that are shown are encoded. `split` says which rows are held out where the data does not.
 
     Raises:
         SourceError: no good row is held out, or there are none to draw solved examples from.

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+from pyarrow import parquet
 
 from spiritlm_core.errors import Rejection, SourceError
 from spiritlm_core.finetune.config import DataConfig
@@ -25,11 +26,9 @@ from spiritlm_core.intake.text_files import format_of
 from spiritlm_core.lake.fingerprint import digest
 from spiritlm_core.split import HELD_OUT
 
-_BATCH = 64
-"""Rows of a Parquet file held at once, recordings and all."""
+_BATCH = 64  # rows of a Parquet file held at once, recordings and all
 _UNITS = ("[Hu", "[Pi", "[St")
-Names = Mapping[str, tuple[str, ...]]
-"""Field to what its column may be called."""
+Names = Mapping[str, tuple[str, ...]]  # field to what its column may be called
 
 
 @dataclass
@@ -50,13 +49,8 @@ class _Draft:
 def read_rows(config: DataConfig, template: Template, cache: StatCache) -> list[TaskRow]:
     """Every row of a data set, good or bad; a row that is there twice is bad the second time.
 
-    Args:
-        config: where it lies, and which column is which field.
-        template: its fields.
-        cache: knows the content of recordings that did not change; is updated.
-
-    Raises:
-        SourceError: there is no such file, it cannot be read, or it lacks a column.
+    `cache` knows the content of recordings that did not change, and is updated. Raises SourceError: there is no such
+    file, it cannot be read, or it lacks a column.
     """
     if unknown := sorted(set(config.columns) - set(template.fields)):
         raise SourceError(
@@ -151,8 +145,6 @@ def _json_lines(file: File, wanted: Sequence[str], seen: set[str]) -> Iterator[t
 
 
 def _parquet(file: File, wanted: Sequence[str], seen: set[str]) -> Iterator[tuple[int, dict[str, Any] | Exception]]:
-    from pyarrow import parquet
-
     try:
         with open_uri(file.uri) as stream:
             parquet_file = parquet.ParquetFile(stream)

@@ -7,22 +7,19 @@ import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from spiritlm_core.audio.samples import Waveform
+from spiritlm_core.audio.waveform import read_waveform
 from spiritlm_core.errors import Rejection, SourceError, is_machine_error
 from spiritlm_core.finetune.config import SplitConfig
 from spiritlm_core.intake.files import printable
 from spiritlm_core.intake.opening import read_uri
 from spiritlm_core.lake.schema import SAMPLE_RATE
 from spiritlm_core.speech.stage import encode_clips
+from spiritlm_core.speech.tokenizer import SpeechTokenizer
 from spiritlm_core.split import draw_split
-
-if TYPE_CHECKING:
-    from spiritlm_core.speech.tokenizer import SpeechTokenizer
-
 
 TASK_ROWS = pa.schema(
     [
@@ -111,27 +108,18 @@ def split_of(key: str, said: str | None, config: SplitConfig) -> str:
 
 @dataclass
 class Spoken:
-    """What became of a row.
+    """What became of a row."""
 
-    Attributes:
-        tokens: field → speech tokens such as ``[St3][Pi1][Hu7]``.
-        seconds: of all recordings.
-        error: why the row cannot be used.
-    """
-
-    tokens: dict[str, str] = field(default_factory=dict)
-    seconds: float = 0.0
-    error: Exception | None = None
+    tokens: dict[str, str] = field(default_factory=dict)  # field → speech tokens such as ``[St3][Pi1][Hu7]``
+    seconds: float = 0.0  # of all recordings
+    error: Exception | None = None  # why the row cannot be used
 
 
 def speak(rows: Sequence[TaskRow], tokenizer: Callable[[], SpeechTokenizer]) -> list[Spoken]:
     """Speech tokens of every recording of every row; `tokenizer` is called if there is a recording.
 
-    Recordings are read as :class:`SpiritLM` reads those in a prompt, so that both give the same tokens.
-
-    Raises:
-        SourceError: a file changed since the rows were read.
-        ModelReferenceError: there is no speech tokenizer.
+    Recordings are read as :class:`SpiritLM` reads those in a prompt, so that both give the same tokens. Raises
+    SourceError: a file changed since the rows were read; ModelReferenceError: there is no speech tokenizer.
     """
     found = [Spoken(error=Rejection(row.error) if row.error else None) for row in rows]
     clips: list[tuple[Spoken, str, Waveform]] = []
@@ -178,8 +166,6 @@ def _bytes(name: str, recording: Recording) -> bytes:
 
 
 def _waveform(data: bytes, name: str, recording: Recording) -> Waveform:
-    from spiritlm_core.audio.waveform import read_waveform
-
     try:
         return read_waveform(io.BytesIO(data), recording.uri or "")
     except Rejection as problem:

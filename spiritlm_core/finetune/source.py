@@ -31,7 +31,6 @@ class TaskExample:
     kind: str
 
     def __len__(self) -> int:
-        """Number of tokens."""
         return len(self.prompt) + len(self.answer)
 
     @property
@@ -59,15 +58,10 @@ def pack_examples(examples: Sequence[TaskExample], length: int) -> Packed:
 
 @dataclass(frozen=True)
 class ExampleSource:
-    """A :class:`spiritlm_core.lm.train.source.Source` of examples, each whole, in a new order every epoch.
+    """A :class:`spiritlm_core.lm.train.source.Source` of examples, each whole, in a new order every epoch."""
 
-    Attributes:
-        examples: a table `task_examples`.
-        tokens: length of sequences, and how many are packed together.
-    """
-
-    examples: TableView
-    tokens: ContextConfig
+    examples: TableView  # a table `task_examples`
+    tokens: ContextConfig  # length of sequences, and how many are packed together
 
     def batches(
         self,
@@ -80,8 +74,7 @@ class ExampleSource:
     ) -> Iterator[tuple[Packed, dict[str, Any]]]:
         """See :class:`spiritlm_core.lm.train.source.Source`; ids are checked where batches are made.
 
-        Raises:
-            NothingToTrainOnError: no example is left to train on.
+        Raises NothingToTrainOnError: no example is left to train on.
         """
         del vocabulary
         order = _Order(read_examples(self.examples, "train"), seed)
@@ -112,8 +105,7 @@ class ExampleSource:
         return digest(["examples", self.examples.digests(), config_json(self.tokens)])
 
 
-Place = tuple[int, int]
-"""Epoch, and examples taken of it."""
+Place = tuple[int, int]  # epoch, and examples taken of it
 
 
 class _Order:

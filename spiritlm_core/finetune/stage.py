@@ -1,24 +1,100 @@
-"""The table stages of fine-tuning: `task_units` (speech tokens of the rows) and `task_examples` (token ids)."""
+"""The table stages of fine-tuning: `task_units` (speech tokens of rows), `task_examples` (solved examples as ids)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, cast
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, cast
 
 import pyarrow as pa
 
 from spiritlm_core.config import FrozenConfig
-from spiritlm_core.errors import ModelReferenceError, Rejection
+from spiritlm_core.errors import ModelReferenceError, Rejection, SpiritLMError
+from spiritlm_core.files import read_json
 from spiritlm_core.finetune.config import ExamplesConfig
-from spiritlm_core.finetune.example import encode, fill, load_layout
 from spiritlm_core.finetune.rows import Spoken, TaskRow, speak, split_of
-from spiritlm_core.finetune.template import first_kind
+from spiritlm_core.finetune.template import Part, first_kind
 from spiritlm_core.lake.schema import Row, is_rejected, rejected, table_of
 from spiritlm_core.lake.stage import Resources, TableInput, TableStage
-from spiritlm_core.lm.generate.prompts import known_streams
+from spiritlm_core.lm.generate.formats import PromptFormat, WordFormat
+from spiritlm_core.lm.generate.prompts import Example, Kind, Parts, joined, known_streams
+from spiritlm_core.speech.tokenizer import SpeechTokenizer
+from spiritlm_core.tokens.hf import load_vocabulary
+from spiritlm_core.tokens.text import TextTokenizer
+from spiritlm_core.tokens.vocabulary import VOCABULARY_FILE
 
-if TYPE_CHECKING:
-    from spiritlm_core.lm.generate.formats import WordFormat
-    from spiritlm_core.speech.tokenizer import SpeechTokenizer
+
+@dataclass(frozen=True)
+class Encoded:
+    """An example as token ids."""
+
+    # from BOS, if the model has one, to the marker that the answer follows; that of an answer whose modality depends on
+    # the row belongs to the answer
+    prompt: list[int]
+    answer: list[int]  # up to EOS, if the model has one
+
+
+def fill(
+    question: Sequence[Part],
+    answer: Sequence[Part],
+    texts: Mapping[str, str],
+    speech: Mapping[str, str],
+) -> Example:
+    """Put a row into the parts of a template: `texts` and `speech` (tokens) by field.
+
+    Raises Rejection: the row has nothing for a field, or no answer at all.
+    """
+    example = Example(_filled(question, texts, speech), _filled(answer, texts, speech))
+    if not example.answer:
+        raise Rejection("no answer: every part of it is empty")
+    return example
+
+
+def _filled(parts: Sequence[Part], texts: Mapping[str, str], speech: Mapping[str, str]) -> Parts:
+    found: list[tuple[Kind, str]] = []
+    for part in parts:
+        values = speech if part.kind == "speech" else texts
+        if empty := [field for field in part.fields if not values.get(field, "").strip()]:
+            if part.optional:
+                continue
+            raise Rejection(f"nothing in {empty[0]}")
+        found.append((part.kind, values[part.speech] if part.speech else str(part.text).format_map(values)))
+    return joined(found)
+
+
+def encode(layout: PromptFormat, example: Example, kind: Kind | None) -> Encoded:
+    """The token ids of an example; `kind` is the modality that every answer begins with, None if the row says it.
+
+    Raises Rejection: a token reaches from the question into the answer, or a speech token is none of the model's.
+    """
+    try:
+        prompt = layout.prompt(example.question, kind or "any")
+        whole = layout.prompt(joined([*example.question, *example.answer]), "any")
+    except SpiritLMError as problem:
+        raise Rejection(str(problem)) from problem
+    if whole[: len(prompt)] != prompt:
+        raise Rejection("a token of the text tokenizer reaches from the question into the answer")
+    eos = layout.vocabulary.eos
+    return Encoded(prompt, whole[len(prompt) :] + ([] if eos is None else [eos]))
+
+
+def context_of(base: Path) -> int | None:
+    """The longest sequence that a model takes, in tokens, as its ``config.json`` says; None if it says nothing."""
+    path = base / "config.json"
+    values = read_json(path) if path.is_file() else {}
+    return values.get("max_position_embeddings", values.get("n_positions"))
+
+
+def load_layout(base: Path) -> WordFormat:
+    """The prompt format of a model of this project, without its weights. Raises ModelReferenceError: `base` is none."""
+    if not (base / VOCABULARY_FILE).is_file():
+        raise ModelReferenceError(
+            f"{base} has no {VOCABULARY_FILE}: fine-tuning starts from a model that was trained here; "
+            "to teach speech to a text model, name it as lm.base of a recipe for `spiritlm run`"
+        )
+    return WordFormat(TextTokenizer.load(base), load_vocabulary(base))
+
 
 _REJECT = [pa.field("reject_stage", pa.string()), pa.field("reject_reason", pa.string())]
 _VALUE = pa.struct([pa.field("field", pa.string()), pa.field("value", pa.string())])
@@ -68,15 +144,12 @@ class TaskUnitsStage(TableStage):
     def process(self, *tables: pa.Table) -> pa.Table:
         """One output row per row of the data; one that cannot be used is rejected.
 
-        Raises:
-            ModelReferenceError: there are recordings and no speech tokenizer.
+        Raises ModelReferenceError: there are recordings and no speech tokenizer.
         """
         rows = [TaskRow(**values) for values in tables[0].to_pylist()]
         return table_of([self._row(*pair) for pair in zip(rows, speak(rows, self._load), strict=True)], TASK_UNITS)
 
     def _load(self) -> SpeechTokenizer:
-        from spiritlm_core.speech.tokenizer import SpeechTokenizer
-
         if "speech_tokenizer" not in self.models:
             raise ModelReferenceError(
                 "the data has recordings, and there is no speech_tokenizer/ beside the base model: "

@@ -147,8 +147,7 @@ def template_names() -> list[str]:
 def find_template(name: str) -> Template:
     """A template by name, or by the path of a YAML file.
 
-    Raises:
-        RecipeError: there is no such template, or what is wrong with it.
+    Raises RecipeError: there is no such template, or what is wrong with it.
     """
     if name.endswith((".yaml", ".yml")) or "/" in name:
         return load_config_file(Template, Path(name).expanduser(), "template")

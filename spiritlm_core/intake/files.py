@@ -28,8 +28,7 @@ UNLISTED = (
     "addresses; download and unpack an archive, and give its folder"
 )
 """Why what lies on the web is no folder."""
-PACKED = (".gz", ".bz2", ".zst")
-"""Endings of names of compressed files."""
+PACKED = (".gz", ".bz2", ".zst")  # endings of names of compressed files
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,13 @@ from spiritlm_core.intake.config import ShardingConfig
 from spiritlm_core.intake.grouping import Member
 from spiritlm_core.lake.lake import Lake
 
-Say = Callable[[str], None]
-"""Is told a line for people to read."""
+Say = Callable[[str], None]  # is told a line for people to read
 
 
 class Listing(Protocol):
     """Lists what is there now."""
 
-    schema: ClassVar[pa.Schema]
-    """The input rows of the stage, whose columns are the fields of an item."""
+    schema: ClassVar[pa.Schema]  # the input rows of the stage, whose columns are the fields of an item
 
     @property
     def sharding(self) -> ShardingConfig:

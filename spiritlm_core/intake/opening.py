@@ -44,8 +44,7 @@ def open_plain(uri: str, name: str) -> BinaryIO:
 def read_plain(uri: str) -> bytes:
     """All bytes of a source URI, decompressed if its name ends in one of `PACKED`.
 
-    Raises:
-        SourceError: it is not compressed that way, or damaged.
+    Raises SourceError: it is not compressed that way, or damaged.
     """
     data = io.BytesIO(read_uri(uri))
     try:

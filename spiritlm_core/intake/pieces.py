@@ -30,10 +30,8 @@ from spiritlm_core.intake.text_files import format_of, list_files
 from spiritlm_core.lake.fingerprint import digest as fingerprint
 from spiritlm_core.lake.lake import Lake
 
-SHARDING = ShardingConfig(shard_items=10_000, shard_bytes=64 * 2**20)
-"""Small text files share a shard."""
-LARGEST_FILE = 2**30
-"""Bytes of one document; a Parquet string ends at two of these."""
+SHARDING = ShardingConfig(shard_items=10_000, shard_bytes=64 * 2**20)  # small text files share a shard
+LARGEST_FILE = 2**30  # bytes of one document; a Parquet string ends at two of these
 PIECES = pa.schema(
     [
         pa.field("key", pa.string(), nullable=False),

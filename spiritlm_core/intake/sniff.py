@@ -10,9 +10,7 @@ from typing import Any
 
 from spiritlm_core.intake.container import open_container
 
-HEAD = 4096
-"""Bytes that `looks_like_audio` wants to see."""
-
+HEAD = 4096  # bytes that `looks_like_audio` wants to see
 AUDIO_SUFFIXES = frozenset(
     {".wav", ".wave", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".mp4", ".aac", ".g722", ".aif", ".aiff"}
     | {".aifc", ".au", ".caf", ".w64", ".rf64", ".sph", ".wma", ".webm", ".mka", ".amr", ".ac3", ".mp2", ".m4b"}

@@ -27,8 +27,7 @@ def format_of(name: str) -> str | None:
 def list_files(source: TextSource) -> list[File]:
     """The files of a source, sorted by path; those of a folder by their names, an unknown name is no text.
 
-    Raises:
-        SourceError: there is nothing of that name.
+    Raises SourceError: there is nothing of that name.
     """
     path = source.path if source.path.startswith("s3://") else str(Path(local_path(source.path)).expanduser())
     if wild := _WILD.search(path):

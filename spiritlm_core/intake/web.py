@@ -13,10 +13,8 @@ from spiritlm_core.intake.files import File
 if TYPE_CHECKING:
     import httpx
 
-MOST_BYTES = 2**30
-"""A larger file is refused."""
-MOST_SECONDS = 300.0
-"""A download that takes longer is given up."""
+MOST_BYTES = 2**30  # A larger file is refused
+MOST_SECONDS = 300.0  # A download that takes longer is given up
 _PATIENCE = 20.0  # seconds until a server must have answered, or sent the next bytes
 _TRIES = 3
 
@@ -24,8 +22,7 @@ _TRIES = 3
 def ask_web(file: File) -> File:
     """`file` with the size and version that its server tells; neither where it tells none.
 
-    Raises:
-        OSError: the address cannot be reached, or there is no such file.
+    Raises OSError: the address cannot be reached, or there is no such file.
     """
     import httpx
 
@@ -43,8 +40,7 @@ def ask_web(file: File) -> File:
 def open_web(uri: str) -> BinaryIO:
     """A local copy of a web address, open for reading.
 
-    Raises:
-        OSError: it cannot be reached, is larger than `MOST_BYTES`, or takes longer than `MOST_SECONDS`.
+    Raises OSError: it cannot be reached, is larger than `MOST_BYTES`, or takes longer than `MOST_SECONDS`.
     """
     version = ask_web(File(uri, uri)).version
     copy = _kept(uri, version) if version else _fetch(uri)

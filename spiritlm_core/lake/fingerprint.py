@@ -69,9 +69,7 @@ CURE = "put back a copy of it, or delete it and run again"
 
 T = TypeVar("T")
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
-"""An unknown field of an object is damage."""
-
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)  # an unknown field of an object is damage
 BLANK = "0" * 64
 _FIELD = "seal"
 _MARK = f'"{_FIELD}": "'.encode()  # a string in JSON cannot hold it, because its quotes would be escaped
@@ -110,8 +108,7 @@ def to_json(value: Any, **more: Any) -> bytes:
 def from_json(kind: type[T], data: bytes, name: str, derived: tuple[str, ...] = ()) -> T:
     """Read :func:`to_json`; the fields `derived` may be there and are dropped.
 
-    Raises:
-        LakeError: the checksum is wrong, or a field is missing, unknown or of the wrong type.
+    Raises LakeError: the checksum is wrong, or a field is missing, unknown or of the wrong type.
     """
     sealed = is_sealed(data, name)
     try:

@@ -49,8 +49,7 @@ class ModelSource:
     def of_reference(cls, reference: str) -> ModelSource:
         """The model of a reference, which is looked for, and fetched if need be, unless it is pinned.
 
-        Raises:
-            ModelReferenceError: the reference is wrong, or nothing is there.
+        Raises ModelReferenceError: the reference is wrong, or nothing is there.
         """
         return cls(digest_of(reference), reference=reference)
 
@@ -226,5 +225,4 @@ def plan_artifact(call: StageCall, inputs: Mapping[str, TablePlan | Snapshot], p
     return ArtifactPlan(call, key, fingerprints, pinned=pin is not None)
 
 
-Plan = TablePlan | ArtifactPlan
-"""The plan of one stage."""
+Plan = TablePlan | ArtifactPlan  # the plan of one stage

@@ -11,9 +11,7 @@ import pyarrow as pa
 
 from spiritlm_core.errors import reason_of
 
-SAMPLE_RATE = 16_000
-"""Sampling rate of every waveform in the lake, in hertz."""
-
+SAMPLE_RATE = 16_000  # sampling rate of every waveform in the lake, in hertz
 REJECT = [pa.field("reject_stage", pa.string()), pa.field("reject_reason", pa.string())]
 """The last columns of every table; the schema of a table stands with the stage that writes it."""
 

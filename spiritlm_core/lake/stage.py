@@ -41,16 +41,11 @@ class TableInput:
 
 @dataclass(frozen=True)
 class Output:
-    """Something of an artifact that people look at when a run has ended.
+    """Something of an artifact that people look at when a run has ended."""
 
-    Attributes:
-        name: under which the result of the run has it.
-        file: of the artifact; None: all of them.
-        path: where it is copied to below ``outputs/RECIPE/``; None: the result holds what the file says, as JSON.
-    """
-
-    name: str
-    file: str | None = None
+    name: str  # under which the result of the run has it
+    file: str | None = None  # of the artifact; None: all of them
+    # where it is copied to below ``outputs/RECIPE/``; None: the result holds what the file says, as JSON
     path: str | None = None
 
 

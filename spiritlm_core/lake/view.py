@@ -46,7 +46,6 @@ class TableView:
         return cls(tuple(_InFile(path) for path in paths), rows)
 
     def __len__(self) -> int:
-        """Number of shards."""
         return len(self.loaders)
 
     def shards(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:

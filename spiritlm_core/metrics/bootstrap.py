@@ -27,13 +27,8 @@ class Estimate:
 def ratio(numerators: ArrayLike, denominators: ArrayLike, *, samples: int, seed: int) -> Estimate:
     """The ratio of the two sums over documents, with a percentile bootstrap over the documents.
 
-    Resampling documents and not tokens keeps the dependence of the tokens within a document.
-
-    Args:
-        numerators: [D] one sum per document, such as nats.
-        denominators: [D] one count per document, such as tokens; not negative.
-        samples: Number of resamples.
-        seed: Seed of the resampling; the same seed draws the same documents for every metric.
+    Resampling documents and not tokens keeps the dependence of the tokens within a document. Both are [D], such as nats
+    and tokens, the second not negative; the same seed draws the same documents for every metric.
     """
     top, bottom = np.asarray(numerators, dtype=np.float64), np.asarray(denominators, dtype=np.float64)
     if top.shape != bottom.shape or top.ndim != 1:

@@ -11,6 +11,7 @@ from itertools import groupby
 from typing import Any, Literal
 
 from spiritlm_core.metrics.bootstrap import Estimate, ratio
+from spiritlm_core.tokens.counter import key_of
 from spiritlm_core.tokens.speech import from_string
 from spiritlm_core.tokens.words import spoken_text
 
@@ -114,14 +115,9 @@ def judge(
 ) -> dict[str, Any]:
     """Figures over all answers, JSON-able: each rate, and its 95 % interval as ``…_low`` and ``…_high``.
 
-    Args:
-        metric: ``wer`` gives `wer` and `cer` (of normalised text), ``unit_error_rate`` compares collapsed HuBERT
-            units, ``accuracy`` is that of whole answers, beside that of guessing evenly and of the commonest label.
-        references: right answers; text, or speech tokens.
-        answers: one for each.
-        labels: the answers there are, for accuracy.
-        samples: resamples of the examples.
-        seed: of the resampling.
+    ``wer`` gives `wer` and `cer` (of normalised text), ``unit_error_rate`` compares collapsed HuBERT units in speech
+    tokens, ``accuracy`` is that of whole answers, beside that of guessing evenly among `labels` and of the commonest
+    label.
     """
     if metric == "wer":
         words, characters = word_errors(references, answers), character_errors(references, answers)
@@ -136,3 +132,27 @@ def judge(
         guessing = {"chance": 1 / len(labels) if labels else None}
         return {**figures, **guessing, "majority": commonest / len(references) if references else None}
     return {}
+
+
+def trivial_answers(
+    given: Sequence[str], pool: Sequence[str], keys: Sequence[str], seed: int, *, fixed: bool
+) -> dict[str, list[str]]:
+    """Trivial answers by name, one for each question, given those of the model and the right ones of train examples.
+
+    ``nothing`` is empty; ``shuffled`` is the model's answer to the question before, what it is worth without its
+    question; ``random`` is that of any train example; ``fixed`` the commonest text of all of them, where wanted.
+    """
+    answers = {"nothing": [""] * len(given)}
+    if len(given) > 1:
+        answers["shuffled"] = [*given[-1:], *given[:-1]]
+    if pool:
+        answers["random"] = [pool[key_of(seed, "random", key) % len(pool)] for key in keys]
+    if pool and fixed:
+        answers["fixed"] = [commonest(pool)] * len(given)
+    return answers
+
+
+def commonest(texts: Sequence[str]) -> str:
+    """The normalised text that occurs most often, the shortest of several."""
+    counts = Counter(normalise(text) for text in texts)
+    return min(counts, key=lambda text: (-counts[text], len(text), text))

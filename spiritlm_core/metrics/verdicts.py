@@ -20,9 +20,7 @@ from spiritlm_core.metrics.bootstrap import Estimate, ratio
 from spiritlm_core.metrics.distances import Errors
 
 FILE = "verdicts.json"
-EXAMPLES = "examples/examples.jsonl"
-"""Recordings to try a model with, as solved examples of the command line."""
-
+EXAMPLES = "examples/examples.jsonl"  # recordings to try a model with, as solved examples of the command line
 Offered = Literal["transcribe", "say", "classify"]
 
 OFFERS: dict[Offered, str] = {"transcribe": "what it heard", "say": "what it said", "classify": "how it classifies"}
@@ -44,39 +42,22 @@ WHO = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """One figure of a model at a task, beside the best answers that need no model.
+    """One figure of a model at a task, beside the best answers that need no model."""
 
-    Attributes:
-        task: what people know the task as.
-        measure: what the figure is, such as "word error rate".
-        on: what it was measured on, such as "held-out recordings".
-        items: how many of those.
-        value: the figure as a share; `low` and `high` are its 95 % interval.
-        low: see `value`.
-        high: see `value`.
-        trivial: what the best of the trivial answers reaches.
-        trivial_answer: which that is, a key of :data:`WHO`.
-        better: whether the model is better than all trivial answers, beyond chance.
-        shots: solved examples in front of each question.
-        group: which part of the material the figure is of; "" is all of it.
-        beside: the same figure of others, by keys of :data:`WHO`.
-        labels: the labels that were chosen from, of a classification.
-    """
-
-    task: Offered
-    measure: str
-    on: str
-    items: int
-    value: float
+    task: Offered  # what people know the task as
+    measure: str  # what the figure is, such as "word error rate"
+    on: str  # what it was measured on, such as "held-out recordings"
+    items: int  # how many of those
+    value: float  # the figure as a share; `low` and `high` are its 95 % interval
     low: float
     high: float
-    trivial: float
-    trivial_answer: str
-    better: bool
-    shots: int = 0
-    group: str = ""
-    beside: Mapping[str, float] = field(default_factory=dict)
-    labels: Sequence[str] = ()
+    trivial: float  # what the best of the trivial answers reaches
+    trivial_answer: str  # which that is, a key of `WHO`
+    better: bool  # whether the model is better than all trivial answers, beyond chance
+    shots: int = 0  # solved examples in front of each question
+    group: str = ""  # which part of the material the figure is of; "" is all of it
+    beside: Mapping[str, float] = field(default_factory=dict)  # the same figure of others, by keys of `WHO`
+    labels: Sequence[str] = ()  # the labels that were chosen from, of a classification
 
     @classmethod
     def of(cls, task: Offered, measure: str, estimate: Estimate, trivials: Mapping[str, float], **more: Any) -> Verdict:
@@ -129,8 +110,7 @@ def read_verdicts(folder: Path) -> list[Verdict]:
 def read_examples(folder: Path) -> list[dict[str, str]]:
     """The recordings in a model's folder to try it with: `audio`, a path, and `text`; none where there are none.
 
-    Raises:
-        ModelReferenceError: the list of them is damaged.
+    Raises ModelReferenceError: the list of them is damaged.
     """
     path = folder / EXAMPLES
     try:

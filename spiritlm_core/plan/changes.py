@@ -40,14 +40,10 @@ APART = frozenset({"name", "description", "compute", "keep", "sharding", "source
 
 @dataclass(frozen=True)
 class Since:
-    """What of a recipe is other than in its last run.
+    """What of a recipe is other than in its last run."""
 
-    Attributes:
-        settings: that changed.
-        stages: stage → its configuration, its listing or a role → the settings that change it.
-    """
-
-    settings: tuple[Reason, ...] = ()
+    settings: tuple[Reason, ...] = ()  # that changed
+    # stage → its configuration, its listing or a role → the settings that change it
     stages: Mapping[str, Mapping[str, list[Reason]]] = field(default_factory=dict)
 
 
@@ -126,14 +122,8 @@ class Changes:
 def changes(plan: RunPlan, lake: Lake, snapshot: str | None = None, since: Since = NOTHING) -> Changes:
     """Compare what a run would be made of now with what it was made of before.
 
-    Args:
-        plan: of a recipe on `lake`.
-        lake: holds the results of earlier runs.
-        snapshot: the fingerprint of one, or its beginning; null takes what the recipe uses now.
-        since: the settings that changed since its last run; counts where `snapshot` is null.
-
-    Raises:
-        LakeError: there is no such snapshot, or there are several.
+    That is the `snapshot` whose fingerprint begins so, else what the recipe uses now; then `since`, the settings that
+    changed since its last run, counts, too. Raises LakeError: there is no such snapshot, or there are several.
     """
     if snapshot is None:
         past = {name: last_made(lake, plan.recipe, name) for name in plan.stages}

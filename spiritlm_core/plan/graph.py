@@ -36,23 +36,16 @@ Lineage = Callable[[Mapping[str, Plan]], Any]
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """One stage of one recipe.
+    """One stage of one recipe."""
 
-    Attributes:
-        stage: the class.
-        config: its configuration: what changes its result, and nothing else.
-        tables: the tables that it reads.
-        models: role → the artifact of another node, a model reference (it has ``://``), an artifact of the lake, or a
-            function that tells the lineage.
-        listing: what the first table is made of; None for all other stages.
-        on_request: is no part of the road from recordings to a model, and runs where it is asked for by name.
-    """
-
-    stage: Stage
-    config: FrozenConfig
-    tables: tuple[Node, ...] = ()
+    stage: Stage  # the class
+    config: FrozenConfig  # its configuration: what changes its result, and nothing else
+    tables: tuple[Node, ...] = ()  # the tables that it reads
+    # role → the artifact of another node, a model reference (it has ``://``), an artifact of the lake, or a function
+    # that tells the lineage
     models: Mapping[str, Model] = field(default_factory=dict)
-    listing: Listing | None = None
+    listing: Listing | None = None  # what the first table is made of; None for all other stages
+    # is no part of the road from recordings to a model, and runs where it is asked for by name
     on_request: bool = False
 
     @property
@@ -66,8 +59,7 @@ class Node:
         return [*self.tables, *(model for model in self.models.values() if isinstance(model, Node))]
 
 
-Model = Node | str | ModelSource | Lineage
-"""What a role of a stage is given; see :class:`Node`."""
+Model = Node | str | ModelSource | Lineage  # what a role of a stage is given; see `Node`
 
 
 class Graph:
@@ -102,8 +94,7 @@ class Graph:
     def wanted(self, *until: str) -> list[Node]:
         """All stages but those on request; or those called `until` and what they are made from, and nothing else.
 
-        Raises:
-            RecipeError: there is no such stage.
+        Raises RecipeError: there is no such stage.
         """
         if unknown := [name for name in until if name not in self.nodes]:
             known = ", ".join(self.nodes)
@@ -150,8 +141,7 @@ class RunPlan:
     def fetch_models(self, lake: Lake) -> None:
         """Bring the given models here that something is still to be computed with: now, and not after hours of work.
 
-        Raises:
-            ModelReferenceError: one cannot be had.
+        Raises ModelReferenceError: one cannot be had.
         """
         for plan in self.stages.values():
             given = [model for model in plan.call.models.values() if model.reference is not None]
@@ -164,14 +154,7 @@ def plan_graph(graph: Graph, lake: Lake, *until: str, refit: bool = False, say: 
     """Plan every stage of `graph`, or those called `until` and what they are made from.
 
     Recordings and texts are listed, and model references resolved that are not pinned; nothing else is looked at but
-    the lake.
-
-    Args:
-        graph: of one recipe.
-        lake: where the results are looked for.
-        until: names of stages; none takes all but those on request.
-        refit: build pinned models anew from the corpus as it is now.
-        say: is told what the graph and its listings have to tell people.
+    the lake. With `refit` pinned models are built anew from the corpus as it is now.
 
     Raises:
         RecipeError: there is no such stage.

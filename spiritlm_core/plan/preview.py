@@ -18,23 +18,14 @@ from spiritlm_core.plan.reasons import Reason, last_made, reasons
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of one stage; null is unknown.
+    """Of one stage; null is unknown."""
 
-    Attributes:
-        shards: how many it has, 1 for an artifact.
-        new: how many of them have to be computed.
-        rows: of the whole table.
-        hours: of audio, of the whole table.
-        seconds: of computing what is new, in one process.
-        size: bytes of what is new.
-    """
-
-    shards: int
-    new: int
-    rows: int | None = None
-    hours: float | None = None
-    seconds: float | None = None
-    size: int | None = None
+    shards: int  # how many it has, 1 for an artifact
+    new: int  # how many of them have to be computed
+    rows: int | None = None  # of the whole table
+    hours: float | None = None  # of audio, of the whole table
+    seconds: float | None = None  # of computing what is new, in one process
+    size: int | None = None  # bytes of what is new
 
 
 @dataclass(frozen=True)

@@ -21,20 +21,14 @@ from spiritlm_core.lake.snapshot import Snapshot
 
 @dataclass(frozen=True)
 class ItemChanges:
-    """Items by where they are, as people write it; `rejected` says why.
+    """Items by where they are, as people write it; `rejected` says why."""
 
-    Attributes:
-        added: items of places that were not there before.
-        changed: items that are something else than what was there before: other sound, text or speaker.
-        removed: places of which nothing is left.
-        lost: how many items of before are gone, those that changed not counted.
-        rejected: new items that cannot be used, as far as that is known before or after computing.
-    """
-
-    added: list[str] = field(default_factory=list)
+    added: list[str] = field(default_factory=list)  # items of places that were not there before
+    # items that are something else than what was there before: other sound, text or speaker
     changed: list[str] = field(default_factory=list)
-    removed: list[str] = field(default_factory=list)
-    lost: int = 0
+    removed: list[str] = field(default_factory=list)  # places of which nothing is left
+    lost: int = 0  # how many items of before are gone, those that changed not counted
+    # new items that cannot be used, as far as that is known before or after computing
     rejected: dict[str, str] = field(default_factory=dict)
 
     def counts(self) -> dict[str, int]:
@@ -114,8 +108,7 @@ Cause = Literal[
 
 
 Path = tuple[str, ...]
-CONFIG, LISTING = "its configuration", "its listing"
-"""Parts of what a stage is given, besides the roles of its models."""
+CONFIG, LISTING = "its configuration", "its listing"  # parts of what a stage is given, besides the roles of its models
 
 
 @dataclass(frozen=True)
@@ -132,7 +125,6 @@ class Reason:
         return {**asdict(self), "text": str(self)}
 
     def __str__(self) -> str:
-        """A few words for people."""
         counted = f"{self.after} {self.name if self.after != 1 else self.name.removesuffix('s')}"
         if self.cause == "first run":
             return f"first run: {counted}" if self.after else "first run"

@@ -1,14 +1,48 @@
-"""The model card: what the model is, what it was made from, what it can do, and what it cannot."""
+"""The model card: what the model is, what it was made from, what it can do, and what it cannot; and its settings."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import yaml
+from pydantic import Field
+
+from spiritlm_core.config import FrozenConfig
+from spiritlm_core.language import LanguageCode
 from spiritlm_core.metrics.verdicts import WHO, Verdict
-from spiritlm_core.publish.config import PublishConfig
+from spiritlm_core.speech.settings import ExtractionPrecision
 from spiritlm_core.tokens.config import PAIRS
+
+
+class PublishConfig(FrozenConfig):
+    """What the model card says that the figures do not."""
+
+    title: str = Field("Spirit LM", min_length=1, max_length=96, description="Title of the model card.")
+    license: str = Field(
+        "other", pattern=r"^[a-z0-9.-]+$", description="Licence of the weights, as the Hugging Face hub spells it."
+    )
+    languages: tuple[LanguageCode, ...] = Field(
+        (), description="Languages of the model card, as ISO 639-1 codes; empty: those of the corpus."
+    )
+    description: str = Field("", max_length=4000, description="A paragraph of your own at the top of the card.")
+    data: str = Field(
+        "",
+        max_length=4000,
+        description="Where the recordings come from, and under which licence; empty: what is known of the sources.",
+    )
+    base_model: str | None = Field(None, description="Reference of the model that training started from, if any.")
+
+
+class PublishStageConfig(PublishConfig):
+    """What the stage is given: the model card, and how the units of the corpus were extracted."""
+
+    younger: ClassVar[AbstractSet[str]] = {"precision"}
+
+    precision: ExtractionPrecision = Field("exact", description="Precision of unit extraction, as in `units`.")
+
 
 _STREAMS = (
     "text",
@@ -38,18 +72,10 @@ def model_card(
     speaks: bool = False,
     note: str = "",
 ) -> str:
-    """README.md with its YAML front matter.
+    """README.md with its YAML front matter, from the evaluation's metrics and statistics and the model's config.
 
-    Args:
-        config: Title, licence and the paragraphs written by hand.
-        metrics: metrics.json of the evaluation.
-        statistics: statistics.json of the evaluation.
-        model: config.json of the model.
-        verdicts: how it does at the tasks that are offered to people.
-        speaks: whether a vocoder is published with it.
-        note: what people must know besides the figures.
+    `speaks` says whether a vocoder is published with it, `note` what people must know besides the figures.
     """
-    import yaml
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     loader = FileSystemLoader(Path(__file__).with_name("templates"))

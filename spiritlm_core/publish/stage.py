@@ -9,7 +9,7 @@ import shutil
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from spiritlm_core.errors import SpiritLMError, is_machine_error
 from spiritlm_core.files import file_sha256, read_json, write_json
@@ -17,16 +17,13 @@ from spiritlm_core.lake.stage import ArtifactStage, Output, Progress, TableInput
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.metrics.bootstrap import Estimate
 from spiritlm_core.metrics.verdicts import EXAMPLES, Verdict, read_verdicts, write_verdicts
-from spiritlm_core.publish.config import PublishStageConfig
+from spiritlm_core.publish.card import PublishStageConfig, model_card
 from spiritlm_core.speech.folder import ROLES, TokenizerFolder, copy_model, write_speech_tokenizer
 from spiritlm_core.speech.folder_stage import try_speech_tokenizer
+from spiritlm_core.tokens.hf import load_vocabulary
+from spiritlm_core.tokens.vocabulary import Vocabulary
 
-if TYPE_CHECKING:
-    from spiritlm_core.tokens.vocabulary import Vocabulary
-
-ADAPTER = "adapter_config.json"
-"""What peft calls the settings of adapters; a folder with it holds no whole model."""
-
+ADAPTER = "adapter_config.json"  # what peft calls the settings of adapters; a folder with it holds no whole model
 _FIGURES = ("metrics.json", "statistics.json", "samples.json", "answers.json", "report.html")
 
 
@@ -56,11 +53,8 @@ class FolderStage(ArtifactStage):
     ) -> dict[str, Any]:
         """Write the folder and load it back, but for adapters; see :class:`PublishError` for what may be wrong.
 
-        Returns:
-            The number of files, their size in bytes, and the sha256 of the weights.
+        Returns the number of files, their size in bytes, and the sha256 of the weights.
         """
-        from spiritlm_core.tokens.hf import load_vocabulary
-
         progress(0.0, "copying the model")
         copy_model(self.models[self.model_role], out)
         told = self.fill(out)
@@ -78,7 +72,8 @@ class FolderStage(ArtifactStage):
     def _lineage(self, out: Path) -> dict[str, dict[str, Any]]:
         given = read_json(self.models["lineage"]) if "lineage" in self.models else {}
         paths = sorted(path for path in out.rglob("*") if path.is_file())
-        files = {path.relative_to(out).as_posix(): _digest(path) for path in paths}
+        about = {path: {"size": path.stat().st_size, "sha256": file_sha256(path)} for path in paths}
+        files: dict[str, dict[str, Any]] = {path.relative_to(out).as_posix(): told for path, told in about.items()}
         write_json(out / "lineage.json", {**given, "files": files})
         return files
 
@@ -101,9 +96,6 @@ class PublishStage(FolderStage):
 
     def fill(self, out: Path) -> dict[str, Any]:
         """The speech tokenizer, which is tried, the figures and the model card."""
-        from spiritlm_core.publish.card import model_card
-        from spiritlm_core.tokens.hf import load_vocabulary
-
         vocabulary, evaluation = load_vocabulary(out), self.models["evaluation"]
         if not self.models.keys().isdisjoint(ROLES):
             sizes = {"hubert": vocabulary.hubert, "pitch": vocabulary.pitch, "style": vocabulary.style}
@@ -141,9 +133,8 @@ def _suite_verdicts(suite: Path | None) -> Iterator[Verdict]:
 def verify(folder: Path, vocabulary: Vocabulary) -> None:
     """Load model and tokenizer from `folder` as anybody would, and check that their ids agree.
 
-    Raises:
-        PublishError: transformers cannot load the folder, a token has another id than ``vocabulary.json`` says,
-            the model has too few rows, or it computes something that is not a number.
+    Raises PublishError: transformers cannot load the folder, a token has another id than ``vocabulary.json`` says, the
+    model has too few rows, or it computes something that is not a number.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -194,7 +185,3 @@ def _check_forward(model: Any, vocabulary: Vocabulary) -> None:
         logits = model(input_ids=torch.tensor([[vocabulary.speech_marker, vocabulary.unit_id("Hu", 0)]])).logits
     if not bool(torch.isfinite(logits).all()):
         raise PublishError("the model's logits are not finite: its training diverged")
-
-
-def _digest(path: Path) -> dict[str, Any]:
-    return {"size": path.stat().st_size, "sha256": file_sha256(path)}

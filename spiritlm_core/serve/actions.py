@@ -15,6 +15,7 @@ from spiritlm_core.metrics.verdicts import given_labels
 from spiritlm_core.serve import turns as requests
 from spiritlm_core.serve.display import (
     HIDDEN,
+    Panel,
     answer,
     answer_turns,
     conversation,
@@ -25,13 +26,11 @@ from spiritlm_core.serve.display import (
     visible,
 )
 from spiritlm_core.serve.engine import Engine
-from spiritlm_core.serve.errors import RequestError, as_request_error
+from spiritlm_core.serve.errors import RequestError, ServeConfig, as_request_error
 from spiritlm_core.serve.guard import Kept
-from spiritlm_core.serve.plot import Panel
 from spiritlm_core.serve.replies import Reply, describe
 from spiritlm_core.serve.schema import GenerateRequest, SayRequest, TranscribeRequest
 from spiritlm_core.serve.service import RequestHandler
-from spiritlm_core.serve.settings import ServeConfig
 from spiritlm_core.serve.turns import Example, Settings, Turn
 
 T = TypeVar("T")

@@ -1,23 +1,28 @@
-"""Bodies of requests: counted while they arrive, read as JSON, as a multipart form, or as a recording alone."""
+"""Which requests are taken, and their bodies: counted while they arrive, read as JSON, as a form, or as a recording.
+
+Requests must call this server by a name of its own, and come from no other site.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BaseModel, ValidationError
-from starlette.datastructures import FormData, UploadFile
+from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from spiritlm_core.config import meant
-from spiritlm_core.serve.errors import RequestError, invalid, too_large
+from spiritlm_core.serve.errors import RequestError, ServeConfig, invalid, too_large
 from spiritlm_core.serve.schema import AudioPart, Shot, TextPart, UnitsPart
-from spiritlm_core.serve.settings import ServeConfig
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -90,11 +95,8 @@ class _Exchange:
 async def read(request: Request, schema: type[M], config: ServeConfig) -> tuple[M, dict[str, bytes]]:
     """The request, and uploaded files by the name of their field.
 
-    Args:
-        request: JSON; a multipart form whose field ``request`` is JSON, with files beside it; or, for a `schema` with a
-            field ``audio``, the bytes of a recording alone (``audio/…``, ``application/octet-stream``).
-        schema: what it must be.
-        config: how large a part may be.
+    It is JSON; a multipart form whose field ``request`` is JSON, with files beside it; or, for a `schema` with a field
+    ``audio``, the bytes of a recording alone (``audio/…``, ``application/octet-stream``).
 
     Raises:
         RequestError: it is not what `schema` says.
@@ -114,9 +116,7 @@ async def read(request: Request, schema: type[M], config: ServeConfig) -> tuple[
 async def uploaded(request: Request) -> list[tuple[str, bytes]]:
     """Names and contents of the files of a multipart form.
 
-    Raises:
-        RequestError: it is none.
-        ClientDisconnect: the client went away.
+    Raises RequestError: it is none; ClientDisconnect: the client went away.
     """
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise RequestError(415, "unsupported", "files come as multipart/form-data")
@@ -152,11 +152,7 @@ def _file(name: str) -> dict[str, str]:
 
 
 def validated(schema: type[M], data: bytes | str | dict[str, Any]) -> M:
-    """`data` as `schema`.
-
-    Raises:
-        RequestError: it is not; the first field at fault is named.
-    """
+    """`data` as `schema`. Raises RequestError: it is not; the first field at fault is named."""
     try:
         return schema.model_validate(data) if isinstance(data, dict) else schema.model_validate_json(data)
     except ValidationError as error:
@@ -176,3 +172,61 @@ def _field(location: tuple[int | str, ...]) -> str | None:
         if not (part in _KINDS and (isinstance(before, int) or before == "audio"))
     ]
     return ".".join(names) or None
+
+
+_EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - compared with, not listened on
+
+
+class Gate:
+    """Middleware: refuses what a web page of another site sends through the browser of somebody on this machine.
+
+    A name that was pointed at this machine (DNS rebinding) is found out by ``Host``, a form or script of another site
+    by ``Origin``, which browsers always send with what they post.
+    """
+
+    def __init__(self, app: ASGIApp, config: ServeConfig) -> None:
+        self.app, self._everywhere = app, config.host in _EVERYWHERE
+        self._added = config.allow_host
+        self._own = {"localhost", config.host.lower(), *config.allow_host}
+        if self._everywhere:
+            self._own |= {socket.gethostname().lower(), socket.getfqdn().lower()}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As ASGI has it."""
+        error = None if scope["type"] == "lifespan" else self._refusal(Headers(scope=scope))
+        if error is None:
+            await self.app(scope, receive, send)
+        else:
+            await JSONResponse(error.to_dict(), error.status)(scope, receive, send)
+
+    def _refusal(self, headers: Headers) -> RequestError | None:
+        host = headers.get("host")
+        if host is not None and not self._is_own(_name(f"//{host}")):
+            message = f"this server is not called {host:.60}: start it with --allow-host to let it be called so"
+            return RequestError(403, "wrong_host", message)
+        for origin in headers.getlist("origin"):
+            own = host is not None and parted(origin).netloc.lower() == host.lower()
+            if not own and _name(origin) not in self._added:
+                message = f"a page of {origin:.60} may not use this server: see --allow-host"
+                return RequestError(403, "wrong_origin", message)
+        return None
+
+    def _is_own(self, name: str) -> bool:
+        if name in self._own or name.endswith(".localhost"):
+            return True
+        try:
+            return ipaddress.ip_address(name).is_loopback or self._everywhere  # numbers cannot be pointed elsewhere
+        except ValueError:
+            return False
+
+
+def _name(url: str) -> str:
+    return parted(url).hostname or ""
+
+
+def parted(url: str) -> SplitResult:
+    """The parts of an address; of what is none they are empty."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")

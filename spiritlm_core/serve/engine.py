@@ -1,18 +1,26 @@
-"""One thread that owns the models, and a bounded queue in front of it."""
+"""One thread that owns the models, a bounded queue in front of it, and answers in pieces as server-sent events."""
 
 from __future__ import annotations
 
+import asyncio
+import json
 import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Generic, TypeVar
 
+from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from spiritlm_core.lm.generate.content import Segment
+from spiritlm_core.lm.generate.speaking import Sound
 from spiritlm_core.lm.generate.spirit import SpiritLM
-from spiritlm_core.serve.errors import RequestError, closing, late
+from spiritlm_core.serve.errors import INTERNAL, RequestError, as_request_error, closing, late
+from spiritlm_core.serve.replies import Reply, event
 
 T = TypeVar("T")
 
@@ -52,16 +60,9 @@ class Ticket(Generic[T]):
 class Engine:
     """Models behind a queue: what is asked of them is computed one by one, in the order in which it comes.
 
-    Whoever asks first takes a place (:meth:`place`), before it even reads the body of a request, so that neither work
-    nor bodies ever take more memory than the places allow.
-
-    Args:
-        models: by name; the first is the default.
-        places: how many requests there may be at once.
-
-    Attributes:
-        default: name of the model that is asked where none is named.
-        depth: requests that have a place.
+    Whoever asks first takes one of the places (:meth:`place`), before it even reads the body of a request, so that
+    neither work nor bodies ever take more memory than the places allow. `default` is the first model, `depth` the
+    requests that have a place.
     """
 
     def __init__(self, models: Mapping[str, SpiritLM], places: int) -> None:
@@ -82,11 +83,7 @@ class Engine:
 
     @contextmanager
     def place(self) -> Iterator[None]:
-        """A place for one request.
-
-        Raises:
-            RequestError: there is none (429), or the server is being ended (503).
-        """
+        """A place for one request. Raises RequestError: there is none (429), or the server is being ended (503)."""
         with self._changed:
             if self._closed:
                 raise closing()
@@ -103,8 +100,7 @@ class Engine:
     def submit(self, work: Callable[[SpiritLM], T], model: str | None = None) -> Ticket[T]:
         """Queue `work`, which is given the model; the caller holds a place.
 
-        Raises:
-            RequestError: there is no such model (404), or the server is being ended (503).
+        Raises RequestError: there is no such model (404), or the server is being ended (503).
         """
         ticket = Ticket(work, self.name(model))
         with self._changed:
@@ -117,8 +113,7 @@ class Engine:
     def call(self, work: Callable[[SpiritLM], T], model: str | None, timeout: float) -> T:
         """The result of `work`, for callers that are threads.
 
-        Raises:
-            RequestError: there is no place, no such model, or it takes too long.
+        Raises RequestError: there is no place, no such model, or it takes too long.
         """
         with self.place():
             ticket = self.submit(work, model)
@@ -132,11 +127,7 @@ class Engine:
                 ticket.give_up()
 
     def name(self, model: str | None) -> str:
-        """The model that is meant; the default if None.
-
-        Raises:
-            RequestError: there is none of that name.
-        """
+        """The model that is meant; the default if None. Raises RequestError: there is none of that name."""
         if model is not None and model not in self.models:
             known = ", ".join(self.models)
             raise RequestError(404, "no_such_model", f"there is no model {model!r:.60}: there is {known}", "model")
@@ -175,3 +166,81 @@ class Engine:
         current = self._current
         if current is not None and current.given_up and threading.current_thread() is self._thread:
             raise closing()
+
+
+Piece = Segment | Sound | Reply
+Give = Callable[[Segment | Sound], None]
+
+
+class Pieces:
+    """The pieces of one answer while they come, in the server's loop, within `timeout` seconds; the last is it all."""
+
+    def __init__(
+        self, engine: Engine, work: Callable[[SpiritLM, Give], Reply], model: str | None, timeout: float
+    ) -> None:
+        self._coming: asyncio.Queue[Segment | Sound | None] = asyncio.Queue()
+        self._loop = asyncio.get_running_loop()
+        self._timeout, self._deadline = timeout, self._loop.time() + timeout
+        self.ticket: Ticket[Reply] = engine.submit(lambda spirit: work(spirit, self._give), model)
+        self.ticket.future.add_done_callback(lambda _: self._give(None))
+
+    def _give(self, piece: Segment | Sound | None) -> None:
+        """Called by the engine's thread."""
+        self._loop.call_soon_threadsafe(self._coming.put_nowait, piece)
+
+    async def next(self) -> Piece:
+        """The next piece. Raises RequestError: something in the request cannot be used, or it takes too long."""
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                piece = await self._coming.get()
+        except TimeoutError as error:
+            raise late(self._timeout) from error
+        return result(self.ticket.future) if piece is None else piece
+
+
+async def events(first: Piece, rest: Pieces, model: str) -> AsyncIterator[str]:
+    """Server-sent events of an answer whose first piece is there; what goes wrong behind it is an event, too."""
+    try:
+        yield _written(*event(first, model))
+        while not isinstance(first, Reply):
+            first = await rest.next()
+            yield _written(*event(first, model))
+    except Exception as error:  # noqa: BLE001 - the status is sent already
+        yield _written("error", (as_request_error(error) or INTERNAL).to_dict())
+
+
+def _written(name: str, data: dict[str, Any]) -> str:
+    return f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n"
+
+
+class EventStream(StreamingResponse):
+    """Server-sent events that give back the place of their request however they end.
+
+    Also if the client leaves before the first of them, or does not read them: then they end after `seconds`.
+    """
+
+    def __init__(self, events: AsyncIterator[str], held: ExitStack, seconds: float) -> None:
+        super().__init__(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+        self._held, self._seconds = held, seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As ASGI has it."""
+        with self._held:
+            try:
+                async with asyncio.timeout(self._seconds):
+                    await super().__call__(scope, receive, send)
+            except TimeoutError:
+                return  # nobody reads: the connection is closed
+
+
+def result(done: asyncio.Future[T] | Future[T]) -> T:
+    """What work that is over came to.
+
+    Raises RequestError: it was not done, or something in the request cannot be used.
+    """
+    if done.cancelled():
+        raise closing()
+    error = done.exception()
+    if error is not None:
+        raise as_request_error(error) or error
+    return done.result()

@@ -22,10 +22,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from spiritlm_core.serve.body import uploaded
+from spiritlm_core.serve.body import parted, uploaded
 from spiritlm_core.serve.engine import Engine
 from spiritlm_core.serve.errors import RequestError, gone, invalid
-from spiritlm_core.serve.gate import parted
 
 _PREFIX = "spiritlm-page-"
 _NAME = 80  # characters of a file's name that are kept
@@ -35,11 +34,7 @@ _OLDEST = 3600.0  # seconds
 class Kept:
     """A temporary folder, which ends with the server. An upload belongs to one session.
 
-    Args:
-        most: bytes that all of it may take; the oldest files go first, and those of more than an hour.
-
-    Attributes:
-        folder: where it is.
+    It takes at most so many bytes: the oldest files go first, and those of more than an hour.
     """
 
     def __init__(self, most: int) -> None:
@@ -63,11 +58,7 @@ class Kept:
         return path
 
     def add(self, name: str, data: bytes) -> Path:
-        """Keep a file under a path that nobody can guess.
-
-        Raises:
-            RequestError: it alone is larger than all may be.
-        """
+        """Keep a file under a path that nobody can guess. Raises RequestError: it alone is larger than all may be."""
         if len(data) > self._most:
             raise RequestError(507, "full", "the file is larger than all that this server keeps")
         with self._lock:
@@ -79,11 +70,7 @@ class Kept:
         return path
 
     def claim(self, path: str, session: str) -> None:
-        """Let `session` use an upload.
-
-        Raises:
-            RequestError: `path` is no upload, or that of another session.
-        """
+        """Let `session` use an upload. Raises RequestError: `path` is no upload, or that of another session."""
         with self._lock:
             if self._owners.get(path, "") in (None, session) and Path(path).is_file():
                 self._owners[path] = session

@@ -13,8 +13,8 @@ from starlette.middleware import Middleware
 from spiritlm_core.serve.actions import HINTS, TASKS, Actions
 from spiritlm_core.serve.display import HIDDEN, visible
 from spiritlm_core.serve.engine import Engine
+from spiritlm_core.serve.errors import ServeConfig
 from spiritlm_core.serve.guard import UPLOAD, Guard, Kept, uploads
-from spiritlm_core.serve.settings import ServeConfig
 
 CSS = """
 .gradio-container { max-width: 1320px !important; width: 100% !important; margin: 0 auto !important; }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from spiritlm_core.audio.codec import encode_wav, to_int16
 from spiritlm_core.lake.schema import SAMPLE_RATE
 from spiritlm_core.lm.generate.content import Answer, Segment, SpeechSegment
+from spiritlm_core.lm.generate.presets import Classification
 from spiritlm_core.lm.generate.speaking import Heard, Sound, hears, speaks
+from spiritlm_core.lm.generate.spirit import SpiritLM
 from spiritlm_core.metrics.verdicts import OFFERS, doubt
 from spiritlm_core.serve.schema import (
     ClassifyResponse,
@@ -23,11 +25,7 @@ from spiritlm_core.serve.schema import (
     TokenizeResponse,
     TranscribeResponse,
 )
-
-if TYPE_CHECKING:
-    from spiritlm_core.lm.generate.presets import Classification
-    from spiritlm_core.lm.generate.spirit import SpiritLM
-    from spiritlm_core.speech.types import Units
+from spiritlm_core.speech.types import Units
 
 
 @dataclass(frozen=True)

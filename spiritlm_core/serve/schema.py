@@ -70,8 +70,7 @@ class Sampling(Strict):
 class TaskRequest(Sampling):
     """What every request for an answer may say."""
 
-    usual_tokens: ClassVar[int] = 200
-    """Longest answer where `max_new_tokens` is not given."""
+    usual_tokens: ClassVar[int] = 200  # longest answer where `max_new_tokens` is not given
     model: str | None = Field(None, description="Name of one of the models of GET /v1/model; the first if not given.")
     shots: list[Shot] = Field(default_factory=list, max_length=32, description="Solved examples in front.")
 

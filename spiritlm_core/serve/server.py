@@ -14,25 +14,21 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import uvicorn
+from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
 from spiritlm_core.lm.generate.spirit import SpiritLM
-from spiritlm_core.serve.api import create_app
 from spiritlm_core.serve.engine import Engine
-from spiritlm_core.serve.settings import MEGABYTE, ServeConfig
-
-if TYPE_CHECKING:
-    from fastapi import FastAPI
-
-    from spiritlm_core.serve.guard import Kept
+from spiritlm_core.serve.errors import MEGABYTE, ServeConfig
+from spiritlm_core.serve.guard import Kept
+from spiritlm_core.serve.routes import create_app
 
 logger = logging.getLogger(__name__)
-_LAST = 4.0
-"""Seconds behind the grace of requests until the process ends whatever it does."""
+_LAST = 4.0  # seconds behind the grace of requests until the process ends whatever it does
 
 
 class Server:
@@ -50,11 +46,7 @@ class Server:
         self._kept: Kept | None = None
 
     def __enter__(self) -> Self:
-        """Take the address.
-
-        Raises:
-            SpiritLMError: another program has it, or it is none of this machine's.
-        """
+        """Take the address. Raises SpiritLMError: another program has it, or it is none of this machine's."""
         self._socket = _listening(self.config.host, self.config.port)
         return self
 
@@ -92,7 +84,6 @@ class Server:
         app = create_app(self._engine, self.config)
         if not self.config.page:
             return app
-        from spiritlm_core.serve.guard import Kept
         from spiritlm_core.serve.page import mount
 
         self._kept = Kept(int(self.config.max_kept_mb * MEGABYTE))
@@ -165,10 +156,8 @@ class _Uvicorn(uvicorn.Server):
 class _TimedProtocol(H11Protocol):
     """HTTP/1.1 as uvicorn has it, with limits: it would wait for ever for the head of a request, on any number of them.
 
-    Args:
-        given: what uvicorn gives.
-        seconds: how long the head of a request may take, from its first byte or from the connection's beginning.
-        most: connections at once; one more is closed.
+    The head may take so many seconds, from its first byte or from the connection's beginning; one more connection than
+    the `most` is closed.
     """
 
     def __init__(self, *given: Any, seconds: float, most: int, **named: Any) -> None:

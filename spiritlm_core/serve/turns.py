@@ -8,29 +8,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 from spiritlm_core.serve.body import validated
-from spiritlm_core.serve.errors import RequestError, invalid, too_large
-from spiritlm_core.serve.prompts import Recordings
+from spiritlm_core.serve.errors import RequestError, ServeConfig, invalid, too_large
 from spiritlm_core.serve.schema import AudioPart, ClassifyRequest, GenerateRequest, SayRequest, TranscribeRequest
-from spiritlm_core.serve.settings import ServeConfig
+from spiritlm_core.serve.service import Recordings
 
 Who = Literal["user", "assistant"]
 
 
 @dataclass(frozen=True)
 class Turn:
-    """A part of the conversation: text, a recording, or speech of an answer.
+    """A part of the conversation: text, a recording, or speech of an answer."""
 
-    Attributes:
-        who: whose it is.
-        text: what is written.
-        file: a recording, or what is heard of an answer.
-        tokens: speech tokens of an answer, which are what the model is shown of it.
-    """
-
-    who: Who
-    text: str | None = None
-    file: str | None = None
-    tokens: str | None = None
+    who: Who  # whose it is
+    text: str | None = None  # what is written
+    file: str | None = None  # a recording, or what is heard of an answer
+    tokens: str | None = None  # speech tokens of an answer, which are what the model is shown of it
 
     def part(self) -> dict[str, Any]:
         """As a part of a request; files go by their paths."""
@@ -105,11 +97,7 @@ def classification(
 
 
 def files_of(turns: Sequence[Turn], examples: Sequence[Example] = ()) -> dict[str, bytes]:
-    """The recordings by their paths.
-
-    Raises:
-        RequestError: one is there no more.
-    """
+    """The recordings by their paths. Raises RequestError: one is there no more."""
     paths = [turn.file for turn in (*turns, *(e.question for e in examples)) if turn.file and turn.tokens is None]
     try:
         return {path: Path(path).read_bytes() for path in paths}
@@ -118,11 +106,7 @@ def files_of(turns: Sequence[Turn], examples: Sequence[Example] = ()) -> dict[st
 
 
 def check_recording(path: str, config: ServeConfig) -> None:
-    """Refuse what is too large, too long, or no recording.
-
-    Raises:
-        RequestError: says why.
-    """
+    """Refuse what is too large, too long, or no recording. Raises RequestError: says why."""
     if Path(path).stat().st_size > config.max_bytes:
         raise too_large(config.max_upload_mb)
     recordings = Recordings({path: Path(path).read_bytes()}, config.max_seconds)

@@ -17,8 +17,7 @@ from spiritlm_core.files import TEMPORARY, locked, written
 from spiritlm_core.names import stays_inside
 from spiritlm_core.store.objects import Entry, Store
 
-READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
-"""What the system says where nothing may be written."""
+READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})  # what the system says where nothing may be written
 
 
 class LocalStore(Store):

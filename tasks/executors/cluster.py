@@ -14,9 +14,7 @@ from typing import Any
 from spiritlm_core.errors import SpiritLMError
 from tasks.worker import QUIET, Wish
 
-STARTS = 3
-"""Ray gives its helpers 15 s and itself 30 s to come up, which a busy machine or a cold disk can exceed."""
-
+STARTS = 3  # ray gives its helpers 15 s and itself 30 s to come up, which a busy machine or a cold disk can exceed
 CONNECT_SECONDS = 10.0
 _SETTINGS = b"\x04"
 _GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + _SETTINGS + bytes(5)
@@ -168,8 +166,7 @@ def to_come() -> list[Machine]:
 def room_for(wish: Wish) -> int:
     """How many workers with this wish fit on the cluster as it is, or as it can become.
 
-    Raises:
-        NoRoomError: none ever does.
+    Raises NoRoomError: none ever does.
     """
     here, later = nodes(), to_come()
     room = max(sum(_fit(machine, wish) for machine in machines) for machines in (here, later))

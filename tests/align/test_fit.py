@@ -3,7 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from spiritlm_core.align import corpus, training
+from spiritlm_core.align import teacher as corpus
+from spiritlm_core.align import training
 from spiritlm_core.align.config import AlignerFitConfig, WordsConfig
 from spiritlm_core.align.ctc import CTCAligner, CTCShape, load_aligner, save_aligner
 from spiritlm_core.align.fit import AlignerFit

@@ -4,9 +4,9 @@ import jiwer
 import pytest
 
 from spiritlm_core.align.config import AlignerFitConfig, WordsConfig
-from spiritlm_core.align.corpus import spoken
 from spiritlm_core.align.fit import AlignerFit
 from spiritlm_core.align.stage import WordsStage
+from spiritlm_core.align.teacher import spoken
 from spiritlm_core.align.whisperx import Transcriber
 from spiritlm_core.errors import ModelReferenceError, Rejection
 from spiritlm_core.lake.view import TableView

@@ -12,12 +12,10 @@ import pytest
 
 from spiritlm_core.errors import Rejection
 from spiritlm_core.evaluate.clips import Clip, read_clips, rows_of
-from spiritlm_core.evaluate.heldout import classified as classifying
-from spiritlm_core.evaluate.heldout.answers import Evaluated
+from spiritlm_core.evaluate.heldout import fewshot
+from spiritlm_core.evaluate.heldout.answers import Evaluated, labels_of, train_words
 from spiritlm_core.evaluate.heldout.asked import KNOWN_WORDS, ask_all, groups_of
-from spiritlm_core.evaluate.heldout.classified import Classified, classify
-from spiritlm_core.evaluate.heldout.corpus import labels_of, train_words
-from spiritlm_core.evaluate.heldout.fewshot import questions
+from spiritlm_core.evaluate.heldout.fewshot import Classified, classify, questions
 from spiritlm_core.evaluate.heldout.listening import ANSWER, NAME_ONE, NO_VOCODER, RECORDING, RESYNTHESIS, listen
 from spiritlm_core.lake.schema import table_of
 from spiritlm_core.lake.view import TableView
@@ -184,7 +182,7 @@ def test_labels_are_asked_of_held_out_recordings_and_chosen_by_likelihood(
     tokens = said(corpus, evaluated, read_clips(corpus.tables["audio"], found.keys))
     want = [preset(evaluated.spirit, ("speech", tokens[key]), found.labels).label for key in found.keys]
     assert list(found.given) == want
-    monkeypatch.setattr(classifying, "MOST_LABELS", 1)
+    monkeypatch.setattr(fewshot, "MOST_LABELS", 1)
     assert classify(corpus.tables, evaluated, ALL) is None
 
 

@@ -7,10 +7,9 @@ import pytest
 
 from spiritlm_core.evaluate.clips import rows_of
 from spiritlm_core.evaluate.config import EvaluateConfig
-from spiritlm_core.evaluate.heldout.answers import Evaluated
-from spiritlm_core.evaluate.heldout.corpus import count, pick
+from spiritlm_core.evaluate.heldout.answers import Evaluated, count, pick
 from spiritlm_core.evaluate.heldout.fewshot import TASKS, Task, ask, questions
-from spiritlm_core.evaluate.heldout.samples import interleaved_sample, lines, task_samples
+from spiritlm_core.evaluate.heldout.findings import interleaved_sample, lines, task_samples
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.lm.generate import fewshot
 from spiritlm_core.lm.generate.fewshot import Asked

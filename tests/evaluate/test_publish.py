@@ -13,7 +13,7 @@ from spiritlm_core.evaluate.suite.task import figure
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.metrics.bootstrap import Estimate
 from spiritlm_core.metrics.verdicts import read_verdicts
-from spiritlm_core.publish.config import PublishStageConfig
+from spiritlm_core.publish.card import PublishStageConfig
 from spiritlm_core.publish.stage import PublishError, PublishStage
 from spiritlm_core.speech.config import StyleConfig, UnitsConfig
 from spiritlm_core.speech.pitch.config import PitchConfig

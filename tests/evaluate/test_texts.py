@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from spiritlm_core.evaluate.heldout.answers import Evaluated
-from spiritlm_core.evaluate.heldout.losses import score
-from spiritlm_core.evaluate.heldout.texts import score_base, text_documents, text_metrics
+from spiritlm_core.evaluate.heldout.losses import score, score_base, text_documents, text_metrics
 from spiritlm_core.lake.schema import table_of
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.lm.model.network import load_pretrained

@@ -4,8 +4,8 @@
 from pathlib import Path
 
 from spiritlm_core.evaluate.suite.labels import LabelTask
+from spiritlm_core.evaluate.suite.official import read_table
 from spiritlm_core.evaluate.suite.pairs import Labelled, Side
-from spiritlm_core.evaluate.suite.reading import read_table
 
 TABLE = "parity.csv"
 

@@ -16,9 +16,9 @@ from spiritlm_core import SpiritLM
 from spiritlm_core.audio.codec import encode_wav
 from spiritlm_core.audio.stage import AudioStage
 from spiritlm_core.config import FrozenConfig
-from spiritlm_core.evaluate.suite.config import SuiteConfig
+from spiritlm_core.evaluate.config import SuiteConfig
 from spiritlm_core.evaluate.suite.layouts import READERS, read_suite
-from spiritlm_core.evaluate.suite.run import run_suite
+from spiritlm_core.evaluate.suite.stage import run_suite
 from spiritlm_core.intake.config import FolderSource
 from spiritlm_core.intake.recordings import Recordings
 from spiritlm_core.lake.lake import Lake

@@ -9,9 +9,9 @@ import pytest
 from spiritlm_core import SpiritLM
 from spiritlm_core.errors import ModelReferenceError
 from spiritlm_core.finetune.config import DataConfig, SplitConfig
-from spiritlm_core.finetune.example import load_layout
 from spiritlm_core.finetune.fewshot import FewShotConfig, run_few_shot
 from spiritlm_core.finetune.reading import read_rows
+from spiritlm_core.finetune.stage import load_layout
 from spiritlm_core.finetune.template import find_template
 from spiritlm_core.intake.statcache import StatCache
 from spiritlm_core.tokens.released import ReleasedTextTokenizer

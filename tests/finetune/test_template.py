@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from flows.recipes import FINETUNE, find_finetune_recipe, recipe_names
 from spiritlm_core.errors import RecipeError, Rejection
-from spiritlm_core.finetune.example import encode, fill, load_layout
+from spiritlm_core.finetune.stage import encode, fill, load_layout
 from spiritlm_core.finetune.template import Template, find_template, template_names
 
 TASKS = ["asr", "classification", "instruction", "speech-to-speech", "tts"]

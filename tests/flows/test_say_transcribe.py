@@ -17,7 +17,7 @@ import soundfile
 
 from spiritlm_core import SpiritLM
 from spiritlm_core.audio.codec import encode_wav
-from spiritlm_core.cli.wav import WavStream
+from spiritlm_core.cli.files import WavStream
 from spiritlm_core.lm.generate.content import Answer, TextSegment
 from spiritlm_core.lm.generate.decode import Finish
 from spiritlm_core.metrics.bootstrap import Estimate

@@ -10,8 +10,8 @@ from fastapi.testclient import TestClient
 
 from spiritlm_core import SpiritLM
 from spiritlm_core.audio.codec import encode_wav
-from spiritlm_core.serve.api import create_app
 from spiritlm_core.serve.engine import Engine
+from spiritlm_core.serve.routes import create_app
 from tests.serve.limits import HOME, LIMITS
 from tests.support.small_model import sound
 

@@ -16,10 +16,10 @@ from spiritlm_core.lm.generate.content import Answer
 from spiritlm_core.metrics.bootstrap import Estimate
 from spiritlm_core.metrics.verdicts import Verdict
 from spiritlm_core.serve.actions import Actions
-from spiritlm_core.serve.api import create_app
 from spiritlm_core.serve.display import HIDDEN
 from spiritlm_core.serve.engine import Engine
 from spiritlm_core.serve.guard import Kept
+from spiritlm_core.serve.routes import create_app
 from spiritlm_core.serve.turns import Example, Turn
 from tests.serve.limits import HOME, LIMITS
 

@@ -23,8 +23,8 @@ from spiritlm_core.audio.codec import encode_flac, encode_wav
 from spiritlm_core.errors import ModelReferenceError
 from spiritlm_core.lm.generate.content import Speech
 from spiritlm_core.lm.generate.likelihood import judged, log_likelihoods
-from spiritlm_core.serve.api import create_app
 from spiritlm_core.serve.engine import Engine
+from spiritlm_core.serve.routes import create_app
 from spiritlm_core.serve.server import Server
 from spiritlm_core.speech.tokenizer import SpeechTokenizer
 from tests.serve.limits import HOME, LIMITS

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from spiritlm_core.serve.body import BodyLimit
-from spiritlm_core.serve.settings import ServeConfig
+from spiritlm_core.serve.errors import ServeConfig
 
 CONFIG = ServeConfig(max_upload_mb=0.1, upload_timeout=0.2)
 FORM = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.wav"\r\n\r\n'

@@ -8,8 +8,8 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from spiritlm_core.serve.gate import Gate
-from spiritlm_core.serve.settings import ServeConfig
+from spiritlm_core.serve.body import Gate
+from spiritlm_core.serve.errors import ServeConfig
 
 ALL = "0.0.0.0"  # noqa: S104 - no socket is opened
 NAME = socket.gethostname().lower()

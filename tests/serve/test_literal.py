@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from spiritlm_core import SpiritLM
-from spiritlm_core.serve.prompts import PromptReader
 from spiritlm_core.serve.schema import Shot, TextPart, UnitsPart
+from spiritlm_core.serve.service import PromptReader
 from tests.serve.limits import LIMITS
 
 

@@ -159,7 +159,7 @@ def test_signals_end_it_after_what_is_under_way(speaking: Path, sig: int) -> Non
 SLOW = """
 import sys, time
 from spiritlm_core.serve.server import Server
-from spiritlm_core.serve.settings import ServeConfig
+from spiritlm_core.serve.errors import ServeConfig
 
 with Server(ServeConfig(port=0, page=False, timeout=1000)) as server:
     server.load([sys.argv[1]])
@@ -173,7 +173,7 @@ with Server(ServeConfig(port=0, page=False, timeout=1000)) as server:
 STUCK = """
 import sys, time
 from spiritlm_core.serve.server import Server
-from spiritlm_core.serve.settings import ServeConfig
+from spiritlm_core.serve.errors import ServeConfig
 
 class Holding(Server):
     def app(self):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from spiritlm_core import SpiritLM
+from spiritlm_core.serve.display import figure, panel
 from spiritlm_core.serve.errors import RequestError
-from spiritlm_core.serve.plot import figure, panel
 from spiritlm_core.serve.service import RequestHandler
 from spiritlm_core.serve.turns import (
     Example,

@@ -53,19 +53,12 @@ _CALLBACK = ctypes.CFUNCTYPE(
 
 @dataclass(frozen=True)
 class Voice:
-    """How a sentence is spoken.
+    """How a sentence is spoken."""
 
-    Attributes:
-        name: of eSpeak NG, such as ``en-us``, or with a variant, ``en-us+f3``.
-        rate: words per minute, 80 to 450.
-        pitch: base pitch, 0 to 99; 50 is the voice's own.
-        range: how far the pitch moves, 0 (monotone) to 99; 50 is the voice's own.
-    """
-
-    name: str
-    rate: int = 150
-    pitch: int = 50
-    range: int = 50
+    name: str  # of eSpeak NG, such as ``en-us``, or with a variant, ``en-us+f3``
+    rate: int = 150  # words per minute, 80 to 450
+    pitch: int = 50  # base pitch, 0 to 99; 50 is the voice's own
+    range: int = 50  # how far the pitch moves, 0 (monotone) to 99; 50 is the voice's own
 
 
 class Espeak(Speaker):

@@ -49,9 +49,8 @@ class Speaker:
     def say(self, text: str, voice: str, settings: Mapping[str, Any]) -> Sound:
         """`text` in a voice.
 
-        Raises:
-            NothingHeardError: there is nothing in it to say.
-            SpiritLMError: the library is absent or damaged, the voice is unknown, or the text cannot be spoken.
+        Raises NothingHeardError: there is nothing in it to say; SpiritLMError: the library is absent or damaged, the
+        voice is unknown, or the text cannot be spoken.
         """
         answer = self._ask({"text": text, "voice": voice, **settings})
         if why := answer.get("nothing"):

@@ -10,22 +10,16 @@ from numpy.typing import NDArray
 
 from spiritlm_core.errors import SpiritLMError
 
-Time = tuple[float, float]
-"""Seconds from the start of the sound: when a word begins and ends."""
+Time = tuple[float, float]  # seconds from the start of the sound: when a word begins and ends
 
 
 @dataclass(frozen=True)
 class Sound:
-    """A sentence, spoken.
+    """A sentence, spoken."""
 
-    Attributes:
-        samples: int16[T], one channel.
-        rate: sampling rate in hertz.
-        words: when each word of the text, parted at white space, was said; None where the engine does not tell.
-    """
-
-    samples: NDArray[np.int16]
-    rate: int
+    samples: NDArray[np.int16]  # int16[T], one channel
+    rate: int  # sampling rate in hertz
+    # when each word of the text, parted at white space, was said; None where the engine does not tell
     words: Sequence[Time | None] = ()
 
 

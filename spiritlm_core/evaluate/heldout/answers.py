@@ -1,43 +1,133 @@
-"""The model under evaluation, with everything that belongs to it."""
+"""The model under evaluation, and transcribed utterances as tokens, picked out of the tables."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import heapq
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 
 from spiritlm_core.errors import SpiritLMError
+from spiritlm_core.evaluate.clips import rank
 from spiritlm_core.files import read_json
 from spiritlm_core.lake.view import TableView
+from spiritlm_core.lm.generate.spirit import SpiritLM
+from spiritlm_core.metrics.distances import normalise
 from spiritlm_core.tokens.config import TokensConfig
+from spiritlm_core.tokens.corpus import Corpus, shown_streams
+from spiritlm_core.tokens.documents import Document, corpus_documents
+from spiritlm_core.tokens.hf import load_vocabulary
+from spiritlm_core.tokens.vocabulary import Vocabulary
 
-if TYPE_CHECKING:
-    from spiritlm_core.lm.generate.spirit import SpiritLM
-    from spiritlm_core.tokens.corpus import Corpus
-    from spiritlm_core.tokens.documents import Document
-    from spiritlm_core.tokens.vocabulary import Vocabulary
+_COLUMNS = (
+    "utterance_id",
+    "split",
+    "text",
+    "text_ids",
+    "speech_ids",
+    "speech_only",
+    "duration",
+    "language",
+    "reject_stage",
+)
+
+
+@dataclass(frozen=True, eq=False)  # arrays do not compare to one truth value
+class Utterance:
+    """One transcribed utterance as tokens."""
+
+    key: str  # its utterance_id
+    text: str  # transcript
+    text_ids: np.ndarray  # int64[N] tokens of the transcript, no marker
+    speech_ids: np.ndarray  # int64[M] tokens of the speech, no marker
+    duration: float  # seconds
+    language: str | None = None  # of what is said, or None where nobody says it
+
+    @cached_property
+    def words(self) -> str:
+        """The transcript, normalised."""
+        return normalise(self.text)
+
+    @property
+    def tokens(self) -> int:
+        """Length in tokens with both markers."""
+        return len(self.text_ids) + len(self.speech_ids) + 2
+
+
+def utterances(sequences: TableView, split: str) -> Iterator[Utterance]:
+    """The utterances of one split that have both text and speech."""
+    for shard in sequences.shards(_COLUMNS):
+        for row in shard.to_pylist():
+            if row["reject_stage"] is None and row["split"] == split and row["text_ids"] and not row["speech_only"]:
+                yield _utterance(row)
+
+
+def _utterance(row: Mapping[str, Any]) -> Utterance:
+    text, speech = (np.array(row[name] or [], dtype=np.int64) for name in ("text_ids", "speech_ids"))
+    return Utterance(row["utterance_id"], row["text"] or "", text, speech, row["duration"] or 0.0, row["language"])
+
+
+def pick(
+    sequences: TableView, split: str, count: int, seed: int, keep: Callable[[Utterance], bool] = lambda _: True
+) -> list[Utterance]:
+    """At most `count` utterances that `keep` likes, drawn by :func:`rank` and in its order."""
+    liked = (utterance for utterance in utterances(sequences, split) if keep(utterance))
+    return heapq.nsmallest(count, liked, key=lambda utterance: rank(seed, utterance.key))
+
+
+def train_words(sequences: TableView) -> frozenset[str]:
+    """The words of all train transcripts, normalised."""
+    words: set[str] = set()
+    for shard in sequences.shards(("split", "text", "reject_stage")):
+        good = shard.filter(pc.and_(pc.is_null(shard["reject_stage"]), pc.equal(shard["split"], "train")))
+        for text in pc.unique(good["text"].drop_null()).to_pylist():
+            words.update(normalise(text).split())
+    return frozenset(words)
+
+
+def labels_of(audio: TableView, split: str, column: str = "label") -> dict[str, str]:
+    """utterance_id → label (or another column) of the good rows of one split that have one."""
+    labels: dict[str, str] = {}
+    for shard in audio.shards(("utterance_id", "split", column, "reject_stage")):
+        good = pc.and_(pc.is_null(shard["reject_stage"]), pc.equal(shard["split"], split))
+        rows = shard.filter(pc.and_(good, pc.is_valid(shard[column])))
+        labels.update(zip(rows["utterance_id"].to_pylist(), rows[column].to_pylist(), strict=True))
+    return labels
+
+
+def recorded(audio: TableView, split: str) -> set[str]:
+    """utterance_ids of the good rows of one split that people said."""
+    return {key for key, origin in labels_of(audio, split, "origin").items() if origin == "recorded"}
+
+
+def count(sequences: TableView, split: str) -> int:
+    """Number of :func:`utterances` of a split, without reading their tokens."""
+    total = 0
+    for shard in sequences.shards(("split", "speech_only", "reject_stage")):
+        good = pc.and_(pc.is_null(shard["reject_stage"]), pc.equal(shard["split"], split))
+        with_text = pc.invert(pc.fill_null(shard["speech_only"], fill_value=False))
+        total += pc.sum(pc.fill_null(pc.and_(good, with_text), fill_value=False)).as_py() or 0
+    return int(total)
+
 
 _SEED = 1_000_003  # spans of the scored documents are drawn with a seed that no training run is likely to use
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A trained model as the evaluation uses it.
-
-    Attributes:
-        spirit: The model.
-        tokens: How its training sequences were laid out; held-out ones are laid out alike, but examples are whole
-            utterances, and one alone.
-        context_length: Longest sequence in tokens.
-    """
+    """A trained model as the evaluation uses it."""
 
     spirit: SpiritLM
+    # how its training sequences were laid out; held-out ones are laid out alike, but examples are whole utterances, and
+    # one alone
     tokens: TokensConfig
-    context_length: int
+    context_length: int  # longest sequence in tokens
 
     @classmethod
     def load(cls, folder: Path, context_length: int | None = None) -> Evaluated:
@@ -46,9 +136,6 @@ class Evaluated:
         Raises:
             SpiritLMError: ``training.json`` or ``vocabulary.json`` is missing or broken, or belongs to another model.
         """
-        from spiritlm_core.lm.generate.spirit import SpiritLM
-        from spiritlm_core.tokens.hf import load_vocabulary
-
         vocabulary = load_vocabulary(folder)
         training = read_json(folder / "training.json")
         if training.get("vocabulary", vocabulary.fingerprint()) != vocabulary.fingerprint():
@@ -66,8 +153,6 @@ class Evaluated:
     @property
     def streams(self) -> tuple[str, ...]:
         """The streams that are scored."""
-        from spiritlm_core.tokens.corpus import shown_streams
-
         return shown_streams(self.tokens.shares)
 
     @property
@@ -77,14 +162,10 @@ class Evaluated:
 
     def corpus(self, sequences: TableView, split: str) -> Corpus:
         """The words of one split as they were recorded, read once for all streams."""
-        from spiritlm_core.tokens.corpus import Corpus
-
         return Corpus.of(sequences, split, self.vocabulary, self.tokens.context_length, copies=False)
 
     def documents(self, corpus: Corpus, stream: str, seed: int) -> Iterator[Document]:
         """The documents of one stream, laid out as for training."""
-        from spiritlm_core.tokens.documents import corpus_documents
-
         return corpus_documents(corpus, self.vocabulary, self.tokens, stream=stream, seed=seed + _SEED, epoch=0)
 
     def text(self, ids: Sequence[int] | np.ndarray) -> str:

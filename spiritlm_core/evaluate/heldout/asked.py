@@ -6,42 +6,32 @@ import heapq
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from spiritlm_core.evaluate.clips import good_rows, rank, read_clips, rows_of
 from spiritlm_core.evaluate.config import EvaluateConfig
-from spiritlm_core.evaluate.heldout.classified import Classified, classify
-from spiritlm_core.evaluate.heldout.corpus import Utterance, count, labels_of, train_words
-from spiritlm_core.evaluate.heldout.fewshot import HELD_OUT, TASKS, Task, ask, questions
+from spiritlm_core.evaluate.heldout.answers import Evaluated, Utterance, count, labels_of, train_words
+from spiritlm_core.evaluate.heldout.fewshot import HELD_OUT, TASKS, Classified, Task, ask, classify, questions
 from spiritlm_core.evaluate.heldout.listening import ANSWER, RECORDING, RESYNTHESIS, Listening, listen
+from spiritlm_core.evaluate.recogniser import Recogniser
 from spiritlm_core.lake.stage import Progress
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.metrics.verdicts import Verdict
 
-if TYPE_CHECKING:
-    from spiritlm_core.evaluate.heldout.answers import Evaluated
-
 AS_HEARD = "word error rate in the spoken answers"
 LISTENED_SECONDS = (0.5, 10.0)
-KNOWN_WORDS = "all words occur in training"
-"""The group of recordings of which this is true."""
+KNOWN_WORDS = "all words occur in training"  # the group of recordings of which this is true
 
 
 @dataclass(frozen=True)
 class Answers:
-    """All that was asked.
+    """All that was asked."""
 
-    Attributes:
-        tasks: speech to text and text to speech by name, without solved examples; then both with them, where asked.
-        groups: name → places among the questions; "" is all of them.
-        listening: what can be heard.
-        classified: labels; None where there are none.
-    """
-
+    # speech to text and text to speech by name, without solved examples; then both with them, where asked
     tasks: Sequence[Task]
-    groups: Mapping[str, Sequence[int]]
-    listening: Listening
-    classified: Classified | None
+    groups: Mapping[str, Sequence[int]]  # name → places among the questions; "" is all of them
+    listening: Listening  # what can be heard
+    classified: Classified | None  # labels; None where there are none
 
     @property
     def plain(self) -> dict[str, Task]:
@@ -127,7 +117,6 @@ def _listened(
     said: Task | None, tables: Mapping[str, TableView], models: Mapping[str, Path], config: EvaluateConfig
 ) -> Listening:
     """To the first that were asked; to any held-out recordings where none were."""
-    from spiritlm_core.evaluate.recogniser import Recogniser
     from spiritlm_core.speech.vocoder.vocoder import Vocoder
 
     answers = {one.key: answer for one, answer in zip(said.questions, said.answers, strict=True)} if said else {}

@@ -7,25 +7,28 @@ beside every rate, because a small model may do no better.
 
 from __future__ import annotations
 
+import heapq
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
 from statistics import mode
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from spiritlm_core.errors import Rejection
+from spiritlm_core.evaluate.clips import rank, rows_of
 from spiritlm_core.evaluate.config import EvaluateConfig
-from spiritlm_core.evaluate.heldout.corpus import Utterance, pick, recorded
-from spiritlm_core.evaluate.trivial import trivial_answers
+from spiritlm_core.evaluate.heldout.answers import Evaluated, Utterance, labels_of, pick, recorded
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.lm.generate.fewshot import FewShot, draw_shots
+from spiritlm_core.lm.generate.fewshot import Asked, FewShot, draw_shots
 from spiritlm_core.lm.generate.prompts import Example, Kind
-from spiritlm_core.metrics.distances import Errors, collapse, normalise, unit_errors, word_errors
+from spiritlm_core.metrics.bootstrap import ratio
+from spiritlm_core.metrics.distances import Errors, collapse, normalise, trivial_answers, unit_errors, word_errors
 from spiritlm_core.metrics.verdicts import Offered, Verdict, beats_trivial
 from spiritlm_core.tokens.speech import from_string
-
-if TYPE_CHECKING:
-    from spiritlm_core.evaluate.heldout.answers import Evaluated
 
 TASKS = ("speech_to_text", "text_to_speech")
 OFFERED: dict[str, tuple[Offered, str]] = {
@@ -41,27 +44,16 @@ _POOL = 2000  # train utterances that shots and random answers are drawn from
 
 @dataclass(frozen=True)
 class Task:
-    """One few-shot task, asked.
+    """One few-shot task, asked."""
 
-    Attributes:
-        name: One of :data:`TASKS`.
-        questions: What was asked.
-        wanted: Solved examples that each question was to have.
-        shots: Those in front of each; fewer where the context does not hold them.
-        answers: Of the model, text or speech tokens.
-        rates: Errors of the model's answers ("model") and of answers that need no model.
-        answer_lengths: Words, or collapsed HuBERT units, of each answer.
-        held_out: Held-out utterances with text and speech, short enough or not.
-    """
-
-    name: str
-    questions: tuple[Utterance, ...]
-    wanted: int
-    shots: tuple[int, ...]
-    answers: tuple[str, ...]
-    rates: Mapping[str, Errors]
-    answer_lengths: tuple[int, ...]
-    held_out: int
+    name: str  # one of `TASKS`
+    questions: tuple[Utterance, ...]  # what was asked
+    wanted: int  # solved examples that each question was to have
+    shots: tuple[int, ...]  # those in front of each; fewer where the context does not hold them
+    answers: tuple[str, ...]  # of the model, text or speech tokens
+    rates: Mapping[str, Errors]  # errors of the model's answers ("model") and of answers that need no model
+    answer_lengths: tuple[int, ...]  # words, or collapsed HuBERT units, of each answer
+    held_out: int  # held-out utterances with text and speech, short enough or not
 
     def figures(self, samples: int, seed: int) -> dict[str, Any]:
         """JSON-able: "rates" maps who answered to ``rate``, ``rate_low`` and ``rate_high``; the rest are counts."""
@@ -132,14 +124,14 @@ def ask(
         solved = [_example(shot, kinds, evaluated) for shot in drawn]
         laid_out.append(fewshot.lay_out(_example(target, kinds, evaluated).question, solved))
     answers, keys = fewshot.answers(laid_out), [target.key for target in asked]
-    text, items = kinds[1] == "text", _words_of if kinds[1] == "text" else _units_of
+    text = kinds[1] == "text"
     train = [utterance.text if text else evaluated.speech(utterance.speech_ids) for utterance in pool]
     right = [target.text if text else evaluated.speech(target.speech_ids) for target in asked]
     given = {"model": answers, **trivial_answers(answers, train, keys, config.seed, fixed=text)}
     language = mode([target.language for target in asked]) if asked else None
     errors: Callable[..., Errors] = partial(word_errors, language=language) if text else _unit_errors
     rates = {who: errors(right, theirs) for who, theirs in given.items()}
-    lengths = tuple(len(items(answer)) for answer in answers)
+    lengths = tuple(len(normalise(answer).split() if text else _units_of(answer)) for answer in answers)
     shown = tuple(one.shots for one in laid_out)
     return Task(task, tuple(asked), shots, shown, tuple(answers), rates, lengths, held_out)
 
@@ -149,10 +141,6 @@ def _example(utterance: Utterance, kinds: tuple[Kind, Kind], evaluated: Evaluate
     sides = {"text": evaluated.text(utterance.text_ids), "speech": evaluated.speech(utterance.speech_ids)}
     asked, kind = kinds
     return Example(((asked, sides[asked]),), ((kind, sides[kind]),))
-
-
-def _words_of(answer: str) -> list[str]:
-    return normalise(answer).split()
 
 
 def _units_of(tokens: str) -> list[int]:
@@ -167,3 +155,73 @@ def _unit_errors(references: Sequence[str], answers: Sequence[str]) -> Errors:
 def _mean(values: Iterable[int]) -> float | None:
     listed = list(values)
     return round(sum(listed) / len(listed), 3) if listed else None
+
+
+MOST_LABELS = 100  # where there are more, the labels are names rather than classes, and nothing is asked
+
+
+@dataclass(frozen=True)
+class Classified:
+    """Recordings with a label, asked."""
+
+    keys: tuple[str, ...]  # utterance_id of each
+    right: tuple[str, ...]  # the label of each
+    given: tuple[str, ...]  # the label that the model finds likeliest
+    labels: tuple[str, ...]  # all that were chosen from
+
+    def verdicts(self, samples: int, seed: int) -> list[Verdict]:
+        """Accuracy beside that of the commonest label; then of the recordings of each label, beside guessing evenly."""
+        shown = [label for label in self.labels if label in self.right]
+        groups = {"": list(range(len(self.right)))}
+        groups |= {label: [i for i, right in enumerate(self.right) if right == label] for label in shown}
+        return [self._verdict(name, places, samples, seed) for name, places in groups.items()]
+
+    def _verdict(self, group: str, places: Sequence[int], samples: int, seed: int) -> Verdict:
+        common = Counter(self.right).most_common(1)[0][0]
+        right = np.array([self.given[i] == self.right[i] for i in places], float)
+        trivial = np.array([common == self.right[i] for i in places], float)
+        ones = np.ones(len(places))
+        gain = ratio(right - trivial, ones, samples=samples, seed=seed)
+        shares = {"chance": 1 / len(self.labels), **({} if group else {"majority": float(trivial.mean())})}
+        estimate = ratio(right, ones, samples=samples, seed=seed)
+        better = estimate.low > shares["chance"] and (bool(group) or gain.low > 0)
+        about = {"on": HELD_OUT, "items": len(places), "group": group, "labels": self.labels}
+        return Verdict.of("classify", "accuracy", estimate, shares, better=better, **about)
+
+    def confusions(self) -> list[list[int]]:
+        """How often each right label (rows) was given each label (columns)."""
+        counts = Counter(zip(self.right, self.given, strict=True))
+        return [[counts[right, given] for given in self.labels] for right in self.labels]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        answers = zip(self.keys, self.right, self.given, strict=True)
+        return {
+            "labels": list(self.labels),
+            "confusions": self.confusions(),
+            "answers": [{"key": key, "label": right, "answer": given} for key, right, given in answers],
+        }
+
+
+def classify(tables: Mapping[str, TableView], evaluated: Evaluated, config: EvaluateConfig) -> Classified | None:
+    """Ask for the labels of held-out recordings; None where there are no two labels to choose from."""
+    wanted, train = labels_of(tables["audio"], "held_out"), labels_of(tables["audio"], "train")
+    labels = tuple(sorted({*train.values(), *wanted.values()}))
+    keys = heapq.nsmallest(config.fewshot_utterances, wanted, key=lambda key: rank(config.seed, key))
+    if not keys or not 1 < len(labels) <= MOST_LABELS:
+        return None
+    rows = rows_of(tables["sequences"], set(keys), ["speech_ids"])
+    fewshot = FewShot(evaluated.spirit, "speech", "text", labels=labels, context=evaluated.context_length)
+    asked = {key: one for key in keys if (one := _asked(fewshot, evaluated, rows[key]["speech_ids"]))}
+    if not asked:
+        return None
+    given = fewshot.answers(list(asked.values()))
+    return Classified(tuple(asked), tuple(wanted[key] for key in asked), tuple(given), labels)
+
+
+def _asked(fewshot: FewShot, evaluated: Evaluated, ids: Sequence[int] | None) -> Asked | None:
+    """None for a recording without units, or one that does not fit into the context."""
+    try:
+        return fewshot.lay_out((("speech", evaluated.speech(ids)),)) if ids else None
+    except Rejection:
+        return None

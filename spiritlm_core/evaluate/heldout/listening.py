@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spiritlm_core.audio.codec import encode_flac
 from spiritlm_core.audio.samples import Waveform
 from spiritlm_core.errors import Rejection
 from spiritlm_core.evaluate.clips import Clip
-from spiritlm_core.evaluate.recogniser import normalised
+from spiritlm_core.evaluate.recogniser import Recogniser, normalised
 from spiritlm_core.evaluate.resynthesis.systems import speaker_of
 from spiritlm_core.metrics.distances import Errors, errors, word_edits
 from spiritlm_core.speech.tokenizer import styled
 from spiritlm_core.tokens.speech import Streams, from_string
 
 if TYPE_CHECKING:
-    from spiritlm_core.evaluate.recogniser import Recogniser
     from spiritlm_core.speech.vocoder.vocoder import Vocoder
 
 RECORDING, RESYNTHESIS, ANSWER = "recording", "resynthesis", "answer"
@@ -36,17 +36,13 @@ NO_VOCODER = "The recipe has no vocoder, so nothing can be heard of the answers:
 
 @dataclass(frozen=True, eq=False)
 class Listened:
-    """One utterance.
-
-    Attributes:
-        clip: the recording.
-        sounds: :data:`RECORDING`, and with a vocoder :data:`RESYNTHESIS` and :data:`ANSWER` → float32[T] at 16 kHz; an
-            answer that cannot be heard is not there.
-        heard: the same names → what the recogniser wrote down, "" where there is no sound; empty without one.
-    """
+    """One utterance."""
 
     clip: Clip
+    # `RECORDING`, and with a vocoder `RESYNTHESIS` and `ANSWER` → float32[T] at 16 kHz; an answer
+    # that cannot be heard is not there
     sounds: Mapping[str, Waveform]
+    # the same names → what the recogniser wrote down, "" where there is no sound; empty without one
     heard: Mapping[str, str]
 
 
@@ -87,14 +83,11 @@ def listen(
     vocoder: Vocoder | None,
     recogniser: Recogniser | None,
 ) -> Listening:
-    """Make audible and write down.
+    """Make held-out recordings audible and write them down.
 
-    Args:
-        clips: held-out recordings.
-        answers: utterance_id → speech tokens that the model says its text with; those that were asked.
-        units: utterance_id → rows of the table `units`.
-        vocoder: without one there are recordings alone.
-        recogniser: without one nothing is written down.
+    `answers`: utterance_id → speech tokens that the model says its text with, of those that were asked; `units`:
+    utterance_id → rows of the table `units`. Without a vocoder there are recordings alone, without a recogniser no
+    texts.
     """
     notes = [] if vocoder else [NO_VOCODER]
     heard: list[Listened] = []
@@ -104,7 +97,8 @@ def listen(
             sounds |= _voiced(vocoder, clip, units[clip.key], answers.get(clip.key))
         wanted = [*sounds, *([ANSWER] if vocoder and clip.key in answers and ANSWER not in sounds else [])]
         try:
-            written = {name: _written(recogniser, sounds.get(name), clip) for name in wanted} if recogniser else {}
+            written = dict.fromkeys(wanted, "") if recogniser else {}
+            written |= {name: recogniser.hear(sounds[name], clip.language) for name in sounds} if recogniser else {}
         except Rejection as problem:  # the language
             recogniser, written = None, {}
             notes.append(f"The recogniser does not listen: {problem}.")
@@ -131,8 +125,6 @@ def spoken(vocoder: Vocoder, tokens: str) -> Waveform | None:
 
 def write_examples(path: Path, clips: Sequence[Listened]) -> None:
     """A few recordings with transcripts to try the model with, and the list of them at `path`."""
-    from spiritlm_core.audio.codec import encode_flac
-
     chosen = [one.clip for one in clips if one.clip.text][:_EXAMPLES]
     if chosen:
         path.parent.mkdir()
@@ -150,7 +142,3 @@ def _words(text: str, language: str | None) -> str:
 def _streams(row: Mapping[str, Any]) -> Streams:
     hubert, pitch, style = (None if row[name] is None else np.array(row[name]) for name in ("hubert", "pitch", "style"))
     return Streams(hubert, pitch, style)  # type: ignore[arg-type]
-
-
-def _written(recogniser: Recogniser, sound: Waveform | None, clip: Clip) -> str:
-    return "" if sound is None else recogniser.hear(sound, clip.language)

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from spiritlm_core.evaluate.config import EvaluateConfig
+from spiritlm_core.evaluate.heldout.answers import Evaluated
+from spiritlm_core.lake.view import TableView
 from spiritlm_core.lm.generate.likelihood import predict
+from spiritlm_core.lm.model.folder import is_own
 from spiritlm_core.metrics.bootstrap import ratio
-
-if TYPE_CHECKING:
-    from spiritlm_core.tokens.documents import Document
-    from spiritlm_core.tokens.vocabulary import Vocabulary
+from spiritlm_core.tokens.documents import Document
+from spiritlm_core.tokens.texts import TextPlanner, Texts
+from spiritlm_core.tokens.vocabulary import Vocabulary
 
 SMOOTHING = (1.0, 0.5, 0.1, 0.05, 0.01)
 """Candidates for the additive constant, Lidstone's law (Manning & Schütze 1999, section 6.2.2)."""
@@ -26,15 +30,10 @@ SMOOTHING = (1.0, 0.5, 0.1, 0.05, 0.01)
 
 @dataclass(frozen=True)
 class Unigram:
-    """Counts of token ids, int64[V]; additive smoothing turns them into probabilities over `support`.
+    """Counts of token ids, int64[V]; additive smoothing turns them into probabilities over `support`."""
 
-    Attributes:
-        counts: int64[V] occurrences in the train documents of one stream.
-        support: bool[V] ids that can occur; the smoothing mass is spread over these alone.
-    """
-
-    counts: np.ndarray
-    support: np.ndarray
+    counts: np.ndarray  # int64[V] occurrences in the train documents of one stream
+    support: np.ndarray  # bool[V] ids that can occur; the smoothing mass is spread over these alone
 
     @classmethod
     def fit(cls, documents: Iterable[np.ndarray], support: np.ndarray) -> Unigram:
@@ -61,15 +60,10 @@ class Unigram:
 
 @dataclass(frozen=True)
 class Scored:
-    """The predicted tokens of one document, and what each of them cost.
+    """The predicted tokens of one document, and what each of them cost."""
 
-    Attributes:
-        ids: int64[N] every token of the document but its first, or those that its loss counts.
-        nats: float64[N] negative log probability of each under the model.
-    """
-
-    ids: np.ndarray
-    nats: np.ndarray
+    ids: np.ndarray  # int64[N] every token of the document but its first, or those that its loss counts
+    nats: np.ndarray  # float64[N] negative log probability of each under the model
 
 
 def score(model: Any, documents: Sequence[Document], length: int) -> list[Scored]:
@@ -109,16 +103,11 @@ def stream_metrics(
     seed: int,
     within: str,
 ) -> dict[str, Any]:
-    """Loss, baseline and gain of one stream, as flat entries.
+    """Loss, baseline and gain of the held-out documents of one stream, as flat entries.
 
-    Args:
-        scored: The held-out documents of the stream.
-        train: The predicted tokens of its train documents, int[N] each, from which the unigram baseline is counted.
-        vocabulary: Tells text from speech ids.
-        samples: Bootstrap resamples.
-        seed: Seed of the bootstrap.
-        within: "" for all tokens, or "text" or "speech" for the tokens of that kind alone. The baseline then
-            knows the kind of every token beforehand, which the model has to find out.
+    From `train`, the predicted tokens of its train documents, int[N] each, the unigram baseline is counted. `within` is
+    "" for all tokens, or "text" or "speech" for the tokens of that kind alone: then the baseline knows the kind of
+    every token beforehand, which the model has to find out.
     """
     everything = kinds(np.arange(vocabulary.size), vocabulary)
     support = everything == within if within else np.ones(vocabulary.size, dtype=bool)
@@ -152,3 +141,62 @@ def _figures(scored: Sequence[Scored], baseline: Sequence[np.ndarray], *, sample
         "tokens": int(tokens.sum()),
         "documents": int(np.count_nonzero(tokens)),
     }
+
+
+def text_metrics(evaluated: Evaluated, view: TableView, base: Path | None, config: EvaluateConfig) -> dict[str, Any]:
+    """Figures of the held-out documents of a `text` table: ``documents`` of the model, ``documents.base`` of the base.
+
+    Nothing where none is held out. Arguments and errors are those of the stage.
+    """
+    seed = config.seed
+    held_out = text_documents(evaluated, view, "held_out", config.documents, seed)
+    if not held_out:
+        return {}
+    train = text_documents(evaluated, view, "train", config.baseline_documents, seed)
+    scored = {"documents": score(evaluated.spirit.model, held_out, evaluated.context_length)}
+    if base is not None:
+        scored["documents.base"] = score_base(base, held_out, evaluated)
+    draws = {"samples": config.bootstrap_samples, "seed": seed}
+    targets = [document.targets for document in train]
+    return {
+        name: stream_metrics(found, targets, evaluated.vocabulary, **draws, within="text")
+        for name, found in scored.items()
+    }
+
+
+def text_documents(evaluated: Evaluated, view: TableView, split: str, most: int, seed: int) -> list[Document]:
+    """At most `most` documents of a `text` table, drawn by `seed`, long ones in chunks, as training lays them out.
+
+    Text tokens alone are predicted, neither markers nor ends: a base model predicts the same ones.
+    """
+    vocabulary = evaluated.vocabulary
+    planner = TextPlanner(Texts.of(view, split, vocabulary), vocabulary, evaluated.tokens, seed)
+    plans = [planner.plans("text", int(run), 0)[0] for run in np.argsort(planner.keys("text", 0))[:most]]
+    every = ((plan, planner.ids(plan)) for plan in plans)
+    return [Document(ids, "text", str(plan.run), _predicted(ids, vocabulary)) for plan, ids in every]
+
+
+def _predicted(ids: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
+    """bool[N], the text tokens; without BOS not the first of them, in front of which a base model sees nothing."""
+    ends = [end for end in (vocabulary.bos, vocabulary.eos) if end is not None]
+    text = (ids < vocabulary.text_size) & ~np.isin(ids, ends)
+    text[: 2 if vocabulary.bos is None else 1] = False
+    return text
+
+
+def score_base(base: Path, documents: list[Document], evaluated: Evaluated) -> list[Scored]:
+    """The documents under the base model, which knows no marker where it is no model of this project.
+
+    Raises ModelReferenceError: it cannot be loaded.
+    """
+    from spiritlm_core.lm.model.network import load_pretrained
+
+    model = load_pretrained(base).to(evaluated.spirit.model.device).eval()
+    shown = documents if is_own(base) else [_plain(document, evaluated.vocabulary) for document in documents]
+    return score(model, shown, min(evaluated.context_length, int(model.config.max_position_embeddings)))
+
+
+def _plain(document: Document, vocabulary: Vocabulary) -> Document:
+    kept = document.ids != vocabulary.text_marker
+    predicted = _predicted(document.ids, vocabulary)
+    return replace(document, ids=document.ids[kept], predicted=predicted[kept])

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spiritlm_core.audio.codec import encode_flac
 from spiritlm_core.evaluate import plots
 from spiritlm_core.evaluate.heldout.asked import Answers
 from spiritlm_core.evaluate.heldout.findings import Findings
-from spiritlm_core.evaluate.heldout.sections import sections
+from spiritlm_core.evaluate.heldout.listening import ANSWER, RECORDING, RESYNTHESIS, Listened
 from spiritlm_core.evaluate.rendering import data_uri, template
 from spiritlm_core.lake.schema import SAMPLE_RATE
-from spiritlm_core.metrics.verdicts import OFFERS, WHO
+from spiritlm_core.metrics.verdicts import OFFERS, WHO, Offered, Verdict
 from spiritlm_core.speech.grid import RATES_HZ, hop_of
 
 if TYPE_CHECKING:
@@ -24,12 +25,6 @@ if TYPE_CHECKING:
 _TASK_TITLES = {
     "speech_to_text": "Speech → text: word error rate",
     "text_to_speech": "Text → speech units: unit error rate",
-}
-_SHORT = {
-    "shuffled": "its own answers shuffled",
-    "random": "random train utterances",
-    "fixed": "one fixed transcript",
-    "nothing": "empty answers",
 }
 _ANSWERS = {
     "model": "the model, greedy search",
@@ -54,35 +49,22 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Content:
-    """All that the report shows.
+    """All that the report shows."""
 
-    Attributes:
-        title: Headline.
-        findings: The figures.
-        answers: What the model was asked and answered.
-        drawn: Utterances for the figures of words and units.
-        recordings: FLAC of the samples by utterance_id.
-        spoken: FLAC of what the vocoder makes of the spoken answers among them.
-        training: "step" and nats per token of each stream, for the training curves; may be empty.
-        lineage: Headings with what they hold, JSON-able; "shards", if there, maps a stage to its number of shards.
-        parameters: Number of weights of the model.
-        context_length: Of the model, in tokens.
-        max_new_tokens: Longest few-shot answer.
-        ended_early: How training ended before its last step, if it did.
-    """
-
-    title: str
-    findings: Findings
-    answers: Answers
-    drawn: Sequence[Drawn]
-    recordings: Mapping[str, bytes]
-    spoken: Mapping[str, bytes]
+    title: str  # headline
+    findings: Findings  # the figures
+    answers: Answers  # what the model was asked and answered
+    drawn: Sequence[Drawn]  # utterances for the figures of words and units
+    recordings: Mapping[str, bytes]  # FLAC of the samples by utterance_id
+    spoken: Mapping[str, bytes]  # FLAC of what the vocoder makes of the spoken answers among them
+    # "step" and nats per token of each stream, for the training curves; may be empty
     training: Mapping[str, Sequence[float | None]]
+    # headings with what they hold, JSON-able; "shards", if there, maps a stage to its number of shards
     lineage: Mapping[str, Any]
-    parameters: int
-    context_length: int
-    max_new_tokens: int
-    ended_early: str | None = None
+    parameters: int  # number of weights of the model
+    context_length: int  # of the model, in tokens
+    max_new_tokens: int  # longest few-shot answer
+    ended_early: str | None = None  # how training ended before its last step, if it did
 
 
 def render(content: Content, drawn: Mapping[str, Figure]) -> str:
@@ -166,7 +148,7 @@ def _task(name: str, figures: Mapping[str, Any]) -> dict[str, Any]:
     rates = {who: {**rate, "note": _ANSWERS[who]} for who, rate in figures["rates"].items()}
     chart = _image(plots.fewshot_bars(_TASK_TITLES[name], rates))
     item = "words" if name == "speech_to_text" else "units"
-    verdict = {"title": _TASK_TITLES[name], "best": _SHORT[figures["best_trivial"]]}
+    verdict = {"title": _TASK_TITLES[name], "best": WHO[figures["best_trivial"]]}
     return {**figures, **verdict, "rates": rates, "chart": chart, "item": item}
 
 
@@ -228,3 +210,58 @@ def _entries(value: Any, name: str) -> Iterator[tuple[str, str]]:
             yield from _entries(inner, f"{name}.{key}" if name else str(key))
     else:
         yield name, ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+PLAYERS = 6  # utterances that can be listened to in the report
+_SOUNDS = {
+    RECORDING: "the recording",
+    RESYNTHESIS: "resynthesis: the recording's own units through the vocoder",
+    ANSWER: "the model says the text, and the vocoder makes it audible",
+}
+
+
+def sections(answers: Answers, verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    """The values of the three sections, by name."""
+    rows = answers.to_dict()
+    listened = {one.clip.key: one for one in answers.listening.clips}
+    players = {key: _sound(one, RECORDING) for key, one in [*listened.items()][:PLAYERS]}
+    heard = [{**row, "sound": players.get(row["key"])} for row in rows.get("speech_to_text", ())]
+    classified = answers.classified
+    return {
+        "heard": {"verdicts": _shown(verdicts, "transcribe"), "rows": heard},
+        "said": {
+            "verdicts": _shown(verdicts, "say"),
+            "players": [_player(one) for one in answers.listening.clips[:PLAYERS] if RESYNTHESIS in one.sounds],
+            "notes": answers.listening.notes,
+        },
+        "classified": {
+            "verdicts": _shown(verdicts, "classify"),
+            "labels": classified.labels if classified else (),
+            "confusions": classified.confusions() if classified else (),
+        },
+    }
+
+
+def _shown(verdicts: Sequence[Verdict], task: Offered) -> list[dict[str, Any]]:
+    """Rows of a table of figures, those without solved examples."""
+    return [
+        {
+            "group": one.group or "all",
+            "verdict": one,
+            "trivial": WHO.get(one.trivial_answer, one.trivial_answer),
+            "beside": [(WHO.get(who, who), rate) for who, rate in one.beside.items()],
+        }
+        for one in verdicts
+        if one.task == task and not one.shots
+    ]
+
+
+def _player(one: Listened) -> dict[str, Any]:
+    """The sounds of one utterance; one that cannot be heard says so."""
+    names = [name for name in _SOUNDS if name in one.sounds or name in one.heard]
+    sounds = [{"about": _SOUNDS[name], "url": _sound(one, name), "heard": one.heard.get(name)} for name in names]
+    return {"text": one.clip.text or one.clip.key, "sounds": sounds}
+
+
+def _sound(one: Listened, name: str) -> str | None:
+    return data_uri(encode_flac(one.sounds[name]), "audio/flac") if name in one.sounds else None

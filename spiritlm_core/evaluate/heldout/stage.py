@@ -10,26 +10,27 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from spiritlm_core.audio.codec import decode_flac, encode_flac
+from spiritlm_core.evaluate import plots
 from spiritlm_core.evaluate.clips import rank, rows_of
 from spiritlm_core.evaluate.config import EvaluateConfig
-from spiritlm_core.evaluate.heldout.corpus import Utterance, pick
-from spiritlm_core.evaluate.heldout.findings import Findings
+from spiritlm_core.evaluate.heldout.answers import Evaluated, pick
+from spiritlm_core.evaluate.heldout.fewshot import Task
+from spiritlm_core.evaluate.heldout.findings import Findings, Sample, choose_documents, interleaved_sample, task_samples
+from spiritlm_core.evaluate.heldout.losses import score, stream_metrics, text_metrics
 from spiritlm_core.evaluate.heldout.statistics import corpus_statistics
 from spiritlm_core.files import read_json, write_json
 from spiritlm_core.lake.stage import ArtifactStage, Output, Progress, Resources, TableInput
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.metrics.verdicts import EXAMPLES, write_verdicts
+from spiritlm_core.tokens.documents import Document
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from spiritlm_core.evaluate.heldout.answers import Evaluated
     from spiritlm_core.evaluate.heldout.asked import Answers
-    from spiritlm_core.evaluate.heldout.fewshot import Task
     from spiritlm_core.evaluate.heldout.report import Content, Drawn
-    from spiritlm_core.evaluate.heldout.samples import Sample
     from spiritlm_core.speech.vocoder.vocoder import Vocoder
-    from spiritlm_core.tokens.documents import Document
 
 _PARTS = {"interleaved": ("text", "speech")}  # kinds of tokens told apart within a stream
 _FIGURE_SECONDS = (1.0, 8.0)  # longer ones would not fit on a screen
@@ -73,9 +74,7 @@ class EvaluateStage(ArtifactStage):
         progress: Progress,
     ) -> dict[str, Any]:
         """Evaluate and write the files; returns the main figures."""
-        from spiritlm_core.evaluate.heldout.answers import Evaluated
         from spiritlm_core.evaluate.heldout.asked import ask_all
-        from spiritlm_core.evaluate.heldout.texts import text_metrics
 
         progress(0.0, "loading the model")
         evaluated = Evaluated.load(self.models["model"], self.config.context_length)
@@ -115,8 +114,6 @@ class EvaluateStage(ArtifactStage):
     def _stream(
         self, evaluated: Evaluated, stream: str, held_out: Sequence[Document], train: Sequence[np.ndarray]
     ) -> dict[str, dict[str, Any]]:
-        from spiritlm_core.evaluate.heldout.losses import score, stream_metrics
-
         scored = score(evaluated.spirit.model, held_out, evaluated.context_length)
         draws = {"samples": self.config.bootstrap_samples, "seed": self.config.seed}
         return {
@@ -138,8 +135,6 @@ class EvaluateStage(ArtifactStage):
         return results
 
     def _samples(self, evaluated: Evaluated, tasks: Sequence[Task], documents: Sequence[Document]) -> list[Sample]:
-        from spiritlm_core.evaluate.heldout.samples import choose_documents, interleaved_sample, task_samples
-
         samples = [sample for task in tasks for sample in task_samples(task, self.config.samples, evaluated)]
         room = evaluated.context_length - self.config.max_new_tokens
         shown = choose_documents(
@@ -148,7 +143,6 @@ class EvaluateStage(ArtifactStage):
         return samples + [interleaved_sample(d.key, d.ids, evaluated, self.config.max_new_tokens) for d in shown]
 
     def _write(self, out: Path, content: Content) -> None:
-        from spiritlm_core.evaluate import plots
         from spiritlm_core.evaluate.heldout.listening import write_examples
         from spiritlm_core.evaluate.heldout.report import charts, render
 
@@ -166,7 +160,6 @@ class EvaluateStage(ArtifactStage):
     def _content(
         self, findings: Findings, answers: Answers, tables: Mapping[str, TableView], evaluated: Evaluated
     ) -> Content:
-        from spiritlm_core.evaluate import plots
         from spiritlm_core.evaluate.heldout.report import Content
 
         lineage = json.loads(self.models["lineage"].read_text(encoding="utf-8")) if "lineage" in self.models else {}
@@ -189,10 +182,11 @@ class EvaluateStage(ArtifactStage):
 
     def _drawn(self, tables: Mapping[str, TableView]) -> list[Drawn]:
         """Held-out utterances for the figures of words and units."""
-        from spiritlm_core.audio.codec import decode_flac
         from spiritlm_core.evaluate.heldout.report import Drawn
 
-        chosen = pick(tables["sequences"], "held_out", self.config.figures, self.config.seed, _drawable)
+        low, high = _FIGURE_SECONDS
+        config, held_out = self.config, tables["sequences"]
+        chosen = pick(held_out, "held_out", config.figures, config.seed, lambda one: low <= one.duration <= high)
         keys = [utterance.key for utterance in chosen]
         audio, words = (
             rows_of(tables[name], keys, [column]) for name, column in (("audio", "audio"), ("words", "words"))
@@ -213,7 +207,6 @@ class EvaluateStage(ArtifactStage):
 
 def _spoken(samples: Sequence[Mapping[str, Any]], vocoder: Vocoder | None) -> dict[str, bytes]:
     """FLAC of the spoken answers among the samples, where a vocoder can make them audible."""
-    from spiritlm_core.audio.codec import encode_flac
     from spiritlm_core.evaluate.heldout.listening import spoken
 
     if vocoder is None:
@@ -223,7 +216,3 @@ def _spoken(samples: Sequence[Mapping[str, Any]], vocoder: Vocoder | None) -> di
         if sample["kind"] == "text_to_speech" and (waveform := spoken(vocoder, sample["output"])) is not None:
             sounds[sample["key"]] = encode_flac(waveform)
     return sounds
-
-
-def _drawable(utterance: Utterance) -> bool:
-    return _FIGURE_SECONDS[0] <= utterance.duration <= _FIGURE_SECONDS[1]

@@ -13,23 +13,17 @@ import pyarrow.compute as pc
 from spiritlm_core.intake.speak.utterance import engine_of
 from spiritlm_core.lake.view import TableView
 
-ORDER = ("audio", "words", "units", "sequences")
-"""The stages in the order in which a row can be given up."""
-
-SHOWN_REASONS = 20
-"""Distinct reasons listed by name; the rest are added up in one line, so that the sum still holds."""
-
+ORDER = ("audio", "words", "units", "sequences")  # the stages in the order in which a row can be given up
+SHOWN_REASONS = 20  # distinct reasons listed by name; the rest are added up in one line, so that the sum still holds
 _AUDIO = ("recording_id", "duration", "speaker", "language", "split", "origin", "source_uri", "reject_stage")
 _DURATION_EDGES = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 15.0, 20.0, 25.0, 30.0, float("inf"))
 
 
 def corpus_statistics(tables: Mapping[str, TableView], unit_sizes: Mapping[str, int]) -> dict[str, Any]:
-    """Counts over the whole corpus as a JSON-able dictionary.
+    """Counts over the audio, words, units and sequences tables as a JSON-able dictionary.
 
-    Args:
-        tables: The audio, words, units and sequences tables.
-        unit_sizes: Number of classes of each stream, such as ``{"hubert": 501, "pitch": 64, "style": 100}``;
-            a stream with 0 classes is left out.
+    `unit_sizes` is the number of classes of each stream, such as ``{"hubert": 501, "pitch": 64, "style": 100}``; a
+    stream with 0 classes is left out.
     """
     return {
         "rows": row_statistics(tables),

@@ -6,15 +6,14 @@ from collections.abc import Mapping, Sequence
 from math import sqrt
 from typing import Any
 
+from spiritlm_core.audio.codec import encode_flac
 from spiritlm_core.audio.samples import Waveform
+from spiritlm_core.evaluate.config import ResynthesisConfig
 from spiritlm_core.evaluate.rendering import Cell, Column, Table, data_uri, interval, number
-from spiritlm_core.evaluate.resynthesis.config import ResynthesisConfig
 from spiritlm_core.evaluate.resynthesis.systems import System
 from spiritlm_core.metrics.bootstrap import Estimate, ratio
 
-Row = dict[str, Any]
-"""What was counted in one clip; a key is missing, or None, where it cannot be."""
-
+Row = dict[str, Any]  # what was counted in one clip; a key is missing, or None, where it cannot be
 _RATES = {
     "wer": ("word_edits", "words"),
     "cer": ("character_edits", "characters"),
@@ -34,20 +33,13 @@ _PAIRED = ("wer", "cer", "speaker_others")
 
 
 def result_of(system: System, rows: list[Row], original: list[Row], config: ResynthesisConfig) -> dict[str, Any]:
-    """All figures of a system with their intervals, as JSON values.
-
-    Args:
-        system: What was judged.
-        rows: Its sums for each clip.
-        original: Those of the recordings, in the same order.
-        config: Resamples and seed of the bootstrap.
-    """
+    """All figures of a system with their intervals, as JSON values, from its sums for each clip and the originals'."""
     figures: dict[str, float | None] = {}
     for name in _RATES:
-        figures |= _rate(name, rows, config).to_dict(name)
+        figures |= _rate(name, rows, None, config).to_dict(name)
     gains: dict[str, float | None] = {}
     for name in _PAIRED:
-        gains |= _gain(name, rows, original, config).to_dict(name)
+        gains |= _rate(name, rows, original, config).to_dict(name)
     return {
         "name": system.name,
         "about": system.about,
@@ -58,29 +50,17 @@ def result_of(system: System, rows: list[Row], original: list[Row], config: Resy
     }
 
 
-def _rate(name: str, rows: Sequence[Row], config: ResynthesisConfig) -> Estimate:
-    """A figure over the clips that have it: pooled words, characters and frames, else the mean over clips."""
+def _rate(name: str, rows: Sequence[Row], original: Sequence[Row] | None, config: ResynthesisConfig) -> Estimate:
+    """A figure over the clips that have it: pooled words, characters and frames, else the mean over clips.
+
+    With those of the recordings it is the difference from theirs, over the same resamples of clips.
+    """
     top, bottom = _RATES[name]
-    having = [row for row in rows if row.get(top) is not None]
-    estimate = ratio(
-        [row[top] for row in having],
-        [1 if bottom is None else row[bottom] for row in having],
-        samples=config.bootstrap_samples,
-        seed=config.seed,
-    )
+    having = [i for i, row in enumerate(rows) if row.get(top) is not None]
+    tops = [rows[i][top] - (original[i][top] if original else 0) for i in having]
+    bottoms = [1 if bottom is None else rows[i][bottom] for i in having]
+    estimate = ratio(tops, bottoms, samples=config.bootstrap_samples, seed=config.seed)
     return Estimate(*map(sqrt, (estimate.value, estimate.low, estimate.high))) if name == "f0_cents" else estimate
-
-
-def _gain(name: str, rows: Sequence[Row], original: Sequence[Row], config: ResynthesisConfig) -> Estimate:
-    """The figure minus that of the recording, over the same resamples of clips."""
-    top, bottom = _RATES[name]
-    pairs = [(row, base) for row, base in zip(rows, original, strict=True) if row.get(top) is not None]
-    return ratio(
-        [row[top] - base[top] for row, base in pairs],
-        [1 if bottom is None else row[bottom] for row, _ in pairs],
-        samples=config.bootstrap_samples,
-        seed=config.seed,
-    )
 
 
 def rounded(value: Any) -> Any:
@@ -149,8 +129,6 @@ def page(report: Mapping[str, Any], sounds: Mapping[str, Mapping[str, Waveform]]
 
 def _players(report: Mapping[str, Any], sounds: Mapping[str, Mapping[str, Waveform]]) -> list[dict[str, Any]]:
     """For each clip its transcript, and of each system the sound and what the recogniser heard."""
-    from spiritlm_core.audio.codec import encode_flac
-
     rows = {result["name"]: {row["clip"]: row for row in result["clips"]} for result in report["systems"]}
 
     def player(name: str, key: str) -> dict[str, Any]:

@@ -5,25 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from spiritlm_core.audio.samples import Waveform
 from spiritlm_core.errors import ModelReferenceError, Rejection, SpiritLMError
 from spiritlm_core.evaluate.clips import Clip
+from spiritlm_core.evaluate.config import ResynthesisConfig
 from spiritlm_core.evaluate.recogniser import Recogniser, text_errors
-from spiritlm_core.evaluate.resynthesis.config import ResynthesisConfig
-from spiritlm_core.evaluate.resynthesis.distances import Analysis, analyse, compare
+from spiritlm_core.evaluate.resynthesis.distances import Analysis, Embedding, SpeakerEncoder, analyse, compare, cosine
 from spiritlm_core.evaluate.resynthesis.figures import Row, result_of, rounded
 from spiritlm_core.evaluate.resynthesis.systems import ORIGINAL, System
 from spiritlm_core.lake.schema import SAMPLE_RATE
+from spiritlm_core.references.reference import resolve
 
-if TYPE_CHECKING:
-    from spiritlm_core.evaluate.resynthesis.dvector import Embedding, SpeakerEncoder
-
-Tell = Callable[[float, str], None]
-"""Told the share of the work that is done, and what is being done."""
+Tell = Callable[[float, str], None]  # told the share of the work that is done, and what is being done
 
 
 @dataclass(frozen=True)
@@ -38,11 +35,8 @@ class Judges:
     def load(cls, models: Mapping[str, Path | str]) -> Judges:
         """Load the roles ``recogniser`` and ``speaker_encoder``: a folder or file, or why there is none.
 
-        Raises:
-            ModelReferenceError: A model is damaged.
+        Raises ModelReferenceError: a model is damaged.
         """
-        from spiritlm_core.evaluate.resynthesis.dvector import SpeakerEncoder
-
         recogniser, speakers = (models.get(role, "no model given") for role in ("recogniser", "speaker_encoder"))
         given = {"recogniser": recogniser, "speakers": speakers}
         return cls(
@@ -55,16 +49,13 @@ class Judges:
     def fetch(cls, config: ResynthesisConfig) -> Judges:
         """Those that `config` names, fetched if they are not here; one that cannot be had is missing in the report.
 
-        Raises:
-            ModelReferenceError: A model is here but damaged.
+        Raises ModelReferenceError: a model is here but damaged.
         """
         return cls.load({role: _fetched(getattr(config, role)) for role in ("recogniser", "speaker_encoder")})
 
 
 def _fetched(reference: str) -> Path | str:
     """A model's place, or why it cannot be had."""
-    from spiritlm_core.references.reference import resolve
-
     try:
         return resolve(reference).path
     except ModelReferenceError as error:
@@ -73,15 +64,10 @@ def _fetched(reference: str) -> Path | str:
 
 @dataclass(frozen=True)
 class Resynthesis:
-    """The outcome.
+    """The outcome."""
 
-    Attributes:
-        report: Every figure, JSON values.
-        sounds: System → clip → float32[T] at 16 kHz, of the first clips, to listen to.
-    """
-
-    report: dict[str, Any]
-    sounds: dict[str, dict[str, Waveform]]
+    report: dict[str, Any]  # every figure, JSON values
+    sounds: dict[str, dict[str, Waveform]]  # system → clip → float32[T] at 16 kHz, of the first clips, to listen to
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,18 +88,9 @@ def evaluate_resynthesis(
     *,
     tell: Tell = lambda *_: None,
 ) -> Resynthesis:
-    """Judge every system on every clip.
+    """Judge every system on every clip; the first of `systems` is the recording itself.
 
-    Args:
-        clips: Held-out clips with unique keys.
-        systems: One after the other; the first is the recording itself, see
-            :func:`spiritlm_core.evaluate.resynthesis.systems.references`.
-        config: Seed, resamples of the bootstrap, how many clips to keep for listening.
-        judges: What listens.
-        tell: Told of progress.
-
-    Raises:
-        SpiritLMError: There are no clips, systems with the same name, or one that cannot render a clip.
+    Raises SpiritLMError: there are no clips, systems with the same name, or one that cannot render a clip.
     """
     if not clips:
         raise SpiritLMError("there are no clips to resynthesise")
@@ -197,8 +174,6 @@ def _heard(clip: Clip, waveform: Waveform, recogniser: Recogniser | None) -> Row
 
 
 def _voice(recording: _Recording, waveform: Waveform, encoder: SpeakerEncoder | None) -> Row:
-    from spiritlm_core.evaluate.resynthesis.dvector import cosine
-
     if encoder is None or recording.voice is None:
         return {}
     voice = encoder.embed(waveform)

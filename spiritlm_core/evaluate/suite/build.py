@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from spiritlm_core.audio.codec import encode_flac
 from spiritlm_core.audio.voices.espeak import Voice
+from spiritlm_core.audio.waveform import as_waveform
 from spiritlm_core.errors import SpiritLMError
+from spiritlm_core.evaluate.config import KINDS, PAIRS, VOICES
 from spiritlm_core.evaluate.suite import material
 from spiritlm_core.evaluate.suite.choices import CHOICES
-from spiritlm_core.evaluate.suite.config import KINDS, PAIRS, VOICES
 from spiritlm_core.evaluate.suite.layouts import MANIFEST, PROMPTS
 from spiritlm_core.evaluate.suite.material import Said, Written
 from spiritlm_core.files import new_folder
@@ -23,8 +25,7 @@ from spiritlm_core.tokens.counter import key_of
 
 _SPEAKER = 1001  # the first of the transcribed voices: LibriSpeech numbers its speakers
 _T = TypeVar("_T")
-Speak = Callable[[str, Voice, Path], None]
-"""Writes a text in a voice to a WAV file."""
+Speak = Callable[[str, Voice, Path], None]  # writes a text in a voice to a WAV file
 
 
 def build_suite(
@@ -35,18 +36,11 @@ def build_suite(
     items: int | None = None,
     seed: int = 0,
 ) -> dict[str, int]:
-    """Write small test sets, each into a folder of its name.
+    """Write small test sets into a new or empty folder `out`, each into a folder of its name.
 
-    The same files come out every time, as far as `speak` gives the same sound for the same text.
-
-    Args:
-        out: a folder that does not exist, or is empty.
-        speak: what speaks; None writes text alone, and no ``transcripts``.
-        voices: every pair is spoken in each of them; in the other sets they take turns.
-        kinds: of :data:`KINDS`.
-        items: at most so many of each set, or of each of its parts, drawn by the seed, the least alike first; None:
-            all there are.
-        seed: of what is drawn.
+    The same files come out every time, as far as `speak` gives the same sound for the same text; without it text alone
+    is written, and no ``transcripts``. Every pair is spoken in each of `voices`; in the other sets they take turns. At
+    most `items` of each set, or of each of its parts, are drawn by the seed, the least alike first.
 
     Returns:
         Name of each set → how many pairs, labelled texts, utterances or questions it has in words.
@@ -144,9 +138,6 @@ class _Builder:
         return len(chosen)
 
     def _chapter(self, folder: Path, chapter: int, texts: Sequence[str]) -> None:
-        from spiritlm_core.audio.codec import encode_flac
-        from spiritlm_core.audio.waveform import as_waveform
-
         speaker = str(_SPEAKER + chapter % len(self._voices))
         place, lines = folder / speaker / f"{chapter:03d}", []
         place.mkdir(parents=True)

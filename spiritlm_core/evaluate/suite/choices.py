@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from spiritlm_core.errors import Rejection, SpiritLMError
+from spiritlm_core.evaluate.config import SuiteConfig
 from spiritlm_core.evaluate.suite import harness
-from spiritlm_core.evaluate.suite.config import SuiteConfig
-from spiritlm_core.evaluate.suite.reading import read_lines
-from spiritlm_core.evaluate.suite.task import Bench, Skipped, SuiteTask, figure
+from spiritlm_core.evaluate.suite.official import read_lines
+from spiritlm_core.evaluate.suite.task import Bench, Skipped, SuiteTask, figure, usable
 from spiritlm_core.lm.generate.likelihood import Judged, judged, log_likelihoods
 from spiritlm_core.lm.generate.prompts import Parts
 from spiritlm_core.metrics.bootstrap import ratio
@@ -40,12 +40,8 @@ class Choice:
 class ChoiceTask(SuiteTask):
     """A task made of `questions`."""
 
+    counted: ClassVar[str] = "questions"
     questions: tuple[Choice, ...] = ()
-
-    @property
-    def entries(self) -> int:
-        """How many questions it has."""
-        return len(self.questions)
 
     def drawn(self, limit: int | None, seed: int) -> ChoiceTask:
         """With at most `limit` questions."""
@@ -69,14 +65,12 @@ class ChoiceTask(SuiteTask):
 
     def _asked(self, bench: Bench) -> tuple[dict[Choice, list[Judged]], list[Skipped]]:
         """What is judged of each choice, and the questions that are too long."""
-        asked, skipped = {}, []
-        for one in self.questions:
+
+        def options(one: Choice) -> list[Judged]:
             question: Parts = (("text", one.question),)
-            try:
-                asked[one] = [judged(bench.spirit, question, "text", choice) for choice in one.choices]
-            except Rejection as problem:
-                skipped.append(Skipped(one.key, str(problem)))
-        return asked, skipped
+            return [judged(bench.spirit, question, "text", choice) for choice in one.choices]
+
+        return usable(self.questions, options)
 
 
 @dataclass(frozen=True)
@@ -85,11 +79,6 @@ class NamedTask(SuiteTask):
 
     manager: Any = None
     limit: int | None = None
-
-    @property
-    def entries(self) -> int:
-        """Not known before its data are fetched."""
-        return 0
 
     def measures(self, bench: Bench) -> Iterator[dict[str, Any]]:
         """Every metric. Raises SpiritLMError if lm-eval cannot fetch the data, or run it."""
@@ -107,8 +96,7 @@ class NamedTask(SuiteTask):
 def named_tasks(config: SuiteConfig) -> list[NamedTask]:
     """The tasks of lm-eval that are asked for by name; one by one, as lm-eval refuses a group beside a task of it.
 
-    Raises:
-        SpiritLMError: lm-eval is not installed, or knows no such task or group.
+    Raises SpiritLMError: lm-eval is not installed, or knows no such task or group.
     """
     if not config.lm_eval:
         return []

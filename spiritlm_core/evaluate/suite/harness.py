@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,10 +16,8 @@ from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.evaluate.suite.task import Bench, figure
 from spiritlm_core.lm.generate.fewshot import write
 from spiritlm_core.lm.generate.likelihood import Judged, common_start, predict
+from spiritlm_core.lm.generate.spirit import SpiritLM
 from spiritlm_core.metrics.bootstrap import Estimate, ratio
-
-if TYPE_CHECKING:
-    from spiritlm_core.lm.generate.spirit import SpiritLM
 
 _MISSING = "text tasks need lm-eval: pip install 'spiritlm-pipeline[text-tasks]'"
 _NORMAL = 1.959964  # 97.5 % quantile of the normal distribution
@@ -28,8 +26,7 @@ _NORMAL = 1.959964  # 97.5 % quantile of the normal distribution
 def task_manager(names: Sequence[str], **options: Any) -> Any:
     """The ``TaskManager`` of lm-eval, which knows `names`; `options` are its own.
 
-    Raises:
-        SpiritLMError: lm-eval is not installed, or knows no such task or group.
+    Raises SpiritLMError: lm-eval is not installed, or knows no such task or group.
     """
     try:
         from lm_eval.tasks import TaskManager

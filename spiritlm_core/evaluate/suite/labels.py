@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
-from spiritlm_core.errors import Rejection, SpiritLMError
 from spiritlm_core.evaluate.suite.pairs import Labelled, LabelledTask, content_of
-from spiritlm_core.evaluate.suite.task import Bench, Skipped, figure, summed_by
+from spiritlm_core.evaluate.suite.task import Bench, Skipped, figure, summed_by, usable
 from spiritlm_core.lm.generate.fewshot import FewShot, draw_shots
 from spiritlm_core.lm.generate.likelihood import Judged, log_likelihoods
 from spiritlm_core.lm.generate.prompts import Example, Kind, Parts
@@ -20,17 +20,11 @@ from spiritlm_core.metrics.bootstrap import CONFIDENCE, Estimate, ratio
 
 @dataclass(frozen=True)
 class Question:
-    """One example of which the label is asked.
+    """One example of which the label is asked."""
 
-    Attributes:
-        row: the example.
-        options: what is judged of each label.
-        shots: solved examples in front of it; those that the context does not hold are left out.
-    """
-
-    row: Labelled
-    options: tuple[Judged, ...]
-    shots: int
+    row: Labelled  # the example
+    options: tuple[Judged, ...]  # what is judged of each label
+    shots: int  # solved examples in front of it; those that the context does not hold are left out
 
 
 @dataclass(frozen=True)
@@ -52,33 +46,18 @@ def questions(task: LabelTask, bench: Bench, kind: Kind, shots: int) -> tuple[li
 
     In speech a question is the recording, and the label follows as text. In text it is ``Text: … Label:``.
     """
-    fewshot, pool = FewShot(bench.spirit, kind, "text", task.labels), _solved(task, bench, kind) if shots else {}
-    asked, skipped = [], []
-    for row in task.test:
-        drawn = draw_shots([*pool], row, shots, bench.config.seed, key=_key, said=_label, balanced=True)
-        try:
-            laid_out = fewshot.lay_out(_parts(row, bench, kind), [pool[shot] for shot in drawn])
-            asked.append(Question(row, laid_out.options, laid_out.shots))
-        except (Rejection, SpiritLMError) as problem:
-            skipped.append(Skipped(row.key, str(problem)))
-    return asked, skipped
+    fewshot = FewShot(bench.spirit, kind, "text", task.labels)
+    train = task.train if shots else ()
+    pool, _ = usable(train, lambda row: Example(_parts(row, bench, kind), (("text", row.label),)))
+    draw = partial(draw_shots, [*pool], key=attrgetter("key"), said=attrgetter("label"), balanced=True)
 
+    def question(row: Labelled) -> Question:
+        solved = [pool[shot] for shot in draw(row, shots, bench.config.seed)]
+        laid_out = fewshot.lay_out(_parts(row, bench, kind), solved)
+        return Question(row, laid_out.options, laid_out.shots)
 
-def _solved(task: LabelTask, bench: Bench, kind: Kind) -> dict[Labelled, Example]:
-    """The train examples that can be shown; a recording that is no good helps nobody."""
-    solved = {}
-    for row in task.train:
-        with suppress(Rejection, SpiritLMError):
-            solved[row] = Example(_parts(row, bench, kind), (("text", row.label),))
-    return solved
-
-
-def _key(row: Labelled) -> str:
-    return row.key
-
-
-def _label(row: Labelled) -> str:
-    return row.label
+    asked, skipped = usable(task.test, question)
+    return list(asked.values()), skipped
 
 
 def _parts(row: Labelled, bench: Bench, kind: Kind) -> Parts:
@@ -114,15 +93,8 @@ def macro_f1(
 ) -> Estimate:
     """The mean of the F1 of all classes, with a percentile bootstrap over items.
 
-    A class that occurs neither in the right answers nor in the given ones of a resample counts 0.
-
-    Args:
-        right: int[D] in 0 … classes - 1.
-        given: the same of the answers.
-        classes: how many there are.
-        items: D of them; examples of one item are drawn together, ``""`` is an item of its own.
-        samples: resamples.
-        seed: of the resampling.
+    A class that occurs neither in the right answers nor in the given ones of a resample counts 0. Both answers are
+    int[D] in 0 … classes - 1; examples of one of the D `items` are drawn together, ``""`` is an item of its own.
     """
     if not len(right):
         return Estimate(np.nan, np.nan, np.nan)

@@ -14,8 +14,8 @@ from spiritlm_core.errors import Rejection, SourceError
 from spiritlm_core.evaluate.suite import official
 from spiritlm_core.evaluate.suite.choices import CHOICES, read_choices
 from spiritlm_core.evaluate.suite.labels import LabelTask
+from spiritlm_core.evaluate.suite.official import read_lines
 from spiritlm_core.evaluate.suite.pairs import Labelled, Pair, Side
-from spiritlm_core.evaluate.suite.reading import read_lines
 from spiritlm_core.evaluate.suite.styles import StyleTask
 from spiritlm_core.evaluate.suite.task import SuiteTask
 from spiritlm_core.evaluate.suite.zeroshot import PairTask
@@ -30,8 +30,7 @@ _FORMS = {"text", "audio"}
 def read_manifest(name: str, folder: Path) -> list[PairTask]:
     """The task of ``pairs.jsonl``; nothing if there is none. A line that is no pair is skipped with a reason.
 
-    Raises:
-        SourceError: the file cannot be read.
+    Raises SourceError: the file cannot be read.
     """
     path = folder / MANIFEST
     if not path.exists():
@@ -133,8 +132,7 @@ _NAMES = {"lexical": "swuggy", "syntactic": "sblimp"}
 def read_task(name: str, folder: Path) -> list[SuiteTask]:
     """The task in `folder`; SALMon has one for each of its parts, ``NAME/PART``.
 
-    Raises:
-        SourceError: there is no such folder, no known layout, a table lacks a column or cannot be read.
+    Raises SourceError: there is no such folder, no known layout, a table lacks a column or cannot be read.
     """
     if not folder.is_dir():
         raise SourceError(f"{folder} is not a folder: --task takes NAME=FOLDER")
@@ -146,10 +144,8 @@ def read_task(name: str, folder: Path) -> list[SuiteTask]:
 def read_suite(folder: Path) -> list[SuiteTask]:
     """The tasks of every subfolder with a known layout, named after it; others are passed over.
 
-    ``lexical`` and ``syntactic`` of ZeroSpeech are called ``swuggy`` and ``sblimp``.
-
-    Raises:
-        SourceError: there is no such folder, or no known layout in it.
+    ``lexical`` and ``syntactic`` of ZeroSpeech are called ``swuggy`` and ``sblimp``. Raises SourceError: there is no
+    such folder, or no known layout in it.
     """
     if not folder.is_dir():
         raise SourceError(f"{folder} is not a folder: --suite takes the folder of several tasks")

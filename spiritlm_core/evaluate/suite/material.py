@@ -8,6 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from spiritlm_core.audio.voices.espeak import Voice
 from spiritlm_core.evaluate.suite.choices import Choice
 
@@ -49,8 +51,6 @@ class Said:
 
 @cache
 def _material() -> Mapping[str, Any]:
-    import yaml
-
     material: dict[str, Any] = yaml.safe_load(_MATERIAL.read_text(encoding="utf-8"))
     return material
 

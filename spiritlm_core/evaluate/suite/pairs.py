@@ -4,31 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import ClassVar, Self
 
 from spiritlm_core.errors import Rejection
 from spiritlm_core.evaluate.suite.task import Recordings, SuiteTask
 from spiritlm_core.lm.generate.fewshot import by_turns
+from spiritlm_core.lm.generate.formats import PromptFormat
 from spiritlm_core.lm.generate.prompts import Kind, known_streams
 from spiritlm_core.tokens.counter import key_of
-
-if TYPE_CHECKING:
-    from spiritlm_core.lm.generate.formats import PromptFormat
 
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a pair, or what stands in front of both, in every form there is.
+    """One side of a pair, or what stands in front of both, in every form there is."""
 
-    Attributes:
-        text: what is written.
-        audio: a sound file; whether it exists is found out when it is read.
-        tokens: speech tokens such as ``[Hu7][Hu9]`` in place of a sound file.
-    """
-
-    text: str | None = None
-    audio: Path | None = None
-    tokens: str | None = None
+    text: str | None = None  # what is written
+    audio: Path | None = None  # a sound file; whether it exists is found out when it is read
+    tokens: str | None = None  # speech tokens such as ``[Hu7][Hu9]`` in place of a sound file
 
     def has(self, kind: Kind) -> bool:
         """Whether there is such a form."""
@@ -37,23 +29,14 @@ class Side:
 
 @dataclass(frozen=True)
 class Pair:
-    """A right and a wrong side.
+    """A right and a wrong side."""
 
-    Attributes:
-        key: names the pair within its task.
-        good: what should be more likely.
-        bad: what should be less likely.
-        prefix: what stands in front of both, if anything.
-        kind: its class within the task, such as a syntactic phenomenon.
-        item: pairs of one item (the same words in several voices) count as one.
-    """
-
-    key: str
-    good: Side
-    bad: Side
-    prefix: Side | None = None
-    kind: str = ""
-    item: str = ""
+    key: str  # names the pair within its task
+    good: Side  # what should be more likely
+    bad: Side  # what should be less likely
+    prefix: Side | None = None  # what stands in front of both, if anything
+    kind: str = ""  # its class within the task, such as a syntactic phenomenon
+    item: str = ""  # pairs of one item (the same words in several voices) count as one
 
     def has(self, direction: Direction) -> bool:
         """Whether its sides, and its prefix, come in the forms of a direction."""
@@ -105,37 +88,22 @@ _POOL = 16  # train rows of each label that solved examples are drawn from, and 
 
 @dataclass(frozen=True)
 class Labelled:
-    """A labelled text, recording, or both.
+    """A labelled text, recording, or both."""
 
-    Attributes:
-        key: names it within its task.
-        label: what it is.
-        side: its text and its recording.
-        item: examples of one item say nearly the same, so that they are resampled together; ``""``: like no other.
-    """
-
-    key: str
-    label: str
-    side: Side
+    key: str  # names it within its task
+    label: str  # what it is
+    side: Side  # its text and its recording
+    # examples of one item say nearly the same, so that they are resampled together; ``""``: like no other
     item: str = ""
 
 
 @dataclass(frozen=True)
 class LabelledTask(SuiteTask):
-    """What tasks made of labelled examples have in common.
+    """What tasks made of labelled examples have in common."""
 
-    Attributes:
-        test: what is asked.
-        train: where solved examples come from, and what judges are fitted on.
-    """
-
-    test: tuple[Labelled, ...] = ()
-    train: tuple[Labelled, ...] = ()
-
-    @property
-    def entries(self) -> int:
-        """How many examples are asked."""
-        return len(self.test)
+    counted: ClassVar[str] = "test"
+    test: tuple[Labelled, ...] = ()  # what is asked
+    train: tuple[Labelled, ...] = ()  # where solved examples come from, and what judges are fitted on
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -7,18 +7,163 @@ continues it in text or in speech, and a classifier that sees the continuation a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from spiritlm_core.errors import Rejection, SpiritLMError
-from spiritlm_core.evaluate.suite import judges
+from spiritlm_core.errors import ModelReferenceError, Rejection, SpiritLMError
 from spiritlm_core.evaluate.suite.pairs import DIRECTIONS, Direction, Labelled, LabelledTask, content_of
-from spiritlm_core.evaluate.suite.task import Bench, Skipped, figure, summed_by
+from spiritlm_core.evaluate.suite.task import Bench, Skipped, figure, summed_by, usable
 from spiritlm_core.lm.generate.prompts import Kind
 from spiritlm_core.metrics.bootstrap import ratio
+from spiritlm_core.references.reference import as_reference, resolve
+from spiritlm_core.references.weights import check_weights
+from spiritlm_core.speech.tokenizer import SpeechTokenizer
+from spiritlm_core.tokens.speech import from_string
+
+Judge = Callable[[Sequence[str]], list[str]]
+"""The label of each text, or of each string of speech tokens; ``""`` where there is nothing to judge."""
+
+_BATCH = 16
+
+
+def fitted_text_judge(texts: Sequence[str], labels: Sequence[str]) -> Judge:
+    """Logistic regression on TF-IDF of words and of character n-grams, fitted on `texts`."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline, make_union
+
+    features = make_union(
+        TfidfVectorizer(),
+        TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True),
+    )
+    model = make_pipeline(features, LogisticRegression(C=10, max_iter=2000)).fit(list(texts), list(labels))
+    return lambda given: _where_anything(given, lambda rows: model.predict(rows).tolist())
+
+
+def fitted_speech_judge(speech: Sequence[str], labels: Sequence[str]) -> Judge:
+    """Logistic regression on statistics of pitch and style units, and of phonetic ones, fitted on speech tokens."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    sizes = _sizes(speech)
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000))
+    model.fit(np.stack([speech_features(one, sizes) for one in speech]), list(labels))
+
+    def predict(rows: list[str]) -> list[str]:
+        labels: list[str] = model.predict(np.stack([speech_features(one, sizes) for one in rows])).tolist()
+        return labels
+
+    return lambda given: _where_anything(given, predict)
+
+
+def speech_features(tokens: str, sizes: tuple[int, int, int]) -> np.ndarray:
+    """Statistics of speech tokens such as ``[St3][Pi1][Hu7]``, float64[sum(sizes) + 3].
+
+    Shares of each unit, mean and spread of pitch, tokens per style token. `sizes` are the classes of HuBERT, pitch and
+    style units that are told apart; others are passed over.
+    """
+    streams = from_string(tokens)
+    pitch = np.asarray(streams.pitch if streams.pitch is not None else [], float)
+    shares = [_shares(stream, size) for stream, size in zip(_streams(tokens), sizes, strict=True)]
+    spread = [pitch.mean(), pitch.std()] if len(pitch) else [0.0, 0.0]
+    rate = tokens.count("[Hu") / max(1, tokens.count("[St"))  # one style token a second: phonetic units a second
+    return np.concatenate([*shares, spread, [rate]])
+
+
+def _streams(tokens: str) -> list[np.ndarray]:
+    streams = from_string(tokens)
+    return [np.asarray([] if one is None else one, int) for one in (streams.hubert, streams.pitch, streams.style)]
+
+
+def _sizes(speech: Sequence[str]) -> tuple[int, int, int]:
+    largest = [[max(stream, default=-1) + 1 for stream in _streams(tokens)] for tokens in speech]
+    hubert, pitch, style = (int(max(column)) for column in zip(*largest, strict=True))
+    return hubert, pitch, style
+
+
+def _shares(stream: np.ndarray, size: int) -> np.ndarray:
+    counts = np.bincount(stream[stream < size], minlength=size).astype(float)
+    shares: np.ndarray = counts / max(1.0, counts.sum())
+    return shares
+
+
+def _where_anything(given: Sequence[str], predict: Callable[[list[str]], list[str]]) -> list[str]:
+    """Predictions for all that is not empty."""
+    rows = [one for one in given if one.strip()]
+    predicted = iter(predict(rows) if rows else [])
+    return [next(predicted) if one.strip() else "" for one in given]
+
+
+def given_text_judge(reference: str, labels: Sequence[str]) -> Judge:
+    """A text classifier of transformers. Raises ModelReferenceError."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    folder = _folder(reference)
+    tokenizer, model = _load(folder, AutoTokenizer, AutoModelForSequenceClassification)
+    names = _names(model, labels, reference)
+
+    def predict(rows: list[str]) -> list[str]:
+        return _classified(model, rows, names, lambda part: tokenizer(part, padding=True, truncation=True))
+
+    return lambda given: _where_anything(given, predict)
+
+
+def given_speech_judge(reference: str, labels: Sequence[str], speaker: SpeechTokenizer) -> Judge:
+    """An audio classifier of transformers at 16 kHz, which hears what the vocoder makes of speech tokens.
+
+    Raises ModelReferenceError: it cannot be loaded, or there is no vocoder.
+    """
+    from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
+
+    folder = _folder(reference)
+    if not speaker.has_vocoder:
+        raise ModelReferenceError(f"{reference} hears waveforms, and the speech tokenizer has no vocoder to make them")
+    extractor, model = _load(folder, AutoFeatureExtractor, AutoModelForAudioClassification)
+    names = _names(model, labels, reference)
+
+    def features(part: list[str]) -> Any:
+        return extractor([speaker.decode(one) for one in part], sampling_rate=16_000, padding=True)
+
+    return lambda given: _where_anything(given, lambda rows: _classified(model, rows, names, features))
+
+
+def _folder(reference: str) -> Path:
+    return resolve(as_reference(reference)).path
+
+
+def _load(folder: Path, preparing: Any, modelling: Any) -> tuple[Any, Any]:
+    check_weights(folder)
+    options = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        return preparing.from_pretrained(folder, **options), modelling.from_pretrained(folder, **options).eval()
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelReferenceError(f"{folder} is no classifier that transformers loads: {error}") from error
+
+
+def _names(model: Any, labels: Sequence[str], reference: str) -> list[str]:
+    """The label of each class of `model` by its name in any case, or the class's own name."""
+    known = {label.lower(): label for label in labels}
+    names = [str(model.config.id2label[i]) for i in range(model.config.num_labels)]
+    if not known.keys() & {name.lower() for name in names}:
+        raise ModelReferenceError(f"{reference} tells apart {', '.join(names)}, the set {', '.join(labels)}")
+    return [known.get(name.lower(), name) for name in names]
+
+
+def _classified(model: Any, rows: list[str], names: list[str], features: Callable[[list[str]], Any]) -> list[str]:
+    import torch
+
+    labels: list[str] = []
+    with torch.inference_mode():
+        for first in range(0, len(rows), _BATCH):
+            given = features(rows[first : first + _BATCH]).convert_to_tensors("pt")
+            labels += [names[i] for i in model(**given).logits.argmax(-1).tolist()]
+    return labels
 
 
 @dataclass(frozen=True)
@@ -32,26 +177,13 @@ class StyleTask(LabelledTask):
                 continue
             name = f"{direction.prefix[0].upper()}→{direction.sides[0].upper()}"
             bench.tell(f"{self.name} {name}")
-            rows, prompts, skipped = _prompts(self, bench, direction)
+            prompts, skipped = usable(self.test, partial(_prompt, bench=bench, direction=direction))
             try:
                 judge = _judge(self, bench, direction.sides)
             except SpiritLMError as problem:
-                yield self.measure(name, 0, (), [*skipped, *(Skipped(row.key, str(problem)) for row in rows)])
+                yield self.measure(name, 0, (), [*skipped, *(Skipped(row.key, str(problem)) for row in prompts)])
                 continue
-            yield _measure(self, bench, (name, direction.sides), judge, rows, prompts, skipped)
-
-
-def _prompts(
-    task: StyleTask, bench: Bench, direction: Direction
-) -> tuple[list[Labelled], list[tuple[Kind, str]], list[Skipped]]:
-    rows, prompts, skipped = [], [], []
-    for row in task.test:
-        try:
-            prompts.append(_prompt(row, bench, direction))
-            rows.append(row)
-        except (Rejection, SpiritLMError) as problem:
-            skipped.append(Skipped(row.key, str(problem)))
-    return rows, prompts, skipped
+            yield _measure(self, bench, (name, direction.sides), judge, prompts, skipped)
 
 
 def _prompt(row: Labelled, bench: Bench, direction: Direction) -> tuple[Kind, str]:
@@ -63,41 +195,35 @@ def _prompt(row: Labelled, bench: Bench, direction: Direction) -> tuple[Kind, st
     return part
 
 
-def _judge(task: StyleTask, bench: Bench, kind: Kind) -> judges.Judge:
+def _judge(task: StyleTask, bench: Bench, kind: Kind) -> Judge:
     """The classifier of one modality. Raises SpiritLMError."""
     if kind == "text" and bench.config.text_judge:
-        return judges.given_text_judge(bench.config.text_judge, task.labels)
+        return given_text_judge(bench.config.text_judge, task.labels)
     if kind == "speech" and bench.config.speech_judge:
-        return judges.given_speech_judge(bench.config.speech_judge, task.labels, bench.spirit.speech_tokenizer)
+        return given_speech_judge(bench.config.speech_judge, task.labels, bench.spirit.speech_tokenizer)
     contents, labels = _known(task.train, bench, kind)
     if len(set(labels)) < 2:
         raise SpiritLMError("no classifier can be fitted: the train part has not two labels in this modality")
-    fit = judges.fitted_text_judge if kind == "text" else judges.fitted_speech_judge
+    fit = fitted_text_judge if kind == "text" else fitted_speech_judge
     return fit(contents, labels)
 
 
 def _known(rows: Sequence[Labelled], bench: Bench, kind: Kind) -> tuple[list[str], list[str]]:
     """Contents and labels of the rows that have this modality."""
-    answers = []
-    for row in rows:
-        try:
-            answers.append((content_of(bench.spirit.layout, row.side, kind, bench.heard), row.label))
-        except (Rejection, SpiritLMError):
-            continue
-    return [content for content, _ in answers], [label for _, label in answers]
+    contents, _ = usable(rows, lambda row: content_of(bench.spirit.layout, row.side, kind, bench.heard))
+    return list(contents.values()), [row.label for row in contents]
 
 
 def _measure(
     task: StyleTask,
     bench: Bench,
     asked: tuple[str, Kind],
-    judge: judges.Judge,
-    rows: Sequence[Labelled],
-    prompts: Sequence[tuple[Kind, str]],
+    judge: Judge,
+    prompts: Mapping[Labelled, tuple[Kind, str]],
     skipped: Sequence[Skipped],
 ) -> dict[str, Any]:
-    name, kind = asked
-    given = _continued(bench, prompts, kind)
+    (name, kind), rows = asked, list(prompts)
+    given = _continued(bench, list(prompts.values()), kind)
     said = judge(given)
     right = [float(label == row.label) for label, row in zip(said, rows, strict=True)]
     value = ratio(*summed_by([row.item for row in rows], right), **bench.draws)

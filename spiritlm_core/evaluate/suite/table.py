@@ -39,8 +39,7 @@ _HEADING = (
     "skipped",
     "published elsewhere",
 )
-_WORDS = (0, 1, 2, 3, 11)
-"""Columns of the table that hold words."""
+_WORDS = (0, 1, 2, 3, 11)  # columns of the table that hold words
 
 
 VERDICTS = {True: "better than chance", False: "not shown to be better than chance", None: "nothing to compare with"}

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from spiritlm_core.audio.waveform import as_waveform
 from spiritlm_core.errors import Rejection, SpiritLMError
-from spiritlm_core.evaluate.suite.config import SuiteConfig
+from spiritlm_core.evaluate.config import SuiteConfig
+from spiritlm_core.lm.generate.spirit import SpiritLM
 from spiritlm_core.metrics.bootstrap import Estimate
+from spiritlm_core.speech.stage import encode_clips
+from spiritlm_core.speech.tokenizer import SpeechTokenizer
 
-if TYPE_CHECKING:
-    from spiritlm_core.lm.generate.spirit import SpiritLM
-    from spiritlm_core.speech.tokenizer import SpeechTokenizer
-
-Tell = Callable[[str], None]
-"""Told what is being done."""
-
+Tell = Callable[[str], None]  # told what is being done
 _FILES_AT_ONCE = 256
+T = TypeVar("T")
+K = TypeVar("K", bound="Keyed")
 
 
 class Recordings:
@@ -53,8 +53,6 @@ class Recordings:
             self._encode(tokenizer, missing[start : start + _FILES_AT_ONCE])
 
     def _encode(self, tokenizer: SpeechTokenizer, paths: Sequence[Path]) -> None:
-        from spiritlm_core.speech.stage import encode_clips
-
         clips = dict(self._read(paths))
         sounds = {path: blake2b(clip.tobytes(), digest_size=16).digest() for path, clip in clips.items()}
         new = {sound: clips[path] for path, sound in sounds.items() if sound not in self._by_sound}
@@ -64,8 +62,6 @@ class Recordings:
             self._tokens[path] = Rejection(f"{path}: {tokens}") if isinstance(tokens, Rejection) else tokens
 
     def _read(self, paths: Sequence[Path]) -> Iterator[tuple[Path, np.ndarray]]:
-        from spiritlm_core.audio.waveform import as_waveform
-
         for path in paths:
             try:
                 yield path, as_waveform(path)
@@ -86,23 +82,34 @@ class Skipped:
         return {"pair": self.key, "reason": self.reason}
 
 
+class Keyed(Hashable, Protocol):
+    """A row of a test set, which has a name."""
+
+    @property
+    def key(self) -> str:
+        """Names it within its task."""
+
+
+def usable(rows: Iterable[K], make: Callable[[K], T]) -> tuple[dict[K, T], list[Skipped]]:
+    """What `make` makes of each row, and those that it refuses, with the reason."""
+    made, skipped = dict[K, T](), list[Skipped]()
+    for row in rows:
+        try:
+            made[row] = make(row)
+        except (Rejection, SpiritLMError) as problem:
+            skipped.append(Skipped(row.key, str(problem)))
+    return made, skipped
+
+
 @dataclass(frozen=True)
 class Bench:
-    """A model, and how it is measured.
-
-    Attributes:
-        spirit: the model.
-        heard: the speech tokens of all recordings of the tasks.
-        config: what is asked.
-        batch_size: answers written at once.
-        tell: told of progress.
-    """
+    """A model, and how it is measured."""
 
     spirit: SpiritLM
-    heard: Recordings
-    config: SuiteConfig
-    batch_size: int = 8
-    tell: Tell = lambda _: None
+    heard: Recordings  # the speech tokens of all recordings of the tasks
+    config: SuiteConfig  # what is asked
+    batch_size: int = 8  # answers written at once
+    tell: Tell = lambda _: None  # told of progress
 
     @property
     def draws(self) -> dict[str, int]:
@@ -112,24 +119,19 @@ class Bench:
 
 @dataclass(frozen=True)
 class SuiteTask(ABC):
-    """A task: a test set in a folder.
+    """A task: a test set in a folder."""
 
-    Attributes:
-        name: as the user calls it.
-        layout: how its folder is laid out.
-        folder: where it was read from.
-        skipped: what looked like an entry and is none.
-    """
+    name: str  # as the user calls it
+    layout: str  # how its folder is laid out
+    folder: Path  # where it was read from
+    skipped: tuple[Skipped, ...] = field(default=(), kw_only=True)  # what looked like an entry and is none
 
-    name: str
-    layout: str
-    folder: Path
-    skipped: tuple[Skipped, ...] = field(default=(), kw_only=True)
+    counted: ClassVar[str] = ""  # the field that holds its questions
 
     @property
-    @abstractmethod
     def entries(self) -> int:
-        """How many questions it has."""
+        """How many questions it has, as far as that is known."""
+        return len(getattr(self, self.counted, ()))
 
     @abstractmethod
     def measures(self, bench: Bench) -> Iterator[dict[str, Any]]:
@@ -178,18 +180,12 @@ def figure(
     lower: bool = False,
     published: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
-    """One figure with its interval, and what to compare it with; JSON-able.
+    """One figure, a share or an error rate (then `lower` is better), and what to compare it with; JSON-able.
 
-    `beats_trivial` says whether the interval lies beyond chance and the best trivial answer; None if nothing is known.
-
-    Args:
-        metric: what is measured.
-        value: a share, or an error rate.
-        chance: what guessing evenly reaches.
-        trivial: name → what an answer reaches that needs no model, or no question. The best one is shown.
-        ceiling: what whoever judges makes of right answers.
-        lower: whether less is better, as of error rates.
-        published: model → figure of others in per cent.
+    `chance` is what guessing evenly reaches, `trivial` what answers reach that need no model, or no question, of which
+    the best one is shown, `ceiling` what whoever judges makes of right answers, `published` figures of others in per
+    cent. `beats_trivial` says whether the interval lies beyond chance and the best trivial answer; None if nothing is
+    known.
     """
     best = min if lower else max
     rates = {name: rate for name, rate in (trivial or {}).items() if np.isfinite(rate)}
@@ -213,9 +209,7 @@ def figure(
 def summed_by(items: Iterable[str], values: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """For a bootstrap over items: the sum of the values of each, float64[I], and how many it has, int64[I].
 
-    Args:
-        items: of each value; ``""`` is an item of its own.
-        values: float[N].
+    There is an item for each of the float[N] `values`; ``""`` is an item of its own.
     """
     groups = grouped_by(item or f"\0{number}" for number, item in enumerate(items)).values()
     numbers = np.asarray(values, np.float64)

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
-from spiritlm_core.errors import ModelReferenceError, Rejection, SpiritLMError
-from spiritlm_core.evaluate.recogniser import word_and_character_errors
-from spiritlm_core.evaluate.suite.task import Bench, Skipped, SuiteTask, figure
-from spiritlm_core.evaluate.trivial import trivial_answers
+from spiritlm_core.audio.waveform import as_waveform
+from spiritlm_core.errors import ModelReferenceError, Rejection
+from spiritlm_core.evaluate.recogniser import fetched_recogniser, word_and_character_errors
+from spiritlm_core.evaluate.suite.task import Bench, Skipped, SuiteTask, figure, usable
 from spiritlm_core.lm.generate.fewshot import Asked, FewShot, draw_shots
 from spiritlm_core.lm.generate.prompts import Example, Kind, known_streams
-from spiritlm_core.metrics.distances import normalise, unit_errors
+from spiritlm_core.metrics.distances import Errors, normalise, trivial_answers, unit_errors
 from spiritlm_core.tokens.counter import key_of
 from spiritlm_core.tokens.speech import from_string
-
-if TYPE_CHECKING:
-    from spiritlm_core.metrics.distances import Errors
 
 _POOL = 64  # utterances that solved examples are drawn from, where there are so many
 _TRIVIAL = {
@@ -40,21 +39,13 @@ class Utterance:
 
 @dataclass(frozen=True)
 class _Answers:
-    """What became of the questions of one direction.
+    """What became of the questions of one direction."""
 
-    Attributes:
-        asked: the utterances that could be asked.
-        right: the right answers, text or speech tokens.
-        given: those of the model.
-        pool: the answers of the train utterances.
-        mean_shots: solved examples in front of a question, on average.
-    """
-
-    asked: tuple[Utterance, ...]
-    right: list[str]
-    given: list[str]
-    pool: list[str]
-    mean_shots: float
+    asked: tuple[Utterance, ...]  # the utterances that could be asked
+    right: list[str]  # the right answers, text or speech tokens
+    given: list[str]  # those of the model
+    pool: list[str]  # the answers of the train utterances
+    mean_shots: float  # solved examples in front of a question, on average
 
     def trivial(self, seed: int, *, fixed: bool) -> dict[str, list[str]]:
         """Answers that need no model, or no question."""
@@ -64,20 +55,12 @@ class _Answers:
 
 @dataclass(frozen=True)
 class TranscriptTask(SuiteTask):
-    """A task made of transcribed recordings.
+    """A task made of transcribed recordings."""
 
-    Attributes:
-        utterances: all of them; once drawn, those that are asked.
-        pool: once drawn, those that solved examples come from: other utterances, with other words.
-    """
-
-    utterances: tuple[Utterance, ...] = ()
+    counted: ClassVar[str] = "utterances"
+    utterances: tuple[Utterance, ...] = ()  # all of them; once drawn, those that are asked
+    # once drawn, those that solved examples come from: other utterances, with other words
     pool: tuple[Utterance, ...] = ()
-
-    @property
-    def entries(self) -> int:
-        """How many utterances it has."""
-        return len(self.utterances)
 
     def drawn(self, limit: int | None, seed: int) -> TranscriptTask:
         """With a pool of at most a third of all texts, and at most `limit` of the others."""
@@ -99,7 +82,7 @@ class TranscriptTask(SuiteTask):
         for kind, arrow in ways:
             bench.tell(f"{self.name} {arrow}")
             answers, skipped = _ask(self, bench, kind, shots)
-            figures = list(_text_figures(answers, bench) if kind == "text" else _unit_figures(answers, bench))
+            figures = list(_figures(answers, bench, kind))
             if kind == "speech" and bench.config.recogniser:
                 bench.tell(f"{self.name}: recognising the answers")
                 try:
@@ -120,39 +103,19 @@ def _ask(task: TranscriptTask, bench: Bench, kind: Kind, shots: int) -> tuple[_A
     fewshot = FewShot(
         bench.spirit, asked, kind, max_new_tokens=bench.config.max_new_tokens, batch_size=bench.batch_size
     )
-    pool, _ = _examples(task.pool, bench, kind)
-    examples, skipped = _examples(task.utterances, bench, kind)
+    example_of = partial(_example, bench=bench, kind=kind)
+    (pool, _), (examples, skipped) = (usable(part, example_of) for part in (task.pool, task.utterances))
     laid_out: list[Asked] = []
+
+    def words(one: Utterance) -> str:
+        return normalise(one.text)
+
     for one, example in examples.items():
-        drawn = draw_shots([*pool], one, shots, bench.config.seed, key=_key, said=_words, balanced=False)
+        drawn = draw_shots([*pool], one, shots, bench.config.seed, key=attrgetter("key"), said=words, balanced=False)
         laid_out.append(fewshot.lay_out(example.question, [pool[shot] for shot in drawn]))
     mean_shots = sum(one.shots for one in laid_out) / max(1, len(laid_out))
-    right, train = ([_side(example, kind) for example in part.values()] for part in (examples, pool))
+    right, train = ([getattr(example, kind) for example in part.values()] for part in (examples, pool))
     return _Answers(tuple(examples), right, fewshot.answers(laid_out), train, mean_shots), skipped
-
-
-def _key(one: Utterance) -> str:
-    return one.key
-
-
-def _words(one: Utterance) -> str:
-    return normalise(one.text)
-
-
-def _side(example: Example, kind: Kind) -> str:
-    return example.text if kind == "text" else example.speech
-
-
-def _examples(
-    utterances: Sequence[Utterance], bench: Bench, kind: Kind
-) -> tuple[dict[Utterance, Example], list[Skipped]]:
-    examples, skipped = {}, []
-    for one in utterances:
-        try:
-            examples[one] = _example(one, bench, kind)
-        except (Rejection, SpiritLMError) as problem:
-            skipped.append(Skipped(one.key, str(problem)))
-    return examples, skipped
 
 
 def _example(one: Utterance, bench: Bench, kind: Kind) -> Example:
@@ -167,7 +130,12 @@ def _example(one: Utterance, bench: Bench, kind: Kind) -> Example:
     return example
 
 
-def _unit_figures(answers: _Answers, bench: Bench) -> Iterator[dict[str, Any]]:
+def _figures(answers: _Answers, bench: Bench, kind: Kind) -> Iterator[dict[str, Any]]:
+    if kind == "text":
+        trivial = answers.trivial(bench.config.seed, fixed=True)
+        yield from _error_rates(answers.right, answers.given, trivial, bench)
+        return
+
     def errors(given: Sequence[str]) -> Errors:
         return unit_errors([_units(tokens) for tokens in answers.right], [_units(tokens) for tokens in given])
 
@@ -175,20 +143,12 @@ def _unit_figures(answers: _Answers, bench: Bench) -> Iterator[dict[str, Any]]:
     yield figure("unit error rate", errors(answers.given).estimate(**bench.draws), trivial=rates, lower=True)
 
 
-def _text_figures(answers: _Answers, bench: Bench) -> Iterator[dict[str, Any]]:
-    return _error_rates(answers.right, answers.given, answers.trivial(bench.config.seed, fixed=True), bench)
-
-
 def _heard_figures(answers: _Answers, bench: Bench) -> Iterator[dict[str, Any]]:
     """Error rates of what an independent recogniser hears in the answers, and in the recordings themselves.
 
-    Raises:
-        ModelReferenceError: there is no recogniser, or no vocoder.
-        Rejection: the recogniser does not know the language.
+    Raises ModelReferenceError: there is no recogniser, or no vocoder; Rejection: the recogniser does not know the
+    language.
     """
-    from spiritlm_core.audio.waveform import as_waveform
-    from spiritlm_core.evaluate.recogniser import fetched_recogniser
-
     tokenizer = bench.spirit.speech_tokenizer
     _ = tokenizer.vocoder  # loaded now, or the reason why it cannot be
     judge, language = fetched_recogniser(str(bench.config.recogniser)), bench.config.language

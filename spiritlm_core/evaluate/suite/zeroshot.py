@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -14,11 +14,9 @@ from spiritlm_core.evaluate.suite.pairs import DIRECTIONS, Direction, Pair, Side
 from spiritlm_core.evaluate.suite.task import Bench, Recordings, Skipped, SuiteTask, figure, grouped_by
 from spiritlm_core.lm.generate.likelihood import Judged, judged, log_likelihoods
 from spiritlm_core.lm.generate.prompts import Kind
+from spiritlm_core.lm.generate.spirit import SpiritLM
 from spiritlm_core.metrics.bootstrap import Estimate, ratio
 from spiritlm_core.tokens.counter import key_of
-
-if TYPE_CHECKING:
-    from spiritlm_core.lm.generate.spirit import SpiritLM
 
 CHANCE = 0.5
 _ROUNDING = 1e-6  # of float32, relative: sides that are nearer to each other are equally likely
@@ -28,6 +26,7 @@ _ROUNDING = 1e-6  # of float32, relative: sides that are nearer to each other ar
 class PairTask(SuiteTask):
     """A task made of `pairs`, in the order of the folder."""
 
+    counted: ClassVar[str] = "pairs"
     pairs: tuple[Pair, ...] = ()
 
     @property
@@ -40,11 +39,6 @@ class PairTask(SuiteTask):
         items = sorted({pair.item for pair in self.pairs}, key=lambda item: key_of(seed, self.name, item))
         kept = set(items[:limit])
         return replace(self, pairs=tuple(pair for pair in self.pairs if pair.item in kept))
-
-    @property
-    def entries(self) -> int:
-        """How many pairs it has."""
-        return len(self.pairs)
 
     def recordings(self) -> list[Path]:
         """Its sound files."""
@@ -105,18 +99,11 @@ def _figures(
 
 @dataclass(frozen=True)
 class Scores:
-    """Log-likelihoods of the pairs that could be scored.
+    """Log-likelihoods of the pairs that could be scored."""
 
-    Attributes:
-        pairs: these pairs, P of them.
-        sums: float64[P, 2], log-likelihood in nats of the good and of the bad side, summed over tokens.
-        tokens: int64[P, 2], how many tokens they have.
-        skipped: the others.
-    """
-
-    pairs: tuple[Pair, ...]
-    sums: np.ndarray
-    tokens: np.ndarray
+    pairs: tuple[Pair, ...]  # these pairs, P of them
+    sums: np.ndarray  # float64[P, 2], log-likelihood in nats of the good and of the bad side, summed over tokens
+    tokens: np.ndarray  # int64[P, 2], how many tokens they have
     skipped: tuple[Skipped, ...]
 
     @property
@@ -134,16 +121,10 @@ def preferred(values: np.ndarray) -> np.ndarray:
 
 
 def score(spirit: SpiritLM, pairs: Sequence[Pair], direction: Direction, recordings: Recordings) -> Scores:
-    """Log-likelihoods of both sides of each pair.
+    """Log-likelihoods of both sides of each pair, in the forms of `direction`.
 
     The marker in front of a side is given, not judged; so is the prefix, see
     :func:`spiritlm_core.lm.generate.likelihood.judged`.
-
-    Args:
-        spirit: the model.
-        pairs: any.
-        direction: which forms are compared.
-        recordings: the speech tokens of all their sound files.
     """
     kept, skipped, sides = [], [], list[Judged]()
     for pair in pairs:
@@ -196,10 +177,7 @@ _ALIASES = {
 def published(task: str, layout: str, direction: str) -> dict[str, float]:
     """Published accuracy in per cent by model; empty where none is known, and for every set of one's own.
 
-    Args:
-        task: name of the task; a part of SALMon is known by what follows the last ``/``.
-        layout: how its folder is laid out.
-        direction: such as ``S``.
+    A part of SALMon is known by what follows the last ``/`` of the task's name.
     """
     if direction != "S" or layout == "pairs.jsonl":
         return {}

@@ -27,8 +27,7 @@ Floats = NDArray[np.float64]
 FrameDistance = Callable[[NDArray[Any], NDArray[Any]], Floats]
 """Distances float64[P, N, M] between the frames of P pairs of padded sequences [P, N, ...] and [P, M, ...]."""
 
-_CELLS = 400_000
-"""Frame distances held at a time."""
+_CELLS = 400_000  # frame distances held at a time
 
 
 def warp(distances: Floats, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Floats:
@@ -65,13 +64,7 @@ def _step(cost: Floats, length: Floats, i: int, j: int) -> tuple[Floats, Floats]
 
 
 def pair_distances(sequences: Sequence[NDArray[Any]], pairs: NDArray[np.int64], distance: FrameDistance) -> Floats:
-    """Warped distance of each pair, float64[P].
-
-    Args:
-        sequences: [N] or [N, D] each, at least one frame.
-        pairs: int64[P, 2], indices into `sequences`.
-        distance: Between frames.
-    """
+    """Warped distance of each pair, float64[P], of int64[P, 2] indices into `sequences`, [N] or [N, D] with N > 0."""
     lengths = np.array([len(sequence) for sequence in sequences])
     result = np.zeros(len(pairs))
     for batch in _batches(lengths[pairs]):
@@ -153,14 +146,10 @@ class Task:
 
 
 def make_task(clips: Sequence[Clip], labels: Labels, *, most_cells: int, most_tokens: int, seed: int) -> Task:
-    """Draw tokens and cells.
+    """Draw tokens and cells from held-out clips; those without labels or speaker take no part.
 
-    Args:
-        clips: Held-out clips; those without labels or speaker take no part.
-        labels: Their phones.
-        most_cells: Cells kept, drawn from `seed`, within and across speakers each.
-        most_tokens: Occurrences of a triphone kept for each speaker.
-        seed: Seed of the drawing.
+    At most `most_cells` cells are kept, within and across speakers each, and `most_tokens` occurrences of a triphone
+    for each speaker.
     """
     rng = np.random.default_rng(seed)
     tokens = _thinned([token for clip in clips for token in _tokens(clip, labels)], most_tokens, rng)
@@ -220,10 +209,7 @@ def _across(groups: Mapping[Context, Mapping[str, Mapping[str, list[int]]]]) -> 
 def error_rates(task: Task, frames: Mapping[str, NDArray[Any]], distance: FrameDistance) -> dict[str, float | None]:
     """ABX error within and across speakers, 0 to 1; None where there is no cell.
 
-    Args:
-        task: What to compare.
-        frames: Utterance id → units int[N], or features float[N, D], at 25 Hz.
-        distance: Distance between frames.
+    `frames`: utterance id → units int[N], or features float[N, D], at 25 Hz.
     """
     sequences = [frames[token.clip][token.start : token.end] for token in task.tokens]
     cells = [cell for group in task.cells.values() for cell in group]

@@ -12,9 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spiritlm_core.audio.samples import Waveform
-from spiritlm_core.evaluate.units.config import GIVEN, OWN, UnitEvaluationStageConfig
+from spiritlm_core.cores import pick_device
+from spiritlm_core.evaluate.config import GIVEN, OWN, UnitEvaluationStageConfig
 from spiritlm_core.speech.folder import UNIT_ROLES, TokenizerFolder
 from spiritlm_core.speech.grid import FRAME
+from spiritlm_core.speech.quantizers.kmeans import fit_kmeans
+from spiritlm_core.speech.quantizers.quantizer import load_quantizer
 from spiritlm_core.speech.settings import ExtractionPrecision
 from spiritlm_core.speech.types import Units, chunks
 
@@ -29,25 +32,16 @@ Train = Callable[[], Sequence[Waveform]]
 
 @dataclass(frozen=True)
 class Candidate:
-    """A tokenizer to judge.
+    """A tokenizer to judge."""
 
-    Attributes:
-        name: In the table.
-        about: What it is made of.
-        sizes: Units of each of its streams.
-        encode: From waveforms float32[T] and their speakers to units.
-        features: From waveforms to what the phonetic units were made from, float32[N, D] at 25 Hz.
-        hop: Samples from one phonetic unit to the next.
-        pitch: Its pitch model, if it has one.
-    """
-
-    name: str
-    about: str
-    sizes: Mapping[str, int]
+    name: str  # in the table
+    about: str  # what it is made of
+    sizes: Mapping[str, int]  # units of each of its streams
+    # from waveforms float32[T] and their speakers to units
     encode: Callable[[Sequence[Waveform], Sequence[str | None]], list[Units]]
-    features: Featurizer
-    hop: int = FRAME
-    pitch: PitchCoder | None = None
+    features: Featurizer  # from waveforms to what the phonetic units were made from, float32[N, D] at 25 Hz
+    hop: int = FRAME  # samples from one phonetic unit to the next
+    pitch: PitchCoder | None = None  # its pitch model, if it has one
 
 
 def candidates(
@@ -55,12 +49,11 @@ def candidates(
 ) -> Iterator[tuple[str, Callable[[], Candidate]]]:
     """Names of the tokenizers with functions that load or fit them; one after the other, so that few are in memory.
 
-    Args:
-        models: Roles hubert and quantizer, pitch and style for Expressive, and ``candidate.NAME`` for each given one.
-        config: Seed of the k-means, and the precision of the recipe's own.
-        train: Gives the train speech for the k-means.
+    Roles of `models`: hubert and quantizer, pitch and style for Expressive, and ``candidate.NAME`` for each given one.
+    `train` gives the train speech for the k-means.
     """
-    size, layer = _size_and_layer(models["quantizer"])
+    quantizer = load_quantizer(models["quantizer"])
+    size, layer = quantizer.size, quantizer.layer
     yield "mfcc", partial(_mfcc, size, train, config.seed)
     for name, folder in _iterations(models["hubert"]):
         yield name, partial(_iteration, name, folder, layer, size, train, config.seed)
@@ -69,13 +62,6 @@ def candidates(
         if role.startswith(GIVEN):
             name = role.removeprefix(GIVEN)
             yield name, partial(_given, name, models[role])
-
-
-def _size_and_layer(folder: Path) -> tuple[int, int]:
-    from spiritlm_core.speech.quantizers.quantizer import load_quantizer
-
-    quantizer = load_quantizer(folder)
-    return quantizer.size, quantizer.layer
 
 
 def _iterations(hubert: Path) -> Iterator[tuple[str, Path]]:
@@ -104,7 +90,6 @@ def _mfcc(size: int, train: Train, seed: int) -> Candidate:
 
 def _iteration(name: str, folder: Path, layer: int, size: int, train: Train, seed: int) -> Candidate:
     """K-means on one layer of an encoder, alike for every iteration; its last layer if it has fewer than `layer`."""
-    from spiritlm_core.cores import pick_device
     from spiritlm_core.speech.encoders.registry import layer_count, load_encoder
 
     used = min(layer, layer_count(folder))
@@ -113,8 +98,6 @@ def _iteration(name: str, folder: Path, layer: int, size: int, train: Train, see
 
 
 def _clustered(name: str, about: str, features: Featurizer, size: int, train: Train, seed: int) -> Candidate:
-    from spiritlm_core.speech.quantizers.kmeans import fit_kmeans
-
     kmeans = fit_kmeans(np.concatenate(features(train())), size, seed=seed)
 
     def encode(waveforms: Sequence[Waveform], speakers: Sequence[str | None]) -> list[Units]:

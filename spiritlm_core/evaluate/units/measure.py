@@ -11,21 +11,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spiritlm_core.cores import pick_device
 from spiritlm_core.evaluate.clips import Clip, head
+from spiritlm_core.evaluate.config import UnitEvaluationConfig
 from spiritlm_core.evaluate.units.abx import Task, angular, error_rates, make_task, unequal
 from spiritlm_core.evaluate.units.candidates import Candidate
-from spiritlm_core.evaluate.units.config import UnitEvaluationConfig
-from spiritlm_core.evaluate.units.information import agreement, interval
-from spiritlm_core.evaluate.units.labels import Labels, classes_of, phones_of_units
-from spiritlm_core.evaluate.units.robustness import as_sent, changes, robustness
-from spiritlm_core.evaluate.units.voice import f0_figures, histograms, speaker_probe, tracks, windows
+from spiritlm_core.evaluate.units.labels import Labels, agreement, classes_of, interval, phones_of_units
+from spiritlm_core.evaluate.units.voice import (
+    as_sent,
+    changes,
+    f0_figures,
+    histograms,
+    robustness,
+    speaker_probe,
+    tracks,
+    windows,
+)
 from spiritlm_core.fit.clips import perplexity
 from spiritlm_core.speech.grid import RATES_HZ, SAMPLE_RATE
 from spiritlm_core.speech.pitch.f0 import Melody
 from spiritlm_core.speech.types import Units, by_frame
 
-DRAWS = "draws"
-"""Key of the PNMI of the bootstrap resamples in a result; for comparing tokenizers, not for reading."""
+DRAWS = "draws"  # key of the PNMI of the bootstrap resamples in a result; for comparing tokenizers, not for reading
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,8 +71,6 @@ class HeldOut:
     @cached_property
     def melodies(self) -> list[tuple[Melody, int]]:
         """F0 of every piece."""
-        from spiritlm_core.cores import pick_device
-
         return tracks((clip.waveform for clip in self.clips), pick_device())
 
 
@@ -176,17 +181,11 @@ def _verdict(low: float, high: float) -> str:
 
 
 def stream_figures(stream: str, units: Sequence[NDArray[np.integer[Any]]], size: int, seconds: float) -> dict[str, Any]:
-    """Rates, bits and codebook use of one stream over all clips, as JSON values.
+    """Rates, bits and codebook use of one stream over all clips, int[N] each, as JSON values.
 
     `bitrate` is that of the stream as the language model gets it (runs collapsed, but for style): units per second
     times the entropy of their frequencies, in bits; `bitrate_flat` counts log2(`size`) bits for each of them.
     `perplexity` is of the frames.
-
-    Args:
-        stream: hubert, pitch or style.
-        units: int[N] of each clip.
-        size: Units in the codebook.
-        seconds: Length of all clips.
     """
     sent = np.array([unit for clip in units for unit in as_sent(stream, clip)], np.int64)
     frames = np.concatenate([np.zeros(0, np.int64), *units]).astype(np.int64)

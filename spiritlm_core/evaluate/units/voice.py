@@ -1,15 +1,30 @@
-"""What units tell of a voice: how well F0 and voicing come back from pitch units; whether a probe names speakers."""
+"""What units tell of a voice (F0, voicing, who speaks), and how far they move when the recording changes.
+
+Robustness is the unit edit distance of Gat et al. 2023 (arXiv 2209.15483, section 3.1): Levenshtein distance between
+the collapsed units of a clip and of its changed copy. Here the sum over clips is divided by the number of collapsed
+units of the originals (theirs by the number of frames), so that 1 means as many edits as there are units. Collapsing
+takes the durations out, so a faster copy needs no other rescaling of time.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from fractions import Fraction
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spiritlm_core.speech.pitch.f0 import LOWEST, Melody
+from spiritlm_core.audio.effects import limit_band
+from spiritlm_core.audio.samples import Waveform
+from spiritlm_core.evaluate.clips import Clip
+from spiritlm_core.metrics.distances import Errors, collapse, edit_distance
+from spiritlm_core.speech.grid import RATES_HZ
+from spiritlm_core.speech.pitch.f0 import LOWEST, Melody, melody
+from spiritlm_core.speech.types import Units, chunks
 
 if TYPE_CHECKING:
     from spiritlm_core.speech.pitch.coder import PitchCoder
@@ -22,23 +37,16 @@ _UNKNOWN_VOICING = "this model's voicing output is no probability"
 
 def tracks(waveforms: Iterable[NDArray[np.float32]], device: str = "cpu") -> list[tuple[Melody, int]]:
     """F0 of each piece of the waveforms, beside its number of samples."""
-    from spiritlm_core.speech.pitch.f0 import melody
-    from spiritlm_core.speech.types import chunks
-
     return [(melody(piece, device), len(piece)) for waveform in waveforms for piece in chunks(waveform)]
 
 
 def f0_figures(coder: PitchCoder, melodies: Iterable[tuple[Melody, int]]) -> dict[str, Any]:
-    """Errors of F0 and voicing after encoding and decoding, as JSON values.
+    """Errors of F0 and voicing after encoding and decoding, as JSON values; `melodies` are those of :func:`tracks`.
 
     `f0_rmse_cents` is over the frames (200 Hz) that are voiced in the recording; `f0_spread_cents` is the same for
     a decoder that always says the mean of the piece, so an error above it means that nothing was learnt.
     `voicing_error` is the share of all frames whose voicing is wrong. Where a model works on F0 relative to the mean
     of the piece, it is given that mean back.
-
-    Args:
-        coder: The pitch model.
-        melodies: F0 of pieces and their numbers of samples, see :func:`tracks`.
     """
     parts = [part for track, samples in melodies for part in _piece(coder, track, samples)]
     if not parts:
@@ -106,16 +114,9 @@ def speaker_probe(
 ) -> dict[str, Any]:
     """Balanced accuracy of logistic regression from features to speakers, cross-validated over clips.
 
-    Every piece is judged by a probe that was fitted on other clips, features standardised on these; the accuracy is
-    the mean over speakers of the share of their pieces that are recognised, so chance is one over their number.
-    Speakers with fewer clips than folds take no part.
-
-    Args:
-        features: float64[pieces, D].
-        speakers: Who speaks in each piece.
-        clips: The clip of each piece; all pieces of a clip are in one fold.
-        folds: Folds of the cross-validation.
-        seed: Seed of the folds.
+    Every piece, float64[pieces, D], is judged by a probe that was fitted on other clips, features standardised on
+    these; the accuracy is the mean over speakers of the share of their pieces that are recognised, so chance is one
+    over their number. Speakers with fewer clips than folds take no part.
 
     Returns:
         ``accuracy``, ``chance``, ``speakers``, ``pieces``; or ``missing``, why there is no figure.
@@ -148,3 +149,75 @@ def _speakers_with(count: int, speakers: Sequence[str | None], clips: Sequence[s
         if speaker:
             pieces_of[speaker].add(clip)
     return {speaker for speaker, theirs in pieces_of.items() if len(theirs) >= count}
+
+
+Change = Callable[[Clip], Waveform]
+
+
+def changes(snrs: Sequence[float], speeds: Sequence[float], seed: int) -> dict[str, Change]:
+    """The conditions by name, such as ``noise 10 dB``, ``8 kHz`` and ``speed 0.9``."""
+    noises = {f"noise {snr:g} dB": partial(_noisy, snr=snr, seed=seed) for snr in snrs}
+    tempos = {f"speed {speed:g}": partial(_played, speed=speed) for speed in speeds}
+    return {**noises, "8 kHz": lambda clip: limit_band(clip.waveform, 8000), **tempos}
+
+
+def _noisy(clip: Clip, snr: float, seed: int) -> Waveform:
+    return add_noise(clip.waveform, snr, _rng(seed, clip.key))
+
+
+def _played(clip: Clip, speed: float) -> Waveform:
+    return play_at(clip.waveform, speed)
+
+
+def _rng(seed: int, key: str) -> np.random.Generator:
+    """Randomness that depends on seed and clip alone."""
+    return np.random.default_rng([seed, int.from_bytes(hashlib.sha256(key.encode()).digest()[:8])])
+
+
+def add_noise(waveform: Waveform, snr: float, rng: np.random.Generator) -> Waveform:
+    """White Gaussian noise `snr` decibels below the mean power of float32[T]."""
+    power = float(np.mean(waveform.astype(np.float64) ** 2)) / 10 ** (snr / 10)
+    noisy: Waveform = (waveform + rng.normal(0.0, np.sqrt(power), len(waveform))).astype(np.float32)
+    return noisy
+
+
+def play_at(waveform: Waveform, speed: float) -> Waveform:
+    """Play faster (`speed` above 1) or slower, as a tape does: length and pitch both change."""
+    from scipy.signal import resample_poly
+
+    ratio = Fraction(speed).limit_denominator(100)
+    played: Waveform = resample_poly(waveform, ratio.denominator, ratio.numerator).astype(np.float32)
+    return played
+
+
+def distances(clean: Sequence[Units], changed: Sequence[Units]) -> dict[str, float | None]:
+    """Unit edit distance of each stream that there is; None where the originals have no unit."""
+    rates: dict[str, float | None] = {}
+    for stream in RATES_HZ:
+        pairs = [(getattr(a, stream), getattr(b, stream)) for a, b in zip(clean, changed, strict=True)]
+        if any(a is None for a, _ in pairs):
+            continue
+        plain = [tuple(as_sent(stream, units) for units in pair) for pair in pairs]
+        errors = Errors(tuple(edit_distance(a, b) for a, b in plain), tuple(len(a) for a, _ in plain))
+        rates[stream] = round(errors.rate, 5) if sum(errors.length) else None
+    return rates
+
+
+def as_sent(stream: str, units: NDArray[np.integer]) -> list[int]:
+    """A stream as the language model gets it: runs collapsed, but for style."""
+    return units.tolist() if stream == "style" else collapse(units.tolist())
+
+
+def robustness(
+    encode: Callable[[Sequence[Waveform], Sequence[str | None]], list[Units]],
+    clips: Sequence[Clip],
+    clean: Mapping[str, Units],
+    conditions: Mapping[str, Change],
+) -> dict[str, dict[str, float | None]]:
+    """Condition → stream → unit edit distance of the changed clips from `clean`, the units of the originals by id."""
+    speakers = [clip.speaker for clip in clips]
+    originals = [clean[clip.key] for clip in clips]
+    return {
+        name: distances(originals, encode([change(clip) for clip in clips], speakers))
+        for name, change in conditions.items()
+    }

@@ -16,8 +16,7 @@ from spiritlm_core.intake.sources.tree import Tree
 NAMES = ("wav.scp", "text", "utt2spk", "utt2lang", "segments")
 _OTHERS = ("spk2utt", "spk2gender", "utt2dur", "reco2dur", "utt2num_frames", "frame_shift", "feats.scp", "cmvn.scp")
 _SPECIFIER = re.compile(r":\d+(\[[^]]*\])?$")
-Table = dict[str, tuple[str, str | None]]
-"""Identifier to the rest of its line, and why the line cannot be used."""
+Table = dict[str, tuple[str, str | None]]  # identifier to the rest of its line, and why the line cannot be used
 
 
 def read(tree: Tree, encoding: str) -> Iterator[Draft]:

@@ -37,8 +37,7 @@ _LOOKED_AT = 50
 _SHARE = 0.5  # of the first lines name recordings, else it is prose
 _TEXTS = 2  # as written and as spoken
 _ALIKE = 0.5
-Line = tuple[int, list[str], str | None]
-"""Number, cells, and why the line cannot be used."""
+Line = tuple[int, list[str], str | None]  # number, cells, and why the line cannot be used
 
 
 def read(tree: Tree, encoding: str) -> Iterator[Draft]:

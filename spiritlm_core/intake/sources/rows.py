@@ -26,8 +26,7 @@ from spiritlm_core.intake.sources.columns import ALIASES, Row
 
 Rows = Iterator[tuple[int, Row, str | None]]
 """Number of a row or line, column in lower case to value, and why the row is bad."""
-Known = Callable[[list[str]], int]
-"""How many of the columns are known; 0 if none of them is a path."""
+Known = Callable[[list[str]], int]  # how many of the columns are known; 0 if none of them is a path
 _SEPARATORS = "\t,|;"
 _BUFFER = 1 << 16  # bytes of a column read at once; without one all of it is
 _RECORD_LINES = 1000  # a quoted field of more lines was never closed

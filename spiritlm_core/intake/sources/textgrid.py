@@ -16,8 +16,7 @@ _SILENCE = re.compile(r"<[^>]*>|\b(sil|sp|spn)\b|#")
 def text_of_grid(text: str) -> str:
     """The words of the tier whose name promises them; empty if there is no such tier.
 
-    Raises:
-        Rejection: it ends before it should.
+    Raises Rejection: it ends before it should.
     """
     tiers = list(_tiers(iter(_TOKEN.findall(text))))
     spoken = [(name.lower(), labels) for name, labels in tiers if not re.search("phon|seg", name.lower())]

@@ -55,11 +55,8 @@ class Tree:
     def find(self, name: str, folder: str = "") -> File | None:
         """The recording that a file in `folder` calls `name`, with or without an extension.
 
-        The name may start in that folder or at the root, be the end of a path, or be a path whose end lies at the
-        root (as of another machine).
-
-        Raises:
-            Rejection: several recordings, of different names, are called so.
+        The name may start in that folder or at the root, be the end of a path, or be a path whose end lies at the root
+        (as of another machine). Raises Rejection: several recordings, of different names, are called so.
         """
         path = composed(posixpath.normpath(name))
         ending = PurePosixPath(path).suffix.lower() in AUDIO_SUFFIXES

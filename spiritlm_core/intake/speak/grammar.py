@@ -136,8 +136,7 @@ class Grammar:
 def parse_grammar(text: str, name: str, language: str) -> Grammar:
     """Read a grammar; numbers are said in `language`.
 
-    Raises:
-        SourceError: it is no grammar, or names a rule that is nowhere; tells the line.
+    Raises SourceError: it is no grammar, or names a rule that is nowhere; tells the line.
     """
     return _Parser(text, name).grammar(language)
 

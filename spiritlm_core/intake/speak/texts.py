@@ -22,8 +22,7 @@ from spiritlm_core.intake.speak.transcripts import Recombined, Told
 _SENTENCE = re.compile(r"(?<=[.!?…])\s+")
 _SUFFIXES = (".txt", ".text", ".md", ".jsonl", ".ndjson")
 
-Made = tuple[str, str | None]
-"""A text and its label."""
+Made = tuple[str, str | None]  # A text and its label
 Maker = Callable[[Draw, int], Made | None]
 """Gives the text of a number, counted from 0 for each entry; None where there is none."""
 
@@ -34,8 +33,7 @@ def _counts(pair: tuple[int, int]) -> tuple[int, int]:
     return pair
 
 
-Length = Annotated[tuple[int, int], AfterValidator(_counts)]
-"""Fewest and most words of an utterance."""
+Length = Annotated[tuple[int, int], AfterValidator(_counts)]  # fewest and most words of an utterance
 
 
 class Texts(FrozenConfig):

@@ -20,17 +20,11 @@ _ATTEMPTS = 8
 
 @dataclass(frozen=True)
 class Told:
-    """What the other sources of a recipe say.
+    """What the other sources of a recipe say."""
 
-    Attributes:
-        language: of the recipe.
-        train: transcripts of recordings that are trained on.
-        held_out: transcripts of those that are not.
-    """
-
-    language: str = "en"
-    train: tuple[str, ...] = ()
-    held_out: tuple[str, ...] = ()
+    language: str = "en"  # of the recipe
+    train: tuple[str, ...] = ()  # transcripts of recordings that are trained on
+    held_out: tuple[str, ...] = ()  # transcripts of those that are not
 
     @cached_property
     def runs(self) -> list[list[str]]:

@@ -17,19 +17,12 @@ SCHEME = "speak://"
 
 @dataclass(frozen=True)
 class Utterance:
-    """A text and how it is spoken.
+    """A text and how it is spoken."""
 
-    Attributes:
-        engine: its kind: espeak, piper, flite or command.
-        voice: its name for that engine.
-        text: what is said.
-        settings: of the engine, and what is done to the sound.
-    """
-
-    engine: str
-    voice: str
-    text: str
-    settings: Mapping[str, str] = field(default_factory=dict)
+    engine: str  # its kind: espeak, piper, flite or command
+    voice: str  # its name for that engine
+    text: str  # what is said
+    settings: Mapping[str, str] = field(default_factory=dict)  # of the engine, and what is done to the sound
 
     @property
     def uri(self) -> str:

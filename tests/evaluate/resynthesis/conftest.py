@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from spiritlm_core.errors import ModelReferenceError
-from spiritlm_core.evaluate.resynthesis.config import RECOGNISER, SPEAKER_ENCODER
+from spiritlm_core.evaluate.config import RECOGNISER, SPEAKER_ENCODER
 from spiritlm_core.references.reference import resolve
 from tests.vocoder.models import EXPRESSIVE, build
 

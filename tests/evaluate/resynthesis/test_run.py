@@ -14,14 +14,20 @@ from typer.testing import CliRunner
 from spiritlm_core.audio.stage import AUDIO
 from spiritlm_core.cli.app import app
 from spiritlm_core.errors import SourceError, SpiritLMError
+from spiritlm_core.evaluate.config import ResynthesisStageConfig
 from spiritlm_core.evaluate.rendering import MISSING
-from spiritlm_core.evaluate.resynthesis.clips import draw_clips, list_clips, train_clips
-from spiritlm_core.evaluate.resynthesis.config import ResynthesisStageConfig
 from spiritlm_core.evaluate.resynthesis.figures import page, table
-from spiritlm_core.evaluate.resynthesis.griffin_lim import MelInverter, UnitMeans
 from spiritlm_core.evaluate.resynthesis.run import Judges, evaluate_resynthesis
-from spiritlm_core.evaluate.resynthesis.stage import ResynthesisStage
-from spiritlm_core.evaluate.resynthesis.systems import INVERSION, ORIGINAL, System, references, tokenizer_systems
+from spiritlm_core.evaluate.resynthesis.stage import ResynthesisStage, draw_clips, list_clips, train_clips
+from spiritlm_core.evaluate.resynthesis.systems import (
+    INVERSION,
+    ORIGINAL,
+    MelInverter,
+    System,
+    UnitMeans,
+    references,
+    tokenizer_systems,
+)
 from spiritlm_core.lake.schema import table_of
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.speech.tokenizer import SpeechTokenizer

@@ -6,13 +6,13 @@ import pytest
 
 from spiritlm_core.audio.codec import encode_flac
 from spiritlm_core.audio.voices.espeak import Espeak
-from spiritlm_core.cli.suite import build_suite, suite
+from spiritlm_core.cli.evaluate import build_suite, suite
 from spiritlm_core.errors import Rejection, SourceError, SpiritLMError
+from spiritlm_core.evaluate.config import KINDS, PAIRS
 from spiritlm_core.evaluate.suite.build import build_suite as build
-from spiritlm_core.evaluate.suite.config import KINDS, PAIRS
 from spiritlm_core.evaluate.suite.layouts import read_suite, read_task
 from spiritlm_core.evaluate.suite.material import pair_sets
-from spiritlm_core.evaluate.suite.run import SuiteConfig, run_suite
+from spiritlm_core.evaluate.suite.stage import SuiteConfig, run_suite
 from spiritlm_core.evaluate.suite.task import Recordings
 from spiritlm_core.evaluate.suite.zeroshot import published
 from spiritlm_core.lm.generate.spirit import SpiritLM

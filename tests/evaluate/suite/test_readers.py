@@ -15,7 +15,7 @@ from spiritlm_core.audio.codec import encode_flac
 from spiritlm_core.audio.voices.espeak import Espeak, Voice
 from spiritlm_core.cli.app import app
 from spiritlm_core.errors import SourceError, SpiritLMError
-from spiritlm_core.evaluate.suite.config import KINDS, PAIRS, SuiteRunConfig
+from spiritlm_core.evaluate.config import KINDS, PAIRS, SuiteRunConfig
 from spiritlm_core.evaluate.suite.labels import LabelTask
 from spiritlm_core.evaluate.suite.layouts import read_suite, read_task
 from spiritlm_core.evaluate.suite.material import intents, questions, sentiments

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spiritlm_core.evaluate.units.information import agreement, interval, scores
+from spiritlm_core.evaluate.units.labels import agreement, interval, scores
 
 
 def _random(seed, clips=60, length=80, classes=8):

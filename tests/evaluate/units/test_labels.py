@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from spiritlm_core.evaluate.clips import Clip
-from spiritlm_core.evaluate.units.information import agreement
 from spiritlm_core.evaluate.units.labels import (
     SILENCE,
     Labels,
     Phone,
+    agreement,
     align_phones,
     classes_of,
     phones_of_units,

@@ -9,10 +9,9 @@ import pytest
 
 from spiritlm_core.audio.stage import AUDIO
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
+from spiritlm_core.evaluate.config import UnitEvaluationConfig, UnitEvaluationStageConfig
 from spiritlm_core.evaluate.rendering import MISSING
-from spiritlm_core.evaluate.units.config import UnitEvaluationConfig, UnitEvaluationStageConfig
-from spiritlm_core.evaluate.units.stage import UnitEvaluationStage
-from spiritlm_core.evaluate.units.table import page, table
+from spiritlm_core.evaluate.units.stage import UnitEvaluationStage, page, table
 from spiritlm_core.lake.schema import table_of
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.speech.folder import TokenizerFolder

@@ -10,8 +10,16 @@ from hypothesis import strategies as st
 from spiritlm_core.audio.effects import limit_band
 from spiritlm_core.evaluate.clips import Clip
 from spiritlm_core.evaluate.units.measure import stream_figures
-from spiritlm_core.evaluate.units.robustness import add_noise, changes, distances, play_at, robustness
-from spiritlm_core.evaluate.units.voice import histograms, speaker_probe, windows
+from spiritlm_core.evaluate.units.voice import (
+    add_noise,
+    changes,
+    distances,
+    histograms,
+    play_at,
+    robustness,
+    speaker_probe,
+    windows,
+)
 from spiritlm_core.speech.grid import RATES_HZ
 from spiritlm_core.speech.types import Units
 
