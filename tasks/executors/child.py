@@ -145,11 +145,17 @@ class _Relay:
 
 
 def _listen(connection: Connection, calls: queue.SimpleQueue[Any]) -> None:
-    """Take in what the parent sends; end this process when the parent has ended."""
+    """Take in what the parent sends; end this process when the parent has ended, or when a call cannot be read.
+
+    A call names classes that are imported as it is read, which fails where the program has changed on disk.
+    """
     try:
         while True:
             calls.put(connection.recv())
     except (EOFError, OSError):
+        os._exit(1)
+    except BaseException as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)  # noqa: T201 - the last words
         os._exit(1)
 
 

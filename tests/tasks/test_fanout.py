@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing.connection import wait
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.plan import StageCall
 from spiritlm_core.lake.stage import Resources
 from spiritlm_core.recipe import ComputeConfig
+from tasks.executors.child import ChildMember
 from tasks.fanout import FanOut
+from tasks.worker import Wish
 from tests.lake.stages import DoubleConfig, numbers_plan
 from tests.support.watching import PATIENCE, all_end, descendants, wait_for
 from tests.tasks.work import build, run
@@ -155,6 +158,31 @@ def test_nothing_is_left_of_a_driver_that_was_killed(tmp_path, sent):
     driver.send_signal(sent)
     driver.wait(PATIENCE)
     assert all_end(workers)
+
+
+class _Unreadable:
+    """A call that can be written but not read, as one of a class that is gone from the files of the program."""
+
+    def __reduce__(self):
+        return getattr, ("module", "no_such_class")
+
+
+def test_a_worker_that_cannot_read_its_call_dies_of_it_and_says_why(tmp_path):
+    member = ChildMember(str(tmp_path), Wish())
+    try:
+        assert replied(member).failure is None
+        member.call("compute", (_Unreadable(),))
+        failure = replied(member).failure
+        assert failure.lost_worker
+        assert "exit status 1" in failure.text
+        assert "no_such_class" in failure.text
+    finally:
+        member.kill()
+
+
+def replied(member):
+    assert wait([member.connection], 60), "no reply"
+    return member.take()
 
 
 def test_a_worker_that_cannot_start_ends_the_run_with_its_last_words():
