@@ -154,7 +154,7 @@ def _listen(connection: Connection, calls: queue.SimpleQueue[Any]) -> None:
             calls.put(connection.recv())
     except (EOFError, OSError):
         os._exit(1)
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - whatever it is, nobody would hear of it
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)  # noqa: T201 - the last words
         os._exit(1)
 
