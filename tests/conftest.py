@@ -9,6 +9,7 @@ from __future__ import annotations
 from hypothesis import HealthCheck, settings
 
 pytest_plugins = [
+    "tests.support.filled_lake",
     "tests.support.ray_runtime",
     "tests.support.released",
     "tests.support.server_fixtures",

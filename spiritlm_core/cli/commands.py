@@ -60,6 +60,7 @@ COMMANDS = (
     Command("resynthesize", "spiritlm_core.cli.speech", MODELS),
     Command("serve", "spiritlm_core.cli.serve", MODELS),
     Command("import-checkpoints", "spiritlm_core.cli.speech", MODELS),
+    Command("explore", "spiritlm_core.cli.explore", LAKE),
     Command("lake du", "spiritlm_core.cli.lake", LAKE),
     Command("lake show", "spiritlm_core.cli.lake", LAKE),
     Command("lake verify", "spiritlm_core.cli.lake", LAKE),

@@ -173,6 +173,25 @@ def duration_histogram(edges: Sequence[float], counts: Sequence[int]) -> Figure:
     return figure
 
 
+def spread(title: str, edges: Sequence[float], counts: Sequence[int]) -> Figure:
+    """How often the values of a number fall between neighbours of `edges`, of which there is one more than counts."""
+    with _figure(5.6, 2.4) as (figure, axes):
+        axes.stairs(counts, edges, fill=True, color="#6f8fb8")
+        axes.set(title=title, ylabel="rows")
+    return figure
+
+
+def shares(title: str, counts: Mapping[str, int]) -> Figure:
+    """A bar with its number for each name, the first on top."""
+    with _figure(5.6, 0.24 * max(len(counts), 1) + 0.7) as (figure, axes):
+        labels = [name.replace("$", r"\$")[:40] for name in counts]
+        axes.bar_label(axes.barh(range(len(counts)), list(counts.values()), color="#6f8fb8"), fontsize=8, padding=2)
+        axes.set_yticks(range(len(counts)), labels)
+        axes.invert_yaxis()
+        axes.set(title=title, xlabel="rows")
+    return figure
+
+
 def codebook(streams: Mapping[str, Mapping[str, Any]]) -> Figure:
     """Share of frames of each class, most frequent first, on logarithmic axes: a flat line is full use."""
     with _figure(5.6, 2.6) as (figure, axes):
@@ -193,13 +212,15 @@ def utterance(
     words: Sequence[Mapping[str, Any]],
     units: Mapping[str, tuple[Sequence[int], float]],
     rate: int,
+    f0: np.ndarray | None = None,
 ) -> Figure:
-    """A waveform float32[T] at `rate` with its words, and below it one strip for each unit stream.
+    """A waveform float32[T] at `rate` with its words, below it one strip for each unit stream, and the melody.
 
-    `words` are rows of the words table; `units` are of each stream its units, not collapsed, and their rate in hertz.
+    `words` are rows of the words table; `units` are of each stream its units, not collapsed, and their rate in hertz;
+    `f0` is float32[F] hertz over the waveform, not a number where nothing is voiced.
     """
     seconds = len(waveform) / rate
-    heights = [3.2] + [1.5 if name == "hubert" else 1.0 for name in units]
+    heights = [3.2] + [1.5 if name == "hubert" else 1.0 for name in units] + [2.0] * (f0 is not None)
     size = (float(np.clip(3.2 * seconds, 7, 24)), 0.42 * sum(heights) + 0.7)
     grid: dict[str, Any] = {
         "nrows": len(heights),
@@ -209,8 +230,11 @@ def utterance(
     }
     with _figure(*size, **grid) as (figure, axes):
         _waveform(axes[0, 0], waveform, words, rate)
-        for axis, (name, (stream, hertz)) in zip(axes[1:, 0], units.items(), strict=True):
+        for axis, (name, (stream, hertz)) in zip(axes[1:, 0], units.items(), strict=False):
             _strip(axis, name, stream, hertz, inches_per_second=0.93 * size[0] / max(seconds, 1e-3))
+        if f0 is not None:
+            axes[-1, 0].plot(np.linspace(0, seconds, len(f0)), f0, color="#7a5aa6", linewidth=1.6)
+            axes[-1, 0].set_ylabel("F0\nHz", rotation=0, ha="right", va="center", fontsize=8)
         axes[-1, 0].set(xlabel="seconds", xlim=(0, seconds))
     return figure
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI
-from starlette.middleware import Middleware
 
 from spiritlm_core.serve.actions import HINTS, TASKS, Actions
 from spiritlm_core.serve.display import HIDDEN, visible
 from spiritlm_core.serve.engine import Engine
 from spiritlm_core.serve.errors import ServeConfig
-from spiritlm_core.serve.guard import UPLOAD, Guard, Kept, uploads
+from spiritlm_core.serve.guard import UPLOAD, Kept, uploads
+from spiritlm_core.serve.listening import mount
 
 CSS = """
 .gradio-container { max-width: 1320px !important; width: 100% !important; margin: 0 auto !important; }
@@ -29,26 +28,10 @@ footer { display: none !important; }
 """
 
 
-def mount(app: FastAPI, engine: Engine, config: ServeConfig, kept: Kept) -> FastAPI:
+def add_page(app: FastAPI, engine: Engine, config: ServeConfig, kept: Kept) -> FastAPI:
     """`app` with the page at ``/``, whose files lie in `kept`."""
-    os.environ["GRADIO_TEMP_DIR"] = str(kept.folder)
-    blocks = Page(Actions(engine, config, kept)).blocks()
-    blocks.queue(max_size=4 * config.queue, default_concurrency_limit=config.queue)
     app.add_api_route(UPLOAD, uploads(kept, engine), methods=["POST"], include_in_schema=False)
-    mounted: FastAPI = gr.mount_gradio_app(
-        app,
-        blocks,
-        path="/",
-        app_kwargs={"middleware": [Middleware(Guard, kept=kept, functions=len(blocks.fns))]},
-        max_file_size=config.max_bytes,
-        ssr_mode=False,
-        footer_links=[],
-        show_error=False,
-        theme=gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
-        css=CSS,
-    )
-    blocks.has_launched = True  # else Gradio's own check of paths is off where it is mounted
-    return mounted
+    return mount(app, Page(Actions(engine, config, kept)).blocks(), config, kept, CSS)
 
 
 class Page:

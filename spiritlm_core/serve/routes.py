@@ -1,4 +1,4 @@
-"""The HTTP interface: what may be asked of the models, what is said about the server, and how errors look."""
+"""The HTTP interface: what may be asked of the models, and what is said about the server."""
 
 from __future__ import annotations
 
@@ -11,19 +11,18 @@ from typing import Any, TypeVar, get_args
 
 from fastapi import FastAPI, Request
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 
 from spiritlm_core.audio.codec import encode_wav
 from spiritlm_core.lm.generate.spirit import SpiritLM
 from spiritlm_core.metrics.verdicts import doubt
-from spiritlm_core.serve.body import BodyLimit, Gate, read
+from spiritlm_core.serve.body import read
 from spiritlm_core.serve.engine import Engine, EventStream, Pieces, events, result
-from spiritlm_core.serve.errors import INTERNAL, RequestError, ServeConfig, as_request_error, gone, late
+from spiritlm_core.serve.errors import RequestError, ServeConfig, gone, late
+from spiritlm_core.serve.listening import guard
 from spiritlm_core.serve.replies import classified, describe, generated, tokenized, transcribed
 from spiritlm_core.serve.schema import (
     ClassifyRequest,
@@ -222,11 +221,9 @@ def create_app(engine: Engine, config: ServeConfig) -> FastAPI:
         version=version("spiritlm-pipeline"),
         description="Text and speech in, text and speech out. Errors are `{error: {type, message, field}}`.",
     )
-    _errors(app)
+    guard(app, config)
     _about(app, engine, config)
     Routes(engine, config).add(app)
-    app.add_middleware(BodyLimit, config=config)
-    app.add_middleware(Gate, config=config)
     app.openapi = described(app)  # type: ignore[method-assign]
 
     @app.api_route("/v1/{rest:path}", methods=["GET", "POST"], include_in_schema=False)
@@ -234,27 +231,6 @@ def create_app(engine: Engine, config: ServeConfig) -> FastAPI:
         raise RequestError(404, "not_found", f"there is no /v1/{rest:.60}: see /docs")
 
     return app
-
-
-def _errors(app: FastAPI) -> None:
-    def said(error: RequestError) -> Response:
-        return JSONResponse(error.to_dict(), error.status, error.headers)
-
-    @app.exception_handler(RequestError)
-    async def known(_: Request, error: RequestError) -> Response:
-        return said(error)
-
-    @app.exception_handler(ClientDisconnect)
-    async def left(_: Request, __: ClientDisconnect) -> Response:
-        return said(gone())
-
-    @app.exception_handler(HTTPException)
-    async def http(_: Request, error: HTTPException) -> Response:
-        return said(RequestError(error.status_code, "http", f"{error.detail}: see /docs"))
-
-    @app.exception_handler(Exception)
-    async def unknown(_: Request, error: Exception) -> Response:
-        return said(as_request_error(error) or INTERNAL)
 
 
 def _about(app: FastAPI, engine: Engine, config: ServeConfig) -> None:

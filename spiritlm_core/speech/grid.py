@@ -52,6 +52,11 @@ def hop_of(units: int, samples: int) -> int:
     return min((FRAME, 2 * FRAME), key=lambda hop: abs(units * hop - samples))
 
 
+def rates_hz(units: int, samples: int) -> dict[str, float]:
+    """Units a second of each stream of a waveform with so many phonetic units."""
+    return RATES_HZ | {"hubert": SAMPLE_RATE / hop_of(units, samples)}
+
+
 def pitch_count(samples: int) -> int:
     """Pitch units of a piece: 200 Hz frames of F0, sixteen to a unit."""
     return 0 if samples < SHORTEST else (samples // 80 + 1) // 16

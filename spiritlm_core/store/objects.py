@@ -98,6 +98,11 @@ class Store(ABC):
         del path
         return None
 
+    @property
+    def filesystem(self) -> Any:
+        """The fsspec file system that opens the URIs of remote objects, for libraries that take one; None if local."""
+        return None
+
     def child(self, path: str) -> str:
         """The full URI of an object."""
         return f"{self.uri.rstrip('/')}/{path}"

@@ -26,6 +26,11 @@ class S3Store(Store):
         self.uri = f"s3://{self.root}"
 
     @property
+    def filesystem(self) -> Any:
+        """See :attr:`Store.filesystem`."""
+        return self._files
+
+    @property
     def _files(self) -> Any:
         variables = frozenset((key, value) for key, value in os.environ.items() if key.startswith("AWS_"))
         return _s3_client(variables, os.getpid())

@@ -11,7 +11,7 @@ from spiritlm_core.lake.fingerprint import config_json, stage_identity
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.snapshot import Snapshot
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.tokens.config import TokensConfig
+from spiritlm_core.tokens.config import SequencesConfig, TokensConfig
 from spiritlm_core.tokens.corpus import STREAMS
 from spiritlm_core.tokens.hf import vocabulary_for
 from spiritlm_core.tokens.mix import Mixture
@@ -65,6 +65,25 @@ class FinishedCorpus:
         view = lake.view(text) if text else None
         vocabulary = vocabulary_for(folder, config.sequences)
         return cls(recipe, config, folder, vocabulary, lake.view(sequences), view, inputs)
+
+    @classmethod
+    def as_trained(cls, lake: Lake, recipe: str) -> Self:
+        """The corpus as the model that a recipe has in a lake mixes it; in the usual shares where it has none yet.
+
+        Raises:
+            LakeError: there is no corpus yet, or the model was made of another.
+        """
+        ref, text = lake.read_ref(recipe, "model"), lake.read_ref(recipe, "text")
+        model = lake.read_artifact("model", ref.target) if ref else None
+        if model is not None:
+            config = TokensConfig.model_validate(model.config["tokens"])
+        else:
+            sequences = _snapshot(lake, recipe, "sequences", f"`spiritlm run {recipe} --until corpus` makes it")
+            made = lake.read_footer("sequences", sequences.keys[0]).config
+            config = TokensConfig.model_validate(
+                {"sequences": {name: made[name] for name in SequencesConfig.model_fields if name in made}}
+            )
+        return cls.open(lake, recipe, config, texts=text is not None)
 
     def mixture(
         self, *, seed: int, split: str = "train", epoch: int = 0, shares: dict[str, Any] | None = None

@@ -75,14 +75,16 @@ class Preview:
 
 
 def previews(
-    corpus: FinishedCorpus, *, stream: str, count: int, split: str = "train", seed: int = 0, epoch: int = 0
+    corpus: FinishedCorpus, *, stream: str | None, count: int, split: str = "train", seed: int = 0, epoch: int = 0
 ) -> Iterator[Preview]:
-    """At most `count` documents of a stream, as training with this seed (`lm.seed`) draws them from this epoch on.
+    """At most `count` documents as training with this seed (`lm.seed`) draws them from this epoch on.
+
+    They are of one stream, or of all as they are mixed if `stream` is None.
 
     Raises:
         SpiritLMError: the stream has no documents in this split.
     """
-    shares = {name: float(name == stream) for name in STREAMS}
+    shares = None if stream is None else {name: float(name == stream) for name in STREAMS}
     mixture = corpus.mixture(seed=seed, split=split, epoch=epoch, shares=shares)
     plans: list[Plan] = []
     while len(plans) < count and not mixture.has_shown(epoch + 1):

@@ -16,7 +16,7 @@ from spiritlm_core.evaluate.heldout.listening import ANSWER, RECORDING, RESYNTHE
 from spiritlm_core.evaluate.rendering import data_uri, template
 from spiritlm_core.lake.schema import SAMPLE_RATE
 from spiritlm_core.metrics.verdicts import OFFERS, WHO, Offered, Verdict
-from spiritlm_core.speech.grid import RATES_HZ, hop_of
+from spiritlm_core.speech.grid import rates_hz
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -170,7 +170,7 @@ def _drawn(item: Drawn) -> dict[str, str]:
 
 
 def _words(item: Drawn) -> Figure:
-    rates = RATES_HZ | {"hubert": SAMPLE_RATE / hop_of(len(item.units.get("hubert", ())), len(item.waveform))}
+    rates = rates_hz(len(item.units.get("hubert", ())), len(item.waveform))
     units = {name: (stream, rates[name]) for name, stream in item.units.items()}
     return plots.utterance(item.waveform, item.words, units, SAMPLE_RATE)
 

@@ -50,7 +50,7 @@ def analyse(waveform: NDArray[np.float32]) -> Analysis:
     track = melody(samples)
     f0 = np.where(track.voiced, track.f0, 0).astype(np.float64)
     times = np.arange(len(f0)) * FRAME_SECONDS
-    return Analysis(f0, mel_cepstrum(_world().cheaptrick(samples.astype(np.float64), f0, times, SAMPLE_RATE)))
+    return Analysis(f0, mel_cepstrum(world().cheaptrick(samples.astype(np.float64), f0, times, SAMPLE_RATE)))
 
 
 def mel_cepstrum(power: Floats) -> Floats:
@@ -75,7 +75,8 @@ def _cosines(bins: int) -> Floats:
 
 
 @cache
-def _world() -> Any:
+def world() -> Any:
+    """The package ``pyworld``."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its use of pkg_resources is no concern of the user
         import pyworld

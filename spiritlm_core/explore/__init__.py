@@ -1,0 +1,1 @@
+"""The page that shows what a lake holds: tables, segments, rejections, differences, training examples."""

@@ -1,0 +1,88 @@
+"""What there is to look at: tables by recipe, older snapshots that are still there, and models that a recipe uses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from spiritlm_core.errors import LakeError
+from spiritlm_core.explore.rows import Rows
+from spiritlm_core.lake.lake import Lake
+
+_ORDER = ("audio", "quality", "words", "units", "copies", "sequences", "documents", "text")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A snapshot as it is listed, without having been read.
+
+    Attributes:
+        recipes: those that use it now.
+        written: when, in seconds since the epoch.
+    """
+
+    table: str
+    fingerprint: str
+    recipes: tuple[str, ...]
+    written: float
+
+    @property
+    def title(self) -> str:
+        """Such as ``audio of quickstart``, or with its time where no recipe uses it any more."""
+        when = datetime.fromtimestamp(self.written, tz=UTC).strftime("%d %b %H:%M")
+        return (
+            f"{self.table} of {', '.join(self.recipes)}"
+            if self.recipes
+            else f"{self.table}, {when} ({self.fingerprint[:6]})"
+        )
+
+
+class Catalogue:
+    """The snapshots of a lake; each is opened once."""
+
+    def __init__(self, lake: Lake) -> None:
+        self.lake = lake
+        self._open: dict[str, Rows] = {}
+
+    def listed(self) -> dict[str, Listed]:
+        """Title → snapshot: those in use first, in the order of the pipeline, then others from the newest on.
+
+        Raises:
+            LakeError: there is none.
+        """
+        users: dict[str, list[str]] = {}
+        for ref in self.lake.refs():
+            users.setdefault(ref.target, []).append(ref.recipe)
+        found = [
+            Listed(Path(entry.path).parent.name, name, tuple(sorted(users.get(name, ()))), entry.modified)
+            for entry in self.lake.store.walk("snapshots")
+            if (name := Path(entry.path).stem)
+        ]
+        if not found:
+            raise LakeError(f"there is no table in {self.lake.uri} yet: `spiritlm run` makes them")
+        found.sort(key=lambda one: (not one.recipes, one.recipes, _rank(one.table), -one.written))
+        return {one.title: one for one in found}
+
+    def rows(self, one: Listed) -> Rows:
+        """The rows of a snapshot. Raises LakeError if it is missing or damaged."""
+        if one.fingerprint not in self._open:
+            self._open[one.fingerprint] = Rows(self.lake, self.lake.read_snapshot(one.table, one.fingerprint))
+        return self._open[one.fingerprint]
+
+    def beside(self, one: Listed) -> dict[str, Rows]:
+        """The tables of the recipe that uses a snapshot, else of any recipe, by name, `one` in the place of its own."""
+        listed = [other for other in self.listed().values() if other.recipes]
+        recipe = next(iter([*one.recipes, *(other.recipes[0] for other in listed)]), None)
+        tables = {other.table: other for other in listed if recipe in other.recipes} | {one.table: one}
+        return {name: self.rows(other) for name, other in tables.items()}
+
+    def model(self, recipe: str, name: str) -> Path | None:
+        """A local folder of an artifact that a recipe uses, or None."""
+        ref = self.lake.read_ref(recipe, name)
+        artifact = self.lake.read_artifact(name, ref.target) if ref else None
+        return None if artifact is None else self.lake.artifact_folder(artifact)
+
+
+def _rank(table: str) -> tuple[int, str]:
+    return _ORDER.index(table) if table in _ORDER else len(_ORDER), table

@@ -1,0 +1,96 @@
+"""Conditions on columns, such as ``duration > 5 and text ~ hello``, as SQL whose values are bound, never pasted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from spiritlm_core.errors import SpiritLMError
+
+COMPARISONS = {
+    "=": "{0} = ?",
+    "!=": "{0} IS DISTINCT FROM ?",
+    "<=": "{0} <= ?",
+    ">=": "{0} >= ?",
+    "<": "{0} < ?",
+    ">": "{0} > ?",
+    "~": "contains(lower({0}::VARCHAR), lower(?))",
+    "!~": "NOT contains(lower(coalesce({0}::VARCHAR, '')), lower(?))",
+    "is empty": "{0} IS NULL",
+    "is not empty": "{0} IS NOT NULL",
+}
+"""What a condition says → SQL of the column and the value; ``~`` finds a part of a text, whatever its case."""
+
+_COMPARED = r"(\w+)\s*(is\s+not\s+empty|is\s+empty|[<>!]=|!~|[=~<>])"
+_CONDITION = re.compile(
+    rf"""\s*{_COMPARED}\s*("[^"]*"|'[^']*'|.*?)\s*(?:$|(?<=\s)and\s+(?={_COMPARED}))""", re.DOTALL | re.IGNORECASE
+)
+_NUMBERS = ("INT", "DOUBLE", "FLOAT", "DECIMAL")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column as a question sees it: lists count as their lengths, and sound is not looked at."""
+
+    name: str
+    type: str
+    """As DuckDB calls it."""
+
+    @property
+    def sql(self) -> str:
+        """Its value."""
+        quoted = '"' + self.name.replace('"', '""') + '"'
+        return f"len({quoted})" if self.type.endswith("[]") else quoted
+
+    @property
+    def numeric(self) -> bool:
+        """Whether its values are numbers."""
+        return self.type.endswith("[]") or any(part in self.type for part in _NUMBERS)
+
+    def value(self, text: str) -> Any:
+        """What a condition compares it with. Raises SpiritLMError if it is no number and must be one."""
+        if not self.numeric:
+            return {"true": True, "false": False}.get(text.lower(), text) if self.type == "BOOLEAN" else text
+        try:
+            return float(text)
+        except ValueError as error:
+            raise SpiritLMError(f"{self.name} is a number, and {text!r} is none") from error
+
+
+def where(text: str, columns: Mapping[str, Column]) -> tuple[str, list[Any]]:
+    """The SQL of conditions joined by ``and``, and its values; of an empty text it is ``true``.
+
+    Raises:
+        SpiritLMError: one cannot be read, or names no column of `columns`.
+    """
+    parts: list[str] = []
+    values: list[Any] = []
+    start = 0
+    while text[start:].strip():
+        found = _CONDITION.match(text, start)
+        if found is None:
+            known = ", ".join(COMPARISONS)
+            raise SpiritLMError(
+                f"{text[start:].strip()!r} is no condition: write a column, one of {known}, and a value"
+            )
+        part, compared = _condition(found, columns)
+        parts, values, start = [*parts, part], [*values, *compared], found.end()
+    return " AND ".join(parts) or "true", values
+
+
+def _condition(found: re.Match[str], columns: Mapping[str, Column]) -> tuple[str, list[Any]]:
+    name, comparison, given = found[1], " ".join(found[2].lower().split()), found[3]
+    if name not in columns:
+        raise SpiritLMError(f"there is no column {name!r}; there are {', '.join(columns)}")
+    column, sql = columns[name], COMPARISONS[comparison]
+    if "?" not in sql:
+        if given:
+            raise SpiritLMError(f"{given!r} stands behind {comparison!r}, which takes no value")
+        return sql.format(column.sql), []
+    if not given:
+        raise SpiritLMError(f"a value is missing behind {name} {comparison}")
+    if len(given) > 1 and given[0] == given[-1] and given[0] in "'\"":
+        given = given[1:-1]
+    return sql.format(column.sql), [given if "~" in comparison else column.value(given)]

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import pytest
+
+from spiritlm_core.errors import LakeError, SpiritLMError
+from spiritlm_core.explore.catalogue import Catalogue
+from spiritlm_core.explore.compare import compare
+from spiritlm_core.explore.conditions import Column, where
+from spiritlm_core.explore.rows import Place, Rows
+from spiritlm_core.lake.lake import Lake, shard_path
+from tests.support.filled_lake import ROWS, audio_row, commit, name_of
+
+COLUMNS = {"n": Column("n", "DOUBLE"), "text": Column("text", "VARCHAR"), "units": Column("units", "SMALLINT[]")}
+
+
+@pytest.fixture(scope="module")
+def audio(filled_lake: Lake) -> Rows:
+    catalogue = Catalogue(filled_lake)
+    return catalogue.rows(catalogue.listed()["audio of small"])
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("", []),
+        ("n > 5", [5.0]),
+        ("n>=5 and text ~ this and that", [5.0, "this and that"]),
+        ("text = 'a and n > 5' AND units < 3", ["a and n > 5", 3.0]),
+        ('text ~ "x\' OR true --"', ["x' OR true --"]),
+        ("text is not empty and n IS EMPTY", []),
+    ],
+)
+def test_conditions_become_sql_without_their_values(text: str, values: list) -> None:
+    sql, bound = where(text, COLUMNS)
+    assert bound == values
+    assert sql.count("?") == len(values)
+    assert not any(str(value) in sql for value in values if isinstance(value, str))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("m > 5", "there is no column 'm'; there are n, text, units"),
+        ("n > five", "n is a number, and 'five' is none"),
+        ("n", "'n' is no condition"),
+        ("n > 5 or n < 2", "'5 or n < 2' is none"),
+        ("text =", "a value is missing behind text ="),
+        ("text is empty today", "'today' stands behind 'is empty'"),
+        ("n > 5; DROP TABLE x", "is none"),
+    ],
+)
+def test_what_is_no_condition_is_said(text: str, message: str) -> None:
+    with pytest.raises(SpiritLMError, match=message):
+        where(text, COLUMNS)
+
+
+def test_rows_are_filtered_and_sorted_by_any_column(audio: Rows) -> None:
+    assert audio.count() == len(audio) == ROWS
+    assert next(iter(audio.columns)) == "text"
+    assert "audio" not in audio.columns
+    names = list(audio.columns).index("utterance_id")
+    places, rows = audio.page("speaker = s1 and duration > 0.7", "duration", down=True, count=3)
+    assert [row[names] for row in rows] == [name_of(n) for n in (11, 9, 7)]
+    assert [audio.read(place)["utterance_id"] for place in places] == [name_of(n) for n in (11, 9, 7)]
+    assert audio.count("speaker = s1 and duration > 0.7") == 5
+    _, later = audio.page("speaker = s1 and duration > 0.7", "duration", down=True, start=3)
+    assert [row[names] for row in later] == [name_of(n) for n in (5, 3)]
+    assert audio.page(count=ROWS, sort="duration")[1][-1][names] == name_of(8), "what is empty comes last"
+    for name in audio.columns:
+        assert len(audio.page("", name, down=True)[1]) == ROWS
+
+
+def test_a_row_is_found_by_its_name(audio: Rows) -> None:
+    assert audio.find(name_of(7)) == Place(1, 2)
+    assert audio.find("nobody") is None
+
+
+def test_histograms_count_what_the_conditions_leave(audio: Rows) -> None:
+    numbers = audio.histogram("duration", "speaker = s1")
+    assert sum(numbers.counts) == 6
+    assert numbers.edges[0] == pytest.approx(0.65)
+    assert numbers.edges[-1] == pytest.approx(1.15)
+    texts = audio.histogram("speaker")
+    assert dict(zip(texts.values, texts.counts, strict=True)) == {"s0": 5, "s1": 6, "(empty)": 1}
+    assert audio.histogram("end").counts == []
+
+
+def test_lists_count_as_their_lengths(filled_lake: Lake) -> None:
+    catalogue = Catalogue(filled_lake)
+    units = catalogue.rows(catalogue.listed()["units of small"])
+    lengths = [row[list(units.columns).index("hubert")] for row in units.page("hubert > 3")[1]]
+    assert len(lengths) == ROWS - 1
+    assert all(isinstance(length, int) for length in lengths)
+
+
+def test_two_snapshots_differ_in_the_rows_of_their_shards(filled_lake: Lake, audio: Rows) -> None:
+    catalogue = Catalogue(filled_lake)
+    (old,) = [one for one in catalogue.listed().values() if not one.recipes]
+    found = compare(filled_lake, catalogue.rows(old), audio)
+    assert found.kinds == {"added": 2, "changed": 1, "rejected": 1}
+    assert ("rejected", name_of(8), "", "too short: 0.01 s") in found.rows
+    assert found.counts["rows"] == (10, ROWS)
+    assert found.reasons == {"too short": (0, 1)}
+    assert compare(filled_lake, audio, catalogue.rows(old)).kinds == {"accepted": 1, "changed": 1, "removed": 2}
+    assert compare(filled_lake, audio, audio).kinds == {}
+
+
+def test_an_empty_lake_and_a_missing_shard_are_said(tmp_path: str) -> None:
+    lake = Lake(tmp_path)
+    with pytest.raises(LakeError, match="there is no table in .* yet: `spiritlm run` makes them"):
+        Catalogue(lake).listed()
+    from spiritlm_core.audio.stage import AUDIO
+    from spiritlm_core.lake.schema import table_of
+
+    snapshot = commit(lake, "audio", [table_of([audio_row(0)], AUDIO)])
+    lake.store.delete(shard_path("audio", snapshot.keys[0]))
+    with pytest.raises(LakeError, match="cannot be asked"):
+        Rows(lake, snapshot)
