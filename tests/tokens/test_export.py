@@ -12,6 +12,7 @@ import pytest
 
 from spiritlm_core.config_files import load_config
 from spiritlm_core.errors import LakeError, SpiritLMError
+from spiritlm_core.explore.examples import examples
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.recipe import Recipe
 from spiritlm_core.tokens.config import PairsConfig
@@ -44,6 +45,15 @@ def training(corpus: FinishedCorpus, count: int, split: str = "train") -> list[P
 
 def rows_of(folder: Path) -> list[dict]:
     return [row for path in sorted((folder / "data").glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
+
+
+def test_a_lake_alone_says_how_its_corpus_is_mixed(folders: dict[str, Path], tmp_path: Path) -> None:
+    lake, recipe = small_lake(tmp_path, folders["gpt2"], texts=True)
+    assert FinishedCorpus.as_trained(lake, recipe.name).fingerprints == opened(lake, recipe).fingerprints
+    html = examples(lake, recipe.name, "speech", count=2, epoch=0)
+    assert html.count('<pre class="example">') == 2
+    assert '<span class="marker">[Speech]</span>' in html
+    assert examples(lake, recipe.name, None, count=8, epoch=1).count('<pre class="example">') == 8
 
 
 @pytest.mark.parametrize("split", ["train", "held_out"])
