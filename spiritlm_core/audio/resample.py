@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spiritlm_core.audio.decode import Pieces
 from spiritlm_core.lake.schema import SAMPLE_RATE
 
 if TYPE_CHECKING:
     import av
-
-    from spiritlm_core.audio.decode import Pieces
 
 # 256 taps per phase: flat to 7.5 kHz, aliases below -94 dB above 8.2 kHz (libswresample's default lets -15 dB through)
 _SETTINGS = f"{SAMPLE_RATE}:filter_size=128:cutoff=0.97"

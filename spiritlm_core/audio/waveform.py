@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spiritlm_core.audio.config import LimitsConfig
+from spiritlm_core.audio.decode import Downmix, check_format, decode_mono
+from spiritlm_core.audio.resample import by_torchaudio
 from spiritlm_core.errors import Rejection, SpiritLMError
 from spiritlm_core.lake.schema import SAMPLE_RATE
 
@@ -63,9 +65,6 @@ def read_waveform(
 
     Raises TooLong: longer than allowed; Rejection: it is no audio, damaged, cut short, or beyond the limits.
     """
-    from spiritlm_core.audio.decode import decode_mono
-    from spiritlm_core.audio.resample import by_torchaudio
-
     samples = io.BytesIO()
     decode_mono(file, name, channel, limits, by_torchaudio, samples)
     return np.frombuffer(samples.getbuffer(), np.float32)
@@ -83,9 +82,6 @@ def _array(audio: Any) -> NDArray[np.float32]:
 
 
 def _resampled(samples: NDArray[np.float32], rate: int, channel: int | None) -> NDArray[np.float32]:
-    from spiritlm_core.audio.decode import Downmix, check_format
-    from spiritlm_core.audio.resample import by_torchaudio
-
     check_format(rate, len(samples), LIMITS)
     mix = Downmix(channel)
     mono = mix.mono(samples)

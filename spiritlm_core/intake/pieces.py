@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, ClassVar
 
 import pyarrow as pa
+from pyarrow import parquet
 
 from spiritlm_core.errors import SourceError, is_machine_error
 from spiritlm_core.intake.config import ShardingConfig, TextSource
@@ -222,8 +223,6 @@ def _check_size(size: int) -> None:
 
 def _parquet_cuts(file: File, source: TextSource) -> Iterator[Cut]:
     """Row groups together up to `piece_bytes` of text."""
-    from pyarrow import parquet
-
     sha256 = sha256_of(file.uri)
     with open_uri(file.uri) as stream:
         table = parquet.ParquetFile(stream)

@@ -15,6 +15,7 @@ from pathlib import PurePosixPath
 from typing import Any, Literal
 
 import pyarrow as pa
+from pyarrow import parquet
 
 from spiritlm_core.errors import SourceError, is_machine_error
 from spiritlm_core.intake.draft import decode_lines, decode_text
@@ -56,8 +57,6 @@ def read_rows(file: File, encoding: str, known: Known) -> Rows:
 
 
 def _parquet(file: File) -> Rows:
-    from pyarrow import parquet
-
     try:
         with open_uri(file.uri) as stream:
             table = parquet.ParquetFile(stream, buffer_size=_BUFFER)
