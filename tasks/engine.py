@@ -24,8 +24,8 @@ from spiritlm_core.plan.graph import Graph, RunPlan, plan_graph
 from spiritlm_core.recipe import ComputeConfig
 from tasks.account import Account, StageReport
 from tasks.artifacts import ProgressArtifact, run_table, show_outputs, stage_table, training_curves
-from tasks.fanout import FanOut
 from tasks.flow_runs import explaining, log
+from tasks.pool import FanOut
 from tasks.progress import Console
 
 Reference = dict[str, str]

@@ -76,8 +76,7 @@ def suite(
     loaders = _loaders(models, device, dtype, variant, speech_tokenizer)
     from spiritlm_core.evaluate.config import SuiteConfig
     from spiritlm_core.evaluate.rendering import write_report
-    from spiritlm_core.evaluate.suite.stage import run_suite
-    from spiritlm_core.evaluate.suite.table import page, table
+    from spiritlm_core.evaluate.suite.stage import page, run_suite, table
 
     names = tuple(filter(None, (name.strip() for name in (lm_eval or "").split(","))))
     tasks = _tasks(task or [], folder, optional=bool(names))

@@ -14,9 +14,18 @@ from spiritlm_core.errors import Rejection
 from spiritlm_core.evaluate.clips import Clip, read_clips, rows_of
 from spiritlm_core.evaluate.heldout import fewshot
 from spiritlm_core.evaluate.heldout.answers import Evaluated, labels_of, train_words
-from spiritlm_core.evaluate.heldout.asked import KNOWN_WORDS, ask_all, groups_of
+from spiritlm_core.evaluate.heldout.asked import (
+    ANSWER,
+    KNOWN_WORDS,
+    NAME_ONE,
+    NO_VOCODER,
+    RECORDING,
+    RESYNTHESIS,
+    ask_all,
+    groups_of,
+    listen,
+)
 from spiritlm_core.evaluate.heldout.fewshot import Classified, classify, questions
-from spiritlm_core.evaluate.heldout.listening import ANSWER, NAME_ONE, NO_VOCODER, RECORDING, RESYNTHESIS, listen
 from spiritlm_core.lake.schema import table_of
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.lm.generate.fewshot import FewShot

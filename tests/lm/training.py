@@ -15,7 +15,7 @@ import yaml
 
 from spiritlm_core.fit.job import FitJob
 from spiritlm_core.recipe import ComputeConfig
-from tasks.fanout import FanOut
+from tasks.pool import FanOut
 
 Told = list[tuple[float, str]]
 

@@ -18,7 +18,7 @@ from spiritlm_core.lake.plan import StageCall
 from spiritlm_core.lake.stage import Resources
 from spiritlm_core.recipe import ComputeConfig
 from tasks.executors.child import ChildMember
-from tasks.fanout import FanOut
+from tasks.pool import FanOut
 from tasks.worker import Wish
 from tests.lake.stages import DoubleConfig, numbers_plan
 from tests.support.watching import PATIENCE, all_end, descendants, wait_for

@@ -5,7 +5,7 @@ from __future__ import annotations
 from spiritlm_core.lake.plan import StageCall, plan_artifact, plan_table
 from spiritlm_core.lake.stage import Resources
 from spiritlm_core.recipe import ComputeConfig
-from tasks.fanout import FanOut
+from tasks.pool import FanOut
 from tests.lake.stages import SumConfig, execute, no_progress, numbers_plan
 
 

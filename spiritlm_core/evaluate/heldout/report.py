@@ -10,9 +10,8 @@ import numpy as np
 
 from spiritlm_core.audio.codec import encode_flac
 from spiritlm_core.evaluate import plots
-from spiritlm_core.evaluate.heldout.asked import Answers
+from spiritlm_core.evaluate.heldout.asked import ANSWER, RECORDING, RESYNTHESIS, Answers, Listened
 from spiritlm_core.evaluate.heldout.findings import Findings
-from spiritlm_core.evaluate.heldout.listening import ANSWER, RECORDING, RESYNTHESIS, Listened
 from spiritlm_core.evaluate.rendering import data_uri, template
 from spiritlm_core.lake.schema import SAMPLE_RATE
 from spiritlm_core.metrics.verdicts import OFFERS, WHO, Offered, Verdict

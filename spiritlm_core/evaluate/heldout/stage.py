@@ -143,7 +143,7 @@ class EvaluateStage(ArtifactStage):
         return samples + [interleaved_sample(d.key, d.ids, evaluated, self.config.max_new_tokens) for d in shown]
 
     def _write(self, out: Path, content: Content) -> None:
-        from spiritlm_core.evaluate.heldout.listening import write_examples
+        from spiritlm_core.evaluate.heldout.asked import write_examples
         from spiritlm_core.evaluate.heldout.report import charts, render
 
         write_json(out / "metrics.json", content.findings.metrics())
@@ -207,7 +207,7 @@ class EvaluateStage(ArtifactStage):
 
 def _spoken(samples: Sequence[Mapping[str, Any]], vocoder: Vocoder | None) -> dict[str, bytes]:
     """FLAC of the spoken answers among the samples, where a vocoder can make them audible."""
-    from spiritlm_core.evaluate.heldout.listening import spoken
+    from spiritlm_core.evaluate.heldout.asked import spoken
 
     if vocoder is None:
         return {}

@@ -16,7 +16,7 @@ from spiritlm_core.audio.waveform import as_waveform
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.evaluate.config import KINDS, PAIRS, VOICES
 from spiritlm_core.evaluate.suite import material
-from spiritlm_core.evaluate.suite.choices import CHOICES
+from spiritlm_core.evaluate.suite.labels import CHOICES
 from spiritlm_core.evaluate.suite.layouts import MANIFEST, PROMPTS
 from spiritlm_core.evaluate.suite.material import Said, Written
 from spiritlm_core.files import new_folder

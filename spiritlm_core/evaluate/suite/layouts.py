@@ -12,8 +12,7 @@ from typing import Any
 
 from spiritlm_core.errors import Rejection, SourceError
 from spiritlm_core.evaluate.suite import official
-from spiritlm_core.evaluate.suite.choices import CHOICES, read_choices
-from spiritlm_core.evaluate.suite.labels import LabelTask
+from spiritlm_core.evaluate.suite.labels import CHOICES, LabelTask, read_choices
 from spiritlm_core.evaluate.suite.official import read_lines
 from spiritlm_core.evaluate.suite.pairs import Labelled, Pair, Side
 from spiritlm_core.evaluate.suite.styles import StyleTask

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from spiritlm_core.audio.voices.espeak import Voice
-from spiritlm_core.evaluate.suite.choices import Choice
+from spiritlm_core.evaluate.suite.labels import Choice
 
 _MATERIAL = Path(__file__).parents[1] / "templates" / "suite.yaml"
 

@@ -9,8 +9,7 @@ import pytest
 from spiritlm_core.errors import SourceError
 from spiritlm_core.evaluate.config import SuiteConfig
 from spiritlm_core.evaluate.suite.layouts import READERS, read_suite, read_task
-from spiritlm_core.evaluate.suite.stage import run_suite
-from spiritlm_core.evaluate.suite.table import table
+from spiritlm_core.evaluate.suite.stage import run_suite, table
 from spiritlm_core.lm.generate.spirit import SpiritLM
 from tests.evaluate.suite.knowing import knowing
 from tests.examples.evaluation_task import TABLE, read_parity

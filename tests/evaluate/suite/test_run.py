@@ -16,8 +16,7 @@ from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.evaluate.config import SuiteConfig
 from spiritlm_core.evaluate.suite.layouts import read_task
 from spiritlm_core.evaluate.suite.pairs import DIRECTIONS
-from spiritlm_core.evaluate.suite.stage import run_suite
-from spiritlm_core.evaluate.suite.table import page, table, verdicts
+from spiritlm_core.evaluate.suite.stage import page, run_suite, table, verdicts
 from spiritlm_core.evaluate.suite.task import Recordings, figure
 from spiritlm_core.evaluate.suite.zeroshot import preferred, score
 from spiritlm_core.lm.generate import likelihood

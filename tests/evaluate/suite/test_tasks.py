@@ -16,13 +16,11 @@ from hypothesis import strategies as st
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
 from spiritlm_core.evaluate.config import SuiteConfig
 from spiritlm_core.evaluate.suite import harness
-from spiritlm_core.evaluate.suite.choices import NamedTask, read_choices
-from spiritlm_core.evaluate.suite.labels import LabelTask, macro_f1, questions
+from spiritlm_core.evaluate.suite.labels import LabelTask, NamedTask, macro_f1, questions, read_choices
 from spiritlm_core.evaluate.suite.layouts import read_labelled
 from spiritlm_core.evaluate.suite.pairs import Side
-from spiritlm_core.evaluate.suite.stage import run_suite
+from spiritlm_core.evaluate.suite.stage import page, run_suite, table
 from spiritlm_core.evaluate.suite.styles import StyleTask, given_text_judge
-from spiritlm_core.evaluate.suite.table import page, table
 from spiritlm_core.evaluate.suite.task import Bench, Recordings
 from spiritlm_core.evaluate.suite.transcripts import TranscriptTask, Utterance
 from spiritlm_core.lm.generate.likelihood import judged, log_likelihoods
