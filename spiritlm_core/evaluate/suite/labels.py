@@ -14,10 +14,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from spiritlm_core.errors import Rejection, SpiritLMError
+from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.evaluate.config import SuiteConfig
 from spiritlm_core.evaluate.suite import harness
-from spiritlm_core.evaluate.suite.official import read_lines
 from spiritlm_core.evaluate.suite.pairs import Labelled, LabelledTask, content_of
 from spiritlm_core.evaluate.suite.task import Bench, Skipped, SuiteTask, figure, summed_by, usable
 from spiritlm_core.lm.generate.fewshot import FewShot, draw_shots
@@ -202,23 +201,3 @@ def named_tasks(config: SuiteConfig) -> list[NamedTask]:
         return []
     manager = harness.task_manager(config.lm_eval)
     return [NamedTask(name, "lm-eval", Path(), manager, config.lm_eval_limit) for name in config.lm_eval]
-
-
-def read_choices(name: str, folder: Path) -> list[ChoiceTask]:
-    """The task of ``choices.jsonl``; nothing if there is none. Raises SourceError if it cannot be read."""
-    path = folder / CHOICES
-    if not path.is_file():
-        return []
-    questions, skipped = read_lines(path, _choice)
-    return [ChoiceTask(name, CHOICES, folder, tuple(questions), skipped=tuple(skipped))]
-
-
-def _choice(row: dict[str, Any], number: int) -> Choice:
-    question, choices, answer = (row.get(field) for field in ("question", "choices", "answer"))
-    if not isinstance(question, str) or not isinstance(choices, list) or len(choices) < 2:
-        raise Rejection("question is a string, and choices is a list of at least two")
-    if not all(isinstance(one, str) and one.strip() for one in choices):
-        raise Rejection("a choice is empty, or no string")
-    if not isinstance(answer, int) or isinstance(answer, bool) or not 0 <= answer < len(choices):
-        raise Rejection("answer is the place of the right one in choices, from 0")
-    return Choice(str(row.get("id", number)), question, tuple(choices), answer)

@@ -12,7 +12,7 @@ from typing import Any
 
 from spiritlm_core.errors import Rejection, SourceError
 from spiritlm_core.evaluate.suite import official
-from spiritlm_core.evaluate.suite.labels import CHOICES, LabelTask, read_choices
+from spiritlm_core.evaluate.suite.labels import CHOICES, Choice, ChoiceTask, LabelTask
 from spiritlm_core.evaluate.suite.official import read_lines
 from spiritlm_core.evaluate.suite.pairs import Labelled, Pair, Side
 from spiritlm_core.evaluate.suite.styles import StyleTask
@@ -106,6 +106,26 @@ def _split(row: Mapping[str, Any], path: Path) -> str:
             raise Rejection(f"split {name!r} is neither train nor test")
         return "train" if name == "train" else "test"
     return "train" if draw_split(json.dumps(row, sort_keys=True), "", 0.5) == "train" else "test"
+
+
+def read_choices(name: str, folder: Path) -> list[ChoiceTask]:
+    """The task of ``choices.jsonl``; nothing if there is none. Raises SourceError if it cannot be read."""
+    path = folder / CHOICES
+    if not path.is_file():
+        return []
+    questions, skipped = read_lines(path, _choice)
+    return [ChoiceTask(name, CHOICES, folder, tuple(questions), skipped=tuple(skipped))]
+
+
+def _choice(row: dict[str, Any], number: int) -> Choice:
+    question, choices, answer = (row.get(field) for field in ("question", "choices", "answer"))
+    if not isinstance(question, str) or not isinstance(choices, list) or len(choices) < 2:
+        raise Rejection("question is a string, and choices is a list of at least two")
+    if not all(isinstance(one, str) and one.strip() for one in choices):
+        raise Rejection("a choice is empty, or no string")
+    if not isinstance(answer, int) or isinstance(answer, bool) or not 0 <= answer < len(choices):
+        raise Rejection("answer is the place of the right one in choices, from 0")
+    return Choice(str(row.get("id", number)), question, tuple(choices), answer)
 
 
 Reader = Callable[[str, Path], Sequence[SuiteTask]]

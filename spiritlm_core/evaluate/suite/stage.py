@@ -1,4 +1,4 @@
-"""Running the suite: every model on every task in every way of asking, its table, and the stage that runs built sets."""
+"""Running the suite: every model on every task in every way of asking, its table, and the stage for built sets."""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
 from spiritlm_core.evaluate.config import SuiteConfig
 from spiritlm_core.evaluate.suite import harness
-from spiritlm_core.evaluate.suite.labels import LabelTask, NamedTask, macro_f1, questions, read_choices
-from spiritlm_core.evaluate.suite.layouts import read_labelled
+from spiritlm_core.evaluate.suite.labels import LabelTask, NamedTask, macro_f1, questions
+from spiritlm_core.evaluate.suite.layouts import read_choices, read_labelled
 from spiritlm_core.evaluate.suite.pairs import Side
 from spiritlm_core.evaluate.suite.stage import page, run_suite, table
 from spiritlm_core.evaluate.suite.styles import StyleTask, given_text_judge
