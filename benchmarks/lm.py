@@ -1,6 +1,6 @@
 """Training speed and memory: the project's loop against the Trainer of transformers, same model, same sequences.
 
-    python benchmarks/lm.py [--shape tiny 135m] [--length 4096] [--documents 300 0] [--steps 6] [--json FILE]
+    python benchmarks/lm.py [--shape tiny 135m] [--length 4096] [--documents 300 0] [--steps 6]
 
 Weights and tokens are random. ``--documents N`` packs documents of N tokens on average into each sequence, 0 makes one
 document of it. The Trainer sees the same sequences and predicts the same tokens; it looks across documents, as packed
@@ -100,6 +100,7 @@ def lm_config(setting: Setting) -> Any:
 
 def ours(setting: Setting) -> dict[str, Any]:
     """Run the training loop itself."""
+    from spiritlm_core.files import write_json
     from spiritlm_core.lm.config import LmCompute, ModelConfig
     from spiritlm_core.lm.model.attention import Documents
     from spiritlm_core.lm.train.loop import _loop, _Stop
@@ -107,17 +108,16 @@ def ours(setting: Setting) -> dict[str, Any]:
     from spiritlm_core.lm.train.run import start
     from spiritlm_core.lm.train.source import Training
     from spiritlm_core.tokens.config import TokensConfig
+    from spiritlm_core.tokens.vocabulary import VOCABULARY_FILE, Vocabulary
 
-    compute = LmCompute(
-        micro_batch=setting.micro_batch,
-        checkpoint_every=10**9,
-        compile=setting.compile,
-    )
+    compute = LmCompute(micro_batch=setting.micro_batch, checkpoint_every=10**9, compile=setting.compile)
     config = ModelConfig(lm=lm_config(setting), tokens=TokensConfig(context_length=setting.length))
     source = Sequences(setting)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        training = Training(config, compute, source, vocabulary_folder(work), None, work / "w", work / "o")
+        vocabulary = Vocabulary(**VOCABULARY)
+        write_json(work / VOCABULARY_FILE, {**vocabulary.to_dict(), "fingerprint": vocabulary.fingerprint()})
+        training = Training(config, compute, source, work, None, work / "w", work / "o")
         run = start(training, print)
         run.checkpoints.save = lambda *_: work  # type: ignore[method-assign,assignment]
         before = peak_memory()
@@ -129,7 +129,6 @@ def ours(setting: Setting) -> dict[str, Any]:
     return {
         "losses": [row["loss"] for row in rows],
         "seconds": statistics.median([row["seconds"] for row in rows[WARMUP:]]),
-        "waiting": statistics.mean([row["data_wait"] for row in rows[WARMUP:]]),
         "flops": model.of_step(setting.sequences * setting.length, int(pairs * setting.sequences)),
         "memory": peak_memory(),
         "memory_before": before,
@@ -213,16 +212,6 @@ def peak_memory() -> int:
     return memory(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
 
-def vocabulary_folder(folder: Path) -> Path:
-    """What `start` reads the vocabulary from."""
-    from spiritlm_core.tokens.vocabulary import Vocabulary
-
-    vocabulary = Vocabulary(**VOCABULARY)
-    values = {**vocabulary.to_dict(), "fingerprint": vocabulary.fingerprint()}
-    (folder / "vocabulary.json").write_text(json.dumps(values), encoding="utf-8")
-    return folder
-
-
 def matrix_speed() -> float:
     """FLOP/s of a large matrix product, float32 on a CPU and bf16 on a GPU."""
     import torch
@@ -251,7 +240,7 @@ def measured(kind: str, setting: Setting) -> dict[str, Any]:
     return found
 
 
-def compare(setting: Setting, speed: float) -> dict[str, Any]:
+def compare(setting: Setting, speed: float) -> None:
     results = {kind: measured(kind, setting) for kind in ("trainer", "ours")}
     tokens = setting.sequences * setting.length
     in_flight = setting.micro_batch * setting.length
@@ -271,8 +260,6 @@ def compare(setting: Setting, speed: float) -> dict[str, Any]:
         ratio = results["trainer"]["seconds"] / results["ours"]["seconds"]
         flops = results["ours"]["flops"] / results["ours"]["seconds"]
         print(f"  {ratio:.2f} times the Trainer; {flops / speed:.0%} of the speed of a large matrix product (MFU)")
-        results["ratio"], results["mfu"] = {"value": ratio}, {"value": flops / speed}
-    return {"setting": asdict(setting), **results}
 
 
 def main() -> None:
@@ -288,18 +275,13 @@ def main() -> None:
     parser.add_argument("--sequences", type=int, default=2, help="in a step")
     parser.add_argument("--micro-batch", type=int, default=1)
     parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     speed = matrix_speed()
     print(f"a large matrix product runs at {speed / 1e9:,.0f} GFLOP/s")
-    found = []
     for shape in given.shape:
         for documents in given.documents:
             sizes = (given.steps, given.sequences, given.micro_batch)
-            setting = Setting(shape, given.length, documents, *sizes, compile=given.compile)
-            found.append(compare(setting, speed))
-    if given.json:
-        given.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
+            compare(Setting(shape, given.length, documents, *sizes, compile=given.compile), speed)
 
 
 if __name__ == "__main__":

@@ -66,20 +66,7 @@ def to_float32(waveform: np.ndarray) -> np.ndarray:
 
 
 def read_mono(file: BinaryIO, name: str, channel: int | None = None, limits: LimitsConfig = LIMITS) -> np.ndarray:
-    """Decode a file to 16 kHz mono.
-
-    Args:
-        file: seekable, any format.
-        name: its name or URI; headerless G.722 is known by ``.g722`` at its end, or as a prompt, alone.
-        channel: which channel to take; null averages all of them, or takes the loudest where they cancel each other.
-        limits: what it may be.
-
-    Returns:
-        int16[T].
-
-    Raises:
-        Rejection: not audio, damaged, cut short, beyond the limits, no such channel, or samples that are no numbers.
-    """
+    """A file as 16 kHz mono, int16[T]; arguments and errors as of :func:`spiritlm_core.audio.decode.decode_mono`."""
     return store_mono(file, name, channel, limits)[:]
 
 

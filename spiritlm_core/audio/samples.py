@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,16 +12,6 @@ Waveform = NDArray[np.float32]
 """float32[samples] in [-1, 1], one channel at 16 kHz."""
 
 _BLOCK = 1 << 20
-
-
-class Samples(Protocol):
-    """What an int16[T] array can do that the steps of ingest need."""
-
-    def __len__(self) -> int:
-        """How many there are."""
-
-    def __getitem__(self, part: slice, /) -> np.ndarray:
-        """int16[n] of a part."""
 
 
 class StoredSamples:
@@ -50,6 +40,10 @@ class StoredSamples:
         """A part that stays in the file."""
         first, last, _ = slice(first, last).indices(len(self))
         return StoredSamples(self._file, self._first + first, self._first + last)
+
+
+Samples = StoredSamples | np.ndarray
+"""int16[T]."""
 
 
 def blocks(samples: Samples) -> Iterator[np.ndarray]:

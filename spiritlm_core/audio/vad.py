@@ -117,19 +117,11 @@ def _model_path() -> Path:
 def segments(
     regions: Sequence[Region], probabilities: np.ndarray, duration: float, config: AudioConfig
 ) -> list[Region]:
-    """Cut a recording into segments of at most ``config.max_seconds``, padding included.
+    """Cut a recording of `duration` seconds into segments of at most ``config.max_seconds``, padding included.
 
-    All speech becomes one segment when it fits. Otherwise each segment ends at the longest pause of the second
-    half of what fits, and at any pause longer than ``config.max_pause``.
-
-    Args:
-        regions: speech, in order.
-        probabilities: of speech, one per 32 ms; says where an endless region is best cut.
-        duration: of the recording in seconds.
-        config: longest segment, longest pause, padding.
-
-    Returns:
-        Segments in order, not overlapping, empty when there are no regions.
+    All speech becomes one segment when it fits. Otherwise each segment ends at the longest pause of the second half of
+    what fits, and at any pause longer than ``config.max_pause``. The `probabilities` of speech, one per 32 ms, say
+    where an endless region is best cut. Segments come in order and do not overlap.
     """
     if not regions:
         return []

@@ -154,7 +154,7 @@ def _examples(
                 raise spoken.error
             speech = {field: known_streams(tokens, spirit.vocabulary) for field, tokens in spoken.tokens.items()}
             for tokens in speech.values():
-                spirit.speech_ids(tokens)  # raises if the model lacks one of them
+                spirit.layout.speech_ids(tokens)  # raises if the model lacks one of them
             examples[row.key] = fill(template.question, template.answer, row.text_fields(), speech)
         except SpiritLMError as problem:
             rejected[f"{problem}: row {row.place}"] += 1

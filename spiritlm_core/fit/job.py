@@ -1,15 +1,21 @@
-"""One fit as data, light enough to be built and sent by a process that never loads torch."""
+"""One fit as data, light enough to be built and sent by a process that never loads torch; and its command line."""
 
 from __future__ import annotations
 
+import argparse
+import json
+import logging
+import os
+import sys
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from spiritlm_core.config import FrozenConfig
-from spiritlm_core.errors import TrainingError
+from spiritlm_core.cores import process_group
+from spiritlm_core.errors import SpiritLMError, TrainingError
 from spiritlm_core.fit.clips import FIT_INPUT
 from spiritlm_core.fit.config import FitCompute
 from spiritlm_core.lake.plan import load_class
@@ -22,27 +28,17 @@ STOP = "stop"
 
 @dataclass(frozen=True)
 class FitJob:
-    """Everything a process that fits needs.
+    """Everything a process that fits needs."""
 
-    Attributes:
-        stage: ``package.module:Class`` of the stage.
-        config: its configuration.
-        models: role → local folder or file.
-        tables: table → view.
-        work: checkpoints go here; shared by all ranks.
-        out: the fitted model goes here.
-        compute: how many processes there are, and what each gets.
-        resume_from: a checkpoint to start from, rather than the latest in `work`; only a :class:`JobStage` can.
-    """
-
-    stage: str
-    config: FrozenConfig
-    models: Mapping[str, Path]
-    tables: Mapping[str, TableView]
-    work: Path
-    out: Path
-    compute: FitCompute = field(default_factory=FitCompute)
+    stage: str  # ``package.module:Class`` of the stage
+    config: FrozenConfig  # its configuration
+    models: Mapping[str, Path]  # role → local folder or file
+    tables: Mapping[str, TableView]  # table → view
+    work: Path  # checkpoints go here; shared by all ranks
+    out: Path  # the fitted model goes here
+    compute: FitCompute = field(default_factory=FitCompute)  # how many processes there are, and what each gets
     resume_from: Path | None = None
+    """A checkpoint to start from, rather than the latest in `work`; only a :class:`JobStage` can."""
 
     @classmethod
     def of(
@@ -102,3 +98,29 @@ class UnitFit(ArtifactStage):
     pinned: ClassVar[bool] = True
     processes = "units"
     shared: ClassVar[bool] = False
+
+
+def main(program: str, about: str, read_job: Callable[[Path], FitJob]) -> int:
+    """Run the job in the file named on the command line; returns the exit status.
+
+    The first process writes the summary to standard output as JSON, and progress to standard error.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m {program}", description=about.partition("\n")[0])
+    parser.add_argument("file", type=Path, help="YAML or JSON file with the arguments")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    first = os.environ.get("RANK", "0") == "0"
+
+    def report(fraction: float, message: str) -> None:
+        if first:
+            logging.getLogger(program).info("%3.0f %% %s", 100 * fraction, message)
+
+    try:
+        job = read_job(parser.parse_args().file)
+        with process_group():
+            summary = job.run(report)
+    except SpiritLMError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    if first:
+        sys.stdout.write(json.dumps(summary) + "\n")
+    return 0

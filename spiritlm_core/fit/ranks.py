@@ -18,19 +18,12 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Ranks:
-    """Rank of this process and number of processes; whoever started them initialised torch.distributed.
+    """Rank of this process and number of processes; whoever started them initialised torch.distributed."""
 
-    Attributes:
-        rank: of this process, from 0.
-        size: number of processes.
-        device: what this process computes on.
-        bf16: whether its matrix products are in bfloat16.
-    """
-
-    rank: int = 0
-    size: int = 1
-    device: torch.device = CPU
-    bf16: bool = False
+    rank: int = 0  # of this process, from 0
+    size: int = 1  # number of processes
+    device: torch.device = CPU  # what this process computes on
+    bf16: bool = False  # whether its matrix products are in bfloat16
 
     @classmethod
     def current(cls, use_gpu: bool | None = None, precision: Precision = "fp32") -> Ranks:

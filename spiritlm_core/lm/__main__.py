@@ -27,8 +27,7 @@ from pydantic import Field, ValidationError
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.config_files import load_config_file
 from spiritlm_core.errors import RecipeError
-from spiritlm_core.fit.job import FitJob
-from spiritlm_core.fit.launch import main
+from spiritlm_core.fit.job import FitJob, main
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.lm.config import LmCompute, LmConfig, ModelConfig
 from spiritlm_core.lm.train.stage import ModelStage

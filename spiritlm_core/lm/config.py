@@ -39,7 +39,7 @@ class ArchitectureConfig(FrozenConfig):
 
 
 class OptimizerConfig(FrozenConfig):
-    """AdamW (arXiv 1711.05101), alone or with Muon (spiritlm_core/fit/muon.py), and the learning-rate schedule."""
+    """AdamW (arXiv 1711.05101), alone or with Muon, and the learning-rate schedule."""
 
     younger: ClassVar[AbstractSet[str]] = {"kind", "muon_learning_rate", "new_rows_learning_rate"}
 

@@ -35,15 +35,10 @@ __all__ = ["Resolved", "as_reference", "default_cache", "digest_of", "resolve"]
 
 @dataclass(frozen=True)
 class Resolved:
-    """A model on this machine.
+    """A model on this machine."""
 
-    Attributes:
-        path: A file or a folder.
-        digest: Identifies the content, 64 hexadecimal digits; the same on every machine.
-    """
-
-    path: Path
-    digest: str
+    path: Path  # A file or a folder
+    digest: str  # identifies the content, 64 hexadecimal digits; the same on every machine
 
 
 def as_reference(given: str | Path) -> str:
@@ -108,11 +103,11 @@ def _fetched(place: Parsed, cache: Path) -> Resolved:
 
 def _local_path(place: Parsed, cache: Path) -> Path:
     if place.scheme == "pypi":
-        from spiritlm_core.references.wheel import from_wheel
+        from spiritlm_core.references.copies import from_wheel
 
         return from_wheel(place, cache)
     if place.scheme == "s3":
-        from spiritlm_core.references.bucket import from_bucket
+        from spiritlm_core.references.copies import from_bucket
 
         return from_bucket(place.uri, cache)
     path = Path(unquote(place.name)).expanduser().absolute()

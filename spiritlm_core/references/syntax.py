@@ -34,23 +34,14 @@ _PINNED = "#sha256=… behind it pins it, #sha256=…&files=A,B some files of a 
 
 @dataclass(frozen=True)
 class Parsed:
-    """One place of a model, taken apart.
+    """One place of a model, taken apart."""
 
-    Attributes:
-        scheme: Where to look.
-        name: ``org/name``, a local path, ``bucket/prefix`` or a package.
-        version: Revision or package version, where the scheme has one.
-        path: Path in the wheel; a folder ends in ``/``.
-        sha256: Pinned digest of the content, if given.
-        files: The files of a folder that are the content, sorted; empty where all are.
-    """
-
-    scheme: Scheme
-    name: str
-    version: str | None = None
-    path: str | None = None
-    sha256: str | None = None
-    files: tuple[str, ...] = ()
+    scheme: Scheme  # where to look
+    name: str  # ``org/name``, a local path, ``bucket/prefix`` or a package
+    version: str | None = None  # revision or package version, where the scheme has one
+    path: str | None = None  # path in the wheel; a folder ends in ``/``
+    sha256: str | None = None  # pinned digest of the content, if given
+    files: tuple[str, ...] = ()  # the files of a folder that are the content, sorted; empty where all are
 
     @property
     def uri(self) -> str:

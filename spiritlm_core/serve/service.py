@@ -136,7 +136,7 @@ class PromptReader:
         try:
             if isinstance(part, AudioPart):
                 return self._encoded(self.audio.waveform(part, field))
-            self._spirit.speech_ids(part.tokens)
+            self._spirit.layout.speech_ids(part.tokens)
         except RequestError:
             raise
         except SpiritLMError as error:

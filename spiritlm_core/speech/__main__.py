@@ -23,8 +23,7 @@ from pydantic import Field, ValidationError
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.config_files import load_config_file
 from spiritlm_core.errors import RecipeError
-from spiritlm_core.fit.job import FitJob
-from spiritlm_core.fit.launch import main
+from spiritlm_core.fit.job import FitJob, main
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.speech.config import StyleConfig
 from spiritlm_core.speech.pitch.config import PitchConfig
@@ -34,7 +33,7 @@ from spiritlm_core.speech.vocoder.fit_config import VocoderStageConfig
 
 STAGES: dict[str, tuple[str, type[FrozenConfig]]] = {
     "hubert": ("spiritlm_core.speech.pretraining.fit_hubert:HubertFit", HubertConfig),
-    "quantizer": ("spiritlm_core.speech.quantizers.fit_quantizer:QuantizerFit", QuantizerStageConfig),
+    "quantizer": ("spiritlm_core.speech.quantizers.kmeans:QuantizerFit", QuantizerStageConfig),
     "pitch": ("spiritlm_core.speech.pitch.fit:PitchFit", PitchConfig),
     "style": ("spiritlm_core.speech.style.fit:StyleFit", StyleConfig),
     "vocoder": ("spiritlm_core.speech.vocoder.fit:VocoderFit", VocoderStageConfig),

@@ -53,7 +53,7 @@ class UnitsConfig(FrozenConfig):
     style: StyleConfig = Field(default=StyleConfig(), description="Style units; Expressive only.")
     precision: ExtractionPrecision = Field(
         default="exact",
-        description="Precision of matrix products in unit extraction; bf16 and int8 are faster and change units.",
+        description="Precision of matrix products in unit extraction; bf16 is faster and changes some units.",
     )
     copies: CopiesConfig = Field(
         default=CopiesConfig(), description="How often each train recording is encoded besides; by default not at all."
@@ -83,7 +83,7 @@ class UnitsConfig(FrozenConfig):
     def stage(self, *, expressive: bool) -> UnitsStageConfig:
         """What the stages are given that use the models, without how these are fitted."""
         sizes = {"pitch": self.pitch.codes, "style": self.style.clusters} if expressive else {}
-        return UnitsStageConfig(precision=self.precision, hubert=self.quantizer.size, **sizes)
+        return UnitsStageConfig(precision=self.precision, hubert=self.quantizer.units, **sizes)
 
     def copies_stage(self, *, expressive: bool) -> CopiesStageConfig:
         """The same for the stage that encodes the copies, with what they are."""
@@ -93,7 +93,7 @@ class UnitsConfig(FrozenConfig):
 class StreamSizes(FrozenConfig):
     """How many units there are of each kind."""
 
-    hubert: int = Field(ge=1, description="HuBERT units, the blank included.")
+    hubert: int = Field(ge=1, description="HuBERT units.")
     pitch: int = Field(default=0, ge=0, description="Pitch units; 0 for Base.")
     style: int = Field(default=0, ge=0, description="Style units; 0 for Base.")
 

@@ -67,17 +67,11 @@ class CopiesConfig(FrozenConfig):
 
 @dataclass(frozen=True)
 class Change:
-    """What makes a copy: second t of it was second ``start / 16 000 + speed t`` of the recording.
+    """What makes a copy: second t of it was second ``start / 16 000 + speed t`` of the recording."""
 
-    Attributes:
-        start: samples left out at the beginning.
-        speed: how many times faster it is played.
-        room: number of the room that it is heard in; 0: none.
-    """
-
-    start: int = 0
-    speed: float = 1.0
-    room: int = 0
+    start: int = 0  # samples left out at the beginning
+    speed: float = 1.0  # how many times faster it is played
+    room: int = 0  # number of the room that it is heard in; 0: none
 
     @property
     def seconds(self) -> float:

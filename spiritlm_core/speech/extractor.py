@@ -19,8 +19,7 @@ from spiritlm_core.speech.encoders.registry import load_encoder
 from spiritlm_core.speech.pitch.coder import PitchCoder
 from spiritlm_core.speech.pitch.f0 import Melody, melodies
 from spiritlm_core.speech.quantizers.quantizer import classifier, load_quantizer
-from spiritlm_core.speech.style.classifier import StyleClassifier, load_style
-from spiritlm_core.speech.style.coder import PROSODY, StyleModel, second_vectors
+from spiritlm_core.speech.style.coder import PROSODY, StyleClassifier, StyleModel, load_style, second_vectors
 from spiritlm_core.speech.types import Units, chunks
 
 
@@ -35,13 +34,10 @@ class UnitExtractor:
         device: str | None = None,
         precision: Precision = "exact",
     ) -> None:
-        """Load the models.
+        """Load the models of the roles ``hubert`` and ``quantizer``, for Expressive ``pitch`` and ``style`` too.
 
-        Args:
-            models: Role → local folder: ``hubert`` and ``quantizer``, for Expressive ``pitch`` and ``style`` too.
-            sizes: If given, stream → number of units that its model must have.
-            device: Where to compute; ``cuda`` if there is one, else ``cpu``.
-            precision: Of the matrix products.
+        They must have as many units as `sizes` says for their streams; the device is ``cuda`` if there is one, else
+        ``cpu``.
 
         Raises:
             ModelReferenceError: A model is missing, damaged, or not made for this encoder.

@@ -44,15 +44,10 @@ class _Record(BaseModel):
 
 @dataclass(frozen=True)
 class TokenizerFolder:
-    """A speech tokenizer as it lies on disk.
+    """A speech tokenizer as it lies on disk."""
 
-    Attributes:
-        path: The folder with one folder per model.
-        precision: With which it was made to be used; exact where nothing is said.
-    """
-
-    path: Path
-    precision: ExtractionPrecision
+    path: Path  # the folder with one folder per model
+    precision: ExtractionPrecision  # with which it was made to be used; exact where nothing is said
     _said: tuple[str, ...]
 
     @classmethod
@@ -110,7 +105,7 @@ def unit_counts(folder: Path) -> dict[str, int]:
     """
     from spiritlm_core.speech.pitch.config import PitchArchitecture
     from spiritlm_core.speech.quantizers.quantizer import load_quantizer
-    from spiritlm_core.speech.style.classifier import count_styles
+    from spiritlm_core.speech.style.coder import count_styles
 
     counts: dict[str, tuple[str, Callable[[Path], int]]] = {
         "hubert": ("quantizer", lambda model: load_quantizer(model).size),
@@ -128,10 +123,8 @@ def common_sizes(heard: Mapping[str, int], spoken: Mapping[str, int]) -> dict[st
 def write_speech_tokenizer(folder: Path, models: Mapping[str, Path], precision: ExtractionPrecision = "exact") -> None:
     """Copy the models into `folder`, one folder per role, beside a ``config.json`` that is written last.
 
-    Args:
-        folder: where to write; other files in it stay.
-        models: role → local folder or file; roles that a speech tokenizer does not have are passed over.
-        precision: with which the units of the corpus were extracted, and those of others will be.
+    Other files in it stay, and roles that a speech tokenizer does not have are passed over. The `precision` is that
+    with which the units of the corpus were extracted, and those of others will be.
 
     Raises:
         ModelReferenceError: encoder or quantizer are missing, or a model cannot be read.

@@ -29,14 +29,9 @@ def mel_centres(bands: int, low: float, high: float) -> np.ndarray:
 
 @cache
 def mel_filters(bands: int, fft: int, device: str = "cpu", low: float = 20.0, **scale: Any) -> torch.Tensor:
-    """Triangular filters over a spectrum up to 8 kHz, float32[fft/2 + 1, bands].
+    """Triangular filters over a spectrum from `low` hertz up to 8 kHz, float32[fft/2 + 1, bands].
 
-    Args:
-        bands: Filters.
-        fft: Length of the Fourier transform.
-        device: Where they are wanted.
-        low: Where the first one begins, in hertz.
-        scale: As for `transformers.audio_utils.mel_filter_bank`; the mel scale of HTK, peaks of 1, if not given.
+    `scale` is as for `transformers.audio_utils.mel_filter_bank`; the mel scale of HTK, peaks of 1, if not given.
     """
     options = {"norm": None, "mel_scale": "htk"} | scale
     filters = mel_filter_bank(fft // 2 + 1, bands, low, SAMPLE_RATE / 2, SAMPLE_RATE, **options)

@@ -37,6 +37,6 @@ def _known_rate(rate: float) -> float:
 Minutes = Annotated[float, Field(gt=0, description="Upper bound of the train speech used for fitting, in minutes.")]
 Seed = Annotated[int, Field(ge=0, lt=2**32, description="Seed of every random choice of the fit.")]
 Size = Annotated[int, Field(ge=1)]
-ExtractionPrecision = Literal["exact", "bf16", "int8"]
+ExtractionPrecision = Literal["exact", "bf16"]
 UnitRate = Annotated[float, AfterValidator(_known_rate)]
 """Phonetic units a second."""

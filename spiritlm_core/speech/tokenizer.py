@@ -6,14 +6,14 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spiritlm_core.audio.waveform import Audio, as_waveform
 from spiritlm_core.errors import ModelReferenceError
-from spiritlm_core.references.weights import check_weights
+from spiritlm_core.references.content import check_weights
 from spiritlm_core.speech.folder import TokenizerFolder, common_sizes
 from spiritlm_core.speech.released.layout import ROOT_VARIABLE, Released, Variant, checked_variant, default_root
 from spiritlm_core.tokens.speech import Streams, UnitStreams, from_string, merge_streams, to_string
@@ -65,11 +65,10 @@ class SpeechTokenizer:
                 ``$SPIRITLM_CHECKPOINTS_DIR``, else ``checkpoints``.
             variant: ``base`` or ``expressive``; expressive where its models are there, else base.
             device: where to compute; a GPU if there is one.
-            precision: ``exact``, or ``bf16`` or ``int8``, which change some units; that of the recipe, else exact.
+            precision: ``exact``, or ``bf16``, which changes some units; that of the recipe, else exact.
 
         Raises:
             ModelReferenceError: a model is missing, damaged or cannot be loaded.
-            RecipeError: the machine has no such precision.
         """
         chosen = variant and checked_variant(variant)
         folder = TokenizerFolder.read(_folder(Path(root) if root is not None else default_root(), chosen))
@@ -112,18 +111,9 @@ class SpeechTokenizer:
             self._vocoder = _load_vocoder(self._vocoder, self.variant, self._extractor.device)
         return self._vocoder
 
-    def decode(
-        self,
-        units: UnitStreams | str,
-        speaker: Speaker | None = None,
-        *,
-        expression: int | None = None,
-        predict_durations: bool = True,
-        seed: int = 0,
-    ) -> NDArray[np.float32]:
+    def decode(self, units: UnitStreams | str, speaker: Speaker | None = None, **options: Any) -> NDArray[np.float32]:
         """The waveform of units or of speech tokens, float32[samples] at 16 kHz; see :meth:`decode_batch`."""
-        options = {"expression": expression, "predict_durations": predict_durations}
-        return self.vocoder.decode(self._streams(units, seed), speaker=speaker, **options)  # type: ignore[arg-type]
+        return self.decode_batch([units], speaker, **options)[0]
 
     def decode_batch(
         self,
@@ -134,25 +124,20 @@ class SpeechTokenizer:
         predict_durations: bool = True,
         seed: int = 0,
     ) -> list[NDArray[np.float32]]:
-        """Waveforms of units, in either form.
+        """Waveforms of units as :meth:`encode` or :meth:`from_string` give them, or of strings of speech tokens.
 
-        Args:
-            batch: streams as :meth:`encode` or :meth:`from_string` give them, or strings of speech tokens. Base units
-                have no pitch and style: these are passed over.
-            speaker: the voice, by number or name; the vocoder's default if not given (2 in the released ones).
-            expression: the manner of speaking, where the vocoder has several; its default if not given (8).
-            predict_durations: units last as long as the vocoder predicts. Otherwise, and for the raw units of an
-                expressive :meth:`encode` always, each is 40 ms (80 at 12.5 Hz): right for units that are not collapsed.
-            seed: decides the style of a string that has pitch but no style tokens, see :meth:`from_string`.
+        Base units have no pitch and style: these are passed over. Options are those of ``Vocoder.decode_batch``; raw
+        units of an expressive :meth:`encode` last 40 ms each (80 at 12.5 Hz) in any case. The `seed` decides the style
+        of a string that has pitch but no style tokens, see :meth:`from_string`.
 
         Raises:
             ModelReferenceError: there is no vocoder, or it cannot be loaded.
-            SpiritLMError: no HuBERT units, no pitch for an expressive vocoder, a unit, voice or manner that the vocoder
-                does not know, or streams that do not fit each other.
+            SpiritLMError: see ``Vocoder.decode_batch``.
         """
         streams = [self._streams(units, seed) for units in batch]
-        options = {"expression": expression, "predict_durations": predict_durations}
-        return self.vocoder.decode_batch(streams, speaker=speaker, **options)  # type: ignore[arg-type]
+        return self.vocoder.decode_batch(
+            streams, speaker=speaker, expression=expression, predict_durations=predict_durations
+        )
 
     def speak(
         self, pieces: Iterable[str], speaker: Speaker | None = None, *, expression: int | None = None, seed: int = 0
@@ -245,10 +230,6 @@ class SpeechTokenizer:
         shown = Streams(np.asarray(units.hubert), None, None) if self.variant == "base" else units
         return to_string(merge_streams(shown, (collapse_style, collapse_pitch, collapse_hubert), self.rate))
 
-    def to_string_batch(self, batch: Sequence[UnitStreams], **options: bool) -> list[str]:
-        """:meth:`to_string` of each, with the same options."""
-        return [self.to_string(units, **options) for units in batch]
-
     @staticmethod
     def from_string(string: str, *, duplicate_pitch: bool = False, seed: int = 0) -> Streams:
         """Speech tokens back to streams, one entry per HuBERT token; what is no speech token is skipped.
@@ -259,13 +240,6 @@ class SpeechTokenizer:
             seed: decides the style (71, 68 or 98) of a string that has pitch but no style tokens.
         """
         return styled(from_string(string, duplicate_pitch=duplicate_pitch), seed=seed)
-
-    @classmethod
-    def from_string_batch(
-        cls, strings: Sequence[str], *, duplicate_pitch: bool = False, seed: int = 0
-    ) -> list[Streams]:
-        """:meth:`from_string` of each, with the same options and the same seed."""
-        return [cls.from_string(string, duplicate_pitch=duplicate_pitch, seed=seed) for string in strings]
 
 
 def _from(units: UnitStreams, start: int) -> Streams:

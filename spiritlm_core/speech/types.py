@@ -26,13 +26,7 @@ def chunks(waveform: NDArray[np.float32]) -> list[NDArray[np.float32]]:
 
 
 def by_frame(units: NDArray[Any], samples: int, hop: int) -> NDArray[Any]:
-    """One entry for each frame of 40 ms, [frames, …], of units or features [N, …] that are `hop` samples apart.
-
-    Args:
-        units: Of a waveform.
-        samples: Its length.
-        hop: 640, or a multiple of it.
-    """
+    """One entry for each frame of 40 ms, [frames, …], of units or features [N, …] of so many samples, `hop` apart."""
     parts, start = [units[:0]], 0
     for length in piece_lengths(samples):
         count = unit_count(length, hop)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
-from typing import Annotated, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -96,22 +96,9 @@ class UniformLaw(FrozenConfig):
             raise ValueError(f"maximum {self.maximum} is below minimum {self.minimum}")
         return self
 
-
-class PoissonLaw(FrozenConfig):
-    """Span lengths 1 + Poisson(mean - 1): never empty, and with that mean."""
-
-    kind: Literal["poisson"] = "poisson"
-    mean: float = Field(ge=1, le=500, description="Mean length of a span in words.")
-
-
-class FixedLaw(FrozenConfig):
-    """Every span has the same length."""
-
-    kind: Literal["fixed"] = "fixed"
-    words: int = Field(ge=1, le=10_000, description="Length of a span in words.")
-
-
-SpanLaw = Annotated[UniformLaw | PoissonLaw | FixedLaw, Field(discriminator="kind")]
+    def length(self, draw: float) -> int:
+        """The length that a draw, even over [0, 1), stands for."""
+        return self.minimum + int(draw * (self.maximum - self.minimum + 1))
 
 
 PAIRS = ("asr", "tts", "classification")
@@ -128,7 +115,7 @@ class PairsConfig(FrozenConfig):
         description="Share of the examples of asr and tts that are some words of an utterance and not the whole of it; "
         "the words of a short example tell which sounds belong to them.",
     )
-    crop_words: SpanLaw = Field(
+    crop_words: UniformLaw = Field(
         UniformLaw(minimum=1, maximum=6), description="Law of the lengths of those crops in words."
     )
     shots: int = Field(
@@ -195,10 +182,10 @@ class TokensConfig(FrozenConfig):
         SequencesConfig(), description="How many speech tokens there are, and which segments have words."
     )
     context_length: int = Field(1024, ge=16, le=1_048_576, description="Tokens in a training sequence.")
-    text_span: SpanLaw = Field(
+    text_span: UniformLaw = Field(
         UniformLaw(minimum=10, maximum=30), description="Law of the lengths of text spans in interleaved sequences."
     )
-    speech_span: SpanLaw = Field(
+    speech_span: UniformLaw = Field(
         UniformLaw(minimum=5, maximum=15), description="Law of the lengths of speech spans in interleaved sequences."
     )
     shares: SharesConfig = Field(SharesConfig(), description="Shares of the streams in the training tokens.")

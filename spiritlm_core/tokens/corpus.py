@@ -53,15 +53,10 @@ def check_tokenizer(view: TableView, text: TextTokenizer) -> None:
 
 @dataclass(frozen=True)
 class Tokens:
-    """Tokens of one modality. Word w owns ``ids[offsets[w]:offsets[w + 1]]``.
+    """Tokens of one modality. Word w owns ``ids[offsets[w]:offsets[w + 1]]``."""
 
-    Attributes:
-        ids: int32[T].
-        offsets: int64[W + 1].
-    """
-
-    ids: np.ndarray
-    offsets: np.ndarray
+    ids: np.ndarray  # int32[T]
+    offsets: np.ndarray  # int64[W + 1]
 
     def of(self, first: int, last: int) -> list[int]:
         """The tokens of the words from `first` up to `last`."""
@@ -70,19 +65,12 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Runs:
-    """Stretches of consecutive segments of one recording without a gap, or single ones: what documents are cut from.
+    """Stretches of consecutive segments of one recording without a gap, or single ones: what documents are cut from."""
 
-    Attributes:
-        first: int64[R], the first word of each run.
-        last: int64[R], the word behind its last.
-        recordings: R recording_ids.
-        keys: uint64[R], random but fixed, from the utterance_id of the first segment.
-    """
-
-    first: np.ndarray
-    last: np.ndarray
-    recordings: list[str]
-    keys: np.ndarray
+    first: np.ndarray  # int64[R], the first word of each run
+    last: np.ndarray  # int64[R], the word behind its last
+    recordings: list[str]  # R recording_ids
+    keys: np.ndarray  # uint64[R], random but fixed, from the utterance_id of the first segment
 
     def __len__(self) -> int:
         """Number of runs."""
@@ -91,33 +79,20 @@ class Runs:
 
 @dataclass(frozen=True)
 class Corpus:
-    """All words of one split, ordered by recording and time. About 4 bytes a token and 17 a word.
+    """All words of one split, ordered by recording and time. About 4 bytes a token and 17 a word."""
 
-    Attributes:
-        text: Text tokens of the words.
-        speech: Speech tokens of the words.
-        labels: Text tokens of the labels; that of segment s is "word" s, which has none if there is no label.
-        can_switch: bool[W], may the modality change in front of the word?
-        segments: int64[S + 1]; segment s has words ``segments[s]`` to ``segments[s + 1]``.
-        good: bool[S], the segment was not rejected.
-        speech_only: bool[S].
-        speakable: bool[S], may it be the answer of an example of tts?
-        recordings: S recording_ids.
-        utterances: S utterance_ids.
-        copies: The same with other speech tokens, once for each copy of the recordings that there is (`units.copies`).
-    """
-
-    text: Tokens
-    speech: Tokens
-    labels: Tokens
-    can_switch: np.ndarray
-    segments: np.ndarray
-    good: np.ndarray
-    speech_only: np.ndarray
-    speakable: np.ndarray
-    recordings: list[str]
-    utterances: list[str]
+    text: Tokens  # text tokens of the words
+    speech: Tokens  # speech tokens of the words
+    labels: Tokens  # text tokens of the labels; that of segment s is "word" s, which has none if there is no label
+    can_switch: np.ndarray  # bool[W], may the modality change in front of the word?
+    segments: np.ndarray  # int64[S + 1]; segment s has words ``segments[s]`` to ``segments[s + 1]``
+    good: np.ndarray  # bool[S], the segment was not rejected
+    speech_only: np.ndarray  # bool[S]
+    speakable: np.ndarray  # bool[S], may it be the answer of an example of tts?
+    recordings: list[str]  # S recording_ids
+    utterances: list[str]  # S utterance_ids
     copies: tuple[Corpus, ...] = ()
+    """The same with other speech tokens, once for each copy of the recordings that there is (`units.copies`)."""
 
     @classmethod
     def of(

@@ -13,9 +13,7 @@ import numpy as np
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _MIX1, _MIX2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _ALL = 2**64 - 1
-_S30, _S27, _S31, _S11 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(11)
-
-_STEPS = np.arange(1, 1025, dtype=np.uint64) * _GAMMA  # most documents need a few
+_S30, _S27, _S31 = np.uint64(30), np.uint64(27), np.uint64(31)
 
 
 def key_of(*parts: str | int) -> int:
@@ -37,17 +35,8 @@ def combine(keys: np.ndarray, salt: int) -> np.ndarray:
 
 
 def uniform(key: int, number: int) -> float:
-    """Draw `number` of the stream of `key`, in [0, 1): one of :func:`uniforms`, faster than an array of it."""
+    """Draw `number` of the stream of `key`, even over [0, 1)."""
     z = (key + (number + 1) * 0x9E3779B97F4A7C15) & _ALL
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _ALL
     z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _ALL
     return ((z ^ (z >> 31)) >> 11) * 2.0**-53
-
-
-def uniforms(key: int, first: int, count: int) -> np.ndarray:
-    """Draws `first` to `first + count` of the stream of `key`, even over [0, 1). float64[count]."""
-    if first + count <= len(_STEPS):
-        steps = _STEPS[first : first + count]
-    else:
-        steps = np.arange(first + 1, first + count + 1, dtype=np.uint64) * _GAMMA
-    return (mix(steps + np.uint64(key)) >> _S11) * 2.0**-53

@@ -10,15 +10,13 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import cycle, pairwise
 
 import numpy as np
 
-from spiritlm_core.lake.view import TableView
-from spiritlm_core.tokens.config import PAIRS, TokensConfig
+from spiritlm_core.tokens.config import PAIRS, TokensConfig, UniformLaw
 from spiritlm_core.tokens.corpus import STREAMS, Corpus
 from spiritlm_core.tokens.counter import combine, key_of, uniform
-from spiritlm_core.tokens.interleave import quantiles, spans
 from spiritlm_core.tokens.pairs import Examples, Span, of_answers
 from spiritlm_core.tokens.vocabulary import Vocabulary
 
@@ -28,19 +26,13 @@ _COPY = 2**40
 
 @dataclass(frozen=True)
 class Document:
-    """One document as token ids.
-
-    Attributes:
-        ids: int32[N], BOS and EOS included where the vocabulary has them. EOS only follows the end of a recording.
-        stream: One of `STREAMS`.
-        key: Its recording_id.
-        predicted: bool[N], the tokens that the loss counts; None for all of them.
-    """
+    """One document as token ids."""
 
     ids: np.ndarray
-    stream: str
-    key: str
-    predicted: np.ndarray | None = None
+    """int32[N], BOS and EOS included where the vocabulary has them. EOS only follows the end of a recording."""
+    stream: str  # one of `STREAMS`
+    key: str  # its recording_id
+    predicted: np.ndarray | None = None  # bool[N], the tokens that the loss counts; None for all of them
 
     @property
     def targets(self) -> np.ndarray:
@@ -50,23 +42,14 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A document before its ids are put together.
+    """A document before its ids are put together."""
 
-    Attributes:
-        stream: As in :class:`Document`.
-        run: Index into the runs of that stream.
-        spans: Its stretches of one modality.
-        ends: Whether the recording, or the last example, ends here.
-        length: Number of tokens.
-        copy: Which copy of the recordings its speech is of; 0: as they are.
-    """
-
-    stream: str
-    run: int
-    spans: list[Span]
-    ends: bool
-    length: int
-    copy: int = 0
+    stream: str  # as in :class:`Document`
+    run: int  # index into the runs of that stream
+    spans: list[Span]  # its stretches of one modality
+    ends: bool  # whether the recording, or the last example, ends here
+    length: int  # number of tokens
+    copy: int = 0  # which copy of the recordings its speech is of; 0: as they are
 
 
 class Planner:
@@ -75,7 +58,7 @@ class Planner:
     def __init__(self, corpus: Corpus, vocabulary: Vocabulary, config: TokensConfig, seed: int) -> None:
         self.corpus = corpus
         self._seed, self._vocabulary = seed, vocabulary
-        self._laws = quantiles(config.text_span), quantiles(config.speech_span)
+        self._laws = config.text_span, config.speech_span
         self._tokens = corpus.text, corpus.speech, corpus.labels
         text, speech = (np.array([i], np.int32) for i in (vocabulary.text_marker, vocabulary.speech_marker))
         self._markers = text, speech, text
@@ -193,35 +176,47 @@ def _laid(bounds: list[int], speech_first: bool) -> list[Span]:
     return [((i % 2) ^ speech_first, first, last) for i, (first, last) in enumerate(pairwise(bounds))]
 
 
-def documents(
-    view: TableView,
-    vocabulary: Vocabulary,
-    config: TokensConfig,
-    *,
-    stream: str,
-    split: str,
-    seed: int,
-    epoch: int,
-) -> Iterator[Document]:
-    """All documents of one stream of a `sequences` table, ordered by recording_id and time, whatever its shards.
-
-    Spans depend on `seed` and `epoch`.
-
-    Raises:
-        ValueError: there is no such stream.
-        LakeError: the table and the vocabulary do not match.
-    """
-    corpus = Corpus.of(view, split, vocabulary, config.context_length, spoken_by=config.pairs.spoken_by)
-    yield from corpus_documents(corpus, vocabulary, config, stream=stream, seed=seed, epoch=epoch)
-
-
 def corpus_documents(
     corpus: Corpus, vocabulary: Vocabulary, config: TokensConfig, *, stream: str, seed: int, epoch: int
 ) -> Iterator[Document]:
-    """The same for a corpus that is loaded already."""
+    """All documents of one stream, ordered by recording_id and time; spans depend on `seed` and `epoch`.
+
+    Raises:
+        ValueError: there is no such stream.
+    """
     if stream not in STREAMS:
         raise ValueError(f"there is no stream {stream!r}; the streams are {', '.join(STREAMS)}")
     planner = EpochPlanner(corpus, vocabulary, config, seed)
     for run, key in enumerate(planner.keys(stream, epoch).tolist()):
         for plan in planner.plans(stream, run, key):
             yield planner.document(plan)
+
+
+def spans(can_switch: np.ndarray, text: UniformLaw, speech: UniformLaw, key: int) -> tuple[list[int], bool]:
+    """Draw the spans of one run of words: they alternate between the modalities and begin with either at random.
+
+    Their lengths in words follow one law for text and one for speech (arXiv 2402.05755, section 3.1); one that would
+    end where no switch is allowed goes on to where it is. A run too short for a second span is cut once at a random
+    place, so that it shows both modalities; one without any place to switch, such as a single word, becomes one span.
+
+    Args:
+        can_switch: bool[W], whether the modality may change in front of each word.
+        text: Law of text spans.
+        speech: Law of speech spans.
+        key: The 64-bit random key of the run.
+
+    Returns:
+        The first word of each span, from 0 on, and whether the first span is speech.
+    """
+    speech_first = uniform(key, 0) < 0.5
+    laws = cycle((speech, text) if speech_first else (text, speech))
+    lengths = (law.length(uniform(key, number)) for number, law in enumerate(laws, 2))
+    words, allowed = len(can_switch), [*can_switch.tolist(), True]
+    starts, at = [0], next(lengths)
+    while at < words and (at := allowed.index(True, at)) < words:
+        starts.append(at)
+        at += next(lengths)
+    if len(starts) == 1 and words > 1:
+        places = [place for place in range(1, words) if allowed[place]]
+        starts += places[(i := int(uniform(key, 1) * len(places))) : i + 1]
+    return starts, speech_first

@@ -34,14 +34,9 @@ class FinishedCorpus:
 
     @classmethod
     def open(cls, lake: Lake, recipe: str, config: TokensConfig, *, texts: bool, asked: str | None = None) -> Self:
-        """Find the corpus of a recipe, which must have been made with `config`.
+        """Find the corpus of a recipe, which must have been made with `config`, and with texts if it has `texts`.
 
-        Args:
-            lake: Where it was made.
-            recipe: Name of the recipe, which finds the tables.
-            config: Its settings.
-            texts: Whether the recipe has texts.
-            asked: How the user calls the recipe, for messages.
+        Messages call the recipe what the user does, `asked`.
 
         Raises:
             LakeError: there is none yet, or it was made with other settings.

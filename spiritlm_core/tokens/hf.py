@@ -141,11 +141,7 @@ def _check(tokenizer: Any, vocabulary: Vocabulary, folder: Path) -> None:
 
 
 def load_vocabulary(folder: Path) -> Vocabulary:
-    """Read ``vocabulary.json`` of a published model or a checkpoint.
-
-    Raises:
-        SpiritLMError: it is missing or damaged.
-    """
+    """Read ``vocabulary.json`` of a published model or a checkpoint. Raises SpiritLMError: it is missing or damaged."""
     values = read_json(folder / VOCABULARY_FILE)
     try:
         vocabulary = Vocabulary.from_dict(values)

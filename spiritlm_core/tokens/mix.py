@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import astuple, dataclass, field
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -29,12 +29,7 @@ from spiritlm_core.tokens.vocabulary import Vocabulary
 State = dict[str, Any]
 
 
-class _Plans(Protocol):
-    """What draws documents need: :class:`EpochPlanner` or :class:`TextPlanner`."""
-
-    def keys(self, stream: str, epoch: int) -> np.ndarray: ...
-
-    def plans(self, stream: str, run: int, key: int) -> list[Plan]: ...
+_Plans = EpochPlanner | TextPlanner
 
 
 @dataclass
@@ -79,25 +74,16 @@ class _Stream:
 
 @dataclass
 class Mixture:
-    """The global order of sequences from some position on.
+    """The global order of sequences from some position on."""
 
-    Attributes:
-        planner: Plans the documents of the recordings.
-        config: Context length, window, shares.
-        seed: Of the order.
-        texts: Plans the text documents, if there are any.
-        streams: The streams with a share and with documents; `DOCUMENTS` is one of them.
-        shares: Their weights.
-        window: Number of the next window.
-    """
-
-    planner: EpochPlanner
-    config: TokensConfig
-    seed: int
-    texts: TextPlanner | None = None
+    planner: EpochPlanner  # plans the documents of the recordings
+    config: TokensConfig  # context length, window, shares
+    seed: int  # of the order
+    texts: TextPlanner | None = None  # plans the text documents, if there are any
     streams: dict[str, _Stream] = field(default_factory=dict)
-    shares: dict[str, float] = field(default_factory=dict)
-    window: int = 0
+    """The streams with a share and with documents; `DOCUMENTS` is one of them."""
+    shares: dict[str, float] = field(default_factory=dict)  # their weights
+    window: int = 0  # number of the next window
 
     @classmethod
     def of(
@@ -201,16 +187,9 @@ def training_batches(
 ) -> Iterator[tuple[Packed, State]]:
     """Packed training sequences without end, each with the state that goes on behind it.
 
-    Args:
-        view: A `sequences` table; its shards and their order make no difference.
-        vocabulary: The one that the table was made with.
-        config: Context length, span laws, shares, window.
-        seed: Of the order and the spans.
-        start_state: A state that came with a sequence of the same table, configuration and seed.
-        rank: Yields sequences ``rank``, ``rank + world_size``, … of the global order,
-        world_size: of so many ranks. The states of all ranks mean the same place, and serve any number of ranks.
-        split: "train" or "held_out".
-        text: A `text` table, whose documents join the text stream.
+    `rank` gets sequences ``rank``, ``rank + world_size``, … of the global order, from `start_state` on, which came with
+    a sequence of the same table, configuration and seed, on any number of ranks. Documents of `text` join the text
+    stream.
 
     Raises:
         LakeError: a table and the vocabulary do not match.

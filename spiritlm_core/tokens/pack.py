@@ -16,21 +16,13 @@ PADDING = -1
 
 @dataclass(frozen=True)
 class Packed:
-    """One training sequence.
+    """One training sequence."""
 
-    Attributes:
-        input_ids: int32[length], documents one after the other, then zeros.
-        document_ids: int32[length], 0, 1, … for each token's document; `PADDING` for the zeros.
-        streams: Stream of each document.
-        keys: recording_id of each document.
-        predicted: bool[length], the tokens that the loss counts; None for all of them.
-    """
-
-    input_ids: np.ndarray
-    document_ids: np.ndarray
-    streams: tuple[str, ...]
-    keys: tuple[str, ...]
-    predicted: np.ndarray | None = None
+    input_ids: np.ndarray  # int32[length], documents one after the other, then zeros
+    document_ids: np.ndarray  # int32[length], 0, 1, … for each token's document; `PADDING` for the zeros
+    streams: tuple[str, ...]  # stream of each document
+    keys: tuple[str, ...]  # recording_id of each document
+    predicted: np.ndarray | None = None  # bool[length], the tokens that the loss counts; None for all of them
 
     @property
     def tokens(self) -> int:
@@ -57,14 +49,9 @@ def _predicted(documents: Sequence[Document], padding: int) -> np.ndarray | None
 
 
 def fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
-    """Best-fit decreasing: each document, the longest first, goes where it leaves the least room.
+    """Best-fit decreasing: each document, the longest first, goes where it leaves the least room of `capacity` tokens.
 
-    Args:
-        lengths: Tokens of each document.
-        capacity: Tokens of a sequence.
-
-    Returns:
-        Indices of the documents of each sequence, in ascending order; the sequences in the order of their first.
+    Returns the indices of the documents of each sequence, ascending; the sequences in the order of their first.
 
     Raises:
         ValueError: a document is longer than a sequence.

@@ -14,7 +14,6 @@ import numpy as np
 
 from spiritlm_core.tokens.config import PairsConfig
 from spiritlm_core.tokens.counter import uniform
-from spiritlm_core.tokens.interleave import quantiles
 from spiritlm_core.tokens.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -33,17 +32,12 @@ class Examples:
     def __init__(self, corpus: Corpus, config: PairsConfig, capacity: int) -> None:
         """`capacity`: tokens of a document without BOS and EOS."""
         self._corpus, self._config, self._capacity = corpus, config, capacity
-        self._law = quantiles(config.crop_words)
 
     def draw(self, stream: str, run: int, key: int) -> list[Span]:
-        """The spans of a document that ends with the example of `run`; none if that does not fit.
+        """The spans of a document that ends with the example of `run` of `stream`; none if that does not fit.
 
-        Others stand in front of it, each drawn from all, as many as the draw and the context allow.
-
-        Args:
-            stream: one of `PAIRS`.
-            run: index into the runs of that stream.
-            key: the 64-bit random key of the run in this epoch.
+        Others stand in front of it, each drawn from all, as many as the draw and the context allow; `key` is the 64-bit
+        random key of the run in this epoch.
         """
         runs = self._corpus.runs(stream)
         count = 1 + int(uniform(key, 0) * (self._config.shots + 1))
@@ -70,7 +64,7 @@ class Examples:
         if not crop and self._cost(whole) <= room:
             return whole
         places = [*(np.flatnonzero(self._corpus.can_switch[first:last]) + first).tolist(), last]
-        length = self._law.one(uniform(key, draw + 2)) if crop else 1
+        length = self._config.crop_words.length(uniform(key, draw + 2)) if crop else 1
         starts = [place for place in places[:-1] if place + length <= last] or places[:1]
         start = starts[int(uniform(key, draw + 3) * len(starts))]
         ends = [place for place in places if place > start]

@@ -47,27 +47,16 @@ class Span:
 
 @dataclass(frozen=True)
 class Preview:
-    """One training document.
+    """One training document."""
 
-    Attributes:
-        stream: One of `STREAMS`.
-        document: recording_id, or document_id of a text document.
-        utterances: Segments that it covers; those of other recordings, too, where it holds several examples.
-        tokens: All ids, markers included.
-        ends: Whether the recording or text ends here; else it was cut at the context length.
-        spans: In order, each behind its marker.
-        ids: The ids as they are trained on.
-        copy: Which copy of the recording its speech is of (`units.copies`); 0: as it is.
-    """
-
-    stream: str
-    document: str
-    utterances: list[str]
-    tokens: int
-    ends: bool
-    spans: list[Span]
-    ids: list[int]
-    copy: int = 0
+    stream: str  # one of `STREAMS`
+    document: str  # recording_id, or document_id of a text document
+    utterances: list[str]  # segments that it covers; those of other recordings, too, where it holds several examples
+    tokens: int  # all ids, markers included
+    ends: bool  # whether the recording or text ends here; else it was cut at the context length
+    spans: list[Span]  # in order, each behind its marker
+    ids: list[int]  # the ids as they are trained on
+    copy: int = 0  # which copy of the recording its speech is of (`units.copies`); 0: as it is
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""

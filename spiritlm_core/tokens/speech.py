@@ -45,32 +45,20 @@ class UnitStreams(Protocol):
 
 @dataclass(frozen=True)
 class Streams:
-    """Units read from a string, one entry of each stream per HuBERT token.
+    """Units read from a string, one entry of each stream per HuBERT token."""
 
-    Attributes:
-        hubert: int16[N].
-        pitch: int16[N], or None if the string has no pitch token.
-        style: int16[N], or None if the string has no style token.
-    """
-
-    hubert: np.ndarray
-    pitch: np.ndarray | None
-    style: np.ndarray | None
+    hubert: np.ndarray  # int16[N]
+    pitch: np.ndarray | None  # int16[N], or None if the string has no pitch token
+    style: np.ndarray | None  # int16[N], or None if the string has no style token
 
 
 @dataclass(frozen=True)
 class Merged:
-    """Merged speech tokens in the order of their start times.
+    """Merged speech tokens in the order of their start times."""
 
-    Attributes:
-        kinds: int8[N], index into ``vocabulary.PREFIXES``.
-        units: int16[N].
-        times: float64[N], start in seconds.
-    """
-
-    kinds: np.ndarray
-    units: np.ndarray
-    times: np.ndarray
+    kinds: np.ndarray  # int8[N], index into ``vocabulary.PREFIXES``
+    units: np.ndarray  # int16[N]
+    times: np.ndarray  # float64[N], start in seconds
 
     def __len__(self) -> int:
         """Number of tokens."""

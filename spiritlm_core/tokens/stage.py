@@ -193,7 +193,7 @@ def word_by_word(
     tokenizer: TextTokenizer,
     config: SequencesConfig,
 ) -> Row | None:
-    """The token columns of a `sequences` row.
+    """The token columns of a `sequences` row; None if there is no text, or too few of its words are timed.
 
     Args:
         timed: Words as in the `words` table.
@@ -201,9 +201,6 @@ def word_by_word(
         times: float64[N], their start times in seconds, not falling.
         tokenizer: For the text.
         config: How many words may be interpolated.
-
-    Returns:
-        None if there is no text, or too few of its words are timed.
     """
     kept = [(" ".join(word["word"].split()), word) for word in timed if word["word"] and word["word"].strip()]
     missing = sum(word["start"] is None or bool(word["interpolated"]) for _, word in kept)

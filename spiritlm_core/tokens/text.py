@@ -37,21 +37,14 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class WordIds:
-    """The tokens of a text, shared out to its W words.
-
-    Attributes:
-        words: The words as the tokenizer knows them; in spoken form one may be several, ``"twenty five"``, or none.
-        ids: int32[N], always equal to the ids of the whole text.
-        offsets: int32[W + 1]; word i owns ``ids[offsets[i]:offsets[i + 1]]``, which may be nothing.
-        can_switch: bool[W]; False where a token reaches from an earlier word into word i.
-        independent: Whether every word encoded alone gives the same ids.
-    """
+    """The tokens of a text, shared out to its W words."""
 
     words: list[str]
-    ids: np.ndarray
-    offsets: np.ndarray
-    can_switch: np.ndarray
-    independent: bool
+    """The words as the tokenizer knows them; in spoken form one may be several, ``"twenty five"``, or none."""
+    ids: np.ndarray  # int32[N], always equal to the ids of the whole text
+    offsets: np.ndarray  # int32[W + 1]; word i owns ``ids[offsets[i]:offsets[i + 1]]``, which may be nothing
+    can_switch: np.ndarray  # bool[W]; False where a token reaches from an earlier word into word i
+    independent: bool  # whether every word encoded alone gives the same ids
 
 
 class TextTokenizer:

@@ -30,21 +30,13 @@ _COLUMNS = ("document_id", "split", "text_ids", "reject_stage")
 
 @dataclass(frozen=True)
 class Texts:
-    """The good documents of one split, ordered by document_id. About 50 bytes each, and their tokens on disk.
+    """The good documents of one split, ordered by document_id. About 50 bytes each, and their tokens on disk."""
 
-    Attributes:
-        ids: int32[T], the tokens of all documents, in a temporary file that this process alone maps.
-        starts: int64[D], where each document begins in `ids`.
-        lengths: int64[D], its tokens.
-        names: bytes[D], its document_id.
-        keys: uint64[D], random but fixed, from its document_id.
-    """
-
-    ids: np.ndarray
-    starts: np.ndarray
-    lengths: np.ndarray
-    names: np.ndarray
-    keys: np.ndarray
+    ids: np.ndarray  # int32[T], the tokens of all documents, in a temporary file that this process alone maps
+    starts: np.ndarray  # int64[D], where each document begins in `ids`
+    lengths: np.ndarray  # int64[D], its tokens
+    names: np.ndarray  # bytes[D], its document_id
+    keys: np.ndarray  # uint64[D], random but fixed, from its document_id
 
     @classmethod
     def of(cls, view: TableView, split: str, vocabulary: Vocabulary) -> Self:

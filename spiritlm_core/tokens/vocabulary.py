@@ -27,23 +27,14 @@ _FORMAT = 1  # part of the fingerprint: raise it when the layout of ids changes
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Layout of all token ids: text, ``[Text]``, ``[Speech]``, ``[Hu*]``, ``[Pi*]``, ``[St*]``.
+    """Layout of all token ids: text, ``[Text]``, ``[Speech]``, ``[Hu*]``, ``[Pi*]``, ``[St*]``."""
 
-    Attributes:
-        text_size: Number of text tokens, special tokens of the tokenizer included: the first id that is free.
-        hubert: Number of HuBERT units.
-        pitch: Number of pitch units; 0 for Base.
-        style: Number of style units; 0 for Base.
-        bos: Id put in front of every document; None puts nothing there.
-        eos: Id put behind the end of every recording; None puts nothing there.
-    """
-
-    text_size: int
-    hubert: int = 501
-    pitch: int = 64
-    style: int = 100
-    bos: int | None = None
-    eos: int | None = None
+    text_size: int  # number of text tokens, special tokens of the tokenizer included: the first id that is free
+    hubert: int = 501  # number of HuBERT units
+    pitch: int = 64  # number of pitch units; 0 for Base
+    style: int = 100  # number of style units; 0 for Base
+    bos: int | None = None  # id put in front of every document; None puts nothing there
+    eos: int | None = None  # id put behind the end of every recording; None puts nothing there
 
     def __post_init__(self) -> None:
         if self.text_size < 0 or self.hubert < 1 or self.pitch < 0 or self.style < 0:

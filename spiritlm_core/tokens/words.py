@@ -118,16 +118,12 @@ _SYMBOLS = {language: dict(zip(_SIGNS, names.split(", "), strict=True)) for lang
 
 @dataclass(frozen=True)
 class Word:
-    """One word of a transcript.
+    """One word of a transcript."""
 
-    Attributes:
-        written: As in the transcript, punctuation included, without white space.
-        spoken: What is said, lower case, as one or more words of letters and apostrophes; characters that
-            nobody can spell here (digits of other languages, unknown symbols) stay as they are.
-    """
-
-    written: str
+    written: str  # as in the transcript, punctuation included, without white space
     spoken: tuple[str, ...]
+    """What is said, lower case, as one or more words of letters and apostrophes; characters that nobody can spell here
+    (digits of other languages, unknown symbols) stay as they are."""
 
 
 def words_of(text: str, language: str) -> list[Word]:

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from spiritlm_core.lake.schema import Row, table_of
-from spiritlm_core.tokens import sentencepiece_bpe
 from spiritlm_core.tokens.config import SequencesConfig, TokenizerConfig
+from spiritlm_core.tokens.fit import save_bpe, train_bpe
 from spiritlm_core.tokens.hf import vocabulary_for
 from spiritlm_core.tokens.speech import merge_streams
 from spiritlm_core.tokens.stage import SEQUENCES, word_by_word
@@ -45,9 +45,7 @@ def sentences(count: int, seed: int = 0) -> list[str]:
 
 def tokenizer(lines: Sequence[str], out: Path, size: int = 320) -> Path:
     out.mkdir(parents=True, exist_ok=True)
-    sentencepiece_bpe.save(
-        sentencepiece_bpe.train([f" {line}" for line in lines], TokenizerConfig(vocab_size=size)), out
-    )
+    save_bpe(train_bpe([f" {line}" for line in lines], TokenizerConfig(vocab_size=size)), out)
     return out
 
 

@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.lm.config import LmConfig
-from spiritlm_core.lm.generate.constraints import ModalityLogitsProcessor, banned_ids, forbidden_ids
 from spiritlm_core.lm.generate.decode import Sampling, continuations, generate, stream
 from spiritlm_core.lm.generate.prompts import parts_of, prompt_ids, prompt_string
-from spiritlm_core.lm.generate.sampling import choose, draws
+from spiritlm_core.lm.generate.sampling import ModalityLogitsProcessor, banned_ids, choose, draws, forbidden_ids
 from spiritlm_core.lm.model.network import build_model
 from spiritlm_core.tokens.vocabulary import Vocabulary
 from tests.support.small_model import TINY
@@ -56,7 +55,7 @@ def test_units_beyond_those_of_somebody_else() -> None:
 
 
 def test_the_constraint_works_in_generate_of_transformers() -> None:
-    constraint = ModalityLogitsProcessor.of(VOCABULARY, "speech", 192)
+    constraint = ModalityLogitsProcessor(banned_ids(VOCABULARY, "speech", 192))
     ids = MODEL.generate(
         torch.tensor([PROMPTS[0]]),
         attention_mask=torch.ones(1, 5, dtype=torch.long),

@@ -11,7 +11,7 @@ from spiritlm_core.errors import ModelReferenceError, SpiritLMError
 from spiritlm_core.lm.config import LmConfig
 from spiritlm_core.lm.model.network import build_model, count_parameters, padded_rows, rope_base_of
 from spiritlm_core.speech.quantizers.kmeans import QUANTIZER_FILE, KMeans
-from spiritlm_core.speech.quantizers.linear import LINEAR_FILE, LinearQuantizer
+from spiritlm_core.speech.quantizers.quantizer import LINEAR_FILE, LinearQuantizer
 from spiritlm_core.tokens.vocabulary import Vocabulary
 from tests.support.small_model import TINY
 

@@ -14,10 +14,16 @@ import torch.distributed as dist
 from torch import nn
 
 from spiritlm_core.fit.job import FitJob
-from spiritlm_core.fit.muon import MOMENTUM, Muon, orthogonalised
 from spiritlm_core.lm.config import LmConfig, LoraConfig, OptimizerConfig
 from spiritlm_core.lm.model.network import load_pretrained
-from spiritlm_core.lm.train.optimizer import build_optimizer, learning_rate, set_learning_rate
+from spiritlm_core.lm.train.optimizer import (
+    MOMENTUM,
+    Muon,
+    build_optimizer,
+    learning_rate,
+    orthogonalised,
+    set_learning_rate,
+)
 from tests.lm.training import assert_same_weights, losses, run
 from tests.support.small_model import tiny_config
 

@@ -19,10 +19,11 @@ from spiritlm_core.lm.generate.likelihood import judged
 from spiritlm_core.lm.generate.presets import Task, ask
 from spiritlm_core.lm.generate.prompts import Example, Kind, parts_of
 from spiritlm_core.tokens.config import PairsConfig, SharesConfig, TokensConfig
-from spiritlm_core.tokens.documents import Document, documents
+from spiritlm_core.tokens.documents import Document
 from spiritlm_core.tokens.text import TextTokenizer
 from tests.lm import corpora
 from tests.lm.training import run
+from tests.support.documents import documents
 from tests.support.small_model import tiny_config
 
 LINES = corpora.sentences(30)

@@ -14,7 +14,7 @@ import torch
 from spiritlm_core import SpiritLM
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
 from spiritlm_core.lm.generate.content import Prompt, Speech, SpeechSegment, Text, TextSegment
-from spiritlm_core.lm.generate.streaming import pieces
+from spiritlm_core.lm.generate.formats import pieces
 from spiritlm_core.tokens.hf import load_vocabulary
 from tests.lm.corpora import Units
 
@@ -64,7 +64,7 @@ def test_generation_in_each_modality(published: Path) -> None:
     assert isinstance(speech, SpeechSegment)
     assert (speech.kind, answer.finish) == ("speech", "length")
     assert len(answer.ids) == 15
-    assert spirit.speech_ids(speech.tokens) == list(answer.ids)
+    assert spirit.layout.speech_ids(speech.tokens) == list(answer.ids)
     assert speech.units.hubert.tolist() == [int(unit) for unit in re.findall(r"\[Hu(\d+)", speech.tokens)]
     units = Units(np.array([1, 1, 2, 7]), np.array([3, 4]), np.array([2]))
     spoken = spirit.generate([("speech", units)], "text", max_new_tokens=8)
@@ -142,7 +142,7 @@ def test_every_way_to_write_a_prompt(published: Path) -> None:
     assert all(other == ids[0] for other in ids)
     start = [] if vocabulary.bos is None else [vocabulary.bos]
     words = spirit.layout.encode(" press one")[len(start) :]
-    speech = spirit.speech_ids(tokens)
+    speech = spirit.layout.speech_ids(tokens)
     marked = [*start, vocabulary.text_marker, *words, vocabulary.speech_marker, *speech, vocabulary.text_marker]
     assert ids[0] == marked
     assert (

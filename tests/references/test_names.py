@@ -11,9 +11,8 @@ import pytest
 
 from spiritlm_core.errors import ModelReferenceError
 from spiritlm_core.lm.model.network import load_pretrained
-from spiritlm_core.references.bucket import _copy
-from spiritlm_core.references.weights import check_indexes, weight_files
-from spiritlm_core.references.wheel import _extract
+from spiritlm_core.references.content import check_indexes, weight_files
+from spiritlm_core.references.copies import _copy, _extract
 from spiritlm_core.store.objects import Entry
 from spiritlm_core.store.uri import open_store
 

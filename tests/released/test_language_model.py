@@ -19,12 +19,19 @@ from safetensors.torch import save_file
 
 from spiritlm_core import SpiritLM
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
-from spiritlm_core.lm.generate.constraints import forbidden_ids
 from spiritlm_core.lm.generate.content import Speech, SpeechSegment, Text, TextSegment
 from spiritlm_core.lm.generate.decode import Options, generate
 from spiritlm_core.lm.generate.formats import StringFormat
-from spiritlm_core.lm.generate.prompts import Modality
-from spiritlm_core.lm.generate.readback import audible, ends_with_speech, last_run, parse, read_back, starts_with_speech
+from spiritlm_core.lm.generate.prompts import (
+    Modality,
+    audible,
+    ends_with_speech,
+    last_run,
+    parse,
+    read_back,
+    starts_with_speech,
+)
+from spiritlm_core.lm.generate.sampling import forbidden_ids
 from spiritlm_core.speech.tokenizer import SpeechTokenizer
 from spiritlm_core.tokens.released import ReleasedTextTokenizer
 from spiritlm_core.tokens.vocabulary import Vocabulary
@@ -199,7 +206,7 @@ def test_whole_answers(spirit: Load, preset: str, variant: str) -> None:
     assert list(answer.ids[:sure]) == case["new_ids"][:sure]
     (segment,) = answer
     assert isinstance(segment, SpeechSegment)
-    assert loaded.speech_ids(segment.tokens) == list(answer.ids)
+    assert loaded.layout.speech_ids(segment.tokens) == list(answer.ids)
     streamed = "".join(part.content for part in loaded.generate_stream(inputs, "speech", max_new_tokens=20))
     assert streamed == segment.tokens
 
@@ -398,7 +405,7 @@ def test_a_prompt_that_ends_like_a_speech_token_is_not_gone_on_with(folder: Path
     loaded = SpiritLM.from_pretrained(folder, "cpu")
     for part, continues in ((Text("say [Hu5]"), ""), (Speech(tokens="[Hu5]"), "[Hu5]")):
         (prompt,) = loaded.prompt_ids([part], "any")
-        (segment,) = loaded.layout.read(prompt, loaded.speech_ids("[Hu6]"), "any")
+        (segment,) = loaded.layout.read(prompt, loaded.layout.speech_ids("[Hu6]"), "any")
         assert segment == SpeechSegment("[Hu6]", continues)
 
 

@@ -16,7 +16,7 @@ from spiritlm_core import SpiritLM
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
 from spiritlm_core.lm.generate.content import SpeechSegment
 from spiritlm_core.lm.generate.decode import Continuation
-from spiritlm_core.lm.generate.readback import read_back
+from spiritlm_core.lm.generate.prompts import read_back
 from spiritlm_core.speech.released.convert import import_checkpoints
 from spiritlm_core.speech.released.vocoder import convert_vocoder
 from spiritlm_core.speech.tokenizer import SpeechTokenizer

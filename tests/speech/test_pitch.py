@@ -11,12 +11,14 @@ from spiritlm_core.lake.view import TableView
 from spiritlm_core.speech.grid import pitch_count
 from spiritlm_core.speech.pitch import fit as fit_pitch
 from spiritlm_core.speech.pitch.coder import PitchCoder, contour
+from spiritlm_core.speech.pitch.config import PitchArchitecture, PitchConfig
 from spiritlm_core.speech.pitch.f0 import Melody, fill, melody
 from spiritlm_core.speech.pitch.fit import PitchFit
 from tests.speech.models import CONFIG
 from tests.speech.synthetic import row, table, vowel
 
 SAMPLES = 24_000
+RELATIVE, ABSOLUTE = (PitchArchitecture.fitted(PitchConfig(normalize=one)) for one in (True, False))
 
 
 class KilledError(Exception):
@@ -38,8 +40,8 @@ def test_silence_is_a_melody_of_zeros(level: float) -> None:
     waveform = np.random.default_rng(0).normal(0, level, SAMPLES).astype(np.float32)
     track = melody(waveform)
     assert not track.voiced.any()
-    assert not contour(track, SAMPLES, normalize=True).any()
-    assert not contour(track, SAMPLES, normalize=False).any()
+    assert not contour(track, SAMPLES, RELATIVE).any()
+    assert not contour(track, SAMPLES, ABSOLUTE).any()
 
 
 @given(st.lists(st.one_of(st.just(0.0), st.floats(50, 1500)), min_size=1, max_size=60))
@@ -66,7 +68,7 @@ def test_fill_interpolates_and_holds_the_ends() -> None:
 def test_contour_has_sixteen_frames_per_unit(samples: int, normalize: bool) -> None:
     frames = samples // 160 + 1
     f0 = np.linspace(100, 200, frames).astype(np.float32)
-    found = contour(Melody(f0, np.ones(frames, bool)), samples, normalize=normalize)
+    found = contour(Melody(f0, np.ones(frames, bool)), samples, RELATIVE if normalize else ABSOLUTE)
     assert found.shape == (2, 16 * pitch_count(samples))
 
 
@@ -74,8 +76,8 @@ def test_normalisation_takes_the_register_away() -> None:
     voiced = np.ones(100, bool)
     low = Melody(np.linspace(100, 150, 100).astype(np.float32), voiced)
     high = Melody(2 * low.f0, voiced)
-    np.testing.assert_allclose(contour(low, 15_840, normalize=True), contour(high, 15_840, normalize=True), atol=1e-5)
-    plain = contour(high, 15_840, normalize=False) - contour(low, 15_840, normalize=False)
+    np.testing.assert_allclose(contour(low, 15_840, RELATIVE), contour(high, 15_840, RELATIVE), atol=1e-5)
+    plain = contour(high, 15_840, ABSOLUTE) - contour(low, 15_840, ABSOLUTE)
     np.testing.assert_allclose(plain[0], 1.0, atol=1e-5)
 
 

@@ -16,12 +16,12 @@ from spiritlm_core.lake.view import TableView
 from spiritlm_core.speech.stage import COPIES
 from spiritlm_core.tokens.config import PAIRS, SequencesStageConfig, SharesConfig, TokensConfig, UniformLaw
 from spiritlm_core.tokens.corpus import STREAMS, Corpus
-from spiritlm_core.tokens.documents import documents
 from spiritlm_core.tokens.hf import vocabulary_for
 from spiritlm_core.tokens.mix import Mixture, training_batches
 from spiritlm_core.tokens.preview import previews
 from spiritlm_core.tokens.speech import Streams, merge_streams
 from spiritlm_core.tokens.stage import SEQUENCES, CopiedSequencesStage, SequencesStage, encodings
+from tests.support.documents import documents
 from tests.tokens import tokenizers_for_tests as make
 from tests.tokens.corpora import VOCABULARY, random_rows, table
 from tests.tokens.finished import rows, small_lake, tables

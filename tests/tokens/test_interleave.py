@@ -11,30 +11,22 @@ from scipy import stats
 
 from spiritlm_core.lake.schema import Row
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.tokens.config import FixedLaw, PoissonLaw, SharesConfig, SpanLaw, TokensConfig, UniformLaw
-from spiritlm_core.tokens.counter import combine, key_of, mix, uniform, uniforms
-from spiritlm_core.tokens.interleave import quantiles, spans
+from spiritlm_core.tokens.config import SharesConfig, TokensConfig, UniformLaw
+from spiritlm_core.tokens.counter import combine, key_of, mix, uniform
+from spiritlm_core.tokens.documents import spans
 from spiritlm_core.tokens.mix import training_batches
 from tests.tokens.corpora import VOCABULARY, read_spans, segment, table
 
-LAWS = st.one_of(
-    st.builds(lambda low, more: UniformLaw(minimum=low, maximum=low + more), st.integers(1, 9), st.integers(0, 9)),
-    st.builds(PoissonLaw, mean=st.floats(1, 12)),
-    st.builds(FixedLaw, words=st.integers(1, 9)),
-)
+LAWS = st.builds(lambda low, more: UniformLaw(minimum=low, maximum=low + more), st.integers(1, 9), st.integers(0, 9))
 
 
-def probabilities(law: SpanLaw, most: int) -> np.ndarray:
+def probabilities(law: UniformLaw, most: int) -> np.ndarray:
     """P(length = 0 … most - 1)."""
     lengths = np.arange(most)
-    if isinstance(law, UniformLaw):
-        return ((lengths >= law.minimum) & (lengths <= law.maximum)) / (law.maximum - law.minimum + 1)
-    if isinstance(law, PoissonLaw):
-        return stats.poisson.pmf(lengths - 1, law.mean - 1)
-    return (lengths == law.words).astype(float)
+    return ((lengths >= law.minimum) & (lengths <= law.maximum)) / (law.maximum - law.minimum + 1)
 
 
-def pvalue(lengths: np.ndarray, law: SpanLaw) -> float:
+def pvalue(lengths: np.ndarray, law: UniformLaw) -> float:
     """Chi-square test of drawn lengths against their law, rare lengths taken together."""
     most = int(lengths.max()) + 2
     expected = probabilities(law, most) * len(lengths)
@@ -51,15 +43,14 @@ def pvalue(lengths: np.ndarray, law: SpanLaw) -> float:
     ("text", "speech"),
     [
         (UniformLaw(minimum=10, maximum=30), UniformLaw(minimum=5, maximum=15)),
-        (PoissonLaw(mean=8), PoissonLaw(mean=3.5)),
-        (FixedLaw(words=4), UniformLaw(minimum=1, maximum=2)),
+        (UniformLaw(minimum=4, maximum=4), UniformLaw(minimum=1, maximum=2)),
     ],
 )
-def test_spans_follow_their_laws(text: SpanLaw, speech: SpanLaw) -> None:
+def test_spans_follow_their_laws(text: UniformLaw, speech: UniformLaw) -> None:
     drawn: dict[bool, list[int]] = {True: [], False: []}
     firsts = []
     for run in range(200):
-        starts, speech_first = spans(np.ones(1000, bool), quantiles(text), quantiles(speech), key_of("run", run))
+        starts, speech_first = spans(np.ones(1000, bool), text, speech, key_of("run", run))
         lengths = np.diff(starts)  # without the last, which the end of the run cuts
         drawn[speech_first] += lengths[0::2].tolist()
         drawn[not speech_first] += lengths[1::2].tolist()
@@ -77,42 +68,35 @@ def test_the_law_test_can_fail() -> None:
 
 @given(st.lists(st.booleans(), min_size=1, max_size=80), LAWS, LAWS, st.integers(0, 2**64 - 1))
 def test_spans_cover_the_run_and_start_where_allowed(
-    allowed: list[bool], text: SpanLaw, speech: SpanLaw, key: int
+    allowed: list[bool], text: UniformLaw, speech: UniformLaw, key: int
 ) -> None:
     can_switch = np.array([True, *allowed[1:]])
-    starts, speech_first = spans(can_switch, quantiles(text), quantiles(speech), key)
+    starts, speech_first = spans(can_switch, text, speech, key)
     assert starts[0] == 0
     assert starts == sorted(set(starts))
     assert starts[-1] < len(can_switch)
     assert can_switch[starts].all()
     assert (len(starts) == 1) == (not can_switch[1:].any())
-    assert spans(can_switch, quantiles(text), quantiles(speech), key) == (starts, speech_first)
-
-
-@given(LAWS, st.lists(st.floats(0, 1, exclude_max=True), min_size=1))
-def test_lengths_are_the_same_drawn_one_by_one(law: SpanLaw, draws: list[float]) -> None:
-    drawn = quantiles(law)
-    assert [drawn.one(u) for u in draws] == drawn.many(np.array(draws)).tolist()
+    assert spans(can_switch, text, speech, key) == (starts, speech_first)
 
 
 def test_a_short_run_shows_both_modalities_at_any_place() -> None:
-    law = quantiles(UniformLaw(minimum=10, maximum=30))
+    law = UniformLaw(minimum=10, maximum=30)
     cuts = {spans(np.ones(5, bool), law, law, key_of(i))[0][1] for i in range(100)}
     assert cuts == {1, 2, 3, 4}
     assert spans(np.ones(1, bool), law, law, 0)[0] == [0]
 
 
 def test_draws_are_even_and_never_change() -> None:
-    u = uniforms(key_of("a", 1), 0, 100_000)
+    u = np.array([uniform(key_of("a", 1), number) for number in range(20_000)])
     assert stats.kstest(u, "uniform").pvalue > 0.001
     assert u.min() >= 0
     assert u.max() < 1
-    assert uniforms(key_of("a", 1), 500, 20).tolist() == u[500:520].tolist()
-    assert [uniform(key_of("a", 1), i) for i in range(2000)] == u[:2000].tolist()
     # SplitMix64 seeded with 1234567, as published with the reference implementation
     stream = [6457827717110365317, 3203168211198807973, 9817491932198370423]
     counts = np.arange(1, 4, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     assert mix(np.uint64(1234567) + counts).tolist() == stream
+    assert [uniform(1234567, number) for number in range(3)] == [(draw >> 11) * 2.0**-53 for draw in stream]
 
 
 def test_keys_are_told_apart() -> None:
@@ -125,8 +109,8 @@ def test_keys_are_told_apart() -> None:
 def test_bad_laws_name_the_field() -> None:
     with pytest.raises(ValidationError, match="maximum 3 is below minimum 5"):
         TokensConfig.model_validate({"text_span": {"kind": "uniform", "minimum": 5, "maximum": 3}})
-    with pytest.raises(ValidationError, match=r"text_span\.poisson\.mean"):
-        TokensConfig.model_validate({"text_span": {"kind": "poisson", "mean": 0.5}})
+    with pytest.raises(ValidationError, match=r"text_span\.minimum"):
+        TokensConfig.model_validate({"text_span": {"kind": "uniform", "minimum": 0, "maximum": 3}})
     with pytest.raises(ValidationError, match="at least one stream"):
         TokensConfig.model_validate({"shares": {"text": 0, "speech": 0, "interleaved": 0}})
 
@@ -135,10 +119,10 @@ def test_bad_laws_name_the_field() -> None:
     ("text", "speech"),
     [
         (UniformLaw(minimum=10, maximum=30), UniformLaw(minimum=5, maximum=15)),
-        (PoissonLaw(mean=6), FixedLaw(words=3)),
+        (UniformLaw(minimum=2, maximum=9), UniformLaw(minimum=3, maximum=3)),
     ],
 )
-def test_training_sequences_have_spans_of_their_laws_behind_one_marker_each(text: SpanLaw, speech: SpanLaw) -> None:
+def test_sequences_have_spans_of_their_laws_behind_one_marker_each(text: UniformLaw, speech: UniformLaw) -> None:
     """The whole way: rows, mixture, packing. Every word has one text token and two speech tokens."""
     rng, rows, words = np.random.default_rng(0), [], 60
     for recording in range(40):
@@ -170,7 +154,7 @@ def test_training_sequences_have_spans_of_their_laws_behind_one_marker_each(text
         lengths = np.array(drawn[kind])
         assert len(lengths) > 1500
         assert pvalue(lengths, law) > 0.001
-        if isinstance(law, UniformLaw):
+        if law.maximum > law.minimum:
             assert (lengths.min(), lengths.max()) == (law.minimum, law.maximum)
             mean, spread = (law.minimum + law.maximum) / 2, (law.maximum - law.minimum + 1) / 12**0.5
             assert abs(lengths.mean() - mean) < 4 * spread / len(lengths) ** 0.5

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.tokens.config import SharesConfig, TokensConfig, UniformLaw
-from spiritlm_core.tokens.documents import Document, documents
+from spiritlm_core.tokens.documents import Document
 from spiritlm_core.tokens.mix import training_batches
 from spiritlm_core.tokens.pack import PADDING, Packed, fit, packed
+from tests.support.documents import documents
 from tests.tokens.corpora import VOCABULARY, given_up, random_rows, table, without_text
 
 STREAMS = ("text", "speech", "interleaved")

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from spiritlm_core.lake.schema import Row
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.tokens.config import PairsConfig, SharesConfig, TokensConfig, UniformLaw
-from spiritlm_core.tokens.documents import Document, documents
+from spiritlm_core.tokens.documents import Document
 from spiritlm_core.tokens.export import IGNORED, columns
 from spiritlm_core.tokens.mix import training_batches
 from spiritlm_core.tokens.pack import PADDING, Packed
+from tests.support.documents import documents
 from tests.tokens.corpora import VOCABULARY, given_up, random_rows, read_spans, segment, table, without_text
 
 WHOLE = PairsConfig(crops=0, shots=0)

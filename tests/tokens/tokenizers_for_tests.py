@@ -64,7 +64,7 @@ def loose_sentencepiece(out: Path, size: int = 420) -> Path:
     import sentencepiece
     from tokenizers import normalizers
 
-    from spiritlm_core.tokens.sentencepiece_bpe import fast_tokenizer
+    from spiritlm_core.tokens.fit import fast_tokenizer
 
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(

@@ -1,25 +1,26 @@
-"""Any program that reads a text and writes a WAV file."""
+"""Any program that reads a text and writes a WAV file; Flite, whose sound depends on text, voice and settings alone."""
 
 from __future__ import annotations
 
 import shlex
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+
+import numpy as np
 
 from spiritlm_core.audio.voices.sound import NothingHeardError, Sound
 from spiritlm_core.errors import SpiritLMError
+from spiritlm_core.intake.speak.flite import command, version
 
 _PATIENCE = 120.0  # seconds for a sentence
 
 
 def run_command(command: str, text: str, voice: str) -> Sound:
-    """The sound of the file that `command` writes.
+    """The sound of `text` in the file that `command` writes.
 
-    Args:
-        command: with ``{text_file}`` or ``{text}``, ``{wav}`` and perhaps ``{voice}``; no shell reads it.
-        text: what is said.
-        voice: what ``{voice}`` stands for.
+    It has ``{text_file}`` or ``{text}``, ``{wav}`` and perhaps ``{voice}``, the `voice`; no shell reads it.
 
     Raises:
         NothingHeardError: it writes a file without samples.
@@ -55,3 +56,23 @@ def _read(path: str, command: str) -> Sound:
     if not len(samples):
         raise NothingHeardError("nothing is heard")
     return Sound(samples[:, 0].copy(), int(rate))
+
+
+_DRAWN = ("duration_stretch", "int_f0_target_mean")
+_QUIET = 328  # of 32768: it says nothing of a text without words, but not quite in silence
+
+
+def run_flite(text: str, voice: str, settings: Mapping[str, str]) -> Sound:
+    """`text` in a voice of Flite.
+
+    Raises:
+        NothingHeardError: there is nothing to say in the text.
+        SpiritLMError: Flite cannot be had, or is another version than that of `settings`.
+    """
+    if (wanted := settings.get("version", version())) != version():
+        raise SpiritLMError(f"{text!r:.60} is to be said by Flite {wanted}, and this machine has Flite {version()}")
+    drawn = [part for name in _DRAWN if name in settings for part in ("--setf", f"{name}={settings[name]}")]
+    sound = run_command(shlex.join([*command(voice), *drawn, "-f", "{text_file}", "-o", "{wav}"]), text, voice)
+    if np.abs(sound.samples.astype(np.int32)).max() < _QUIET:
+        raise NothingHeardError(f"flite cannot say {text!r:.60} in the voice {voice!r}: nothing is heard")
+    return sound

@@ -19,8 +19,8 @@ class Sound:
 
     samples: NDArray[np.int16]  # int16[T], one channel
     rate: int  # sampling rate in hertz
-    # when each word of the text, parted at white space, was said; None where the engine does not tell
     words: Sequence[Time | None] = ()
+    """When each word of the text, parted at white space, was said; None where the engine does not tell."""
 
 
 class NothingHeardError(SpiritLMError):

@@ -11,8 +11,7 @@ import numpy as np
 from spiritlm_core.audio.effects import add_noise, at_loudness, limit_band, reverberate
 from spiritlm_core.audio.resample import by_libav
 from spiritlm_core.audio.samples import Waveform
-from spiritlm_core.audio.voices.command import run_command
-from spiritlm_core.audio.voices.flite import run_flite
+from spiritlm_core.audio.voices.command import run_command, run_flite
 from spiritlm_core.audio.voices.server import Speaker
 from spiritlm_core.audio.voices.sound import NothingHeardError, Sound, Time
 from spiritlm_core.errors import Rejection

@@ -20,8 +20,8 @@ from spiritlm_core.evaluate.suite.pairs import DIRECTIONS, Direction, Labelled, 
 from spiritlm_core.evaluate.suite.task import Bench, Skipped, figure, summed_by, usable
 from spiritlm_core.lm.generate.prompts import Kind
 from spiritlm_core.metrics.bootstrap import ratio
+from spiritlm_core.references.content import check_weights
 from spiritlm_core.references.reference import as_reference, resolve
-from spiritlm_core.references.weights import check_weights
 from spiritlm_core.speech.tokenizer import SpeechTokenizer
 from spiritlm_core.tokens.speech import from_string
 

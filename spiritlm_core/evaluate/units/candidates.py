@@ -22,7 +22,7 @@ from spiritlm_core.speech.settings import ExtractionPrecision
 from spiritlm_core.speech.types import Units, chunks
 
 if TYPE_CHECKING:
-    from spiritlm_core.speech.encoders.encoder import Encoder
+    from spiritlm_core.speech.encoders.encoder import BlockEncoder
     from spiritlm_core.speech.pitch.coder import PitchCoder
 
 Frames = NDArray[np.float32]
@@ -107,7 +107,7 @@ def _clustered(name: str, about: str, features: Featurizer, size: int, train: Tr
     return Candidate(name, about, {"hubert": size}, encode, features)
 
 
-def _featurizer(encoder: Encoder, layer: int) -> Featurizer:
+def _featurizer(encoder: BlockEncoder, layer: int) -> Featurizer:
     from spiritlm_core.speech.encoders.encoder import layer_frames
 
     def features(waveforms: Sequence[Waveform]) -> list[Frames]:

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.lake.schema import SAMPLE_RATE
-from spiritlm_core.lm.generate.prompts import Kind
-from spiritlm_core.lm.generate.readback import audible
+from spiritlm_core.lm.generate.prompts import Kind, audible
 from spiritlm_core.tokens.speech import Streams, from_string
 
 if TYPE_CHECKING:
@@ -37,19 +36,12 @@ class Text:
 
 @dataclass(frozen=True, eq=False)
 class Speech:
-    """Speech in a prompt: a recording, its units, or its tokens; exactly one of them.
+    """Speech in a prompt: a recording, its units, or its tokens; exactly one of them."""
 
-    Attributes:
-        audio: a path, the bytes of a file, or samples float[T] or float[channels, T] in [-1, 1].
-        sample_rate: of samples, in hertz; 16 000 if not given. A file says its own.
-        units: streams as :meth:`SpeechTokenizer.encode` gives them.
-        tokens: a string such as ``[St3][Pi1][Hu7]``.
-    """
-
-    audio: Audio | None = None
-    sample_rate: int | None = None
-    units: UnitStreams | None = None
-    tokens: str | None = None
+    audio: Audio | None = None  # a path, the bytes of a file, or samples float[T] or float[channels, T] in [-1, 1]
+    sample_rate: int | None = None  # of samples, in hertz; 16 000 if not given. A file says its own
+    units: UnitStreams | None = None  # streams as :meth:`SpeechTokenizer.encode` gives them
+    tokens: str | None = None  # a string such as ``[St3][Pi1][Hu7]``
     kind: ClassVar[Kind] = "speech"
 
     def __post_init__(self) -> None:
@@ -96,26 +88,19 @@ Synthesizer: TypeAlias = Callable[[str, "int | str | None"], NDArray[np.float32]
 
 @dataclass(frozen=True)
 class SpeechSegment:
-    """A stretch of speech in an answer.
+    """A stretch of speech in an answer."""
 
-    Attributes:
-        tokens: such as ``[St3][Pi1][Hu7]``, without those of the prompt.
-        continues: the speech tokens at the end of the prompt, if this segment goes on with them; else empty. In a
-            stream the first piece says it. A
-            waveform is made of both and the front is cut off, see :func:`readback.audible`.
-        first: whether the segment opens the answer.
-        asked: whether an answer in speech was asked for, and is heard however short it is.
-        voice: what makes the waveform; none in the pieces of a stream.
-        sample_rate: of the waveform, in hertz.
-    """
-
-    tokens: str
+    tokens: str  # such as ``[St3][Pi1][Hu7]``, without those of the prompt
     continues: str = ""
-    first: bool = field(default=True, compare=False, repr=False)
+    """The speech tokens at the end of the prompt, if this segment goes on with them; else empty. In a stream the first
+    piece says it. A waveform is made of both and the front is cut off, see :func:`prompts.audible`."""
+    first: bool = field(default=True, compare=False, repr=False)  # whether the segment opens the answer
     asked: bool = field(default=False, compare=False, repr=False)
+    """Whether an answer in speech was asked for, and is heard however short it is."""
     voice: Synthesizer | None = field(default=None, compare=False, repr=False)
+    """What makes the waveform; none in the pieces of a stream."""
     kind: ClassVar[Kind] = "speech"
-    sample_rate: ClassVar[int] = SAMPLE_RATE
+    sample_rate: ClassVar[int] = SAMPLE_RATE  # of the waveform, in hertz
 
     @property
     def content(self) -> str:
@@ -182,19 +167,12 @@ _EMPTY = {
 
 @dataclass(frozen=True)
 class Answer(Sequence[Segment]):
-    """What a model made of a prompt: a sequence of segments.
+    """What a model made of a prompt: a sequence of segments."""
 
-    Attributes:
-        segments: neighbours differ in kind.
-        prompt_ids: what the model was given.
-        ids: what it added, without what ended it.
-        finish: ``eos``, ``stop`` (one of the stop tokens) or ``length``.
-    """
-
-    segments: tuple[Segment, ...]
-    prompt_ids: tuple[int, ...]
-    ids: tuple[int, ...]
-    finish: Finish
+    segments: tuple[Segment, ...]  # neighbours differ in kind
+    prompt_ids: tuple[int, ...]  # what the model was given
+    ids: tuple[int, ...]  # what it added, without what ended it
+    finish: Finish  # ``eos``, ``stop`` (one of the stop tokens) or ``length``
 
     def __len__(self) -> int:
         """Number of segments."""

@@ -10,9 +10,8 @@ from typing import Literal, NamedTuple, TypedDict, Unpack
 import torch
 
 from spiritlm_core.errors import SpiritLMError
-from spiritlm_core.lm.generate.constraints import ModalityLogitsProcessor
 from spiritlm_core.lm.generate.prompts import Modality
-from spiritlm_core.lm.generate.sampling import GREEDY, Sampling, choose, draws
+from spiritlm_core.lm.generate.sampling import GREEDY, ModalityLogitsProcessor, Sampling, banned_ids, choose, draws
 from spiritlm_core.lm.model.network import CausalLM
 from spiritlm_core.tokens.vocabulary import Vocabulary
 
@@ -115,7 +114,8 @@ def stream(
     _check_prompts(model, vocabulary, prompts, stop_ids)
     model.eval()
     rows = int(model.get_output_embeddings().weight.shape[0])
-    constraint = ModalityLogitsProcessor.of(vocabulary, modality, rows, stop_ids, force=force, lacking=lacking)
+    banned = banned_ids(vocabulary, modality, rows, stop_ids, force=force, lacking=lacking)
+    constraint = ModalityLogitsProcessor(banned)
     ends: dict[int, Finish] = dict.fromkeys(stop_ids, "stop")
     if vocabulary.eos is not None:
         ends[vocabulary.eos] = "eos"

@@ -28,42 +28,25 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Asked:
-    """A question behind solved examples.
+    """A question behind solved examples."""
 
-    Attributes:
-        prompt: token ids up to the marker of the answer.
-        shots: how many solved examples stand in front; those that the context does not hold are left out.
-        options: what is judged of each label; none where the answer is written.
-    """
-
-    prompt: tuple[int, ...]
-    shots: int
-    options: tuple[Judged, ...] = ()
+    prompt: tuple[int, ...]  # token ids up to the marker of the answer
+    shots: int  # how many solved examples stand in front; those that the context does not hold are left out
+    options: tuple[Judged, ...] = ()  # what is judged of each label; none where the answer is written
 
 
 @dataclass(frozen=True)
 class FewShot:
-    """How the questions of a task are asked.
+    """How the questions of a task are asked."""
 
-    Attributes:
-        spirit: the model.
-        asked: modality that every question begins with.
-        kind: modality that every answer begins with; None if that depends on the question.
-        labels: the answers there are, as text; none where answers are written.
-        lead: words that every question begins with; they end a written answer of the question's modality.
-        max_new_tokens: longest written answer.
-        context: longest prompt with its answer, in tokens; None: as long as the model takes.
-        batch_size: prompts continued at once.
-    """
-
-    spirit: SpiritLM
-    asked: Kind
-    kind: Kind | None
-    labels: tuple[str, ...] = ()
-    lead: str = ""
-    max_new_tokens: int = 200
-    context: int | None = None
-    batch_size: int = 8
+    spirit: SpiritLM  # the model
+    asked: Kind  # modality that every question begins with
+    kind: Kind | None  # modality that every answer begins with; None if that depends on the question
+    labels: tuple[str, ...] = ()  # the answers there are, as text; none where answers are written
+    lead: str = ""  # words that every question begins with; they end a written answer of the question's modality
+    max_new_tokens: int = 200  # longest written answer
+    context: int | None = None  # longest prompt with its answer, in tokens; None: as long as the model takes
+    batch_size: int = 8  # prompts continued at once
 
     def lay_out(self, question: Parts, shots: Sequence[Example] = ()) -> Asked:
         """The prompt of a question; solved examples that do not fit are left out, the longest first.
@@ -165,10 +148,7 @@ def draw_shots(
 
 
 def by_turns(rows: Iterable[_T], group: Callable[[_T], Any], order: Callable[[_T], Any]) -> list[_T]:
-    """The rows in an order in which their groups take turns: the first of each, then the second of each, ….
-
-    Rows of a group, and those of one turn, are sorted by `order`.
-    """
+    """The rows in an order in which their groups take turns; rows of a group, and of a turn, are sorted by `order`."""
     numbers: dict[Any, Iterator[int]] = defaultdict(count)
     numbered = [(next(numbers[group(row)]), row) for row in sorted(rows, key=order)]
     return [row for _, row in sorted(numbered, key=lambda pair: pair[0])]

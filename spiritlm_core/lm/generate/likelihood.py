@@ -19,28 +19,18 @@ _LOGITS_AT_ONCE = 1 << 25  # 128 MiB of float32
 
 @dataclass(frozen=True)
 class Judged:
-    """What a model is given, and what it is judged on.
+    """What a model is given, and what it is judged on."""
 
-    Attributes:
-        prompt: ids up to the marker of the answer's modality; at least one.
-        answer: ids of the answer; at least one.
-    """
-
-    prompt: tuple[int, ...]
-    answer: tuple[int, ...]
+    prompt: tuple[int, ...]  # ids up to the marker of the answer's modality; at least one
+    answer: tuple[int, ...]  # ids of the answer; at least one
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """What a model makes of a sequence of N tokens.
+    """What a model makes of a sequence of N tokens."""
 
-    Attributes:
-        nats: float64[N - 1], negative log-likelihood of every token but the first.
-        likeliest: bool[N - 1], whether the model finds no token more likely.
-    """
-
-    nats: np.ndarray
-    likeliest: np.ndarray
+    nats: np.ndarray  # float64[N - 1], negative log-likelihood of every token but the first
+    likeliest: np.ndarray  # bool[N - 1], whether the model finds no token more likely
 
 
 def predict(model: Any, sequences: Sequence[Sequence[int] | np.ndarray]) -> list[Predicted]:

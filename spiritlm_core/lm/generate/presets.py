@@ -31,17 +31,11 @@ OUTPUTS: dict[Task, Modality] = {"free": "any", "asr": "text", "tts": "speech"}
 
 @dataclass(frozen=True)
 class Classification:
-    """The label that a model finds most likely.
+    """The label that a model finds most likely."""
 
-    Attributes:
-        label: that one; the first of equally likely ones.
-        labels: all of them, in the order given.
-        nats: negative log-likelihood of each as the answer, float64[labels].
-    """
-
-    label: str
-    labels: tuple[str, ...]
-    nats: NDArray[np.float64]
+    label: str  # that one; the first of equally likely ones
+    labels: tuple[str, ...]  # all of them, in the order given
+    nats: NDArray[np.float64]  # negative log-likelihood of each as the answer, float64[labels]
 
     @property
     def probabilities(self) -> NDArray[np.float64]:
@@ -103,8 +97,7 @@ def check_labels(labels: Sequence[str]) -> None:
     """Whether one of them can be chosen.
 
     Raises:
-        SpiritLMError: fewer than two labels, an empty one, or two that are the same but for white space, which the
-            model does not see.
+        SpiritLMError: fewer than two labels, an empty one, or two that are the same but for white space.
     """
     known = [" ".join(label.split()) for label in labels]
     if len(known) < 2 or not all(known):
@@ -128,11 +121,7 @@ def encoded_shots(spirit: SpiritLM, shots: Shots) -> list[tuple[list[Content], l
 
 
 def prompt_length(spirit: SpiritLM, question: Input | Iterable[Input], output: str, shots: Shots = ()) -> int:
-    """Tokens of the prompt.
-
-    Raises:
-        SpiritLMError: it leaves no room for an answer.
-    """
+    """Tokens of the prompt. Raises SpiritLMError: it leaves no room for an answer."""
     (prompt,) = spirit.prompt_ids([question], output, shots)
     if len(prompt) >= spirit.context:
         raise SpiritLMError(

@@ -1,33 +1,30 @@
-"""Choosing the next token of each row, with random numbers of its own for each."""
+"""What may be sampled for an answer of one modality, and choosing the next token of each row."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from transformers import LogitsProcessor
 
 from spiritlm_core.errors import SpiritLMError
+from spiritlm_core.lm.generate.prompts import Modality
+from spiritlm_core.tokens.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is chosen.
+    """How the next token is chosen."""
 
-    Attributes:
-        temperature: 0 takes the most likely token; else logits are divided by it.
-        top_p: nucleus sampling (arXiv 1904.09751): the smallest set of likely tokens with this probability.
-        seed: seed of the draws; each prompt has its own stream, whatever shares its batch.
-        top_k: only this many of the likely tokens; 0 for all.
-    """
-
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int = 0
-    top_k: int = 0
+    temperature: float = 0.0  # 0 takes the most likely token; else logits are divided by it
+    top_p: float = 1.0  # nucleus sampling (arXiv 1904.09751): the smallest set of likely tokens with this probability
+    seed: int = 0  # seed of the draws; each prompt has its own stream, whatever shares its batch
+    top_k: int = 0  # only this many of the likely tokens; 0 for all
 
     def __post_init__(self) -> None:
         if not (self.temperature >= 0 and 0 < self.top_p <= 1 and self.top_k >= 0 and self.seed >= 0):
@@ -78,3 +75,55 @@ def choose(logits: torch.Tensor, sampling: Sampling, uniform: torch.Tensor) -> t
     wanted = uniform[:, None].clamp(max=1 - 2**-40) * total  # rounding must not reach past the last token
     place = torch.searchsorted(cumulated, wanted, right=True)
     return (place if order is None else order.gather(-1, place)).squeeze(-1)
+
+
+def forbidden_ids(vocabulary: Vocabulary, modality: Modality) -> list[int]:
+    """The ids that do not belong to an answer of a modality, ascending, as the released models define them.
+
+    Text forbids the markers and all speech tokens, speech all text tokens and the markers, ``any`` nothing. EOS is
+    in the list for speech, but :func:`banned_ids` never bans it, nor does the released code.
+    """
+    first = {"text": vocabulary.text_size, "speech": 0, "any": vocabulary.size}[modality]
+    last = vocabulary.speech_marker + 1 if modality == "speech" else vocabulary.size
+    return list(range(first, last))
+
+
+def banned_ids(
+    vocabulary: Vocabulary,
+    modality: Modality,
+    rows: int,
+    ends: Collection[int] = (),
+    *,
+    force: bool = True,
+    lacking: Collection[int] = (),
+) -> torch.Tensor:
+    """What is never sampled: bool[rows], for the rows of the output embedding.
+
+    BOS and the rows from ``vocabulary.size`` on, which are padding, are always banned. The ids in `ends` and EOS end
+    the answer, and are allowed in any modality. Without `force` nothing is banned for the sake of the modality. The ids
+    `lacking` are those of units that nobody could make heard.
+    """
+    banned = torch.zeros(rows, dtype=torch.bool)
+    banned[[*lacking]] = True
+    if force:
+        banned[forbidden_ids(vocabulary, modality)] = True
+    if vocabulary.bos is not None:
+        banned[vocabulary.bos] = True
+    banned[[*ends, *([] if vocabulary.eos is None else [vocabulary.eos])]] = False
+    banned[vocabulary.size :] = True
+    return banned
+
+
+class ModalityLogitsProcessor(LogitsProcessor):
+    """Keeps generation in one modality; for ``model.generate(logits_processor=[…])`` as well as for our own loop."""
+
+    def __init__(self, banned: torch.Tensor) -> None:
+        """`banned` is bool[rows], see :func:`banned_ids`."""
+        self.banned = banned
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> Any:
+        """Logits float[batch, rows] with those of banned ids at minus infinity; what went before does not matter."""
+        del input_ids
+        if self.banned.device != scores.device:
+            self.banned = self.banned.to(scores.device)
+        return scores.masked_fill(self.banned, -torch.inf)

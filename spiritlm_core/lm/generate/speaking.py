@@ -38,17 +38,11 @@ DEFAULT_VOICE = Voice()
 
 @dataclass(frozen=True)
 class Heard:
-    """A segment of an answer, with what is heard of it.
+    """A segment of an answer, with what is heard of it."""
 
-    Attributes:
-        segment: text or speech.
-        waveform: float32[samples] at 16 kHz, of speech that can be heard.
-        silent: why speech, or the rest of it, cannot be heard.
-    """
-
-    segment: Segment
-    waveform: NDArray[np.float32] | None = None
-    silent: str | None = None
+    segment: Segment  # text or speech
+    waveform: NDArray[np.float32] | None = None  # float32[samples] at 16 kHz, of speech that can be heard
+    silent: str | None = None  # why speech, or the rest of it, cannot be heard
 
 
 @dataclass(frozen=True)
@@ -123,16 +117,11 @@ def hear_stream(
     give: Callable[[Segment | Sound], None],
     voice: Voice | None = DEFAULT_VOICE,
 ) -> tuple[Heard, ...]:
-    """Hand on the pieces of a stream as they come, and their speech as soon as it can be heard.
+    """Hand on the pieces of a stream to `give` as they come, and their speech as soon as it can be heard.
 
     Speech that goes on with the prompt's is made with the end of that in front, which is then cut off where its last
-    unit ends. However short, it is heard: whether more would come is not known when it begins.
-
-    Args:
-        spirit: the model.
-        pieces: of :meth:`SpiritLM.generate_stream`.
-        give: takes each piece, and each stretch of waveform, at once.
-        voice: how it sounds; None for tokens alone.
+    unit ends. However short, it is heard: whether more would come is not known when it begins. No `voice`: tokens
+    alone.
 
     Returns:
         The whole answer, neighbours of one kind joined; its waveforms are what was given, joined.

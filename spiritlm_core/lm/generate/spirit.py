@@ -243,7 +243,7 @@ class SpiritLM:
 
     def _stream(self, given: Any, modality: Modality, options: Generation) -> Generator[Segment, None, Answer]:
         from spiritlm_core.lm.generate.decode import stream
-        from spiritlm_core.lm.generate.streaming import follow
+        from spiritlm_core.lm.generate.formats import follow
 
         prompts = self.prompt_ids([given], modality, options.shots)
         steps = stream(self.model, self.vocabulary, prompts, **self._settings(modality, options))
@@ -288,14 +288,6 @@ class SpiritLM:
 
         shown, *asked = ([(part.kind, string(part)) for part in parts] for parts in entries)
         return [shown + own for own in asked]
-
-    def speech_ids(self, string: str) -> list[int]:
-        """Ids of speech tokens such as ``[St3][Pi1][Hu7]``.
-
-        Raises:
-            SpiritLMError: something in `string` is no speech token of this model.
-        """
-        return self.layout.speech_ids(string)
 
     def _string(self, units: UnitStreams) -> str:
         """Speech tokens of units; streams that the model has no tokens for are left out."""

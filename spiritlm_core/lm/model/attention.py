@@ -23,23 +23,14 @@ _ALIKE = 0.75  # documents that share a call are at least this long, as a share 
 
 @dataclass(frozen=True)
 class Documents:
-    """Where documents lie in a row of N tokens; made once for all layers.
+    """Where documents lie in a row of N tokens; made once for all layers."""
 
-    Attributes:
-        offsets: int32[D + 1], the first token of each document, then N.
-        longest: tokens of the longest document.
-        groups: (documents, length) of each group that shares a call. Empty on a GPU.
-        gather: int64[G], token of each slot of all groups, one after the other; N in slots that pad.
-        scatter: int64[N], slot of each token.
-        mask: that of flex attention, on a GPU without a variable-length kernel.
-    """
-
-    offsets: torch.Tensor
-    longest: int
-    groups: tuple[tuple[int, int], ...]
-    gather: torch.Tensor
-    scatter: torch.Tensor
-    mask: Any = None
+    offsets: torch.Tensor  # int32[D + 1], the first token of each document, then N
+    longest: int  # tokens of the longest document
+    groups: tuple[tuple[int, int], ...]  # (documents, length) of each group that shares a call. Empty on a GPU
+    gather: torch.Tensor  # int64[G], token of each slot of all groups, one after the other; N in slots that pad
+    scatter: torch.Tensor  # int64[N], slot of each token
+    mask: Any = None  # that of flex attention, on a GPU without a variable-length kernel
 
     @classmethod
     def of(cls, document_ids: np.ndarray) -> Documents:

@@ -17,7 +17,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from spiritlm_core.errors import ModelReferenceError
 from spiritlm_core.files import read_json
-from spiritlm_core.references.weights import weight_files
+from spiritlm_core.references.content import weight_files
 from spiritlm_core.speech.released.layout import LANGUAGE_MODELS, Variant
 from spiritlm_core.speech.released.reading import CheckpointError, Described, Tensors, describe, read_archive, take
 from spiritlm_core.tokens.released import ReleasedTextTokenizer
@@ -55,17 +55,11 @@ class LanguageModelConfig(Described):
 
 @dataclass(frozen=True)
 class ReleasedLanguageModel:
-    """A released language model, loaded.
+    """A released language model, loaded."""
 
-    Attributes:
-        model: a ``LlamaForCausalLM`` in evaluation mode on the CPU.
-        tokenizer: of its prompts.
-        vocabulary: the layout of its ids.
-    """
-
-    model: Any
-    tokenizer: ReleasedTextTokenizer
-    vocabulary: Vocabulary
+    model: Any  # a ``LlamaForCausalLM`` in evaluation mode on the CPU
+    tokenizer: ReleasedTextTokenizer  # of its prompts
+    vocabulary: Vocabulary  # the layout of its ids
 
     @classmethod
     def load(cls, folder: Path, dtype: torch.dtype = torch.bfloat16, variant: Variant | None = None) -> Self:

@@ -254,11 +254,7 @@ def _then(future: Any, work: Callable[[], None]) -> Future[Any]:
 
 
 def read_state(path: Path) -> RunState:
-    """The part of a checkpoint that is not tensors.
-
-    Raises:
-        CheckpointError: `path` is not a complete checkpoint.
-    """
+    """The part of a checkpoint that is not tensors. Raises CheckpointError: `path` is not a complete checkpoint."""
     try:
         record, _ = read_record(path)
         metrics = path / "metrics.parquet"

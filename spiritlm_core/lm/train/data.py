@@ -29,35 +29,21 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Batch:
-    """Packed sequences of one forward pass. P positions predict a token that the loss counts.
+    """Packed sequences of one forward pass. P positions predict a token that the loss counts."""
 
-    Attributes:
-        input_ids: int64[sequences, length].
-        document_ids: int64[sequences, length], different in every document of the batch; padding is a document, too.
-        position_ids: int64[sequences, length], from 0 in each document.
-        predicting: int64[P], the positions in the flattened batch.
-        answers: int64[P], the tokens that they predict.
-        streams: int64[P], their streams, as indices into `STREAMS`.
-        tokens: tokens without padding.
-        documents: bounds of the documents in the flattened batch.
-    """
-
-    input_ids: torch.Tensor
+    input_ids: torch.Tensor  # int64[sequences, length]
     document_ids: torch.Tensor
-    position_ids: torch.Tensor
-    predicting: torch.Tensor
-    answers: torch.Tensor
-    streams: torch.Tensor
-    tokens: int
-    documents: Documents
+    """int64[sequences, length], different in every document of the batch; padding is a document, too."""
+    position_ids: torch.Tensor  # int64[sequences, length], from 0 in each document
+    predicting: torch.Tensor  # int64[P], the positions in the flattened batch
+    answers: torch.Tensor  # int64[P], the tokens that they predict
+    streams: torch.Tensor  # int64[P], their streams, as indices into `STREAMS`
+    tokens: int  # tokens without padding
+    documents: Documents  # bounds of the documents in the flattened batch
 
     @classmethod
     def of(cls, packed: Sequence[Packed], vocabulary_size: int) -> Batch:
-        """Stack packed sequences.
-
-        Raises:
-            TokenRangeError: an id is negative or not below `vocabulary_size`.
-        """
+        """Stack packed sequences. Raises TokenRangeError: an id is negative or not below `vocabulary_size`."""
         ids = np.stack([item.input_ids for item in packed]).astype(np.int64)
         _check_range(ids, vocabulary_size)
         documents = _document_ids(packed)
@@ -143,15 +129,11 @@ def _stream_codes(packed: Packed) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Step:
-    """The data of one optimiser step.
+    """The data of one optimiser step."""
 
-    Attributes:
-        parts: this rank's share, in micro-batches.
-        state: where the stream of packed sequences stands after this step, the same place on every rank; JSON-able.
-    """
-
-    parts: tuple[Batch, ...]
+    parts: tuple[Batch, ...]  # this rank's share, in micro-batches
     state: dict[str, Any]
+    """Where the stream of packed sequences stands after this step, the same place on every rank; JSON-able."""
 
     def counts(self) -> torch.Tensor:
         """As :meth:`Batch.counts`."""

@@ -15,9 +15,8 @@ from spiritlm_core.lm.model.lora import add_adapters
 from spiritlm_core.lm.model.network import CausalLM, build_model
 from spiritlm_core.lm.train.checkpoint import Checkpoints, RunState
 from spiritlm_core.lm.train.data import Step, steps
-from spiritlm_core.lm.train.objective import Objective, model_attention
+from spiritlm_core.lm.train.objective import Objective, model_attention, place
 from spiritlm_core.lm.train.optimizer import build_optimizer
-from spiritlm_core.lm.train.placement import place
 from spiritlm_core.lm.train.source import Training
 from spiritlm_core.tokens.config import SequencesConfig
 from spiritlm_core.tokens.hf import load_vocabulary, vocabulary_for

@@ -46,17 +46,11 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class CorpusSource:
-    """The mixture of the documents of all streams.
+    """The mixture of the documents of all streams."""
 
-    Attributes:
-        sequences: the table of sequences.
-        tokens: interleaving, packing and mixing.
-        text: the table of text documents, if there is one.
-    """
-
-    sequences: TableView
-    tokens: TokensConfig
-    text: TableView | None = None
+    sequences: TableView  # the table of sequences
+    tokens: TokensConfig  # interleaving, packing and mixing
+    text: TableView | None = None  # the table of text documents, if there is one
 
     def batches(
         self,
@@ -103,29 +97,17 @@ class CorpusSource:
 
 @dataclass(frozen=True)
 class Training:
-    """Everything that the loop needs.
+    """Everything that the loop needs."""
 
-    Attributes:
-        config: what is trained, and on which mix of sequences.
-        compute: how it runs.
-        source: where training sequences come from.
-        tokenizer: folder of the text tokenizer, or of a model with its ``vocabulary.json``.
-        base: local folder or ``.gguf`` file of the base model, None for a fresh Llama.
-        work: checkpoints go here; shared by all ranks.
-        out: the finished model goes here.
-        resume_from: start from this checkpoint rather than from the latest in `work`.
-        quantizer: local folder of the units' quantizer, where new rows start from its centres.
-    """
-
-    config: ModelConfig
-    compute: LmCompute
-    source: Source
-    tokenizer: Path
-    base: Path | None
-    work: Path
-    out: Path
-    resume_from: Path | None = None
-    quantizer: Path | None = None
+    config: ModelConfig  # what is trained, and on which mix of sequences
+    compute: LmCompute  # how it runs
+    source: Source  # where training sequences come from
+    tokenizer: Path  # folder of the text tokenizer, or of a model with its ``vocabulary.json``
+    base: Path | None  # local folder or ``.gguf`` file of the base model, None for a fresh Llama
+    work: Path  # checkpoints go here; shared by all ranks
+    out: Path  # the finished model goes here
+    resume_from: Path | None = None  # start from this checkpoint rather than from the latest in `work`
+    quantizer: Path | None = None  # local folder of the units' quantizer, where new rows start from its centres
 
     @classmethod
     def of(

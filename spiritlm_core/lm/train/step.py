@@ -41,29 +41,17 @@ class StepLosses:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a step did, the same on every rank.
+    """What a step did, the same on every rank."""
 
-    Attributes:
-        losses: per stream.
-        tokens: trained on, padding not counted.
-        pairs: of a query and a key that attention looked at.
-        gradient_norm: before clipping.
-        stop: whether a rank was asked to stop.
-    """
-
-    losses: StepLosses
-    tokens: int
-    pairs: int
-    gradient_norm: float
-    stop: bool
+    losses: StepLosses  # per stream
+    tokens: int  # trained on, padding not counted
+    pairs: int  # of a query and a key that attention looked at
+    gradient_norm: float  # before clipping
+    stop: bool  # whether a rank was asked to stop
 
 
 def optimizer_step(run: Run, step: Step, rate: float, *, asked_to_stop: bool) -> Outcome:
-    """Update the weights once.
-
-    Raises:
-        TrainingError: the loss or the gradient is not finite; nothing was updated.
-    """
+    """Update the weights once. Raises TrainingError: the loss or the gradient is not finite; nothing was updated."""
     pairs = sum(part.documents.pairs for part in step.parts)
     counts = run.ranks.sum(torch.cat([step.counts(), torch.tensor([pairs, int(asked_to_stop)])]).to(run.ranks.device))
     *streams, tokens, pairs, stops = counts.tolist()

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from spiritlm_core.audio.samples import Waveform
 from spiritlm_core.errors import ModelReferenceError
 from spiritlm_core.files import read_json
 from spiritlm_core.lake.schema import SAMPLE_RATE
-from spiritlm_core.references.weights import check_weights
+from spiritlm_core.references.content import check_weights
 from spiritlm_core.speech.encoders.precision import Kind, Precision
 from spiritlm_core.speech.grid import FRAME, RECEPTIVE_FIELD, unit_count
 
@@ -28,31 +28,6 @@ LayerFrames = dict[int, torch.Tensor]
 
 _CPU_BATCH, _GPU_BATCH = 1000, 10_000
 _MOST_PADDING = 0.1
-
-
-class Encoder(Protocol):
-    """Turns waveforms at 16 kHz into frames of features on the grid of the units."""
-
-    @property
-    def hop(self) -> int:
-        """Samples from one frame to the next, after pooling."""
-
-    @property
-    def width(self) -> int:
-        """Features of a frame."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where it computes."""
-
-    def count(self, samples: int) -> int:
-        """Frames of a clip."""
-
-    def features(self, waveforms: Sequence[Waveform], layers: Sequence[int]) -> list[LayerFrames]:
-        """Outputs of chosen layers for each waveform float32[T] of at least 1280 samples, in the order given.
-
-        What a clip gives does not depend on the others, but for the rounding of floating-point numbers.
-        """
 
 
 class BlockEncoder(ABC):
@@ -69,6 +44,8 @@ class BlockEncoder(ABC):
     """Which layer is taken where none is named, as a share of all."""
 
     hop = FRAME
+    """Samples from one frame to the next, after pooling."""
+
     stride: int
     """Samples from one frame of the model itself to the next; `hop` is a multiple of it."""
 
@@ -76,6 +53,8 @@ class BlockEncoder(ABC):
     """Most units that the model takes; a longer clip is cut into windows of one length, each encoded alone."""
 
     width: int
+    """Features of a frame."""
+
     device: torch.device
     kind: Kind
 
@@ -92,9 +71,7 @@ class BlockEncoder(ABC):
     @property
     def batch_frames(self) -> int:
         """Most frames in a batch, padding included; with 0 each clip is alone."""
-        if self.device.type != "cpu":
-            return _GPU_BATCH
-        return 0 if self.kind == "int8" else _CPU_BATCH
+        return _CPU_BATCH if self.device.type == "cpu" else _GPU_BATCH
 
     @abstractmethod
     def frame_count(self, samples: int) -> int:
@@ -119,7 +96,10 @@ class BlockEncoder(ABC):
 
     @torch.inference_mode()
     def features(self, waveforms: Sequence[Waveform], layers: Sequence[int]) -> list[LayerFrames]:
-        """See :class:`Encoder`."""
+        """Outputs of chosen layers for each waveform float32[T] of at least 1280 samples, in the order given.
+
+        What a clip gives does not depend on the others, but for the rounding of floating-point numbers.
+        """
         windows = [windows_of(waveform, self.longest) for waveform in waveforms]
         outputs = iter(self.outputs([window for clip in windows for window in clip], layers))
         return [self._joined([self._on_grid(len(window), next(outputs)) for window in clip]) for clip in windows]
@@ -173,7 +153,7 @@ def pooled(frames: torch.Tensor, times: int) -> torch.Tensor:
     return torch.cat([means, rest.mean(dim=0, keepdim=True)]) if len(rest) else means
 
 
-def layer_frames(encoder: Encoder, waveforms: Sequence[Waveform], layer: int) -> list[NDArray[np.float32]]:
+def layer_frames(encoder: BlockEncoder, waveforms: Sequence[Waveform], layer: int) -> list[NDArray[np.float32]]:
     """Features of one layer of each waveform, float32[N, D], on the CPU."""
     return [clip[layer].cpu().numpy() for clip in encoder.features(waveforms, [layer])]
 
@@ -211,17 +191,10 @@ def configuration(model_class: str, folder: Path) -> Any:
 
 
 def pretrained(model_class: str, folder: Path, config: Any, spare: Sequence[str] = (), **options: Any) -> Any:
-    """The `transformers` model of that name in `folder`, in float32.
-
-    Args:
-        model_class: Such as ``HubertModel``.
-        folder: Where it lies.
-        config: What is built; weights beyond it are left unread.
-        spare: Weights that may be missing.
-        options: More for ``from_pretrained``.
+    """The `transformers` model of that name in `folder`, in float32; weights beyond `config` are left unread.
 
     Raises:
-        ModelReferenceError: Weights are damaged, missing, or do not fit `config`.
+        ModelReferenceError: Weights are damaged, do not fit `config`, or are missing and not among those to `spare`.
     """
     import torch
     import transformers

@@ -42,8 +42,7 @@ class FrontEnd:
         self.reach: int = 1 + sum((layer.conv.kernel_size[0] - 1) * prod(strides[:i]) for i, layer in enumerate(layers))
         self._first = _First(layers[0])
         self._on_cpu = layers[0].conv.weight.device.type == "cpu"
-        in_place = self._on_cpu and kind in {"fp32", "bf16x3"}
-        self._rest = [(_InPlaceConvolution if in_place else _Convolution)(layer, kind) for layer in layers[1:]]
+        self._rest = [_Convolution(layer, kind) for layer in layers[1:]]
         self._block = max(1, _BLOCK_SAMPLES // self.hop)
 
     def count(self, samples: int) -> int:
@@ -87,7 +86,8 @@ class _First:
     def __init__(self, layer: Any) -> None:
         self._kernel, self._stride = layer.conv.kernel_size[0], layer.conv.stride[0]
         self._weight = layer.conv.weight.detach()[:, 0].float()
-        self._bias = _bias(layer.conv, self._weight)
+        bias = layer.conv.bias
+        self._bias = self._weight.new_zeros(len(self._weight)) if bias is None else bias.detach().float()
         norm = getattr(layer, "layer_norm", None)
         self._group = norm if isinstance(norm, nn.GroupNorm) else None
         self._layer = norm if isinstance(norm, nn.LayerNorm) else None
@@ -123,33 +123,6 @@ class _Convolution:
     def __call__(self, frames: torch.Tensor) -> torch.Tensor:
         windows = self._affine.prepared(frames).unfold(-2, self._kernel, self._stride).transpose(-1, -2).flatten(-2)
         return _activated(self._affine(windows), self._norm)
-
-
-class _InPlaceConvolution:
-    """The same without a copy, [T, C] to [N, C']: taps within one stride are a product over rows as they lie."""
-
-    def __init__(self, layer: Any, kind: Kind) -> None:
-        self._kernel, self._stride = layer.conv.kernel_size[0], layer.conv.stride[0]
-        weight = layer.conv.weight.detach().float()
-        self._bias = _bias(layer.conv, weight)
-        self._parts = [
-            affine(weight[:, :, start : start + self._stride].permute(0, 2, 1).flatten(1), None, kind)
-            for start in range(0, self._kernel, self._stride)
-        ]
-        self._norm = getattr(layer, "layer_norm", None)
-
-    def __call__(self, frames: torch.Tensor) -> torch.Tensor:
-        length, channels = frames.shape
-        count, row = (length - self._kernel) // self._stride + 1, self._stride * channels
-        output = self._bias.expand(count, -1).clone()
-        for i, part in enumerate(self._parts):
-            size = (count, part.weight.shape[1])
-            part.add_to(output, frames.as_strided(size, (row, 1), frames.storage_offset() + i * row))
-        return _activated(output, self._norm)
-
-
-def _bias(convolution: nn.Conv1d, weight: torch.Tensor) -> torch.Tensor:
-    return weight.new_zeros(len(weight)) if convolution.bias is None else convolution.bias.detach().float()
 
 
 def _activated(frames: torch.Tensor, norm: nn.LayerNorm | None) -> torch.Tensor:

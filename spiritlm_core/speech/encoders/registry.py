@@ -74,19 +74,13 @@ def layer_count(folder: Path) -> int:
 def load_encoder(
     folder: Path, depth: int, device: str = "cpu", precision: Precision = "exact", hop: int = FRAME
 ) -> BlockEncoder:
-    """Load the encoder in `folder`, whatever its family.
+    """Load the encoder in `folder` (Hugging Face, or for Whisper also CTranslate2) on `device`, whatever its family.
 
-    Args:
-        folder: A Hugging Face folder, or for Whisper also one of CTranslate2.
-        depth: The highest layer that will be asked for, counted from 1; those above are not even loaded.
-        device: Where to compute.
-        precision: Of the matrix products.
-        hop: Samples from one frame to the next; 640, or a multiple of it.
+    Layers above `depth`, counted from 1, are not even loaded. Frames are `hop` samples apart: 640, or a multiple of it.
 
     Raises:
         ModelReferenceError: Not an encoder of a known family, not at 16 kHz, not on the grid of the units, too few
             layers, or weights missing.
-        RecipeError: `precision` cannot be had on this device.
     """
     if depth > (layers := layer_count(folder)):
         raise ModelReferenceError(f"{folder} has {layers} layers, but layer {depth} is wanted")

@@ -30,11 +30,7 @@ class W2vBertEncoder(BlockEncoder):
     stride = _STACKED * HOP
 
     def __init__(self, model: Any, precision: Precision = "exact") -> None:
-        """Take over `model`.
-
-        Raises:
-            RecipeError: `precision` cannot be had on this device.
-        """
+        """Take over `model`."""
         self._model = model.eval().requires_grad_(requires_grad=False)
         self.device = model.device
         self.kind = kind_of(precision, self.device.type)

@@ -27,17 +27,13 @@ class WaveformEncoder(BlockEncoder):
     """
 
     def __init__(self, model: Any, depth: int, *, normalize: bool = False, precision: Precision = "exact") -> None:
-        """Copy what is needed of `model` onto its device; `model` itself stays as it is.
+        """Copy the blocks up to `depth`, from 1, of a `transformers` model onto its device; the model itself stays.
 
-        Args:
-            model: The `transformers` model.
-            depth: The highest block that will be asked for, counted from 1.
-            normalize: Bring each waveform to zero mean and unit variance first, as the model's preprocessor says.
-            precision: Of the matrix products.
+        With `normalize` each waveform is brought to zero mean and unit variance first, as the model's preprocessor
+        says.
 
         Raises:
             ModelReferenceError: The convolutions use an unknown activation.
-            RecipeError: `precision` cannot be had on this device.
         """
         self.device = model.device
         self.kind = kind_of(precision, self.device.type)

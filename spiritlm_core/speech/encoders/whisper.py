@@ -38,9 +38,6 @@ class WhisperEncoder(BlockEncoder):
             encoder: The model.
             precision: Of the matrix products of the blocks.
             last: Whether its last block is the last one of the whole model.
-
-        Raises:
-            RecipeError: `precision` cannot be had on this device.
         """
         self._model = encoder.eval().requires_grad_(requires_grad=False)
         self.device = encoder.device

@@ -10,7 +10,6 @@ from __future__ import annotations
 from itertools import pairwise
 from math import sqrt
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -28,34 +27,19 @@ HOP = PITCH_HOP
 _REFERENCE = 200.0
 
 
-def contour(
-    melody: Melody,
-    samples: int,
-    *,
-    normalize: bool,
-    scale: Literal["octaves", "hertz"] = "octaves",
-    interpolated: bool = True,
-    trimmed: bool = True,
-) -> NDArray[np.float32]:
-    """Input of the VQ-VAE, float32[2, 16 M] at 200 Hz, ``M = (samples // 80 + 1) // 16``.
+def contour(melody: Melody, samples: int, model: PitchArchitecture) -> NDArray[np.float32]:
+    """Input of the VQ-VAE, float32[2, 16 M] at 200 Hz,, ``M = (samples // 80 + 1) // 16``.
 
-    Channel 0 is F0, channel 1 is 1 where voiced. Without a voiced frame both are zero.
-
-    Args:
-        melody: F0 of the piece.
-        samples: Length of the piece.
-        normalize: Subtract the mean over the voiced frames of this piece.
-        scale: F0 in octaves above 200 Hz, or in hertz.
-        interpolated: F0 where unvoiced is interpolated; otherwise zero, before and after normalisation.
-        trimmed: Cut off the up to 15 frames after the last unit; otherwise that unit's convolutions see them.
+    Channel 0 is F0 as the `model` takes it, channel 1 is 1 where voiced; without a voiced frame both are zero. Where a
+    model is not `trimmed`, there are up to 15 frames more, which the convolutions of the last unit see.
     """
     f0, voiced = melody.stretched(samples)
     level = np.zeros(len(f0), np.float32)
     if voiced.any():
-        level = np.log2(f0 / _REFERENCE) if scale == "octaves" else f0.copy()
-        level -= level[voiced].mean() if normalize else 0.0
-        level = level if interpolated else np.where(voiced, level, 0.0)
-    return np.stack([level, voiced]).astype(np.float32)[:, : len(f0) // HOP * HOP if trimmed else None]
+        level = np.log2(f0 / _REFERENCE) if model.scale == "octaves" else f0.copy()
+        level -= level[voiced].mean() if model.relative else 0.0
+        level = level if model.interpolated else np.where(voiced, level, 0.0)
+    return np.stack([level, voiced]).astype(np.float32)[:, : len(f0) // HOP * HOP if model.trimmed else None]
 
 
 class Residual(nn.Module):
@@ -86,16 +70,8 @@ class PitchCoder(nn.Module):
         self.register_buffer("codebook", torch.zeros(config.codes, config.embedding))
 
     def contour(self, melody: Melody, samples: int) -> NDArray[np.float32]:
-        """The input of this model, float32[2, F], for the F0 of a piece of so many samples."""
-        config = self.config
-        return contour(
-            melody,
-            samples,
-            normalize=config.relative,
-            scale=config.scale,
-            interpolated=config.interpolated,
-            trimmed=config.trimmed,
-        )
+        """The input of this model; see :func:`contour`."""
+        return contour(melody, samples, self.config)
 
     def embed(self, contours: torch.Tensor) -> torch.Tensor:
         """Encoder output, float32[B, M, embedding]."""
@@ -142,11 +118,7 @@ class PitchCoder(nn.Module):
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> PitchCoder:
-        """Read what :meth:`save` wrote.
-
-        Raises:
-            ModelReferenceError: The folder does not hold such a model.
-        """
+        """Read what :meth:`save` wrote. Raises ModelReferenceError: the folder does not hold such a model."""
         from safetensors.torch import load_file
 
         try:

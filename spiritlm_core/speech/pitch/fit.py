@@ -59,10 +59,10 @@ class PitchFit(UnitFit):
         path = work / "contours.npz"
         pieces = [piece for clip in clips for piece in chunks(clip.waveform)]
         if not path.exists():
-            contours, device = [], pick_device()
+            contours, device, model = [], pick_device(), PitchArchitecture.fitted(self.config)
             for done, piece in enumerate(pieces):
                 tracked = melody(piece, device)
-                contours.append(contour(tracked, len(piece), normalize=self.config.normalize))
+                contours.append(contour(tracked, len(piece), model))
                 if done % 50 == 0:
                     progress(_F0_SHARE * done / len(pieces), f"F0 of utterance {done + 1}/{len(pieces)}")
             work.mkdir(parents=True, exist_ok=True)

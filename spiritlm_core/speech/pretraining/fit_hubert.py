@@ -23,7 +23,7 @@ from spiritlm_core.speech.pretraining.config import HubertConfig
 
 if TYPE_CHECKING:
     from spiritlm_core.fit.ranks import Ranks
-    from spiritlm_core.speech.encoders.encoder import Encoder
+    from spiritlm_core.speech.encoders.encoder import BlockEncoder
     from spiritlm_core.speech.pretraining.masked_prediction import MaskedPrediction
     from spiritlm_core.speech.quantizers.kmeans import KMeans
 
@@ -210,7 +210,7 @@ def _taught(waveforms: Waveforms, teacher: Path, asked: int | None, device: str)
     return _layer(waveforms, load_encoder(teacher, layer, device), layer)
 
 
-def _layer(waveforms: Waveforms, encoder: Encoder, layer: int) -> Iterator[Frames]:
+def _layer(waveforms: Waveforms, encoder: BlockEncoder, layer: int) -> Iterator[Frames]:
     from spiritlm_core.speech.encoders.encoder import layer_frames
 
     for start in range(0, len(waveforms), _CLIPS_AT_ONCE):

@@ -117,12 +117,8 @@ def hubert_loss(
 ) -> torch.Tensor:
     """``alpha L_m + (1 - alpha) L_u``: mean cross-entropy of masked and of unmasked frames (§II.B).
 
-    Args:
-        logits: float32[B, N, clusters].
-        labels: int64[B, N].
-        masked: bool[B, N].
-        alpha: weight of the masked frames.
-        counts: masked and unmasked frames to divide by, where this is a share of a larger batch.
+    Of logits float32[B, N, clusters], labels int64[B, N] and masked bool[B, N]; `counts` are the masked and unmasked
+    frames to divide by, where this is a share of a larger batch.
     """
     frames = cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels)
     hidden, seen = counts or (int(masked.sum()), int((~masked).sum()))

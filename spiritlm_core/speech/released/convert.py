@@ -33,13 +33,10 @@ class Imported:
 
 
 def import_checkpoints(root: Path, out: Path, variant: str | None = None, *, force: bool = False) -> Imported:
-    """Convert the released checkpoints in `root` into `out`, whole or not at all.
+    """Convert the released checkpoints in `root` (or in its ``speech_tokenizer``) into `out`, whole or not at all.
 
-    Args:
-        root: Folder that holds ``speech_tokenizer/hubert_25hz``, or that ``speech_tokenizer`` itself.
-        out: A folder that is not there yet, is empty, or holds the same conversion (then nothing is done).
-        variant: ``base`` or ``expressive``; expressive where its files are there, else base.
-        force: Replace whatever is at `out`.
+    The variant is expressive where its files are there, else base, if not given. `out` is not there yet, is empty, or
+    holds the same conversion (then nothing is done); with `force` whatever is there is replaced.
 
     Raises:
         ModelReferenceError: A file is missing, damaged, hostile or does not fit its configuration, or `out` holds

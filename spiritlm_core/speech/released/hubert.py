@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from transformers import HubertConfig, HubertModel
 
 from spiritlm_core.speech.grid import FRAME, RECEPTIVE_FIELD
-from spiritlm_core.speech.quantizers.linear import LINEAR_FILE, MAPS, LinearQuantizer
+from spiritlm_core.speech.quantizers.quantizer import LINEAR_FILE, MAPS, LinearQuantizer
 from spiritlm_core.speech.released.reading import (
     CheckpointError,
     Described,

@@ -83,12 +83,11 @@ class Released:
 def find_language_model(root: Path, variant: Variant | None) -> Path | None:
     """The folder of a released language model in (or at) `root`, or None if `root` is something else.
 
-    Args:
-        root: such a folder, the ``spiritlm_model`` that holds both, or the root of the released checkpoints.
-        variant: which of both; expressive where it is there, else base.
+    `root` may also hold both, or be the root of the released checkpoints; expressive is taken where it is there, else
+    base.
 
     Raises:
-        ModelReferenceError: that variant is not there.
+        ModelReferenceError: the `variant` asked for is not there.
     """
     if (root / "tokenizer.model").is_file() and (root / "config.json").is_file():
         return root

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from spiritlm_core.config_files import read_text, read_yaml
 from spiritlm_core.errors import RecipeError
@@ -17,6 +17,7 @@ from spiritlm_core.speech.released.reading import (
     Described,
     describe,
     field,
+    in_our_terms,
     read_archive,
     shapes,
     take,
@@ -116,7 +117,9 @@ def convert_pitch(folder: Path, out: Path) -> None:
     Raises:
         CheckpointError: A file is missing, damaged, hostile, or does not fit the configuration.
     """
-    architecture = _architecture(folder / "config.yaml")
+    config = folder / "config.yaml"
+    described = describe(F0Config, _yaml(config), str(config))
+    architecture = in_our_terms(lambda: described.architecture, config)
     path = folder / "model.pt"
     ours = shapes(lambda: PitchCoder(architecture))
     names = {name: _released(name, architecture) for name in ours}
@@ -126,16 +129,6 @@ def convert_pitch(folder: Path, out: Path) -> None:
     coder.load_state_dict({name: tensors[released] for name, released in names.items()})
     out.mkdir(parents=True)
     coder.save(out)
-
-
-def _architecture(path: Path) -> PitchArchitecture:
-    config = describe(F0Config, _yaml(path), str(path))
-    try:
-        return config.architecture
-    except ValidationError as error:
-        raise CheckpointError(f"{path}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
-    except ValueError as error:
-        raise CheckpointError(f"{path}: {error}") from error
 
 
 def _yaml(path: Path) -> Any:

@@ -50,6 +50,7 @@ def read_config(path: Path, otherwise: str = "") -> Any:
 
 
 Description = TypeVar("Description", bound=Described)
+Ours = TypeVar("Ours")
 
 
 def read_archive(path: Path) -> dict[str, Any]:
@@ -97,11 +98,7 @@ def _stored(path: Path) -> bool:
 
 
 def field(content: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]:
-    """The dict under `name`.
-
-    Raises:
-        CheckpointError: There is no such dict.
-    """
+    """The dict under `name`. Raises CheckpointError: there is no such dict."""
     value = content.get(name)
     if not isinstance(value, dict):
         have = ", ".join(sorted(str(key) for key in content)[:_SHOWN])
@@ -122,6 +119,18 @@ def describe(model: type[Description], values: Any, where: str) -> Description:
         name = ".".join(str(part) for part in first["loc"])
         given = f" (it is {first['input']!r})"[:80] if isinstance(first["input"], str | int | float) else ""
         raise CheckpointError(f"{where}: {name + ': ' if name else ''}{first['msg']}{given}") from error
+
+
+def in_our_terms(translate: Callable[[], Ours], path: Path) -> Ours:
+    """What `translate` makes of a foreign configuration. Raises CheckpointError: its fields do not fit each other."""
+    try:
+        return translate()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "".join(f"{part}: " for part in first["loc"])
+        raise CheckpointError(f"{path}: {name}{first['msg'].removeprefix('Value error, ')}") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from error
 
 
 def take(

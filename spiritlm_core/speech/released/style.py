@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from transformers import Wav2Vec2Config, Wav2Vec2ForSequenceClassification
 
 from spiritlm_core.speech.released.reading import Described, describe, read_archive, read_config, shapes, take
-from spiritlm_core.speech.style.classifier import STRIDE
+from spiritlm_core.speech.style.coder import STRIDE
 
 _LEFTOVERS = ("wav2vec2.masked_spec_embed",)
 _PREPROCESSOR = {

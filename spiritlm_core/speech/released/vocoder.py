@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from spiritlm_core.lake.schema import SAMPLE_RATE
 from spiritlm_core.speech.grid import FRAME
@@ -17,6 +17,7 @@ from spiritlm_core.speech.released.reading import (
     Tensors,
     describe,
     field,
+    in_our_terms,
     read_archive,
     read_config,
     shapes,
@@ -79,11 +80,7 @@ class ReleasedConfig(Described):
 
     @property
     def architecture(self) -> VocoderConfig:
-        """The same in our terms.
-
-        Raises:
-            ValueError: fields do not fit each other.
-        """
+        """The same in our terms. Raises ValueError: fields do not fit each other."""
         speakers, expressions = (
             self.num_speakers if self.multispkr else 0,
             self.num_styles if self.multistyle else 0,
@@ -117,7 +114,9 @@ def convert_vocoder(folder: Path, out: Path) -> None:
     Raises:
         CheckpointError: A file is missing, damaged, hostile, or does not fit the configuration.
     """
-    config = _architecture(folder / "config.json")
+    path = folder / "config.json"
+    described = describe(ReleasedConfig, read_config(path), str(path))
+    config = in_our_terms(lambda: described.architecture, path)
     path = folder / "generator.pt"
     ours = shapes(lambda: VocoderModel(config))
     expected: dict[str, tuple[int, ...]] = {}
@@ -133,18 +132,6 @@ def convert_vocoder(folder: Path, out: Path) -> None:
     weights = {name: _weight(tensors, _released(name, config), path, normed=_is_normed(name)) for name in ours}
     model.load_state_dict(weights, assign=True)
     model.save(out)
-
-
-def _architecture(path: Path) -> VocoderConfig:
-    config = describe(ReleasedConfig, read_config(path), str(path))
-    try:
-        return config.architecture
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = "".join(f"{part}: " for part in first["loc"])
-        raise CheckpointError(f"{path}: {name}{first['msg'].removeprefix('Value error, ')}") from error
-    except ValueError as error:
-        raise CheckpointError(f"{path}: {error}") from error
 
 
 def _is_normed(name: str) -> bool:

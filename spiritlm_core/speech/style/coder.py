@@ -3,13 +3,16 @@
 Spirit LM (arXiv 2402.05755, §3.1) clusters pooled 1 Hz features of a speech-style encoder. Here the second is
 described by prosody (energy, spectral tilt, voicing, F0, rate of change) and by a low layer of the encoder, which holds
 voice quality and channel rather than phones, pooled to mean and deviation. The mean of the speaker is removed; that
-of a speaker who was not there when the model was fitted is estimated from the piece at hand.
+of a speaker who was not there when the model was fitted is estimated from the piece at hand. The released model has a
+wav2vec2 sequence classifier in place of all this.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +20,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
+from transformers import Wav2Vec2ForSequenceClassification
 
 from spiritlm_core.errors import ModelReferenceError
+from spiritlm_core.speech.encoders.encoder import configuration, preprocessor, pretrained
+from spiritlm_core.speech.encoders.precision import Precision
+from spiritlm_core.speech.encoders.waveform import Wav2Vec2Encoder
 from spiritlm_core.speech.grid import style_count
 from spiritlm_core.speech.mel import log_mel
 from spiritlm_core.speech.pitch.f0 import Melody
@@ -46,10 +53,7 @@ _PRIOR_SECONDS = 2.0
 def second_vectors(waveform: NDArray[np.float32], layer: Frames, melody: Melody) -> Frames:
     """Raw features of each second begun, float32[K, 9 + 2 D]; the F0 entries of an unvoiced second are NaN.
 
-    Args:
-        waveform: float32[T], one piece of at least 1280 samples.
-        layer: features of the encoder float32[N, D] of the piece at 25 Hz.
-        melody: F0 of the piece.
+    Of one piece float32[T] of at least 1280 samples, features of the encoder float32[N, D] at 25 Hz, and its F0.
     """
     count = style_count(len(waveform))
     bands = log_mel(torch.from_numpy(waveform)).numpy()
@@ -131,11 +135,7 @@ class StyleModel:
 
     @classmethod
     def load(cls, folder: Path) -> StyleModel:
-        """Read what :meth:`save` wrote.
-
-        Raises:
-            ModelReferenceError: The folder does not hold such a model.
-        """
+        """Read what :meth:`save` wrote. Raises ModelReferenceError: the folder does not hold such a model."""
         from safetensors.numpy import load_file
 
         try:
@@ -198,3 +198,86 @@ def _projection(centred: Frames, components: int) -> Frames:
     projection[np.arange(head), np.arange(head)] = 1 / (centred[:, :head].std(axis=0) + 1e-5)
     projection[head:, head:] = axes[:, order] / np.sqrt(np.maximum(values[order], 1e-8))
     return projection
+
+
+_MODEL = "Wav2Vec2ForSequenceClassification"
+
+STRIDE = 320
+"""Samples from one frame of the encoder to the next: 50 Hz."""
+
+BLOCK = 50
+"""Frames averaged for one unit: one second."""
+
+
+class StyleClassifier:
+    """One style unit per second: frames, projected, averaged over 50 of them, classified.
+
+    A piece of *n* samples has ``ceil(F / 50)`` units, where F is the number of frames of the encoder (for the usual
+    convolutions ``(n - 400) // 320 + 1``); the last unit averages what frames are left.
+    """
+
+    def __init__(
+        self, model: Wav2Vec2ForSequenceClassification, *, normalize: bool = True, precision: Precision = "exact"
+    ) -> None:
+        """`normalize`: bring each piece to zero mean and unit variance first, as the model's preprocessor says."""
+        self._last = int(model.config.num_hidden_layers)
+        self.encoder = Wav2Vec2Encoder(model.wav2vec2, self._last, normalize=normalize, precision=precision)
+        self._projector, self._classifier = model.projector, model.classifier
+
+    @property
+    def size(self) -> int:
+        """Number of style units."""
+        return int(self._classifier.out_features)
+
+    @torch.inference_mode()
+    def logits(self, waveforms: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        """Class scores float32[K, classes] of each piece float32[T] of at least 1280 samples."""
+        outputs = self.encoder.outputs(waveforms, [self._last])
+        clips = [self.encoder.final_norm(frames[self._last]) for frames in outputs]
+        # The projection is linear, so it may as well follow the average.
+        seconds = [torch.stack([block.mean(dim=0) for block in torch.split(clip, BLOCK)]) for clip in clips]
+        scores = self._classifier(self._projector(torch.cat(seconds))).float().cpu().numpy()
+        return np.split(scores, np.cumsum([len(second) for second in seconds])[:-1])
+
+    def encode(self, waveforms: Sequence[NDArray[np.float32]]) -> list[NDArray[np.int8]]:
+        """Units int8[K] of each piece float32[T] of at least 1280 samples."""
+        return [scores.argmax(axis=1).astype(np.int8) for scores in self.logits(waveforms)]
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "cpu", precision: Precision = "exact") -> StyleClassifier:
+        """Load a Hugging Face folder.
+
+        Raises:
+            ModelReferenceError: Not a wav2vec2 classifier at 16 kHz and 50 Hz with at most 128 classes, or weights
+                are missing.
+        """
+        config = configuration(_MODEL, folder)
+        if config.model_type != "wav2vec2" or prod(config.conv_stride) != STRIDE:
+            raise ModelReferenceError(f"{folder} is not a wav2vec2 style classifier with a frame per {STRIDE} samples")
+        if config.num_labels > 128:
+            raise ModelReferenceError(f"{folder} has {config.num_labels} classes; style units are at most 128")
+        model = pretrained(_MODEL, folder, config, spare=("wav2vec2.masked_spec_embed",), use_safetensors=True)
+        normalize = bool(preprocessor(folder).get("do_normalize", True))
+        return cls(model.to(device), normalize=normalize, precision=precision)
+
+
+def load_style(folder: Path, device: str = "cpu", precision: Precision = "exact") -> StyleModel | StyleClassifier:
+    """The style model in `folder`: one fitted by this project (``style.json``) or a wav2vec2 classifier.
+
+    Raises:
+        ModelReferenceError: There is neither, or a damaged one.
+    """
+    return StyleClassifier.load(folder, device, precision) if _is_classifier(folder) else StyleModel.load(folder)
+
+
+def count_styles(folder: Path) -> int:
+    """Number of units of the style model in `folder`, without the weights of a classifier.
+
+    Raises:
+        ModelReferenceError: There is no style model, or a damaged one.
+    """
+    return int(configuration(_MODEL, folder).num_labels) if _is_classifier(folder) else StyleModel.load(folder).size
+
+
+def _is_classifier(folder: Path) -> bool:
+    return (folder / "config.json").exists() and not (folder / "style.json").exists()

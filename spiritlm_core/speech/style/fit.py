@@ -17,7 +17,7 @@ from spiritlm_core.speech.config import StyleConfig
 from spiritlm_core.speech.types import chunks
 
 if TYPE_CHECKING:
-    from spiritlm_core.speech.encoders.encoder import Encoder
+    from spiritlm_core.speech.encoders.encoder import BlockEncoder
     from spiritlm_core.speech.quantizers.kmeans import Frames
 
 _F0_SHARE = 0.9
@@ -63,7 +63,7 @@ class StyleFit(UnitFit):
         }
 
 
-def _vectors(encoder: Encoder, pieces: list[np.ndarray], layer: int, progress: Progress) -> list[Frames]:
+def _vectors(encoder: BlockEncoder, pieces: list[np.ndarray], layer: int, progress: Progress) -> list[Frames]:
     from spiritlm_core.speech.encoders.encoder import layer_frames
     from spiritlm_core.speech.pitch.f0 import melody
     from spiritlm_core.speech.style.coder import second_vectors

@@ -37,19 +37,12 @@ Encode = Callable[[list[NDArray[np.float32]]], list[NDArray[np.int16]]]
 
 @dataclass(frozen=True)
 class Tape:
-    """Speech to learn from.
+    """Speech to learn from."""
 
-    Attributes:
-        samples: int16[640 F] at 16 kHz.
-        streams: one entry per frame for each embedding of the vocoder, int32[F].
-        runs: runs of equal HuBERT units, int32[N].
-        lasting: frames of each run, int32[N].
-    """
-
-    samples: NDArray[np.int16]
-    streams: Mapping[str, Ids]
-    runs: Ids
-    lasting: Ids
+    samples: NDArray[np.int16]  # int16[640 F] at 16 kHz
+    streams: Mapping[str, Ids]  # one entry per frame for each embedding of the vocoder, int32[F]
+    runs: Ids  # runs of equal HuBERT units, int32[N]
+    lasting: Ids  # frames of each run, int32[N]
 
     @property
     def frames(self) -> int:

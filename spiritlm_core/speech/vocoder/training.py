@@ -91,11 +91,7 @@ class Training:
         self.history: list[list[float]] = []
 
     def run(self, checkpoint: Checkpoint, progress: Progress) -> None:
-        """Train in place, from the last checkpoint if there is one.
-
-        Raises:
-            SpiritLMError: a loss is not finite.
-        """
+        """Train in place, from the last checkpoint if there is one. Raises SpiritLMError: a loss is not finite."""
         self._resume(checkpoint, noting(progress))
         steps = self.config.steps
         for step in range(len(self.history), steps):

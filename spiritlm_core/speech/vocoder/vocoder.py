@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,11 +43,7 @@ class Vocoder:
 
     @classmethod
     def load(cls, folder: Path, device: str | None = None) -> Vocoder:
-        """Load the folder of a vocoder: ``config.json`` and ``model.safetensors``.
-
-        Args:
-            folder: where they lie.
-            device: where to compute; a GPU if there is one.
+        """Load ``config.json`` and ``model.safetensors`` of a vocoder's folder, onto a GPU if there is one.
 
         Raises:
             ModelReferenceError: they are missing, damaged, or do not fit each other.
@@ -58,32 +55,9 @@ class Vocoder:
         """What it is made of, and how many units, voices and manners it knows."""
         return self.model.config
 
-    def decode(
-        self,
-        units: UnitStreams,
-        *,
-        speaker: Speaker | None = None,
-        expression: int | None = None,
-        predict_durations: bool = True,
-        collapse: bool = False,
-    ) -> Waveform:
-        """The waveform of units, float32[640 per frame] at 16 kHz in [-1, 1].
-
-        Args:
-            units: HuBERT units; with pitch and style if the vocoder takes these, either one entry per HuBERT unit or
-                at their own rates (12.5 and 1 Hz). Negative HuBERT units are dropped.
-            speaker: the voice, by number or name; the vocoder's own default if not given (2 in the released ones).
-            expression: the manner of speaking, where the vocoder has several; its default if not given (8).
-            predict_durations: units last as long as the vocoder predicts; otherwise, and always where pitch comes
-                at its own rate, as long as a unit of a recording.
-            collapse: runs of equal units count as one before durations are predicted.
-
-        Raises:
-            SpiritLMError: no units, pitch or style where they are needed, one that the vocoder does not know, streams
-                that do not fit each other, or no such voice or manner.
-        """
-        frames = self._frames(units, predict=predict_durations, collapse=collapse)
-        return np.concatenate(list(self._pieces(frames, self.voice(speaker, expression), _LONGEST)))
+    def decode(self, units: UnitStreams, **options: Any) -> Waveform:
+        """The waveform of units, float32[640 per frame] at 16 kHz in [-1, 1]; see :meth:`decode_batch`."""
+        return self.decode_batch([units], **options)[0]
 
     def decode_batch(
         self,
@@ -95,38 +69,31 @@ class Vocoder:
         collapse: bool = False,
         batch_size: int = 8,
     ) -> list[Waveform]:
-        """:meth:`decode` of each, `batch_size` of similar length at once; they differ from it by rounding alone."""
+        """Waveforms of units, `batch_size` of similar length at once; what is in a batch changes rounding alone.
+
+        Args:
+            batch: HuBERT units; with pitch and style if the vocoder takes these, either one entry per HuBERT unit or
+                at their own rates (12.5 and 1 Hz). Negative HuBERT units are dropped.
+            speaker: the voice, by number or name; the vocoder's own default if not given (2 in the released ones).
+            expression: the manner of speaking, where the vocoder has several; its default if not given (8).
+            predict_durations: units last as long as the vocoder predicts; otherwise, and always where pitch comes
+                at its own rate, as long as a unit of a recording.
+            collapse: runs of equal units count as one before durations are predicted.
+            batch_size: made at once.
+
+        Raises:
+            SpiritLMError: no units, pitch or style where they are needed, one that the vocoder does not know, streams
+                that do not fit each other, or no such voice or manner.
+        """
         fixed = self.voice(speaker, expression)
         every = [self._frames(units, predict=predict_durations, collapse=collapse) for units in batch]
         order = sorted(range(len(every)), key=lambda i: len(every[i]["units"]))
         short = [i for i in order if len(every[i]["units"]) <= _LONGEST]
-        waveforms_of = {i: np.concatenate(list(self._pieces(every[i], fixed, _LONGEST))) for i in order[len(short) :]}
+        waveforms_of = {i: self._in_pieces(every[i], fixed) for i in order[len(short) :]}
         for start in range(0, len(short), batch_size):
             group = short[start : start + batch_size]
             waveforms_of |= zip(group, self._together([every[i] for i in group], fixed), strict=True)
         return [waveforms_of[i] for i in range(len(every))]
-
-    def stream(
-        self,
-        units: UnitStreams,
-        *,
-        speaker: Speaker | None = None,
-        expression: int | None = None,
-        predict_durations: bool = True,
-        collapse: bool = False,
-        chunk: int = 25,
-    ) -> Iterator[Waveform]:
-        """:meth:`decode` in pieces of `chunk` frames (1 s), without seams: their sum is the whole up to rounding.
-
-        Each piece is computed with the frames on both sides that reach into it, see ``VocoderConfig.context``.
-
-        Raises:
-            SpiritLMError: as `decode`, before the first piece.
-        """
-        if chunk < 1:
-            raise SpiritLMError(f"a chunk has at least one frame, not {chunk}")
-        frames = self._frames(units, predict=predict_durations, collapse=collapse)
-        return self._pieces(frames, self.voice(speaker, expression), chunk)
 
     def speaker_id(self, name: str) -> int | None:
         """Number of the speaker called `name`; None if it knows none of that name."""
@@ -172,10 +139,10 @@ class Vocoder:
         streams = streams_of(units, self.config)
         return frames_of(streams, self.config, self.durations if predict else None, collapse=collapse)
 
-    def _pieces(self, frames: Streams, fixed: dict[str, int], chunk: int) -> Iterator[Waveform]:
+    def _in_pieces(self, frames: Streams, fixed: dict[str, int]) -> Waveform:
         count = len(frames["units"])
-        for start in range(0, count, chunk):
-            yield self.between(frames, fixed, start, min(start + chunk, count))
+        starts = range(0, count, _LONGEST)
+        return np.concatenate([self.between(frames, fixed, at, min(at + _LONGEST, count)) for at in starts])
 
     def between(self, frames: Streams, fixed: dict[str, int], start: int, end: int) -> Waveform:
         """The waveform of frames `start` to `end`, float32[640 (end - start)], computed with what reaches into it.
