@@ -148,7 +148,7 @@ def test_what_is_missing_is_said_once(corpus: Corpus, vocoder: Path) -> None:
 
 
 def test_groups_are_known_words_and_labels_where_they_are_not_all(corpus: Corpus) -> None:
-    asked, _ = questions(corpus.tables, ALL, 256)
+    asked, _ = questions(corpus.tables["sequences"], ALL, 256)
     groups = groups_of(asked, corpus.tables)
     labels = labels_of(corpus.tables["audio"], "held_out")
     assert groups[""] == list(range(len(asked)))

@@ -29,7 +29,7 @@ def oracle(evaluated: Evaluated, corpus: Corpus, task: str) -> Evaluated:
 
 
 def asked_of(corpus: Corpus) -> list:
-    return questions(corpus.tables, CONFIG, 256)[0]
+    return questions(corpus.tables["sequences"], CONFIG, 256)[0]
 
 
 def prompts(evaluated: Evaluated, corpus: Corpus, task: str, config: EvaluateConfig = CONFIG) -> list[Asked]:
@@ -42,7 +42,7 @@ def prompts(evaluated: Evaluated, corpus: Corpus, task: str, config: EvaluateCon
 
 
 def run(evaluated: Evaluated, corpus: Corpus, task: str, config: EvaluateConfig = CONFIG) -> Task:
-    asked, pool = questions(corpus.tables, config, evaluated.context_length)
+    asked, pool = questions(corpus.tables["sequences"], config, evaluated.context_length)
     return ask(task, asked, pool, evaluated, config, count(corpus.tables["sequences"], "held_out"), config.shots)
 
 
@@ -69,7 +69,7 @@ def test_a_random_model_makes_errors_and_the_same_ones_again(evaluated: Evaluate
 
 def test_shots_come_from_train_and_never_give_the_answer_away(evaluated: Evaluated, corpus: Corpus) -> None:
     splits = {row["utterance_id"]: row["split"] for row in corpus.tables["sequences"].read().to_pylist()}
-    asked, pool = questions(corpus.tables, CONFIG, evaluated.context_length)
+    asked, pool = questions(corpus.tables["sequences"], CONFIG, evaluated.context_length)
     assert len(asked) == 6
     assert {splits[utterance.key] for utterance in pool} == {"train"}
     assert {splits[utterance.key] for utterance in asked} == {"held_out"}
@@ -85,13 +85,13 @@ def test_shots_come_from_train_and_never_give_the_answer_away(evaluated: Evaluat
 
 @pytest.mark.parametrize("synthetic", [0.0, 0.5, 1.0])
 def test_solved_examples_are_what_people_said_if_they_said_anything(corpus: Corpus, synthetic: float) -> None:
-    audio = corpus.tables["audio"].read()
-    origins = ["synthetic" if place < synthetic * len(audio) else "recorded" for place in range(len(audio))]
-    marked = audio.set_column(audio.schema.get_field_index("origin"), "origin", [origins])
-    pool = questions({**corpus.tables, "audio": TableView.of(marked)}, CONFIG, 256)[1]
-    of = dict(zip(audio["utterance_id"].to_pylist(), origins, strict=True))
+    rows = corpus.tables["sequences"].read()
+    origins = ["synthetic" if place < synthetic * len(rows) else "recorded" for place in range(len(rows))]
+    marked = rows.set_column(rows.schema.get_field_index("origin"), "origin", [origins])
+    pool = questions(TableView.of(marked), CONFIG, 256)[1]
+    of = dict(zip(rows["utterance_id"].to_pylist(), origins, strict=True))
     assert {of[one.key] for one in pool} == ({"recorded"} if synthetic < 1 else {"synthetic"})
-    every = questions(corpus.tables, CONFIG, 256)[1]
+    every = questions(corpus.tables["sequences"], CONFIG, 256)[1]
     assert [one.key for one in pool] == [one.key for one in every if synthetic in (0, 1) or of[one.key] == "recorded"]
 
 
@@ -172,12 +172,12 @@ def test_terminal_lines_are_short_and_carry_no_control_codes() -> None:
 
 
 def test_nothing_is_asked_where_nothing_fits(corpus: Corpus) -> None:
-    assert questions(corpus.tables, replace_shots(0), 40)[0] == []
-    assert questions(corpus.tables, CONFIG.model_copy(update={"fewshot_utterances": 0}), 256)[0] == []
+    assert questions(corpus.tables["sequences"], replace_shots(0), 40)[0] == []
+    assert questions(corpus.tables["sequences"], CONFIG.model_copy(update={"fewshot_utterances": 0}), 256)[0] == []
 
 
 def test_one_question_has_no_other_answer_to_compare_with(evaluated: Evaluated, corpus: Corpus) -> None:
-    asked, pool = questions(corpus.tables, CONFIG, 256)
+    asked, pool = questions(corpus.tables["sequences"], CONFIG, 256)
     one, two = (ask("speech_to_text", asked[:n], pool, evaluated, CONFIG, 1, CONFIG.shots) for n in (1, 2))
     assert "shuffled" not in one.rates
     assert "shuffled" in two.rates

@@ -54,7 +54,7 @@ def test_a_model_of_spoken_texts_is_asked_in_them_by_whoever_asks(tmp_path: Path
     assert classify(spirit, "One", ["2", "3"]).label in ("2", "3")
 
     evaluated = Evaluated.load(folder)
-    asked, pool = questions(corpus.tables, CONFIG, evaluated.context_length)
+    asked, pool = questions(corpus.tables["sequences"], CONFIG, evaluated.context_length)
     task = ask("speech_to_text", asked, pool, evaluated, CONFIG, len(asked), shots=2)
     assert {word for one in task.questions for word in one.text.split()} <= set(WORD_LIST)
     assert task.rates["model"].length == tuple(len(one.text.split()) for one in task.questions)

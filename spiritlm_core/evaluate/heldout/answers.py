@@ -34,6 +34,7 @@ _COLUMNS = (
     "speech_only",
     "duration",
     "language",
+    "origin",
     "reject_stage",
 )
 
@@ -48,6 +49,7 @@ class Utterance:
     speech_ids: np.ndarray  # int64[M] tokens of the speech, no marker
     duration: float  # seconds
     language: str | None = None  # of what is said, or None where nobody says it
+    synthetic: bool = False  # said by a machine
 
     @cached_property
     def words(self) -> str:
@@ -70,7 +72,8 @@ def utterances(sequences: TableView, split: str) -> Iterator[Utterance]:
 
 def _utterance(row: Mapping[str, Any]) -> Utterance:
     text, speech = (np.array(row[name] or [], dtype=np.int64) for name in ("text_ids", "speech_ids"))
-    return Utterance(row["utterance_id"], row["text"] or "", text, speech, row["duration"] or 0.0, row["language"])
+    about = row["duration"] or 0.0, row["language"], row["origin"] == "synthetic"
+    return Utterance(row["utterance_id"], row["text"] or "", text, speech, *about)
 
 
 def pick(
@@ -91,19 +94,14 @@ def train_words(sequences: TableView) -> frozenset[str]:
     return frozenset(words)
 
 
-def labels_of(audio: TableView, split: str, column: str = "label") -> dict[str, str]:
-    """utterance_id → label (or another column) of the good rows of one split that have one."""
+def labels_of(audio: TableView, split: str) -> dict[str, str]:
+    """utterance_id → label of the good rows of one split that have a label."""
     labels: dict[str, str] = {}
-    for shard in audio.shards(("utterance_id", "split", column, "reject_stage")):
+    for shard in audio.shards(("utterance_id", "split", "label", "reject_stage")):
         good = pc.and_(pc.is_null(shard["reject_stage"]), pc.equal(shard["split"], split))
-        rows = shard.filter(pc.and_(good, pc.is_valid(shard[column])))
-        labels.update(zip(rows["utterance_id"].to_pylist(), rows[column].to_pylist(), strict=True))
+        rows = shard.filter(pc.and_(good, pc.is_valid(shard["label"])))
+        labels.update(zip(rows["utterance_id"].to_pylist(), rows["label"].to_pylist(), strict=True))
     return labels
-
-
-def recorded(audio: TableView, split: str) -> set[str]:
-    """utterance_ids of the good rows of one split that people said."""
-    return {key for key, origin in labels_of(audio, split, "origin").items() if origin == "recorded"}
 
 
 def count(sequences: TableView, split: str) -> int:

@@ -240,7 +240,7 @@ def ask_all(
     """
     progress(0.4, "asking the model")
     sequences = tables["sequences"]
-    questions_, pool = questions(tables, config, evaluated.context_length)
+    questions_, pool = questions(sequences, config, evaluated.context_length)
     held_out = count(sequences, "held_out") if questions_ else 0
     ways = dict.fromkeys((0, config.shots)) if questions_ else ()
     tasks = [ask(name, questions_, pool, evaluated, config, held_out, shots) for shots in ways for name in TASKS]

@@ -21,7 +21,7 @@ import numpy as np
 from spiritlm_core.errors import Rejection
 from spiritlm_core.evaluate.clips import rank, rows_of
 from spiritlm_core.evaluate.config import EvaluateConfig
-from spiritlm_core.evaluate.heldout.answers import Evaluated, Utterance, labels_of, pick, recorded
+from spiritlm_core.evaluate.heldout.answers import Evaluated, Utterance, labels_of, pick
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.lm.generate.fewshot import Asked, FewShot, draw_shots
 from spiritlm_core.lm.generate.prompts import Example, Kind
@@ -82,20 +82,19 @@ class Task:
 
 
 def questions(
-    tables: Mapping[str, TableView], config: EvaluateConfig, context_length: int
+    sequences: TableView, config: EvaluateConfig, context_length: int
 ) -> tuple[list[Utterance], list[Utterance]]:
     """Held-out utterances to ask, and the train utterances that shots are drawn from: what people said, if anything.
 
     Only utterances are asked whose answer fits in `max_new_tokens` and, as a prompt, in the context.
     """
-    sequences, said = tables["sequences"], recorded(tables["audio"], "train")
     room = context_length - config.max_new_tokens
 
     def short(utterance: Utterance) -> bool:
         longest = max(len(utterance.speech_ids), len(utterance.text_ids))
         return bool(utterance.words) and longest <= config.max_new_tokens and utterance.tokens < room
 
-    pool = pick(sequences, "train", _POOL, config.seed, lambda one: one.key in said and short(one))
+    pool = pick(sequences, "train", _POOL, config.seed, lambda one: not one.synthetic and short(one))
     pool = pool or pick(sequences, "train", _POOL, config.seed, short)
     return pick(sequences, "held_out", config.fewshot_utterances, config.seed, short), pool
 
