@@ -31,5 +31,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """The public names and what is already loaded."""
     return sorted({*globals(), *__all__})

@@ -54,8 +54,7 @@ class FrozenConfig(BaseModel):
     def of_options(cls, options: Mapping[str, Any]) -> Self:
         """The configuration that a caller's keyword arguments mean.
 
-        Raises:
-            SpiritLMError: one is unknown or has no such value; it is named.
+        Raises SpiritLMError: one is unknown or has no such value; it is named.
         """
         try:
             return cls.model_validate(options)
@@ -73,9 +72,7 @@ def _rising(pair: tuple[float, float]) -> tuple[float, float]:
     return pair
 
 
-Span = Annotated[tuple[float, float], AfterValidator(_rising)]
-"""Lowest and highest value of a number that is drawn."""
-
+Span = Annotated[tuple[float, float], AfterValidator(_rising)]  # lowest and highest value of a number that is drawn
 Optionally = bool | Literal["absent"]
 """Whether a run goes on without what cannot be had. Where it is true, that is looked at before anything is planned."""
 

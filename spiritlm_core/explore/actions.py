@@ -23,8 +23,7 @@ from spiritlm_core.serve.guard import Kept
 ROWS = 50
 KINDS = {"all": "", "good": "reject_stage is empty", "rejected": "reject_stage is not empty"}
 _NUMBER = "#"
-_IDS = re.compile(r"\b[0-9a-f]{20}-\d+-\d+\b")
-"""The names of utterances, wherever a row has one."""
+_IDS = re.compile(r"\b[0-9a-f]{20}-\d+-\d+\b")  # the names of utterances, wherever a row has one
 
 
 @dataclass(frozen=True)

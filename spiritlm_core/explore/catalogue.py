@@ -15,17 +15,12 @@ _ORDER = ("audio", "quality", "words", "units", "copies", "sequences", "document
 
 @dataclass(frozen=True)
 class Listed:
-    """A snapshot as it is listed, without having been read.
-
-    Attributes:
-        recipes: those that use it now.
-        written: when, in seconds since the epoch.
-    """
+    """A snapshot as it is listed, without having been read."""
 
     table: str
     fingerprint: str
-    recipes: tuple[str, ...]
-    written: float
+    recipes: tuple[str, ...]  # those that use it now
+    written: float  # when, in seconds since the epoch
 
     @property
     def title(self) -> str:
@@ -48,8 +43,7 @@ class Catalogue:
     def listed(self) -> dict[str, Listed]:
         """Title → snapshot: those in use first, in the order of the pipeline, then others from the newest on.
 
-        Raises:
-            LakeError: there is none.
+        Raises LakeError: there is none.
         """
         users: dict[str, list[str]] = {}
         for ref in self.lake.refs():

@@ -12,26 +12,19 @@ _SHOWN = 100
 
 @dataclass(frozen=True)
 class Difference:
-    """From an earlier snapshot to a later one.
+    """From an earlier snapshot to a later one."""
 
-    Attributes:
-        counts: what → how many there are earlier and later.
-        reasons: reason of a rejection → how many rows have it earlier and later.
-        kinds: ``added``, ``removed``, ``rejected``, ``accepted``, ``changed`` → how many rows.
-        rows: kind, utterance_id, and why it is rejected earlier and later, of the first of them.
-    """
-
-    counts: dict[str, tuple[float, float]]
-    reasons: dict[str, tuple[int, int]]
-    kinds: dict[str, int]
+    counts: dict[str, tuple[float, float]]  # what → how many there are earlier and later
+    reasons: dict[str, tuple[int, int]]  # reason of a rejection → how many rows have it earlier and later
+    kinds: dict[str, int]  # ``added``, ``removed``, ``rejected``, ``accepted``, ``changed`` → how many rows
+    # kind, utterance_id, and why it is rejected earlier and later, of the first of them
     rows: list[tuple[str, str, str, str]]
 
 
 def compare(lake: Lake, earlier: Rows, later: Rows) -> Difference:
     """Compare two snapshots of one table. A shard that both have is the same, so that only the others are read.
 
-    Raises:
-        LakeError: a shard is missing or damaged.
+    Raises LakeError: a shard is missing or damaged.
     """
     pair = (earlier, later)
     counts = {

@@ -35,8 +35,7 @@ class Column:
     """A column as a question sees it: lists count as their lengths, and sound is not looked at."""
 
     name: str
-    type: str
-    """As DuckDB calls it."""
+    type: str  # as DuckDB calls it
 
     @property
     def sql(self) -> str:
@@ -62,8 +61,7 @@ class Column:
 def where(text: str, columns: Mapping[str, Column]) -> tuple[str, list[Any]]:
     """The SQL of conditions joined by ``and``, and its values; of an empty text it is ``true``.
 
-    Raises:
-        SpiritLMError: one cannot be read, or names no column of `columns`.
+    Raises SpiritLMError: one cannot be read, or names no column of `columns`.
     """
     parts: list[str] = []
     values: list[Any] = []

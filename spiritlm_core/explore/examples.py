@@ -19,8 +19,7 @@ _COLUMNS = 120
 def examples(lake: Lake, recipe: str, stream: str | None, *, count: int, epoch: int) -> str:
     """The first documents of an epoch, of one stream or, if `stream` is None, in the shares of the mix.
 
-    Raises:
-        SpiritLMError: there is no corpus, or the stream has no documents.
+    Raises SpiritLMError: there is no corpus, or the stream has no documents.
     """
     whole = FinishedCorpus.as_trained(lake, recipe)
     text = None if whole.text is None else _head(whole.text)

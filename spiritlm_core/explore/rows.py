@@ -54,7 +54,6 @@ class Rows:
         self.columns = dict(sorted(seen.items(), key=lambda pair: _weight(pair[0])))
 
     def __len__(self) -> int:
-        """Rows of the snapshot."""
         return self.totals.rows_in + self.totals.upstream
 
     def count(self, conditions: str = "") -> int:
@@ -69,8 +68,7 @@ class Rows:
     ) -> tuple[list[Place], list[list[Any]]]:
         """Places and values of the rows `start` to `start + count`, in the order of the lake or of a column.
 
-        Raises:
-            SpiritLMError: the conditions cannot be read.
+        Raises SpiritLMError: the conditions cannot be read.
         """
         sql, values = where(conditions, self.columns)
         order = f"ORDER BY {self.columns[sort].sql} {'DESC' if down else 'ASC'} NULLS LAST" if sort else ""
@@ -127,8 +125,7 @@ class Rows:
 def ask(store: Store, question: str, files: dict[str, list[str]], values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
     """The answer of DuckDB to SQL in which ``{name}`` stands for the shards `files[name]`, and ``?`` for `values`.
 
-    Raises:
-        LakeError: a shard is missing or damaged, or the answer takes too much memory.
+    Raises LakeError: a shard is missing or damaged, or the answer takes too much memory.
     """
     import duckdb
 

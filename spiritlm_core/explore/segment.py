@@ -28,16 +28,11 @@ _STREAMS = ("hubert", "pitch", "style")
 
 @dataclass(frozen=True)
 class Segment:
-    """One utterance.
-
-    Attributes:
-        rows: table → its row there; tables without it are left out.
-        waveform: float32[T] at 16 kHz, or None where there is none.
-    """
+    """One utterance."""
 
     utterance_id: str
-    rows: Mapping[str, Mapping[str, Any]]
-    waveform: NDArray[np.float32] | None
+    rows: Mapping[str, Mapping[str, Any]]  # table → its row there; tables without it are left out
+    waveform: NDArray[np.float32] | None  # float32[T] at 16 kHz, or None where there is none
 
     @classmethod
     def read(cls, tables: Mapping[str, Rows], table: str, place: Place) -> Segment:

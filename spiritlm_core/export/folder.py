@@ -98,9 +98,7 @@ def _card(meta: dict[str, Any], splits: list[str]) -> str:
     )
 
 
-_FILES = {"hf": "data/{split}-*.parquet", "webdataset": "{split}-*.tar"}
-"""The files of a split that the hub loads."""
-
+_FILES = {"hf": "data/{split}-*.parquet", "webdataset": "{split}-*.tar"}  # the files of a split that the hub loads
 _CUTS = "Words are the alignment `word` of each supervision, units and other columns are custom fields of the cut."
 _BESIDE = "Beside each recording `audio/{split}/SEGMENT.flac` lies a file of its words: "
 _LOADING = {

@@ -15,9 +15,7 @@ import pyarrow.parquet as pq
 from spiritlm_core.export.segments import Segment
 from spiritlm_core.lake.schema import SAMPLE_RATE
 
-PER_FILE = 1000
-"""Segments of one Parquet file, Shar shard or tar."""
-
+PER_FILE = 1000  # segments of one Parquet file, Shar shard or tar
 Write = Callable[[Segment], None]
 
 

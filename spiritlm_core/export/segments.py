@@ -14,9 +14,7 @@ from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.shard import reason_group
 from spiritlm_core.lake.snapshot import Snapshot
 
-Segment = dict[str, Any]
-"""A row of :attr:`Segments.schema`."""
-
+Segment = dict[str, Any]  # A row of :attr:`Segments.schema`
 _LEFT_OUT = frozenset({"word_times", "recording_text", "source_uri", "reject_stage", "reject_reason"})
 """What the words have already, where the recording lay on this machine, and the account of what is not exported."""
 
@@ -75,8 +73,7 @@ class Segments:
     def rows(self) -> Iterator[Segment]:
         """Every segment that no stage gave up, in the order of the lake; one shard of each table is in memory.
 
-        Raises:
-            LakeError: the tables were not made from one another, as after a run that was killed in between.
+        Raises LakeError: the tables were not made from one another, as after a run that was killed in between.
         """
         self.rejected.clear()
         views = [self.lake.view(snapshot) for snapshot in self.tables.values()]

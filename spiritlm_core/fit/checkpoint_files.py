@@ -47,8 +47,7 @@ def write_state(path: Path, record: Mapping[str, Any]) -> None:
 def read_record(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """What was given to :func:`write_state`, and the digest of each file (none in those of earlier versions).
 
-    Raises:
-        CheckpointError: `path` is not a complete checkpoint.
+    Raises CheckpointError: `path` is not a complete checkpoint.
     """
     try:
         said: dict[str, Any] = json.loads((path / STATE).read_text(encoding="utf-8"))

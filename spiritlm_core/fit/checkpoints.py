@@ -14,8 +14,7 @@ from typing import Any
 from spiritlm_core.errors import DamagedCheckpointError, is_machine_error
 from spiritlm_core.files import file_sha256
 
-Tell = Callable[[str], None]
-"""Told what a person should read."""
+Tell = Callable[[str], None]  # told what a person should read
 
 
 def go_on_from(
@@ -23,8 +22,7 @@ def go_on_from(
 ) -> None:
     """Put aside the `checkpoints` (the last one first) before `whole`, which are damaged, and `tell` so.
 
-    Raises:
-        DamagedCheckpointError: none is whole, and there are some.
+    Raises DamagedCheckpointError: none is whole, and there are some.
     """
     if whole is None and checkpoints:
         paths = " ".join(map(str, checkpoints))
@@ -47,8 +45,7 @@ class Checkpoint:
     def load(self, tell: Tell | None = None) -> dict[str, Any] | None:
         """The state saved last, on the CPU, or None if none was; a damaged file is passed over, and `tell` told so.
 
-        Raises:
-            DamagedCheckpointError: all files are damaged.
+        Raises DamagedCheckpointError: all files are damaged.
         """
         files = self._files()
         states = ((file, _state(file)) for file in files)

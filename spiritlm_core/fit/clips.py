@@ -10,17 +10,15 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from spiritlm_core.audio.codec import decode_flac
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.lake.stage import TableInput
 from spiritlm_core.lake.view import TableView
 
 _LISTING = ("utterance_id", "split", "duration", "speaker", "origin", "reject_stage")
 
-_ENOUGH = 60.0
-"""Seconds of recorded speech; with less of it synthetic speech is taken, too."""
-
-FIT_INPUT = TableInput("audio", (*_LISTING, "audio"))
-"""What every fit of a unit model reads."""
+_ENOUGH = 60.0  # seconds of recorded speech; with less of it synthetic speech is taken, too
+FIT_INPUT = TableInput("audio", (*_LISTING, "audio"))  # what every fit of a unit model reads
 
 
 @dataclass(frozen=True)
@@ -36,13 +34,9 @@ def train_clips(audio: TableView, max_minutes: float, seed: int, *, synthetic: b
     """Train utterances, at most `max_minutes` of them, picked and ordered by a hash of seed and id.
 
     So the choice depends neither on the order of the shards nor on how recordings are spread over them. Synthetic
-    speech is among them with `synthetic`, or where there is hardly any other: voices are those of people.
-
-    Raises:
-        SpiritLMError: There is no train speech at all.
+    speech is among them with `synthetic`, or where there is hardly any other: voices are those of people. Raises
+    SpiritLMError: There is no train speech at all.
     """
-    from spiritlm_core.audio.codec import decode_flac
-
     chosen = _choose(audio, max_minutes * 60, seed, synthetic)
     clips: dict[str, Clip] = {}
     for shard in audio.shards(FIT_INPUT.columns):

@@ -15,8 +15,7 @@ from spiritlm_core.lake.snapshot import Snapshot
 
 K = TypeVar("K")
 OBJECTS = ("tables", "snapshots", "artifacts", "blobs", "outputs")
-COPIES = ("cache", "work")
-"""May be deleted when nothing runs."""
+COPIES = ("cache", "work")  # may be deleted when nothing runs
 
 
 @dataclass(frozen=True)

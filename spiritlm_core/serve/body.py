@@ -96,11 +96,8 @@ async def read(request: Request, schema: type[M], config: ServeConfig) -> tuple[
     """The request, and uploaded files by the name of their field.
 
     It is JSON; a multipart form whose field ``request`` is JSON, with files beside it; or, for a `schema` with a field
-    ``audio``, the bytes of a recording alone (``audio/…``, ``application/octet-stream``).
-
-    Raises:
-        RequestError: it is not what `schema` says.
-        ClientDisconnect: the client went away, or the body was too large or too slow.
+    ``audio``, the bytes of a recording alone (``audio/…``, ``application/octet-stream``). Raises RequestError: it is
+    not what `schema` says; ClientDisconnect: the client went away, or the body was too large or too slow.
     """
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":

@@ -14,6 +14,7 @@ from spiritlm_core.lake.view import TableView
 from spiritlm_core.speech.config import UnitsStageConfig
 from spiritlm_core.speech.folder import SpeechTokenizerError, write_speech_tokenizer
 from spiritlm_core.speech.grid import FRAME
+from spiritlm_core.speech.tokenizer import SpeechTokenizer
 
 
 class SpeechTokenizerStage(ArtifactStage):
@@ -38,12 +39,8 @@ class SpeechTokenizerStage(ArtifactStage):
     ) -> dict[str, Any]:
         """Write the folder, load it back and try it.
 
-        Returns:
-            Units of each stream, and the folder's size in bytes.
-
-        Raises:
-            SpeechTokenizerError: the folder gives units that it should not.
-            ModelReferenceError: a model is missing or cannot be loaded.
+        Returns units of each stream, and the folder's size in bytes. Raises SpeechTokenizerError: the folder gives
+        units that it should not; ModelReferenceError: a model is missing or cannot be loaded.
         """
         progress(0.0, "copying the models")
         sizes = self.config.sizes
@@ -64,13 +61,9 @@ class SpeakingTokenizerStage(SpeechTokenizerStage):
 def try_speech_tokenizer(folder: Path, sizes: Mapping[str, int]) -> None:
     """Load the folder, encode two seconds of noise, check every stream, and where there is a vocoder make a waveform.
 
-    Raises:
-        SpeechTokenizerError: a stream is missing, too many, empty, or has a unit too high; or the waveform is not as
-            long as its units, or not finite.
-        ModelReferenceError: a model is missing or cannot be loaded.
+    Raises SpeechTokenizerError: a stream is missing, too many, empty, or has a unit too high; or the waveform is not as
+    long as its units, or not finite; ModelReferenceError: a model is missing or cannot be loaded.
     """
-    from spiritlm_core.speech.tokenizer import SpeechTokenizer
-
     noise = np.random.default_rng(0).normal(0, 0.1, 2 * SAMPLE_RATE).astype(np.float32)
     tokenizer = SpeechTokenizer.from_pretrained(folder)
     units = tokenizer.encode(noise, SAMPLE_RATE)

@@ -8,21 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-SAMPLE_RATE = 16_000
-"""Sampling rate of every waveform, in hertz; `lake.schema` has the same, and pyarrow with it."""
-
-FRAME = 640
-"""Samples from one frame to the next: 25 Hz at 16 kHz."""
-
-RECEPTIVE_FIELD = 720
-"""Samples that one frame sees."""
-
-CHUNK = 100 * SAMPLE_RATE
-"""Longer waveforms are cut into pieces of this many samples, each encoded alone."""
-
-SHORTEST = 1280
-"""A waveform, or last piece, with fewer samples has no units."""
-
+SAMPLE_RATE = 16_000  # sampling rate of every waveform, in hertz; `lake.schema` has the same, and pyarrow with it
+FRAME = 640  # samples from one frame to the next: 25 Hz at 16 kHz
+RECEPTIVE_FIELD = 720  # samples that one frame sees
+CHUNK = 100 * SAMPLE_RATE  # longer waveforms are cut into pieces of this many samples, each encoded alone
+SHORTEST = 1280  # A waveform, or last piece, with fewer samples has no units
 RATES_HZ = {"hubert": 25.0, "pitch": 12.5, "style": 1.0}
 """Units a second of each stream; of the phonetic one, as long as no recipe says otherwise."""
 

@@ -20,8 +20,7 @@ from spiritlm_core.tokens.hf import save_tokenizer, write_json
 from spiritlm_core.tokens.mix import Mixture
 from spiritlm_core.tokens.pack import PADDING, Packed
 
-IGNORED = -100
-"""Label of a position that no loss counts, as in torch and transformers."""
+IGNORED = -100  # label of a position that no loss counts, as in torch and transformers
 META_FILE = "corpus.json"
 _ROWS = 256  # sequences in memory, and in a row group
 

@@ -49,8 +49,7 @@ class ReleasedTextTokenizer:
     def load(cls, folder: Path) -> Self:
         """Read ``tokenizer.model`` and, where they are, the added tokens in the other tokenizer files.
 
-        Raises:
-            ModelReferenceError: a file is missing or damaged.
+        Raises ModelReferenceError: a file is missing or damaged.
         """
         from sentencepiece import SentencePieceProcessor
 
@@ -65,7 +64,6 @@ class ReleasedTextTokenizer:
         return cls(pieces, added, stripping)
 
     def __len__(self) -> int:
-        """Number of ids, which are ``0 … n - 1``."""
         return max([int(self._pieces.get_piece_size()) - 1, *self.added.values()]) + 1
 
     def id_of(self, token: str) -> int | None:

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import pyarrow as pa
+from pyarrow import parquet
 
 from spiritlm_core.errors import Rejection, SourceError, is_machine_error
 from spiritlm_core.intake.config import TextSource
@@ -63,8 +64,7 @@ class DocumentsStage(TableStage):
     def process(self, *tables: pa.Table) -> pa.Table:
         """Rows of `DOCUMENTS` in the order of the pieces.
 
-        Raises:
-            SourceError: a file changed since it was listed, or no row of it has the field.
+        Raises SourceError: a file changed since it was listed, or no row of it has the field.
         """
         (pieces,) = tables
         return table_of([row for values in pieces.to_pylist() for row in self._rows(Piece(**values))], DOCUMENTS)
@@ -198,8 +198,6 @@ def _field(value: object, source: TextSource, where: str) -> str | Exception:
 
 
 def _parquet(piece: Piece, source: TextSource) -> Found:
-    from pyarrow import parquet
-
     try:
         with open_uri(piece.source_uri) as stream:
             file = parquet.ParquetFile(stream)

@@ -40,13 +40,9 @@ def build_suite(
 
     The same files come out every time, as far as `speak` gives the same sound for the same text; without it text alone
     is written, and no ``transcripts``. Every pair is spoken in each of `voices`; in the other sets they take turns. At
-    most `items` of each set, or of each of its parts, are drawn by the seed, the least alike first.
-
-    Returns:
-        Name of each set → how many pairs, labelled texts, utterances or questions it has in words.
-
-    Raises:
-        SpiritLMError: `out` holds something, there is no such kind or voice, or a text cannot be spoken.
+    most `items` of each set, or of each of its parts, are drawn by the seed, the least alike first. Returns the name of
+    each set → how many pairs, labelled texts, utterances or questions it has in words. Raises SpiritLMError: `out`
+    holds something, there is no such kind or voice, or a text cannot be spoken.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SpiritLMError(f"{out} is not empty: name a new folder with --out")

@@ -148,13 +148,8 @@ def run_suite(
     """Measure every model on every task, as :func:`spiritlm_core.evaluate.suite.layouts.read_task` gives them.
 
     `models` has a name → what loads it. One is loaded after the other; recordings are encoded once for models that
-    share a speech tokenizer object.
-
-    Returns:
-        JSON-able: `models`, `tasks`, `settings`, and `measures`, one for each task, way of asking and model.
-
-    Raises:
-        SpiritLMError: nothing can be scored; or a model cannot be loaded.
+    share a speech tokenizer object. Returns JSON-able: `models`, `tasks`, `settings`, and `measures`, one for each
+    task, way of asking and model. Raises SpiritLMError: nothing can be scored; or a model cannot be loaded.
     """
     if len({task.name for task in tasks}) < len(tasks):
         raise SpiritLMError("two tasks have the same name: name them apart with --task NAME=FOLDER")

@@ -116,10 +116,8 @@ def speaker_probe(
 
     Every piece, float64[pieces, D], is judged by a probe that was fitted on other clips, features standardised on
     these; the accuracy is the mean over speakers of the share of their pieces that are recognised, so chance is one
-    over their number. Speakers with fewer clips than folds take no part.
-
-    Returns:
-        ``accuracy``, ``chance``, ``speakers``, ``pieces``; or ``missing``, why there is no figure.
+    over their number. Speakers with fewer clips than folds take no part. Returns ``accuracy``, ``chance``,
+    ``speakers``, ``pieces``; or ``missing``, why there is no figure.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import balanced_accuracy_score

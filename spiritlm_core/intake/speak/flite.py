@@ -25,8 +25,7 @@ _WHO = "engine flite (a program `flite` on the PATH would do)"
 def command(voice: str) -> list[str]:
     """How Flite is started, with a voice.
 
-    Raises:
-        SpiritLMError: it is not on the PATH, nor can its Debian packages be had; or it has no such voice.
+    Raises SpiritLMError: it is not on the PATH, nor can its Debian packages be had; or it has no such voice.
     """
     started = _program()
     known = _said(started, "-lv", r"available:(.*)").split()  # it takes another voice without a word where it lacks one

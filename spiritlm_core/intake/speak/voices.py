@@ -33,9 +33,7 @@ _WORDS_PER_MINUTE = 165.0
 class Voices(FrozenConfig):
     """Voices of one engine. Adding an entry changes only the utterances that it takes over."""
 
-    title: ClassVar[str]
-    """What a model card calls the engine."""
-
+    title: ClassVar[str]  # what a model card calls the engine
     weight: float = Field(1.0, gt=0, description="Share of the utterances, compared with the other entries.")
     optional: Optionally = Field(
         False,
@@ -136,9 +134,7 @@ class PiperVoices(Voices):
 def piper_model(reference: str) -> tuple[Path, str]:
     """The ``.onnx`` file of a reference to it or to its folder, with its ``.onnx.json`` beside it, and the digest.
 
-    Raises:
-        ModelReferenceError: there is no such model.
-        SourceError: it is no voice of Piper.
+    Raises ModelReferenceError: there is no such model; SourceError: it is no voice of Piper.
     """
     found = resolve(reference)
     models = sorted(found.path.glob("*.onnx")) if found.path.is_dir() else [found.path]
@@ -169,8 +165,7 @@ class FliteVoices(Voices):
     def utterance(self, text: str, language: str, draw: Draw) -> Utterance:
         """Who speaks `text`, and how; the version of Flite is a part of it.
 
-        Raises:
-            SourceError: Flite does not speak the language.
+        Raises SourceError: flite does not speak the language.
         """
         if language != "en":
             raise SourceError(f"source speak: engine flite speaks English, not {language}: leave it out of `voices`")

@@ -22,10 +22,8 @@ def load(
 ) -> tuple[CausalLM, PromptFormat, Path | None]:
     """A model on its device, its prompt format, and the folder of a speech tokenizer if one lies beside it.
 
-    See :meth:`spiritlm_core.lm.generate.spirit.SpiritLM.from_pretrained` for the arguments.
-
-    Raises:
-        ModelReferenceError: there is no model, or one of its parts cannot be loaded.
+    See :meth:`spiritlm_core.lm.generate.spirit.SpiritLM.from_pretrained` for the arguments. Raises ModelReferenceError:
+    there is no model, or one of its parts cannot be loaded.
     """
     folder, wanted = locate(path, variant)
     weights = _dtype(dtype)

@@ -23,10 +23,8 @@ _WRAPPERS = ("_orig_mod.", "_checkpoint_wrapped_module.", "_fsdp_wrapped_module.
 def add_adapters(model: CausalLM, config: LoraConfig) -> None:
     """Put adapters into the linear layers of the blocks and freeze everything else, in place.
 
-    The model stays an ordinary model of transformers, and computes what it did: B starts at zero (section 4.1).
-
-    Raises:
-        SpiritLMError: the model has no layer of a name in ``config.targets``.
+    The model stays an ordinary model of transformers, and computes what it did: B starts at zero (section 4.1). Raises
+    SpiritLMError: the model has no layer of a name in ``config.targets``.
     """
     from peft import inject_adapter_in_model
 

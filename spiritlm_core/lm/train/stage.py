@@ -31,9 +31,8 @@ class ModelStage(JobStage):
     def run_job(self, job: FitJob, progress: Progress) -> dict[str, Any]:
         """Train and write the folder; resumes from the checkpoints in `work`.
 
-        Raises:
-            TrainingError: training diverged, or was asked to stop.
-            CheckpointError: a checkpoint in `work` cannot be loaded.
+        Raises TrainingError: training diverged, or was asked to stop; CheckpointError: a checkpoint in `work` cannot be
+        loaded.
         """
         from spiritlm_core.lm.train.loop import train
 

@@ -31,8 +31,7 @@ _RENAMES = (
     ("beta", "bias"),
     ("position_encodings/encodings", "embed_positions.weight"),
 )
-_TOGETHER = "self_attention/linear_0/"
-"""Query, key and value one above the other."""
+_TOGETHER = "self_attention/linear_0/"  # query, key and value one above the other
 
 
 def layers_in_file(path: Path) -> int:
@@ -43,8 +42,7 @@ def layers_in_file(path: Path) -> int:
 def read_whisper(path: Path, depth: int) -> Any:
     """The encoder with its first `depth` layers, a `transformers` WhisperEncoder in float32.
 
-    Raises:
-        ModelReferenceError: It is not such a file, or damaged.
+    Raises ModelReferenceError: it is not such a file, or damaged.
     """
     from transformers import WhisperConfig
     from transformers.models.whisper.modeling_whisper import WhisperEncoder

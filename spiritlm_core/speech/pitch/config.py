@@ -31,9 +31,7 @@ class PitchConfig(FrozenConfig):
     seed: Seed = 0
 
 
-PITCH_HOP = 16
-"""Frames of 5 ms in one pitch unit."""
-
+PITCH_HOP = 16  # frames of 5 ms in one pitch unit
 Stride = Annotated[int, Field(ge=1, le=PITCH_HOP)]
 
 

@@ -14,14 +14,9 @@ from numpy.typing import NDArray
 
 from spiritlm_core.speech.grid import SAMPLE_RATE
 
-THRESHOLD = 0.05
-"""Confidence above which a frame may be voiced; the value of the released Spirit LM."""
-
-LOWEST = 50.0
-"""Hertz below which a frame counts as unvoiced."""
-
-HIGHEST = 1100.0
-"""Hertz at which F0 is cut."""
+THRESHOLD = 0.05  # confidence above which a frame may be voiced; the value of the released Spirit LM
+LOWEST = 50.0  # hertz below which a frame counts as unvoiced
+HIGHEST = 1100.0  # hertz at which F0 is cut
 
 
 @dataclass(frozen=True)

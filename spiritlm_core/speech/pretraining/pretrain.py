@@ -41,8 +41,7 @@ class Pretraining:
     def run(self, model: MaskedPrediction, progress: Progress) -> dict[str, Any]:
         """Train in place, from the last checkpoint if there is one; first and last loss and accuracy.
 
-        Raises:
-            RecipeError: There are more processes than crops in a batch.
+        Raises RecipeError: there are more processes than crops in a batch.
         """
         if self.config.batch_crops < self.ranks.size:
             raise RecipeError(

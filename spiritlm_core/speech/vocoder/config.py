@@ -15,9 +15,7 @@ Size = Annotated[int, Field(ge=1, le=1 << 16)]
 Kernel = Annotated[int, Field(ge=1, le=255)]
 
 
-EDGE_KERNEL = 7
-"""Kernel of the first convolution of every generator, and of the last one of HiFi-GAN."""
-
+EDGE_KERNEL = 7  # kernel of the first convolution of every generator, and of the last one of HiFi-GAN
 _EDGE = EDGE_KERNEL // 2
 
 

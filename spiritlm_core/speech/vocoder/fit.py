@@ -17,14 +17,13 @@ from spiritlm_core.fit.job import UnitFit
 from spiritlm_core.lake.stage import Progress, Resources, TableInput
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.speech.grid import FRAME
+from spiritlm_core.speech.vocoder.config import VocoderConfig
 from spiritlm_core.speech.vocoder.fit_config import VocoderStageConfig
-from spiritlm_core.speech.vocoder.tape import UNIT_COLUMNS
+from spiritlm_core.speech.vocoder.tape import UNIT_COLUMNS, Encode, read_tape
 
 if TYPE_CHECKING:
     from spiritlm_core.fit.ranks import Ranks
-    from spiritlm_core.speech.vocoder.config import VocoderConfig
     from spiritlm_core.speech.vocoder.model import VocoderModel
-    from spiritlm_core.speech.vocoder.tape import Encode
 
 LOSSES_FILE = "losses.json"
 _CURVE_POINTS = 500
@@ -52,15 +51,11 @@ class VocoderFit(UnitFit):
     def build(self, tables: Mapping[str, TableView], out: Path, work: Path, progress: Progress) -> dict[str, Any]:
         """Train; a killed build goes on from its last checkpoint and ends with the same weights.
 
-        Returns:
-            Seconds of speech, parameters, voices, and the losses of the first and the last twentieth of the steps.
-
-        Raises:
-            SpiritLMError: there is too little speech with units, a role is missing, or a loss is not finite.
+        Returns seconds of speech, parameters, voices, and the losses of the first and the last twentieth of the steps.
+        Raises SpiritLMError: there is too little speech with units, a role is missing, or a loss is not finite.
         """
         from spiritlm_core.fit.ranks import Ranks
         from spiritlm_core.speech.vocoder.generators import fold_weight_norm
-        from spiritlm_core.speech.vocoder.tape import read_tape
         from spiritlm_core.speech.vocoder.training import Training, checkpoint_in
 
         if missing := [role for role in self.config.fit.roles if role not in self.models]:

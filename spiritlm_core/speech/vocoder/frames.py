@@ -14,17 +14,14 @@ from spiritlm_core.tokens.speech import UnitStreams
 
 Stream = NDArray[np.int64]
 Streams = dict[str, Stream]
-Durations = Callable[[Stream], Stream]
-"""Predicted frames of each unit, int64[N], for units int64[N]."""
+Durations = Callable[[Stream], Stream]  # predicted frames of each unit, int64[N], for units int64[N]
 
 
 def streams_of(units: UnitStreams, config: VocoderConfig) -> Streams:
     """The streams that a vocoder takes, without negative units, as ``units``, ``pitch`` and ``style``.
 
-    Where a stream has one entry per unit, it loses those of negative units, too.
-
-    Raises:
-        SpiritLMError: a stream is missing or has a unit that the vocoder does not know, or there are no units.
+    Where a stream has one entry per unit, it loses those of negative units, too. Raises SpiritLMError: a stream is
+    missing or has a unit that the vocoder does not know, or there are no units.
     """
     given: dict[str, Any] = {"units": units.hubert, "pitch": units.pitch, "style": units.style}
     taken = {name: _stream(name, given[name]) for name in given if name in config.embeddings}

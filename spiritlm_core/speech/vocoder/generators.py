@@ -111,8 +111,7 @@ def _convolutions(module: nn.Module) -> list[nn.Module]:
     return [layer for layer in module.modules() if isinstance(layer, nn.Conv1d | nn.ConvTranspose1d)]
 
 
-_LOUDEST = 6.0
-"""Greatest logarithm of a magnitude: what a broken head may ask for is bounded."""
+_LOUDEST = 6.0  # greatest logarithm of a magnitude: what a broken head may ask for is bounded
 
 
 class ConvNextBlock(nn.Module):

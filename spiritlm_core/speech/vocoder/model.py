@@ -79,8 +79,7 @@ class VocoderModel(nn.Module):
     def load(cls, folder: Path, device: str = "cpu") -> VocoderModel:
         """Read what :meth:`save` wrote.
 
-        Raises:
-            ModelReferenceError: the folder does not hold such a model, whole and with finite weights.
+        Raises ModelReferenceError: the folder does not hold such a model, whole and with finite weights.
         """
         try:
             config = VocoderConfig.read(folder)
