@@ -14,7 +14,7 @@ from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.shard import reason_group
 from spiritlm_core.lake.snapshot import Snapshot
 
-Segment = dict[str, Any]  # A row of :attr:`Segments.schema`
+Segment = dict[str, Any]  # a row of `Segments.schema`
 _LEFT_OUT = frozenset({"word_times", "recording_text", "source_uri", "reject_stage", "reject_reason"})
 """What the words have already, where the recording lay on this machine, and the account of what is not exported."""
 
