@@ -54,7 +54,7 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setenv(name, SILENT)
     monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "")
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", SILENT)
-    monkeypatch.setattr("spiritlm_core.references.wheel._RETRIES", "0")
+    monkeypatch.setattr("spiritlm_core.references.copies._RETRIES", "0")
     return tmp_path
 
 
