@@ -13,6 +13,7 @@ from spiritlm_core.explore.conditions import Column, where
 from spiritlm_core.lake.lake import Lake, shard_path
 from spiritlm_core.lake.snapshot import Snapshot
 from spiritlm_core.store.objects import Store
+from spiritlm_core.store.uri import open_store
 
 _BINS, _MOST_VALUES = 30, 20
 _SETTINGS = "SET threads = 2; SET memory_limit = '400MB'; SET parquet_metadata_cache = true; SET temp_directory = ''"
@@ -147,8 +148,6 @@ def ask(store: Store, question: str, files: dict[str, list[str]], values: Sequen
 def _connection(uri: str) -> Any:
     """One data base in memory for a store, which keeps the footers of its shards."""
     import duckdb
-
-    from spiritlm_core.store.uri import open_store
 
     connection = duckdb.connect()
     connection.execute(_SETTINGS)

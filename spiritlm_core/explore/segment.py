@@ -15,6 +15,7 @@ from spiritlm_core.evaluate import plots
 from spiritlm_core.evaluate.resynthesis.distances import world
 from spiritlm_core.explore.rows import Place, Rows
 from spiritlm_core.lake.schema import SAMPLE_RATE
+from spiritlm_core.speech.folder import TokenizerFolder
 from spiritlm_core.speech.grid import rates_hz
 from spiritlm_core.tokens.speech import Streams
 
@@ -93,7 +94,6 @@ class Segment:
 
 def load_vocoder(folders: Mapping[str, Path | None]) -> Vocoder | None:
     """The vocoder of the artifact ``vocoder``, else the one in the published folder; None if there is neither."""
-    from spiritlm_core.speech.folder import TokenizerFolder
     from spiritlm_core.speech.vocoder.vocoder import Vocoder
 
     fitted, published = folders.get("vocoder"), folders.get("published")

@@ -9,6 +9,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.export.formats import FORMATS, PER_FILE, Place, Write
 from spiritlm_core.export.segments import Counts, Segments
@@ -78,8 +80,6 @@ def _meta(segments: Segments, kind: str, counts: dict[str, Counts]) -> dict[str,
 
 def _card(meta: dict[str, Any], splits: list[str]) -> str:
     """README.md with the front matter of a dataset of the Hugging Face hub."""
-    import yaml
-
     about: dict[str, Any] = {"language": meta["languages"]} if meta["languages"] else {}
     about |= {"task_categories": ["automatic-speech-recognition", "text-to-speech"]}
     if files := _FILES.get(meta["format"]):

@@ -70,11 +70,9 @@ def run_few_shot(
     """Ask a model held-out rows, each behind solved examples drawn from the train rows.
 
     Labels are compared by their likelihood; other answers are generated, and end where the next question would begin.
-    Only recordings that are shown are encoded. `split` says which rows are held out where the data does not.
-
-    Raises:
-        SourceError: no good row is held out, or there are none to draw solved examples from.
-        ModelReferenceError: there are recordings, and no speech tokenizer.
+    Only recordings that are shown are encoded. `split` says which rows are held out where the data does not. Raises
+    SourceError: no good row is held out, or there are none to draw solved examples from; ModelReferenceError: there are
+    recordings, and no speech tokenizer.
     """
     train, held_out = (_split(rows, split, name) for name in ("train", "held_out"))
     asked = sorted(held_out, key=lambda row: key_of(config.seed, row.key))[: config.questions]

@@ -8,16 +8,12 @@ document make a few-shot prompt.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from spiritlm_core.tokens.config import PairsConfig
+from spiritlm_core.tokens.corpus import Corpus, Runs
 from spiritlm_core.tokens.counter import uniform
 from spiritlm_core.tokens.vocabulary import Vocabulary
-
-if TYPE_CHECKING:
-    from spiritlm_core.tokens.corpus import Corpus, Runs
 
 TEXT, SPEECH, LABEL = range(3)
 Span = tuple[int, int, int]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from spiritlm_core.audio.samples import Waveform
 from spiritlm_core.cores import pick_device
 from spiritlm_core.evaluate.config import GIVEN, OWN, UnitEvaluationStageConfig
+from spiritlm_core.speech.encoders.registry import family_name, layer_count, load_encoder
 from spiritlm_core.speech.folder import UNIT_ROLES, TokenizerFolder
 from spiritlm_core.speech.grid import FRAME
 from spiritlm_core.speech.quantizers.kmeans import fit_kmeans
@@ -66,8 +67,6 @@ def candidates(
 
 def _iterations(hubert: Path) -> Iterator[tuple[str, Path]]:
     """The earlier iterations that a fitted HuBERT keeps in ``iterations/N``, and the last one, or a given encoder."""
-    from spiritlm_core.speech.encoders.registry import family_name
-
     earlier = sorted(
         (int(path.name), path) for path in hubert.glob("iterations/*") if path.is_dir() and path.name.isdigit()
     )
@@ -90,8 +89,6 @@ def _mfcc(size: int, train: Train, seed: int) -> Candidate:
 
 def _iteration(name: str, folder: Path, layer: int, size: int, train: Train, seed: int) -> Candidate:
     """K-means on one layer of an encoder, alike for every iteration; its last layer if it has fewer than `layer`."""
-    from spiritlm_core.speech.encoders.registry import layer_count, load_encoder
-
     used = min(layer, layer_count(folder))
     encoder = load_encoder(folder, used, pick_device())
     return _clustered(name, f"{size} k-means clusters of layer {used}", _featurizer(encoder, used), size, train, seed)
@@ -131,7 +128,6 @@ def _given(name: str, folder: Path) -> Candidate:
 
 
 def _tokenizer(name: str, models: Mapping[str, Path], precision: ExtractionPrecision) -> Candidate:
-    from spiritlm_core.speech.encoders.registry import family_name
     from spiritlm_core.speech.extractor import UnitExtractor
 
     extractor = UnitExtractor(models, precision=precision)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 DOCUMENTS = "spiritlm_documents"
 _ALIKE = 0.75  # documents that share a call are at least this long, as a share of the longest
@@ -199,15 +200,11 @@ def _flex(
 
 @cache
 def _flex_attention(compiled: bool) -> Any:
-    from torch.nn.attention.flex_attention import flex_attention
-
     return torch.compile(flex_attention, dynamic=False) if compiled else flex_attention
 
 
 def block_mask(offsets: torch.Tensor) -> Any:
     """The mask of flex attention for documents with bounds `offsets`, int32[D + 1]."""
-    from torch.nn.attention.flex_attention import create_block_mask
-
     count, device = int(offsets[-1]), offsets.device
     owner = torch.searchsorted(offsets, torch.arange(count, device=device, dtype=torch.int32), right=True)
 

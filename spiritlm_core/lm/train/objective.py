@@ -7,6 +7,9 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.utils import checkpoint
 
 from spiritlm_core.fit.ranks import Ranks
 from spiritlm_core.lm.config import LmCompute
@@ -114,9 +117,6 @@ def place(objective: Objective, ranks: Ranks, compute: LmCompute) -> Objective:
 
 
 def _shard(objective: Objective, ranks: Ranks) -> Objective:
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-
     mesh = init_device_mesh(ranks.device.type, (ranks.size,))
     dtype = torch.bfloat16 if ranks.bf16 else None
     policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
@@ -149,8 +149,6 @@ def recompute_activations(model: CausalLM, *, selective: bool) -> None:
 
 
 def _keep_expensive() -> Any:
-    from torch.utils import checkpoint
-
     contexts: Any = checkpoint.create_selective_checkpoint_contexts
     kernels = ("flash_attention", "flash_attention_for_cpu", "efficient_attention", "cudnn_attention")
     attention = [getattr(torch.ops.aten, f"_scaled_dot_product_{kernel}", None) for kernel in kernels]

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor, Replicate
 
 from spiritlm_core.fit.schedule import learning_rate_scale
 from spiritlm_core.lm.config import OptimizerConfig
@@ -186,7 +187,5 @@ def shared_out(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     mesh = getattr(like, "device_mesh", None)
     if mesh is None:
         return tensor
-    from torch.distributed.tensor import DTensor, Replicate
-
     copies = DTensor.from_local(tensor, mesh, [Replicate()] * mesh.ndim, run_check=False)
     return copies.redistribute(placements=like.placements)  # type: ignore[attr-defined]

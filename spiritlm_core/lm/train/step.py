@@ -71,9 +71,7 @@ def _backward(run: Run, step: Step, predicted: float) -> torch.Tensor:
     """Accumulate the gradient of the mean loss over the `predicted` tokens of all ranks, weighted by stream.
 
     With w the weight of a target's stream, what is minimised is ``sum(w * nats) / sum(w)`` over all targets of a step.
-
-    Returns:
-        float64[len(STREAMS)], this rank's nats, without weights.
+    Returns float64[len(STREAMS)], this rank's nats, without weights.
     """
     sums = torch.zeros(len(STREAMS), dtype=torch.float64, device=run.ranks.device)
     for index, cpu_part in enumerate(step.parts):
@@ -128,7 +126,6 @@ class Validation:
         self._run = run
 
     def __bool__(self) -> bool:
-        """Whether there is anything to look at."""
         return bool(self._mine)
 
     @torch.no_grad()

@@ -17,6 +17,7 @@ from spiritlm_core.fit.schedule import learning_rate_scale
 from spiritlm_core.lake.stage import Progress, noting
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.speech.pitch.config import PitchArchitecture, PitchConfig
+from spiritlm_core.speech.pitch.f0 import melody
 from spiritlm_core.speech.types import chunks
 
 if TYPE_CHECKING:
@@ -54,7 +55,6 @@ class PitchFit(UnitFit):
     def _contours(self, clips: list[Clip], work: Path, progress: Progress) -> Contours:
         """Contours of every piece, kept in `work` because tracking them is most of the time."""
         from spiritlm_core.speech.pitch.coder import contour
-        from spiritlm_core.speech.pitch.f0 import melody
 
         path = work / "contours.npz"
         pieces = [piece for clip in clips for piece in chunks(clip.waveform)]

@@ -18,14 +18,15 @@ from spiritlm_core.fit.clips import perplexity, train_clips
 from spiritlm_core.fit.job import UnitFit
 from spiritlm_core.lake.stage import Progress, Resources, noting
 from spiritlm_core.lake.view import TableView
+from spiritlm_core.speech.encoders.registry import chosen_layer, load_encoder
 from spiritlm_core.speech.grid import SHORTEST, unit_count
 from spiritlm_core.speech.pretraining.config import HubertConfig
+from spiritlm_core.speech.quantizers.kmeans import KMeans, fit_kmeans
 
 if TYPE_CHECKING:
     from spiritlm_core.fit.ranks import Ranks
     from spiritlm_core.speech.encoders.encoder import BlockEncoder
     from spiritlm_core.speech.pretraining.masked_prediction import MaskedPrediction
-    from spiritlm_core.speech.quantizers.kmeans import KMeans
 
 ITERATIONS = "iterations"
 """Folder of the artifact that holds the model of every iteration but the last, each in a folder of its number."""
@@ -122,8 +123,6 @@ class _Fit:
 
         The clips come in an order that is random (see `train_clips`), so the first ones are a fair sample.
         """
-        from spiritlm_core.speech.quantizers.kmeans import KMeans, fit_kmeans
-
         path = self.work / f"kmeans-{iteration}.safetensors"
         if self.ranks.first:
             self.progress(self._fraction(iteration, 0), f"iteration {iteration + 1}: clustering frames")
@@ -204,8 +203,6 @@ def _fitted(waveforms: Waveforms, model: MaskedPrediction, layer: int) -> Iterat
 
 
 def _taught(waveforms: Waveforms, teacher: Path, asked: int | None, device: str) -> Iterator[Frames]:
-    from spiritlm_core.speech.encoders.registry import chosen_layer, load_encoder
-
     layer = chosen_layer(teacher, asked, "units.hubert.labels_layer")
     return _layer(waveforms, load_encoder(teacher, layer, device), layer)
 

@@ -14,11 +14,13 @@ from spiritlm_core.fit.job import UnitFit
 from spiritlm_core.lake.stage import Progress
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.speech.config import StyleConfig
+from spiritlm_core.speech.encoders.registry import chosen_layer, load_encoder
+from spiritlm_core.speech.pitch.f0 import melody
+from spiritlm_core.speech.quantizers.kmeans import Frames
 from spiritlm_core.speech.types import chunks
 
 if TYPE_CHECKING:
     from spiritlm_core.speech.encoders.encoder import BlockEncoder
-    from spiritlm_core.speech.quantizers.kmeans import Frames
 
 _F0_SHARE = 0.9
 
@@ -33,7 +35,6 @@ class StyleFit(UnitFit):
 
     def build(self, tables: Mapping[str, TableView], out: Path, work: Path, progress: Progress) -> dict[str, Any]:  # noqa: ARG002
         """Describe each second of train speech and cluster; short enough to start over when killed."""
-        from spiritlm_core.speech.encoders.registry import chosen_layer, load_encoder
         from spiritlm_core.speech.style.coder import fit_style
 
         config = self.config
@@ -65,7 +66,6 @@ class StyleFit(UnitFit):
 
 def _vectors(encoder: BlockEncoder, pieces: list[np.ndarray], layer: int, progress: Progress) -> list[Frames]:
     from spiritlm_core.speech.encoders.encoder import layer_frames
-    from spiritlm_core.speech.pitch.f0 import melody
     from spiritlm_core.speech.style.coder import second_vectors
 
     vectors = []
