@@ -46,9 +46,8 @@ def decode_mono(
         resample: makes pieces of samples of those of the file.
         sink: empty; takes the samples as they lie in memory.
 
-    Raises:
-        TooLong: longer than allowed.
-        Rejection: not audio, damaged, cut short, beyond the limits, no such channel, or samples that are no numbers.
+    Raises TooLong: longer than allowed; Rejection: not audio, damaged, cut short, beyond the limits, no such channel,
+    or samples that are no numbers.
     """
     mix = Downmix(channel)
     for piece in resample((mix.mono(piece), rate) for piece, rate in _decode(file, name, limits)):

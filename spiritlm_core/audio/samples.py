@@ -8,8 +8,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-Waveform = NDArray[np.float32]
-"""float32[samples] in [-1, 1], one channel at 16 kHz."""
+Waveform = NDArray[np.float32]  # float32[samples] in [-1, 1], one channel at 16 kHz
 
 _BLOCK = 1 << 20
 
@@ -42,8 +41,7 @@ class StoredSamples:
         return StoredSamples(self._file, self._first + first, self._first + last)
 
 
-Samples = StoredSamples | np.ndarray
-"""int16[T]."""
+Samples = StoredSamples | np.ndarray  # int16[T]
 
 
 def blocks(samples: Samples) -> Iterator[np.ndarray]:

@@ -33,9 +33,8 @@ def as_waveform(audio: Audio, sample_rate: int | None = None, channel: int | Non
         channel: Which of two channels to take; if not given both are averaged, or the louder one is taken where they
             cancel each other.
 
-    Raises:
-        SpiritLMError: It cannot be read, is not float[T] or float[channels, T], is beyond `LIMITS`, has no such
-            channel, or holds values that are not finite.
+    Raises SpiritLMError: it cannot be read, is not float[T] or float[channels, T], is beyond `LIMITS`, has no such
+    channel, or holds values that are not finite.
     """
     if isinstance(audio, str | os.PathLike | bytes):
         if sample_rate is not None:

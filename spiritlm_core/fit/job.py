@@ -22,8 +22,7 @@ from spiritlm_core.lake.plan import load_class
 from spiritlm_core.lake.stage import ArtifactStage, Progress, TableInput
 from spiritlm_core.lake.view import TableView
 
-STOP = "stop"
-"""Name of the file in the work folder that asks a job to save and stop."""
+STOP = "stop"  # name of the file in the work folder that asks a job to save and stop
 
 
 @dataclass(frozen=True)
@@ -60,8 +59,7 @@ class FitJob:
         Returns:
             The summary; only that of rank 0 counts.
 
-        Raises:
-            SpiritLMError: the fit cannot be done.
+        Raises SpiritLMError: the fit cannot be done.
         """
         if self.compute.use_gpu:
             import torch

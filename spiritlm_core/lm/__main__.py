@@ -55,9 +55,8 @@ class Arguments(FrozenConfig):
 def read_job(path: Path) -> FitJob:
     """Read a YAML or JSON file of :class:`Arguments`.
 
-    Raises:
-        RecipeError: the file is missing, or something in it is wrong.
-        LakeError: the sequences were made with another tokenizer.
+    Raises RecipeError: the file is missing, or something in it is wrong; LakeError: the sequences were made with
+    another tokenizer.
     """
     given = load_config_file(Arguments, path, "job")
     try:

@@ -33,9 +33,8 @@ def content_digest(path: Path, memo: Path | None = None, files: Sequence[str] | 
         memo: Folder that remembers the digests of large files by path, size and time of change.
         files: Names of the files of a folder that count; null: all.
 
-    Raises:
-        ModelReferenceError: something there is no file (a link that leads nowhere or to a folder, whose content would
-            go unseen; a pipe), or there is no file at all, or one of `files` is missing.
+    Raises ModelReferenceError: something there is no file (a link that leads nowhere or to a folder, whose content
+    would go unseen; a pipe), or there is no file at all, or one of `files` is missing.
     """
     if path.is_file():
         return _file_digest(path, memo)
@@ -84,8 +83,7 @@ def _noted(note: Path, state: list[object]) -> str | None:
 def file_below(folder: Path, name: str, where: str) -> Path:
     """The file in `folder` that `where` (an archive, an index, a listing) calls `name`.
 
-    Raises:
-        ModelReferenceError: the name leads out of the folder.
+    Raises ModelReferenceError: the name leads out of the folder.
     """
     try:
         return folder / checked_name(name)
@@ -93,15 +91,13 @@ def file_below(folder: Path, name: str, where: str) -> Path:
         raise ModelReferenceError(f"{where}: {error}") from error
 
 
-_LONGEST = 100_000_000
-"""Bytes of a header that the format allows."""
+_LONGEST = 100_000_000  # bytes of a header that the format allows
 
 
 def weight_files(index: Path) -> dict[str, Path]:
     """The file that holds each tensor, by the tensor's name.
 
-    Raises:
-        ModelReferenceError: `index` is damaged, or names what does not lie beside it.
+    Raises ModelReferenceError: `index` is damaged, or names what does not lie beside it.
     """
     where = read_json(index).get("weight_map")
     if not isinstance(where, dict) or not all(isinstance(file, str) for file in where.values()):
@@ -118,8 +114,7 @@ def check_indexes(folder: Path) -> None:
 def check_weights(folder: Path) -> None:
     """Check every index in a folder, and whether ``.safetensors`` files in it and below are as long as they say.
 
-    Raises:
-        ModelReferenceError: one is cut short, damaged, or leads elsewhere; it is named.
+    Raises ModelReferenceError: one is cut short, damaged, or leads elsewhere; it is named.
     """
     check_indexes(folder)
     for path in sorted(folder.rglob("*.safetensors")):

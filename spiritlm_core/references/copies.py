@@ -97,8 +97,7 @@ def from_bucket(uri: str, cache: Path) -> Path:
 
     Objects are fetched once per version. If the store cannot be reached, the copy seen last is used.
 
-    Raises:
-        ModelReferenceError: Nothing there, or not reachable and not cached.
+    Raises ModelReferenceError: nothing there, or not reachable and not cached.
     """
     folder = cache / "s3" / hashlib.sha256(uri.encode()).hexdigest()[:32]
     latest = folder / "latest"

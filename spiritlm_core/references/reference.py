@@ -54,8 +54,7 @@ def default_cache() -> Path:
 def digest_of(reference: str) -> str:
     """What identifies a model: its pin, for which nothing is looked at, or else the digest of what is there.
 
-    Raises:
-        ModelReferenceError: See :func:`resolve`.
+    Raises ModelReferenceError: see :func:`resolve`.
     """
     return mirrors(reference)[0].sha256 or resolve(reference).digest
 
@@ -65,8 +64,7 @@ def resolve(reference: str, cache: Path | None = None) -> Resolved:
 
     Mirrors are tried in order, but one that gave the pinned content before is not asked again.
 
-    Raises:
-        ModelReferenceError: The reference is wrong, nothing is there, or the pinned sha256 does not match.
+    Raises ModelReferenceError: the reference is wrong, nothing is there, or the pinned sha256 does not match.
     """
     places, cache = mirrors(reference), cache or default_cache()
     if (known := _kept(places[0], cache)) is not None:

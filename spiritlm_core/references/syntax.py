@@ -55,8 +55,7 @@ def mirrors(reference: str) -> list[Parsed]:
 
     A pin says what they have in common, and holds for those without one, too.
 
-    Raises:
-        ModelReferenceError: One has no known form, or there are several without a pin or with different ones.
+    Raises ModelReferenceError: one has no known form, or there are several without a pin or with different ones.
     """
     places = [parse(one) for one in _BETWEEN.split(reference)]
     pins = {(place.sha256, place.files) for place in places if place.sha256}
@@ -71,8 +70,7 @@ def mirrors(reference: str) -> list[Parsed]:
 def parse(reference: str) -> Parsed:
     """Take one place of a model apart.
 
-    Raises:
-        ModelReferenceError: If it has no known form; the message shows the form.
+    Raises ModelReferenceError: if it has no known form; the message shows the form.
     """
     scheme, separator, rest = reference.partition("://")
     if not separator or scheme not in _FORMS:

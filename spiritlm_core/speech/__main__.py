@@ -55,8 +55,7 @@ class Arguments(FrozenConfig):
 def read_job(path: Path) -> FitJob:
     """Read a YAML or JSON file of :class:`Arguments`.
 
-    Raises:
-        RecipeError: the file is missing, or something in it is wrong.
+    Raises RecipeError: the file is missing, or something in it is wrong.
     """
     given = load_config_file(Arguments, path, "job")
     try:

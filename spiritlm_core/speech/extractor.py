@@ -39,9 +39,8 @@ class UnitExtractor:
         They must have as many units as `sizes` says for their streams; the device is ``cuda`` if there is one, else
         ``cpu``.
 
-        Raises:
-            ModelReferenceError: A model is missing, damaged, or not made for this encoder.
-            RecipeError: A model is not of the size that `sizes` says.
+        Raises ModelReferenceError: a model is missing, damaged, or not made for this encoder; RecipeError: a model is
+        not of the size that `sizes` says.
         """
         if missing := {"hubert", "quantizer"} - set(models):
             raise ModelReferenceError(f"speech units need the models {sorted(missing)}")

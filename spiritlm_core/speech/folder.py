@@ -54,8 +54,7 @@ class TokenizerFolder:
     def read(cls, root: Path) -> TokenizerFolder:
         """The speech tokenizer in `root`, or in the ``speech_tokenizer`` of a published model.
 
-        Raises:
-            ModelReferenceError: Its ``config.json`` is damaged.
+        Raises ModelReferenceError: its ``config.json`` is damaged.
         """
         path = root / "speech_tokenizer" if (root / "speech_tokenizer").is_dir() else root
         config = path / CONFIG
@@ -68,8 +67,7 @@ class TokenizerFolder:
     def models(self, variant: str | None = None) -> dict[str, Path]:
         """Role → folder of the models that units of a variant (all there are, if not given) are made with.
 
-        Raises:
-            ModelReferenceError: One is missing.
+        Raises ModelReferenceError: one is missing.
         """
         there = [role for role in UNIT_ROLES if (self.path / role).exists()]
         expected = UNIT_ROLES[: 2 if variant == "base" else 4] if variant else (*UNIT_ROLES[:2], *self._said)
@@ -88,8 +86,7 @@ class TokenizerFolder:
     def speakable(self) -> dict[str, int]:
         """Number of units of each stream that comes out of these models, and that the vocoder knows, if there is one.
 
-        Raises:
-            ModelReferenceError: A model is damaged.
+        Raises ModelReferenceError: a model is damaged.
         """
         from spiritlm_core.speech.vocoder.config import VocoderConfig
 
@@ -100,8 +97,7 @@ class TokenizerFolder:
 def unit_counts(folder: Path) -> dict[str, int]:
     """Number of units of each stream, as the models in `folder` have them, one folder per role.
 
-    Raises:
-        ModelReferenceError: A model is damaged.
+    Raises ModelReferenceError: a model is damaged.
     """
     from spiritlm_core.speech.pitch.config import PitchArchitecture
     from spiritlm_core.speech.quantizers.quantizer import load_quantizer
@@ -126,8 +122,7 @@ def write_speech_tokenizer(folder: Path, models: Mapping[str, Path], precision: 
     Other files in it stay, and roles that a speech tokenizer does not have are passed over. The `precision` is that
     with which the units of the corpus were extracted, and those of others will be.
 
-    Raises:
-        ModelReferenceError: encoder or quantizer are missing, or a model cannot be read.
+    Raises ModelReferenceError: encoder or quantizer are missing, or a model cannot be read.
     """
     for role in ROLES:
         if role in models:
@@ -138,8 +133,7 @@ def write_speech_tokenizer(folder: Path, models: Mapping[str, Path], precision: 
 def write_config(folder: Path, **more: Any) -> None:
     """Write ``config.json`` for the models in `folder`, and what `more` there is to say of them.
 
-    Raises:
-        ModelReferenceError: encoder or quantizer are missing, or a model cannot be read.
+    Raises ModelReferenceError: encoder or quantizer are missing, or a model cannot be read.
     """
     from spiritlm_core.speech.encoders.registry import family_name
     from spiritlm_core.speech.quantizers.quantizer import load_quantizer
@@ -168,8 +162,7 @@ def copy_model(source: Path, target: Path) -> None:
 def check_target(folder: Path) -> None:
     """Make sure that a speech tokenizer may be put at `folder`.
 
-    Raises:
-        SpeechTokenizerError: something else is there.
+    Raises SpeechTokenizerError: something else is there.
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
@@ -184,8 +177,7 @@ def check_target(folder: Path) -> None:
 def put_speech_tokenizer(source: Path, folder: Path) -> None:
     """Put a copy of the speech tokenizer `source` at `folder`, whole or not at all; an older one there is replaced.
 
-    Raises:
-        SpeechTokenizerError: something else than a speech tokenizer is at `folder`.
+    Raises SpeechTokenizerError: something else than a speech tokenizer is at `folder`.
     """
     check_target(folder)
     with new_folder(folder) as fresh:

@@ -38,5 +38,4 @@ Minutes = Annotated[float, Field(gt=0, description="Upper bound of the train spe
 Seed = Annotated[int, Field(ge=0, lt=2**32, description="Seed of every random choice of the fit.")]
 Size = Annotated[int, Field(ge=1)]
 ExtractionPrecision = Literal["exact", "bf16"]
-UnitRate = Annotated[float, AfterValidator(_known_rate)]
-"""Phonetic units a second."""
+UnitRate = Annotated[float, AfterValidator(_known_rate)]  # phonetic units a second

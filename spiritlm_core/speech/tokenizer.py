@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from spiritlm_core.speech.types import Units
     from spiritlm_core.speech.vocoder.vocoder import Speaker, Vocoder
 
-_LAYOUT = 3
-"""Of the folders into which released checkpoints are converted; older ones in the cache are left alone."""
+_LAYOUT = 3  # of the folders into which released checkpoints are converted; older ones in the cache are left alone
 
 STYLES = (71, 68, 98)
 """Style units of which one is taken for a string that has pitch but no style (neutral ones of the released model)."""
@@ -67,8 +66,7 @@ class SpeechTokenizer:
             device: where to compute; a GPU if there is one.
             precision: ``exact``, or ``bf16``, which changes some units; that of the recipe, else exact.
 
-        Raises:
-            ModelReferenceError: a model is missing, damaged or cannot be loaded.
+        Raises ModelReferenceError: a model is missing, damaged or cannot be loaded.
         """
         chosen = variant and checked_variant(variant)
         folder = TokenizerFolder.read(_folder(Path(root) if root is not None else default_root(), chosen))
@@ -102,8 +100,7 @@ class SpeechTokenizer:
     def vocoder(self) -> Vocoder:
         """Makes waveforms of units; loaded on first use.
 
-        Raises:
-            ModelReferenceError: there is none, it cannot be loaded, or it needs units that this tokenizer has not.
+        Raises ModelReferenceError: there is none, it cannot be loaded, or it needs units that this tokenizer has not.
         """
         if self._vocoder is None:
             raise ModelReferenceError("this speech tokenizer has no vocoder/ in its folder, so it cannot speak")
@@ -130,9 +127,8 @@ class SpeechTokenizer:
         units of an expressive :meth:`encode` last 40 ms each (80 at 12.5 Hz) in any case. The `seed` decides the style
         of a string that has pitch but no style tokens, see :meth:`from_string`.
 
-        Raises:
-            ModelReferenceError: there is no vocoder, or it cannot be loaded.
-            SpiritLMError: see ``Vocoder.decode_batch``.
+        Raises ModelReferenceError: there is no vocoder, or it cannot be loaded; SpiritLMError: see
+        ``Vocoder.decode_batch``.
         """
         streams = [self._streams(units, seed) for units in batch]
         return self.vocoder.decode_batch(
@@ -150,9 +146,8 @@ class SpeechTokenizer:
             expression: as for :meth:`decode`.
             seed: decides the style where none came before the first HuBERT unit that is spoken.
 
-        Raises:
-            ModelReferenceError: there is no vocoder, or it cannot be loaded.
-            SpiritLMError: a unit, voice or manner that it does not know; or no pitch came at all where it needs one.
+        Raises ModelReferenceError: there is no vocoder, or it cannot be loaded; SpiritLMError: a unit, voice or manner
+        that it does not know; or no pitch came at all where it needs one.
         """
         from spiritlm_core.speech.vocoder.vocoder import SpeechStream
 
@@ -206,8 +201,7 @@ class SpeechTokenizer:
             channel: which of two channels to take; both are averaged if not given.
             speakers: who speaks, where known; the style of models of this project is relative to the speaker's own.
 
-        Raises:
-            SpiritLMError: a recording cannot be read, or is no mono or stereo audio with finite values.
+        Raises SpiritLMError: a recording cannot be read, or is no mono or stereo audio with finite values.
         """
         return self._extractor.encode([as_waveform(audio, sample_rate, channel) for audio in audios], speakers)
 

@@ -101,8 +101,7 @@ class UniformLaw(FrozenConfig):
         return self.minimum + int(draw * (self.maximum - self.minimum + 1))
 
 
-PAIRS = ("asr", "tts", "classification")
-"""The streams of solved examples, in the format of prompts."""
+PAIRS = ("asr", "tts", "classification")  # the streams of solved examples, in the format of prompts
 
 
 class PairsConfig(FrozenConfig):

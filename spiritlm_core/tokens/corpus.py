@@ -37,8 +37,7 @@ def shown_streams(shares: SharesConfig) -> tuple[str, ...]:
 def check_tokenizer(view: TableView, text: TextTokenizer) -> None:
     """Encode the words of a few rows of a `sequences` table again.
 
-    Raises:
-        LakeError: its text tokens are not those of this tokenizer.
+    Raises LakeError: its text tokens are not those of this tokenizer.
     """
     shards = (shard for shard in view.shards(("utterance_id", "words", "text_ids", "speech_only")) if shard.num_rows)
     for row in [row for shard in islice(shards, 1) for row in shard.slice(0, 64).to_pylist()]:
@@ -109,8 +108,7 @@ class Corpus:
 
         Without `copies`, those of the recordings are left alone; `spoken_by` is that of :class:`PairsConfig`.
 
-        Raises:
-            LakeError: the table was made for another vocabulary, or its offsets do not match its ids.
+        Raises LakeError: the table was made for another vocabulary, or its offsets do not match its ids.
         """
         columns = (*_COLUMNS, COPIES.name) if copies and view.has(COPIES.name) else _COLUMNS
         shards = (shard.filter(pc.equal(shard["split"], split)) for shard in view.shards(columns))

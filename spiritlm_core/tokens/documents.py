@@ -20,8 +20,7 @@ from spiritlm_core.tokens.counter import combine, key_of, uniform
 from spiritlm_core.tokens.pairs import Examples, Span, of_answers
 from spiritlm_core.tokens.vocabulary import Vocabulary
 
-_COPY = 2**40
-"""The draw of a run's key that says which copy it takes, far behind those of spans."""
+_COPY = 2**40  # the draw of a run's key that says which copy it takes, far behind those of spans
 
 
 @dataclass(frozen=True)
@@ -181,8 +180,7 @@ def corpus_documents(
 ) -> Iterator[Document]:
     """All documents of one stream, ordered by recording_id and time; spans depend on `seed` and `epoch`.
 
-    Raises:
-        ValueError: there is no such stream.
+    Raises ValueError: there is no such stream.
     """
     if stream not in STREAMS:
         raise ValueError(f"there is no stream {stream!r}; the streams are {', '.join(STREAMS)}")

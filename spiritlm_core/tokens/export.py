@@ -82,8 +82,7 @@ def export(
         force: Replace what is in `out`.
         progress: Called after every few hundred sequences.
 
-    Raises:
-        SpiritLMError: `out` is not empty, or there is nothing to export.
+    Raises SpiritLMError: `out` is not empty, or there is nothing to export.
     """
     check_target(out, force=force)
     mixture = corpus.mixture(seed=seed, split=split)

@@ -38,8 +38,7 @@ class FinishedCorpus:
 
         Messages call the recipe what the user does, `asked`.
 
-        Raises:
-            LakeError: there is none yet, or it was made with other settings.
+        Raises LakeError: there is none yet, or it was made with other settings.
         """
         how = f"`spiritlm run {asked or recipe} --until corpus --lake {lake.uri}` makes it"
         sequences = _snapshot(lake, recipe, "sequences", how)
@@ -65,8 +64,7 @@ class FinishedCorpus:
     def as_trained(cls, lake: Lake, recipe: str) -> Self:
         """The corpus as the model that a recipe has in a lake mixes it; in the usual shares where it has none yet.
 
-        Raises:
-            LakeError: there is no corpus yet, or the model was made of another.
+        Raises LakeError: there is no corpus yet, or the model was made of another.
         """
         ref, text = lake.read_ref(recipe, "model"), lake.read_ref(recipe, "text")
         model = lake.read_artifact("model", ref.target) if ref else None
@@ -85,9 +83,8 @@ class FinishedCorpus:
     ) -> Mixture:
         """Where training draws from, from the start of an epoch on, perhaps with other `shares`.
 
-        Raises:
-            LakeError: a table and the vocabulary do not match.
-            SpiritLMError: the streams have no documents in this split.
+        Raises LakeError: a table and the vocabulary do not match; SpiritLMError: the streams have no documents in this
+        split.
         """
         config = self.config.model_validate({**self.config.model_dump(), **({"shares": shares} if shares else {})})
         state = {"streams": dict.fromkeys((*STREAMS, DOCUMENTS), (epoch, 0, 0))}

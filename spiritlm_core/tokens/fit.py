@@ -105,8 +105,7 @@ def _document_lines(documents: TableView) -> Iterator[tuple[str, str]]:
 def take(base: Path, out: Path) -> None:
     """Copy or convert the tokenizer of a model: a Hugging Face folder (fast or SentencePiece) or a .gguf file.
 
-    Raises:
-        ModelReferenceError: there is no tokenizer that can be used.
+    Raises ModelReferenceError: there is no tokenizer that can be used.
     """
     if base.is_file():
         _take_gguf(base, out)
@@ -164,8 +163,7 @@ def train_bpe(lines: Iterable[str], config: TokenizerConfig) -> bytes:
 
     One thread and no sampling inside: the same lines, with a space in front of every word, give the same model.
 
-    Raises:
-        SpiritLMError: the vocabulary is too small for the characters of the text, or there is no text.
+    Raises SpiritLMError: the vocabulary is too small for the characters of the text, or there is no text.
     """
     import sentencepiece
 

@@ -105,8 +105,7 @@ def save_tokenizer(text_tokenizer: Path, vocabulary: Vocabulary, out: Path) -> N
         vocabulary: Its `text_size` must be the number of ids of that tokenizer.
         out: Folder to write into; other files in it stay.
 
-    Raises:
-        SpiritLMError: the vocabulary does not belong to this tokenizer, or the result would not give its ids.
+    Raises SpiritLMError: the vocabulary does not belong to this tokenizer, or the result would not give its ids.
     """
     tokenizer = _extended(text_tokenizer, vocabulary)
     copy_files(_CHAT, text_tokenizer, out)

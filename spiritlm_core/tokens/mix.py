@@ -99,9 +99,8 @@ class Mixture:
     ) -> Self:
         """The mixture in front of the window that `state` names; see :func:`training_batches`.
 
-        Raises:
-            LakeError: a table and the vocabulary do not match.
-            NothingToTrainOnError: no stream with a share has documents.
+        Raises LakeError: a table and the vocabulary do not match; NothingToTrainOnError: no stream with a share has
+        documents.
         """
         state = state or {}
         corpus = Corpus.of(view, split, vocabulary, config.context_length, spoken_by=config.pairs.spoken_by)
@@ -191,10 +190,8 @@ def training_batches(
     a sequence of the same table, configuration and seed, on any number of ranks. Documents of `text` join the text
     stream.
 
-    Raises:
-        LakeError: a table and the vocabulary do not match.
-        NothingToTrainOnError: there is nothing to train on.
-        ValueError: `rank` is not below `world_size`.
+    Raises LakeError: a table and the vocabulary do not match; NothingToTrainOnError: there is nothing to train on;
+    ValueError: `rank` is not below `world_size`.
     """
     if not 0 <= rank < world_size:
         raise ValueError(f"rank {rank} of {world_size}")

@@ -10,8 +10,7 @@ import numpy as np
 
 from spiritlm_core.tokens.documents import Document
 
-PADDING = -1
-"""Document id of padding."""
+PADDING = -1  # document id of padding
 
 
 @dataclass(frozen=True)
@@ -53,8 +52,7 @@ def fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
 
     Returns the indices of the documents of each sequence, ascending; the sequences in the order of their first.
 
-    Raises:
-        ValueError: a document is longer than a sequence.
+    Raises ValueError: a document is longer than a sequence.
     """
     if lengths and max(lengths) > capacity:
         raise ValueError(f"a document of {max(lengths)} tokens does not fit into sequences of {capacity}")

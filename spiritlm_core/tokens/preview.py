@@ -70,8 +70,7 @@ def previews(
 
     They are of one stream, or of all as they are mixed if `stream` is None.
 
-    Raises:
-        SpiritLMError: the stream has no documents in this split.
+    Raises SpiritLMError: the stream has no documents in this split.
     """
     shares = None if stream is None else {name: float(name == stream) for name in STREAMS}
     mixture = corpus.mixture(seed=seed, split=split, epoch=epoch, shares=shares)

@@ -80,8 +80,7 @@ class ReleasedTextTokenizer:
             text: what to encode.
             mark: a character that breaks what would be read as a token, ``<`` mark ``/s>``; it has no ids of its own.
 
-        Raises:
-            SpiritLMError: there is a mark, and the tokenizer cannot tell it from other characters.
+        Raises SpiritLMError: there is a mark, and the tokenizer cannot tell it from other characters.
         """
         ids = self._split_ids(text)
         return _without(ids, self._bytes_of(mark)) if mark and mark in text else ids

@@ -18,11 +18,9 @@ from numpy.typing import ArrayLike
 from spiritlm_core.tokens.vocabulary import PREFIXES, Vocabulary
 
 STYLE, PITCH, HUBERT = range(3)
-_RATES = (1.0, 12.5)
-"""Units per second of style and pitch."""
+_RATES = (1.0, 12.5)  # units per second of style and pitch
 
-_LATER = 0.01
-"""By how much the rate of HuBERT units is lowered for merging."""
+_LATER = 0.01  # by how much the rate of HuBERT units is lowered for merging
 
 _TOKEN = re.compile(r"\[(Hu|Pi|St)([0-9]{1,4})\]")
 

@@ -71,8 +71,7 @@ class TextTokenizer:
     def load(cls, path: Path) -> Self:
         """Load from a Hugging Face tokenizer folder.
 
-        Raises:
-            ModelReferenceError: there is no usable ``tokenizer.json``, or its ids have gaps.
+        Raises ModelReferenceError: there is no usable ``tokenizer.json``, or its ids have gaps.
         """
         from tokenizers import Tokenizer
 
@@ -179,8 +178,7 @@ def _by_offsets(words: list[str], ids: list[int], spans: list[tuple[int, int]]) 
 def plain_tokenizer(folder: Path) -> Json:
     """The content of ``tokenizer.json`` in a Hugging Face folder, made plain: text tokens alone.
 
-    Raises:
-        ModelReferenceError: there is no readable ``tokenizer.json``.
+    Raises ModelReferenceError: there is no readable ``tokenizer.json``.
     """
     path = folder / "tokenizer.json"
     if not path.is_file():

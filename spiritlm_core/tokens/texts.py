@@ -42,8 +42,7 @@ class Texts:
     def of(cls, view: TableView, split: str, vocabulary: Vocabulary) -> Self:
         """Read one split of a `text` table; its shards and their order make no difference.
 
-        Raises:
-            LakeError: the table was made for another vocabulary.
+        Raises LakeError: the table was made for another vocabulary.
         """
         names: list[str] = []
         counts: list[np.ndarray] = [np.empty(0, np.int64)]

@@ -102,8 +102,7 @@ class Vocabulary:
         Returns:
             int32[N].
 
-        Raises:
-            SpiritLMError: a unit is not in this vocabulary.
+        Raises SpiritLMError: a unit is not in this vocabulary.
         """
         sizes = np.array([self.style, self.pitch, self.hubert])
         wrong = np.flatnonzero((units < 0) | (units >= sizes[kinds]))

@@ -60,8 +60,7 @@ def _is_tag(found: re.Match[str], inside: str) -> bool:
     return free and inside in (inside.lower(), inside.upper()) and _TAG.fullmatch(inside) is not None
 
 
-LONGEST = 6
-"""Digit strings longer than this, and those that begin with a zero, are read digit by digit."""
+LONGEST = 6  # digit strings longer than this, and those that begin with a zero, are read digit by digit
 
 
 def spell(number: str, language: str) -> list[str]:

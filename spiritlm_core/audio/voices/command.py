@@ -22,9 +22,8 @@ def run_command(command: str, text: str, voice: str) -> Sound:
 
     It has ``{text_file}`` or ``{text}``, ``{wav}`` and perhaps ``{voice}``, the `voice`; no shell reads it.
 
-    Raises:
-        NothingHeardError: it writes a file without samples.
-        SpiritLMError: it cannot be run, fails, or writes no sound.
+    Raises NothingHeardError: it writes a file without samples; SpiritLMError: it cannot be run, fails, or writes no
+    sound.
     """
     with tempfile.TemporaryDirectory(prefix="spiritlm-") as folder:
         places = {"text_file": f"{folder}/text.txt", "wav": f"{folder}/sound.wav", "text": text, "voice": voice}
@@ -65,9 +64,8 @@ _QUIET = 328  # of 32768: it says nothing of a text without words, but not quite
 def run_flite(text: str, voice: str, settings: Mapping[str, str]) -> Sound:
     """`text` in a voice of Flite.
 
-    Raises:
-        NothingHeardError: there is nothing to say in the text.
-        SpiritLMError: Flite cannot be had, or is another version than that of `settings`.
+    Raises NothingHeardError: there is nothing to say in the text; SpiritLMError: flite cannot be had, or is another
+    version than that of `settings`.
     """
     if (wanted := settings.get("version", version())) != version():
         raise SpiritLMError(f"{text!r:.60} is to be said by Flite {wanted}, and this machine has Flite {version()}")

@@ -121,9 +121,8 @@ class SpeechSegment:
         Args:
             speaker: the voice, by number or name; the vocoder's default if not given.
 
-        Raises:
-            SpiritLMError: there is no vocoder, it has no such voice, or it cannot make speech of these tokens (no
-                HuBERT token; for an expressive one, no pitch token).
+        Raises SpiritLMError: there is no vocoder, it has no such voice, or it cannot make speech of these tokens (no
+        HuBERT token; for an expressive one, no pitch token).
         """
         whole = self.continues + self.tokens
         place = {"first": self.first, "asked": self.asked}
@@ -212,8 +211,7 @@ class Answer(Sequence[Segment]):
 def contents(inputs: Input | Iterable[Input]) -> list[Content]:
     """The parts of a prompt, each as `Text` or `Speech`; a part alone may stand for a list of one.
 
-    Raises:
-        SpiritLMError: something is neither text nor speech.
+    Raises SpiritLMError: something is neither text nor speech.
     """
     if not isinstance(inputs, list | tuple | Iterator) or _is_pair(inputs):
         inputs = [inputs]

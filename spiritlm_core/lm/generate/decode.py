@@ -106,8 +106,7 @@ def stream(
     Yields:
         The tokens in the order in which they are sampled, prompts side by side, and one end for each prompt.
 
-    Raises:
-        SpiritLMError: a prompt is empty, holds ids outside the vocabulary, or is longer than the context.
+    Raises SpiritLMError: a prompt is empty, holds ids outside the vocabulary, or is longer than the context.
     """
     if batch_size < 1 or max_new_tokens < 0:
         raise SpiritLMError(f"batch_size {batch_size} must be ≥ 1, and max_new_tokens {max_new_tokens} ≥ 0")

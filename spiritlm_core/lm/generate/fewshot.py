@@ -51,9 +51,8 @@ class FewShot:
     def lay_out(self, question: Parts, shots: Sequence[Example] = ()) -> Asked:
         """The prompt of a question; solved examples that do not fit are left out, the longest first.
 
-        Raises:
-            Rejection: the context does not hold the question alone.
-            SpiritLMError: a speech token is not of this model.
+        Raises Rejection: the context does not hold the question alone; SpiritLMError: a speech token is not of this
+        model.
         """
         shown = list(shots)
         while True:

@@ -62,8 +62,7 @@ class PromptFormat(ABC):
     def speech_ids(self, string: str) -> list[int]:
         """Ids of speech tokens such as ``[St3][Pi1][Hu7]``, white space between them ignored.
 
-        Raises:
-            SpiritLMError: something in `string` is no speech token of this model.
+        Raises SpiritLMError: something in `string` is no speech token of this model.
         """
         tokens = [f"{token}]" for token in "".join(string.split()).split("]")]
         if tokens.pop() != "]":

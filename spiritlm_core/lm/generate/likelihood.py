@@ -88,9 +88,8 @@ def judged(spirit: SpiritLM, parts: Iterable[tuple[Kind, str]], kind: Kind, answ
     Text behind text is tokenized together with it, separated by a space, and judged from the first token that differs
     from those of the parts alone.
 
-    Raises:
-        Rejection: longer than the context, or no tokens to judge.
-        SpiritLMError: a speech token is not of this model.
+    Raises Rejection: longer than the context, or no tokens to judge; SpiritLMError: a speech token is not of this
+    model.
     """
     before = tuple(parts)
     given = spirit.layout.prompt(joined(before), kind)

@@ -77,9 +77,8 @@ def classify(
 
     Labels are compared by the likelihood of all their tokens, as in ``spiritlm fewshot classification``.
 
-    Raises:
-        SpiritLMError: fewer than two labels, an empty one or two that are one to the model, or the prompt is longer
-            than the context.
+    Raises SpiritLMError: fewer than two labels, an empty one or two that are one to the model, or the prompt is longer
+    than the context.
     """
     from spiritlm_core.lm.generate.likelihood import judged, log_likelihoods
 
@@ -96,8 +95,7 @@ def classify(
 def check_labels(labels: Sequence[str]) -> None:
     """Whether one of them can be chosen.
 
-    Raises:
-        SpiritLMError: fewer than two labels, an empty one, or two that are the same but for white space.
+    Raises SpiritLMError: fewer than two labels, an empty one, or two that are the same but for white space.
     """
     known = [" ".join(label.split()) for label in labels]
     if len(known) < 2 or not all(known):
@@ -109,8 +107,7 @@ def check_labels(labels: Sequence[str]) -> None:
 def encoded(spirit: SpiritLM, inputs: Input | Iterable[Input]) -> list[Content]:
     """The parts of a prompt with units in place of recordings, so that one that cannot be read is found out alone.
 
-    Raises:
-        SpiritLMError: a recording cannot be read or is too short, or there is no speech tokenizer.
+    Raises SpiritLMError: a recording cannot be read or is too short, or there is no speech tokenizer.
     """
     return [_encoded(spirit, part) for part in contents(inputs)]
 

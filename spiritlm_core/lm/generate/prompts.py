@@ -16,10 +16,8 @@ from spiritlm_core.tokens.vocabulary import SPEECH_MARKER, TEXT_MARKER, Vocabula
 
 Kind = Literal["text", "speech"]
 Modality = Literal["text", "speech", "any"]
-Part = tuple[Kind, Sequence[int]]
-"""A stretch of one modality: its kind and its token ids."""
-Parts = tuple[tuple[Kind, str], ...]
-"""Stretches of text as it is, and of speech as tokens such as ``[St3][Pi1][Hu7]``."""
+Part = tuple[Kind, Sequence[int]]  # A stretch of one modality: its kind and its token ids
+Parts = tuple[tuple[Kind, str], ...]  # stretches of text as it is, and of speech as tokens such as ``[St3][Pi1][Hu7]``
 _PROSODY = re.compile(r"\[(?:Pi|St)[0-9]+\]")
 _MARKERS = {"text": TEXT_MARKER, "speech": SPEECH_MARKER}
 
@@ -116,8 +114,7 @@ def known_streams(tokens: str, vocabulary: Vocabulary) -> str:
     return tokens if vocabulary.pitch and vocabulary.style else _PROSODY.sub("", tokens)
 
 
-SHORTEST = 24
-"""HuBERT tokens, about a second: shorter speech between other things is not worth hearing."""
+SHORTEST = 24  # HuBERT tokens, about a second: shorter speech between other things is not worth hearing
 
 _SPOKEN = r"\[(?:Hu|Pi|St)[^\[\]]{1,7}\]"
 _STARTS, _ENDS = re.compile(_SPOKEN), re.compile(_SPOKEN + r"\Z")

@@ -32,8 +32,7 @@ class Sampling:
 
 
 GREEDY = Sampling()
-_COLDEST = 1e-30
-"""Lower temperatures leave the most likely token alone, and float32 could not divide by them."""
+_COLDEST = 1e-30  # lower temperatures leave the most likely token alone, and float32 could not divide by them
 
 
 def draws(prompts: Sequence[Sequence[int]], most: int, seed: int) -> np.ndarray:

@@ -69,8 +69,7 @@ def speaks(spirit: SpiritLM) -> bool:
 def spoken(spirit: SpiritLM, segment: SpeechSegment, voice: Voice = DEFAULT_VOICE) -> NDArray[np.float32]:
     """The waveform of a stretch of speech, float32[samples] at 16 kHz, as :meth:`SpeechSegment.waveform` makes it.
 
-    Raises:
-        SpiritLMError: there is no vocoder, no such voice or manner, or it cannot make speech of these tokens.
+    Raises SpiritLMError: there is no vocoder, no such voice or manner, or it cannot make speech of these tokens.
     """
 
     def decode(tokens: str, speaker: Speaker | None) -> NDArray[np.float32]:
@@ -82,8 +81,7 @@ def spoken(spirit: SpiritLM, segment: SpeechSegment, voice: Voice = DEFAULT_VOIC
 def said(spirit: SpiritLM, answer: Iterable[Segment], voice: Voice = DEFAULT_VOICE) -> NDArray[np.float32]:
     """All speech of an answer, see :func:`spoken`.
 
-    Raises:
-        SpiritLMError: as of `spoken`, and if there is nothing to be heard.
+    Raises SpiritLMError: as of `spoken`, and if there is nothing to be heard.
     """
     heard = [spoken(spirit, segment, voice) for segment in answer if isinstance(segment, SpeechSegment)]
     if not any(map(len, heard)):

@@ -111,8 +111,7 @@ class SpiritLM:
             variant: ``base`` or ``expressive``, of the root of the released checkpoints; expressive where it is there.
             speech_tokenizer: for recordings in prompts, loaded or its folder; by default the one beside the model.
 
-        Raises:
-            ModelReferenceError: `path` is no such folder, or its parts cannot be loaded.
+        Raises ModelReferenceError: `path` is no such folder, or its parts cannot be loaded.
         """
         folder, _ = locate(path, variant)  # what is not there is said before torch is imported
         verdicts, examples = read_verdicts(folder), read_examples(folder)
@@ -138,8 +137,7 @@ class SpiritLM:
     def speech_tokenizer(self) -> SpeechTokenizer:
         """Turns recordings into units, and units into waveforms; loaded on first use.
 
-        Raises:
-            ModelReferenceError: there is none beside the model and none was given, or it cannot be loaded.
+        Raises ModelReferenceError: there is none beside the model and none was given, or it cannot be loaded.
         """
         if self._speech_tokenizer is None:
             raise ModelReferenceError(
@@ -158,8 +156,7 @@ class SpiritLM:
     def lacking(self) -> list[int]:
         """Ids of units that the speech tokenizer lacks, or its vocoder: no answer has them. None without a tokenizer.
 
-        Raises:
-            ModelReferenceError: the speech tokenizer is damaged.
+        Raises ModelReferenceError: the speech tokenizer is damaged.
         """
         if self._speech_tokenizer is None:
             return []
@@ -188,9 +185,8 @@ class SpiritLM:
         Returns:
             The answer, a sequence of one segment for each stretch of one modality; empty if the model ends at once.
 
-        Raises:
-            SpiritLMError: an option is unknown, a part is neither text nor speech or cannot be read, or the prompt is
-                longer than the context.
+        Raises SpiritLMError: an option is unknown, a part is neither text nor speech or cannot be read, or the prompt
+        is longer than the context.
         """
         (answer,) = self.generate_batch([inputs if prompt is None else Prompt(prompt)], output, **options)
         return answer

@@ -18,8 +18,7 @@ def locate(path: str | Path, variant: str | None = None) -> tuple[Path, Variant 
     `path` is a folder of this project, of a released model, the root of the released checkpoints, or the bare name of a
     released model below ``$SPIRITLM_CHECKPOINTS_DIR``.
 
-    Raises:
-        ModelReferenceError: there is no model, or a file of it is missing or cut short.
+    Raises ModelReferenceError: there is no model, or a file of it is missing or cut short.
     """
     folder = Path(path)
     wanted = None if variant is None else checked_variant(variant)

@@ -46,9 +46,8 @@ def build_model(
     the base model; None builds a fresh Llama for `context_length` positions. `quantizer` is the folder of that of the
     units, where their rows start from its centres.
 
-    Raises:
-        ModelReferenceError: `base` cannot be loaded.
-        SpiritLMError: the base model cannot take the vocabulary or the RoPE base.
+    Raises ModelReferenceError: `base` cannot be loaded; SpiritLMError: the base model cannot take the vocabulary or the
+    RoPE base.
     """
     torch.manual_seed(config.seed)
     new = base is None or not _speaks(base, vocabulary)
@@ -71,8 +70,7 @@ def build_model(
 def _speaks(base: Path, vocabulary: Vocabulary) -> bool:
     """Whether a base model has been trained with this vocabulary already.
 
-    Raises:
-        SpiritLMError: with another one that has speech tokens, too.
+    Raises SpiritLMError: with another one that has speech tokens, too.
     """
     if not (base / VOCABULARY_FILE).is_file():
         return False
@@ -107,9 +105,8 @@ def _fresh_llama(config: LmConfig, vocabulary: Vocabulary, context_length: int, 
 def load_pretrained(path: Path, attention: str = "sdpa", dtype: torch.dtype = torch.float32) -> CausalLM:
     """Load a causal LM, in float32 unless told otherwise, from a Hugging Face folder or a ``.gguf`` file, offline.
 
-    Raises:
-        ModelReferenceError: there is no such file or folder, transformers cannot load it, or weights are missing
-            (transformers would draw them at random and go on).
+    Raises ModelReferenceError: there is no such file or folder, transformers cannot load it, or weights are missing
+    (transformers would draw them at random and go on).
     """
     options: dict[str, Any] = {"attn_implementation": attention, "local_files_only": True, "dtype": dtype}
     folder = path
@@ -138,8 +135,7 @@ def extend_vocabulary(model: CausalLM, vocabulary: Vocabulary, *, multiple: int,
     Rows of text tokens stay as they are, so the logits of text before training do too. Rows behind the last
     text token may exist already (many models pad theirs); they were never trained and are drawn anew.
 
-    Raises:
-        SpiritLMError: the model has fewer rows than the tokenizer has text tokens.
+    Raises SpiritLMError: the model has fewer rows than the tokenizer has text tokens.
     """
     text = vocabulary.text_size
     have = model.get_input_embeddings().weight.shape[0]
@@ -214,9 +210,7 @@ def start_from_centres(model: Any, vocabulary: Vocabulary, quantizer: Path | Non
         seed: of the map.
         spread: of the rows of the output layer; those of an embedding of its own have a spread of 1.
 
-    Raises:
-        SpiritLMError: no quantizer is given.
-        ModelReferenceError: it cannot be loaded.
+    Raises SpiritLMError: no quantizer is given; ModelReferenceError: it cannot be loaded.
     """
     if quantizer is None:
         raise SpiritLMError("lm.new_token_init: centres needs the quantizer of the units, its folder as `quantizer`")

@@ -65,8 +65,7 @@ class ReleasedLanguageModel:
     def load(cls, folder: Path, dtype: torch.dtype = torch.bfloat16, variant: Variant | None = None) -> Self:
         """Load a folder such as ``spirit-lm-base-7b``, with ``config.json``, ``tokenizer.model`` and the weights.
 
-        Raises:
-            ModelReferenceError: a file is missing, damaged, hostile, or does not fit the others.
+        Raises ModelReferenceError: a file is missing, damaged, hostile, or does not fit the others.
         """
         tokenizer = ReleasedTextTokenizer.load(folder)
         vocabulary = vocabulary_of(tokenizer, folder)
@@ -80,8 +79,7 @@ class ReleasedLanguageModel:
 def vocabulary_of(tokenizer: ReleasedTextTokenizer, folder: Path) -> Vocabulary:
     """The layout of the tokenizer's ids, checked token by token.
 
-    Raises:
-        ModelReferenceError: the tokens are not those of Spirit LM, or not in their order.
+    Raises ModelReferenceError: the tokens are not those of Spirit LM, or not in their order.
     """
     first = tokenizer.id_of(TEXT_MARKER)
     if first is None:
@@ -108,8 +106,7 @@ def load_llama(folder: Path, tokens: int, dtype: torch.dtype) -> Any:
 
     Its weights lie in one file or several, safetensors or ``pytorch_model.bin``.
 
-    Raises:
-        CheckpointError: a file is missing, damaged, hostile, or does not fit the configuration.
+    Raises CheckpointError: a file is missing, damaged, hostile, or does not fit the configuration.
     """
     path = folder / "config.json"
     described = describe(LanguageModelConfig, read_json(path), str(path))

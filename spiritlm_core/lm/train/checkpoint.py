@@ -77,8 +77,7 @@ class Checkpoints:
 
         Later ones, which are damaged, no longer count, and `tell` is told so.
 
-        Raises:
-            DamagedCheckpointError: all are damaged.
+        Raises DamagedCheckpointError: all are damaged.
         """
         complete = self._complete()[::-1]
         whole = self._first_whole(complete)
@@ -111,8 +110,7 @@ class Checkpoints:
 
         With asynchronous checkpoints the tensors are copied at once and written while training goes on.
 
-        Raises:
-            CheckpointError: it cannot be written, or the one before could not; earlier ones are as they were.
+        Raises CheckpointError: it cannot be written, or the one before could not; earlier ones are as they were.
         """
         self.finish()
         path = self.at(state.step)
@@ -174,8 +172,7 @@ class Checkpoints:
     def restore(self, path: Path, lm: CausalLM, optimizer: torch.optim.Optimizer, expected: RunState) -> RunState:
         """Load `path` into model, optimiser and random state; returns the rest.
 
-        Raises:
-            CheckpointError: incomplete or damaged, for another model shape, another vocabulary or another corpus.
+        Raises CheckpointError: incomplete or damaged, for another model shape, another vocabulary or another corpus.
         """
         state = read_state(path)
         _check(path, state, expected)

@@ -23,8 +23,7 @@ class TokenRangeError(SpiritLMError):
     """A training sequence holds an id that the vocabulary does not have."""
 
 
-IGNORED = -100
-"""Target of a position without a next token in its document, or whose next token the loss does not count."""
+IGNORED = -100  # target of a position without a next token in its document, or whose next token the loss does not count
 
 
 @dataclass(frozen=True)

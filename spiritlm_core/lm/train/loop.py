@@ -45,9 +45,8 @@ def train(training: Training, progress: Progress) -> dict[str, Any]:
     Returns:
         A small JSON-able summary; the same on every rank.
 
-    Raises:
-        TrainingError: the loss or the gradient is not finite, or the run was asked to stop (a checkpoint was saved).
-        CheckpointError: a checkpoint is there but cannot be loaded, or one cannot be written.
+    Raises TrainingError: the loss or the gradient is not finite, or the run was asked to stop (a checkpoint was saved);
+    CheckpointError: a checkpoint is there but cannot be loaded, or one cannot be written.
     """
     run = start(training, noting(progress))
     with _Stop(training.stop_file) as stop, Metrics(run) as metrics:

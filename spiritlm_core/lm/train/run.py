@@ -52,10 +52,8 @@ class Run:
 def start(training: Training, tell: Tell) -> Run:
     """Build model and optimiser, and go on from the last checkpoint that is whole, or from the one that is named.
 
-    Raises:
-        CheckpointError: a checkpoint is there but cannot be loaded.
-        DamagedCheckpointError: all checkpoints are damaged.
-        SpiritLMError: the model cannot be built.
+    Raises CheckpointError: a checkpoint is there but cannot be loaded; DamagedCheckpointError: all checkpoints are
+    damaged; SpiritLMError: the model cannot be built.
     """
     lm, compute = training.config.lm, training.compute
     ranks = Ranks.current(compute.use_gpu, lm.precision)
@@ -94,8 +92,7 @@ def vocabulary_of(folder: Path, sizes: SequencesConfig) -> Vocabulary:
 def training_data(run: Run) -> Iterator[Step]:
     """The steps of this rank, from where the run stands, without end.
 
-    Raises:
-        TrainingError: the sequences of a step cannot be shared evenly.
+    Raises TrainingError: the sequences of a step cannot be shared evenly.
     """
     training, ranks = run.training, run.ranks
     share, rest = divmod(training.config.sequences_per_step, ranks.size)

@@ -63,9 +63,7 @@ class CorpusSource:
     ) -> Iterator[tuple[Packed, dict[str, Any]]]:
         """See :class:`Source`.
 
-        Raises:
-            LakeError: the tables were made for another vocabulary.
-            SpiritLMError: there is nothing to train on.
+        Raises LakeError: the tables were made for another vocabulary; SpiritLMError: there is nothing to train on.
         """
         yield from training_batches(
             self.sequences,

@@ -23,8 +23,7 @@ from spiritlm_core.references.content import check_weights
 from spiritlm_core.speech.encoders.precision import Kind, Precision
 from spiritlm_core.speech.grid import FRAME, RECEPTIVE_FIELD, unit_count
 
-LayerFrames = dict[int, torch.Tensor]
-"""Layer, counted from 1 → float32[N, D] of one clip."""
+LayerFrames = dict[int, torch.Tensor]  # layer, counted from 1 → float32[N, D] of one clip
 
 _CPU_BATCH, _GPU_BATCH = 1000, 10_000
 _MOST_PADDING = 0.1
@@ -37,23 +36,18 @@ class BlockEncoder(ABC):
     them. Clips of like length share a padded batch; layers above the highest one asked for are not run.
     """
 
-    model_class: ClassVar[str]
-    """Name of the class of `transformers`."""
+    model_class: ClassVar[str]  # name of the class of `transformers`
 
-    usual_layer: ClassVar[float] = 1.0
-    """Which layer is taken where none is named, as a share of all."""
+    usual_layer: ClassVar[float] = 1.0  # which layer is taken where none is named, as a share of all
 
-    hop = FRAME
-    """Samples from one frame to the next, after pooling."""
+    hop = FRAME  # samples from one frame to the next, after pooling
 
-    stride: int
-    """Samples from one frame of the model itself to the next; `hop` is a multiple of it."""
+    stride: int  # samples from one frame of the model itself to the next; `hop` is a multiple of it
 
     longest: int | None = None
     """Most units that the model takes; a longer clip is cut into windows of one length, each encoded alone."""
 
-    width: int
-    """Features of a frame."""
+    width: int  # features of a frame
 
     device: torch.device
     kind: Kind
@@ -179,8 +173,7 @@ def batches(frames: Sequence[int], limit: int) -> Iterator[list[int]]:
 def configuration(model_class: str, folder: Path) -> Any:
     """The configuration of the `transformers` model of that name in `folder`.
 
-    Raises:
-        ModelReferenceError: It cannot be read.
+    Raises ModelReferenceError: it cannot be read.
     """
     import transformers
 
@@ -193,8 +186,7 @@ def configuration(model_class: str, folder: Path) -> Any:
 def pretrained(model_class: str, folder: Path, config: Any, spare: Sequence[str] = (), **options: Any) -> Any:
     """The `transformers` model of that name in `folder`, in float32; weights beyond `config` are left unread.
 
-    Raises:
-        ModelReferenceError: Weights are damaged, do not fit `config`, or are missing and not among those to `spare`.
+    Raises ModelReferenceError: weights are damaged, do not fit `config`, or are missing and not among those to `spare`.
     """
     import torch
     import transformers
@@ -214,8 +206,7 @@ def pretrained(model_class: str, folder: Path, config: Any, spare: Sequence[str]
 def preprocessor(folder: Path) -> dict[str, Any]:
     """What ``preprocessor_config.json`` says, if there is one.
 
-    Raises:
-        ModelReferenceError: The model wants another sampling rate than 16 kHz.
+    Raises ModelReferenceError: the model wants another sampling rate than 16 kHz.
     """
     path = folder / "preprocessor_config.json"
     settings: dict[str, Any] = read_json(path) if path.exists() else {}

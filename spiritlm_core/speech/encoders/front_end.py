@@ -30,8 +30,7 @@ class FrontEnd:
     def __init__(self, feature_extractor: nn.Module, kind: Kind = "fp32") -> None:
         """Take over the weights of `feature_extractor`, where they are.
 
-        Raises:
-            ModelReferenceError: Its activation is not GELU.
+        Raises ModelReferenceError: its activation is not GELU.
         """
         layers: list[Any] = list(feature_extractor.conv_layers)  # type: ignore[arg-type]
         for layer in layers:

@@ -20,8 +20,7 @@ from torch.nn.functional import linear
 from spiritlm_core.speech.settings import ExtractionPrecision
 
 Precision = ExtractionPrecision
-Kind = Literal["fp32", "bf16"]
-"""How a precision is computed on a machine."""
+Kind = Literal["fp32", "bf16"]  # how a precision is computed on a machine
 
 
 def kind_of(precision: Precision, device: str) -> Kind:

@@ -31,8 +31,7 @@ WEIGHTS = ("model.safetensors", "pytorch_model.bin", "model.bin")
 def check_folder(folder: Path) -> None:
     """Look whether an encoder lies in `folder`, without reading it.
 
-    Raises:
-        ModelReferenceError: It is no model folder, of a family that is not known, or there are no weights.
+    Raises ModelReferenceError: it is no model folder, of a family that is not known, or there are no weights.
     """
     family_name(folder)
     if not any((folder / f"{name}{end}").is_file() for name in WEIGHTS for end in ("", ".index.json")):
@@ -45,8 +44,7 @@ def family_name(folder: Path) -> str:
     A folder of CTranslate2 has a ``model.bin``, and a ``config.json`` that does not say, or none; of encoders, it
     holds Whisper alone.
 
-    Raises:
-        ModelReferenceError: It is no model folder, or of a family that is not known.
+    Raises ModelReferenceError: it is no model folder, or of a family that is not known.
     """
     config, is_converted = folder / "config.json", (folder / "model.bin").is_file()
     try:
@@ -78,9 +76,8 @@ def load_encoder(
 
     Layers above `depth`, counted from 1, are not even loaded. Frames are `hop` samples apart: 640, or a multiple of it.
 
-    Raises:
-        ModelReferenceError: Not an encoder of a known family, not at 16 kHz, not on the grid of the units, too few
-            layers, or weights missing.
+    Raises ModelReferenceError: not an encoder of a known family, not at 16 kHz, not on the grid of the units, too few
+    layers, or weights missing.
     """
     if depth > (layers := layer_count(folder)):
         raise ModelReferenceError(f"{folder} has {layers} layers, but layer {depth} is wanted")
@@ -92,9 +89,8 @@ def load_encoder(
 def chosen_layer(folder: Path, asked: int | None, field: str) -> int:
     """The layer to use of the encoder in `folder`, counted from 1: the one asked for, or the usual one of its family.
 
-    Raises:
-        RecipeError: There are fewer layers than `asked`, which the setting `field` says.
-        ModelReferenceError: It is no encoder.
+    Raises RecipeError: there are fewer layers than `asked`, which the setting `field` says; ModelReferenceError: it is
+    no encoder.
     """
     layers = layer_count(folder)
     if asked is not None and asked > layers:

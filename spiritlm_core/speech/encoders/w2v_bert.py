@@ -15,8 +15,7 @@ from spiritlm_core.speech.encoders.precision import Precision, convert_linears, 
 from spiritlm_core.speech.mel import HOP, WINDOW, mel_energies, mel_filters, window_count
 
 _FFT, _FLOOR, _PREEMPHASIS = 512, 1.192092955078125e-07, 0.97
-_STACKED = 2
-"""Mel windows beside each other in a frame."""
+_STACKED = 2  # mel windows beside each other in a frame
 
 
 class W2vBertEncoder(BlockEncoder):

@@ -32,8 +32,7 @@ class WaveformEncoder(BlockEncoder):
         With `normalize` each waveform is brought to zero mean and unit variance first, as the model's preprocessor
         says.
 
-        Raises:
-            ModelReferenceError: The convolutions use an unknown activation.
+        Raises ModelReferenceError: the convolutions use an unknown activation.
         """
         self.device = model.device
         self.kind = kind_of(precision, self.device.type)

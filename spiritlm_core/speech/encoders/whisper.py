@@ -15,8 +15,7 @@ from spiritlm_core.speech.encoders.precision import Precision, convert_linears, 
 from spiritlm_core.speech.grid import FRAME
 from spiritlm_core.speech.mel import HOP, WINDOW, mel_energies, mel_filters, window_count
 
-_DYNAMIC_RANGE = 8.0
-"""Powers of ten below the loudest band that are told apart."""
+_DYNAMIC_RANGE = 8.0  # powers of ten below the loudest band that are told apart
 
 
 class WhisperEncoder(BlockEncoder):

@@ -21,8 +21,7 @@ from spiritlm_core.speech.pitch.config import PITCH_HOP, PitchArchitecture, Pitc
 from spiritlm_core.speech.pitch.f0 import Melody
 from spiritlm_core.speech.settings import CONFIG_FILE
 
-HOP = PITCH_HOP
-"""Frames of 5 ms in one code."""
+HOP = PITCH_HOP  # frames of 5 ms in one code
 
 _REFERENCE = 200.0
 

@@ -29,8 +29,7 @@ _CODE_SIZE = 256
 _TEMPERATURE = 0.1
 _SHORTEST_WINDOW = 80
 _FILTER_GAIN = 3.0
-_VOICES = 0.5
-"""Share of mixed crops that get another voice rather than noise."""
+_VOICES = 0.5  # share of mixed crops that get another voice rather than noise
 
 
 @dataclass(frozen=True)

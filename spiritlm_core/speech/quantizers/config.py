@@ -11,8 +11,7 @@ from spiritlm_core.config import FrozenConfig
 from spiritlm_core.speech.grid import SAMPLE_RATE
 from spiritlm_core.speech.settings import Minutes, Seed, UnitRate
 
-MOST_UNITS = 32_767
-"""A unit is stored in 16 bits, and as many tokens `[Hu]` a vocabulary may have."""
+MOST_UNITS = 32_767  # A unit is stored in 16 bits, and as many tokens `[Hu]` a vocabulary may have
 
 
 _LINEAR = {

@@ -49,8 +49,7 @@ Frames = NDArray[np.float32]
 
 QUANTIZER_FILE = "kmeans.safetensors"
 _MINI_BATCH = 4096
-_BLOCK = 65_536
-"""Rows assigned at a time, so that the distances of an hour of speech need not fit into memory at once."""
+_BLOCK = 65_536  # rows assigned at a time, so that the distances of an hour of speech need not fit into memory at once
 
 
 @dataclass(frozen=True)
@@ -127,8 +126,7 @@ def fit_kmeans(
 ) -> KMeans:
     """K-means in mini-batches (Sculley 2010) from k-means++ starts (Arthur & Vassilvitskii 2007) on float32[N, D].
 
-    Raises:
-        RecipeError: There are fewer frames than clusters.
+    Raises RecipeError: there are fewer frames than clusters.
     """
     from sklearn.cluster import MiniBatchKMeans
 

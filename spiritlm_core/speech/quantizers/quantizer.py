@@ -20,11 +20,9 @@ if TYPE_CHECKING:
 Frames = NDArray[np.float32]
 
 LINEAR_FILE = "linear.safetensors"
-MAPS = ("0", "2", "4")
-"""Names of the affine maps; 1 and 3 are the LeakyReLUs between them."""
+MAPS = ("0", "2", "4")  # names of the affine maps; 1 and 3 are the LeakyReLUs between them
 
-SLOPE = 0.01
-"""Slope of the LeakyReLU below zero."""
+SLOPE = 0.01  # slope of the LeakyReLU below zero
 
 
 @dataclass(frozen=True)
@@ -73,8 +71,7 @@ class LinearQuantizer(StoredQuantizer):
     def load(cls, path: Path) -> LinearQuantizer:
         """Read what :meth:`save` wrote.
 
-        Raises:
-            ModelReferenceError: The file is missing, is not such a file, or its maps do not fit each other.
+        Raises ModelReferenceError: the file is missing, is not such a file, or its maps do not fit each other.
         """
         from safetensors import SafetensorError, safe_open
 
@@ -113,8 +110,7 @@ Quantizer = KMeans | LinearQuantizer
 def load_quantizer(folder: Path) -> Quantizer:
     """The quantizer in `folder`: ``linear.safetensors`` or ``kmeans.safetensors``.
 
-    Raises:
-        ModelReferenceError: There is neither, both, or a damaged one.
+    Raises ModelReferenceError: there is neither, both, or a damaged one.
     """
     linear, kmeans = folder / LINEAR_FILE, folder / QUANTIZER_FILE
     if linear.exists() and kmeans.exists():

@@ -28,8 +28,7 @@ class Imported:
     folder: Path
     variant: Variant
     digest: str
-    fresh: bool
-    """Whether it was converted now; otherwise it was there already."""
+    fresh: bool  # whether it was converted now; otherwise it was there already
 
 
 def import_checkpoints(root: Path, out: Path, variant: str | None = None, *, force: bool = False) -> Imported:
@@ -38,9 +37,8 @@ def import_checkpoints(root: Path, out: Path, variant: str | None = None, *, for
     The variant is expressive where its files are there, else base, if not given. `out` is not there yet, is empty, or
     holds the same conversion (then nothing is done); with `force` whatever is there is replaced.
 
-    Raises:
-        ModelReferenceError: A file is missing, damaged, hostile or does not fit its configuration, or `out` holds
-            something else.
+    Raises ModelReferenceError: a file is missing, damaged, hostile or does not fit its configuration, or `out` holds
+    something else.
     """
     released = Released.find(root)
     if released is None:

@@ -43,8 +43,7 @@ class Convolution(NamedTuple):
 def parse_convolutions(text: str) -> list[Convolution]:
     """Read ``"[(512,10,5)] + [(512,3,2)] * 4"``: lists of three integers, joined by + and repeated by *.
 
-    Raises:
-        ValueError: It is anything else; nothing in it is ever evaluated as Python.
+    Raises ValueError: it is anything else; nothing in it is ever evaluated as Python.
     """
     layers: list[Convolution] = []
     for part in text.split("+"):
@@ -57,8 +56,7 @@ def parse_convolutions(text: str) -> list[Convolution]:
     return layers
 
 
-LAYER = 11
-"""Block, counted from 1, whose output is quantized; the last one where there are fewer."""
+LAYER = 11  # block, counted from 1, whose output is quantized; the last one where there are fewer
 
 _LEFTOVERS = {"mask_emb", "label_embs_concat", "final_proj.weight", "final_proj.bias"}
 _PREPROCESSOR = {"do_normalize": False, "feature_size": 1, "padding_value": 0.0, "sampling_rate": 16_000}
@@ -142,8 +140,7 @@ def convert_hubert(path: Path, out: Path) -> tuple[int, int]:
     Returns:
         The layer that the quantizer reads, and its width.
 
-    Raises:
-        CheckpointError: The file is damaged, hostile, or does not fit its configuration.
+    Raises CheckpointError: the file is damaged, hostile, or does not fit its configuration.
     """
     content = read_archive(path)
     config = describe(ModelConfig, field(content, "model_cfg", path), f"{path}: model_cfg")
@@ -235,8 +232,7 @@ class QuantizerModelConfig(Described):
 def convert_quantizer(path: Path, out: Path, layer: int, width: int) -> None:
     """``L11_quantizer_500.pt`` to `out`, for features of so many values from that HuBERT layer.
 
-    Raises:
-        CheckpointError: The file is damaged, hostile, or does not fit its configuration or this HuBERT.
+    Raises CheckpointError: the file is damaged, hostile, or does not fit its configuration or this HuBERT.
     """
     content = read_archive(path)
     config = describe(QuantizerModelConfig, field(content, "model_cfg", path), f"{path}: model_cfg")

@@ -13,11 +13,9 @@ from spiritlm_core.files import file_sha256
 
 Variant = Literal["base", "expressive"]
 
-ROOT_VARIABLE = "SPIRITLM_CHECKPOINTS_DIR"
-"""Environment variable that names the folder of the released checkpoints."""
+ROOT_VARIABLE = "SPIRITLM_CHECKPOINTS_DIR"  # environment variable that names the folder of the released checkpoints
 
-LANGUAGE_MODELS = "spiritlm_model"
-"""Folder of the language models, below the root."""
+LANGUAGE_MODELS = "spiritlm_model"  # folder of the language models, below the root
 
 _FILES: dict[str, tuple[str, ...]] = {
     "base": ("hubert_25hz/mhubert_base_25hz.pt", "hubert_25hz/L11_quantizer_500.pt"),
@@ -29,8 +27,7 @@ _FILES: dict[str, tuple[str, ...]] = {
     ),
 }
 _VOCODERS: dict[str, str] = {"base": "hifigan_spiritlm_base", "expressive": "hifigan_spiritlm_expressive_w2v2"}
-_CONVERTER = b"released speech tokenizer 1"
-"""Changes whenever the same files would be converted differently."""
+_CONVERTER = b"released speech tokenizer 1"  # changes whenever the same files would be converted differently
 
 
 @dataclass(frozen=True)
@@ -50,8 +47,7 @@ class Released:
     def variant(self, wanted: str | None) -> Variant:
         """The variant `wanted`; where none is, expressive if any of its parts is there.
 
-        Raises:
-            ModelReferenceError: There is no such variant.
+        Raises ModelReferenceError: there is no such variant.
         """
         if wanted is None:
             parts = {name.split("/")[0] for name in _FILES["expressive"]}
@@ -66,8 +62,7 @@ class Released:
     def files(self, variant: Variant) -> dict[str, Path]:
         """The files that a variant is made of, by their name below `folder`; those of the vocoder if it is there.
 
-        Raises:
-            ModelReferenceError: One is missing.
+        Raises ModelReferenceError: one is missing.
         """
         names = _FILES["base"] + (_FILES["expressive"] if variant == "expressive" else ())
         if vocoder := self.vocoder(variant):
@@ -86,8 +81,7 @@ def find_language_model(root: Path, variant: Variant | None) -> Path | None:
     `root` may also hold both, or be the root of the released checkpoints; expressive is taken where it is there, else
     base.
 
-    Raises:
-        ModelReferenceError: the `variant` asked for is not there.
+    Raises ModelReferenceError: the `variant` asked for is not there.
     """
     if (root / "tokenizer.model").is_file() and (root / "config.json").is_file():
         return root

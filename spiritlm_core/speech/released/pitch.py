@@ -114,8 +114,7 @@ class F0Config(Described):
 def convert_pitch(folder: Path, out: Path) -> None:
     """Write the folder `out`.
 
-    Raises:
-        CheckpointError: A file is missing, damaged, hostile, or does not fit the configuration.
+    Raises CheckpointError: a file is missing, damaged, hostile, or does not fit the configuration.
     """
     config = folder / "config.yaml"
     described = describe(F0Config, _yaml(config), str(config))

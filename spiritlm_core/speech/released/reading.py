@@ -36,8 +36,7 @@ class Described(BaseModel):
 def read_config(path: Path, otherwise: str = "") -> Any:
     """A foreign JSON configuration; `otherwise` ends the message when there is none.
 
-    Raises:
-        CheckpointError: missing, far too long, or not JSON.
+    Raises CheckpointError: missing, far too long, or not JSON.
     """
     if not path.is_file():
         raise CheckpointError(f"{path} is missing: complete the download{otherwise}")
@@ -56,8 +55,7 @@ Ours = TypeVar("Ours")
 def read_archive(path: Path) -> dict[str, Any]:
     """The dict in a `torch.save` file, tensors on the CPU; code in it is never run.
 
-    Raises:
-        CheckpointError: The file is missing, truncated, compressed, or holds objects other than plain data.
+    Raises CheckpointError: the file is missing, truncated, compressed, or holds objects other than plain data.
     """
     if not path.is_file():
         raise CheckpointError(f"{path} is missing: complete the download, or name the folder that holds it")
@@ -109,8 +107,7 @@ def field(content: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]:
 def describe(model: type[Description], values: Any, where: str) -> Description:
     """Check a foreign configuration.
 
-    Raises:
-        CheckpointError: A field is missing or has a value that no released checkpoint can have.
+    Raises CheckpointError: a field is missing or has a value that no released checkpoint can have.
     """
     try:
         return model.model_validate(values)
@@ -150,8 +147,7 @@ def take(
         leftovers: Names that may be there as well and are dropped.
         dtype: To convert to.
 
-    Raises:
-        CheckpointError: A tensor is missing, unexpected, of another shape or type, or holds NaN or infinity.
+    Raises CheckpointError: a tensor is missing, unexpected, of another shape or type, or holds NaN or infinity.
     """
     names = {str(name) for name in weights}
     if missing := sorted(set(expected) - names):

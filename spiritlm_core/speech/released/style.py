@@ -68,8 +68,7 @@ class StyleEncoderConfig(Described):
 def convert_style(folder: Path, out: Path) -> None:
     """Write the folder `out`.
 
-    Raises:
-        CheckpointError: A file is missing, damaged, hostile, or does not fit the configuration.
+    Raises CheckpointError: a file is missing, damaged, hostile, or does not fit the configuration.
     """
     described = describe(
         StyleEncoderConfig, read_config(folder / "config.json", ", or use --variant base"), str(folder / "config.json")

@@ -111,8 +111,7 @@ class ReleasedConfig(Described):
 def convert_vocoder(folder: Path, out: Path) -> None:
     """Write the folder `out`.
 
-    Raises:
-        CheckpointError: A file is missing, damaged, hostile, or does not fit the configuration.
+    Raises CheckpointError: a file is missing, damaged, hostile, or does not fit the configuration.
     """
     path = folder / "config.json"
     described = describe(ReleasedConfig, read_config(path), str(path))

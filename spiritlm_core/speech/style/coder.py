@@ -202,11 +202,9 @@ def _projection(centred: Frames, components: int) -> Frames:
 
 _MODEL = "Wav2Vec2ForSequenceClassification"
 
-STRIDE = 320
-"""Samples from one frame of the encoder to the next: 50 Hz."""
+STRIDE = 320  # samples from one frame of the encoder to the next: 50 Hz
 
-BLOCK = 50
-"""Frames averaged for one unit: one second."""
+BLOCK = 50  # frames averaged for one unit: one second
 
 
 class StyleClassifier:
@@ -247,9 +245,8 @@ class StyleClassifier:
     def load(cls, folder: Path, device: str = "cpu", precision: Precision = "exact") -> StyleClassifier:
         """Load a Hugging Face folder.
 
-        Raises:
-            ModelReferenceError: Not a wav2vec2 classifier at 16 kHz and 50 Hz with at most 128 classes, or weights
-                are missing.
+        Raises ModelReferenceError: not a wav2vec2 classifier at 16 kHz and 50 Hz with at most 128 classes, or weights
+        are missing.
         """
         config = configuration(_MODEL, folder)
         if config.model_type != "wav2vec2" or prod(config.conv_stride) != STRIDE:
@@ -264,8 +261,7 @@ class StyleClassifier:
 def load_style(folder: Path, device: str = "cpu", precision: Precision = "exact") -> StyleModel | StyleClassifier:
     """The style model in `folder`: one fitted by this project (``style.json``) or a wav2vec2 classifier.
 
-    Raises:
-        ModelReferenceError: There is neither, or a damaged one.
+    Raises ModelReferenceError: there is neither, or a damaged one.
     """
     return StyleClassifier.load(folder, device, precision) if _is_classifier(folder) else StyleModel.load(folder)
 
@@ -273,8 +269,7 @@ def load_style(folder: Path, device: str = "cpu", precision: Precision = "exact"
 def count_styles(folder: Path) -> int:
     """Number of units of the style model in `folder`, without the weights of a classifier.
 
-    Raises:
-        ModelReferenceError: There is no style model, or a damaged one.
+    Raises ModelReferenceError: there is no style model, or a damaged one.
     """
     return int(configuration(_MODEL, folder).num_labels) if _is_classifier(folder) else StyleModel.load(folder).size
 

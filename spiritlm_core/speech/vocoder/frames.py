@@ -44,8 +44,7 @@ def frames_of(streams: Streams, config: VocoderConfig, durations: Durations | No
             recording), every unit is as many frames as the vocoder was fitted with.
         collapse: runs of equal units count as one before durations are predicted.
 
-    Raises:
-        SpiritLMError: pitch or style are too few or too many for so many units.
+    Raises SpiritLMError: pitch or style are too few or too many for so many units.
     """
     count, lasting_each = len(streams["units"]), config.unit_frames
     if durations is None or _is_recorded(streams, config):

@@ -106,8 +106,7 @@ def start_from_centres(table: torch.Tensor, quantizer: Path) -> None:
         table: float32[units, embedding], changed in place.
         quantizer: its folder.
 
-    Raises:
-        ModelReferenceError: the quantizer cannot be loaded.
+    Raises ModelReferenceError: the quantizer cannot be loaded.
     """
     centres = torch.from_numpy(load_quantizer(quantizer).unit_vectors)[: len(table)].double()
     centred = centres - centres.mean(dim=0)

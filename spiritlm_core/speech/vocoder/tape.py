@@ -24,15 +24,13 @@ from spiritlm_core.speech.vocoder.frames import frames_of, streams_of
 from spiritlm_core.tokens.speech import Streams
 
 UNIT_COLUMNS = ("utterance_id", "hubert", "pitch", "style", "reject_stage")
-UNKNOWN = "unknown"
-"""The voice of recordings that name no speaker."""
+UNKNOWN = "unknown"  # the voice of recordings that name no speaker
 
 _USUAL_STYLES = 3  # as many as the released code draws from
 
 Ids = NDArray[np.int32]
 Spoken: TypeAlias = tuple[Clip, Streams]
-Encode = Callable[[list[NDArray[np.float32]]], list[NDArray[np.int16]]]
-"""HuBERT units int16[N] of waveforms float32[T]."""
+Encode = Callable[[list[NDArray[np.float32]]], list[NDArray[np.int16]]]  # HuBERT units int16[N] of waveforms float32[T]
 
 
 @dataclass(frozen=True)
@@ -68,8 +66,7 @@ def read_tape(
             each time. The same sound then has other units (three quarters of them differ after 10 ms), which is more to
             learn from, and what the vocoder learns depends less on where a frame happens to start.
 
-    Raises:
-        SpiritLMError: there is no train speech with units, or less than a crop of it.
+    Raises SpiritLMError: there is no train speech with units, or less than a crop of it.
     """
     streams = _units(units)
     clips = [

@@ -21,11 +21,9 @@ from spiritlm_core.speech.vocoder.frames import Stream, Streams, frames_of, stre
 from spiritlm_core.speech.vocoder.model import VocoderModel
 from spiritlm_core.tokens.speech import UnitStreams
 
-Speaker = int | str
-"""Number of a voice, or its name where the voices have names."""
+Speaker = int | str  # number of a voice, or its name where the voices have names
 
-_LONGEST = 2500
-"""Frames, 100 s, that are computed at once: bounds the memory that a long recording takes."""
+_LONGEST = 2500  # frames, 100 s, that are computed at once: bounds the memory that a long recording takes
 
 
 class Vocoder:
@@ -45,8 +43,7 @@ class Vocoder:
     def load(cls, folder: Path, device: str | None = None) -> Vocoder:
         """Load ``config.json`` and ``model.safetensors`` of a vocoder's folder, onto a GPU if there is one.
 
-        Raises:
-            ModelReferenceError: they are missing, damaged, or do not fit each other.
+        Raises ModelReferenceError: they are missing, damaged, or do not fit each other.
         """
         return cls(VocoderModel.load(folder, device or pick_device()))
 
@@ -81,9 +78,8 @@ class Vocoder:
             collapse: runs of equal units count as one before durations are predicted.
             batch_size: made at once.
 
-        Raises:
-            SpiritLMError: no units, pitch or style where they are needed, one that the vocoder does not know, streams
-                that do not fit each other, or no such voice or manner.
+        Raises SpiritLMError: no units, pitch or style where they are needed, one that the vocoder does not know,
+        streams that do not fit each other, or no such voice or manner.
         """
         fixed = self.voice(speaker, expression)
         every = [self._frames(units, predict=predict_durations, collapse=collapse) for units in batch]
@@ -102,8 +98,7 @@ class Vocoder:
     def voice(self, speaker: Speaker | None = None, expression: int | None = None) -> dict[str, int]:
         """The speaker and the expression that are meant, as far as this vocoder has any; None is its default.
 
-        Raises:
-            SpiritLMError: it has no such speaker or expression.
+        Raises SpiritLMError: it has no such speaker or expression.
         """
         asked, numbers = {"speaker": self._numbered(speaker), "expression": expression}, {}
         for name, value in asked.items():
@@ -198,8 +193,7 @@ class SpeechStream:
     ) -> None:
         """A piece has at least `chunk` frames of 40 ms, but for the last one.
 
-        Raises:
-            SpiritLMError: no such speaker or expression, or a chunk without frames.
+        Raises SpiritLMError: no such speaker or expression, or a chunk without frames.
         """
         if chunk < 1:
             raise SpiritLMError(f"a chunk has at least one frame, not {chunk}")
@@ -213,8 +207,7 @@ class SpeechStream:
     def take(self, units: UnitStreams) -> Waveform:
         """Take more units; what can be heard by now and was not given before, float32[samples], often nothing.
 
-        Raises:
-            SpiritLMError: as ``Vocoder.decode``; or pitch or style are not one for each HuBERT unit.
+        Raises SpiritLMError: as ``Vocoder.decode``; or pitch or style are not one for each HuBERT unit.
         """
         new = streams_of(units, self._vocoder.config)
         if wrong := [name for name, stream in new.items() if len(stream) != len(new["units"])]:
