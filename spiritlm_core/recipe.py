@@ -19,6 +19,7 @@ from spiritlm_core.lake.snapshot import KeepConfig
 from spiritlm_core.language import LanguageCode
 from spiritlm_core.lm.config import LmCompute, LmConfig, ModelConfig
 from spiritlm_core.publish.card import PublishConfig
+from spiritlm_core.quality.config import Filter, QualityConfig
 from spiritlm_core.speech.config import UnitsCompute, UnitsConfig
 from spiritlm_core.speech.vocoder.fit_config import VocoderFitConfig
 from spiritlm_core.tokens.config import TokensConfig
@@ -63,6 +64,15 @@ class Recipe(FrozenConfig):
     audio: AudioConfig = Field(AudioConfig(), description="Checking, segmenting and splitting recordings.")
     sharding: ShardingConfig = Field(
         ShardingConfig(), description="How many recordings share a shard; results do not depend on it."
+    )
+    quality: QualityConfig | None = Field(
+        None, description="Level, noise, bandwidth and more of each segment; null: not measured without `filters`."
+    )
+    filters: tuple[Filter, ...] = Field(
+        (), description="Conditions on the columns of `quality`, such as `snr >= 10`; the corpus is what fulfils all."
+    )
+    duplicates: Literal["keep", "reject"] = Field(
+        "keep", description="Segments that sound like another one; reject: one stays, the held-out one if there is any."
     )
     align: AlignConfig = Field(AlignConfig(), description="Words and their times: transcripts, recogniser and aligner.")
     units: UnitsConfig = Field(UnitsConfig(), description="Speech units and the models that make them.")

@@ -69,10 +69,13 @@ def previewed(stages: RunPlan, lake: str, *since: Since) -> dict[str, Any]:
     """What a run of `stages` would do, as JSON values; `since`: the settings that changed, where that is known."""
     from spiritlm_core.lake.lake import Lake
     from spiritlm_core.plan.preview import preview, totals
+    from spiritlm_core.quality.selection import would_drop
 
     opened = Lake(lake)
     previews = preview(stages, opened, *since)
     told = {stage.name: stage.to_dict() for stage in previews}
+    if (dropped := would_drop(stages.stages, opened)) is not None:
+        told["selection"]["filters"] = dropped
     about = {"recipe": stages.recipe, "lake": opened.uri, "notes": list(stages.notes)}
     return {**about, "stages": told, "to_compute": totals(previews)}
 
@@ -92,6 +95,8 @@ def show_plan(result: dict[str, Any], out: TextIO) -> None:
     console.print(table)
     for note in result["notes"]:
         console.print(f"note: {note}", soft_wrap=True)
+    for broken, count in result["stages"].get("selection", {}).get("filters", {}).items():
+        console.print(f"filter: {broken} of {count} segments, which are left out", soft_wrap=True)
     console.print(_total(result["to_compute"]), soft_wrap=True)
 
 

@@ -31,9 +31,13 @@ from spiritlm_core.lake.fingerprint import config_json
 from spiritlm_core.lake.plan import ArtifactPlan, Plan, TablePlan
 from spiritlm_core.lm.config import ModelConfig
 from spiritlm_core.lm.train.stage import ModelStage
-from spiritlm_core.plan.graph import Graph, Lineage
+from spiritlm_core.plan.graph import Graph, Lineage, Node
 from spiritlm_core.publish.card import PublishStageConfig
 from spiritlm_core.publish.stage import PublishStage
+from spiritlm_core.quality.config import QualityConfig, SelectionConfig
+from spiritlm_core.quality.duplicates import DuplicatesStage
+from spiritlm_core.quality.selection import SelectionStage
+from spiritlm_core.quality.stage import QualityStage
 from spiritlm_core.recipe import Recipe
 from spiritlm_core.speech.folder_stage import SpeakingTokenizerStage, SpeechTokenizerStage
 from spiritlm_core.speech.pitch.fit import PitchFit
@@ -65,6 +69,7 @@ def speech_lm(recipe: Recipe) -> Graph:
     audio = graph.source(AudioStage, _audio(recipe), _recordings(recipe))
     aligner = recipe.align.aligner or graph.add(AlignerFit, _aligner(recipe), audio, asr=asr)
     words = graph.add(WordsStage, _words(recipe), audio, aligner=aligner, asr=recogniser)
+    selection = _selection(graph, recipe, audio, words)
 
     hubert = units.given_encoder or graph.add(HubertFit, units.hubert_stage, audio, labels=units.hubert.labels)
     quantizer = graph.add(QuantizerFit, units.quantizer_stage, audio, hubert=hubert)
@@ -90,7 +95,8 @@ def speech_lm(recipe: Recipe) -> Graph:
     base = tokens.tokenizer.base
     tokenizer = graph.add(TokenizerFit, _tokenizer(recipe), audio, words, documents, base=base)
     laid = CopiedSequencesStage if copies else SequencesStage
-    sequences = graph.add(laid, _sequences(recipe), audio, words, spoken, copies, tokenizer=tokenizer)
+    chosen = (audio, words, spoken, selection, copies)
+    sequences = graph.add(laid, _sequences(recipe), *chosen, tokenizer=tokenizer)
     text = graph.add(TextStage, FrozenConfig(), documents, tokenizer=tokenizer) if documents else None
 
     start = {"base": recipe.lm.base, "quantizer": quantizer if recipe.lm.from_centres else None}
@@ -147,6 +153,19 @@ def speech_lineage(recipe: Recipe) -> Lineage:
 def candidates(models: Mapping[str, str]) -> dict[str, str]:
     """The roles of models that are compared with the recipe's own."""
     return {f"candidate.{name}": model for name, model in models.items()}
+
+
+def _selection(graph: Graph, recipe: Recipe, audio: Node, words: Node) -> Node | None:
+    """The table that says which segments stay, on what is measured for it; null where all do."""
+    chooses = bool(recipe.filters or recipe.duplicates == "reject")
+    if recipe.quality is None and not chooses:
+        return None
+    measured = graph.add(QualityStage, FrozenConfig(), audio, words, **dict(recipe.quality or QualityConfig()))
+    if not chooses:
+        return None
+    rejects = recipe.duplicates == "reject"
+    copies = graph.add(DuplicatesStage, FrozenConfig(), audio, measured) if rejects else None
+    return graph.add(SelectionStage, SelectionConfig(filters=recipe.filters), measured, duplicates=copies)
 
 
 def _judges(recipe: Recipe) -> dict[str, str]:

@@ -62,6 +62,7 @@ class SequencesStage(TableStage):
         TableInput("audio", (*_COPIED, "reject_stage", "reject_reason")),
         TableInput("words"),
         TableInput("units"),
+        TableInput("selection", optional=True),  # filters and duplicates
     )
     schema: ClassVar[pa.Schema] = SEQUENCES
 
@@ -78,15 +79,16 @@ class SequencesStage(TableStage):
         return vocabulary_for(self._tokenizer, self.config)
 
     def process(self, *tables: pa.Table) -> pa.Table:
-        """One row for each audio row; LakeError if the three tables are not aligned."""
-        audio, words, units = tables
+        """One row for each audio row; LakeError if the tables are not aligned."""
+        audio, words, units, *selection = tables
         check_aligned(tables)
-        rows = zip(audio.to_pylist(), words.to_pylist(), _unit_rows(units), strict=True)
+        others = (table.to_pylist() for table in selection)
+        rows = zip(audio.to_pylist(), words.to_pylist(), _unit_rows(units), *others, strict=True)
         return table_of([self._row(*row) for row in rows], SEQUENCES)
 
-    def _row(self, audio: Row, words: Row, units: Row) -> Row:
+    def _row(self, audio: Row, words: Row, units: Row, *selection: Row) -> Row:
         base: Row = {name: audio[name] for name in _COPIED}
-        for row in (audio, words, units):
+        for row in (audio, words, units, *selection):
             if is_rejected(row):
                 return {**base, "reject_stage": row["reject_stage"], "reject_reason": row["reject_reason"]}
         try:
@@ -125,7 +127,7 @@ class CopiedSequencesStage(SequencesStage):
     schema: ClassVar[pa.Schema] = pa.schema([*list(SEQUENCES)[: -len(REJECT)], COPIES, *REJECT])
 
     def process(self, *tables: pa.Table) -> pa.Table:
-        """One row for each audio row; LakeError if the four tables are not aligned."""
+        """One row for each audio row; LakeError if the tables are not aligned."""
         *others, copied = tables
         check_aligned(tables)
         rows = super().process(*others)

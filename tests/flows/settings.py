@@ -30,6 +30,7 @@ OTHER: dict[str, Any] = {
     "units.copies.speeds": [1.1],
     "units.copies.snr": [1.0, 20.0],
     "vocoder.adversarial_from": 1,
+    "filters": ["snr >= 9"],
     "lm.loss": "smoothed",
     "lm.rope_base": 20_000.0,
     "lm.stream_weights": {"speech": 0.5},

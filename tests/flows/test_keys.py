@@ -58,6 +58,9 @@ RULES: list[tuple[str, Callable[[Recipe], Stages]]] = [
     (r"sources\..*", _always()),
     (r"texts", _always("tokenizer", "model")),
     (r"audio\..*", _always("audio")),
+    (r"quality(\.(dnsmos|language|recogniser))?", _always("quality")),
+    (r"filters", _always("selection", "sequences")),
+    (r"duplicates", _always("selection", "sequences")),
     (r"align\.aligner", _always("words")),
     (r"align\.asr", lambda recipe: {"words", *_if(lambda r: r.align.aligner is None, "aligner")(recipe)}),
     (r"align\.words\.min_confidence", _if(lambda recipe: recipe.align.asr, "words")),
@@ -164,6 +167,7 @@ def expected(path: str, recipe: Recipe, other: Recipe) -> Stages:
         ("scratch", ["units.copies.rooms=1", "units.copies.speeds=[0.9]"]),
         ("scratch", ["vocoder.adversarial_from=100", "units.hubert.clusters=[9,9]", "units.hubert.steps=[9,9]"]),
         ("scratch", ["units.hubert.labels=hf://some/encoder"]),
+        ("scratch", ["quality={}", "filters=['snr >= 3']"]),
     ],
     ids=lambda value: "+".join(map(str, value)) if isinstance(value, list) else value,
 )

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spiritlm_core.errors import LakeError, SpiritLMError
-from spiritlm_core.lake.schema import Row
+from spiritlm_core.lake.schema import Row, table_of
+from spiritlm_core.quality.selection import SELECTION
 from spiritlm_core.tokens.config import SequencesStageConfig, TokensConfig, UniformLaw
 from spiritlm_core.tokens.hf import vocabulary_for
 from spiritlm_core.tokens.speech import Streams, merge_streams
@@ -104,6 +105,16 @@ def test_rejected_rows_travel_on_and_bad_ones_are_rejected(folders: dict[str, Pa
     assert (reasons[0], reasons[4]) == ((None, None), (None, None))
     assert all(row["text_ids"] is None for row in found[1:4])
     assert [row["recording_id"] for row in found] == [row["recording_id"] for row in audio]
+
+
+def test_what_the_selection_leaves_out_is_left_out(folders: dict[str, Path]) -> None:
+    given = tables(*rows(["one two"] * 2))
+    out = {"utterance_id": "u1", "reject_stage": "selection", "reject_reason": "snr < 10 dB: 7.2"}
+    stage = SequencesStage(SIZES, {"tokenizer": folders["gpt2"]})
+    first, second = stage.process(*given, table_of([{"utterance_id": "u0"}, out], SELECTION)).to_pylist()
+    assert (first["reject_stage"], second["reject_stage"]) == (None, "selection")
+    assert second["reject_reason"] == "snr < 10 dB: 7.2"
+    assert (first["text_ids"] is None, second["text_ids"]) == (False, None)
 
 
 def test_wrong_sizes_and_unaligned_tables_stop_the_run(folders: dict[str, Path]) -> None:

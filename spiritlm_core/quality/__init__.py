@@ -1,0 +1,1 @@
+"""How good each segment is, which ones hold the same sound, and which a recipe leaves out."""
