@@ -17,7 +17,7 @@ from spiritlm_core.lake.stage import ArtifactStage, Progress, TableInput
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.quality.fingerprint import Match, Print, matches
 
-OVERLAP, ERRORS = 0.8, 0.25
+OVERLAP, ERRORS = 0.8, 0.3
 """Least share of the shorter segment that lies on the other one, and the largest share of bits that differ there."""
 
 DUPLICATES = pa.schema(

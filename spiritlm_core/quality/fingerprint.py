@@ -22,6 +22,9 @@ _BANDS, _LOWEST, _HIGHEST = 33, 300.0, 3000.0
 _MOST_SHARED = 32
 """Clips of one value that each is compared with: what more of them hold, such as silence and hum, says little."""
 
+_LEAST = 16
+"""Values, half a second, that must lie on each other: fewer agree by chance."""
+
 Print = NDArray[np.uint32]
 
 
@@ -75,6 +78,8 @@ def matches(prints: Sequence[Print]) -> Iterator[Match]:
     lengths = np.array([len(each) for each in prints])
     for first, second, shift in _candidates(prints):
         low, high = max(0, shift), min(lengths[first], lengths[second] + shift)
+        if high - low < _LEAST:
+            continue
         differing = prints[first][low:high] ^ prints[second][low - shift : high - shift]
         overlap = (high - low) / min(lengths[first], lengths[second])
         yield Match(first, second, overlap, float(np.unpackbits(differing.view(np.uint8)).mean()))

@@ -15,7 +15,8 @@ Waveform = NDArray[np.float32]
 Judge = Callable[[Waveform, Row], Row]
 """Takes float32[T] at 16 kHz and ``language``, ``text`` and ``text_origin`` of the segment; returns columns."""
 
-_DNSMOS_SAMPLES = round(9.01 * SAMPLE_RATE)
+_DNSMOS_SECONDS = 9.01
+_DNSMOS_SAMPLES = round(_DNSMOS_SECONDS * SAMPLE_RATE)
 _DNSMOS = {
     "dnsmos_signal": (-0.08397278, 1.22083953, 0.0052439),
     "dnsmos_background": (-0.13166888, 1.60915514, -0.39604546),
@@ -45,7 +46,8 @@ def _dnsmos(path: Path) -> Judge:
         while len(waveform) < _DNSMOS_SAMPLES:
             waveform = np.concatenate([waveform, waveform])
         windows = np.lib.stride_tricks.sliding_window_view(waveform, _DNSMOS_SAMPLES)[::SAMPLE_RATE]
-        raw = np.concatenate([session.run(None, {"input_1": window[None]})[0] for window in windows])
+        count = 1 + int(len(waveform) // SAMPLE_RATE - _DNSMOS_SECONDS)  # as in the published script
+        raw = np.concatenate([session.run(None, {"input_1": window[None]})[0] for window in windows[:count]])
         scales = zip(_DNSMOS.items(), raw.T, strict=True)
         return {name: float(np.polyval(scale, values).mean()) for (name, scale), values in scales}
 

@@ -58,7 +58,8 @@ RULES: list[tuple[str, Callable[[Recipe], Stages]]] = [
     (r"sources\..*", _always()),
     (r"texts", _always("tokenizer", "model")),
     (r"audio\..*", _always("audio")),
-    (r"quality(\.(dnsmos|language|recogniser))?", _always("quality")),
+    (r"quality", _always()),  # filters measure without it, too
+    (r"quality\..*", _always("quality")),
     (r"filters", _always("selection", "sequences")),
     (r"duplicates", _always("selection", "sequences")),
     (r"align\.aligner", _always("words")),
