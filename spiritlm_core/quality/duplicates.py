@@ -77,7 +77,7 @@ def _rank(row: Mapping[str, Any]) -> tuple[Any, ...]:
 def duplicates(prints: Sequence[Print]) -> dict[int, tuple[int, Match]]:
     """Place of each print that sounds like an earlier one that stays → the first such one, and how they match."""
     earlier: dict[int, dict[int, Match]] = defaultdict(dict)
-    for match in matches(prints):
+    for match in sorted(matches(prints), key=lambda match: -match.errors):  # the best of a pair is kept
         if match.overlap >= OVERLAP and match.errors <= ERRORS:
             first, second = sorted((match.first, match.second))
             earlier[second][first] = match

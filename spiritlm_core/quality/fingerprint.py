@@ -22,8 +22,8 @@ _BANDS, _LOWEST, _HIGHEST = 33, 300.0, 3000.0
 _MOST_SHARED = 32
 """Clips of one value that each is compared with: what more of them hold, such as silence and hum, says little."""
 
-_LEAST = 16
-"""Values, half a second, that must lie on each other: fewer agree by chance."""
+_LEAST = 32
+"""Values, three quarters of a second, that must lie on each other: fewer agree by chance."""
 
 Print = NDArray[np.uint32]
 
