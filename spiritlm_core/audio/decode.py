@@ -11,7 +11,7 @@ from spiritlm_core.audio.chunks import TAG, Part, parts
 from spiritlm_core.audio.config import LimitsConfig
 from spiritlm_core.audio.truncation import HEADER_TELLS_LENGTH, missing_end
 from spiritlm_core.errors import Rejection
-from spiritlm_core.intake.container import open_container
+from spiritlm_core.intake.embedded import open_container
 from spiritlm_core.intake.sniff import HEAD, is_headerless
 
 Pieces = Iterator[tuple[np.ndarray, int]]

@@ -1,4 +1,4 @@
-"""Recordings that lie in the rows of a Parquet file, as Hugging Face's data sets keep them."""
+"""Recordings in the rows of a Parquet file, as Hugging Face's data sets keep them; and files as libav containers."""
 
 from __future__ import annotations
 
@@ -6,13 +6,39 @@ import io
 import threading
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 from urllib.parse import quote, unquote
 
 import pyarrow as pa
 from pyarrow import parquet
 
 from spiritlm_core.intake.files import File, stat_file
+
+
+class Seekable(Protocol):
+    """What libav needs of a file; its name it must not know, it would look around there."""
+
+    def read(self, count: int = -1, /) -> bytes:
+        """Up to `count` bytes."""
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Go to `offset`."""
+
+    def tell(self) -> int:
+        """Where it is."""
+
+
+def open_container(file: Seekable, kind: str | None = None) -> Any:
+    """The file as a libav container. What a playlist in it names is not opened: neither files nor addresses.
+
+    Args:
+        file: without a `name`.
+        kind: libav's name of the format, where the content does not tell.
+    """
+    import av
+
+    return av.open(file, format=kind, metadata_errors="replace", options={"protocol_whitelist": "none"})
+
 
 Open = Callable[[str], BinaryIO]
 _FIRST_ROWS = 16

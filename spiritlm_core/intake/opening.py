@@ -10,9 +10,9 @@ from pathlib import PurePosixPath
 from typing import BinaryIO
 
 from spiritlm_core.errors import SourceError
+from spiritlm_core.intake.debian import prompt_path
 from spiritlm_core.intake.embedded import open_row
 from spiritlm_core.intake.files import bucket_of, is_web, local_path, printable
-from spiritlm_core.intake.prompts import prompt_path
 from spiritlm_core.intake.web import open_web
 
 

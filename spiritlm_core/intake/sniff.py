@@ -8,7 +8,7 @@ import re
 from pathlib import PurePosixPath
 from typing import Any
 
-from spiritlm_core.intake.container import open_container
+from spiritlm_core.intake.embedded import open_container
 
 HEAD = 4096  # bytes that `looks_like_audio` wants to see
 AUDIO_SUFFIXES = frozenset(

@@ -13,7 +13,7 @@ from typing import Annotated, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from spiritlm_core.audio.effects import add_noise, reverberate
+from spiritlm_core.audio.resample import add_noise, reverberate
 from spiritlm_core.audio.samples import Waveform
 from spiritlm_core.config import FrozenConfig, Span
 from spiritlm_core.speech.grid import FRAME, SAMPLE_RATE

@@ -14,7 +14,7 @@ from spiritlm_core.audio.config import AudioConfig
 from spiritlm_core.audio.stage import AudioStage
 from spiritlm_core.errors import SourceError
 from spiritlm_core.files import cache_folder
-from spiritlm_core.intake import prompts
+from spiritlm_core.intake import debian
 from spiritlm_core.intake.grouping import items_table
 from spiritlm_core.intake.item import RECORDINGS
 from spiritlm_core.intake.recordings import list_items
@@ -119,7 +119,7 @@ def test_another_machine_fetches_what_it_works_on(mirror: Path) -> None:
 @needs_dpkg
 def test_concurrent_fetches_all_end_well(mirror: Path) -> None:
     with ThreadPoolExecutor(6) as pool:
-        folders = list(pool.map(lambda _: prompts.fetch("en"), range(6)))
+        folders = list(pool.map(lambda _: debian.fetch("en"), range(6)))
     assert len(set(folders)) == 1
     assert len(list(folders[0].rglob("*.g722"))) == 4
 
@@ -128,21 +128,21 @@ def test_without_apt_the_message_says_what_to_do(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SourceError, match=r"prompts:fr.*apt-get is not on this machine.*or unpack.*prompts/fr"):
-        prompts.fetch("fr")
+        debian.fetch("fr")
 
 
 def test_without_a_mirror_the_message_says_what_to_do(bin_folder: Path) -> None:
     _tool(bin_folder, "apt-get", 'echo "E: Could not resolve host" >&2; exit 100')
     _tool(bin_folder, "dpkg", "exit 1")
     with pytest.raises(SourceError, match=r"could not download.*mirror.*Could not resolve host"):
-        prompts.fetch("ru")
+        debian.fetch("ru")
 
 
 def test_a_damaged_package_is_named(bin_folder: Path) -> None:
     _tool(bin_folder, "apt-get", "echo broken > a.deb; echo broken > b.deb")
     _tool(bin_folder, "dpkg", 'echo "not a Debian archive" >&2; exit 2')
     with pytest.raises(SourceError, match=r"a\.deb.*not a Debian archive"):
-        prompts.fetch("it")
+        debian.fetch("it")
 
 
 @pytest.mark.integration

@@ -8,7 +8,7 @@ from pathlib import Path
 
 def prompts(folder: Path, count: int = 28, skip: int = 0) -> Path:
     """Copy `count` prompts of three to eight words into `folder`, after the first `skip` of them."""
-    from spiritlm_core.intake.prompts import prompt_path
+    from spiritlm_core.intake.debian import prompt_path
     from spiritlm_core.intake.sources.prompts import PromptsSource
 
     folder.mkdir(parents=True, exist_ok=True)

@@ -8,8 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from spiritlm_core.audio.effects import add_noise, at_loudness, limit_band, reverberate
-from spiritlm_core.audio.resample import by_libav
+from spiritlm_core.audio.resample import add_noise, at_loudness, by_libav, limit_band, reverberate
 from spiritlm_core.audio.samples import Waveform
 from spiritlm_core.audio.voices.command import run_command, run_flite
 from spiritlm_core.audio.voices.server import Speaker

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spiritlm_core.audio.effects import limit_band
+from spiritlm_core.audio.resample import limit_band
 from spiritlm_core.audio.samples import Waveform
 from spiritlm_core.evaluate.clips import Clip
 from spiritlm_core.metrics.distances import Errors, collapse, edit_distance

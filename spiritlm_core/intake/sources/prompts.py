@@ -10,9 +10,9 @@ from typing import Annotated, ClassVar, Literal, get_args
 from pydantic import BeforeValidator, Field
 
 from spiritlm_core.config import Optionally
+from spiritlm_core.intake.debian import fetch, sounds_of, transcripts_of
 from spiritlm_core.intake.draft import Draft, clean, missing
 from spiritlm_core.intake.files import File
-from spiritlm_core.intake.prompts import fetch, sounds_of, transcripts_of
 from spiritlm_core.intake.source import Source
 from spiritlm_core.language import main_code
 

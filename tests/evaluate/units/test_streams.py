@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spiritlm_core.audio.effects import limit_band
+from spiritlm_core.audio.resample import limit_band
 from spiritlm_core.evaluate.clips import Clip
 from spiritlm_core.evaluate.units.measure import stream_figures
 from spiritlm_core.evaluate.units.voice import (
