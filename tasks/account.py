@@ -22,7 +22,10 @@ LAST = "config.json"  # written last: a folder without it is not a model yet
 
 @dataclass
 class StageReport:
-    """The account of one stage. ``rows_in == rows_out + rejected``; an artifact counts as one shard."""
+    """The account of one stage. ``rows_in == rows_out + rejected``; an artifact counts as one shard.
+
+    `rows_before` are the good rows of the table that the recipe used before.
+    """
 
     name: str
     kind: str
@@ -36,6 +39,7 @@ class StageReport:
     seconds: float = 0.0
     hours: float = 0.0
     recordings: int | None = None
+    rows_before: int | None = None
     reasons: dict[str, int] = field(default_factory=dict)
     summary: dict[str, Any] = field(default_factory=dict)
 
@@ -53,6 +57,7 @@ class Account:
     def finish(self, plan: Plan, computed: int = 0, seconds: float = 0.0) -> StageReport:
         """Let the recipe refer to what a stage made, and keep its report. Raises LakeError if that is gone."""
         report = self._table(plan, computed) if isinstance(plan, TablePlan) else self._artifact(plan, computed)
+        report.rows_before = self._rows_before(plan)
         report.seconds = round(seconds, 2)
         keep = getattr(self.plan.settings, "keep", None)
         self.lake.write_ref(self.plan.recipe, plan.name, report.kind, plan.fingerprint, plan.call.identity, keep)
@@ -60,6 +65,12 @@ class Account:
         for line in describe(report):
             self.say(line)
         return report
+
+    def _rows_before(self, plan: Plan) -> int | None:
+        """The good rows of the table that the recipe used up to now."""
+        ref = self.lake.read_ref(self.plan.recipe, plan.name) if isinstance(plan, TablePlan) else None
+        before = ref and self.lake.find_snapshot(plan.name, ref.target)
+        return before.totals.rows_out if before else None
 
     def _table(self, plan: TablePlan, computed: int) -> StageReport:
         snapshot = self.lake.read_snapshot(plan.name, plan.fingerprint)

@@ -12,18 +12,21 @@ from typing import Any
 from prefect import Task, task
 from prefect.context import TaskRunContext
 
+from spiritlm_core.failures import one_line
 from spiritlm_core.fit.job import FitJob
 from spiritlm_core.lake.fingerprint import digest
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.lease import hold
 from spiritlm_core.lake.plan import ArtifactPlan, Plan, TablePlan
 from spiritlm_core.lake.run import commit_build, shard_entry
-from spiritlm_core.lake.snapshot import ShardEntry, Snapshot
+from spiritlm_core.lake.shard import ShardStats
+from spiritlm_core.lake.snapshot import ShardEntry, Snapshot, add_stats
 from spiritlm_core.lake.stage import NOTE, Progress
 from spiritlm_core.plan.graph import Graph, RunPlan, plan_graph
 from spiritlm_core.recipe import ComputeConfig
 from tasks.account import Account, StageReport
 from tasks.artifacts import ProgressArtifact, run_table, show_outputs, stage_table, training_curves
+from tasks.dashboard import show_dashboard, tell_computed
 from tasks.flow_runs import explaining, log
 from tasks.pool import FanOut
 from tasks.progress import Console
@@ -47,11 +50,15 @@ def run_graph(
         try:
             for stage in plan.stages.values():
                 run_stage(run, stage)
+        except Exception as error:
+            show_dashboard(run.account, {}, one_line(error))
+            raise
         finally:
             run.fan_out.close()
             run_table(list(run.account.reports.values()))
         result = run.account.result()
         show_outputs(plan, lake, result)
+        show_dashboard(run.account, result)
     return result
 
 
@@ -79,6 +86,7 @@ class Assignment:
     run: Run
     plan: Plan
     computed: int = 0
+    made: ShardStats | None = None
 
 
 def store_key(context: TaskRunContext, parameters: dict[str, Any]) -> str:
@@ -99,6 +107,8 @@ def run_stage(run: Run, plan: Plan) -> StageReport:
     report = run.account.finish(plan, work.computed, time.monotonic() - began)
     if work.computed and isinstance(plan, ArtifactPlan):
         training_curves(run.lake, plan)
+    if work.made is not None:
+        tell_computed(run.account.plan.recipe, plan.name, work.made)
     stage_table(report)
     return report
 
@@ -125,28 +135,34 @@ def _execute(work: Assignment) -> Reference:
             artifact.update(fraction)
 
         if isinstance(plan, TablePlan):
-            work.computed = _compute_table(run, plan, progress)
+            if made := _compute_table(run, plan, progress):
+                work.computed, work.made = len(made), add_stats(made)
         elif not plan.is_complete(run.lake):
             work.computed = int(_build_artifact(run, plan, progress))
         artifact.update(1.0, force=True)
     return {"stage": plan.name, "fingerprint": plan.fingerprint, "lake": run.lake.uri}
 
 
-def _compute_table(run: Run, plan: TablePlan, progress: Progress) -> int:
-    """Compute the shards that the lake lacks and write the snapshot; returns how many were computed here."""
+def _compute_table(run: Run, plan: TablePlan, progress: Progress) -> list[ShardStats]:
+    """Compute the shards that the lake lacks and write the snapshot; returns what happened in those computed here."""
     missing = plan.missing(run.lake)
     entries: dict[str, ShardEntry] = {}
-    computed = 0
+    begun: dict[str, float] = {}  # how much of a shard is done that a worker has now
+    computed = []
+
+    def show(key: str, fraction: float) -> None:
+        begun[key] = fraction
+        progress(sum(begun.values()) / len(missing), f"{len(entries)} of {len(missing)} shards")
 
     def done(entry: ShardEntry, made_now: bool) -> None:
-        nonlocal computed
         entries[entry.key] = entry
-        computed += made_now
-        progress(len(entries) / len(missing), f"{len(entries)} of {len(missing)} shards")
+        if made_now:
+            computed.append(entry.stats)
+        show(entry.key, 1.0)
 
     if missing:
         progress(0.0, f"{len(missing)} of {len(plan.jobs)} shards to compute")
-        run.fan_out.run_shards(plan.call, missing, plan.call.stage.resources, done)
+        run.fan_out.run_shards(plan.call, missing, plan.call.stage.resources, done, show)
     shards = tuple(entries.get(job.key) or shard_entry(run.lake, plan.name, job.key) for job in plan.jobs)
     run.lake.write_snapshot(Snapshot(plan.name, plan.call.identity, shards, plan.lineage))
     return computed

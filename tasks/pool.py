@@ -37,11 +37,12 @@ PATIENCE_SECONDS = 30.0  # without a single worker; then it is said
 
 @dataclass
 class Task:
-    """One call of a worker's method, and how often it failed so far."""
+    """One call of a worker's method, who hears of its progress, and how often it failed so far."""
 
     method: str
     arguments: tuple[Any, ...]
     about: str
+    progress: Progress
     failures: int = 0
 
 
@@ -86,20 +87,13 @@ class Pool:
         self.say = say
         self._pools: dict[Hashable, list[_Seat]] = {}
 
-    def work(
-        self,
-        wish: Wish,
-        tasks: Iterable[Task],
-        rules: Rules,
-        on_done: Callable[[Any], None],
-        progress: Progress | None = None,
-    ) -> None:
+    def work(self, wish: Wish, tasks: Iterable[Task], rules: Rules, on_done: Callable[[Any], None]) -> None:
         """Do `tasks`; `on_done` is called here with each result.
 
         Raises ShardFailedError: a task kept failing, or no worker comes up; SpiritLMError: a task raised one, or there
         can be no such worker.
         """
-        batch = _Batch(self, wish, deque(tasks), rules, on_done, progress)
+        batch = _Batch(self, wish, deque(tasks), rules, on_done)
         try:
             batch.run(self._seats(wish, alone=rules.alone))
         except BaseException:
@@ -129,7 +123,6 @@ class _Batch:
     waiting: deque[Task]
     rules: Rules
     on_done: Callable[[Any], None]
-    progress: Progress | None
     failed_starts: int = 0
     patience: float = field(default_factory=lambda: time.monotonic() + PATIENCE_SECONDS)
 
@@ -156,7 +149,7 @@ class _Batch:
         for seat in seats:
             if seat.up and seat.task is None and self.waiting:
                 seat.task, seat.since = self.waiting.popleft(), time.monotonic()
-                seat.member.call(seat.task.method, seat.task.arguments, self.progress)
+                seat.member.call(seat.task.method, seat.task.arguments, seat.task.progress)
 
     def _hear(self, seats: list[_Seat]) -> list[tuple[_Seat, Reply]]:
         """The replies that came; a worker that takes too long has replied, too."""
@@ -246,10 +239,20 @@ class FanOut:
             return RayExecutor(uri, workers, self.runtime)
         return ChildExecutor(uri, workers)
 
-    def run_shards(self, call: StageCall, jobs: Sequence[ShardJob], resources: Resources, on_done: OnDone) -> None:
-        """Compute `jobs`; `on_done` is called in this process for each. Raises ShardFailedError or SpiritLMError."""
+    def run_shards(
+        self,
+        call: StageCall,
+        jobs: Sequence[ShardJob],
+        resources: Resources,
+        on_done: OnDone,
+        on_progress: Callable[[str, float], None] = lambda *_: None,
+    ) -> None:
+        """Compute `jobs`; `on_done` is called in this process for each, `on_progress` with its key and fraction before.
+
+        Raises ShardFailedError or SpiritLMError.
+        """
         wish = Wish(call.name, resources.num_cpus, resources.num_gpus, max(1, int(resources.num_cpus)))
-        tasks = [Task("run_shard", (call, job), _about(job)) for job in jobs]
+        tasks = [Task("run_shard", (call, job), _about(job), _of_shard(job.key, on_progress)) for job in jobs]
         rules = Rules(self._attempts(self.compute.attempts), self.compute.shard_timeout_seconds)
         self.pool.work(wish, tasks, rules, lambda result: on_done(*result))
 
@@ -260,7 +263,7 @@ class FanOut:
         """
         wish = Wish(plan.name, resources.num_cpus, resources.num_gpus, core_count())
         rules = Rules(self._attempts(self.compute.attempts), only_lost=True)
-        built: tuple[Artifact, bool] = self._one(wish, Task("run_artifact", (plan,), "the build"), rules, progress)
+        built: tuple[Artifact, bool] = self._one(wish, Task("run_artifact", (plan,), "the build", progress), rules)
         return built
 
     def run_job(self, stage: str, job: FitJob, progress: Progress) -> dict[str, Any]:
@@ -276,12 +279,12 @@ class FanOut:
         wish = Wish(stage, threads=compute.cpus_per_worker or core_count(), hide_gpus=compute.use_gpu is False)
         with sigterm_asks(job.stop_file):
             rules = Rules(self._attempts(compute.retries + 1), alone=True)
-            summary: dict[str, Any] = self._one(wish, Task("run_job", (job,), "the training"), rules, progress)
+            summary: dict[str, Any] = self._one(wish, Task("run_job", (job,), "the training", progress), rules)
         return summary
 
-    def _one(self, wish: Wish, task: Task, rules: Rules, progress: Progress) -> Any:
+    def _one(self, wish: Wish, task: Task, rules: Rules) -> Any:
         results: list[Any] = []
-        self.pool.work(wish, [task], rules, results.append, progress)
+        self.pool.work(wish, [task], rules, results.append)
         return results[0]
 
     def _attempts(self, attempts: int) -> int:
@@ -291,6 +294,10 @@ class FanOut:
         """End the workers, and Ray if it was started here."""
         self.pool.dismiss()
         self.runtime.close()
+
+
+def _of_shard(key: str, on_progress: Callable[[str, float], None]) -> Progress:
+    return lambda fraction, message: on_progress(key, fraction)  # noqa: ARG005 - a shard says no more
 
 
 def _about(job: ShardJob) -> str:

@@ -114,9 +114,9 @@ class Worker:
     def is_up(self) -> None:
         """Answered once the process is up."""
 
-    def run_shard(self, call: StageCall, job: ShardJob) -> tuple[ShardEntry, bool]:
+    def run_shard(self, call: StageCall, job: ShardJob, progress: Progress) -> tuple[ShardEntry, bool]:
         """Compute one shard; see :func:`spiritlm_core.lake.run.run_shard`."""
-        return run_shard(self.lake, call, self._stage(call), job)
+        return run_shard(self.lake, call, self._stage(call), job, progress)
 
     def run_artifact(self, plan: ArtifactPlan, progress: Progress) -> tuple[Artifact, bool]:
         """Build one artifact; see :func:`spiritlm_core.lake.run.run_artifact`."""

@@ -94,7 +94,7 @@ class WordsStage(TableStage):
         (audio,) = tables
         rows = audio.to_pylist()
         placed = self._placed(rows)
-        return table_of([self._row(row, placed.get(index)) for index, row in enumerate(rows)], WORDS)
+        return table_of([self._row(row, placed.get(index)) for index, row in enumerate(self.counted(rows))], WORDS)
 
     def _row(self, row: Row, placed: list[Word] | None) -> Row:
         base: Row = {name: row[name] for name in ("utterance_id", "reject_stage", "reject_reason")}

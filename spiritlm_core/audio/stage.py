@@ -79,7 +79,7 @@ class AudioStage(TableStage):
         Raises SourceError: a file changed or vanished since it was listed.
         """
         (recordings,) = tables
-        rows = [row for item in recordings.to_pylist() for row in self._rows(item)]
+        rows = [row for item in self.counted(recordings.to_pylist()) for row in self._rows(item)]
         self._last = None
         return table_of(rows, AUDIO)
 

@@ -42,6 +42,7 @@ COMMANDS = (
     Command("recipes", "flows.cli.recipes", PIPELINE),
     Command("status", "flows.cli.status", PIPELINE),
     Command("ui", "flows.cli.status", PIPELINE),
+    Command("alerts", "flows.cli.alerts", PIPELINE),
     Command("fit units", "flows.cli.run", PIPELINE),
     Command("fit vocoder", "flows.cli.run", PIPELINE),
     Command("corpus preview", "flows.cli.corpus", PIPELINE),

@@ -18,18 +18,21 @@ from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.plan import ArtifactPlan, ShardJob, StageCall
 from spiritlm_core.lake.shard import ShardFooter, code_version, count_rows
 from spiritlm_core.lake.snapshot import ShardEntry
-from spiritlm_core.lake.stage import ArtifactStage, Progress, TableStage
+from spiritlm_core.lake.stage import ArtifactStage, Progress, TableStage, silent
 
 Builder = Callable[[Path, Path], dict[str, Any]]
 """Fills an artifact's folder: takes the output and the work folder, returns the summary."""
 
 
-def run_shard(lake: Lake, call: StageCall, stage: TableStage, job: ShardJob) -> tuple[ShardEntry, bool]:
+def run_shard(
+    lake: Lake, call: StageCall, stage: TableStage, job: ShardJob, progress: Progress = silent
+) -> tuple[ShardEntry, bool]:
     """Compute and commit one shard, unless it is there; returns its entry and whether it was computed here."""
     if lake.has_shard(call.name, job.key):
         return shard_entry(lake, call.name, job.key), False
     began = time.monotonic()
     tables = _input_tables(lake, stage, job)
+    stage.progress = progress
     rows = stage.process(*tables)
     _check_output(stage, tables, rows)
     stats = count_rows(rows, call.name, time.monotonic() - began)

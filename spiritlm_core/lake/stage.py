@@ -7,16 +7,19 @@ or Ray are, or on which machine it runs.
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 import pyarrow as pa
 
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.lake.view import TableView
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,10 @@ class Progress(Protocol):
         """Report progress."""
 
 
+def silent(fraction: float, message: str) -> None:
+    """The progress that nobody hears of."""
+
+
 def noting(progress: Callable[[float, str], None]) -> Callable[[str], None]:
     """Tells `progress` what people should keep."""
     return lambda message: progress(0.0, f"{NOTE} {message}")
@@ -84,6 +91,16 @@ class TableStage(ABC):
         """`models` maps a role (``"hubert"``) to a local folder or file with that model."""
         self.config = config
         self.models = models
+        self.progress: Progress = silent
+
+    def counted(self, rows: Sequence[T]) -> Iterator[T]:
+        """`rows`, one after the other, while it is told how far the shard is, about once a second."""
+        told = time.monotonic()
+        for number, row in enumerate(rows):
+            if time.monotonic() - told >= 1:
+                told = time.monotonic()
+                self.progress(number / len(rows), "")
+            yield row
 
     def setup(self) -> None:  # noqa: B027 - a stage without models has nothing to set up
         """Load models; called once per worker, before the first shard."""

@@ -88,7 +88,7 @@ class UnitsStage(TableStage):
         with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
             ahead = deque([self._decoding(pool, sources, group) for group in groups[:1]])
             following: list[list[int]] = [*groups[1:], []][: len(groups)]
-            for group, after in zip(groups, following, strict=True):
+            for group, after in zip(self.counted(groups), following, strict=True):
                 ahead.append(self._decoding(pool, sources, after))
                 yield group, [clip.result() for clip in ahead.popleft()]
 

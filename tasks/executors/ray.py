@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any
 
 from spiritlm_core.lake.stage import Progress
@@ -14,43 +15,24 @@ from tasks.worker import Failure, Reply, Wish, Worker
 class RayMember:
     """The driver's side of one actor."""
 
-    def __init__(self, actor: Any) -> None:
+    def __init__(self, actor: Any, relay: Callable[[], Any]) -> None:
         """`actor` may still wait for its resources; that it is up is its first reply."""
         self.actor = actor
         self.ref = actor.answer.remote("is_up", (), None)
-        self._progress: Progress | None = None
-        self._relay: Any = None
-        self._asked: Any = None
+        self.progress: Progress | None = None
+        self.number = 0
+        self._relay = relay
 
     def call(self, method: str, arguments: Sequence[Any], progress: Progress | None = None) -> None:
         """Begin; progress comes through a relay, because the actor does one thing at a time."""
-        if progress is not None:
-            self._relay, self._progress = _actor(_Relay, num_cpus=0, node=_this_node()).remote(), progress
-        self.ref = self.actor.answer.remote(method, tuple(arguments), self._relay and _Sender(self._relay))
-
-    def pass_on(self) -> None:
-        """Hand on the latest progress. Never waits: a relay that does not answer costs the view, not the work."""
-        import ray
-
-        if self._relay is None:
-            return
-        if self._asked is None:
-            self._asked = self._relay.latest.remote()
-        elif ray.wait([self._asked], timeout=0)[0]:
-            asked, self._asked = self._asked, None
-            try:
-                latest = ray.get(asked)
-            except ray.exceptions.RayError:
-                self._relay = None
-                return
-            if latest and self._progress:
-                self._progress(*latest)
+        self.progress, self.number = progress, next(_NUMBERS)
+        sender = _Sender(self._relay(), self.number) if progress is not None else None
+        self.ref = self.actor.answer.remote(method, tuple(arguments), sender)
 
     def take(self) -> Reply:
         """The result of the call, which is there."""
         import ray
 
-        self._end_relay()
         try:
             reply: Reply = ray.get(self.ref)
         except ray.exceptions.RayError as error:
@@ -61,15 +43,11 @@ class RayMember:
         """End it, or withdraw it where it still waits for its resources."""
         import ray
 
-        self._end_relay()
         ray.kill(self.actor)
 
-    def _end_relay(self) -> None:
-        import ray
 
-        if self._relay is not None:
-            ray.kill(self._relay)
-        self._relay = self._asked = None
+_NUMBERS = count()
+"""Each call has one, so that progress of an earlier one is not taken for that of the next."""
 
 
 class RayExecutor:
@@ -82,6 +60,8 @@ class RayExecutor:
         self.uri = uri
         self.workers = workers
         self.runtime = runtime
+        self._relay: Any = None
+        self._asked: Any = None
 
     def kind(self, wish: Wish) -> tuple[float, float, int]:
         """What is reserved, and the threads."""
@@ -96,7 +76,14 @@ class RayExecutor:
     def hire(self, wish: Wish) -> RayMember:
         """Ask for an actor."""
         wish = self._possible(wish)
-        return RayMember(_actor(Worker, num_cpus=wish.cpus, num_gpus=wish.gpus).remote(self.uri, wish.threads))
+        actor = _actor(Worker, num_cpus=wish.cpus, num_gpus=wish.gpus).remote(self.uri, wish.threads)
+        return RayMember(actor, self._relay_here)
+
+    def _relay_here(self) -> Any:
+        """The one relay of this run, on this machine."""
+        if self._relay is None:
+            self._relay = _actor(_Relay, num_cpus=0, node=_this_node()).remote()
+        return self._relay
 
     def _possible(self, wish: Wish) -> Wish:
         if not self.runtime.is_private:
@@ -109,9 +96,27 @@ class RayExecutor:
 
         by_ref = {member.ref: member for member in members}
         ready, _ = ray.wait(list(by_ref), num_returns=1, timeout=seconds)
-        for member in members:
-            member.pass_on()
+        self._pass_on(members)
         return [(by_ref[ref], by_ref[ref].take()) for ref in ready]
+
+    def _pass_on(self, members: Sequence[RayMember]) -> None:
+        """Hand on the latest progress. Never waits: a relay that does not answer costs the view, not the work."""
+        import ray
+
+        if self._relay is None:
+            return
+        if self._asked is None:
+            self._asked = self._relay.latest.remote()
+        elif ray.wait([self._asked], timeout=0)[0]:
+            asked, self._asked = self._asked, None
+            try:
+                latest = ray.get(asked)
+            except ray.exceptions.RayError:
+                self._relay = None
+                return
+            for member in members:
+                if member.progress is not None and member.number in latest:
+                    member.progress(*latest[member.number])
 
 
 def _actor(cls: type, *, node: str | None = None, **options: float) -> Any:
@@ -147,16 +152,18 @@ def _failure_of(error: Any) -> Failure:
 
 
 class _Relay:
-    """Holds the latest progress of a worker, for the driver to ask."""
+    """Holds the latest progress of every call, for the driver to ask."""
 
     def __init__(self) -> None:
-        self.value: tuple[float, str] | None = None
+        self.values: dict[int, tuple[float, str]] = {}
 
-    def put(self, fraction: float, message: str) -> None:
-        self.value = (fraction, message)
+    def put(self, number: int, fraction: float, message: str) -> None:
+        self.values[number] = (fraction, message)
 
-    def latest(self) -> tuple[float, str] | None:
-        return self.value
+    def latest(self) -> dict[int, tuple[float, str]]:
+        """What came since the last time."""
+        values, self.values = self.values, {}
+        return values
 
 
 @dataclass(frozen=True)
@@ -164,6 +171,7 @@ class _Sender:
     """The progress callback inside the worker."""
 
     relay: Any
+    number: int
 
     def __call__(self, fraction: float, message: str) -> None:
-        self.relay.put.remote(fraction, message)
+        self.relay.put.remote(self.number, fraction, message)

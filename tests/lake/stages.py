@@ -90,6 +90,7 @@ class Double(TableStage):
             os.kill(os.getpid(), 9)
         if self.config.hang_on in values and first_time(self.config.marker):
             time.sleep(600)
+        self.progress(0.5, "")
         time.sleep(self.config.seconds)
         while self.config.gate and any(values) and not Path(self.config.gate).exists():
             time.sleep(0.05)

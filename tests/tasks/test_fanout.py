@@ -197,3 +197,10 @@ def test_inline_stops_at_the_first_error(tmp_path):
         run(Lake(tmp_path), DoubleConfig(fail_on=1), executor="inline")
     _, done = run(Lake(tmp_path), DoubleConfig(), executor="inline")
     assert len(done) == 4
+
+
+def test_shards_tell_how_far_they_are(tmp_path, executor):
+    lake, heard = Lake(tmp_path / "lake"), []
+    config = DoubleConfig(seconds=4.0 if executor == "ray" else 0.0)  # Ray's relay is asked once a second
+    plan, _ = run(lake, config, executor=executor, on_progress=lambda key, fraction: heard.append((key, fraction)))
+    assert sorted(heard) == sorted((key, 0.5) for key in plan.keys)

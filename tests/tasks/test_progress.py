@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from tasks import progress
 from tasks.account import StageReport, describe
+from tasks.dashboard import page
+from tests.lake.stages import Double, DoubleConfig
 
 
 def test_a_long_stage_says_now_and_then_how_far_it_is(capsys, monkeypatch):
@@ -21,6 +24,24 @@ def test_a_long_stage_says_now_and_then_how_far_it_is(capsys, monkeypatch):
             said += capsys.readouterr().err
     assert said.startswith("  units       … speech units\n")
     assert re.search(r"^  units       … 25%  1 of 4 shards, \d+ s$", said, re.MULTILINE)
+
+
+def test_what_is_left_is_told_at_the_pace_since_the_first_report(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    left = progress.TimeLeft()
+
+    def after(seconds, fraction):
+        now[0] += seconds
+        return left(fraction)
+
+    assert after(0, 0.5) == ""  # from a checkpoint
+    assert after(1, 0.6) == ""  # too early to know
+    assert after(9, 0.6) == "about 40 s left"
+    assert after(90, 0.75) == "about 2 min left"
+    assert after(10_000, 0.71) == "about 3 h 52 min left"
+    assert after(1, 1.0) == ""
+    assert progress.duration(7325) == "2 h 02 min"
 
 
 def test_nothing_is_said_once_a_stage_has_ended(capsys, monkeypatch):
@@ -40,3 +61,25 @@ def test_a_finished_stage_names_the_commonest_reasons_of_its_rejected_rows():
     assert first.startswith("✓ audio       12 rows, 28 rejected")
     assert first.endswith("1.5 s")
     assert lines == [*(f"    {n} times: reason {n}" for n in (7, 6, 5, 4, 3)), "    and 2 other reasons"]
+
+
+def test_a_stage_tells_of_its_rows_about_once_a_second(monkeypatch):
+    clock, heard = iter([0.0, 0.4, 0.8, 1.2, 1.2, 1.6, 9.0, 9.0, 9.1]), []
+    stage = Double(DoubleConfig(), {})
+    stage.progress = lambda fraction, message: heard.append(fraction)
+    monkeypatch.setattr("spiritlm_core.lake.stage.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    assert list(stage.counted("abcdef")) == list("abcdef")
+    assert heard == [2 / 6, 4 / 6]
+
+
+def test_the_dashboard_has_every_stage_what_is_new_and_the_commonest_rejections():
+    audio = StageReport("audio", "table", "f", rows_in=40, rows_out=30, rejected=10, reasons={"a | b": 9, "c": 1})
+    audio.rows_before = 18
+    built = StageReport("model", "artifact", "f", shards_total=1, shards_computed=1, seconds=3.0)
+    text = page([audio, built], {"lake": "/lake", "metrics": {"wer": 0.25}, "notes": ["no voice"]})
+    assert text.startswith("# Completed\n\n| stage | rows in | rows out | rejected |")
+    assert "| audio | 40 | 30 | 10 | 0.0 | 0 | 0 | 0 | 0.0 | +12 | 25.0 |" in text
+    assert text.index("| audio | 9 | a \\| b |") < text.index("| audio | 1 | c |")
+    assert "| wer | 0.25 |" in text
+    assert text.endswith("- lake: `/lake`\n- note: no voice")
+    assert page([], {}, "stage audio: no disk").startswith("# Failed: stage audio: no disk")

@@ -9,14 +9,18 @@ from tasks.pool import FanOut
 from tests.lake.stages import SumConfig, execute, no_progress, numbers_plan
 
 
-def run(lake, config, groups=((1, 2), (3, 4), (5, 6), (7, -8)), said=None, **settings):
+def run(lake, config, groups=((1, 2), (3, 4), (5, 6), (7, -8)), said=None, on_progress=no_progress, **settings):
     first, _ = execute(lake, numbers_plan(*groups))
     plan = plan_table(StageCall.of("tests.lake.stages:Double", config, {}), [first])
     fan_out = FanOut(lake.uri, ComputeConfig(**{"workers": 2, **settings}), ([] if said is None else said).append)
     done = {}
     try:
         fan_out.run_shards(
-            plan.call, plan.jobs, Resources(), lambda entry, computed: done.__setitem__(entry.key, computed)
+            plan.call,
+            plan.jobs,
+            Resources(),
+            lambda entry, computed: done.__setitem__(entry.key, computed),
+            on_progress,
         )
     finally:
         fan_out.close()
