@@ -129,6 +129,13 @@ class PairsConfig(FrozenConfig):
         description="Whose speech the answers of tts are. people: none of a machine (origin: synthetic), so that the "
         "model does not take on its voice; where all speech is a machine's, it is all the same.",
     )
+    people_times: int = Field(
+        1,
+        ge=1,
+        le=100,
+        description="How many examples of asr and tts a recording of a person gives in an epoch, where one of a machine "
+        "gives one: so that many hours of synthetic speech do not drown the few of people.",
+    )
     loss: Literal["answer", "all"] = Field(
         "answer", description="What the loss counts: the answers and the tokens that end them, or everything."
     )

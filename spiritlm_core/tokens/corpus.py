@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice, zip_longest
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 
 from spiritlm_core.errors import LakeError
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.tokens.config import PAIRS, SharesConfig
-from spiritlm_core.tokens.counter import key_of
+from spiritlm_core.tokens.config import PAIRS, PairsConfig, SharesConfig
+from spiritlm_core.tokens.counter import combine, key_of
 from spiritlm_core.tokens.stage import COPIES, SEQUENCES, encodings
 from spiritlm_core.tokens.text import TextTokenizer
 from spiritlm_core.tokens.vocabulary import Vocabulary
@@ -87,11 +87,13 @@ class Corpus:
     segments: np.ndarray  # int64[S + 1]; segment s has words ``segments[s]`` to ``segments[s + 1]``
     good: np.ndarray  # bool[S], the segment was not rejected
     speech_only: np.ndarray  # bool[S]
-    speakable: np.ndarray  # bool[S], may it be the answer of an example of tts?
+    people: np.ndarray  # bool[S], it was recorded, not spoken by a machine
     recordings: list[str]  # S recording_ids
     utterances: list[str]  # S utterance_ids
     copies: tuple[Corpus, ...] = ()
     """The same with other speech tokens, once for each copy of the recordings that there is (`units.copies`)."""
+    pairs: PairsConfig = PairsConfig()
+    """Whose examples there are, and how often."""
 
     @classmethod
     def of(
@@ -102,11 +104,11 @@ class Corpus:
         context_length: int,
         *,
         copies: bool = True,
-        spoken_by: Literal["all", "people"] = "all",
+        pairs: PairsConfig | None = None,
     ) -> Self:
         """Read one split of a `sequences` table; a word that does not fit the context is cut into several.
 
-        Without `copies`, those of the recordings are left alone; `spoken_by` is that of :class:`PairsConfig`.
+        Without `copies`, those of the recordings are left alone; without `pairs`, each is an example once.
 
         Raises LakeError: the table was made for another vocabulary, or its offsets do not match its ids.
         """
@@ -115,9 +117,7 @@ class Corpus:
         parts = [[_Part.of(rows) for rows in encodings(shard)] for shard in shards]
         every = zip_longest(*parts or [[_Part.of(_SCHEMA.empty_table())]])  # None: a shard that has no copies
         recorded = next(every)
-        whole = cls._of(recorded, vocabulary, context_length)
-        if spoken_by == "all" or not whole.speakable.any():
-            whole = replace(whole, speakable=np.ones_like(whole.good))
+        whole = replace(cls._of(recorded, vocabulary, context_length), pairs=pairs or PairsConfig())
         filled = ([part or own for part, own in zip(copy, recorded, strict=True)] for copy in every)
         heard = (cls._of(copy, vocabulary, context_length) for copy in filled)
         return replace(whole, copies=tuple(copy.beside(whole) for copy in heard))
@@ -147,7 +147,7 @@ class Corpus:
         """The same with what it shares with `whole` in memory once: all but the speech, if long words are cut alike."""
         same = np.array_equal(self.text.offsets, whole.text.offsets)
         text = whole.text if same else self.text
-        return replace(self, text=text, recordings=whole.recordings, utterances=whole.utterances)
+        return replace(self, text=text, recordings=whole.recordings, utterances=whole.utterances, pairs=whole.pairs)
 
     def runs(self, stream: str) -> Runs:
         """The runs of a stream; segments without text are left to the speech stream and end a run of the others.
@@ -168,14 +168,27 @@ class Corpus:
 
     @cached_property
     def _pair_runs(self) -> Runs:
-        return self._runs_of(self._pairs, join=False)
+        return self._examples_of(self._both)
 
     @cached_property
     def _spoken_runs(self) -> Runs:
-        return self._runs_of(self._pairs & self.speakable, join=False)
+        by_people = self._both & self.people
+        alone = self.pairs.spoken_by == "people" and by_people.any()
+        return self._examples_of(by_people if alone else self._both)
+
+    def _examples_of(self, usable: np.ndarray) -> Runs:
+        """Each usable segment by itself; those of people as often as `pairs.people_times` says."""
+        once = self._runs_of(usable, join=False)
+        times = np.where(self.people[usable], self.pairs.people_times, 1)
+        again = np.repeat(np.arange(len(once)), times)
+        nth = np.arange(len(again)) - np.repeat(np.cumsum(times) - times, times)
+        keys = once.keys[again]
+        for number in range(1, self.pairs.people_times):
+            keys[nth == number] = combine(keys[nth == number], number)
+        return Runs(once.first[again], once.last[again], [once.recordings[run] for run in again], keys)
 
     @property
-    def _pairs(self) -> np.ndarray:
+    def _both(self) -> np.ndarray:
         """bool[S], the segments that have both speech and text."""
         return self._audible & ~self.speech_only & (np.diff(self.text.offsets[self.segments]) > 0)
 

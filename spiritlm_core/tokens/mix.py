@@ -103,7 +103,7 @@ class Mixture:
         documents.
         """
         state = state or {}
-        corpus = Corpus.of(view, split, vocabulary, config.context_length, spoken_by=config.pairs.spoken_by)
+        corpus = Corpus.of(view, split, vocabulary, config.context_length, pairs=config.pairs)
         planner = EpochPlanner(corpus, vocabulary, config, seed)
         texts = None if text is None else TextPlanner(Texts.of(text, split, vocabulary), vocabulary, config, seed)
         mixture = cls(planner, config, seed, texts, window=state.get("window", 0))

@@ -15,5 +15,5 @@ def documents(
     view: TableView, vocabulary: Vocabulary, config: TokensConfig, *, stream: str, split: str, seed: int, epoch: int
 ) -> Iterator[Document]:
     """Those of one stream and split of a `sequences` table."""
-    corpus = Corpus.of(view, split, vocabulary, config.context_length, spoken_by=config.pairs.spoken_by)
+    corpus = Corpus.of(view, split, vocabulary, config.context_length, pairs=config.pairs)
     return corpus_documents(corpus, vocabulary, config, stream=stream, seed=seed, epoch=epoch)

@@ -133,6 +133,18 @@ def test_going_on_from_a_state_and_other_shards_give_the_same_encodings() -> Non
     assert digest(shards) == digest(view)
 
 
+@pytest.mark.parametrize("pairs", [{}, {"spoken_by": "people"}, {"people_times": 3}])
+def test_the_copies_have_the_same_examples_whoever_spoke(pairs: dict) -> None:
+    rows = [{**row, "origin": "synthetic" if number % 2 else "recorded"} for number, row in enumerate(ROWS)]
+    config = CONFIG.model_copy(update={"pairs": CONFIG.pairs.model_copy(update=pairs)})
+    corpus = Corpus.of(with_copies(rows, 2), "train", VOCABULARY, config.context_length, pairs=config.pairs)
+    for copy in corpus.copies:
+        for stream in PAIRS:
+            assert copy.runs(stream).keys.tolist() == corpus.runs(stream).keys.tolist()
+    drawn = training_batches(with_copies(rows, 2), VOCABULARY, config, seed=1)
+    assert len(list(islice(drawn, 40))) == 40
+
+
 def test_words_too_long_for_the_context_may_be_cut_otherwise_in_a_copy() -> None:
     (row,) = random_rows(0, recordings=1)[:1]
     long = {**row, "words": ["a", "b"], "can_switch": [True, True], "text_ids": [5, 6], "text_offsets": [0, 1, 2]}

@@ -229,6 +229,19 @@ def test_a_model_may_learn_to_speak_from_people_alone(seed: int, machines: set[i
         assert one.ids.tolist() == other.ids.tolist()
 
 
+def test_recordings_of_people_may_come_several_times_in_an_epoch() -> None:
+    rows = random_rows(3, recordings=6)
+    machine = str(rows[0]["recording_id"])
+    rows = [{**row, "origin": "synthetic" if row["recording_id"] == machine else "recorded"} for row in rows]
+    of_machine = [one.ids.tolist() for one in made([r for r in rows if r["recording_id"] == machine], "asr", WHOLE)]
+    of_people = [one.ids.tolist() for one in made([r for r in rows if r["recording_id"] != machine], "asr", WHOLE)]
+    found = [one.ids.tolist() for one in made(rows, "asr", PairsConfig(crops=0, people_times=3))]
+    assert len(of_machine) > 1
+    assert sorted(found) == sorted(of_machine + 3 * of_people)
+    cut = [one.ids.tolist() for one in made(rows, "asr", PairsConfig(crops=1, people_times=3))]
+    assert len({tuple(ids) for ids in cut}) > len(of_machine) + len(of_people), "each time another crop is drawn"
+
+
 VIEW = TableView.of(table(random_rows(7, recordings=20)))
 MIXED = TokensConfig(
     context_length=128,
