@@ -133,8 +133,8 @@ class PairsConfig(FrozenConfig):
         1,
         ge=1,
         le=100,
-        description="How many examples of asr and tts a recording of a person gives in an epoch, where one of a machine "
-        "gives one: so that many hours of synthetic speech do not drown the few of people.",
+        description="How many examples of asr and tts a recording of a person gives in an epoch, where one of a "
+        "machine gives one: so that many hours of synthetic speech do not drown the few of people.",
     )
     loss: Literal["answer", "all"] = Field(
         "answer", description="What the loss counts: the answers and the tokens that end them, or everything."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice, zip_longest
 from typing import Self
@@ -92,7 +92,7 @@ class Corpus:
     utterances: list[str]  # S utterance_ids
     copies: tuple[Corpus, ...] = ()
     """The same with other speech tokens, once for each copy of the recordings that there is (`units.copies`)."""
-    pairs: PairsConfig = PairsConfig()
+    pairs: PairsConfig = field(default_factory=PairsConfig)
     """Whose examples there are, and how often."""
 
     @classmethod
