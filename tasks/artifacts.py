@@ -6,7 +6,6 @@ Nothing here may stop or delay a run: everything is sent by a thread of its own 
 from __future__ import annotations
 
 import atexit
-import base64
 import contextvars
 import math
 import queue
@@ -20,7 +19,17 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from prefect.artifacts import (
+    create_image_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
 from spiritlm_core.evaluate import plots
+from spiritlm_core.evaluate.rendering import data_uri
 from spiritlm_core.failures import one_line
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.plan import ArtifactPlan
@@ -88,8 +97,6 @@ class Updates:
 
 def _impatiently(send: Send) -> None:
     """A call with a short limit and no second try."""
-    from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
-
     with temporary_settings({PREFECT_API_REQUEST_TIMEOUT: REQUEST_SECONDS, PREFECT_CLIENT_MAX_RETRIES: 0}):
         send()
 
@@ -118,14 +125,10 @@ class ProgressArtifact:
             updates.put(lambda: self._show(round(100 * min(1.0, fraction), 1)))
 
     def _create(self, stage: str, about: str) -> None:
-        from prefect.artifacts import create_progress_artifact
-
         artifact = create_progress_artifact(progress=0.0, key=_key("progress", stage), description=about)
         self.id = artifact if isinstance(artifact, UUID) else None
 
     def _show(self, progress: float) -> None:
-        from prefect.artifacts import update_progress_artifact
-
         if self.id is not None:
             update_progress_artifact(self.id, progress=progress)
 
@@ -137,38 +140,27 @@ def _key(kind: str, stage: str) -> str:
 
 def stage_table(report: StageReport) -> None:
     """A table artifact with the account of one stage."""
-    from prefect.artifacts import create_table_artifact
-
     hidden = ("summary", "reasons")
     rows = [{"what": key, "value": str(value)} for key, value in asdict(report).items() if key not in hidden]
     rows += [{"what": f"rejected: {reason}", "value": str(count)} for reason, count in report.reasons.items()]
     rows += [{"what": key, "value": str(value)[:300]} for key, value in report.summary.items()]
-    updates.put(
-        partial(create_table_artifact, rows, key=_key("stage", report.name), description=f"Stage {report.name}")
-    )
+    key, about = _key("stage", report.name), f"Stage {report.name}"
+    updates.put(partial(create_table_artifact, rows, key=key, description=about))
 
 
 def run_table(reports: Sequence[StageReport]) -> None:
     """A table artifact with one row per stage."""
-    from prefect.artifacts import create_table_artifact
-
-    updates.put(
-        partial(create_table_artifact, [summary_row(r) for r in reports], key="stages", description="All stages")
-    )
+    rows = [summary_row(report) for report in reports]
+    updates.put(partial(create_table_artifact, rows, key="stages", description="All stages"))
 
 
 def image(key: str, png: bytes, description: str) -> None:
     """An image artifact that carries its own bytes."""
-    from prefect.artifacts import create_image_artifact
-
-    url = f"data:image/png;base64,{base64.b64encode(png).decode()}"
-    updates.put(partial(create_image_artifact, url, key=key, description=description))
+    updates.put(partial(create_image_artifact, data_uri(png, "image/png"), key=key, description=description))
 
 
 def markdown(key: str, text: str, description: str) -> None:
     """A markdown artifact."""
-    from prefect.artifacts import create_markdown_artifact
-
     updates.put(partial(create_markdown_artifact, text, key=key, description=description))
 
 
