@@ -136,12 +136,14 @@ def _export_segments(
     out: Path, recipe: str, lake: str, set_: list[str] | None, kind: str, split: str | None, *, force: bool
 ) -> tuple[dict[str, Any], list[str]]:
     """Write recordings with their words; returns what `corpus.json` says, and lines for people."""
+    from flows.graphs.speech_lm import speech_lm
     from flows.recipes import find_recipe
     from spiritlm_core.export.folder import export_segments
     from spiritlm_core.export.segments import Segments
     from spiritlm_core.lake.lake import Lake
 
-    segments = Segments.open(Lake(lake), find_recipe(recipe, set_ or []).name, recipe)
+    loaded = find_recipe(recipe, set_ or [])
+    segments = Segments.open(Lake(lake), loaded.name, recipe, speech_lm(loaded).nodes)
     meta = export_segments(segments, out, kind, split=split, force=force, progress=_segment_progress)
     figures = [
         f"{out}: {of['segments']:,} segments of {name}, {of['hours']:.2f} hours, {of['words']:,} words"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -15,7 +15,11 @@ from spiritlm_core.lake.shard import reason_group
 from spiritlm_core.lake.snapshot import Snapshot
 
 Segment = dict[str, Any]  # a row of `Segments.schema`
-_LEFT_OUT = frozenset({"word_times", "recording_text", "source_uri", "reject_stage", "reject_reason"})
+TABLES = ("audio", "selection", "words", "quality", "units")
+"""Tables of which each has a row for every row of `audio`."""
+_NEEDED = ("audio", "selection")  # the others are written as far as a recipe has made them
+
+_LEFT_OUT = frozenset({"word_times", "recording_text", "source_uri", "fingerprint", "reject_stage", "reject_reason"})
 """What the words have already, where the recording lay on this machine, and the account of what is not exported."""
 
 
@@ -45,7 +49,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Segments:
-    """The table `audio` of a recipe, and beside it, row by row, `words` and `units` as far as it has made them."""
+    """The table `audio` of a recipe, and beside it, row by row, what else it has made of it."""
 
     recipe: str
     lake: Lake
@@ -54,21 +58,28 @@ class Segments:
     """Rows that are left out because a stage gave them up, by stage and reason; of the last `rows`."""
 
     @classmethod
-    def open(cls, lake: Lake, recipe: str, asked: str) -> Self:
-        """Find the tables of a recipe, which the user calls `asked`. Raises LakeError if it has none."""
-        refs = [lake.read_ref(recipe, table) for table in ("audio", "words", "units")]
-        tables = {ref.name: lake.read_snapshot(ref.name, ref.target) for ref in refs if ref}
-        if "audio" not in tables:
-            how = f"`spiritlm run {asked} --until corpus --lake {lake.uri}` makes it"
-            raise LakeError(f"{lake.uri} has no table `audio` of recipe {recipe!r} yet: {how}")
+    def open(cls, lake: Lake, recipe: str, asked: str, stages: Container[str] = TABLES) -> Self:
+        """Find the tables of a recipe that has these `stages`, and which the user calls `asked`.
+
+        Raises:
+            LakeError: it has no `audio`, or not yet the `selection` that says what of it stays.
+        """
+        refs = {table: lake.read_ref(recipe, table) for table in TABLES if table in stages}
+        for table in _NEEDED:
+            if table in refs and refs[table] is None:
+                how = f"`spiritlm run {asked} --until corpus --lake {lake.uri}` makes it"
+                raise LakeError(f"{lake.uri} has no table `{table}` of recipe {recipe!r} yet: {how}")
+        tables = {name: lake.read_snapshot(name, ref.target) for name, ref in refs.items() if ref}
         return cls(recipe, lake, tables)
 
     @property
     def schema(self) -> pa.Schema:
         """Columns of `rows`: those of `audio`, then of the other tables; `audio` itself is FLAC, 16 kHz mono."""
-        first = [next(self.lake.view(snapshot).shards(), None) for snapshot in self.tables.values()]
-        columns = {column.name: column for shard in first if shard for column in shard.schema}
-        return pa.schema([column for name, column in columns.items() if name not in _LEFT_OUT])
+        first = {name: next(self.lake.view(snapshot).shards(), None) for name, snapshot in self.tables.items()}
+        columns = {
+            _named(table, column.name): column for table, shard in first.items() if shard for column in shard.schema
+        }
+        return pa.schema([column.with_name(name) for name, column in columns.items() if name])
 
     def rows(self) -> Iterator[Segment]:
         """Every segment that no stage gave up, in the order of the lake; one shard of each table is in memory.
@@ -90,9 +101,17 @@ class Segments:
             if given_up := next((row for row in rows if row["reject_stage"] is not None), None):
                 self.rejected[f"{given_up['reject_stage']}: {reason_group(given_up['reject_reason'])}"] += 1
                 continue
-            known = [{name: value for name, value in row.items() if name not in _LEFT_OUT} for row in rows]
-            yield {name: value for row in known for name, value in row.items()}
+            named = zip(self.tables, rows, strict=True)
+            values = {_named(table, name): value for table, row in named for name, value in row.items()}
+            yield {name: value for name, value in values.items() if name}
 
     def _apart(self) -> LakeError:
         names = ", ".join(f"`{name}`" for name in self.tables)
         return LakeError(f"{names} of {self.recipe!r} in {self.lake.uri} do not belong together: run the recipe again")
+
+
+def _named(table: str, column: str) -> str:
+    """How a column is called in an export: what was measured is told from what is given; "" if it is left out."""
+    if column in _LEFT_OUT or (table != "audio" and column in ("utterance_id", "duration")):
+        return ""
+    return f"quality_{column}" if table == "quality" else column

@@ -29,10 +29,13 @@ from spiritlm_core.export.formats import FORMATS
 from spiritlm_core.export.segments import Segment, Segments
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.schema import table_of
+from spiritlm_core.quality.selection import SELECTION
+from spiritlm_core.quality.stage import QUALITY
 from spiritlm_core.recipe import Recipe
 from spiritlm_core.speech.stage import UNITS
 from tests.tokens.finished import RECIPE, SENTENCES, commit, rows
 
+PLAIN = ("audio", "words", "units")  # the stages of a recipe without filters
 Read = dict[str, tuple[Any, list[tuple[str, float, float]]]]
 """Of each segment its samples (int16, as bytes), and its words with start and end in seconds."""
 
@@ -66,7 +69,7 @@ def recipe() -> Recipe:
 
 @pytest.fixture(scope="module")
 def segments(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Segments:
-    return Segments.open(made(tmp_path_factory.mktemp("lake"), recipe), recipe.name, "small")
+    return Segments.open(made(tmp_path_factory.mktemp("lake"), recipe), recipe.name, "small", PLAIN)
 
 
 @pytest.fixture
@@ -280,7 +283,7 @@ def test_an_export_that_fails_leaves_nothing_and_an_older_one_stays(
 def test_tables_that_do_not_belong_together_are_an_error(recipe: Recipe, tmp_path: Path) -> None:
     lake = made(tmp_path / "lake", recipe, cut=14)
     with pytest.raises(LakeError, match="do not belong together: run the recipe again"):
-        export_segments(Segments.open(lake, recipe.name, "small"), tmp_path / "out", "srt")
+        export_segments(Segments.open(lake, recipe.name, "small", PLAIN), tmp_path / "out", "srt")
 
 
 def test_nothing_to_export_is_said(recipe: Recipe, tmp_path: Path) -> None:
@@ -290,7 +293,33 @@ def test_nothing_to_export_is_said(recipe: Recipe, tmp_path: Path) -> None:
     gone = {"utterance_id": "u", "recording_id": "r", "source_uri": "x", "reject_stage": "audio", "reject_reason": "no"}
     commit(lake, recipe, "spiritlm_core.audio.stage:AudioStage", FrozenConfig(), table_of([gone], AUDIO))
     with pytest.raises(SpiritLMError, match="recipe 'small' has no segment to export"):
-        export_segments(Segments.open(lake, recipe.name, "small"), tmp_path / "out", "hf")
+        export_segments(Segments.open(lake, recipe.name, "small", PLAIN), tmp_path / "out", "hf")
+
+
+def test_what_filters_and_duplicates_leave_out_is_left_out_and_what_was_measured_is_exported(
+    recipe: Recipe, tmp_path: Path, cache: Path
+) -> None:
+    from datasets import load_dataset
+
+    lake = made(tmp_path / "lake", recipe)
+    with pytest.raises(LakeError, match="no table `selection` of recipe 'small' yet"):
+        Segments.open(lake, recipe.name, "small")
+    ids = [f"u{i}" for i in range(len(SENTENCES))]
+    noisy = {"reject_stage": "selection", "reject_reason": "snr < 10: 7.2"}
+    select = [{"utterance_id": name, **(noisy if name == "u5" else {})} for name in ids]
+    measured = [{"utterance_id": name, "snr": 20.0, "language": "de"} for name in ids]
+    for stage, table, schema in (
+        ("selection:SelectionStage", select, SELECTION),
+        ("stage:QualityStage", measured, QUALITY),
+    ):
+        shards = [table_of(part, schema) for part in (table[:15], table[15:])]
+        commit(lake, recipe, f"spiritlm_core.quality.{stage}", FrozenConfig(), *shards)
+    meta = export_segments(Segments.open(lake, recipe.name, "small"), tmp_path / "out", "hf")
+    rows_ = load_dataset(str(tmp_path / "out"), split="train").remove_columns("audio").to_list()
+    assert "u5" not in {row["utterance_id"] for row in rows_}
+    assert {(row["quality_snr"], row["quality_language"], row["language"]) for row in rows_} == {(20.0, "de", "en")}
+    assert meta["left_out"]["selection: snr < 10"] == 1
+    assert "quality_fingerprint" not in meta["columns"]
 
 
 def test_the_command_writes_what_is_asked_for_and_says_what_it_left_out(segments: Segments, tmp_path: Path) -> None:
