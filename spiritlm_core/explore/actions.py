@@ -57,7 +57,7 @@ class Actions:
 
     def opened(self, title: str) -> list[Any]:
         """A table: what it holds, its columns wherever one is chosen, other snapshots of it, and its first rows."""
-        return [*self.about(title), "all", "", *self.listed(title, "all", "", "", down=False)]
+        return [*self.about(title), "", "all", "", *self.listed(title, "all", "", "", down=False)]
 
     def about(self, title: str) -> list[Any]:
         """What a table holds, its columns wherever one is chosen, and the other snapshots of it."""
@@ -107,7 +107,7 @@ class Actions:
         place = seen.places[int(event.row_value[0]) - seen.start - 1]
         tables = self._said(self.catalogue.beside, self._rows(title)[0])
         segment = self._said(Segment.read, tables, self._rows(title)[0].table, place)
-        named = self._named(tables, segment)
+        named = self._named(tables, segment, self._recipe(self._rows(title)[0]))
         return [
             Seen(seen.start, seen.places, title, place),
             *self._shown(segment, "segment"),
@@ -125,12 +125,13 @@ class Actions:
             shown.picture(segment.figure()),
         ]
 
-    def _named(self, tables: dict[str, Rows], segment: Segment) -> Segment | None:
-        """Another utterance that the rows of this one name, such as the one that is kept in its place."""
+    def _named(self, tables: dict[str, Rows], segment: Segment, recipe: str) -> Segment | None:
+        """The utterance that is kept in the place of this one, or another one that its rows name."""
         texts = " ".join(
             str(value) for row in segment.rows.values() for value in row.values() if isinstance(value, str)
         )
-        other = next((name for name in _IDS.findall(texts) if name != segment.utterance_id), None)
+        kept = self._said(self.catalogue.kept, recipe, segment.utterance_id)
+        other = kept or next((name for name in _IDS.findall(texts) if name != segment.utterance_id), None)
         place = tables["audio"].find(other) if other and "audio" in tables else None
         return self._said(Segment.read, tables, "audio", place) if place else None
 
@@ -161,7 +162,7 @@ class Actions:
         table = next((name for name, one in listed if one.table == stage and recipe in one.recipes), title)
         asked = f'reject_stage = {stage} and reject_reason ~ "{reason}"'
         rows = self.listed(table, "rejected", asked, "", down=False)
-        return [table, *self.about(table), "rejected", asked, *rows, gr.Tabs(selected="rows")]
+        return [table, *self.about(table), "", "rejected", asked, *rows, gr.Tabs(selected="rows")]
 
     def compared(self, title: str, other: str | None) -> list[Any]:
         """Another snapshot of the table beside the one that is chosen: the older is the earlier."""

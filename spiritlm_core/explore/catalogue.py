@@ -77,6 +77,17 @@ class Catalogue:
         artifact = self.lake.read_artifact(name, ref.target) if ref else None
         return None if artifact is None else self.lake.artifact_folder(artifact)
 
+    def kept(self, recipe: str, utterance_id: str) -> str | None:
+        """Which utterance a recipe keeps in the place of one that is the same speech, by its artifact `duplicates`."""
+        import pyarrow.parquet as pq
+
+        folder = self.model(recipe, "duplicates")
+        if folder is None:
+            return None
+        same = [("utterance_id", "=", utterance_id)]
+        found = pq.read_table(folder / "duplicates.parquet", columns=["kept"], filters=same)["kept"].to_pylist()
+        return str(found[0]) if found else None
+
 
 def _rank(table: str) -> tuple[int, str]:
     return _ORDER.index(table) if table in _ORDER else len(_ORDER), table

@@ -117,9 +117,7 @@ class Page:
         self.spoken = gr.Audio(label="Units through the vocoder", **player, elem_id="spoken")
         self.figure = gr.HTML(elem_id="figure")
         self.kept_heading = gr.HTML(elem_id="kept")
-        self.kept_sound = gr.Audio(
-            label="The row that it names", interactive=False, visible=HIDDEN, elem_id="kept-sound"
-        )
+        self.kept_sound = gr.Audio(label="The row that it names", **player, elem_id="kept-sound")
         self.kept_figure = gr.HTML()
         self.facts = gr.HTML(elem_id="facts")
 
@@ -144,7 +142,7 @@ class Page:
         asked: list[Any] = [self.table, self.kind, self.conditions, self.sort, self.down]
         rows = [self.seen, self.where, self.listed]
         about = [self.about, self.sort, self.column, self.measured, self.other, self.reasons]
-        opened = [*about, self.kind, self.conditions, *rows]
+        opened = [*about, self.histogram, self.kind, self.conditions, *rows]
         blocks.load(actions.loaded, self.table, [self.table, *opened], **private)
         self.table.input(actions.opened, self.table, opened, **private)
         for event in (self.kind.input, self.conditions.submit, self.sort.input, self.down.input):

@@ -1,42 +1,11 @@
 // The page in a real Chromium: what a person does, and what they then see. Prints one JSON object.
 //
 // node page.mjs '{"url", "chromium", "clip", "corrupt", "huge", "shots", "modules"}'
-import { createRequire } from "node:module";
-import { join } from "node:path";
+import { SECONDS, drive, found, given, heard, page, shot, toasts } from "./start.mjs";
 
-const given = JSON.parse(process.argv[2]);
-const { chromium } = createRequire(join(given.modules, "package.json"))("playwright-core");
-const SECONDS = 1000;
-const found = { outside: [], errors: [] };
-
-const browser = await chromium.launch({
-  executablePath: given.chromium,
-  args: [
-    "--no-sandbox", // tests run as root in containers; the page is our own
-    "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
-    `--use-file-for-fake-audio-capture=${given.clip}`,
-  ],
-});
-const page = await browser.newPage({ viewport: { width: 1280, height: 960 } });
-page.setDefaultTimeout(60 * SECONDS);
-page.on("request", (request) => {
-  const own = [given.url, "data:", "blob:"].some((start) => request.url().startsWith(start));
-  if (!own) found.outside.push(request.url());
-});
-page.on("pageerror", (error) => {
-  if (error.name !== "AbortError") found.errors.push(String(error)); // waveforms that are replaced while they load
-});
-
-let step = "start";
-const shot = (name) => {
-  step = name;
-  return page.screenshot({ path: join(given.shots, `${name}.png`), fullPage: true });
-};
 const answer = () => page.inputValue("#answer textarea");
 const turns = () => page.locator("#chat .message-content, #chat [data-testid=waveform-Audio]").count();
 const until = (work, ...rest) => page.waitForFunction(work, ...rest);
-const toasts = () => page.locator(".toast-body").allInnerTexts();
 const upload = (file) => page.setInputFiles("#audio input[type=file]", file);
 const toast = async (words) => {
   const refused = page.locator(".toast-body", { hasText: words }).first();
@@ -48,7 +17,7 @@ const ask = async () => {
   await page.waitForSelector("#ask:not([disabled])");
 };
 
-try {
+await drive(async () => {
   await page.goto(given.url);
   await page.waitForSelector("#ask");
   await page.waitForTimeout(500);
@@ -71,20 +40,7 @@ try {
   await ask();
   await page.waitForSelector("#heard [data-testid^=waveform] >> visible=true");
   await page.waitForSelector("#plot img");
-  const source = await page.getAttribute("#heard a[download]", "href");
-  found.speech = await page.evaluate(async (url) => {
-    const bytes = await (await fetch(url)).arrayBuffer();
-    const player = new Audio(url);
-    const playable = new Promise((done) => {
-      player.oncanplaythrough = () => done(true);
-      player.onerror = () => done(false);
-    });
-    player.load();
-    const context = new OfflineAudioContext(1, 16000, 16000);
-    const decoded = await context.decodeAudioData(bytes);
-    const loudest = decoded.getChannelData(0).reduce((most, value) => Math.max(most, Math.abs(value)), 0);
-    return { playable: await playable, seconds: decoded.duration, loudest };
-  }, source);
+  found.speech = await heard("#heard");
   found.tokens = await page.inputValue("#tokens textarea");
   found.plot = await page.evaluate(() => document.querySelector("#plot img").naturalWidth);
   await shot("3-speech");
@@ -132,10 +88,4 @@ try {
   await until(() => ["one", "two"].includes(document.querySelector("#answer textarea").value));
   found.label = await answer();
   await shot("7-label");
-} catch (error) {
-  found.failed = `after "${step}": ${error}; messages on the page: ${await toasts().catch(() => "none read")}`;
-  await shot("failed").catch(() => {});
-} finally {
-  await browser.close();
-}
-console.log(JSON.stringify(found));
+});

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,33 +15,8 @@ from spiritlm_core.metrics.verdicts import EXAMPLES, Verdict, write_verdicts
 from tests.support.serving import Served, served
 from tests.support.small_model import sound
 
-HERE = Path(__file__).parent
-BUILD = HERE.parents[1] / "build" / "browser"
+Driven = Callable[..., dict]
 pytestmark = [pytest.mark.slow, pytest.mark.integration, pytest.mark.timeout(600)]
-
-
-def tool(*names: str) -> str:
-    """Where a program is; in CI it must be there."""
-    found = next(filter(None, map(shutil.which, names)), None)
-    if found is None:
-        message = f"{names[0]} is not installed: run infra/browser.sh"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-    return found
-
-
-@pytest.fixture(scope="module")
-def modules() -> Path:
-    """The folder of Playwright, installed by npm where this version is not there yet."""
-    wanted = json.loads((HERE / "package.json").read_text())["devDependencies"]["playwright-core"]
-    installed = BUILD / "node_modules/playwright-core/package.json"
-    if not installed.exists() or json.loads(installed.read_text())["version"] != wanted:
-        BUILD.mkdir(parents=True, exist_ok=True)
-        for name in ("package.json", ".npmrc"):
-            shutil.copy(HERE / name, BUILD / name)
-        subprocess.run([tool("npm"), "install", "--no-audit", "--no-fund"], cwd=BUILD, check=True, timeout=300)
-    return BUILD
 
 
 @pytest.fixture(scope="module")
@@ -61,26 +34,16 @@ def server(speaking: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 @pytest.fixture(scope="module")
-def seen(server: Served, modules: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
-    """What the script saw; its pictures lie in build/browser/shots."""
+def seen(server: Served, driven: Driven, tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """What the script saw."""
     files = tmp_path_factory.mktemp("files")
     clip = encode_wav(sound("low", 1, 1.2))
     (files / "clip.wav").write_bytes(clip)
     (files / "corrupt.wav").write_bytes(clip[:3000])
     with (files / "huge.wav").open("wb") as huge:
         huge.truncate(2 << 30)
-    shots = BUILD / "shots"
-    shutil.rmtree(shots, ignore_errors=True)
-    shots.mkdir(parents=True)
     options = {name: str(files / f"{name}.wav") for name in ("clip", "corrupt", "huge")}
-    options |= {"url": server.url, "shots": str(shots), "modules": str(modules)}
-    options["chromium"] = tool("chromium", "chromium-browser", "google-chrome")
-    command = [tool("node"), str(HERE / "page.mjs"), json.dumps(options)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    found: dict = json.loads(done.stdout.splitlines()[-1])
-    assert "failed" not in found, f"{found['failed']}\n{server.lines}\n{found}"
-    return found
+    return driven("page", server, **options)
 
 
 def test_text(seen: dict) -> None:

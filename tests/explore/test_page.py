@@ -84,6 +84,13 @@ def test_a_rejected_copy_is_shown_beside_the_row_that_is_kept(actions: Actions) 
     assert other_figure
 
 
+def test_what_the_recipe_keeps_in_the_place_of_a_row_is_shown_beside_it(actions: Actions) -> None:
+    seen, _, rows = listed(actions, f"utterance_id = {name_of(4)}")
+    *_, other, other_sound, _ = actions.picked(seen, AUDIO, click(*rows["data"][0]))
+    assert name_of(2) in other
+    assert other_sound["value"]
+
+
 def test_a_row_without_sound_is_shown_as_what_it_is(actions: Actions) -> None:
     seen, _, rows = listed(actions, kind="rejected")
     seen, heading, sound, figure, *_ = actions.picked(seen, AUDIO, click(*rows["data"][0]))

@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from spiritlm_core.align.stage import WORDS
@@ -53,7 +54,7 @@ def audio_row(number: int) -> Row:
 
 @pytest.fixture(scope="session")
 def filled_lake(speaking: Path, tmp_path_factory: pytest.TempPathFactory) -> Lake:
-    """`ROWS` recordings in two shards. Row 3 is rejected as a copy of row 1, row 8 has nothing at all."""
+    """`ROWS` recordings in two shards. Row 3 is rejected as a copy of row 1, row 4 is one of row 2, row 8 is empty."""
     from spiritlm_core.speech.tokenizer import SpeechTokenizer
 
     lake = Lake(tmp_path_factory.mktemp("explored") / "lake")
@@ -66,13 +67,18 @@ def filled_lake(speaking: Path, tmp_path_factory: pytest.TempPathFactory) -> Lak
         streams.append({"utterance_id": row["utterance_id"], "hubert": units[number].hubert.tolist()})
     words[3] = rejected({"utterance_id": name_of(3)}, "words", f"{SAME} {name_of(1)}")
     streams[3] = rejected({"utterance_id": name_of(3)}, "words", f"{SAME} {name_of(1)}")
+    changed = [*audio[5:8], {**audio_row(8), "text": "it was good"}, {**audio[9], "text": "other"}]
+    commit(lake, "audio", [table_of(audio[:5], AUDIO), table_of(changed, AUDIO)], used=False)
     broken = {name: audio[8][name] for name in ("utterance_id", "recording_id", "source_uri")}
     audio[8] = rejected(broken, "audio", "too short: 0.01 s")
     for table, schema, rows in (("audio", AUDIO, audio), ("words", WORDS, words), ("units", UNITS, streams)):
         commit(lake, table, [table_of(rows[:5], schema), table_of(rows[5:], schema)])
-    changed = [*audio[5:8], {**audio_row(8), "text": "it was good"}, {**audio[9], "text": "other"}]
-    commit(lake, "audio", [table_of(audio[:5], AUDIO), table_of(changed, AUDIO)], used=False)
-    about = {"key": "1" * 64, "identity": "0" * 64, "models": {}, "inputs": {}, "summary": {}, "seconds": 0.0}
-    lake.commit_artifact(PublishStage(FrozenConfig(), {}), speaking, **about)
-    lake.write_ref(RECIPE, "published", "artifact", "1" * 64, "0" * 64)
+    copies = tmp_path_factory.mktemp("duplicates")
+    pq.write_table(pa.table({"utterance_id": [name_of(4)], "kept": [name_of(2)]}), copies / "duplicates.parquet")
+    for name, folder in (("published", speaking), ("duplicates", copies)):
+        key, stage = hashlib.sha256(name.encode()).hexdigest(), PublishStage(FrozenConfig(), {})
+        stage.name = name  # type: ignore[misc]
+        about = {"key": key, "identity": "0" * 64, "models": {}, "inputs": {}, "summary": {}, "seconds": 0.0}
+        lake.commit_artifact(stage, folder, **about)
+        lake.write_ref(RECIPE, name, "artifact", key, "0" * 64)
     return lake

@@ -1,4 +1,4 @@
-"""`spiritlm serve` as a process of its own."""
+"""`spiritlm serve` and `spiritlm explore` as processes of their own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ import httpx
 
 from tests.support.watching import PATIENCE
 
-SERVE = "import sys; sys.argv.insert(1, 'serve'); from spiritlm_core.cli import main; main()"
+SERVE, EXPLORE = (
+    f"import sys; sys.argv.insert(1, '{command}'); from spiritlm_core.cli import main; main()"
+    for command in ("serve", "explore")
+)
 PATTERN = re.compile(r"http://127\.0\.0\.1:\d+")
 
 
