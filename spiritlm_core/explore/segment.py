@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,6 @@ from numpy.typing import NDArray
 
 from spiritlm_core.audio.codec import decode_flac
 from spiritlm_core.evaluate import plots
-from spiritlm_core.evaluate.resynthesis.distances import world
 from spiritlm_core.explore.rows import Place, Rows
 from spiritlm_core.lake.schema import SAMPLE_RATE
 from spiritlm_core.speech.folder import TokenizerFolder
@@ -115,5 +115,9 @@ def _row(rows: Rows, place: Place, key: str) -> dict[str, Any]:
 
 def _melody(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
     """F0 in hertz at 200 Hz, not a number where nothing is voiced: DIO (Morise et al. 2009), which needs no PyTorch."""
-    f0, _ = world().dio(waveform.astype(np.float64), SAMPLE_RATE)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its use of pkg_resources is no concern of the user
+        import pyworld
+
+    f0, _ = pyworld.dio(waveform.astype(np.float64), SAMPLE_RATE)
     return np.where(f0 > 0, f0, np.nan).astype(np.float32)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -126,6 +128,12 @@ def test_snapshots_are_compared_the_older_first(actions: Actions) -> None:
     html, rows = actions.compared(AUDIO, other)
     assert "<td>rows</td>" in html
     assert len(rows["data"]) == 4
+
+
+def test_looking_at_rows_takes_no_pytorch() -> None:
+    """Which would be half a gigabyte: only the vocoder needs it."""
+    code = "import sys; import spiritlm_core.explore.page; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_the_page_is_behind_the_guards(filled_lake: Lake, tmp_path: Path) -> None:
