@@ -40,6 +40,10 @@ WHO = {
 """Whose figure is put beside that of a model → what that is called."""
 
 
+FEWEST = 5
+"""Items without which nothing is shown: of fewer, all are better by chance more often than once in 20 (2^-5 = 0.03)."""
+
+
 @dataclass(frozen=True)
 class Verdict:
     """One figure of a model at a task, beside the best answers that need no model."""
@@ -65,6 +69,7 @@ class Verdict:
         best = (max if measure == "accuracy" else min)(trivials, key=trivials.__getitem__)
         value, low, high = (round(share, 4) for share in (estimate.value, estimate.low, estimate.high))
         trivial = round(trivials[best], 4)
+        more["better"] = more["better"] and more["items"] >= FEWEST
         return cls(task, measure, value=value, low=low, high=high, trivial=trivial, trivial_answer=best, **more)
 
     @classmethod

@@ -28,6 +28,12 @@ def test_the_best_trivial_answer_is_the_least_error_and_the_greatest_accuracy() 
     assert (chosen.trivial_answer, chosen.trivial) == ("majority", 0.6)
 
 
+@pytest.mark.parametrize(("items", "better"), [(1, False), (4, False), (5, True)])
+def test_a_few_items_show_nothing(items: int, better: bool) -> None:
+    one = Verdict.of("classify", "accuracy", Estimate(1, 1, 1), {"chance": 0.1}, on="clips", items=items, better=True)
+    assert one.better == better
+
+
 def test_a_model_that_does_no_better_than_trivial_answers_says_so_with_its_figures() -> None:
     sentence = doubt([POOR], "transcribe")
     assert sentence is not None
