@@ -72,7 +72,7 @@ def _language(folder: Path) -> Judge:
 
 def _agreement(folder: Path) -> Judge:
     """Word errors of the transcript that was given, by what a recogniser hears; nothing where none was."""
-    from spiritlm_core.evaluate.recogniser import Recogniser, text_errors
+    from spiritlm_core.evaluate.clips import Recogniser, text_errors
 
     recogniser = Recogniser(folder)
 

@@ -13,7 +13,7 @@ from flows.recipes import find_recipe
 from spiritlm_core.align import teacher
 from spiritlm_core.align.whisperx import _whisper_code
 from spiritlm_core.errors import RecipeError, Rejection
-from spiritlm_core.evaluate.recogniser import normalised
+from spiritlm_core.evaluate.clips import normalised
 from spiritlm_core.intake.config import parse_source
 from spiritlm_core.intake.recordings import list_items
 from spiritlm_core.intake.sources.manifest import ManifestSource

@@ -19,11 +19,10 @@ import numpy as np
 from spiritlm_core.audio.codec import encode_flac
 from spiritlm_core.audio.samples import Waveform
 from spiritlm_core.errors import Rejection
-from spiritlm_core.evaluate.clips import Clip, good_rows, rank, read_clips, rows_of
+from spiritlm_core.evaluate.clips import Clip, Recogniser, good_rows, normalised, rank, read_clips, rows_of
 from spiritlm_core.evaluate.config import EvaluateConfig
 from spiritlm_core.evaluate.heldout.answers import Evaluated, Utterance, count, labels_of, train_words
 from spiritlm_core.evaluate.heldout.fewshot import HELD_OUT, TASKS, Classified, Task, ask, classify, questions
-from spiritlm_core.evaluate.recogniser import Recogniser, normalised
 from spiritlm_core.evaluate.resynthesis.systems import speaker_of
 from spiritlm_core.lake.stage import Progress
 from spiritlm_core.lake.view import TableView

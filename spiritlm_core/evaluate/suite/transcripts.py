@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from spiritlm_core.audio.waveform import as_waveform
 from spiritlm_core.errors import ModelReferenceError, Rejection
-from spiritlm_core.evaluate.recogniser import fetched_recogniser, word_and_character_errors
+from spiritlm_core.evaluate.clips import fetched_recogniser, word_and_character_errors
 from spiritlm_core.evaluate.suite.task import Bench, Skipped, SuiteTask, figure, usable
 from spiritlm_core.lm.generate.fewshot import Asked, FewShot, draw_shots
 from spiritlm_core.lm.generate.prompts import Example, Kind, known_streams

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from spiritlm_core.errors import ModelReferenceError, Rejection
-from spiritlm_core.evaluate.recogniser import Recogniser, TextErrors, normalised, text_errors, word_and_character_errors
+from spiritlm_core.evaluate.clips import Recogniser, TextErrors, normalised, text_errors, word_and_character_errors
 from spiritlm_core.evaluate.resynthesis.distances import SpeakerEncoder, cosine
 from tests.align.speech import sentences
 from tests.evaluate.clips import real_clips
