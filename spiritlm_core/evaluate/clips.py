@@ -1,4 +1,4 @@
-"""Utterances picked out of a lake, the same everywhere and in every order of shards; what a recogniser hears in them."""
+"""Utterances picked out of a lake, the same everywhere and in any order of shards; what a recogniser hears in them."""
 
 from __future__ import annotations
 
