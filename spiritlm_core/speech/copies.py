@@ -8,17 +8,18 @@ from __future__ import annotations
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Self
 
-import numpy as np
 from pydantic import Field, model_validator
 
-from spiritlm_core.audio.resample import add_noise, reverberate
-from spiritlm_core.audio.samples import Waveform
 from spiritlm_core.config import FrozenConfig, Span
 from spiritlm_core.speech.grid import FRAME, SAMPLE_RATE
 from spiritlm_core.speech.settings import Seed
-from spiritlm_core.tokens.counter import key_of
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from spiritlm_core.audio.samples import Waveform
 
 Speed = Annotated[float, Field(ge=0.5, le=2)]
 _COLOURS = (0.0, 2.0)  # of a room's noise, from white to brown
@@ -90,6 +91,7 @@ def shifts(count: int) -> list[Change]:
 
 def played(waveform: Waveform, speed: float) -> Waveform:
     """`waveform` at `speed`, float32[ceil(T / speed)], resampled: pitch and formants go along."""
+    import numpy as np
     from scipy.signal import resample_poly
 
     ratio = Fraction(speed).limit_denominator(100)
@@ -99,9 +101,15 @@ def played(waveform: Waveform, speed: float) -> Waveform:
 
 def heard_in_room(waveform: Waveform, config: CopiesConfig, rng: np.random.Generator) -> Waveform:
     """`waveform` with the echo of a simulated room and its noise, float32[T]."""
+    from spiritlm_core.audio.resample import add_noise, reverberate
+
     echoed = reverberate(waveform, config.reverberation * rng.uniform(0.1, 1.0), rng)
     return add_noise(echoed, rng.uniform(*config.snr), rng.uniform(*_COLOURS), rng)
 
 
 def _generator(seed: int, name: str, room: int) -> np.random.Generator:
+    import numpy as np
+
+    from spiritlm_core.tokens.counter import key_of
+
     return np.random.default_rng(key_of(seed, name, room))
