@@ -103,9 +103,12 @@ _CUTS = "Words are the alignment `word` of each supervision, units and other col
 _BESIDE = "Beside each recording `audio/{split}/SEGMENT.flac` lies a file of its words: "
 _LOADING = {
     "hf": """\
-    from datasets import load_dataset
+    from datasets import Audio, load_dataset
 
-    data = load_dataset(".", split="{split}")""",
+    data = load_dataset(".", split="{split}")
+
+`datasets` decodes with torchcodec, which needs FFmpeg; without it, `data.cast_column("audio", Audio(decode=False))`
+gives FLAC that `soundfile` reads.""",
     "webdataset": """\
     from pathlib import Path
 
