@@ -26,7 +26,6 @@ class StoredSamples:
         self._file, self._first, self._last = file, first, max(first, last)
 
     def __len__(self) -> int:
-        """How many there are."""
         return self._last - self._first
 
     def __getitem__(self, part: slice) -> np.ndarray:

@@ -15,8 +15,7 @@ from spiritlm_core.lake.shard import reason_group
 from spiritlm_core.lake.snapshot import Snapshot
 
 Segment = dict[str, Any]  # a row of `Segments.schema`
-TABLES = ("audio", "selection", "words", "quality", "units")
-"""Tables of which each has a row for every row of `audio`."""
+TABLES = ("audio", "selection", "words", "quality", "units")  # tables of which each has a row for every row of `audio`
 _NEEDED = ("audio", "selection")  # the others are written as far as a recipe has made them
 
 _LEFT_OUT = frozenset({"word_times", "recording_text", "source_uri", "fingerprint", "reject_stage", "reject_reason"})
@@ -61,8 +60,7 @@ class Segments:
     def open(cls, lake: Lake, recipe: str, asked: str, stages: Container[str] = TABLES) -> Self:
         """Find the tables of a recipe that has these `stages`, and which the user calls `asked`.
 
-        Raises:
-            LakeError: it has no `audio`, or not yet the `selection` that says what of it stays.
+        Raises LakeError: it has no `audio`, or not yet the `selection` that says what of it stays.
         """
         refs = {table: lake.read_ref(recipe, table) for table in TABLES if table in stages}
         for table in _NEEDED:

@@ -67,7 +67,6 @@ class Condition:
             raise ValueError(f"{text!r}: {value!r} is no number") from None
 
     def __str__(self) -> str:
-        """The condition as a filter is written."""
         return f"{self.column} {self.operator} {_plain(self.value)}"
 
     @property

@@ -15,16 +15,12 @@ from numpy.typing import NDArray
 
 from spiritlm_core.lake.schema import SAMPLE_RATE
 
-WINDOW, HOP = 4096, 256
-"""Samples of a frame, and from one to the next: 256 ms and 16 ms."""
-
+WINDOW, HOP = 4096, 256  # samples of a frame, and from one to the next: 256 ms and 16 ms
 _BANDS, _LOWEST, _HIGHEST = 33, 300.0, 3000.0
 _MOST_SHARED = 32
 """Clips of one value that each is compared with: what more of them hold, such as silence and hum, says little."""
 
-_LEAST = 32
-"""Values, three quarters of a second, that must lie on each other: fewer agree by chance."""
-
+_LEAST = 32  # values, three quarters of a second, that must lie on each other: fewer agree by chance
 Print = NDArray[np.uint32]
 
 
@@ -58,19 +54,12 @@ def _edges() -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class Match:
-    """Two clips that sound alike where one is laid over the other.
+    """Two clips that sound alike where one is laid over the other."""
 
-    Attributes:
-        first: place of one of them among the prints.
-        second: place of the other.
-        overlap: how much of the shorter one lies on the other, 0 to 1.
-        errors: share of the bits that differ there.
-    """
-
-    first: int
-    second: int
-    overlap: float
-    errors: float
+    first: int  # place of one of them among the prints
+    second: int  # place of the other
+    overlap: float  # how much of the shorter one lies on the other, 0 to 1
+    errors: float  # share of the bits that differ there
 
 
 def matches(prints: Sequence[Print]) -> Iterator[Match]:

@@ -46,8 +46,7 @@ class RayMember:
         ray.kill(self.actor)
 
 
-_NUMBERS = count()
-"""Each call has one, so that progress of an earlier one is not taken for that of the next."""
+_NUMBERS = count()  # each call has one, so that progress of an earlier one is not taken for that of the next
 
 
 class RayExecutor:
