@@ -142,6 +142,7 @@ def resynthesis(
     settings = {name: value for name, value in given.items() if value is not None}
     if (recipe is None) == (clips is None):
         raise SpiritLMError("name either a RECIPE, or recordings with --clips")
+    models = _named(model or [])
     from spiritlm_core.evaluate.config import ResynthesisConfig
     from spiritlm_core.evaluate.rendering import write_report
     from spiritlm_core.evaluate.resynthesis.figures import page, table
@@ -151,14 +152,14 @@ def resynthesis(
             if set_ or source:
                 raise SpiritLMError("--set and --source go with a RECIPE, not with --clips")
             config = ResynthesisConfig.of_options(settings)
-            found = _of_clips(clips, config, language, model or [], fit_on, variant, device)
+            found = _of_clips(clips, config, language, models, fit_on, variant, device)
             report = found.report
             if out is not None:
                 write_report(out, "resynthesis", report, table(report), page(report, found.sounds))
         else:
             if fit_on or variant or device:
                 raise SpiritLMError("--fit-on, --variant and --device go with --clips: a recipe has its own")
-            report = _of_recipe(str(recipe), lake, settings, set_ or [], source or [], model or [], out)
+            report = _of_recipe(str(recipe), lake, settings, set_ or [], source or [], models, out)
         text = json.dumps(report, ensure_ascii=False, allow_nan=False) if as_json else table(report).plain()
         print(text, file=stream)
 
@@ -182,7 +183,7 @@ def _of_clips(
     clips: str,
     config: ResynthesisConfig,
     language: str,
-    models: list[str],
+    models: dict[str, Path],
     fit_on: str | None,
     variant: str | None,
     device: str | None,
@@ -193,11 +194,11 @@ def _of_clips(
     from spiritlm_core.evaluate.resynthesis.systems import systems_of
     from spiritlm_core.speech.tokenizer import SpeechTokenizer
 
-    named, judged = _named(models), draw_clips(list_clips(clips, language), config)
+    judged = draw_clips(list_clips(clips, language), config)
     train = list(train_clips(list_clips(fit_on, language), judged, config)) if fit_on else []
 
     def tokenizers() -> Iterator[tuple[str, SpeechTokenizer]]:
-        for name, folder in named.items():
+        for name, folder in models.items():
             typer.echo(f"loading {name}" + (f", units of {len(train)} train clips" if train else ""), err=True)
             yield name, SpeechTokenizer.from_pretrained(folder, variant, device)
 
@@ -214,12 +215,12 @@ def _of_recipe(
     settings: dict[str, Any],
     overrides: list[str],
     sources: list[str],
-    models: list[str],
+    models: dict[str, Path],
     out: Path | None,
 ) -> dict[str, Any]:
     """Run the flow; returns the report of its artifact."""
     asked = [f"resynthesis.{name}={json.dumps(value)}" for name, value in settings.items()]
-    uris = {name: json.dumps(folder.absolute().as_uri()) for name, folder in _named(models).items()}
+    uris = {name: json.dumps(folder.absolute().as_uri()) for name, folder in models.items()}
     changes = [*overrides, *asked, *(f"resynthesis.models.{name}={uri}" for name, uri in uris.items())]
     result = run_recipe("evaluate_resynthesis", recipe, lake, sources, changes, until="resynthesis")
     return read_report(artifact_folder(lake, result, "resynthesis"), "resynthesis", out)
