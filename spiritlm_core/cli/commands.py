@@ -66,6 +66,7 @@ COMMANDS = (
     Command("lake show", "spiritlm_core.cli.lake", LAKE),
     Command("lake verify", "spiritlm_core.cli.lake", LAKE),
     Command("lake gc", "spiritlm_core.cli.lake", LAKE),
+    Command("forget", "flows.cli.lineage", LAKE),
 )
 
 GROUPS = {

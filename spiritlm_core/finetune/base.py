@@ -20,6 +20,7 @@ from spiritlm_core.intake.files import local_uri
 from spiritlm_core.intake.listing import Say
 from spiritlm_core.intake.statcache import stat_cache
 from spiritlm_core.lake.fingerprint import digest
+from spiritlm_core.lake.forgotten import forgotten
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.plan import ModelSource
 from spiritlm_core.publish.stage import PublishStage
@@ -96,6 +97,8 @@ class Rows:
         return {"data": self.data.model_dump(mode="json")}
 
     def items(self, lake: Lake, say: Say) -> list[TaskRow]:  # noqa: ARG002 - there is nothing to tell
-        """All rows. Raises SourceError if the data cannot be read, or lacks a column of the template."""
+        """All rows but forgotten ones. Raises SourceError if the data cannot be read, or a column is lacking."""
         with stat_cache(lake, f"cache/finetune/{digest(self.data.path)[:32]}.json") as cache:
-            return read_rows(self.data, self.template, cache)
+            rows = read_rows(self.data, self.template, cache)
+        gone = forgotten(lake)
+        return [row for row in rows if not any(gone.covers(said.sha256) for said in row.recording_fields().values())]

@@ -13,12 +13,13 @@ from spiritlm_core.intake.config import ShardingConfig, SourceConfig
 from spiritlm_core.intake.draft import Draft
 from spiritlm_core.intake.item import RECORDINGS, Item, identified, reject_duplicates
 from spiritlm_core.intake.listing import Say
-from spiritlm_core.intake.notes import notes
+from spiritlm_core.intake.notes import note, notes
 from spiritlm_core.intake.source import Source
 from spiritlm_core.intake.sources.speak import SpeakSource
 from spiritlm_core.intake.speak.transcripts import Told
 from spiritlm_core.intake.statcache import StatCache, hash_files, stat_cache
 from spiritlm_core.lake.fingerprint import digest
+from spiritlm_core.lake.forgotten import NOBODY, Forgotten, forgotten
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.language import language_code
 
@@ -48,7 +49,7 @@ class Recordings:
         """`say` is told what was seen and not used, and how many have no transcript. Raises SourceError."""
         cached = f"cache/sources/{digest(self.lineage['sources'])[:32]}.json"
         with stat_cache(lake, cached) as cache, notes() as heard:
-            items = collect(self.sources, self.language, cache, self.split)
+            items = collect(self.sources, self.language, cache, self.split, forgotten(lake))
         if not items:
             shown = ", ".join(getattr(source, "path", source.kind) for source in self.sources)
             raise SourceError(f"no recordings found in {shown}; give a folder of audio with --source PATH")
@@ -62,7 +63,13 @@ class Recordings:
         return items
 
 
-def list_items(source: Source, language: str, cache: StatCache, drafts: Iterable[Draft] | None = None) -> list[Item]:
+def list_items(
+    source: Source,
+    language: str,
+    cache: StatCache,
+    drafts: Iterable[Draft] | None = None,
+    gone: Forgotten = NOBODY,
+) -> list[Item]:
     """Everything one source holds, good or bad, in an order that does not depend on how its folders are listed.
 
     Args:
@@ -70,21 +77,29 @@ def list_items(source: Source, language: str, cache: StatCache, drafts: Iterable
         language: of recordings for which neither the source nor its files say one.
         cache: knows the content of files that did not change; is updated.
         drafts: what the source says; null asks it.
+        gone: what must not come in; it is left out, and no row says that it was there.
 
     Raises:
         SourceError: the source cannot be listed at all.
     """
     drafts = list(source.drafts() if drafts is None else drafts)
     hashes = hash_files([draft.file for draft in drafts if draft.file and not draft.problem], cache)
-    return reject_duplicates(_item(draft, source, language, hashes) for draft in drafts)
+    items = [_item(draft, source, language, hashes) for draft in drafts]
+    left = [item for item in items if not gone.covers(item.sha256, item.recording_id, item.speaker)]
+    if len(left) < len(items):
+        note(f"{len(items) - len(left)} recordings are forgotten, and were left out")
+    return reject_duplicates(left)
 
 
-def collect(sources: Sequence[Source], language: str, cache: StatCache, split: Split | None = None) -> list[Item]:
+def collect(
+    sources: Sequence[Source], language: str, cache: StatCache, split: Split | None = None, gone: Forgotten = NOBODY
+) -> list[Item]:
     """The items of several sources, each recording kept once. Synthetic speech comes last, as it may repeat others."""
     spoken = [source for source in sources if isinstance(source, SpeakSource)]
-    items = [item for source in sources if source not in spoken for item in list_items(source, language, cache)]
+    others = [source for source in sources if source not in spoken]
+    items = [item for source in others for item in list_items(source, language, cache, None, gone)]
     told = _told(items, language, split) if any(source.needs_transcripts for source in spoken) else Told(language)
-    items += [item for source in spoken for item in list_items(source, language, cache, source.drafts(told))]
+    items += [item for source in spoken for item in list_items(source, language, cache, source.drafts(told), gone)]
     return reject_duplicates(items)
 
 

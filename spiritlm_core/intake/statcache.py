@@ -26,15 +26,18 @@ from spiritlm_core.lake.lake import Lake
 
 RACY_SECONDS = 2.0
 """Coarsest time stamp of the usual file systems (FAT, some network mounts)."""
-_FORMAT = 1
+_FORMAT = 2  # 1: URIs in place of their digests
 _CHUNK = 2**20
 
 
 class StatCache:
-    """Remembers ``(uri, size, version) -> sha256``; safe to use from several threads."""
+    """Remembers ``(uri, size, version) -> sha256``; safe to use from several threads.
+
+    URIs are kept as digests: a cache would else be a list of all names that were ever there.
+    """
 
     def __init__(self, entries: dict[str, tuple[int, str, str]] | None = None) -> None:
-        """Start from `entries`: URI to (size, version, sha256)."""
+        """Start from `entries`: digest of the URI to (size, version, sha256)."""
         self._entries = dict(entries or {})
         self._lock = threading.Lock()
 
@@ -43,8 +46,9 @@ class StatCache:
         """Read what `to_bytes` wrote; anything unreadable is an empty cache, it only costs time."""
         try:
             saved = json.loads(zlib.decompress(data or b""))
-            entries = {uri: (size, version, sha) for uri, (size, version, sha) in saved["files"].items()}
-            return cls(entries) if saved["format"] == _FORMAT else cls()
+            named = _digest if saved["format"] == 1 else str
+            entries = {named(name): (size, version, sha) for name, (size, version, sha) in saved["files"].items()}
+            return cls(entries) if saved["format"] <= _FORMAT else cls()
         except (zlib.error, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return cls()
 
@@ -58,16 +62,20 @@ class StatCache:
 
     def get(self, file: File) -> str | None:
         """sha256 of an unchanged file, or null."""
-        size, version, sha256 = self._entries.get(file.uri, (-1, "", ""))
+        size, version, sha256 = self._entries.get(_digest(file.uri), (-1, "", ""))
         return sha256 if (size, version) == (file.size, file.version) and version else None
 
     def put(self, file: File, sha256: str, read_at: float) -> None:
         """Remember `file`, unless it changed just before `read_at` (seconds since the epoch)."""
         with self._lock:
             if file.version and file.modified < read_at - RACY_SECONDS:
-                self._entries[file.uri] = (file.size, file.version, sha256)
+                self._entries[_digest(file.uri)] = (file.size, file.version, sha256)
             else:
-                self._entries.pop(file.uri, None)
+                self._entries.pop(_digest(file.uri), None)
+
+
+def _digest(uri: str) -> str:
+    return hashlib.sha256(uri.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 @contextmanager
@@ -85,6 +93,15 @@ def stat_cache(lake: Lake, path: str) -> Iterator[StatCache]:
     with suppress(LakeError, PermissionError):  # of others: `spiritlm plan` looks at theirs, too
         if (now := cache.to_bytes()) != known and next(lake.store.walk(), None) is not None:
             lake.store.write(path, now)
+
+
+def hide_names(lake: Lake) -> None:
+    """Write caches of older versions, which name files, as they are written now."""
+    for kind in ("sources", "texts", "finetune"):
+        for entry in lake.store.walk(f"cache/{kind}"):
+            known = lake.store.read(entry.path)
+            if (now := StatCache.from_bytes(known).to_bytes()) != known:
+                lake.store.write(entry.path, now)
 
 
 def hash_files(files: Iterable[File], cache: StatCache) -> dict[str, str | Exception]:

@@ -1,0 +1,121 @@
+"""``spiritlm forget``: take recordings back; ``spiritlm lineage``: what a model was made with, and the reverse."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, TextIO
+
+import typer
+
+from spiritlm_core.cli.options import DEFAULT_LAKE, JsonOption, LakeOption
+from spiritlm_core.cli.results import answer
+
+_NAMED = 10
+"""How many names of a kind are printed; ``--json`` has all."""
+
+
+def forget(
+    lake: LakeOption = DEFAULT_LAKE,
+    speaker: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="All recordings of this speaker. May be repeated.")
+    ] = None,
+    recording: Annotated[
+        list[str] | None, typer.Option(metavar="URI", help="A recording: path, URI or recording_id. May be repeated.")
+    ] = None,
+    list_: Annotated[
+        Path | None, typer.Option("--list", metavar="FILE", help="A file that names a recording on each line.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what holds them.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Take recordings back: the lake never takes them in again, and says what holds them or was made with them.
+
+    The next run of a recipe goes without them, and `spiritlm lake gc` then deletes their bytes. Without anyone named it
+    says how far what was forgotten so far is gone.
+    """
+    from spiritlm_core.lake.lake import Lake
+    from spiritlm_core.lineage import forget as taking_back
+
+    def work() -> dict[str, Any]:
+        named = (*(recording or ()), *(taking_back.read_list(list_) if list_ else ()))
+        wanted = taking_back.Wanted(tuple(speaker or ()), named)
+        return {"dry_run": dry_run, **with_commands(taking_back.forget(Lake(lake), wanted, dry_run=dry_run))}
+
+    answer(work, _show, as_json=as_json)
+
+
+def with_commands(statement: dict[str, Any]) -> dict[str, Any]:
+    """`statement` with the command that makes each artifact anew, and with those that make the lake clean."""
+    lake, finetuned = statement["lake"], {one["recipe"] for one in statement["tables"] if one["name"] == "task_units"}
+    unclean = {one["recipe"]: None for one in statement["tables"] if not one["clean"]}
+    steps = [_command(recipe, lake, finetuned) for recipe in unclean]
+    made = [{**one, "command": _command(one["recipe"], lake, finetuned, one["name"])} for one in statement["made_with"]]
+    return {**statement, "made_with": made, "next": [*steps, f"spiritlm lake gc --lake {lake}"]}
+
+
+def _command(recipe: str, lake: str, finetuned: set[str], stage: str = "") -> str:
+    """What makes a stage of a recipe anew, or all of it; a pinned model is only fitted again if that is asked for."""
+    from flows.recipes import FINETUNE, recipe_names
+
+    if recipe in finetuned:
+        name = recipe if recipe in recipe_names(FINETUNE) else f"{recipe}.yaml"
+        return f"spiritlm finetune {name} --lake {lake}"
+    name = recipe if recipe in recipe_names() else f"{recipe}.yaml"
+    refit = " --refit" if stage in _pinned() else ""
+    return f"spiritlm run {name} --lake {lake}{refit}{f' --until {stage}' if stage else ''}"
+
+
+def _pinned() -> set[str]:
+    """The names of the stages whose artifacts are kept when the corpus changes."""
+    import flows.graphs.speech_lm  # noqa: F401 - imports every stage
+    from spiritlm_core.lake.stage import ArtifactStage
+
+    stages = list(ArtifactStage.__subclasses__())
+    for stage in stages:
+        stages += stage.__subclasses__()
+    return {stage.name for stage in stages if stage.pinned and hasattr(stage, "name")}
+
+
+def _show(statement: dict[str, Any], out: TextIO) -> None:
+    from spiritlm_core.lineage.forget import still_there
+
+    told = statement["recordings"]
+    print(f"{len(told)} recordings, {statement['hours']:.2f} hours of speech, on {statement['lake']}", file=out)
+    for line in (*_some([one["source_uri"] for one in told]), *_tables(statement), *_made(statement)):
+        print(line, file=out)
+    for path in _some(list(still_there([one["source_uri"] for one in told])), "still on this disk, yours to delete: "):
+        print(path, file=out)
+    if statement["dry_run"]:
+        print("Nothing was changed. Without --dry-run they never come in again, and then:", file=out)
+    elif told or statement["made_with"]:
+        print("They never come in again. What is left to do:", file=out)
+    for command in statement["next"]:
+        print(f"  {command}", file=out)
+
+
+def _tables(statement: dict[str, Any]) -> Iterator[str]:
+    for recipe in dict.fromkeys(one["recipe"] for one in statement["tables"]):
+        own = [one for one in statement["tables"] if one["recipe"] == recipe]
+        holding = ", ".join(one["name"] for one in own if not one["clean"])
+        clean = ", ".join(one["name"] for one in own if one["clean"])
+        yield f"tables of {recipe}: " + "; ".join(
+            [*([f"they are in {holding}"] if holding else []), *([f"clean: {clean}"] if clean else [])]
+        )
+
+
+def _made(statement: dict[str, Any]) -> Iterator[str]:
+    made, exports = statement["made_with"], statement["exports"]
+    yield f"made with them and in use: {len(made)} artifacts" if made else "nothing in use was made with them"
+    for one in made:
+        yield f"  {one['name']:<18} of {one['recipe']}, {one['key'][:12]}, {one['how']}: {one['command']}"
+    for path in exports:
+        yield f"  exported to {path}: delete it, or export it again"
+    if statement["unused"]:
+        yield f"made with them and not in use: {statement['unused']} artifacts, which gc deletes"
+
+
+def _some(names: list[str], before: str = "") -> Iterator[str]:
+    yield from (f"  {before}{name}" for name in names[:_NAMED])
+    if len(names) > _NAMED:
+        yield f"  {before}and {len(names) - _NAMED} more; --json names all"

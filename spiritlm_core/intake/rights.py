@@ -1,0 +1,127 @@
+"""Whether a recording may be used: its licence, and whether and until when its speaker agreed.
+
+A source says so of all its recordings, ``corpus.yaml`` or a licence file of a folder, a column of one recording; what is
+nearer to the recording counts. None of it changes a sound, so that it enters no key: what may not be used is rejected.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from fnmatch import fnmatchcase
+from typing import Any
+
+from pydantic import Field
+
+from spiritlm_core.config import FrozenConfig
+
+FIELDS = ("licence", "consent", "expires")
+UNKNOWN = "unknown"
+_NO = frozenset({"no", "none", "false", "0", "refused", "withdrawn", "revoked"})
+
+
+class RightsConfig(FrozenConfig):
+    """Which recordings may be used. A consent that was refused or has expired always rejects."""
+
+    licences: tuple[str, ...] = Field(
+        (),
+        description="Licences that may be used, such as CC0-1.0 or CC-BY-*, and `unknown` for none that is known; "
+        "empty: any. Other recordings are rejected.",
+    )
+    consent: bool = Field(False, description="Reject recordings of which no source says that the speaker agreed.")
+
+    def problem(self, rights: Rights) -> str | None:
+        """Why a recording may not be used; the reason is counted by its part before the colon."""
+        if rights.consent and rights.consent.lower() in _NO:
+            return f"no consent: {rights.consent}"
+        if rights.expires and date.fromisoformat(rights.expires) < datetime.now(UTC).date():
+            return f"consent has expired: on {rights.expires}"
+        if self.consent and not rights.consent:
+            return "no consent: no source tells of one"
+        licence = rights.licence or UNKNOWN
+        if self.licences and not any(fnmatchcase(licence.lower(), one.lower()) for one in self.licences):
+            return f"licence may not be used: {licence}"
+        return None
+
+
+@dataclass(frozen=True)
+class Rights:
+    """What is said of a recording. `expires` is a date, YYYY-MM-DD, the last day of the consent."""
+
+    licence: str | None = None
+    consent: str | None = None
+    expires: str | None = None
+
+    @classmethod
+    def of(cls, said: Mapping[str, Any]) -> Rights:
+        """What a row, or a file about a folder, says. Raises ValueError for a date that is none."""
+        values = {name: None if said.get(name) in (None, "") else str(said[name]).strip() for name in FIELDS}
+        if isinstance(said.get("consent"), bool):
+            values["consent"] = "yes" if said["consent"] else "no"
+        licence, expires = values["licence"], values["expires"]
+        return cls(licence and licence_id(licence), values["consent"], expires and _day(expires))
+
+    def over(self, other: Rights) -> Rights:
+        """What is said here, and what `other` says where nothing is."""
+        return Rights(*(getattr(self, name) or getattr(other, name) for name in FIELDS))
+
+
+NOTHING = Rights()
+
+
+def _day(text: str) -> str:
+    try:
+        return date.fromisoformat(text[:10]).isoformat()
+    except ValueError:
+        raise ValueError(f"expires: {text[:40]!r} is no date such as 2027-12-31") from None
+
+
+_CREATIVE = re.compile(
+    r"(?:creative\s*commons\W+|cc[ -])?(?P<by>attribution|by)(?P<nc>\W*(?:non\W?commercial|nc))?"
+    r"(?P<more>\W*(?:share\W?alike|sa|no\W?deriv\w*|nd))?\W*(?P<version>\d\.\d)",
+    re.IGNORECASE,
+)
+_OTHERS = {
+    "CC0-1.0": re.compile(r"cc0|public domain dedication", re.IGNORECASE),
+    "Apache-2.0": re.compile(r"apache\W+(license|licence)?\W*(version)?\W*2", re.IGNORECASE),
+    "MIT": re.compile(r"\bmit\b|permission is hereby granted, free of charge", re.IGNORECASE),
+}
+_HEAD = 4000  # characters of a licence file in which its name is looked for
+
+
+def licence_id(text: str) -> str:
+    """A licence as SPDX calls it where it is one of the usual ones, else as it stands."""
+    return named_licence(text) or text
+
+
+def named_licence(text: str) -> str | None:
+    """The SPDX identifier of the first usual licence that a text names, such as the beginning of a licence file."""
+    head = text[:_HEAD]
+    if found := _CREATIVE.search(head):
+        more = re.sub(r"\W", "", found["more"] or "").lower()
+        parts = ["CC-BY", *(["NC"] if found["nc"] else []), *([_short(more)] if more else []), found["version"]]
+        return "-".join(parts)
+    return next((name for name, pattern in _OTHERS.items() if pattern.search(head)), None)
+
+
+def _short(more: str) -> str:
+    return "SA" if more in ("sharealike", "sa") else "ND"
+
+
+def said_of(items: Iterable[Any]) -> dict[str, Any]:
+    """What is said of the recordings among `items`, for the lineage of their table: ids by licence, consent, expiry."""
+    groups: dict[Rights, list[str]] = defaultdict(list)
+    for item in items:
+        if (rights := getattr(item, "rights", NOTHING)) != NOTHING:
+            groups[rights].append(item.recording_id)
+    told = [{**vars(rights), "recordings": sorted(ids)} for rights, ids in groups.items()]
+    return {"rights": sorted(told, key=lambda group: group["recordings"])} if told else {}
+
+
+def rights_in(lineage: Mapping[str, Any]) -> dict[str, Rights]:
+    """recording_id → what is said of it; the reverse of :func:`said_of`."""
+    groups = lineage.get("rights", ())
+    return {one: Rights(*(group[name] for name in FIELDS)) for group in groups for one in group["recordings"]}

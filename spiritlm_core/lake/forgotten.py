@@ -1,0 +1,86 @@
+"""Tombstones: what a lake must never hold again, by content, so that no other name brings it back.
+
+Nothing in a tombstone can be read: recordings stand in it by their content, speakers by a digest of their name.
+Deleting ``forgotten/ID.json`` takes it back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from spiritlm_core.lake.fingerprint import STRICT, Digest, digest, from_json, to_json
+from spiritlm_core.lake.lake import Lake
+from spiritlm_core.names import FileName
+
+FOLDER = "forgotten"
+
+
+@dataclass(frozen=True)
+class Tombstone:
+    """One withdrawal.
+
+    Attributes:
+        id: names it.
+        made: when, in seconds since the epoch, by the clock of the store.
+        files: sha256 of whole files.
+        recordings: ``recording_id`` of stretches and channels of files of which others stay.
+        speakers: digests of names, see :func:`speaker_digest`.
+        made_with: keys of the artifacts that were made with them before they were withdrawn.
+    """
+
+    __pydantic_config__ = STRICT
+
+    id: FileName
+    made: float
+    files: list[Digest]
+    recordings: list[str]
+    speakers: list[Digest]
+    made_with: list[Digest]
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """All tombstones of a lake."""
+
+    tombstones: tuple[Tombstone, ...] = ()
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """What stands in them: contents, recordings and speakers."""
+        lists = ((*stone.files, *stone.recordings, *stone.speakers) for stone in self.tombstones)
+        return frozenset(name for names in lists for name in names)
+
+    @property
+    def latest(self) -> float:
+        """When the last one was made; 0 without any."""
+        return max((stone.made for stone in self.tombstones), default=0.0)
+
+    def covers(self, sha256: str | None, recording_id: str | None = None, speaker: str | None = None) -> bool:
+        """Whether a recording must not come in: for its content, or for who speaks."""
+        if not self.tombstones:
+            return False
+        return not self.names.isdisjoint((sha256, recording_id, speaker and speaker_digest(speaker)))
+
+
+NOBODY = Forgotten()
+
+
+def speaker_digest(name: str) -> str:
+    """What stands for a speaker."""
+    return digest({"speaker": name})
+
+
+def forgotten(lake: Lake) -> Forgotten:
+    """All tombstones of a lake. Raises LakeError if one is damaged: better no run than one that forgot to forget."""
+    return Forgotten(tuple(read_tombstone(lake, entry.path) for entry in lake.store.walk(FOLDER)))
+
+
+def read_tombstone(lake: Lake, path: str) -> Tombstone:
+    """The tombstone at `path`. Raises LakeError if it is damaged."""
+    return from_json(Tombstone, lake.store.read(path), lake.store.child(path))
+
+
+def write_tombstone(lake: Lake, stone: Tombstone) -> None:
+    """Commit a tombstone: from now on no listing lets in what it names."""
+    lake.store.write(f"{FOLDER}/{stone.id}.json", to_json(stone))

@@ -1,0 +1,1 @@
+"""What was made with which recordings: taking recordings back, and asking a model where it comes from."""

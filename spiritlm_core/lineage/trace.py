@@ -1,0 +1,139 @@
+"""From recordings to all that was made with them, read from the lake alone: snapshots, manifests, exports."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+import pyarrow as pa
+
+from spiritlm_core.lake.artifact import Artifact
+from spiritlm_core.lake.fingerprint import digest
+from spiritlm_core.lake.lake import Lake
+from spiritlm_core.lake.snapshot import Snapshot
+
+AUDIO = "audio"
+_COLUMNS = ("recording_id", "source_uri", "source_sha256", "speaker", "split", "duration")
+_GONE = "the recordings that it was made with are no longer in the lake, so it is counted"
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A recording as one shard of a table `audio` knows it; `seconds` are those of its segments."""
+
+    recording_id: str
+    source_uri: str
+    source_sha256: str | None
+    speaker: str | None
+    split: str | None
+    shard: str
+    seconds: float
+
+
+def recordings(lake: Lake, shards: Collection[str] | None = None) -> list[Recording]:
+    """What is in the audio table, used or not, or in some of its `shards`; the sound itself is not read."""
+    found: list[Recording] = []
+    for key in sorted(lake.shard_keys(AUDIO) if shards is None else shards):
+        rows = lake.peek_shard(AUDIO, key, _COLUMNS)
+        rows = rows.append_column("shard", pa.array([key] * rows.num_rows, pa.string()))
+        names = [name for name in rows.column_names if name != "duration"]
+        told = rows.group_by(names).aggregate([("duration", "sum")]).to_pylist()
+        found += [Recording(**{name: row[name] for name in names}, seconds=row["duration_sum"] or 0.0) for row in told]
+    return found
+
+
+@dataclass(frozen=True)
+class MadeWith:
+    """What holds some recordings, or was made with them.
+
+    Attributes:
+        snapshots: fingerprints of the snapshots that hold rows of them.
+        artifacts: key of an artifact → how it was made with them.
+        exports: folders outside of the lake.
+    """
+
+    snapshots: frozenset[str] = frozenset()
+    artifacts: Mapping[str, str] = field(default_factory=dict)
+    exports: tuple[str, ...] = ()
+
+
+def made_with(lake: Lake, shards: Collection[str], known: Collection[str] = ()) -> MadeWith:
+    """All that was made with the audio `shards`, and with the artifacts `known` to be made with what was in them.
+
+    An artifact whose recordings are gone from the lake, and the list of what they were, counts, too.
+    """
+    tables = {snapshot.fingerprint: snapshot for snapshot in _snapshots(lake)}
+    artifacts = {artifact.key: artifact for artifact in _artifacts(lake)}
+    holding = _holding(lake, tables, shards)
+    how = {key: "made with it" for key in known if key in artifacts}
+    made: dict[str, Snapshot | Artifact] = {**tables, **artifacts}
+    reached = _with_descendants({*holding, *how}, {key: _parents(one) for key, one in made.items()})
+    for key, artifact in artifacts.items():
+        inputs = set(artifact.inputs.values())
+        if not holding.isdisjoint(inputs):
+            how[key] = "made from it"
+        elif key in reached:
+            how.setdefault(key, "made with what was made from it")
+        elif shards and inputs - tables.keys():
+            how[key] = _GONE
+    exports = [path for path, names in _exports(lake) if not {*holding, *how}.isdisjoint(names)]
+    return MadeWith(frozenset(holding), how, tuple(exports))
+
+
+def _holding(lake: Lake, tables: Mapping[str, Snapshot], shards: Collection[str]) -> set[str]:
+    """Snapshots with rows of `shards`. Of a shard that is gone its members tell: those of a shard are kept together."""
+    there = lake.shard_keys(AUDIO)
+    members = {member for key in shards for member in lake.read_footer(AUDIO, key).members}
+    holding = {
+        key
+        for key, table in tables.items()
+        if table.table == AUDIO
+        and any(s.key in shards or (s.key not in there and not members.isdisjoint(s.members)) for s in table.shards)
+    }
+    return _with_descendants(holding, {key: _inputs(table) for key, table in tables.items()})
+
+
+def _with_descendants(found: set[str], parents: Mapping[str, set[str]]) -> set[str]:
+    """`found` and all that is made from it."""
+    while more := {key for key, names in parents.items() if key not in found and not found.isdisjoint(names)}:
+        found = found | more
+    return found
+
+
+def _inputs(table: Snapshot) -> set[str]:
+    return set(table.lineage.get("inputs", {}).values())
+
+
+def _parents(made: Snapshot | Artifact) -> set[str]:
+    """Tables and models that it was made from."""
+    if isinstance(made, Artifact):
+        return {*made.inputs.values(), *made.models.values()}
+    return {*_inputs(made), *made.lineage.get("models", {}).values()}
+
+
+def _snapshots(lake: Lake) -> Iterator[Snapshot]:
+    for entry in lake.store.walk("snapshots"):
+        path = PurePosixPath(entry.path)
+        if snapshot := lake.find_snapshot(path.parent.name, path.stem):
+            yield snapshot
+
+
+def _artifacts(lake: Lake) -> Iterator[Artifact]:
+    for entry in lake.store.walk("artifacts"):
+        path = PurePosixPath(entry.path)
+        if artifact := lake.read_artifact(path.parent.name, path.stem):
+            yield artifact
+
+
+def note_export(lake: Lake, path: str, made_from: Collection[str]) -> None:
+    """Let the lake know of a folder outside of it that was made from snapshots and artifacts, by their keys."""
+    told = {"path": path, "made_from": sorted(made_from)}
+    lake.store.write(f"exports/{digest({'path': path})}.json", json.dumps(told, indent=1).encode())
+
+
+def _exports(lake: Lake) -> Iterator[tuple[str, list[str]]]:
+    for entry in lake.store.walk("exports"):
+        told = json.loads(lake.store.read(entry.path))
+        yield told["path"], told["made_from"]
