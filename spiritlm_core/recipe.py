@@ -15,6 +15,7 @@ from spiritlm_core.config_files import load_config_file
 from spiritlm_core.errors import RecipeError
 from spiritlm_core.evaluate.config import EvaluateConfig, ResynthesisConfig, SuiteStageConfig, UnitEvaluationConfig
 from spiritlm_core.intake.config import ShardingConfig, SourceConfig, TextSource
+from spiritlm_core.intake.rights import RightsConfig
 from spiritlm_core.lake.snapshot import KeepConfig
 from spiritlm_core.language import LanguageCode
 from spiritlm_core.lm.config import LmCompute, LmConfig, ModelConfig
@@ -60,6 +61,7 @@ class Recipe(FrozenConfig):
     )
     language: LanguageCode = Field("en", description="Language of recordings whose source names none.")
     sources: tuple[SourceConfig, ...] = Field(min_length=1, description="Where the recordings come from.")
+    rights: RightsConfig = Field(RightsConfig(), description="Which recordings may be used, by licence and consent.")
     texts: tuple[TextSource, ...] = Field((), description="Text documents besides the recordings, for the text stream.")
     audio: AudioConfig = Field(AudioConfig(), description="Checking, segmenting and splitting recordings.")
     sharding: ShardingConfig = Field(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from spiritlm_core.errors import LakeError
@@ -74,6 +74,9 @@ class Account:
 
     def _table(self, plan: TablePlan, computed: int) -> StageReport:
         snapshot = self.lake.read_snapshot(plan.name, plan.fingerprint)
+        if snapshot.lineage != plan.lineage:  # it enters no key: where recordings are, and what is said of them
+            snapshot = replace(snapshot, lineage=plan.lineage)
+            self.lake.write_snapshot(snapshot)
         totals, count = snapshot.totals, len(snapshot.shards)
         return StageReport(
             name=plan.name,

@@ -97,6 +97,8 @@ def export(
 
     The folder appears when it is complete; `README.md` in it says what is in it and how to load it.
     """
+    from spiritlm_core.lake.lake import Lake
+    from spiritlm_core.lineage.trace import note_export
     from spiritlm_core.tokens.export import check_target
 
     check_target(out, force=force)
@@ -108,6 +110,7 @@ def export(
         raise SpiritLMError(f"--{next(iter(given)).replace('_', '-')} is for packed sequences, --format parquet")
     else:
         meta, lines = _export_segments(out, recipe, lake, set_, format_, split, force=force)
+    note_export(Lake(lake), str(out.absolute()), meta["lineage"].values())
     if sys.stderr.isatty():
         typer.echo("", err=True)
     for line in [json.dumps({"out": str(out), **meta}, ensure_ascii=False)] if as_json else lines:

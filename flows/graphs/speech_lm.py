@@ -105,7 +105,8 @@ def speech_lm(recipe: Recipe) -> Graph:
     judging = {"vocoder": vocoder, "recogniser": recipe.evaluate.given_recogniser}
     judging["base"] = recipe.lm.base if text else None  # what texts were to it
     evaluated = recipe.evaluate.reset("recogniser", "recogniser_optional")  # a role
-    evaluation = graph.add(EvaluateStage, evaluated, *tables, text, model=model, lineage=lineage, **judging)
+    told = {"lineage": lineage, "rights": _rights}
+    evaluation = graph.add(EvaluateStage, evaluated, *tables, text, model=model, **told, **judging)
     suite = None
     if recipe.suite is not None:
         judges = recipe.suite.judges
@@ -181,7 +182,14 @@ def _recordings(recipe: Recipe) -> Recordings:
     def split(item: Item) -> str:
         return split_of(vars(item), _audio(recipe))
 
-    return Recordings(recipe.sources, recipe.language, recipe.sharding, split)
+    return Recordings(recipe.sources, recipe.language, recipe.sharding, split, recipe.rights)
+
+
+def _rights(plans: Mapping[str, Plan]) -> Any:
+    """What is said of the recordings: licences, consent; null where nothing is."""
+    audio = plans[AudioStage.name]
+    said = audio.lineage.get("rights") if isinstance(audio, TablePlan) else None
+    return None if said is None else {"rights": said}
 
 
 def _aligner(recipe: Recipe) -> AlignerFitConfig:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from spiritlm_core.errors import SourceError
 from spiritlm_core.intake.files import File, printable
+from spiritlm_core.intake.rights import NOTHING, Rights
 
 _WIDE = (
     *((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32")),
@@ -28,6 +29,7 @@ class Draft:
     end: float | None = None
     channel: int | None = None
     label: str | None = None  # its class
+    rights: Rights = NOTHING
     error: str | None = None
 
     @property

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from spiritlm_core.intake.grouping import in_order
+from spiritlm_core.intake.rights import FIELDS, NOTHING, Rights
 from spiritlm_core.intake.source import MOST_CHANNELS
 
 RECORDINGS = pa.schema(
@@ -28,6 +29,7 @@ RECORDINGS = pa.schema(
         pa.field("text", pa.string()),
         pa.field("label", pa.string()),  # its class, as the source tells
         pa.field("origin", pa.string()),  # "recorded" or "synthetic"
+        pa.field("rights", pa.struct([pa.field(name, pa.string()) for name in FIELDS])),
         pa.field("error", pa.string()),  # why it cannot be taken in
     ]
 )
@@ -50,6 +52,7 @@ class Item:
     text: str | None = None
     label: str | None = None
     origin: str = "recorded"
+    rights: Rights = NOTHING  # in no key: it is about the sound, and not in it
     error: str | None = None
     key: str = ""
     recording_id: str = ""

@@ -14,6 +14,7 @@ from spiritlm_core.intake.draft import Draft
 from spiritlm_core.intake.item import RECORDINGS, Item, identified, reject_duplicates
 from spiritlm_core.intake.listing import Say
 from spiritlm_core.intake.notes import note, notes
+from spiritlm_core.intake.rights import ANY, Rights, RightsConfig
 from spiritlm_core.intake.source import Source
 from spiritlm_core.intake.sources.speak import SpeakSource
 from spiritlm_core.intake.speak.transcripts import Told
@@ -39,17 +40,18 @@ class Recordings:
     language: str
     sharding: ShardingConfig
     split: Split | None = None
+    rights: RightsConfig = ANY
 
     @property
     def lineage(self) -> dict[str, Any]:
         """Where the recordings are."""
-        return {"sources": [source.model_dump(mode="json") for source in self.sources]}
+        return {"sources": [source.key() for source in self.sources]}
 
     def items(self, lake: Lake, say: Say) -> list[Item]:
         """`say` is told what was seen and not used, and how many have no transcript. Raises SourceError."""
         cached = f"cache/sources/{digest(self.lineage['sources'])[:32]}.json"
         with stat_cache(lake, cached) as cache, notes() as heard:
-            items = collect(self.sources, self.language, cache, self.split, forgotten(lake))
+            items = collect(self.sources, self.language, cache, self.split, Admitted(forgotten(lake), self.rights))
         if not items:
             shown = ", ".join(getattr(source, "path", source.kind) for source in self.sources)
             raise SourceError(f"no recordings found in {shown}; give a folder of audio with --source PATH")
@@ -63,12 +65,30 @@ class Recordings:
         return items
 
 
+@dataclass(frozen=True)
+class Admitted:
+    """Which recordings come in: not those that are `gone`, of which no row says that they were there."""
+
+    gone: Forgotten = NOBODY
+    rights: RightsConfig = ANY
+
+    def left(self, items: Sequence[Item]) -> list[Item]:
+        """`items` without forgotten ones."""
+        left = [item for item in items if not self.gone.covers(item.sha256, item.recording_id, item.speaker)]
+        if len(left) < len(items):
+            note(f"{len(items) - len(left)} recordings are forgotten, and were left out")
+        return left
+
+
+ALL = Admitted()
+
+
 def list_items(
     source: Source,
     language: str,
     cache: StatCache,
     drafts: Iterable[Draft] | None = None,
-    gone: Forgotten = NOBODY,
+    admitted: Admitted = ALL,
 ) -> list[Item]:
     """Everything one source holds, good or bad, in an order that does not depend on how its folders are listed.
 
@@ -77,29 +97,26 @@ def list_items(
         language: of recordings for which neither the source nor its files say one.
         cache: knows the content of files that did not change; is updated.
         drafts: what the source says; null asks it.
-        gone: what must not come in; it is left out, and no row says that it was there.
+        admitted: which recordings come in.
 
     Raises:
         SourceError: the source cannot be listed at all.
     """
     drafts = list(source.drafts() if drafts is None else drafts)
     hashes = hash_files([draft.file for draft in drafts if draft.file and not draft.problem], cache)
-    items = [_item(draft, source, language, hashes) for draft in drafts]
-    left = [item for item in items if not gone.covers(item.sha256, item.recording_id, item.speaker)]
-    if len(left) < len(items):
-        note(f"{len(items) - len(left)} recordings are forgotten, and were left out")
-    return reject_duplicates(left)
+    return reject_duplicates(admitted.left([_item(draft, source, language, hashes, admitted) for draft in drafts]))
 
 
 def collect(
-    sources: Sequence[Source], language: str, cache: StatCache, split: Split | None = None, gone: Forgotten = NOBODY
+    sources: Sequence[Source], language: str, cache: StatCache, split: Split | None = None, admitted: Admitted = ALL
 ) -> list[Item]:
     """The items of several sources, each recording kept once. Synthetic speech comes last, as it may repeat others."""
     spoken = [source for source in sources if isinstance(source, SpeakSource)]
     others = [source for source in sources if source not in spoken]
-    items = [item for source in others for item in list_items(source, language, cache, None, gone)]
+    items = [item for source in others for item in list_items(source, language, cache, None, admitted)]
     told = _told(items, language, split) if any(source.needs_transcripts for source in spoken) else Told(language)
-    items += [item for source in spoken for item in list_items(source, language, cache, source.drafts(told), gone)]
+    for source in spoken:
+        items += list_items(source, language, cache, source.drafts(told), admitted)
     return reject_duplicates(items)
 
 
@@ -112,7 +129,7 @@ def _told(items: Sequence[Item], language: str, split: Split | None) -> Told:
     return Told(language, tuple(sorted(texts["train"])), tuple(sorted(texts["held_out"])))
 
 
-def _item(draft: Draft, source: Source, language: str, hashes: dict[str, str | Exception]) -> Item:
+def _item(draft: Draft, source: Source, language: str, hashes: dict[str, str | Exception], admitted: Admitted) -> Item:
     """Add what the source says of all its recordings, and the content's hash."""
     sha256 = hashes.get(draft.file.uri) if draft.file and not draft.problem else None
     error = draft.problem
@@ -123,6 +140,7 @@ def _item(draft: Draft, source: Source, language: str, hashes: dict[str, str | E
         spoken = language_code(spoken)
     except ValueError as problem:
         error = error or f"language: {problem}"
+    rights = draft.rights.over(Rights.of(vars(source)))
     item = Item(
         name=draft.name,
         source_uri=draft.uri,
@@ -136,6 +154,7 @@ def _item(draft: Draft, source: Source, language: str, hashes: dict[str, str | E
         text=draft.text,
         label=draft.label,
         origin=source.origin,
-        error=error,
+        rights=rights,
+        error=error or admitted.rights.problem(rights),
     )
     return identified(item)

@@ -1,7 +1,7 @@
 """Whether a recording may be used: its licence, and whether and until when its speaker agreed.
 
-A source says so of all its recordings, ``corpus.yaml`` or a licence file of a folder, a column of one recording; what is
-nearer to the recording counts. None of it changes a sound, so that it enters no key: what may not be used is rejected.
+A source says so of all its recordings, ``corpus.yaml`` or a licence file of a folder, a column of one recording; what
+is nearer to the recording counts. None of it changes a sound, so it enters no key: what may not be used is rejected.
 """
 
 from __future__ import annotations
@@ -14,9 +14,13 @@ from datetime import UTC, date, datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
+import yaml
 from pydantic import Field
 
 from spiritlm_core.config import FrozenConfig
+from spiritlm_core.errors import SourceError
+from spiritlm_core.intake.files import File, printable
+from spiritlm_core.intake.opening import read_uri
 
 FIELDS = ("licence", "consent", "expires")
 UNKNOWN = "unknown"
@@ -45,6 +49,9 @@ class RightsConfig(FrozenConfig):
         if self.licences and not any(fnmatchcase(licence.lower(), one.lower()) for one in self.licences):
             return f"licence may not be used: {licence}"
         return None
+
+
+ANY = RightsConfig()
 
 
 @dataclass(frozen=True)
@@ -80,7 +87,7 @@ def _day(text: str) -> str:
 
 
 _CREATIVE = re.compile(
-    r"(?:creative\s*commons\W+|cc[ -])?(?P<by>attribution|by)(?P<nc>\W*(?:non\W?commercial|nc))?"
+    r"(?:attribution|(?:cc\W|/licenses/)by)(?P<nc>\W*(?:non\W?commercial|nc))?"
     r"(?P<more>\W*(?:share\W?alike|sa|no\W?deriv\w*|nd))?\W*(?P<version>\d\.\d)",
     re.IGNORECASE,
 )
@@ -109,6 +116,45 @@ def named_licence(text: str) -> str | None:
 
 def _short(more: str) -> str:
     return "SA" if more in ("sharealike", "sa") else "ND"
+
+
+class FolderRights:
+    """What ``corpus.yaml``, and a licence file, say of the recordings beside and below them."""
+
+    def __init__(self, files: Iterable[File]) -> None:
+        """Read those among `files`. Raises SourceError if a ``corpus.yaml`` makes no sense."""
+        self.used: set[str] = set()
+        self._said: dict[str, Rights] = {}
+        for file in files:
+            if file.name.lower() in _CORPUS or _LICENCE.fullmatch(file.name):
+                self.used.add(file.uri)
+                told, there = _read(file), self._said.get(file.folder, NOTHING)
+                self._said[file.folder] = told.over(there) if file.name.lower() in _CORPUS else there.over(told)
+
+    def of(self, folder: str) -> Rights:
+        """What is said of the recordings in `folder`, by itself and by those above it."""
+        rights = NOTHING
+        while self._said:
+            rights = rights.over(self._said.get(folder, NOTHING))
+            if not folder:
+                break
+            folder = folder.rpartition("/")[0]
+        return rights
+
+
+_CORPUS = ("corpus.yaml", "corpus.yml")
+_LICENCE = re.compile(r"(licen[cs]e|copying)(\.(txt|md))?", re.IGNORECASE)
+
+
+def _read(file: File) -> Rights:
+    text = read_uri(file.uri).decode("utf-8", "replace")
+    if file.name.lower() not in _CORPUS:
+        return Rights(named_licence(text))
+    try:
+        told = yaml.safe_load(text)
+        return Rights.of(told if isinstance(told, dict) else {})
+    except (yaml.YAMLError, ValueError) as error:
+        raise SourceError(f"{printable(file.path)}: {error}") from error
 
 
 def said_of(items: Iterable[Any]) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
+from datetime import date
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
@@ -33,6 +35,14 @@ class Source(FrozenConfig):
         "recorded",
         description="synthetic: speech that a machine made; it is never held out, and voices are not fitted on it.",
     )
+
+    licence: str | None = Field(None, description="Licence of recordings that name none, as SPDX calls it: CC-BY-4.0.")
+    consent: str | None = Field(
+        None, description="Consent to the use of recordings that tell of none: yes, or what proves it; no rejects them."
+    )
+    expires: date | None = Field(None, description="Last day of the consent; later runs reject the recordings.")
+
+    younger: ClassVar[AbstractSet[str]] = {"licence", "consent", "expires"}
 
     @property
     def described(self) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 import pyarrow as pa
 
+from spiritlm_core.errors import LakeError
 from spiritlm_core.lake.artifact import Artifact
 from spiritlm_core.lake.fingerprint import digest
 from spiritlm_core.lake.lake import Lake
@@ -16,7 +18,8 @@ from spiritlm_core.lake.snapshot import Snapshot
 
 AUDIO = "audio"
 _COLUMNS = ("recording_id", "source_uri", "source_sha256", "speaker", "split", "duration")
-_GONE = "the recordings that it was made with are no longer in the lake, so it is counted"
+FROM, WITH = "made from them", "made with what was made from them"
+_GONE = "made from recordings that are no longer in the lake, so it is counted"
 
 
 @dataclass(frozen=True)
@@ -67,17 +70,18 @@ def made_with(lake: Lake, shards: Collection[str], known: Collection[str] = ()) 
     tables = {snapshot.fingerprint: snapshot for snapshot in _snapshots(lake)}
     artifacts = {artifact.key: artifact for artifact in _artifacts(lake)}
     holding = _holding(lake, tables, shards)
-    how = {key: "made with it" for key in known if key in artifacts}
     made: dict[str, Snapshot | Artifact] = {**tables, **artifacts}
-    reached = _with_descendants({*holding, *how}, {key: _parents(one) for key, one in made.items()})
+    parents = {key: _parents(one) for key, one in made.items()}
+    how: dict[str, str] = {}
     for key, artifact in artifacts.items():
         inputs = set(artifact.inputs.values())
         if not holding.isdisjoint(inputs):
-            how[key] = "made from it"
-        elif key in reached:
-            how.setdefault(key, "made with what was made from it")
+            how[key] = FROM
         elif shards and inputs - tables.keys():
             how[key] = _GONE
+    how |= {key: FROM for key in known if key in artifacts and _parents(artifacts[key]).isdisjoint(known)}
+    reached = _with_descendants({*holding, *how}, parents)
+    how |= {key: WITH for key in artifacts if key in reached and key not in how}
     exports = [path for path, names in _exports(lake) if not {*holding, *how}.isdisjoint(names)]
     return MadeWith(frozenset(holding), how, tuple(exports))
 
@@ -128,9 +132,10 @@ def _artifacts(lake: Lake) -> Iterator[Artifact]:
 
 
 def note_export(lake: Lake, path: str, made_from: Collection[str]) -> None:
-    """Let the lake know of a folder outside of it that was made from snapshots and artifacts, by their keys."""
+    """Let the lake know, where it can be written to, of a folder elsewhere that was made from its snapshots and models."""
     told = {"path": path, "made_from": sorted(made_from)}
-    lake.store.write(f"exports/{digest({'path': path})}.json", json.dumps(told, indent=1).encode())
+    with suppress(LakeError, PermissionError):
+        lake.store.write(f"exports/{digest({'path': path})}.json", json.dumps(told, indent=1).encode())
 
 
 def _exports(lake: Lake) -> Iterator[tuple[str, list[str]]]:

@@ -15,6 +15,7 @@ from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import RecipeError
 from spiritlm_core.intake.grouping import Member, group_items, items_table
 from spiritlm_core.intake.listing import Listing, Say
+from spiritlm_core.intake.rights import said_of
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.plan import (
     ModelSource,
@@ -31,7 +32,7 @@ from spiritlm_core.lake.stage import ArtifactStage, TableStage
 Stage = type[TableStage] | type[ArtifactStage]
 
 Lineage = Callable[[Mapping[str, Plan]], Any]
-"""Given the plans of all that a stage is made from, by name, returns the small JSON that the stage is told."""
+"""Given the plans of all that a stage is made from, by name, returns the small JSON that the stage is told, if any."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,7 +179,8 @@ class _Planner:
     plans: dict[str, Plan] = field(default_factory=dict)
 
     def plan(self, node: Node) -> Plan:
-        models = {role: self._source(node, model) for role, model in node.models.items()}
+        sources = {role: self._source(node, model) for role, model in node.models.items()}
+        models = {role: source for role, source in sources.items() if source is not None}
         call = StageCall.of(node.stage, node.config, models)
         if node.listing is not None:
             return plan_listing(node.listing, call, self.lake, self.graph.recipe, self.say)
@@ -193,7 +195,7 @@ class _Planner:
         assert isinstance(plan, TablePlan)  # noqa: S101 - an artifact is no table
         return plan
 
-    def _source(self, node: Node, model: Model) -> ModelSource:
+    def _source(self, node: Node, model: Model) -> ModelSource | None:
         if isinstance(model, ModelSource):
             return model
         if isinstance(model, Node):
@@ -201,7 +203,8 @@ class _Planner:
         if isinstance(model, str):
             return ModelSource.of_reference(model)
         made_from = {parent.name: self.plans[parent.name] for parent in self.graph.made_from(node.name)[:-1]}
-        return ModelSource.of_json(model(made_from))
+        told = model(made_from)
+        return None if told is None else ModelSource.of_json(told)
 
     def _pin(self, call: StageCall) -> str | None:
         """The model that the recipe has now, as long as its configuration and its models stay what they are."""
@@ -213,11 +216,12 @@ class _Planner:
 
 def plan_listing(listing: Listing, call: StageCall, lake: Lake, recipe: str, say: Say) -> TablePlan:
     """One job per group of items; groups that a shard holds already keep its key. Raises SourceError."""
-    groups = group_items(listing.items(lake, say), _kept_groups(lake, recipe, call), listing.sharding)
+    items = listing.items(lake, say)
+    groups = group_items(items, _kept_groups(lake, recipe, call), listing.sharding)
     jobs = [_job(call, listing, group) for group in groups]
     # Order by key: a set of items has none, and every run must see the same one.
     jobs.sort(key=lambda job: job.key)
-    return TablePlan(call, tuple(jobs), {"models": call.digests, **listing.lineage})
+    return TablePlan(call, tuple(jobs), {"models": call.digests, **listing.lineage, **said_of(items)})
 
 
 def _kept_groups(lake: Lake, recipe: str, call: StageCall) -> list[frozenset[str]]:

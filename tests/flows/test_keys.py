@@ -55,6 +55,8 @@ RULES: list[tuple[str, Callable[[Recipe], Stages]]] = [
     (r"name", _always("evaluation", "published")),
     (r"variant", _always(*EXTRACTED, "vocoder", "sequences", "evaluation")),
     (r"language|sources\.0\.(language|speaker|channel|origin)", _always("audio")),
+    (r"sources\.0\.expires|rights\..*", _always("audio")),
+    (r"sources\.0\.(licence|consent)", _always("evaluation")),  # which counts hours by licence, and the card tells it
     (r"sources\..*", _always()),
     (r"texts", _always("tokenizer", "model")),
     (r"audio\..*", _always("audio")),

@@ -20,6 +20,7 @@ from spiritlm_core.evaluate.heldout.findings import Findings, Sample, choose_doc
 from spiritlm_core.evaluate.heldout.losses import score, stream_metrics, text_metrics
 from spiritlm_core.evaluate.heldout.statistics import corpus_statistics
 from spiritlm_core.files import read_json, write_json
+from spiritlm_core.intake.rights import rights_in
 from spiritlm_core.lake.stage import ArtifactStage, Output, Progress, Resources, TableInput
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.metrics.verdicts import EXAMPLES, write_verdicts
@@ -42,7 +43,8 @@ class EvaluateStage(ArtifactStage):
     Writes ``metrics.json`` (flat, see docs/evaluation.md), ``verdicts.json``, ``answers.json``, ``statistics.json``,
     ``samples.json``, ``report.html`` and the main charts as PNG. Roles: model is a Hugging Face folder of this
     pipeline; vocoder and recogniser, if given, make answers audible and write them down; base, if given, is what it
-    started from; lineage, if given, is a JSON object whose entries are shown at the end of the report.
+    started from; rights, if given, is what is said of the recordings;
+    lineage, if given, is a JSON object whose entries are shown at the end of the report.
     """
 
     name: ClassVar[str] = "evaluation"
@@ -87,7 +89,8 @@ class EvaluateStage(ArtifactStage):
         progress(0.75, "continuing interleaved documents")
         samples = self._samples(evaluated, list(answers.plain.values()), held_out["interleaved"])
         progress(0.8, "counting the corpus")
-        statistics = corpus_statistics(tables, evaluated.unit_sizes)
+        rights = rights_in(read_json(self.models["rights"])) if "rights" in self.models else {}
+        statistics = corpus_statistics(tables, evaluated.unit_sizes, rights)
         draws = self.config.bootstrap_samples, self.config.seed
         fewshot = {task.name: task.figures(*draws) for task in answers.tasks if task.wanted}
         shown = [sample.to_dict() for sample in samples]

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from spiritlm_core.intake.rights import NOTHING, UNKNOWN, Rights
 from spiritlm_core.intake.speak.utterance import engine_of
 from spiritlm_core.lake.view import TableView
 
@@ -19,15 +20,18 @@ _AUDIO = ("recording_id", "duration", "speaker", "language", "split", "origin", 
 _DURATION_EDGES = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 15.0, 20.0, 25.0, 30.0, float("inf"))
 
 
-def corpus_statistics(tables: Mapping[str, TableView], unit_sizes: Mapping[str, int]) -> dict[str, Any]:
+def corpus_statistics(
+    tables: Mapping[str, TableView], unit_sizes: Mapping[str, int], rights: Mapping[str, Rights] | None = None
+) -> dict[str, Any]:
     """Counts over the audio, words, units and sequences tables as a JSON-able dictionary.
 
     `unit_sizes` is the number of classes of each stream, such as ``{"hubert": 501, "pitch": 64, "style": 100}``; a
-    stream with 0 classes is left out.
+    stream with 0 classes is left out. `rights` has what is said of recordings, by recording_id: where anything is,
+    hours are counted by licence.
     """
     return {
         "rows": row_statistics(tables),
-        "audio": _audio_statistics(tables["audio"]),
+        "audio": {**_audio_statistics(tables["audio"]), **_licences(tables["audio"], rights or {})},
         "words": _word_statistics(tables["words"]),
         "units": {
             name: unit_statistics(_lists(tables["units"], name), size) for name, size in unit_sizes.items() if size
@@ -110,6 +114,16 @@ def _audio_statistics(view: TableView) -> dict[str, Any]:
         "duration_edges": [edge for edge in _DURATION_EDGES if np.isfinite(edge)],
         "duration_counts": histogram.tolist(),
     }
+
+
+def _licences(view: TableView, rights: Mapping[str, Rights]) -> dict[str, Any]:
+    hours: Counter[str] = Counter()
+    for shard in view.shards(("recording_id", "duration", "reject_stage")) if rights else ():
+        good = shard.filter(pc.is_null(shard["reject_stage"]))
+        durations = np.asarray(good["duration"].fill_null(0.0), dtype=np.float64).tolist()
+        for one, seconds in zip(good["recording_id"].to_pylist(), durations, strict=True):
+            hours[rights.get(one, NOTHING).licence or UNKNOWN] += seconds / 3600
+    return {"hours_by_licence": _rounded(hours)} if rights else {}
 
 
 def _rounded(values: Counter[str]) -> dict[str, float]:

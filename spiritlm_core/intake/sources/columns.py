@@ -12,6 +12,7 @@ from spiritlm_core.errors import Rejection, SourceError
 from spiritlm_core.intake.draft import Draft, clean
 from spiritlm_core.intake.files import File, is_web, local_path, local_uri, printable
 from spiritlm_core.intake.notes import note, some
+from spiritlm_core.intake.rights import FIELDS, Rights
 from spiritlm_core.intake.source import MOST_CHANNELS
 
 Row = dict[str, Any]
@@ -28,6 +29,9 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "duration": ("duration",),
     "channel": ("channel",),
     "label": ("label",),
+    "licence": ("licence", "license"),
+    "consent": ("consent",),
+    "expires": ("expires", "consent_expires"),
 }
 """Field of a clip to the names of its column, the first one found counts. Manifests and fine-tuning share them."""
 _TEXTUAL = re.compile(r"text|transcri|sentence|utterance|caption|prompt|normali[sz]ed")
@@ -73,7 +77,12 @@ class Columns:
         start, end = window(*(number_of(self._value(row, name), name) for name in ("start", "end", "duration")))
         text, speaker, language = (text_of(self._value(row, name), name) for name in ("text", "speaker", "language"))
         channel, label = _channel(self._value(row, "channel")), _label(self._value(row, "label"))
-        return Draft(path, file.uri if file else "", file, clean(text), speaker, language, start, end, channel, label)
+        try:
+            rights = Rights.of({name: self._value(row, name) for name in FIELDS})
+        except ValueError as problem:
+            raise Rejection(str(problem)) from problem
+        place = (path, file.uri if file else "", file)
+        return Draft(*place, clean(text), speaker, language, start, end, channel, label, rights)
 
     def finish(self) -> None:
         """Say which texts were seen and not used. Raises SourceError if a column that was named is nowhere."""

@@ -11,6 +11,7 @@ from pydantic import Field
 from spiritlm_core.intake.draft import Draft, draft_of
 from spiritlm_core.intake.files import printable
 from spiritlm_core.intake.notes import note, some
+from spiritlm_core.intake.rights import NOTHING, FolderRights
 from spiritlm_core.intake.source import TreeSource
 from spiritlm_core.intake.sources import kaldi, lists, sidecars, tables
 from spiritlm_core.intake.sources.tree import Tree, kinds_of
@@ -45,6 +46,8 @@ class FolderSource(TreeSource):
 def told(source: TreeSource, readers: Iterable[Reader]) -> Iterator[Draft]:
     """What `readers` say of the recordings of a folder, and the recordings of which none says anything."""
     tree = Tree(source.path, follow_symlinks=source.follow_symlinks)
+    rights = FolderRights(tree.others)
+    tree.used |= rights.used
     kept: dict[tuple[object, ...], Draft] = {}
     known: set[str] = set()
     differ: list[str] = []
@@ -57,8 +60,10 @@ def told(source: TreeSource, readers: Iterable[Reader]) -> Iterator[Draft]:
             elif draft.uri not in known:  # else a stretch of what is told as a whole, or the reverse
                 kept[place] = draft
         known = {draft.uri for draft in kept.values() if draft.file}
-    yield from kept.values()
-    yield from (draft_of(file) for file in tree.audio if file.uri not in known)
+    bare = [draft_of(file) for file in tree.audio if file.uri not in known]
+    for draft in (*kept.values(), *bare):
+        around = rights.of(draft.file.folder) if draft.file else NOTHING
+        yield dataclasses.replace(draft, rights=draft.rights.over(around))
     if differ:
         note(f"source {source.path}: transcripts differ, and the first one is taken, of {some(differ)}")
     _say_unused(source, tree)
@@ -67,9 +72,9 @@ def told(source: TreeSource, readers: Iterable[Reader]) -> Iterator[Draft]:
 def _joined(first: Draft, later: Draft) -> Draft:
     """What two transcripts say of one recording; where they differ, the first counts."""
     speaker, language = first.speaker or later.speaker, first.language or later.language
-    label = first.label or later.label
+    label, rights = first.label or later.label, first.rights.over(later.rights)
     more = later if first.text is None and first.error is None else first
-    return dataclasses.replace(more, speaker=speaker, language=language, label=label)
+    return dataclasses.replace(more, speaker=speaker, language=language, label=label, rights=rights)
 
 
 def _say_unused(source: TreeSource, tree: Tree) -> None:

@@ -20,7 +20,8 @@ from spiritlm_core.intake.sources.columns import Columns, resolve
 from spiritlm_core.intake.sources.rows import read_rows
 from spiritlm_core.intake.sources.tree import Tree
 
-ClipField = Literal["path", "text", "speaker", "language", "start", "end", "duration", "channel", "label"]
+Place = Literal["path", "start", "end", "duration", "channel"]
+ClipField = Place | Literal["text", "speaker", "language", "label", "licence", "consent", "expires"]
 
 
 class ManifestSource(Source):

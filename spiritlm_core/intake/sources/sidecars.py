@@ -13,6 +13,7 @@ from spiritlm_core.errors import Rejection
 from spiritlm_core.intake.draft import Draft, clean, decode_text, draft_of, missing
 from spiritlm_core.intake.files import File, composed, printable
 from spiritlm_core.intake.opening import read_uri
+from spiritlm_core.intake.rights import NOTHING
 from spiritlm_core.intake.sources.columns import ALIASES, Columns, Row
 from spiritlm_core.intake.sources.textgrid import text_of_grid
 from spiritlm_core.intake.sources.tree import Tree, speaker_in
@@ -99,7 +100,8 @@ def _draft(file: File, transcript: File, ending: str, encoding: str) -> Draft | 
     speaker = said.get("speaker") or (speaker_in(file.path) if by_speaker else None)
     draft = draft_of(file, said.get("text"), reason, speaker)
     tag = _language_in(transcript.stem) if _base(transcript.stem) != _base(file.stem) else None
-    return dataclasses.replace(draft, language=said.get("language") or tag, label=said.get("label"))
+    language, rights = said.get("language") or tag, said.get("rights", NOTHING)
+    return dataclasses.replace(draft, language=language, label=said.get("label"), rights=rights)
 
 
 def _language_in(stem: str) -> str | None:
@@ -166,7 +168,7 @@ def _fields(text: str) -> Row:
     if not any(name in row for name in ALIASES["text"]):
         return {}
     draft = Columns({}, "").draft({name: row.get(name) for name in row if name not in _NOT_HERE} | {"path": "-"})
-    return {"text": draft.text, "speaker": draft.speaker, "language": draft.language, "label": draft.label}
+    return {name: getattr(draft, name) for name in ("text", "speaker", "language", "label", "rights")}
 
 
 def _are_rows(value: object) -> bool:
