@@ -132,7 +132,7 @@ def _artifacts(lake: Lake) -> Iterator[Artifact]:
 
 
 def note_export(lake: Lake, path: str, made_from: Collection[str]) -> None:
-    """Let the lake know, where it can be written to, of a folder elsewhere that was made from its snapshots and models."""
+    """Let the lake know, if it can be written to, of a folder elsewhere that was made from snapshots and models."""
     told = {"path": path, "made_from": sorted(made_from)}
     with suppress(LakeError, PermissionError):
         lake.store.write(f"exports/{digest({'path': path})}.json", json.dumps(told, indent=1).encode())
