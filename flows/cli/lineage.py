@@ -10,6 +10,7 @@ import typer
 
 from spiritlm_core.cli.options import DEFAULT_LAKE, JsonOption, LakeOption
 from spiritlm_core.cli.results import answer
+from spiritlm_core.errors import SpiritLMError
 
 _NAMED = 10
 """How many names of a kind are printed; ``--json`` has all."""
@@ -43,6 +44,59 @@ def forget(
         return {"dry_run": dry_run, **with_commands(taking_back.forget(Lake(lake), wanted, dry_run=dry_run))}
 
     answer(work, _show, as_json=as_json)
+
+
+def lineage(
+    model: Annotated[
+        str | None, typer.Argument(metavar="[MODEL]", help="Folder of a published model, or a recipe that made one.")
+    ] = None,
+    lake: LakeOption = DEFAULT_LAKE,
+    recordings: Annotated[bool, typer.Option("--recordings", help="Name every recording, with its licence.")] = False,
+    of: Annotated[
+        list[str] | None,
+        typer.Option(metavar="URI", help="The reverse: what holds this recording, or was made with it. Repeatable."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say which tables, models and recordings MODEL was made with, under which licences; or what a recording is in."""
+    from spiritlm_core.lake.lake import Lake
+    from spiritlm_core.lineage.forget import Wanted
+    from spiritlm_core.lineage.forget import forget as taking_back
+    from spiritlm_core.lineage.model import lineage_of
+
+    if (model is None) == (not of):
+        raise SpiritLMError("give a MODEL, or recordings with --of URI")
+    if of:
+        wanted = Wanted(recordings=tuple(of))
+        answer(lambda: taking_back(Lake(lake), wanted, dry_run=True), _show_holders, as_json=as_json)
+    else:
+        answer(lambda: lineage_of(str(model), Lake(lake), told=recordings), _show_lineage, as_json=as_json)
+
+
+def _show_holders(statement: dict[str, Any], out: TextIO) -> None:
+    for line in (*_some([one["source_uri"] for one in statement["recordings"]]), *_tables(statement)):
+        print(line, file=out)
+    for one in statement["made_with"]:
+        print(f"  {one['name']:<18} of {one['recipe']}, {one['key'][:12]}, {one['how']}", file=out)
+    for path in statement["exports"]:
+        print(f"  exported to {path}", file=out)
+
+
+def _show_lineage(found: dict[str, Any], out: TextIO) -> None:
+    for kind in ("recipe", "variant", "task", "base"):
+        if kind in found:
+            print(f"{kind}: {found[kind]}", file=out)
+    for kind in ("tables", "artifacts", "given"):
+        for name, what in found.get(kind, {}).items():
+            print(f"  {kind.removesuffix('s')} {name:<18} {what if kind == 'given' else what[:12]}", file=out)
+    if "missing" in found:
+        print(found["missing"], file=out)
+        return
+    hours = ", ".join(f"{name} {value:.2f} h" for name, value in found["hours_by_licence"].items())
+    print(f"{found['count']} recordings: {hours}", file=out)
+    for one in found.get("recordings", ()):
+        said = [one[name] for name in ("speaker", "split", "licence", "consent", "expires") if one[name]]
+        print(f"  {one['source_uri']}  {one['seconds']:.1f} s  {', '.join(said)}", file=out)
 
 
 def with_commands(statement: dict[str, Any]) -> dict[str, Any]:

@@ -67,6 +67,7 @@ COMMANDS = (
     Command("lake verify", "spiritlm_core.cli.lake", LAKE),
     Command("lake gc", "spiritlm_core.cli.lake", LAKE),
     Command("forget", "flows.cli.lineage", LAKE),
+    Command("lineage", "flows.cli.lineage", LAKE),
 )
 
 GROUPS = {
