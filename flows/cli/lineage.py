@@ -8,8 +8,7 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
-from spiritlm_core.cli.options import DEFAULT_LAKE, JsonOption, LakeOption
-from spiritlm_core.cli.results import answer
+from spiritlm_core.cli.options import DEFAULT_LAKE, JsonOption, LakeOption, answer
 from spiritlm_core.errors import SpiritLMError
 
 _NAMED = 10

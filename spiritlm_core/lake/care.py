@@ -219,11 +219,16 @@ def _lists(lake: Lake, tables: set[tuple[str, str]]) -> set[str]:
 
 
 def targets(lake: Lake, ref: Ref) -> Iterator[Snapshot | Artifact]:
-    """What a ref points to, and its earlier snapshots that are to be kept. Raises LakeError if the first is gone."""
+    """What a ref points to, and its earlier snapshots that are to be kept. Raises LakeError if the first is gone.
+
+    A snapshot of before with something that was forgotten since is not kept.
+    """
     yield resolve_ref(lake, ref)
-    for past in ref.kept(lake.store.now()):
-        if snapshot := lake.find_snapshot(ref.name, past.target):
-            yield snapshot
+    if earlier := list(ref.kept(lake.store.now())):
+        held = forgotten(lake).snapshots
+        for past in earlier:
+            if past.target not in held and (snapshot := lake.find_snapshot(ref.name, past.target)):
+                yield snapshot
 
 
 def objects_of(target: Snapshot | Artifact) -> set[str]:

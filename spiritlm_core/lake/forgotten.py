@@ -26,6 +26,7 @@ class Tombstone:
         files: sha256 of whole files.
         recordings: ``recording_id`` of stretches and channels of files of which others stay.
         speakers: digests of names, see :func:`speaker_digest`.
+        snapshots: fingerprints of those that held them, which no retention spares.
         made_with: keys of the artifacts that were made with them before they were withdrawn.
     """
 
@@ -36,6 +37,7 @@ class Tombstone:
     files: list[Digest]
     recordings: list[str]
     speakers: list[Digest]
+    snapshots: list[Digest]
     made_with: list[Digest]
 
 
@@ -50,6 +52,11 @@ class Forgotten:
         """What stands in them: contents, recordings and speakers."""
         lists = ((*stone.files, *stone.recordings, *stone.speakers) for stone in self.tombstones)
         return frozenset(name for names in lists for name in names)
+
+    @property
+    def snapshots(self) -> set[str]:
+        """Fingerprints of the snapshots that held them."""
+        return {fingerprint for stone in self.tombstones for fingerprint in stone.snapshots}
 
     @property
     def latest(self) -> float:

@@ -12,7 +12,7 @@ from spiritlm_core.intake.recordings import Recordings
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.plan import TablePlan
 from spiritlm_core.lake.run import run_artifact, run_shard
-from spiritlm_core.lake.snapshot import Snapshot
+from spiritlm_core.lake.snapshot import KeepConfig, Snapshot
 from spiritlm_core.lake.stage import ArtifactStage, TableInput
 from spiritlm_core.plan.graph import Graph, plan_graph
 from tests.examples.stage import LoudnessStage
@@ -55,7 +55,7 @@ def graph_on(clips: Path) -> Graph:
     return graph
 
 
-def run(clips: Path, lake: Lake, *, refit: bool = False) -> None:
+def run(clips: Path, lake: Lake, *, refit: bool = False, keep: KeepConfig | None = None) -> None:
     """Compute what a run computes, in this process."""
     for plan in plan_graph(graph_on(clips), lake, refit=refit).stages.values():
         if isinstance(plan, TablePlan):
@@ -66,4 +66,4 @@ def run(clips: Path, lake: Lake, *, refit: bool = False) -> None:
         else:
             run_artifact(lake, plan, lambda fraction, message: None)
         kind = "table" if isinstance(plan, TablePlan) else "artifact"
-        lake.write_ref("levels", plan.name, kind, plan.fingerprint, plan.call.identity)
+        lake.write_ref("levels", plan.name, kind, plan.fingerprint, plan.call.identity, keep)

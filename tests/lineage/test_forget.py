@@ -14,6 +14,7 @@ from spiritlm_core.lake.care import collect_garbage, verify
 from spiritlm_core.lake.forgotten import forgotten, read_tombstone, write_tombstone
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.lease import hold
+from spiritlm_core.lake.snapshot import KeepConfig
 from spiritlm_core.lineage.forget import Wanted, forget, read_list
 from spiritlm_core.lineage.trace import FROM, WITH, note_export, recordings
 from spiritlm_core.plan.graph import plan_graph
@@ -100,6 +101,18 @@ def test_after_a_refit_nothing_was_made_with_them(place: Path) -> None:
     rebuilt(place, lake, refit=True)
     assert forget(lake, Wanted())["made_with"] == []
     assert holding(place / "lake", NAME.encode()) == {}
+
+
+def test_no_retention_spares_what_was_forgotten(place: Path) -> None:
+    lake, keep = Lake(place / "lake"), KeepConfig(snapshots=9)
+    run(place / "clips", lake, keep=keep)
+    forget(lake, Wanted(recordings=(next(one.recording_id for one in recordings(lake) if one.speaker != NAME),)))
+    run(place / "clips", lake, keep=keep)
+    forget(lake, WITHDRAWN)
+    run(place / "clips", lake, keep=keep)
+    collect_garbage(lake)
+    assert holding(place / "lake", NAME.encode()) == {}
+    assert len(recordings(lake)) == 3
 
 
 def test_a_file_does_not_return_under_another_name_or_speaker(place: Path) -> None:
