@@ -137,8 +137,8 @@ def _show(statement: dict[str, Any], out: TextIO) -> None:
     print(f"{len(told)} recordings, {statement['hours']:.2f} hours of speech, on {statement['lake']}", file=out)
     for line in (*_some([one["source_uri"] for one in told]), *_tables(statement), *_made(statement)):
         print(line, file=out)
-    for path in _some(list(still_there([one["source_uri"] for one in told])), "still on this disk, yours to delete: "):
-        print(path, file=out)
+    if there := still_there([one["source_uri"] for one in told]):
+        print(f"{there} of these files lie on this disk: nothing outside of a lake is deleted, that is yours", file=out)
     if statement["dry_run"]:
         print("Nothing was changed. Without --dry-run they never come in again, and then:", file=out)
     elif told or statement["made_with"]:
@@ -168,7 +168,7 @@ def _made(statement: dict[str, Any]) -> Iterator[str]:
         yield f"made with them and not in use: {statement['unused']} artifacts, which gc deletes"
 
 
-def _some(names: list[str], before: str = "") -> Iterator[str]:
-    yield from (f"  {before}{name}" for name in names[:_NAMED])
+def _some(names: list[str]) -> Iterator[str]:
+    yield from (f"  {name}" for name in names[:_NAMED])
     if len(names) > _NAMED:
-        yield f"  {before}and {len(names) - _NAMED} more; --json names all"
+        yield f"  and {len(names) - _NAMED} more; --json names all"
