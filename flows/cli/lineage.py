@@ -104,6 +104,8 @@ def with_commands(statement: dict[str, Any]) -> dict[str, Any]:
     unclean = {one["recipe"]: None for one in statement["tables"] if not one["clean"]}
     steps = [_command(recipe, lake, finetuned) for recipe in unclean]
     made = [{**one, "command": _command(one["recipe"], lake, finetuned, one["name"])} for one in statement["made_with"]]
+    refit = {one["recipe"] for one in made if "--refit" in one["command"]}
+    steps += [f"{_command(recipe, lake, finetuned)} --refit  # fits its kept models, too" for recipe in sorted(refit)]
     return {**statement, "made_with": made, "next": [*steps, f"spiritlm lake gc --lake {lake}"]}
 
 

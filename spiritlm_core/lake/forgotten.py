@@ -27,7 +27,7 @@ class Tombstone:
         recordings: ``recording_id`` of stretches and channels of files of which others stay.
         speakers: digests of names, see :func:`speaker_digest`.
         snapshots: fingerprints of those that held them, which no retention spares.
-        made_with: keys of the artifacts that were made with them before they were withdrawn.
+        made_with: keys of the artifacts that were made with them before they were withdrawn, and how.
     """
 
     __pydantic_config__ = STRICT
@@ -38,7 +38,7 @@ class Tombstone:
     recordings: list[str]
     speakers: list[Digest]
     snapshots: list[Digest]
-    made_with: list[Digest]
+    made_with: dict[Digest, str]
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ def _buried(lake: Lake, wanted: Wanted) -> tuple[list[Recording], Forgotten]:
     heard = recordings(lake)
     stone = _tombstone(lake, heard, wanted)
     made = _trace(lake, heard, Forgotten((stone,)))
-    return heard, Forgotten((replace(stone, snapshots=sorted(made.snapshots), made_with=sorted(made.artifacts)),))
+    return heard, Forgotten((replace(stone, snapshots=sorted(made.snapshots), made_with=dict(made.artifacts)),))
 
 
 def select(lake: Lake, heard: Sequence[Recording], wanted: Wanted) -> tuple[list[Recording], list[str]]:
@@ -116,7 +116,7 @@ def _tombstone(lake: Lake, heard: Sequence[Recording], wanted: Wanted) -> Tombst
     parts = {one.recording_id for one in meant if one.source_sha256 not in whole}
     speakers = sorted(map(speaker_digest, wanted.speakers))
     files = sorted({*elsewhere, *map(str, whole)})
-    return Tombstone(uuid.uuid4().hex, lake.store.now(), files, sorted(parts), speakers, [], [])
+    return Tombstone(uuid.uuid4().hex, lake.store.now(), files, sorted(parts), speakers, [], {})
 
 
 def _covered(heard: Sequence[Recording], gone: Forgotten) -> list[Recording]:
@@ -124,7 +124,7 @@ def _covered(heard: Sequence[Recording], gone: Forgotten) -> list[Recording]:
 
 
 def _trace(lake: Lake, heard: Sequence[Recording], gone: Forgotten) -> MadeWith:
-    known = {key for stone in gone.tombstones for key in stone.made_with}
+    known = {key: how for stone in gone.tombstones for key, how in stone.made_with.items()}
     return made_with(lake, {one.shard for one in _covered(heard, gone)}, known)
 
 

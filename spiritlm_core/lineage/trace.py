@@ -62,7 +62,7 @@ class MadeWith:
     exports: tuple[str, ...] = ()
 
 
-def made_with(lake: Lake, shards: Collection[str], known: Collection[str] = ()) -> MadeWith:
+def made_with(lake: Lake, shards: Collection[str], known: Mapping[str, str] | None = None) -> MadeWith:
     """All that was made with the audio `shards`, and with the artifacts `known` to be made with what was in them.
 
     An artifact whose recordings are gone from the lake, and the list of what they were, counts, too.
@@ -72,14 +72,13 @@ def made_with(lake: Lake, shards: Collection[str], known: Collection[str] = ()) 
     holding = _holding(lake, tables, shards)
     made: dict[str, Snapshot | Artifact] = {**tables, **artifacts}
     parents = {key: _parents(one) for key, one in made.items()}
-    how: dict[str, str] = {}
+    how = {key: said for key, said in (known or {}).items() if key in artifacts}
     for key, artifact in artifacts.items():
         inputs = set(artifact.inputs.values())
         if not holding.isdisjoint(inputs):
             how[key] = FROM
         elif shards and inputs - tables.keys():
-            how[key] = _GONE
-    how |= {key: FROM for key in known if key in artifacts and _parents(artifacts[key]).isdisjoint(known)}
+            how.setdefault(key, _GONE)
     reached = _with_descendants({*holding, *how}, parents)
     how |= {key: WITH for key in artifacts if key in reached and key not in how}
     exports = [path for path, names in _exports(lake) if not {*holding, *how}.isdisjoint(names)]

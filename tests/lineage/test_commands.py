@@ -50,7 +50,8 @@ def test_the_statement_names_recordings_tables_artifacts_and_commands(
     assert f": spiritlm run levels.yaml --lake {lake} --refit --until mean\n" in said
     assert f": spiritlm run levels.yaml --lake {lake} --until last\n" in said
     assert "1 of these files lie on this disk" in said
-    assert said.endswith(f"  spiritlm run levels.yaml --lake {lake}\n  spiritlm lake gc --lake {lake}\n")
+    again, gc = f"  spiritlm run levels.yaml --lake {lake}", f"  spiritlm lake gc --lake {lake}\n"
+    assert said.endswith(f"{again}\n{again} --refit  # fits its kept models, too\n{gc}")
     assert not (lake / "forgotten").exists()
 
 
