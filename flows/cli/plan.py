@@ -96,7 +96,7 @@ def show_plan(result: dict[str, Any], out: TextIO) -> None:
     for note in result["notes"]:
         console.print(f"note: {note}", soft_wrap=True)
     for broken, count in result["stages"].get("selection", {}).get("filters", {}).items():
-        console.print(f"filter: {broken} of {count} segments, which are left out", soft_wrap=True)
+        console.print(f"filter: {broken} leaves out {count} segments", soft_wrap=True)
     console.print(_total(result["to_compute"]), soft_wrap=True)
 
 

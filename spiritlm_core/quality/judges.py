@@ -59,8 +59,8 @@ def _language(folder: Path) -> Judge:
     import torch
     from faster_whisper import WhisperModel
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model: Any = WhisperModel(str(folder), device, compute_type="default", cpu_threads=1, local_files_only=True)
+    device, precision = ("cuda", "float16") if torch.cuda.is_available() else ("cpu", "int8")
+    model: Any = WhisperModel(str(folder), device=device, compute_type=precision, cpu_threads=1, local_files_only=True)
 
     def judge(waveform: Waveform, row: Row) -> Row:
         del row
