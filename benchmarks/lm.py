@@ -11,15 +11,13 @@ and the same batch; the first steps are left out. On a GPU both run in bf16.
 from __future__ import annotations
 
 import argparse
-import json
-import os
+import multiprocessing
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -104,9 +102,9 @@ def ours(setting: Setting) -> dict[str, Any]:
     from spiritlm_core.lm.config import LmCompute, ModelConfig
     from spiritlm_core.lm.model.attention import Documents
     from spiritlm_core.lm.train.loop import _loop, _Stop
-    from spiritlm_core.lm.train.metrics import Metrics
     from spiritlm_core.lm.train.run import start
     from spiritlm_core.lm.train.source import Training
+    from spiritlm_core.lm.train.step import Metrics
     from spiritlm_core.tokens.config import TokensConfig
     from spiritlm_core.tokens.vocabulary import VOCABULARY_FILE, Vocabulary
 
@@ -207,7 +205,7 @@ def trainer(setting: Setting) -> dict[str, Any]:
 def peak_memory() -> int:
     import torch
 
-    from spiritlm_core.lm.train.metrics import memory
+    from spiritlm_core.lm.train.step import memory
 
     return memory(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
@@ -231,13 +229,12 @@ def matrix_speed() -> float:
 
 def measured(kind: str, setting: Setting) -> dict[str, Any]:
     """One run in a process of its own."""
-    command = [sys.executable, __file__, "--run", kind, json.dumps(asdict(setting))]
-    environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore"}
-    done = subprocess.run(command, env=environment, capture_output=True, check=False)
-    if done.returncode:
-        return {"error": (done.stderr.decode().strip().splitlines() or [f"exit status {done.returncode}"])[-1]}
-    found: dict[str, Any] = json.loads(done.stdout.decode().strip().splitlines()[-1])
-    return found
+    run = {"ours": ours, "trainer": trainer}[kind]
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        try:
+            return pool.submit(run, setting).result()
+        except Exception as error:  # noqa: BLE001 - such as too little memory; the other runs go on
+            return {"error": f"{type(error).__name__}: {error}"}
 
 
 def compare(setting: Setting, speed: float) -> None:
@@ -263,10 +260,6 @@ def compare(setting: Setting, speed: float) -> None:
 
 
 def main() -> None:
-    if sys.argv[1:2] == ["--run"]:
-        setting = Setting(**json.loads(sys.argv[3]))
-        print(json.dumps({"ours": ours, "trainer": trainer}[sys.argv[2]](setting)))
-        return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", nargs="+", choices=list(SHAPES), default=["tiny"])
     parser.add_argument("--length", type=int, default=4096)

@@ -81,7 +81,7 @@ def speech_lm(recipe: Recipe) -> Graph:
     graph.on_request(UnitEvaluationStage, _unit_evaluation(recipe), audio, **streams, **judged)
     spoken = graph.add(UnitsStage, sizes, audio, **streams)
     copied = units.copies_stage(expressive=expressive)
-    copies = graph.add(CopiesStage, copied, audio, **streams) if units.copies.changes else None
+    copies = graph.add(CopiesStage, copied, audio, **streams) if units.copies.wanted else None
 
     vocoder = None
     if recipe.vocoder is not None:

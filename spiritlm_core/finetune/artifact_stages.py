@@ -23,9 +23,8 @@ from spiritlm_core.lake.shard import reason_group
 from spiritlm_core.lake.stage import ArtifactStage, Output, Progress, Resources, TableInput
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.lm.config import LmCompute, ModelConfig
-from spiritlm_core.lm.generate.fewshot import write
+from spiritlm_core.lm.generate.fewshot import Judged, log_likelihoods, write
 from spiritlm_core.lm.generate.formats import PromptFormat
-from spiritlm_core.lm.generate.likelihood import Judged, log_likelihoods
 from spiritlm_core.lm.generate.prompts import Kind
 from spiritlm_core.lm.generate.spirit import SpiritLM
 from spiritlm_core.lm.train.source import Training

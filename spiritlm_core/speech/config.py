@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from spiritlm_core.config import FrozenConfig, Optionally
+from spiritlm_core.config import FrozenConfig, Optionally, Span
 from spiritlm_core.fit.config import FitCompute
 from spiritlm_core.references.syntax import ModelReference
-from spiritlm_core.speech.copies import CopiesConfig
 from spiritlm_core.speech.pitch.config import PitchConfig
 from spiritlm_core.speech.pretraining.config import HubertConfig
 from spiritlm_core.speech.quantizers.config import QuantizerConfig, QuantizerStageConfig
 from spiritlm_core.speech.settings import ExtractionPrecision, Minutes, Seed, UnitRate
+
+Speed = Annotated[float, Field(ge=0.5, le=2)]
 
 
 class StyleConfig(FrozenConfig):
@@ -30,6 +31,43 @@ class StyleConfig(FrozenConfig):
     max_minutes: Minutes = 10.0
     restarts: int = Field(default=5, ge=1, le=20, description="Runs of k-means++, of which the best is kept.")
     seed: Seed = 0
+
+
+class CopiesConfig(FrozenConfig):
+    """How often each train recording is encoded besides as it is; training draws one encoding in each epoch.
+
+    Synthetic speech is not: it is varied where it is made.
+    """
+
+    shifts: int = Field(
+        default=0, ge=0, le=15, description="Copies that begin a part of a frame later: of n, copy k by k / (n + 1)."
+    )
+    speeds: tuple[Speed, ...] = Field(
+        default=(),
+        max_length=8,
+        description="Speeds of copies played faster (1.1) or slower (0.9); pitch goes along.",
+    )
+    rooms: int = Field(default=0, ge=0, le=16, description="Copies heard in a room with noise, drawn for each clip.")
+    reverberation: float = Field(
+        default=0.5, gt=0, le=3, description="Longest seconds in which sound falls by 60 dB in a room."
+    )
+    snr: Span = Field(default=(5.0, 30.0), description="Lowest and highest signal-to-noise ratio in a room, in dB.")
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _changed(self) -> Self:
+        if 1.0 in self.speeds or len(set(self.speeds)) < len(self.speeds):
+            raise ValueError("speeds must be different from each other and from 1, the recording as it is")
+        return self
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there are any."""
+        return bool(self.shifts or self.speeds or self.rooms)
+
+    def idle(self) -> AbstractSet[str]:
+        """What rooms are like, where there are none."""
+        return frozenset() if self.rooms else {"reverberation", "snr", "seed"}
 
 
 class UnitsConfig(FrozenConfig):

@@ -16,9 +16,9 @@ from spiritlm_core.errors import Rejection, SpiritLMError, is_machine_error
 from spiritlm_core.lake.schema import REJECT, SAMPLE_RATE, Row, is_rejected, rejected, table_of
 from spiritlm_core.lake.stage import Resources, TableInput, TableStage
 from spiritlm_core.speech.config import CopiesStageConfig, UnitsStageConfig
+from spiritlm_core.speech.copies import Change, changes_of
 
 if TYPE_CHECKING:
-    from spiritlm_core.speech.copies import Change
     from spiritlm_core.speech.extractor import UnitExtractor
     from spiritlm_core.speech.tokenizer import SpeechTokenizer
     from spiritlm_core.speech.types import Units
@@ -134,7 +134,7 @@ class CopiesStage(UnitsStage):
         sources: list[Row] = tables[0].to_pylist()
         seconds = [_seconds(source) if _is_copied(source) else None for source in sources]
         copies: list[list[Outcome]] = [[] for _ in sources]
-        changes = self.config.copies.changes
+        changes = changes_of(self.config.copies)
         for group, clips in self._decoded(sources, seconds):
             names, speakers = [cast("str", sources[i]["utterance_id"]) for i in group], _speakers(sources, group)
             for change in changes:

@@ -16,7 +16,7 @@ from spiritlm_core.errors import ModelReferenceError
 from spiritlm_core.references.content import check_weights
 from spiritlm_core.speech.folder import TokenizerFolder, common_sizes
 from spiritlm_core.speech.released.layout import ROOT_VARIABLE, Released, Variant, checked_variant, default_root
-from spiritlm_core.tokens.speech import Streams, UnitStreams, from_string, merge_streams, to_string
+from spiritlm_core.tokens.speech import Streams, from_string, merge_streams, to_string
 
 if TYPE_CHECKING:
     from spiritlm_core.speech.encoders.precision import Precision
@@ -108,13 +108,13 @@ class SpeechTokenizer:
             self._vocoder = _load_vocoder(self._vocoder, self.variant, self._extractor.device)
         return self._vocoder
 
-    def decode(self, units: UnitStreams | str, speaker: Speaker | None = None, **options: Any) -> NDArray[np.float32]:
+    def decode(self, units: Streams | str, speaker: Speaker | None = None, **options: Any) -> NDArray[np.float32]:
         """The waveform of units or of speech tokens, float32[samples] at 16 kHz; see :meth:`decode_batch`."""
         return self.decode_batch([units], speaker, **options)[0]
 
     def decode_batch(
         self,
-        batch: Sequence[UnitStreams | str],
+        batch: Sequence[Streams | str],
         speaker: Speaker | None = None,
         *,
         expression: int | None = None,
@@ -167,7 +167,7 @@ class SpeechTokenizer:
         if len(waveform := stream.end()):
             yield waveform
 
-    def _streams(self, units: UnitStreams | str, seed: int) -> UnitStreams:
+    def _streams(self, units: Streams | str, seed: int) -> Streams:
         if not isinstance(units, str):
             return units
         return styled(from_string(units), self.vocoder.config.usual_styles, seed)
@@ -207,7 +207,7 @@ class SpeechTokenizer:
 
     def to_string(
         self,
-        units: UnitStreams,
+        units: Streams,
         *,
         collapse_hubert: bool = True,
         collapse_pitch: bool = True,
@@ -236,7 +236,7 @@ class SpeechTokenizer:
         return styled(from_string(string, duplicate_pitch=duplicate_pitch), seed=seed)
 
 
-def _from(units: UnitStreams, start: int) -> Streams:
+def _from(units: Streams, start: int) -> Streams:
     """The entries from `start` on of streams that have one for each HuBERT unit."""
     parts = (np.asarray(part)[start:] if part is not None else None for part in (units.pitch, units.style))
     return Streams(np.asarray(units.hubert)[start:], *parts)

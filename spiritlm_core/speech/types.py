@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spiritlm_core.speech.grid import CHUNK, FRAME, piece_lengths, unit_count
+from spiritlm_core.tokens.speech import Streams
 
-
-@dataclass(frozen=True)
-class Units:
-    """Units of one waveform, not collapsed; `pitch` and `style` are None for the Base variant."""
-
-    hubert: NDArray[np.int16]  # [N] at 25 or 12.5 Hz
-    pitch: NDArray[np.int8] | None = None  # [M] at 12.5 Hz
-    style: NDArray[np.int8] | None = None  # [K] at 1 Hz
+Units = Streams  # of one waveform, not collapsed
 
 
 def chunks(waveform: NDArray[np.float32]) -> list[NDArray[np.float32]]:

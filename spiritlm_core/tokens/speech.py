@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -25,29 +24,13 @@ _LATER = 0.01  # by how much the rate of HuBERT units is lowered for merging
 _TOKEN = re.compile(r"\[(Hu|Pi|St)([0-9]{1,4})\]")
 
 
-class UnitStreams(Protocol):
-    """What is merged: the raw streams of one segment; pitch and style may be absent."""
-
-    @property
-    def hubert(self) -> ArrayLike:
-        """int[N] at 25 or 12.5 Hz."""
-
-    @property
-    def pitch(self) -> ArrayLike | None:
-        """int[M] at 12.5 Hz."""
-
-    @property
-    def style(self) -> ArrayLike | None:
-        """int[K] at 1 Hz."""
-
-
 @dataclass(frozen=True)
 class Streams:
-    """Units read from a string, one entry of each stream per HuBERT token."""
+    """Units of one segment: as they were extracted, or read from a string with one entry per HuBERT token."""
 
-    hubert: np.ndarray  # int16[N]
-    pitch: np.ndarray | None  # int16[N], or None if the string has no pitch token
-    style: np.ndarray | None  # int16[N], or None if the string has no style token
+    hubert: np.ndarray  # int16[N], at 25 or 12.5 Hz where they were extracted
+    pitch: np.ndarray | None = None  # int8 or int16[M], at 12.5 Hz; None in the Base variant
+    style: np.ndarray | None = None  # int8 or int16[K], at 1 Hz; None in the Base variant
 
 
 @dataclass(frozen=True)
@@ -73,7 +56,7 @@ class Merged:
 
 
 def merge_streams(
-    units: UnitStreams, collapse: tuple[bool, bool, bool] = (False, True, True), rate: float = 25.0
+    units: Streams, collapse: tuple[bool, bool, bool] = (False, True, True), rate: float = 25.0
 ) -> Merged:
     """Collapse (style, pitch, HuBERT) and merge the streams of one segment; `rate` is of HuBERT units, per second."""
     names, rates = ("style", "pitch", "hubert"), (*_RATES, rate - _LATER)

@@ -9,8 +9,9 @@ import pytest
 from pydantic import ValidationError
 
 from spiritlm_core.fit.job import FitJob
+from spiritlm_core.lake.plan import load_class
 from spiritlm_core.lm.config import LmConfig
-from spiritlm_core.lm.losses import LOSSES, find_loss
+from spiritlm_core.lm.losses import LOSSES
 from spiritlm_core.tokens.corpus import STREAMS
 from tests.lm.training import losses, run
 from tests.support.small_model import tiny_config
@@ -29,7 +30,7 @@ def test_a_loss_of_ones_own_is_one_file_and_one_line(job: FitJob, monkeypatch: p
 
 
 def test_every_loss_can_be_found() -> None:
-    assert all(callable(find_loss(name)) for name in LOSSES)
+    assert all(callable(load_class(path)) for path in LOSSES.values())
 
 
 def test_a_loss_that_is_not_there_is_named() -> None:

@@ -14,8 +14,7 @@ from spiritlm_core import SpiritLM
 from spiritlm_core.fit.job import FitJob
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.lm.generate.content import Speech
-from spiritlm_core.lm.generate.fewshot import FewShot
-from spiritlm_core.lm.generate.likelihood import judged
+from spiritlm_core.lm.generate.fewshot import FewShot, judged
 from spiritlm_core.lm.generate.presets import Task, ask
 from spiritlm_core.lm.generate.prompts import Example, Kind, parts_of
 from spiritlm_core.tokens.config import PairsConfig, SharesConfig, TokensConfig

@@ -194,7 +194,7 @@ def test_streaming_gives_the_same_answer(published: Path) -> None:
 
 @pytest.mark.parametrize("text", ["say [Speech] now", "[Hu12]", "[Text] a", "press[Hu1][Pi2]one", "</s> <s>", "plain"])
 def test_a_text_that_reads_like_a_token_is_text_in_prompts_shots_and_labels(published: Path, text: str) -> None:
-    from spiritlm_core.lm.generate.likelihood import judged
+    from spiritlm_core.lm.generate.fewshot import judged
 
     spirit = SpiritLM.from_pretrained(published)
     vocabulary, speech = spirit.vocabulary, Speech(tokens="[Hu5]")

@@ -19,10 +19,9 @@ from spiritlm_core.lm.config import LmCompute, OptimizerConfig
 from spiritlm_core.lm.model.network import load_pretrained
 from spiritlm_core.lm.train.checkpoint import read_state
 from spiritlm_core.lm.train.data import Batch, TokenRangeError
-from spiritlm_core.lm.train.metrics import StepLosses
 from spiritlm_core.lm.train.objective import Objective
 from spiritlm_core.lm.train.optimizer import build_optimizer, learning_rate, optimise
-from spiritlm_core.lm.train.step import Validation
+from spiritlm_core.lm.train.step import StepLosses, Validation
 from spiritlm_core.tokens.config import SequencesConfig
 from spiritlm_core.tokens.hf import load_vocabulary
 from tests.lm.training import assert_same_weights, losses, run, started

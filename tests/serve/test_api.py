@@ -22,7 +22,7 @@ from spiritlm_core import SpiritLM
 from spiritlm_core.audio.codec import encode_flac, encode_wav
 from spiritlm_core.errors import ModelReferenceError
 from spiritlm_core.lm.generate.content import Speech
-from spiritlm_core.lm.generate.likelihood import judged, log_likelihoods
+from spiritlm_core.lm.generate.fewshot import judged, log_likelihoods
 from spiritlm_core.serve.engine import Engine
 from spiritlm_core.serve.routes import create_app
 from spiritlm_core.serve.server import Server

@@ -10,7 +10,8 @@ import pytest
 from pydantic import ValidationError
 
 from spiritlm_core.audio.codec import decode_flac
-from spiritlm_core.speech.copies import Change, CopiesConfig, heard_in_room, played, shifts
+from spiritlm_core.speech.config import CopiesConfig
+from spiritlm_core.speech.copies import Change, changes_of, heard_in_room, played, shifts
 from spiritlm_core.speech.grid import FRAME, unit_count
 from spiritlm_core.speech.stage import COPIES, CopiesStage, UnitsStage
 from tests.speech.models import CONFIG
@@ -90,7 +91,7 @@ def test_train_rows_have_the_units_of_each_copy_and_held_out_ones_none(models: d
     assert out["reject_stage"].to_pylist() == [None, None, None, "audio", "copies", None]
     first, held, made, *rejected, little = out["copies"].to_pylist()
     assert (held, made, rejected) == ([], [], [None, None])
-    changes = ALL.changes
+    changes = changes_of(ALL)
     assert [(copy["start"], copy["speed"], copy["room"]) for copy in first] == [
         (change.seconds, change.speed, change.room) for change in changes
     ]
@@ -131,7 +132,7 @@ def test_one_copy_of_one_group_is_in_memory_at_a_time(
         stage._extractor, "encode", lambda clips, names: (seen.append(sum(map(len, clips))), encode(clips, names))[1]
     )
     stage.process(columns(audio))
-    assert len(seen) > len(ALL.changes)
+    assert len(seen) > len(changes_of(ALL))
     assert max(seen) <= 3.0 * 16_000 / min(ALL.speeds) + 16
 
 

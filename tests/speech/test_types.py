@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from spiritlm_core.speech.config import UnitsConfig
-from spiritlm_core.speech.copies import CopiesConfig
+from spiritlm_core.speech.config import CopiesConfig, UnitsConfig
 from spiritlm_core.speech.grid import CHUNK, SHORTEST, hop_of, pitch_count, style_count, unit_count
 from spiritlm_core.speech.pretraining.config import PAPER_CONVOLUTIONS, HubertConfig, PerturbConfig
 from spiritlm_core.speech.quantizers.config import MOST_UNITS, QuantizerConfig

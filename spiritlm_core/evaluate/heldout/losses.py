@@ -17,7 +17,7 @@ import numpy as np
 from spiritlm_core.evaluate.config import EvaluateConfig
 from spiritlm_core.evaluate.heldout.answers import Evaluated
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.lm.generate.likelihood import predict
+from spiritlm_core.lm.generate.fewshot import predict
 from spiritlm_core.lm.model.folder import is_own
 from spiritlm_core.metrics.bootstrap import ratio
 from spiritlm_core.tokens.documents import Document

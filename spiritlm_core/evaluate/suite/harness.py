@@ -14,8 +14,7 @@ import numpy as np
 
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.evaluate.suite.task import Bench, figure
-from spiritlm_core.lm.generate.fewshot import write
-from spiritlm_core.lm.generate.likelihood import Judged, common_start, predict
+from spiritlm_core.lm.generate.fewshot import Judged, common_start, predict, write
 from spiritlm_core.lm.generate.spirit import SpiritLM
 from spiritlm_core.metrics.bootstrap import Estimate, ratio
 

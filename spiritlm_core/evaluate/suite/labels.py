@@ -19,8 +19,7 @@ from spiritlm_core.evaluate.config import SuiteConfig
 from spiritlm_core.evaluate.suite import harness
 from spiritlm_core.evaluate.suite.pairs import Labelled, LabelledTask, content_of
 from spiritlm_core.evaluate.suite.task import Bench, Skipped, SuiteTask, figure, summed_by, usable
-from spiritlm_core.lm.generate.fewshot import FewShot, draw_shots
-from spiritlm_core.lm.generate.likelihood import Judged, judged, log_likelihoods
+from spiritlm_core.lm.generate.fewshot import FewShot, Judged, draw_shots, judged, log_likelihoods
 from spiritlm_core.lm.generate.prompts import Example, Kind, Parts
 from spiritlm_core.metrics.bootstrap import CONFIDENCE, Estimate, ratio
 from spiritlm_core.tokens.counter import key_of

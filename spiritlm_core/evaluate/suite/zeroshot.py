@@ -12,7 +12,7 @@ import numpy as np
 from spiritlm_core.errors import Rejection, SpiritLMError
 from spiritlm_core.evaluate.suite.pairs import DIRECTIONS, Direction, Pair, Side, content_of
 from spiritlm_core.evaluate.suite.task import Bench, Recordings, Skipped, SuiteTask, figure, grouped_by
-from spiritlm_core.lm.generate.likelihood import Judged, judged, log_likelihoods
+from spiritlm_core.lm.generate.fewshot import Judged, judged, log_likelihoods
 from spiritlm_core.lm.generate.prompts import Kind
 from spiritlm_core.lm.generate.spirit import SpiritLM
 from spiritlm_core.metrics.bootstrap import Estimate, ratio
@@ -124,7 +124,7 @@ def score(spirit: SpiritLM, pairs: Sequence[Pair], direction: Direction, recordi
     """Log-likelihoods of both sides of each pair, in the forms of `direction`.
 
     The marker in front of a side is given, not judged; so is the prefix, see
-    :func:`spiritlm_core.lm.generate.likelihood.judged`.
+    :func:`spiritlm_core.lm.generate.fewshot.judged`.
     """
     kept, skipped, sides = [], [], list[Judged]()
     for pair in pairs:

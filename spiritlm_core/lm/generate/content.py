@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from spiritlm_core.audio.waveform import Audio
     from spiritlm_core.lm.generate.decode import Finish
     from spiritlm_core.speech.vocoder.vocoder import Speaker
-    from spiritlm_core.tokens.speech import UnitStreams
+    from spiritlm_core.tokens.speech import Streams
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Speech:
 
     audio: Audio | None = None  # a path, the bytes of a file, or samples float[T] or float[channels, T] in [-1, 1]
     sample_rate: int | None = None  # of samples, in hertz; 16 000 if not given. A file says its own
-    units: UnitStreams | None = None  # streams as :meth:`SpeechTokenizer.encode` gives them
+    units: Streams | None = None  # streams as :meth:`SpeechTokenizer.encode` gives them
     tokens: str | None = None  # a string such as ``[St3][Pi1][Hu7]``
     kind: ClassVar[Kind] = "speech"
 

@@ -80,7 +80,7 @@ def classify(
     Raises SpiritLMError: fewer than two labels, an empty one or two that are one to the model, or the prompt is longer
     than the context.
     """
-    from spiritlm_core.lm.generate.likelihood import judged, log_likelihoods
+    from spiritlm_core.lm.generate.fewshot import judged, log_likelihoods
 
     check_labels([spirit.layout.known(label) for label in labels])
     (parts,) = spirit.parts([question], shots)

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from spiritlm_core.lm.model.network import CausalLM
     from spiritlm_core.speech.tokenizer import SpeechTokenizer
     from spiritlm_core.speech.vocoder.vocoder import Speaker
-    from spiritlm_core.tokens.speech import UnitStreams
     from spiritlm_core.tokens.vocabulary import Vocabulary
 
 MODALITIES: dict[str, Modality] = {"text": "text", "speech": "speech", "any": "any"}
@@ -285,12 +284,12 @@ class SpiritLM:
         shown, *asked = ([(part.kind, string(part)) for part in parts] for parts in entries)
         return [shown + own for own in asked]
 
-    def _string(self, units: UnitStreams) -> str:
+    def _string(self, units: Streams) -> str:
         """Speech tokens of units; streams that the model has no tokens for are left out."""
         known = self.vocabulary
         pitch, style = units.pitch if known.pitch else None, units.style if known.style else None
         rate = self.speech_tokenizer.rate if self._speech_tokenizer else 25.0
-        return to_string(merge_streams(Streams(units.hubert, pitch, style), rate=rate))  # type: ignore[arg-type]
+        return to_string(merge_streams(Streams(units.hubert, pitch, style), rate=rate))
 
     def _settings(self, modality: Modality, options: Generation) -> Options:
         from spiritlm_core.lm.generate.decode import Sampling

@@ -5,8 +5,7 @@ A loss is a function ``loss(rows, head, answers, scale)``, see :class:`Loss`. It
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import torch
@@ -35,9 +34,3 @@ class Loss(Protocol):
             ``scale`` times the sum over targets, float32[] with gradient; and each target's negative log-likelihood in
             nats without gradient, float32[P], which is what is reported and compared.
         """
-
-
-def find_loss(name: str) -> Loss:
-    """The loss called `name`. Raises KeyError."""
-    module, _, function = LOSSES[name].partition(":")
-    return cast("Loss", getattr(import_module(module), function))

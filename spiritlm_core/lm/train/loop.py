@@ -25,11 +25,10 @@ from spiritlm_core.lake.stage import Progress, noting
 from spiritlm_core.lm.model.lora import merged, save_adapters
 from spiritlm_core.lm.model.network import CausalLM, count_parameters
 from spiritlm_core.lm.train.data import Prefetch
-from spiritlm_core.lm.train.metrics import Metrics
 from spiritlm_core.lm.train.optimizer import learning_rate
 from spiritlm_core.lm.train.run import Run, start, training_data
 from spiritlm_core.lm.train.source import Training
-from spiritlm_core.lm.train.step import Validation, optimizer_step
+from spiritlm_core.lm.train.step import Metrics, Validation, optimizer_step
 from spiritlm_core.tokens.corpus import shown_streams
 from spiritlm_core.tokens.hf import TOKENIZER_FILES, copy_files, save_tokenizer, write_model_config
 from spiritlm_core.tokens.vocabulary import VOCABULARY_FILE, Vocabulary

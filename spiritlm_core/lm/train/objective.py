@@ -12,8 +12,9 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.utils import checkpoint
 
 from spiritlm_core.fit.ranks import Ranks
+from spiritlm_core.lake.plan import load_class
 from spiritlm_core.lm.config import LmCompute
-from spiritlm_core.lm.losses import find_loss
+from spiritlm_core.lm.losses import LOSSES, Loss
 from spiritlm_core.lm.model.attention import register
 from spiritlm_core.lm.model.network import CausalLM
 from spiritlm_core.lm.train.data import Batch
@@ -44,7 +45,7 @@ class Objective(nn.Module):
         self.attention = attention
         if attention == "documents":
             lm.config._attn_implementation = register()  # noqa: SLF001 - what loading with it would have set
-        self._loss = find_loss(loss)
+        self._loss: Loss = load_class(LOSSES[loss])
         self._plain = _plain_output(lm)
         given = weights or {}
         self.weights = tuple(given.get(stream, 1.0) for stream in STREAMS)

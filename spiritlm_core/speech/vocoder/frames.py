@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.speech.vocoder.config import VocoderConfig
-from spiritlm_core.tokens.speech import UnitStreams
+from spiritlm_core.tokens.speech import Streams as UnitStreams
 
 Stream = NDArray[np.int64]
 Streams = dict[str, Stream]

@@ -19,7 +19,7 @@ from spiritlm_core.speech.grid import FRAME
 from spiritlm_core.speech.vocoder.config import VocoderConfig
 from spiritlm_core.speech.vocoder.frames import Stream, Streams, frames_of, streams_of
 from spiritlm_core.speech.vocoder.model import VocoderModel
-from spiritlm_core.tokens.speech import UnitStreams
+from spiritlm_core.tokens.speech import Streams as UnitStreams
 
 Speaker = int | str  # number of a voice, or its name where the voices have names
 

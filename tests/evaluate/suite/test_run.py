@@ -19,7 +19,7 @@ from spiritlm_core.evaluate.suite.pairs import DIRECTIONS
 from spiritlm_core.evaluate.suite.stage import page, run_suite, table, verdicts
 from spiritlm_core.evaluate.suite.task import Recordings, figure
 from spiritlm_core.evaluate.suite.zeroshot import preferred, score
-from spiritlm_core.lm.generate import likelihood
+from spiritlm_core.lm.generate import fewshot
 from spiritlm_core.lm.generate.spirit import SpiritLM
 from spiritlm_core.metrics.bootstrap import Estimate
 from tests.evaluate.suite.stories import write_pairs
@@ -95,7 +95,7 @@ def test_the_batch_changes_nothing(spirit: SpiritLM, stories: Path, monkeypatch:
     (task,) = read_task("stories", stories)
     for direction in DIRECTIONS:
         many = score(spirit, task.pairs[:30], direction, Recordings())
-        monkeypatch.setattr(likelihood, "_LOGITS_AT_ONCE", 1)
+        monkeypatch.setattr(fewshot, "_LOGITS_AT_ONCE", 1)
         one = score(spirit, task.pairs[:30], direction, Recordings())
         monkeypatch.undo()
         np.testing.assert_allclose(one.sums, many.sums, rtol=1e-5)

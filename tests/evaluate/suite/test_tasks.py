@@ -22,7 +22,7 @@ from spiritlm_core.evaluate.suite.stage import page, run_suite, table
 from spiritlm_core.evaluate.suite.styles import StyleTask
 from spiritlm_core.evaluate.suite.task import Bench, Recordings
 from spiritlm_core.evaluate.suite.transcripts import TranscriptTask, Utterance
-from spiritlm_core.lm.generate.likelihood import judged, log_likelihoods
+from spiritlm_core.lm.generate.fewshot import judged, log_likelihoods
 from spiritlm_core.lm.generate.prompts import Kind
 from spiritlm_core.lm.generate.spirit import SpiritLM
 from tests.evaluate.corpora import WORD_LIST
