@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -67,11 +67,13 @@ def export_segments(
 
 
 def _meta(segments: Segments, kind: str, counts: dict[str, Counts]) -> dict[str, Any]:
+    licences = sum((count.licences for count in counts.values()), Counter())
     return {
         "recipe": segments.recipe,
         "format": kind,
         "splits": {name: counts[name].figures() for name in sorted(counts)},
         "languages": sorted({name for count in counts.values() for name in count.languages}),
+        "hours_by_licence": {name: round(seconds / 3600, 4) for name, seconds in sorted(licences.items())},
         "left_out": dict(sorted(segments.rejected.items())),
         "columns": segments.schema.names,
         "lineage": {name: snapshot.fingerprint for name, snapshot in segments.tables.items()},
@@ -86,11 +88,13 @@ def _card(meta: dict[str, Any], splits: list[str]) -> str:
         data = [{"split": name, "path": files.format(split=name)} for name in splits]
         about["configs"] = [{"config_name": "default", "data_files": data}]
     figures = [f"| {name} | " + " | ".join(f"{n:,}" for n in of.values()) + " |" for name, of in meta["splits"].items()]
+    licences = [f"- {hours:,} hours {name}" for name, hours in meta["hours_by_licence"].items()]
     left_out = [f"- {count:,} times {reason}" for reason, count in meta["left_out"].items()] or ["- nothing"]
     return _README.format(
         header=yaml.safe_dump(about, sort_keys=False, allow_unicode=True).strip(),
         recipe=meta["recipe"],
         figures="\n".join(figures),
+        licences="\n".join(licences or ["- nothing is known of them"]),
         left_out="\n".join(left_out),
         load=_LOADING[meta["format"]].format(split=splits[-1]),
         columns=", ".join(f"`{name}`" for name in meta["columns"]),
@@ -155,6 +159,10 @@ Segments of recordings, 16 kHz mono FLAC, with their text, their words and when 
 Columns: {columns}. Times of words are seconds in the segment, `start` and `end` of the segment seconds in the recording
 `recording_id`, which `source_sha256` identifies. Units come at a steady rate: `hubert` 25 or 12.5 a second,
 as `units.rate` of the recipe says, `pitch` 12.5, `style` one.
+
+Licences, which `licence` has of each segment if they are known:
+
+{licences}
 
 Left out, because a stage gave it up:
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Container, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, Self
 
 import pyarrow as pa
 
 from spiritlm_core.errors import LakeError
+from spiritlm_core.intake.rights import FIELDS, NOTHING, UNKNOWN, Rights, rights_in
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.shard import reason_group
 from spiritlm_core.lake.snapshot import Snapshot
@@ -31,6 +33,8 @@ class Counts:
     words: int = 0
     speakers: set[str] = field(default_factory=set)
     languages: set[str] = field(default_factory=set)
+    licences: Counter[str] = field(default_factory=Counter)
+    """Seconds of each; empty where nothing is said of any."""
 
     def add(self, segment: Segment) -> None:
         """Count one segment."""
@@ -39,6 +43,8 @@ class Counts:
         self.words += len(segment.get("words") or ())
         self.speakers |= {segment["speaker"]} - {None}
         self.languages |= {segment["language"]} - {None}
+        if "licence" in segment:
+            self.licences[segment["licence"] or UNKNOWN] += segment["duration"]
 
     def figures(self) -> dict[str, Any]:
         """The numbers as JSON."""
@@ -70,6 +76,11 @@ class Segments:
         tables = {name: lake.read_snapshot(name, ref.target) for name, ref in refs.items() if ref}
         return cls(recipe, lake, tables)
 
+    @cached_property
+    def rights(self) -> dict[str, Rights]:
+        """Licence, consent and its end of the recordings of which anything is said."""
+        return rights_in(self.tables["audio"].lineage)
+
     @property
     def schema(self) -> pa.Schema:
         """Columns of `rows`: those of `audio`, then of the other tables; `audio` itself is FLAC, 16 kHz mono."""
@@ -77,7 +88,8 @@ class Segments:
         columns = {
             _named(table, column.name): column for table, shard in first.items() if shard for column in shard.schema
         }
-        return pa.schema([column.with_name(name) for name, column in columns.items() if name])
+        said = [pa.field(name, pa.string()) for name in FIELDS] if self.rights else []
+        return pa.schema([*(column.with_name(name) for name, column in columns.items() if name), *said])
 
     def rows(self) -> Iterator[Segment]:
         """Every segment that no stage gave up, in the order of the lake; one shard of each table is in memory.
@@ -101,7 +113,8 @@ class Segments:
                 continue
             named = zip(self.tables, rows, strict=True)
             values = {_named(table, name): value for table, row in named for name, value in row.items()}
-            yield {name: value for name, value in values.items() if name}
+            said = asdict(self.rights.get(values["recording_id"], NOTHING)) if self.rights else {}
+            yield {name: value for name, value in values.items() if name} | said
 
     def _apart(self) -> LakeError:
         names = ", ".join(f"`{name}`" for name in self.tables)

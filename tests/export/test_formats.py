@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -320,6 +321,24 @@ def test_what_filters_and_duplicates_leave_out_is_left_out_and_what_was_measured
     assert {(row["quality_snr"], row["quality_language"], row["language"]) for row in rows_} == {(20.0, "de", "en")}
     assert meta["left_out"]["selection: snr < 10"] == 1
     assert "quality_fingerprint" not in meta["columns"]
+
+
+def test_licences_are_a_column_and_stand_in_the_card_with_hours(
+    segments: Segments, tmp_path: Path, cache: Path
+) -> None:
+    from datasets import load_dataset
+
+    said = [{"licence": "CC0-1.0", "consent": "yes", "expires": "2099-01-01", "recordings": ["r0", "r1"]}]
+    audio = replace(segments.tables["audio"], lineage={"rights": said})
+    told = Segments("small", segments.lake, {**segments.tables, "audio": audio})
+    meta = export_segments(told, tmp_path / "out", "hf")
+    assert "nothing is known" not in (card := (tmp_path / "out/README.md").read_text())
+    assert f"- {meta['hours_by_licence']['CC0-1.0']:,} hours CC0-1.0" in card
+    hours = sum(of["hours"] for of in meta["splits"].values())
+    assert sum(meta["hours_by_licence"].values()) == pytest.approx(hours, abs=3e-4)
+    for row in load_dataset(str(tmp_path / "out"), split="train").remove_columns("audio"):
+        known = row["recording_id"] in ("r0", "r1")
+        assert (row["licence"], row["expires"]) == (("CC0-1.0", "2099-01-01") if known else (None, None))
 
 
 def test_the_command_writes_what_is_asked_for_and_says_what_it_left_out(segments: Segments, tmp_path: Path) -> None:
