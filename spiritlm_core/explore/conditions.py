@@ -11,6 +11,7 @@ from spiritlm_core.errors import SpiritLMError
 
 COMPARISONS = {
     "=": "{0} = ?",
+    "==": "{0} = ?",  # as the filters of a recipe have it
     "!=": "{0} IS DISTINCT FROM ?",
     "<=": "{0} <= ?",
     ">=": "{0} >= ?",
@@ -23,7 +24,7 @@ COMPARISONS = {
 }
 """What a condition says → SQL of the column and the value; ``~`` finds a part of a text, whatever its case."""
 
-_COMPARED = r"(\w+)\s*(is\s+not\s+empty|is\s+empty|[<>!]=|!~|[=~<>])"
+_COMPARED = r"(\w+)\s*(is\s+not\s+empty|is\s+empty|[<>!=]=|!~|[=~<>])"
 _CONDITION = re.compile(
     rf"""\s*{_COMPARED}\s*("[^"]*"|'[^']*'|.*?)\s*(?:$|(?<=\s)and\s+(?={_COMPARED}))""", re.DOTALL | re.IGNORECASE
 )

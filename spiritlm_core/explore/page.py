@@ -88,10 +88,11 @@ class Page:
             submit_btn="Filter",
             elem_id="conditions",
         )
+        comparisons = [each for each in COMPARISONS if each != "=="]
         with gr.Accordion("Add a condition", open=False):
             with gr.Row():
                 self.column = gr.Dropdown(label="Column", min_width=130, elem_id="column")
-                self.comparison = gr.Dropdown(list(COMPARISONS), value="=", label="Comparison", min_width=90)
+                self.comparison = gr.Dropdown(comparisons, value="=", label="Comparison", min_width=90)
                 self.value = gr.Textbox(label="Value", min_width=90, elem_id="value")
             self.add = gr.Button("Add", size="sm", elem_id="add")
         with gr.Row():

@@ -54,8 +54,8 @@ def histogram(found: Histogram) -> str:
 
 def heading(segment: Segment) -> str:
     """Its transcript and name, and why it was given up if it was."""
-    texts = (segment.rows.get(table, {}).get("text") for table in ("words", "audio", "sequences"))
     rows = segment.rows.values()
+    texts = (row.get("text") for row in rows)
     given_up = {f"{row['reject_stage']}: {row['reject_reason']}" for row in rows if row.get("reject_stage")}
     lines = [
         f"<h3>{escape(next(filter(None, texts), '(no transcript)'))}</h3>",

@@ -24,6 +24,7 @@ def audio(filled_lake: Lake) -> Rows:
     [
         ("", []),
         ("n > 5", [5.0]),
+        ("n == 5", [5.0]),
         ("n>=5 and text ~ this and that", [5.0, "this and that"]),
         ("text = 'a and n > 5' AND units < 3", ["a and n > 5", 3.0]),
         ('text ~ "x\' OR true --"', ["x' OR true --"]),
