@@ -51,6 +51,31 @@ class FinishedCorpus:
         text = _snapshot(lake, recipe, "text", how) if texts else None
         if text and text.lineage.get("models") != {"tokenizer": key}:
             raise LakeError(f"the texts of {recipe!r} in {lake.uri} were made with another tokenizer: {how}")
+        return cls._found(lake, recipe, config, sequences, text, how)
+
+    @classmethod
+    def as_trained(cls, lake: Lake, recipe: str) -> Self:
+        """The corpus as the model that a recipe has in a lake mixes it; in the usual shares where it has none yet.
+
+        Raises LakeError: there is none yet, or an earlier version of this package made it.
+        """
+        how = f"`spiritlm run {recipe} --until corpus --lake {lake.uri}` makes it"
+        sequences = _snapshot(lake, recipe, "sequences", how)
+        text = _snapshot(lake, recipe, "text", how) if lake.read_ref(recipe, "text") else None
+        ref = lake.read_ref(recipe, "model")
+        model = lake.read_artifact("model", ref.target) if ref else None
+        made = lake.read_footer("sequences", sequences.keys[0])
+        if made.stage_version != SequencesStage.version:
+            raise LakeError(f"the corpus of {recipe!r} in {lake.uri} is of an earlier version of this package: {how}")
+        laid_out = {name: made.config[name] for name in SequencesConfig.model_fields if name in made.config}
+        config = TokensConfig.model_validate({**(model.config["tokens"] if model else {}), "sequences": laid_out})
+        return cls._found(lake, recipe, config, sequences, text, how)
+
+    @classmethod
+    def _found(
+        cls, lake: Lake, recipe: str, config: TokensConfig, sequences: Snapshot, text: Snapshot | None, how: str
+    ) -> Self:
+        key = str(sequences.lineage.get("models", {}).get("tokenizer"))
         tokenizer = lake.read_artifact("tokenizer", key)
         if tokenizer is None:
             raise LakeError(f"tokenizer {key[:12]} is missing from {lake.uri}: {how}")
@@ -59,24 +84,6 @@ class FinishedCorpus:
         view = lake.view(text) if text else None
         vocabulary = vocabulary_for(folder, config.sequences)
         return cls(recipe, config, folder, vocabulary, lake.view(sequences), view, inputs)
-
-    @classmethod
-    def as_trained(cls, lake: Lake, recipe: str) -> Self:
-        """The corpus as the model that a recipe has in a lake mixes it; in the usual shares where it has none yet.
-
-        Raises LakeError: there is no corpus yet, or the model was made of another.
-        """
-        ref, text = lake.read_ref(recipe, "model"), lake.read_ref(recipe, "text")
-        model = lake.read_artifact("model", ref.target) if ref else None
-        if model is not None:
-            config = TokensConfig.model_validate(model.config["tokens"])
-        else:
-            sequences = _snapshot(lake, recipe, "sequences", f"`spiritlm run {recipe} --until corpus` makes it")
-            made = lake.read_footer("sequences", sequences.keys[0]).config
-            config = TokensConfig.model_validate(
-                {"sequences": {name: made[name] for name in SequencesConfig.model_fields if name in made}}
-            )
-        return cls.open(lake, recipe, config, texts=text is not None)
 
     def mixture(
         self, *, seed: int, split: str = "train", epoch: int = 0, shares: dict[str, Any] | None = None
