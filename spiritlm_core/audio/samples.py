@@ -14,13 +14,7 @@ _BLOCK = 1 << 20
 
 
 class StoredSamples:
-    """int16[T] in a file, of which parts are read when they are asked for.
-
-    Args:
-        file: the samples, in this machine's order of bytes.
-        first: the first that belongs to these, counted in samples.
-        last: the one after the last.
-    """
+    """int16[T] in a file, samples `first` to `last` (exclusive), of which parts are read when they are asked for."""
 
     def __init__(self, file: BinaryIO, first: int, last: int) -> None:
         self._file, self._first, self._last = file, first, max(first, last)

@@ -56,9 +56,7 @@ def speech_probabilities(waveform: Samples) -> np.ndarray:
 def speech_regions(probabilities: np.ndarray, config: VadConfig) -> list[Region]:
     """Stretches that start at `onset` and last until the probability stays below `offset` for `min_pause`.
 
-    Args:
-        probabilities: float32[N], one per 32 ms.
-        config: the two thresholds and the shortest speech and pause.
+    `probabilities` are float32[N], one per 32 ms.
     """
     regions: list[Region] = []
     start: int | None = None

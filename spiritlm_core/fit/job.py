@@ -56,10 +56,7 @@ class FitJob:
     def run(self, progress: Progress) -> dict[str, Any]:
         """Fit in this process, one of the ranks of its process group if there is one; resumes from `work`.
 
-        Returns:
-            The summary; only that of rank 0 counts.
-
-        Raises SpiritLMError: the fit cannot be done.
+        Returns the summary; only that of rank 0 counts. Raises SpiritLMError: the fit cannot be done.
         """
         if self.compute.use_gpu:
             import torch

@@ -69,14 +69,11 @@ class UnitExtractor:
         return SAMPLE_RATE / self.quantizer.hop
 
     def encode(self, batch: Sequence[Waveform], speakers: Sequence[str | None] | None = None) -> list[Units]:
-        """Units of each waveform.
+        """Units of each waveform, float32[T], 16 kHz mono in [-1, 1].
 
-        The result for a waveform does not depend on the others in the batch. Long waveforms are encoded in
-        pieces of 100 s; one below 1280 samples has empty streams.
-
-        Args:
-            batch: float32[T] each, 16 kHz mono in [-1, 1].
-            speakers: Who speaks, where known; style is relative to the speaker's own average.
+        The result for a waveform does not depend on the others in the batch. Long waveforms are encoded in pieces of
+        100 s; one below 1280 samples has empty streams. Where speakers are known, style is relative to their own
+        average.
         """
         names = speakers if speakers is not None else [None] * len(batch)
         owners = [index for index, waveform in enumerate(batch) for _ in chunks(waveform)]

@@ -215,11 +215,7 @@ class SpeechTokenizer:
     ) -> str:
         """Units as speech tokens, streams merged by time; a base tokenizer has no tokens for pitch and style.
 
-        Args:
-            units: as :meth:`encode` gives them, not collapsed.
-            collapse_hubert: runs of equal HuBERT units become one token.
-            collapse_pitch: the same for pitch.
-            collapse_style: the same for style.
+        `units` are as :meth:`encode` gives them; runs of equal units of a collapsed stream become one token.
         """
         shown = Streams(np.asarray(units.hubert), None, None) if self.variant == "base" else units
         return to_string(merge_streams(shown, (collapse_style, collapse_pitch, collapse_hubert), self.rate))

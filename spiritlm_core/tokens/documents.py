@@ -203,8 +203,7 @@ def spans(can_switch: np.ndarray, text: UniformLaw, speech: UniformLaw, key: int
         speech: Law of speech spans.
         key: The 64-bit random key of the run.
 
-    Returns:
-        The first word of each span, from 0 on, and whether the first span is speech.
+    Returns the first word of each span, from 0 on, and whether the first span is speech.
     """
     speech_first = uniform(key, 0) < 0.5
     laws = cycle((speech, text) if speech_first else (text, speech))

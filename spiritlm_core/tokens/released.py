@@ -29,12 +29,9 @@ class ReleasedTextTokenizer:
     """
 
     def __init__(self, pieces: Any, added: dict[str, int], stripping: Iterable[tuple[str, bool, bool]] = ()) -> None:
-        """Take a loaded ``SentencePieceProcessor``.
+        """Take a ``SentencePieceProcessor``, tokens outside of it with their ids, and those that strip white space.
 
-        Args:
-            pieces: the processor.
-            added: tokens outside of it, and their ids.
-            stripping: tokens that take the white space to their left and right with them.
+        Such a token is its name, and whether it takes the white space to its left, and to its right, with it.
         """
         self._pieces = pieces
         self.bos, self.eos = int(pieces.bos_id()), int(pieces.eos_id())
@@ -76,11 +73,8 @@ class ReleasedTextTokenizer:
     def encode(self, text: str, mark: str = "") -> list[int]:
         """BOS and the ids of the text; ``</s>`` in it is EOS, as in the released code.
 
-        Args:
-            text: what to encode.
-            mark: a character that breaks what would be read as a token, ``<`` mark ``/s>``; it has no ids of its own.
-
-        Raises SpiritLMError: there is a mark, and the tokenizer cannot tell it from other characters.
+        A `mark` is a character that breaks what would be read as a token, ``<`` mark ``/s>``, and has no ids of its
+        own. Raises SpiritLMError: there is a mark, and the tokenizer cannot tell it from other characters.
         """
         ids = self._split_ids(text)
         return _without(ids, self._bytes_of(mark)) if mark and mark in text else ids

@@ -239,16 +239,11 @@ def speech_only(text: object, speech_ids: np.ndarray) -> Row:
 
 
 def slots(starts: Sequence[float | None], times: np.ndarray) -> np.ndarray:
-    """Share speech tokens out to words: a word's slot lasts until the next word starts.
+    """Share speech tokens out to W words: word i owns tokens ``offsets[i]`` to ``offsets[i + 1]`` of int32[W + 1].
 
-    So the silence between two words belongs to the earlier one, that in front of the first word to the first.
-
-    Args:
-        starts: Start of each of W words in seconds; None counts as the start before it.
-        times: float64[N], start times of the tokens, not falling.
-
-    Returns:
-        int32[W + 1]; word i owns tokens ``offsets[i]`` to ``offsets[i + 1]``.
+    A word's slot lasts until the next word starts, so that the silence between two belongs to the earlier one, that in
+    front of the first to the first. A start of None counts as the start before it; `times`, float64[N], are those of
+    the tokens in seconds, not falling.
     """
     known = np.array([-np.inf if start is None else start for start in starts], dtype=np.float64)
     inner = np.searchsorted(times, np.maximum.accumulate(known)[1:], side="left")
@@ -256,15 +251,9 @@ def slots(starts: Sequence[float | None], times: np.ndarray) -> np.ndarray:
 
 
 def switches(text_counts: np.ndarray, speech_counts: np.ndarray, allowed: np.ndarray) -> np.ndarray:
-    """Where the modality may change, so that no span is ever empty in either modality.
+    """Where the modality may change, so that no span is ever empty in either modality: bool[W], the first always True.
 
-    Args:
-        text_counts: int[W], text tokens of each word.
-        speech_counts: int[W], speech tokens of each word.
-        allowed: bool[W], where the text tokens allow a change.
-
-    Returns:
-        bool[W], True in front of words where it may change; the first is always True.
+    Given are the text and the speech tokens of each word, int[W], and where the text tokens allow a change, bool[W].
     """
     starts = np.zeros(len(allowed), dtype=bool)
     text = speech = 0

@@ -104,11 +104,7 @@ class TextTokenizer:
         return self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=False)
 
     def encode_words(self, words: str | Sequence[str]) -> WordIds:
-        """Tokens of ``" " + " ".join(words)``, shared out to the words.
-
-        Args:
-            words: Words without white space, or a text that is split at white space.
-        """
+        """Tokens of ``" " + " ".join(words)``, shared out to the words; a text is split at white space."""
         words = self._words(words)
         encoding = self._tokenizer.encode("".join(map(_spaced, words)), add_special_tokens=False)
         alone = [self._word(word) for word in words]

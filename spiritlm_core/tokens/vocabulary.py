@@ -64,11 +64,7 @@ class Vocabulary:
         return (hubert + self.hubert + self.pitch, hubert + self.hubert, hubert)[kind]
 
     def units_beyond(self, sizes: Mapping[str, int]) -> list[int]:
-        """Ids of the units that are not among the first so many of their stream; of a stream without a size, none.
-
-        Args:
-            sizes: stream (``hubert``, ``pitch``, ``style``) → number of units that somebody else has.
-        """
+        """Ids of the units from `sizes` of their stream (``hubert``, ``pitch``, ``style``) on; without a size, none."""
         mine = {"style": self.style, "pitch": self.pitch, "hubert": self.hubert}
         return [
             self._first(kind) + unit
@@ -93,14 +89,7 @@ class Vocabulary:
         return (array > self.speech_marker) & (array < self.size)
 
     def speech_ids(self, kinds: np.ndarray, units: np.ndarray) -> np.ndarray:
-        """Ids of merged speech tokens.
-
-        Args:
-            kinds: int[N], index into `PREFIXES`.
-            units: int[N].
-
-        Returns:
-            int32[N].
+        """Ids int32[N] of merged speech tokens: kinds int[N], index into `PREFIXES`, and units int[N].
 
         Raises SpiritLMError: a unit is not in this vocabulary.
         """

@@ -30,10 +30,7 @@ Answer = Callable[[dict[str, Any]], Sound]
 class Speaker:
     """An engine in a process of its own; a context manager that ends it.
 
-    Args:
-        engine: a module of this folder with a function `load`.
-        library: what it needs.
-        loaded: what `load` is given.
+    `engine` is a module of this folder, whose function `load` is given `loaded`; `library` is what it needs.
     """
 
     def __init__(self, engine: str, library: str, *loaded: str) -> None:

@@ -22,10 +22,8 @@ from spiritlm_core.lake.schema import SAMPLE_RATE
 def speak(utterance: Utterance | str) -> tuple[Waveform, Sequence[Time | None]]:
     """Speak an utterance, or the one of an address.
 
-    Returns:
-        float32[T] in [-1, 1] at 16 kHz, and when each word of the text was said, in seconds, where the engine tells it.
-
-    Raises Rejection: there is nothing to say in the text; SpiritLMError: the engine is not installed, or fails.
+    Returns float32[T] in [-1, 1] at 16 kHz, and when each word of the text was said, in seconds, where the engine tells
+    it. Raises Rejection: there is nothing to say in the text; SpiritLMError: the engine is not installed, or fails.
     """
     spoken = parse_utterance(utterance) if isinstance(utterance, str) else utterance
     try:

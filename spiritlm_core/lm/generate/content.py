@@ -116,10 +116,8 @@ class SpeechSegment:
         """What is heard, float32[samples] at 16 kHz, made anew at each call.
 
         Empty where the released code drops it: less than a second of new speech, unless speech was asked for, or it
-        opens the answer and does not go on with the prompt's.
-
-        Args:
-            speaker: the voice, by number or name; the vocoder's default if not given.
+        opens the answer and does not go on with the prompt's. The speaker is a number or name; the vocoder's default if
+        not given.
 
         Raises SpiritLMError: there is no vocoder, it has no such voice, or it cannot make speech of these tokens (no
         HuBERT token; for an expressive one, no pitch token).

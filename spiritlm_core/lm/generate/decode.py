@@ -103,10 +103,8 @@ def stream(
         lacking: ids that are never sampled: of units that the speech tokenizer does not have.
         batch_size: prompts continued at once.
 
-    Yields:
-        The tokens in the order in which they are sampled, prompts side by side, and one end for each prompt.
-
-    Raises SpiritLMError: a prompt is empty, holds ids outside the vocabulary, or is longer than the context.
+    Yields the tokens in the order in which they are sampled, prompts side by side, and one end for each prompt. Raises
+    SpiritLMError: a prompt is empty, holds ids outside the vocabulary, or is longer than the context.
     """
     if batch_size < 1 or max_new_tokens < 0:
         raise SpiritLMError(f"batch_size {batch_size} must be ≥ 1, and max_new_tokens {max_new_tokens} ≥ 0")

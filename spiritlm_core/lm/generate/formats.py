@@ -190,8 +190,7 @@ def follow(
 ) -> Generator[Segment, None, Continuation]:
     """What each step of one prompt adds; the first piece says which speech of the prompt it goes on with.
 
-    Returns:
-        All of it.
+    Returns all of it.
     """
     from spiritlm_core.lm.generate.decode import Continuation
 

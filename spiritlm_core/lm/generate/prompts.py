@@ -151,16 +151,9 @@ def parse(string: str) -> list[tuple[Kind, str]]:
 
 
 def read_back(prompt: str, continuation: str, modality: Modality) -> tuple[list[tuple[Kind, str]], str]:
-    """The parts of a continuation.
+    """The parts of a continuation of a prompt; ``any`` splits, the other modalities give one part.
 
-    Args:
-        prompt: what the model was given, as a string.
-        continuation: what it added.
-        modality: that was asked for; ``any`` splits, the others give one part.
-
-    Returns:
-        The parts, and the speech tokens at the end of the prompt that the first part goes on with (then it begins
-        with them), or "".
+    With the speech tokens at the end of the prompt that the first part goes on with (then it begins with them), or "".
     """
     stripped = continuation.strip()
     if modality != "any":
@@ -180,9 +173,8 @@ def audible(samples: int, tokens: str, continues: str, *, first: bool, asked: bo
         first: whether the part is the first one of the answer.
         asked: whether an answer in speech was asked for.
 
-    Returns:
-        None if it is too short to be heard: less than 24 new HuBERT tokens, unless it opens the answer anew or speech
-        was asked for.
+    Returns None if it is too short to be heard: less than 24 new HuBERT tokens, unless it opens the answer anew or
+    speech was asked for.
     """
     units, known = tokens.count("[Hu"), continues.count("[Hu")
     if not asked and units - known < SHORTEST and (continues or not first):

@@ -52,12 +52,9 @@ def draws(prompts: Sequence[Sequence[int]], most: int, seed: int) -> np.ndarray:
 
 
 def choose(logits: torch.Tensor, sampling: Sampling, uniform: torch.Tensor) -> torch.Tensor:
-    """The next token of each row, int64[batch].
+    """The next token of each row, int64[batch], of float32[batch, rows], minus infinity where nothing may be sampled.
 
-    Args:
-        logits: float32[batch, rows], minus infinity where nothing may be sampled.
-        sampling: how.
-        uniform: float64[batch] in [0, 1): the position in the cumulated probabilities that is drawn.
+    `uniform`, float64[batch] in [0, 1), is the position in the cumulated probabilities that is drawn.
     """
     if sampling.temperature < _COLDEST:
         return logits.argmax(dim=-1)

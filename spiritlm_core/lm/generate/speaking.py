@@ -121,8 +121,7 @@ def hear_stream(
     unit ends. However short, it is heard: whether more would come is not known when it begins. No `voice`: tokens
     alone.
 
-    Returns:
-        The whole answer, neighbours of one kind joined; its waveforms are what was given, joined.
+    Returns the whole answer, neighbours of one kind joined; its waveforms are what was given, joined.
     """
     silent = None if voice is None or speaks(spirit) else SILENT
     found = []

@@ -181,9 +181,7 @@ class SpiritLM:
             prompt: a whole prompt as a string instead of `inputs`, used as it is.
             options: see :class:`Generation`.
 
-        Returns:
-            The answer, a sequence of one segment for each stretch of one modality; empty if the model ends at once.
-
+        Returns the answer, a sequence of one segment for each stretch of one modality; empty if the model ends at once.
         Raises SpiritLMError: an option is unknown, a part is neither text nor speech or cannot be read, or the prompt
         is longer than the context.
         """
@@ -230,8 +228,7 @@ class SpiritLM:
 
         Text comes as soon as its characters are complete; its white space is left as it is.
 
-        Returns:
-            The whole answer, as `generate` gives it: ``answer = yield from model.generate_stream(…)``.
+        Returns the whole answer, as `generate` gives it: ``answer = yield from model.generate_stream(…)``.
         """
         modality, settings = _modality(output), Generation.of_options(options)
         return self._stream(inputs if prompt is None else Prompt(prompt), modality, settings)

@@ -30,7 +30,6 @@ class Loss(Protocol):
             answers: the target of each row, int64[P].
             scale: factor of the loss.
 
-        Returns:
-            ``scale`` times the sum over targets, float32[] with gradient; and each target's negative log-likelihood in
-            nats without gradient, float32[P], which is what is reported and compared.
+        Returns ``scale`` times the sum over targets, float32[] with gradient; and each target's negative log-likelihood
+        in nats without gradient, float32[P], which is what is reported and compared.
         """

@@ -41,11 +41,9 @@ def train(training: Training, progress: Progress) -> dict[str, Any]:
     Every rank calls this, and `progress` is called on every rank at the same steps. On the CPU with a fixed number
     of threads, a run that was killed and resumed goes through the same losses, bit for bit, as one that was not.
 
-    Returns:
-        A small JSON-able summary; the same on every rank.
-
-    Raises TrainingError: the loss or the gradient is not finite, or the run was asked to stop (a checkpoint was saved);
-    CheckpointError: a checkpoint is there but cannot be loaded, or one cannot be written.
+    Returns a small JSON-able summary; the same on every rank. Raises TrainingError: the loss or the gradient is not
+    finite, or the run was asked to stop (a checkpoint was saved); CheckpointError: a checkpoint is there but cannot be
+    loaded, or one cannot be written.
     """
     run = start(training, noting(progress))
     with _Stop(training.stop_file) as stop, Metrics(run) as metrics:

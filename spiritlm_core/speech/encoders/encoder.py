@@ -79,9 +79,7 @@ class BlockEncoder(ABC):
     def blocks(self, frames: torch.Tensor, mask: torch.Tensor | None) -> Iterator[torch.Tensor]:
         """Output float32[B, N, D] of one block after the other, the first one first.
 
-        Args:
-            frames: float32[B, N, D]; padding is zero.
-            mask: bool[B, N], true where there is a frame; None without padding.
+        The frames are float32[B, N, D], padding zero; the mask bool[B, N] is true at frames, None without padding.
         """
 
     def count(self, samples: int) -> int:

@@ -31,13 +31,7 @@ class WhisperEncoder(BlockEncoder):
     stride = 2 * HOP
 
     def __init__(self, encoder: Any, precision: Precision = "exact", *, last: bool = True) -> None:
-        """Take over `encoder`, a `transformers` WhisperEncoder that may have lost its upper layers.
-
-        Args:
-            encoder: The model.
-            precision: Of the matrix products of the blocks.
-            last: Whether its last block is the last one of the whole model.
-        """
+        """Take over a `transformers` WhisperEncoder, whose `last` block may not be the last one of the whole model."""
         self._model = encoder.eval().requires_grad_(requires_grad=False)
         self.device = encoder.device
         self.kind = kind_of(precision, self.device.type)

@@ -99,9 +99,7 @@ class MaskedPrediction(nn.Module):
     def forward(self, waveforms: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
         """Logits float32[B, N, clusters] of eq. 3: cosine between projected output and code, over 0.1.
 
-        Args:
-            waveforms: float32[B, T] at 16 kHz.
-            masked: bool[B, N], true where the encoder sees the mask embedding instead of the frame.
+        Of waveforms float32[B, T] at 16 kHz; where bool[B, N] is true, the encoder sees the mask embedding instead.
         """
         output = self.hubert(waveforms, mask_time_indices=masked).last_hidden_state
         return unit(self.projection(output), dim=-1) @ unit(self.codes, dim=-1).T / _TEMPERATURE

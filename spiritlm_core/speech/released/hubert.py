@@ -137,10 +137,8 @@ class TaskConfig(Described):
 def convert_hubert(path: Path, out: Path) -> tuple[int, int]:
     """Write the folder `out`.
 
-    Returns:
-        The layer that the quantizer reads, and its width.
-
-    Raises CheckpointError: the file is damaged, hostile, or does not fit its configuration.
+    Returns the layer that the quantizer reads, and its width. Raises CheckpointError: the file is damaged, hostile, or
+    does not fit its configuration.
     """
     content = read_archive(path)
     config = describe(ModelConfig, field(content, "model_cfg", path), f"{path}: model_cfg")

@@ -121,12 +121,9 @@ class VocoderFitConfig(FrozenConfig):
         return plain.model_copy(update={"weights": weights, "adversarial_from": self.steps})
 
     def architecture(self, sizes: dict[str, int], names: tuple[str, ...], usual: int) -> VocoderConfig:
-        """The vocoder to fit.
+        """The vocoder to fit: `sizes` are numbers of units of each stream, `usual` speaks if no other is asked for.
 
-        Args:
-            sizes: number of units of ``hubert``, and of ``pitch`` and ``style`` where there are any.
-            names: of the speakers, in the order of their embeddings; one speaker needs none.
-            usual: index of the speaker that speaks if none is asked for.
+        Speakers are named in the order of their embeddings; a single one needs none.
         """
         several = len(names) > 1
         return VocoderConfig(

@@ -75,15 +75,10 @@ class HifiganGenerator(nn.Module):
         self.last = convolution(widths[-1], 1, EDGE_KERNEL)
 
     def forward(self, x: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
-        """Waveforms of embedded frames.
+        """Waveforms float32[B, 640 F] in [-1, 1] of embedded frames float32[B, inputs, F].
 
-        Args:
-            x: float32[B, inputs, F].
-            lengths: int64[B], frames of each item where they differ; what lies behind is kept zero before every
-                convolution, so that an item comes out as it would alone.
-
-        Returns:
-            float32[B, 640 F] in [-1, 1].
+        Where items differ, `lengths`, int64[B], are their frames; what lies behind is kept zero before every
+        convolution, so that an item comes out as it would alone.
         """
         x = self.first(within(x, lengths))
         for rate, up, blocks in zip(self.rates, self.ups, self.blocks, strict=True):
@@ -148,14 +143,9 @@ class IstftGenerator(nn.Module):
         self.head = nn.Linear(width, config.window + 2)
 
     def forward(self, x: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
-        """Waveforms of embedded frames.
+        """Waveforms float32[B, 640 F] in [-1, 1] of embedded frames float32[B, inputs, F].
 
-        Args:
-            x: float32[B, inputs, F].
-            lengths: int64[B], frames of each item where they differ; what lies behind takes no part.
-
-        Returns:
-            float32[B, 640 F] in [-1, 1].
+        Where items differ, `lengths`, int64[B], are their frames; what lies behind takes no part.
         """
         x = self.first_norm(self.first(within(x, lengths)).transpose(1, 2)).transpose(1, 2)
         for block in self.slow:
