@@ -136,7 +136,7 @@ def test_without_transcripts_the_rest_is_still_there_and_says_why(models, tmp_pa
 
 
 def test_a_killed_build_keeps_the_tokenizers_it_has(models, tmp_path, monkeypatch):
-    from spiritlm_core.evaluate.units import measure as module
+    from spiritlm_core.evaluate.units import stage as module
 
     seen, real = [], module.measure
 
