@@ -80,7 +80,11 @@ await drive(async () => {
   found.transcript = (await answer()) || (await page.locator("#silent").innerText());
   await shot("6-transcript");
 
-  // classify with labels
+  // classify with labels: the clip alone, since a long recording and its transcript might not leave room for labels
+  await page.click("#clear");
+  await page.click("#audio button[aria-label='Upload file']");
+  await upload(given.clip);
+  await page.waitForSelector("#chat [data-testid=waveform-Audio]");
   await page.click("#task >> text=Classify");
   await until(() => document.querySelector("#ask").innerText === "Classify");
   await page.fill("#labels textarea, #labels input", "one, two");
