@@ -110,7 +110,7 @@ def speech_lm(recipe: Recipe) -> Graph:
     suite = None
     if recipe.suite is not None:
         judges = recipe.suite.judges
-        voice = vocoder if judges else None  # where somebody listens
+        voice = vocoder if judges.keys() & {"recogniser", "speech_judge"} else None  # where somebody listens
         suite = graph.add(SuiteStage, _suite(recipe, recipe.suite), model=model, **streams, vocoder=voice, **judges)
     parts = {**streams, "model": model, "evaluation": evaluation, "suite": suite, "vocoder": vocoder}
     graph.add(PublishStage, _published(recipe), **parts, lineage=lineage)

@@ -47,6 +47,12 @@ def suite(
             callback=checked_language, help="Language of the transcripts, for the recogniser and word errors."
         ),
     ] = "en",
+    text_judge: Annotated[
+        str | None, typer.Option(metavar="REF", help="Text classifier of styles, instead of one fitted on the set.")
+    ] = None,
+    speech_judge: Annotated[
+        str | None, typer.Option(metavar="REF", help="Audio classifier of styles; needs a vocoder.")
+    ] = None,
     lm_eval: Annotated[
         str | None, typer.Option("--lm-eval", metavar="TASK,…", help="Text tasks of lm-eval, e.g. mmlu,arc_easy.")
     ] = None,
@@ -81,6 +87,8 @@ def suite(
         max_new_tokens=max_new_tokens,
         recogniser=recogniser and fetched_reference(recogniser),
         language=language,
+        text_judge=text_judge and fetched_reference(text_judge),
+        speech_judge=speech_judge and fetched_reference(speech_judge),
         lm_eval=names,
         lm_eval_limit=lm_eval_limit,
     )

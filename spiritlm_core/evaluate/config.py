@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -189,15 +189,17 @@ class SuiteConfig(FrozenConfig):
         description="Reference of a faster-whisper model that writes down spoken answers; null: units are compared.",
     )
     language: LanguageCode = Field("en", description="Language of transcripts, for the recogniser and word errors.")
+    text_judge: str | None = Field(
+        None, description="Reference of a classifier of the style of texts; null: one fitted on the set's train part."
+    )
+    speech_judge: str | None = Field(
+        None, description="Reference of a classifier of the style of audio; it needs a vocoder. null: none."
+    )
     lm_eval: tuple[str, ...] = Field((), description="Text tasks of lm-eval that are asked, too, such as mmlu.")
     lm_eval_limit: int | None = Field(None, ge=1, description="Most questions of each task of lm-eval; null: all.")
     lm_eval_shots: int | None = Field(
         None, ge=0, description="Solved examples in tasks of lm-eval; null: as these say."
     )
-
-    def key(self) -> dict[str, Any]:
-        """With settings that there are no more, so that the keys of earlier suites stay."""
-        return super().key() | {"text_judge": None, "speech_judge": None}
 
     def idle(self) -> AbstractSet[str]:
         """How lm-eval asks, where it is not asked."""
@@ -215,8 +217,9 @@ class SuiteStageConfig(FrozenConfig):
 
     @property
     def judges(self) -> dict[str, str]:
-        """Role → reference of the model that listens, if there is one."""
-        return {} if self.ask.recogniser is None else {"recogniser": as_reference(self.ask.recogniser)}
+        """Role → reference of the models that judge."""
+        given = {role: getattr(self.ask, role) for role in ("recogniser", "text_judge", "speech_judge")}
+        return {role: as_reference(reference) for role, reference in given.items() if reference is not None}
 
     def idle(self) -> AbstractSet[str]:
         """The voices of sets that are not spoken."""

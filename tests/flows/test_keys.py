@@ -253,10 +253,11 @@ def test_a_setting_of_a_fine_tuning_moves_the_keys_of_what_it_changes(
         assert moved == next(rule for pattern, rule in TUNING_RULES if re.fullmatch(pattern, path))(recipe), path
 
 
+@pytest.mark.parametrize("role", ["recogniser", "text_judge", "speech_judge"])
 def test_another_judge_at_the_same_place_moves_the_key_of_the_suite(
-    place: Path, monkeypatch: pytest.MonkeyPatch
+    role: str, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = shipped("scratch", place, ["suite.ask.recogniser=/models/judge"])
+    recipe = shipped("scratch", place, [f"suite.ask.{role}=/models/judge"])
     before = keys(recipe, place)
     digest_of = plan.digest_of
     monkeypatch.setattr(plan, "digest_of", lambda ref: "0" * 64 if ref.endswith("/judge") else digest_of(ref))

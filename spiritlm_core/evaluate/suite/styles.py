@@ -10,19 +10,25 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from spiritlm_core.errors import Rejection, SpiritLMError
+from spiritlm_core.errors import ModelReferenceError, Rejection, SpiritLMError
 from spiritlm_core.evaluate.suite.pairs import DIRECTIONS, Direction, Labelled, LabelledTask, content_of
 from spiritlm_core.evaluate.suite.task import Bench, Skipped, figure, summed_by, usable
 from spiritlm_core.lm.generate.prompts import Kind
 from spiritlm_core.metrics.bootstrap import ratio
+from spiritlm_core.references.content import check_weights
+from spiritlm_core.references.reference import as_reference, resolve
+from spiritlm_core.speech.tokenizer import SpeechTokenizer
 from spiritlm_core.tokens.speech import from_string
 
 Judge = Callable[[Sequence[str]], list[str]]
 """The label of each text, or of each string of speech tokens; ``""`` where there is nothing to judge."""
+
+_BATCH = 16
 
 
 def fitted_text_judge(texts: Sequence[str], labels: Sequence[str]) -> Judge:
@@ -94,6 +100,72 @@ def _where_anything(given: Sequence[str], predict: Callable[[list[str]], list[st
     return [next(predicted) if one.strip() else "" for one in given]
 
 
+def given_text_judge(reference: str, labels: Sequence[str]) -> Judge:
+    """A text classifier of transformers. Raises ModelReferenceError."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    folder = _folder(reference)
+    tokenizer, model = _load(folder, AutoTokenizer, AutoModelForSequenceClassification)
+    names = _names(model, labels, reference)
+
+    def predict(rows: list[str]) -> list[str]:
+        return _classified(model, rows, names, lambda part: tokenizer(part, padding=True, truncation=True))
+
+    return lambda given: _where_anything(given, predict)
+
+
+def given_speech_judge(reference: str, labels: Sequence[str], speaker: SpeechTokenizer) -> Judge:
+    """An audio classifier of transformers at 16 kHz, which hears what the vocoder makes of speech tokens.
+
+    Raises ModelReferenceError: it cannot be loaded, or there is no vocoder.
+    """
+    from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
+
+    folder = _folder(reference)
+    if not speaker.has_vocoder:
+        raise ModelReferenceError(f"{reference} hears waveforms, and the speech tokenizer has no vocoder to make them")
+    extractor, model = _load(folder, AutoFeatureExtractor, AutoModelForAudioClassification)
+    names = _names(model, labels, reference)
+
+    def features(part: list[str]) -> Any:
+        return extractor([speaker.decode(one) for one in part], sampling_rate=16_000, padding=True)
+
+    return lambda given: _where_anything(given, lambda rows: _classified(model, rows, names, features))
+
+
+def _folder(reference: str) -> Path:
+    return resolve(as_reference(reference)).path
+
+
+def _load(folder: Path, preparing: Any, modelling: Any) -> tuple[Any, Any]:
+    check_weights(folder)
+    options = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        return preparing.from_pretrained(folder, **options), modelling.from_pretrained(folder, **options).eval()
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelReferenceError(f"{folder} is no classifier that transformers loads: {error}") from error
+
+
+def _names(model: Any, labels: Sequence[str], reference: str) -> list[str]:
+    """The label of each class of `model` by its name in any case, or the class's own name."""
+    known = {label.lower(): label for label in labels}
+    names = [str(model.config.id2label[i]) for i in range(model.config.num_labels)]
+    if not known.keys() & {name.lower() for name in names}:
+        raise ModelReferenceError(f"{reference} tells apart {', '.join(names)}, the set {', '.join(labels)}")
+    return [known.get(name.lower(), name) for name in names]
+
+
+def _classified(model: Any, rows: list[str], names: list[str], features: Callable[[list[str]], Any]) -> list[str]:
+    import torch
+
+    labels: list[str] = []
+    with torch.inference_mode():
+        for first in range(0, len(rows), _BATCH):
+            given = features(rows[first : first + _BATCH]).convert_to_tensors("pt")
+            labels += [names[i] for i in model(**given).logits.argmax(-1).tolist()]
+    return labels
+
+
 @dataclass(frozen=True)
 class StyleTask(LabelledTask):
     """Whether a continuation keeps the style of its prompt."""
@@ -124,7 +196,11 @@ def _prompt(row: Labelled, bench: Bench, direction: Direction) -> tuple[Kind, st
 
 
 def _judge(task: StyleTask, bench: Bench, kind: Kind) -> Judge:
-    """The classifier of one modality, fitted on the train part. Raises SpiritLMError."""
+    """The classifier of one modality. Raises SpiritLMError."""
+    if kind == "text" and bench.config.text_judge:
+        return given_text_judge(bench.config.text_judge, task.labels)
+    if kind == "speech" and bench.config.speech_judge:
+        return given_speech_judge(bench.config.speech_judge, task.labels, bench.spirit.speech_tokenizer)
     contents, labels = _known(task.train, bench, kind)
     if len(set(labels)) < 2:
         raise SpiritLMError("no classifier can be fitted: the train part has not two labels in this modality")

@@ -9,17 +9,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spiritlm_core.errors import SpiritLMError
+from spiritlm_core.errors import ModelReferenceError, SpiritLMError
 from spiritlm_core.evaluate.config import SuiteConfig
 from spiritlm_core.evaluate.suite import harness
 from spiritlm_core.evaluate.suite.labels import LabelTask, NamedTask, macro_f1, questions
 from spiritlm_core.evaluate.suite.layouts import read_choices, read_labelled
 from spiritlm_core.evaluate.suite.pairs import Side
 from spiritlm_core.evaluate.suite.stage import page, run_suite, table
-from spiritlm_core.evaluate.suite.styles import StyleTask
+from spiritlm_core.evaluate.suite.styles import StyleTask, given_text_judge
 from spiritlm_core.evaluate.suite.task import Bench, Recordings
 from spiritlm_core.evaluate.suite.transcripts import TranscriptTask, Utterance
 from spiritlm_core.lm.generate.fewshot import judged, log_likelihoods
@@ -305,3 +306,26 @@ def test_answers_for_lm_eval_end_where_it_says(spirit: SpiritLM) -> None:
     rigged = knowing(spirit, [prompt])
     assert harness.continued(rigged, "one two", {"until": ["four"], "max_gen_toks": 20}).strip() == "three"
     assert harness.continued(rigged, "one two", {"until": "x", "max_gen_toks": 20}) == "three four"
+
+
+def test_text_judge_by_reference(tmp_path: Path, spirit: SpiritLM, styled: StyleTask, model_folder: Path) -> None:
+    """Any sequence classifier of transformers whose labels are the set's own, in any case."""
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForSequenceClassification
+
+    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.save_pretrained(tmp_path / "judge")
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=1024, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+        pad_token_id=tokenizer.pad_token_id, id2label={0: "LOW", 1: "HIGH"}, label2id={"LOW": 0, "HIGH": 1},
+    )  # fmt: skip
+    LlamaForSequenceClassification(config).save_pretrained(tmp_path / "judge")
+    asked = CONFIG.model_copy(update={"text_judge": (tmp_path / "judge").as_uri()})
+    first, *_ = styled.drawn(10, 0).measures(Bench(spirit, Recordings(), asked))
+    assert {answer["judged"] for answer in first["answers"] if answer["given"]} <= {"low", "high"}
+    assert first["items"] == 10
+    with pytest.raises(ModelReferenceError, match="tells apart LOW, HIGH, the set good, bad"):
+        given_text_judge(str(asked.text_judge), ("good", "bad"))
+    with pytest.raises(ModelReferenceError, match="no classifier that transformers loads"):
+        given_text_judge(tmp_path.as_uri(), ("low", "high"))
