@@ -104,10 +104,10 @@ class Recipe(FrozenConfig):
         if self.lm.lora is not None and self.lm.lora.export == "adapter":
             raise ValueError("lm.lora.export: a recipe evaluates and publishes whole models, so it must be merged")
         largest = self.tokens.sequences.hubert
-        if self.units.quantizer.units > largest:
+        if self.units.quantizer.size > largest:
             raise ValueError(
                 f"units.quantizer.units {self.units.quantizer.units} is more than the {largest} [Hu] tokens "
-                "of tokens.sequences.hubert"
+                "of tokens.sequences.hubert (with kind: linear, there is one more for the blank)"
             )
         return self
 

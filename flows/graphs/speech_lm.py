@@ -42,7 +42,7 @@ from spiritlm_core.recipe import Recipe
 from spiritlm_core.speech.folder_stage import SpeakingTokenizerStage, SpeechTokenizerStage
 from spiritlm_core.speech.pitch.fit import PitchFit
 from spiritlm_core.speech.pretraining.fit_hubert import HubertFit
-from spiritlm_core.speech.quantizers.kmeans import QuantizerFit
+from spiritlm_core.speech.quantizers.fit_quantizer import QuantizerFit
 from spiritlm_core.speech.stage import CopiesStage, UnitsStage
 from spiritlm_core.speech.style.fit import StyleFit
 from spiritlm_core.speech.vocoder.fit import VocoderFit

@@ -33,7 +33,7 @@ from spiritlm_core.speech.vocoder.fit_config import VocoderStageConfig
 
 STAGES: dict[str, tuple[str, type[FrozenConfig]]] = {
     "hubert": ("spiritlm_core.speech.pretraining.fit_hubert:HubertFit", HubertConfig),
-    "quantizer": ("spiritlm_core.speech.quantizers.kmeans:QuantizerFit", QuantizerStageConfig),
+    "quantizer": ("spiritlm_core.speech.quantizers.fit_quantizer:QuantizerFit", QuantizerStageConfig),
     "pitch": ("spiritlm_core.speech.pitch.fit:PitchFit", PitchConfig),
     "style": ("spiritlm_core.speech.style.fit:StyleFit", StyleConfig),
     "vocoder": ("spiritlm_core.speech.vocoder.fit:VocoderFit", VocoderStageConfig),

@@ -121,7 +121,7 @@ class UnitsConfig(FrozenConfig):
     def stage(self, *, expressive: bool) -> UnitsStageConfig:
         """What the stages are given that use the models, without how these are fitted."""
         sizes = {"pitch": self.pitch.codes, "style": self.style.clusters} if expressive else {}
-        return UnitsStageConfig(precision=self.precision, hubert=self.quantizer.units, **sizes)
+        return UnitsStageConfig(precision=self.precision, hubert=self.quantizer.size, **sizes)
 
     def copies_stage(self, *, expressive: bool) -> CopiesStageConfig:
         """The same for the stage that encodes the copies, with what they are."""
@@ -131,7 +131,7 @@ class UnitsConfig(FrozenConfig):
 class StreamSizes(FrozenConfig):
     """How many units there are of each kind."""
 
-    hubert: int = Field(ge=1, description="HuBERT units.")
+    hubert: int = Field(ge=1, description="HuBERT units, the blank included.")
     pitch: int = Field(default=0, ge=0, description="Pitch units; 0 for Base.")
     style: int = Field(default=0, ge=0, description="Style units; 0 for Base.")
 

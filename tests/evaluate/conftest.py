@@ -18,7 +18,7 @@ from spiritlm_core.speech.config import StyleConfig
 from spiritlm_core.speech.pitch.coder import PitchCoder
 from spiritlm_core.speech.pitch.config import PitchArchitecture, PitchConfig
 from spiritlm_core.speech.quantizers.config import QuantizerStageConfig
-from spiritlm_core.speech.quantizers.kmeans import QuantizerFit
+from spiritlm_core.speech.quantizers.fit_quantizer import QuantizerFit
 from spiritlm_core.speech.style.fit import StyleFit
 from tests.evaluate.clips import rows_of_clips
 from tests.evaluate.corpora import Corpus, evaluate, make_corpus, make_model

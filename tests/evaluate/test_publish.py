@@ -21,7 +21,7 @@ from spiritlm_core.speech.pitch.fit import PitchFit
 from spiritlm_core.speech.pretraining.config import HubertConfig
 from spiritlm_core.speech.pretraining.fit_hubert import HubertFit
 from spiritlm_core.speech.quantizers.config import QuantizerConfig
-from spiritlm_core.speech.quantizers.kmeans import QuantizerFit
+from spiritlm_core.speech.quantizers.fit_quantizer import QuantizerFit
 from spiritlm_core.speech.style.fit import StyleFit
 from tests.evaluate.corpora import Corpus, make_model
 from tests.speech import synthetic

@@ -30,6 +30,7 @@ OTHER: dict[str, Any] = {
     "units.hubert.conv_kernels": [200, 7, 1],
     "units.hubert.clusters": [64, 128],
     "units.hubert.perturb.snr": [1.0, 20.0],
+    "units.quantizer.linear.augment.snr": [1.0, 20.0],
     "units.copies.speeds": [1.1],
     "units.copies.snr": [1.0, 20.0],
     "vocoder.adversarial_from": 1,
@@ -55,7 +56,7 @@ def fields(config: FrozenConfig, above: str = "") -> Iterator[tuple[str, Any]]:
         elif isinstance(value, tuple) and value and isinstance(value[0], FrozenConfig):
             for index, part in enumerate(value):
                 yield from fields(part, f"{path}.{index}.")
-        elif get_args(about.annotation) != (value,):  # not where a literal has no other value
+        else:
             yield path, about.annotation
 
 
@@ -92,6 +93,8 @@ def changed(recipe: C, path: str, annotation: Any, place: Path) -> C:
             _put(body, "units.hubert.model", None)  # its other name
         if path == "units.hubert.model":
             _put(body, "units.encoder", None)
+        if path == "units.quantizer.kind":
+            _put(body, "tokens.sequences.hubert", 32_767)  # the blank is a unit more
         if path == "lm.optimizer.kind":
             _put(body, "lm.lora", None)  # which only AdamW trains
         if path == "lm.lora":

@@ -77,6 +77,7 @@ RULES: list[tuple[str, Callable[[Recipe], Stages]]] = [
     (r"units\.hubert\.labels_layer", _if(lambda recipe: _fitted(recipe) and recipe.units.hubert.labels, "hubert")),
     (r"units\.hubert\.cluster_layer", _if(lambda r: _fitted(r) and len(r.units.hubert.clusters) > 1, "hubert")),
     (r"units\.hubert\..*", _if(_fitted, "hubert")),
+    (r"units\.quantizer\.linear\..*", _if(lambda recipe: recipe.units.quantizer.kind == "linear", "quantizer")),
     (r"units\.quantizer\.(units|kind)", _always("quantizer", "vocoder")),
     (r"units\.quantizer\..*", _always("quantizer")),
     (r"units\.pitch\.codes", _if(_expressive, "pitch", "vocoder")),
@@ -165,7 +166,7 @@ def expected(path: str, recipe: Recipe, other: Recipe) -> Stages:
     ("name", "overrides"),
     [
         *((name, []) for name in recipe_names()),
-        ("scratch", ["variant=base", "lm.export=best", "vocoder.shifts=2"]),
+        ("scratch", ["variant=base", "lm.export=best", "units.quantizer.kind=linear", "vocoder.shifts=2"]),
         ("scratch", ["tokens.shares.asr=1"]),
         ("scratch", ["units.copies.rooms=1", "units.copies.speeds=[0.9]"]),
         ("scratch", ["vocoder.adversarial_from=100", "units.hubert.clusters=[9,9]", "units.hubert.steps=[9,9]"]),

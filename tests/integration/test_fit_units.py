@@ -63,13 +63,13 @@ def test_the_pipeline_takes_what_is_fitted(place, speech, first):
     assert stages["hubert"]["fingerprint"] == first["stages"]["hubert"]["fingerprint"]
 
 
-def test_a_given_hubert(place, speech, first):
-    encoder = f"units.hubert.model=file://{place}/lake/outputs/tiny/speech_tokenizer/hubert"
-    settings = ("variant=base", encoder)
+def test_a_robust_quantizer_and_a_given_hubert(place, speech, first):
+    given = f"units.hubert.model=file://{place}/lake/outputs/tiny/speech_tokenizer/hubert"
+    settings = ("variant=base", given, "units.quantizer.kind=linear", "units.quantizer.linear.steps=5")
     more = [part for setting in settings for part in ("--set", setting)]
-    units = fit(speech, place, *more, "--out", place / "given")
-    assert list(units["stages"]) == ["audio", "quantizer", "speech_tokenizer"]
-    files = {str(path.relative_to(place / "given")) for path in (place / "given").rglob("*") if path.is_file()}
-    assert {"quantizer/kmeans.safetensors", "hubert/model.safetensors", "config.json"} <= files
-    record = json.loads((place / "given" / "config.json").read_text())
-    assert record["streams"] == {"hubert": {"classes": 12, "hertz": 25.0}}
+    robust = fit(speech, place, *more, "--out", place / "robust")
+    assert list(robust["stages"]) == ["audio", "quantizer", "speech_tokenizer"]
+    files = {str(path.relative_to(place / "robust")) for path in (place / "robust").rglob("*") if path.is_file()}
+    assert {"quantizer/linear.safetensors", "hubert/model.safetensors", "config.json"} <= files
+    record = json.loads((place / "robust" / "config.json").read_text())
+    assert record["streams"] == {"hubert": {"classes": 13, "hertz": 25.0}}

@@ -27,7 +27,7 @@ def built(audio: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> tuple[di
     """Folders and summaries of all four fitted models."""
     from spiritlm_core.speech.pitch.fit import PitchFit
     from spiritlm_core.speech.pretraining.fit_hubert import HubertFit
-    from spiritlm_core.speech.quantizers.kmeans import QuantizerFit
+    from spiritlm_core.speech.quantizers.fit_quantizer import QuantizerFit
     from spiritlm_core.speech.style.fit import StyleFit
 
     models: dict[str, Path] = {}

@@ -87,7 +87,7 @@ def test_an_error_of_the_fit_is_the_error_of_the_run(
 ) -> None:
     for folder in (tmp_path / "work", tmp_path / "out"):
         folder.mkdir()
-    stage, config = "spiritlm_core.speech.quantizers.kmeans:QuantizerFit", QuantizerStageConfig(units=501)
+    stage, config = "spiritlm_core.speech.quantizers.fit_quantizer:QuantizerFit", QuantizerStageConfig(units=501)
     short = {"audio": TableView.of(audio.slice(0, 1))}
     with pytest.raises(TrainingError, match="501 clusters want at least as many frames"):
         run(FitJob(stage, config, models, short, tmp_path / "work", tmp_path / "out", TWO))

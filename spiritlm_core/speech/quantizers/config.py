@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.speech.grid import SAMPLE_RATE
@@ -14,21 +14,55 @@ from spiritlm_core.speech.settings import Minutes, Seed, UnitRate
 MOST_UNITS = 32_767  # A unit is stored in 16 bits, and as many tokens `[Hu]` a vocabulary may have
 
 
-_LINEAR = {
-    "iterations": 1,
-    "steps": 1000,
-    "batch_crops": 16,
-    "crop_frames": 100,
-    "learning_rate": 2e-3,
-    "warm_up": 0.3,
-    "augment": {"probability": 0.5, "tempo": 1.15, "semitones": 3.0, "reverberation": 0.5, "snr": [0.0, 20.0]},
-}
+class AugmentConfig(FrozenConfig):
+    """How copies of recordings are changed; each of the four changes with the same probability."""
+
+    probability: float = Field(default=0.5, gt=0, le=1, description="Probability of each of the four changes.")
+    tempo: float = Field(
+        default=1.15, ge=1, le=1.5, description="Largest factor by which a copy is faster or slower, at the same pitch."
+    )
+    semitones: float = Field(
+        default=3.0, ge=0, le=12, description="Most semitones by which a copy is higher or lower, at the same tempo."
+    )
+    reverberation: float = Field(default=0.5, gt=0, le=3, description="Longest seconds in which sound falls by 60 dB.")
+    snr: tuple[float, float] = Field(
+        default=(0.0, 20.0), description="Lowest and highest signal-to-noise ratio of what is mixed in, in dB."
+    )
+
+
+class LinearConfig(FrozenConfig):
+    """The noise-robust quantizer (Gat et al. 2022, arXiv 2209.15483), taught by k-means on clean speech."""
+
+    iterations: int = Field(
+        default=1, ge=1, le=10, description="Rounds of teaching; from the second on, the last student is the teacher."
+    )
+    steps: int = Field(default=1000, ge=1, description="Optimizer steps per iteration.")
+    batch_crops: int = Field(default=16, ge=1, description="Crops per optimizer step.")
+    crop_frames: int = Field(default=100, ge=10, le=2500, description="Longest crop, in 40 ms frames.")
+    learning_rate: float = Field(default=2e-3, gt=0, le=0.1, description="Peak learning rate of AdamW.")
+    warm_up: float = Field(
+        default=0.3,
+        ge=0,
+        le=1,
+        description="Share of the steps trained frame by frame before CTC; 0 in the paper.",
+    )
+    augment: AugmentConfig = Field(
+        default=AugmentConfig(), description="How the copies are changed that must get the same units."
+    )
 
 
 class QuantizerConfig(FrozenConfig):
-    """K-means over the frames of one layer of the encoder; the index of the nearest centre is the unit."""
+    """K-means over the frames of one layer of the encoder; the index of the nearest centre is the unit.
 
-    kind: Literal["kmeans"] = Field(default="kmeans", description="How units are told apart: by the nearest centre.")
+    With ``kind: linear``, a small network learns to give the same units for changed recordings as k-means gives for the
+    originals; it has a class more, the blank.
+    """
+
+    kind: Literal["kmeans", "linear"] = Field(
+        default="kmeans",
+        description="kmeans: the nearest centre; linear: a small network that is robust against noise and rooms.",
+    )
+    linear: LinearConfig = Field(default=LinearConfig(), description="How the network of `kind: linear` is fitted.")
     units: int = Field(
         default=500, ge=2, le=MOST_UNITS, description="Number of phonetic units (500 or 501 in the paper)."
     )
@@ -43,9 +77,20 @@ class QuantizerConfig(FrozenConfig):
     iterations: int = Field(default=100, ge=1, description="Most passes of mini-batch k-means over the frames.")
     seed: Seed = 0
 
-    def key(self) -> dict[str, Any]:
-        """With the settings of a kind that there is no more, so that the keys of earlier quantizers stay."""
-        return super().key() | {"linear": _LINEAR}
+    @model_validator(mode="after")
+    def _room_for_blank(self) -> Self:
+        if self.size > MOST_UNITS:
+            raise ValueError(f"units must be at most {MOST_UNITS - 1} where kind is linear: the blank is one more")
+        return self
+
+    @property
+    def size(self) -> int:
+        """Number of units that can come out, the blank included."""
+        return self.units + (self.kind == "linear")
+
+    def idle(self) -> AbstractSet[str]:
+        """The settings of the other kind."""
+        return {"linear"} if self.kind == "kmeans" else frozenset()
 
 
 class QuantizerStageConfig(QuantizerConfig):

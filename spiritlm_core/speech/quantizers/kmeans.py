@@ -1,9 +1,9 @@
-"""K-means: the stage that fits it with scikit-learn, storage as safetensors, assignment with numpy."""
+"""K-means: fitting with scikit-learn, storage as safetensors, assignment with numpy."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spiritlm_core.cores import all_cores, pick_device
 from spiritlm_core.errors import ModelReferenceError, RecipeError
-from spiritlm_core.fit.clips import perplexity, train_clips
-from spiritlm_core.fit.job import UnitFit
-from spiritlm_core.lake.stage import Progress
-from spiritlm_core.lake.view import TableView
 from spiritlm_core.speech.grid import SAMPLE_RATE
-from spiritlm_core.speech.quantizers.config import QuantizerStageConfig
-from spiritlm_core.speech.types import chunks
 
 
 class StoredQuantizer:
@@ -144,56 +137,3 @@ def fit_kmeans(
     )
     centres = model.fit((frames - mean) / scale).cluster_centers_.astype(np.float32)
     return KMeans(centres, mean.astype(np.float32), scale.astype(np.float32), facts or {})
-
-
-_CLUSTERING = 0.6  # of the time is gone when it begins
-
-
-class QuantizerFit(UnitFit):
-    """K-means over frames of one layer of the encoder in role ``hubert``; the artifact is ``kmeans.safetensors``."""
-
-    name = "quantizer"
-    about = "k-means over features of the encoder"
-    version = 1
-    config: QuantizerStageConfig
-
-    def build(self, tables: Mapping[str, TableView], out: Path, work: Path, progress: Progress) -> dict[str, Any]:  # noqa: ARG002
-        """Extract features of train speech and cluster them: short enough to start over when killed."""
-        from spiritlm_core.speech.encoders.encoder import layer_frames
-        from spiritlm_core.speech.encoders.registry import chosen_layer, load_encoder
-
-        config = self.config
-        layer = chosen_layer(self.models["hubert"], config.layer, "units.quantizer.layer")
-        clips = train_clips(tables["audio"], config.max_minutes, config.seed, synthetic=True)
-        with all_cores():
-            encoder = load_encoder(self.models["hubert"], layer, pick_device(), hop=config.hop)
-            features = layer_frames(encoder, [piece for clip in clips for piece in chunks(clip.waveform)], layer)
-            frames = np.concatenate(features)
-            progress(_CLUSTERING, f"clustering {len(frames)} frames")
-            kmeans = fit_kmeans(
-                frames,
-                config.units,
-                seed=config.seed,
-                restarts=config.restarts,
-                iterations=config.iterations,
-                normalize=config.normalize,
-                facts={"layer": layer, "rate": config.rate},
-            )
-            kmeans.save(out / QUANTIZER_FILE)
-            return {
-                "layer": layer,
-                "frames": len(frames),
-                **_use([kmeans.assign(clip) for clip in features], config.units),
-                "distortion": round(kmeans.distortion(frames) / float(frames.var(axis=0).sum()), 4),
-            }
-
-
-def _use(units: Sequence[NDArray[np.int64]], size: int) -> dict[str, Any]:
-    """How many units are in use, how evenly, and the share of frames that repeat the one before."""
-    every = np.concatenate(units)
-    repeats = np.concatenate([clip[1:] == clip[:-1] for clip in units])
-    return {
-        "units_used": len(np.unique(every)),
-        "perplexity": round(perplexity(every, size), 1),
-        "repeats": round(float(repeats.mean()), 4),
-    }

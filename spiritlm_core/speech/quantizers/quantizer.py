@@ -48,6 +48,13 @@ class LinearQuantizer(StoredQuantizer):
         """Class of the blank, the last one."""
         return self.size - 1
 
+    def assign(self, frames: Frames) -> NDArray[np.int64]:
+        """Units of one piece, int64[N], from float32[N, D], without blanks unless all of it is blank."""
+        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            frames = frames @ weight.T + bias
+            frames = np.where(frames > 0, frames, np.float32(SLOPE) * frames)
+        return self.resolve((frames @ self.weights[-1].T + self.biases[-1]).argmax(axis=1))
+
     @property
     def unit_vectors(self) -> Frames:
         """The weights of the last map, whose product with what is before it is a class score."""
