@@ -37,9 +37,8 @@ def test_a_model_of_spoken_texts_is_asked_in_them_by_whoever_asks(tmp_path: Path
     config = SequencesStageConfig(**SIZES)
     stage = SequencesStage(config, {"tokenizer": tokenizer})
     whole = [table_of([r for s in tables[n].shards() for r in s.to_pylist()], SCHEMAS[n]) for n in list(SCHEMAS)[:3]]
-    wanted = [
-        list(one.columns) if one.columns else part.column_names for one, part in zip(stage.inputs, whole, strict=True)
-    ]
+    inputs = [one for one in stage.inputs if not one.optional]
+    wanted = [list(one.columns) if one.columns else part.column_names for one, part in zip(inputs, whole, strict=True)]
     sequences = stage.process(*(part.select(names) for part, names in zip(whole, wanted, strict=True)))
     corpus = Corpus({**tables, "sequences": TableView.of(sequences)}, tokenizer, vocabulary_for(tokenizer, config))
     folder = make_model(tmp_path / "model", corpus)

@@ -124,7 +124,8 @@ def _write(
     path: Path, content: dict[str, Any], key: str | None, part: str, convert: Callable[[Callable[..., Any]], object]
 ) -> None:
     """Write `content`, and below `key` all tensors that the converter of the part wants."""
-    module = importlib.import_module(f"spiritlm_core.speech.released.{part}")
+    where = "hubert" if part == "quantizer" else part  # the quantizer is converted beside the layer that it belongs to
+    module = importlib.import_module(f"spiritlm_core.speech.released.{where}")
     _save(path, content, key, {})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "take", _want)
