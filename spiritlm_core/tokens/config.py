@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
-from typing import ClassVar, Literal, Self
+from functools import lru_cache
+from itertools import accumulate
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -101,6 +106,38 @@ class UniformLaw(FrozenConfig):
         return self.minimum + int(draw * (self.maximum - self.minimum + 1))
 
 
+class PoissonLaw(FrozenConfig):
+    """Span lengths 1 + Poisson(mean - 1): never empty, and with that mean."""
+
+    kind: Literal["poisson"] = "poisson"
+    mean: float = Field(ge=1, le=500, description="Mean length of a span in words.")
+
+    def length(self, draw: float) -> int:
+        """The length that a draw, even over [0, 1), stands for."""
+        return 1 + bisect_right(_poisson_cdf(self.mean - 1), draw)
+
+
+@lru_cache
+def _poisson_cdf(mean: float) -> Sequence[float]:
+    """P(X <= k) for k = 0, 1, ... up to where nothing is left; P(X = k) is ``mean^k exp(-mean) / k!``."""
+    most = math.ceil(mean + 12 * math.sqrt(mean) + 20) if mean > 0 else 0
+    return list(accumulate(math.exp(k * math.log(mean) - mean - math.lgamma(k + 1)) for k in range(most)))
+
+
+class FixedLaw(FrozenConfig):
+    """Every span has the same length."""
+
+    kind: Literal["fixed"] = "fixed"
+    words: int = Field(ge=1, le=10_000, description="Length of a span in words.")
+
+    def length(self, draw: float) -> int:  # noqa: ARG002 - as of the other laws
+        """The length that a draw, even over [0, 1), stands for."""
+        return self.words
+
+
+SpanLaw = Annotated[UniformLaw | PoissonLaw | FixedLaw, Field(discriminator="kind")]
+
+
 PAIRS = ("asr", "tts", "classification")  # the streams of solved examples, in the format of prompts
 
 
@@ -114,7 +151,7 @@ class PairsConfig(FrozenConfig):
         description="Share of the examples of asr and tts that are some words of an utterance and not the whole of it; "
         "the words of a short example tell which sounds belong to them.",
     )
-    crop_words: UniformLaw = Field(
+    crop_words: SpanLaw = Field(
         UniformLaw(minimum=1, maximum=6), description="Law of the lengths of those crops in words."
     )
     shots: int = Field(
@@ -188,10 +225,10 @@ class TokensConfig(FrozenConfig):
         SequencesConfig(), description="How many speech tokens there are, and which segments have words."
     )
     context_length: int = Field(1024, ge=16, le=1_048_576, description="Tokens in a training sequence.")
-    text_span: UniformLaw = Field(
+    text_span: SpanLaw = Field(
         UniformLaw(minimum=10, maximum=30), description="Law of the lengths of text spans in interleaved sequences."
     )
-    speech_span: UniformLaw = Field(
+    speech_span: SpanLaw = Field(
         UniformLaw(minimum=5, maximum=15), description="Law of the lengths of speech spans in interleaved sequences."
     )
     shares: SharesConfig = Field(SharesConfig(), description="Shares of the streams in the training tokens.")

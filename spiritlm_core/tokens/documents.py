@@ -14,7 +14,7 @@ from itertools import cycle, pairwise
 
 import numpy as np
 
-from spiritlm_core.tokens.config import PAIRS, TokensConfig, UniformLaw
+from spiritlm_core.tokens.config import PAIRS, SpanLaw, TokensConfig
 from spiritlm_core.tokens.corpus import STREAMS, Corpus
 from spiritlm_core.tokens.counter import combine, key_of, uniform
 from spiritlm_core.tokens.pairs import Examples, Span, of_answers
@@ -190,7 +190,7 @@ def corpus_documents(
             yield planner.document(plan)
 
 
-def spans(can_switch: np.ndarray, text: UniformLaw, speech: UniformLaw, key: int) -> tuple[list[int], bool]:
+def spans(can_switch: np.ndarray, text: SpanLaw, speech: SpanLaw, key: int) -> tuple[list[int], bool]:
     """Draw the spans of one run of words: they alternate between the modalities and begin with either at random.
 
     Their lengths in words follow one law for text and one for speech (arXiv 2402.05755, section 3.1); one that would

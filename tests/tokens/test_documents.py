@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from spiritlm_core.errors import LakeError
 from spiritlm_core.lake.schema import Row
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.tokens.config import TokensConfig, UniformLaw
+from spiritlm_core.tokens.config import PoissonLaw, TokensConfig, UniformLaw
 from spiritlm_core.tokens.documents import Document
 from spiritlm_core.tokens.vocabulary import Vocabulary
 from tests.support.documents import documents
@@ -20,7 +20,7 @@ STREAMS = ("text", "speech", "interleaved")
 CONFIGS = st.builds(
     TokensConfig,
     context_length=st.sampled_from([16, 40, 100, 1000, 100_000]),
-    text_span=st.sampled_from([UniformLaw(minimum=2, maximum=6), UniformLaw(minimum=1, maximum=5)]),
+    text_span=st.sampled_from([UniformLaw(minimum=2, maximum=6), PoissonLaw(mean=3)]),
     speech_span=st.sampled_from([UniformLaw(minimum=1, maximum=4), UniformLaw(minimum=10, maximum=30)]),
 )
 LONG = TokensConfig(

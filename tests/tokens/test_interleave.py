@@ -11,22 +11,30 @@ from scipy import stats
 
 from spiritlm_core.lake.schema import Row
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.tokens.config import SharesConfig, TokensConfig, UniformLaw
+from spiritlm_core.tokens.config import FixedLaw, PoissonLaw, SharesConfig, SpanLaw, TokensConfig, UniformLaw
 from spiritlm_core.tokens.counter import combine, key_of, mix, uniform
 from spiritlm_core.tokens.documents import spans
 from spiritlm_core.tokens.mix import training_batches
 from tests.tokens.corpora import VOCABULARY, read_spans, segment, table
 
-LAWS = st.builds(lambda low, more: UniformLaw(minimum=low, maximum=low + more), st.integers(1, 9), st.integers(0, 9))
+LAWS = st.one_of(
+    st.builds(lambda low, more: UniformLaw(minimum=low, maximum=low + more), st.integers(1, 9), st.integers(0, 9)),
+    st.builds(PoissonLaw, mean=st.floats(1, 12)),
+    st.builds(FixedLaw, words=st.integers(1, 9)),
+)
 
 
-def probabilities(law: UniformLaw, most: int) -> np.ndarray:
+def probabilities(law: SpanLaw, most: int) -> np.ndarray:
     """P(length = 0 … most - 1)."""
     lengths = np.arange(most)
-    return ((lengths >= law.minimum) & (lengths <= law.maximum)) / (law.maximum - law.minimum + 1)
+    if isinstance(law, UniformLaw):
+        return ((lengths >= law.minimum) & (lengths <= law.maximum)) / (law.maximum - law.minimum + 1)
+    if isinstance(law, PoissonLaw):
+        return stats.poisson.pmf(lengths - 1, law.mean - 1)
+    return (lengths == law.words).astype(float)
 
 
-def pvalue(lengths: np.ndarray, law: UniformLaw) -> float:
+def pvalue(lengths: np.ndarray, law: SpanLaw) -> float:
     """Chi-square test of drawn lengths against their law, rare lengths taken together."""
     most = int(lengths.max()) + 2
     expected = probabilities(law, most) * len(lengths)
@@ -43,10 +51,11 @@ def pvalue(lengths: np.ndarray, law: UniformLaw) -> float:
     ("text", "speech"),
     [
         (UniformLaw(minimum=10, maximum=30), UniformLaw(minimum=5, maximum=15)),
-        (UniformLaw(minimum=4, maximum=4), UniformLaw(minimum=1, maximum=2)),
+        (PoissonLaw(mean=8), PoissonLaw(mean=3.5)),
+        (FixedLaw(words=4), UniformLaw(minimum=1, maximum=2)),
     ],
 )
-def test_spans_follow_their_laws(text: UniformLaw, speech: UniformLaw) -> None:
+def test_spans_follow_their_laws(text: SpanLaw, speech: SpanLaw) -> None:
     drawn: dict[bool, list[int]] = {True: [], False: []}
     firsts = []
     for run in range(200):
@@ -68,7 +77,7 @@ def test_the_law_test_can_fail() -> None:
 
 @given(st.lists(st.booleans(), min_size=1, max_size=80), LAWS, LAWS, st.integers(0, 2**64 - 1))
 def test_spans_cover_the_run_and_start_where_allowed(
-    allowed: list[bool], text: UniformLaw, speech: UniformLaw, key: int
+    allowed: list[bool], text: SpanLaw, speech: SpanLaw, key: int
 ) -> None:
     can_switch = np.array([True, *allowed[1:]])
     starts, speech_first = spans(can_switch, text, speech, key)
@@ -109,8 +118,10 @@ def test_keys_are_told_apart() -> None:
 def test_bad_laws_name_the_field() -> None:
     with pytest.raises(ValidationError, match="maximum 3 is below minimum 5"):
         TokensConfig.model_validate({"text_span": {"kind": "uniform", "minimum": 5, "maximum": 3}})
-    with pytest.raises(ValidationError, match=r"text_span\.minimum"):
+    with pytest.raises(ValidationError, match=r"text_span\.uniform\.minimum"):
         TokensConfig.model_validate({"text_span": {"kind": "uniform", "minimum": 0, "maximum": 3}})
+    with pytest.raises(ValidationError, match=r"text_span\.poisson\.mean"):
+        TokensConfig.model_validate({"text_span": {"kind": "poisson", "mean": 0.5}})
     with pytest.raises(ValidationError, match="at least one stream"):
         TokensConfig.model_validate({"shares": {"text": 0, "speech": 0, "interleaved": 0}})
 
@@ -119,10 +130,10 @@ def test_bad_laws_name_the_field() -> None:
     ("text", "speech"),
     [
         (UniformLaw(minimum=10, maximum=30), UniformLaw(minimum=5, maximum=15)),
-        (UniformLaw(minimum=2, maximum=9), UniformLaw(minimum=3, maximum=3)),
+        (PoissonLaw(mean=6), FixedLaw(words=3)),
     ],
 )
-def test_sequences_have_spans_of_their_laws_behind_one_marker_each(text: UniformLaw, speech: UniformLaw) -> None:
+def test_sequences_have_spans_of_their_laws_behind_one_marker_each(text: SpanLaw, speech: SpanLaw) -> None:
     """The whole way: rows, mixture, packing. Every word has one text token and two speech tokens."""
     rng, rows, words = np.random.default_rng(0), [], 60
     for recording in range(40):
@@ -154,7 +165,7 @@ def test_sequences_have_spans_of_their_laws_behind_one_marker_each(text: Uniform
         lengths = np.array(drawn[kind])
         assert len(lengths) > 1500
         assert pvalue(lengths, law) > 0.001
-        if law.maximum > law.minimum:
+        if isinstance(law, UniformLaw):
             assert (lengths.min(), lengths.max()) == (law.minimum, law.maximum)
             mean, spread = (law.minimum + law.maximum) / 2, (law.maximum - law.minimum + 1) / 12**0.5
             assert abs(lengths.mean() - mean) < 4 * spread / len(lengths) ** 0.5
