@@ -1,14 +1,18 @@
 """Speed of unit extraction, from Parquet shards of FLAC to Parquet shards of units.
 
-    python benchmarks/units.py AUDIO… [--tokenizer FOLDER] [--minutes 10] [--json FILE]
+    python benchmarks/units.py AUDIO… [--tokenizer FOLDER] [--minutes 10] [--json FILE] [--copies]
 
 AUDIO are files or folders of speech. Without --tokenizer the models have the official sizes and random weights;
 FOLDER is any speech tokenizer folder (`spiritlm import-checkpoints`, `spiritlm fit units`).
 
-Plain: the same weights through `transformers` and `torchfcpe` as they come, one clip at a time, float32, all cores; for
-HuBERT alone. Product: the stage `units` in as many single-threaded processes as there are cores, as `spiritlm run` does
-it, or in one process on a GPU. Both read, decode, encode and write the same shards; models are loaded and warm before
-the clock starts. Roofline: the work of the plain loop over the speed of a large float32 matrix product in the same run.
+Baseline: the same weights through `transformers` and `torchfcpe` as they come, one clip at a time, float32, all cores;
+for HuBERT alone: with another encoder the first precision is what the others are compared with.
+Product: the stage `units` in as many single-threaded processes as there are cores, as `spiritlm run` does it, or in
+one process on a GPU. Both read, decode, encode and write the same shards; models are loaded and warm before the clock
+starts. Roofline: the work of the matrix products over the speed of a large float32 matrix product in this same run.
+
+With --copies, only what one more copy of a recording costs (`units.copies`), each kind beside the units themselves: CPU
+seconds of one process and bytes of Parquet, for an hour of speech.
 """
 
 from __future__ import annotations
@@ -28,28 +32,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from torch.utils.flop_counter import FlopCounterMode
-from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2ForSequenceClassification
+from plain_units import PlainExtractor, Seconds, gflop_per_second, timed, write_official_size
 
 from spiritlm_core.audio.codec import decode_flac, encode_flac
 from spiritlm_core.audio.stage import AUDIO
 from spiritlm_core.audio.waveform import as_waveform
 from spiritlm_core.lake.schema import SAMPLE_RATE, table_of
-from spiritlm_core.speech.config import UnitsConfig
-from spiritlm_core.speech.encoders.encoder import layer_frames
-from spiritlm_core.speech.encoders.registry import family_name, load_encoder
+from spiritlm_core.speech.config import CopiesStageConfig, UnitsConfig
+from spiritlm_core.speech.copies import CopiesConfig
 from spiritlm_core.speech.extractor import UnitExtractor
-from spiritlm_core.speech.pitch.coder import PitchCoder
-from spiritlm_core.speech.pitch.config import PitchArchitecture, PitchConfig
-from spiritlm_core.speech.pitch.f0 import melody
-from spiritlm_core.speech.pretraining.config import PAPER_CONVOLUTIONS
-from spiritlm_core.speech.quantizers.kmeans import KMeans
-from spiritlm_core.speech.quantizers.quantizer import classifier, load_quantizer
-from spiritlm_core.speech.stage import UNITS, UnitsStage
+from spiritlm_core.speech.stage import UNITS, CopiesStage, UnitsStage
 
 STREAMS = {"base": ("hubert",), "expressive": ("hubert", "pitch", "style")}
 ROLES = {"base": ("hubert", "quantizer"), "expressive": ("hubert", "quantizer", "pitch", "style")}
-LAYER, CENTRES = 11, 500
 
 
 def write_shards(paths: Iterable[Path], minutes: float, folder: Path, shards: int) -> list[Path]:
@@ -73,53 +68,20 @@ def clips_of(paths: Iterable[Path]) -> Iterator[Path]:
         yield from sorted(p for p in path.rglob("*") if p.is_file() and p.suffix != ".txt") if path.is_dir() else [path]
 
 
-class Plain:
-    """HuBERT and wav2vec 2.0 as they come from `transformers`, one clip at a time, float32."""
-
-    def __init__(self, folder: Path, variant: str) -> None:
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.quantizer = load_quantizer(folder / "quantizer")
-        config = HubertConfig.from_pretrained(folder / "hubert")
-        config.num_hidden_layers = self.quantizer.layer
-        self.hubert = HubertModel.from_pretrained(folder / "hubert", config=config).eval().to(self.device)
-        if config.do_stable_layer_norm:  # what a pre-norm encoder ends in is not part of a block's output
-            self.hubert.encoder.layer_norm = torch.nn.Identity()
-        self.classes = classifier(self.quantizer, self.device)
-        self.expressive = variant == "expressive"
-        if self.expressive:
-            self.pitch = PitchCoder.load(folder / "pitch", self.device)
-            style = Wav2Vec2ForSequenceClassification.from_pretrained(folder / "style")
-            self.style = style.eval().to(self.device)
-
-    @torch.inference_mode()
-    def encode(self, waveform: np.ndarray) -> dict[str, Any]:
-        """Units of one clip of at most 100 s."""
-        samples = torch.from_numpy(waveform).to(self.device)[None]
-        units: dict[str, Any] = {
-            "hubert": self.quantizer.resolve(self.classes(self.hubert(samples).last_hidden_state[0]).cpu().numpy())
-        }
-        if self.expressive:
-            units["pitch"] = self.pitch.encode(self.pitch.contour(melody(waveform, self.device), len(waveform)))
-            normal = (samples - samples.mean()) / torch.sqrt(samples.var(correction=0) + 1e-7)
-            frames = self.style.projector(self.style.wav2vec2(normal).last_hidden_state)[0]
-            seconds = torch.stack([second.mean(dim=0) for second in torch.split(frames, 50)])
-            units["style"] = self.style.classifier(seconds).argmax(dim=-1).cpu().numpy()
-        return units
-
-
-def plain(shards: list[Path], folder: Path, variant: str, out: Path) -> tuple[float, float]:
-    """Wall seconds of the plain loop, and its work in GFLOP for one second of audio."""
-    extractor = Plain(folder, variant)
-    with FlopCounterMode(display=False) as counter:
-        extractor.encode(np.zeros(10 * SAMPLE_RATE, np.float32))
+def baseline(shards: list[Path], folder: Path, variant: str, out: Path) -> tuple[Seconds, float]:
+    """One clip at a time through the libraries as they come; (seconds by part, wall seconds)."""
+    extractor = PlainExtractor(folder, expressive=variant == "expressive")
+    extractor.encode(np.zeros(SAMPLE_RATE, np.float32), {})
+    seconds: Seconds = dict.fromkeys(("decode", "encoder", "quantize", "pitch", "style", "write"), 0.0)
     began = time.perf_counter()
     for shard in shards:
+        rows = []
         table = pq.read_table(shard, columns=["utterance_id", "audio"])
-        rows = [
-            {"utterance_id": r["utterance_id"], **extractor.encode(decode_flac(r["audio"]))} for r in table.to_pylist()
-        ]
-        write(table_of(rows, UNITS), out / f"plain-{variant}-{shard.name}")
-    return time.perf_counter() - began, counter.get_total_flops() / 10 / 1e9
+        for name, flac in zip(table["utterance_id"].to_pylist(), table["audio"].to_pylist(), strict=True):
+            waveform = timed(seconds, "decode")(decode_flac)(flac)
+            rows.append({"utterance_id": name, **extractor.encode(waveform, seconds)})
+        timed(seconds, "write")(write)(table_of(rows, UNITS), out / f"plain-{variant}-{shard.name}")
+    return seconds, time.perf_counter() - began
 
 
 def write(table: pa.Table, path: Path) -> None:
@@ -129,19 +91,42 @@ def write(table: pa.Table, path: Path) -> None:
 class Worker:
     """The stage in one process; class-wide because a process pool starts functions, not objects."""
 
-    stage: UnitsStage
+    stage: Any
+    seconds: Seconds
 
     @classmethod
     def start(cls, folder: Path, variant: str, precision: str, threads: int, warm_up: Path) -> None:
+        """Load the models, use them once, and put clocks around their parts."""
+        from spiritlm_core.speech import extractor as extraction
+        from spiritlm_core.speech.stage import UnitsStage
+
         torch.set_num_threads(threads)
+        cls.seconds = {}
         config = UnitsConfig().stage(expressive=variant == "expressive")
         cls.stage = UnitsStage(config, {role: folder / role for role in ROLES[variant]})
-        cls.stage._extractor = UnitExtractor(cls.stage.models, precision=cast("Any", precision))
-        cls.stage.process(pq.read_table(warm_up))
+        extractor: Any = extraction.UnitExtractor(cls.stage.models, precision=cast("Any", precision))
+        cls.stage._extractor = extractor
+        cls._run(warm_up)
+        for part, owner, name in (
+            ("decode", cls.stage, "_decode"),
+            ("encoder", extractor.encoder, "features"),
+            ("quantize", extractor, "_quantize"),
+            ("style", extractor, "_style"),
+            ("pitch", extractor, "_pitch"),
+            ("pitch", extraction, "melodies"),
+        ):
+            setattr(owner, name, timed(cls.seconds, part)(getattr(owner, name)))
 
     @classmethod
-    def process(cls, shard: Path, out: Path) -> None:
-        write(cls.stage.process(pq.read_table(shard)), out)
+    def _run(cls, shard: Path) -> pa.Table:
+        return cls.stage.process(pq.read_table(shard, columns=list(cls.stage.inputs[0].columns)))
+
+    @classmethod
+    def process(cls, shard: Path, out: Path) -> Seconds:
+        """Encode one shard; seconds by part."""
+        cls.seconds.clear()
+        timed(cls.seconds, "write")(write)(cls._run(shard), out)
+        return dict(cls.seconds)
 
     @classmethod
     def ready(cls) -> None:
@@ -149,36 +134,43 @@ class Worker:
         time.sleep(0.5)
 
 
-def product(shards: list[Path], folder: Path, variant: str, precision: str, cores: int, out: Path) -> float:
-    """Wall seconds of the stage."""
-    workers, threads = (1, cores) if torch.cuda.is_available() else (cores, 1)
+def product(
+    shards: list[Path], folder: Path, variant: str, precision: str, workers: int, threads: int, out: Path
+) -> tuple[Seconds, float]:
+    """The stage in `workers` processes; (seconds by part, summed over processes, and wall seconds)."""
+    context = multiprocessing.get_context("spawn")
     warm_up = out / "warm-up.parquet"
     pq.write_table(pq.read_table(shards[0]).slice(0, 2), warm_up)
     start = (folder, variant, precision, threads, warm_up)
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), Worker.start, start) as pool:
+    with ProcessPoolExecutor(workers, context, Worker.start, start) as pool:
         for ready in [pool.submit(Worker.ready) for _ in range(workers)]:
             ready.result()
         began = time.perf_counter()
-        for job in [pool.submit(Worker.process, s, out / f"{precision}-{variant}-{s.name}") for s in shards]:
-            job.result()
-        return time.perf_counter() - began
+        jobs = [pool.submit(Worker.process, s, out / f"{precision}-{variant}-{s.name}") for s in shards]
+        parts = [job.result() for job in jobs]
+        wall = time.perf_counter() - began
+    return {part: sum(seconds.get(part, 0.0) for seconds in parts) for part in parts[0]}, wall
 
 
 def agreement(shards: list[Path], out: Path, variant: str, reference: str, precision: str) -> dict[str, float]:
     """Share of units equal to those of `reference`, stream by stream."""
-    both = [
-        pa.concat_tables(pq.read_table(out / f"{way}-{variant}-{s.name}") for s in shards)
-        for way in (reference, precision)
-    ]
-    pairs = {name: [np.concatenate(table[name].to_pylist()) for table in both] for name in STREAMS[variant]}
-    return {name: round(float((one == other).mean()), 5) for name, (one, other) in pairs.items()}
+    same: dict[str, float] = {}
+    for stream in STREAMS[variant]:
+        pairs = [
+            (np.concatenate(read[stream].to_pylist()))
+            for prefix in (reference, precision)
+            for read in [pa.concat_tables(pq.read_table(out / f"{prefix}-{variant}-{s.name}") for s in shards)]
+        ]
+        same[stream] = round(float((pairs[0] == pairs[1]).mean()), 5)
+    return same
 
 
-def gemm_speed(cores: int) -> float:
-    """GFLOP/s of ``[2048, 768] x [768, 3072]`` in float32 on all cores."""
+def gemm_speed(dtype: str, cores: int) -> float:
+    """GFLOP/s of ``[2048, 768] x [768, 3072]`` on all cores."""
+    kind = getattr(torch, dtype)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.set_num_threads(cores)
-    x, weight = (torch.randn(n, 768, device=device) for n in (2048, 3072))
+    x, weight = (torch.randn(n, 768, device=device).to(kind) for n in (2048, 3072))
     rates = []
     for _ in range(8):
         began = time.perf_counter()
@@ -189,64 +181,6 @@ def gemm_speed(cores: int) -> float:
     return float(np.median(rates))
 
 
-def write_official_size(folder: Path, clips: list[np.ndarray]) -> None:
-    """Fill `folder`; centres of the quantizer are frames of `clips`, so that units are as many as can be."""
-    torch.manual_seed(0)
-    kernels = PAPER_CONVOLUTIONS["conv_kernels"]
-    shape = {"conv_dim": PAPER_CONVOLUTIONS["conv_channels"], "conv_stride": PAPER_CONVOLUTIONS["conv_strides"]}
-    config = HubertConfig(num_hidden_layers=LAYER, conv_kernel=kernels, num_feat_extract_layers=len(kernels), **shape)
-    _sharpened(HubertModel(config)).save_pretrained(folder / "hubert")
-    classifier = Wav2Vec2ForSequenceClassification(Wav2Vec2Config(num_labels=100))
-    _sharpened(classifier).save_pretrained(folder / "style")
-    (folder / "style" / "preprocessor_config.json").write_text(json.dumps({"do_normalize": True}))
-    frames = np.concatenate(layer_frames(load_encoder(folder / "hubert", LAYER), clips, LAYER))
-    centres = frames[np.random.default_rng(0).choice(len(frames), CENTRES, replace=False)]
-    ones = np.ones(frames.shape[1], np.float32)
-    (folder / "quantizer").mkdir()
-    KMeans(centres, 0 * ones, ones, {"layer": LAYER}).save(folder / "quantizer" / "kmeans.safetensors")
-    (folder / "pitch").mkdir()
-    coder = PitchCoder(PitchArchitecture.fitted(PitchConfig(codes=64, width=32, depth=4, embedding=128)))
-    coder.codebook.normal_()
-    coder.save(folder / "pitch")
-
-
-def _sharpened(model: torch.nn.Module) -> torch.nn.Module:
-    """Twice the usual start: at 0.02 a random transformer hardly depends on its input."""
-    for name, parameter in model.named_parameters():
-        if "encoder.layers" in name and name.endswith("weight") and parameter.ndim == 2:
-            parameter.data *= 2.0
-    return model
-
-
-def run(arguments: argparse.Namespace, work: Path) -> dict[str, Any]:
-    cores = len(os.sched_getaffinity(0))
-    shards = write_shards(clips_of(arguments.audio), arguments.minutes, work, 4 * cores)
-    tables = [pq.read_table(shard, columns=["duration", "audio"]) for shard in shards]
-    seconds = sum(sum(table["duration"].to_pylist()) for table in tables)
-    folder = arguments.tokenizer or work / "tokenizer"
-    if arguments.tokenizer is None:
-        write_official_size(folder, [decode_flac(flac) for flac in tables[0]["audio"].to_pylist()[:20]])
-    gemm = gemm_speed(cores)
-    report: dict[str, Any] = {"clips": sum(map(len, tables)), "audio_seconds": round(seconds, 1), "gemm_gflops": gemm}
-    print(json.dumps(report), flush=True)
-    for variant in arguments.variant:
-        torch.set_num_threads(cores)
-        wall, work_per_second, reference = 0.0, 0.0, arguments.precision[0]
-        if family_name(folder / "hubert") == "hubert":
-            reference, (wall, work_per_second) = "plain", plain(shards, folder, variant, work)
-        for way in ("plain", *arguments.precision) if wall else arguments.precision:
-            took = wall if way == "plain" else product(shards, folder, variant, way, cores, work)
-            row: dict[str, Any] = {"audio_seconds_per_second": round(seconds / took, 2)}
-            row |= {
-                "over_plain": round(wall / took, 2),
-                "of_roofline": round(seconds / took * work_per_second / gemm, 3),
-            }
-            row["same_units"] = agreement(shards, work, variant, reference, way)
-            report[f"{variant} {way}"] = row
-            print(f"{variant:10} {way:6} {json.dumps(row)}", flush=True)
-    return report
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("audio", type=Path, nargs="+")
@@ -254,12 +188,102 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--precision", nargs="+", default=["exact", "bf16"], help="exact, bf16")
     parser.add_argument("--variant", nargs="+", default=["base", "expressive"], choices=list(STREAMS))
+    parser.add_argument("--copies", action="store_true", help="only what one copy of each kind costs")
     parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
+    report = run(parser.parse_args())
+    print(json.dumps(report, indent=2))
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    from spiritlm_core.speech.encoders.registry import family_name
+
+    gpu = torch.cuda.is_available()
+    cores = len(os.sched_getaffinity(0))
+    workers, threads = (1, cores) if gpu else (cores, 1)
+    count = 1 if arguments.copies else 4 * workers
     with tempfile.TemporaryDirectory(prefix="units-") as name:
-        report = run(arguments, Path(name))
+        work = Path(name)
+        shards = write_shards(clips_of(arguments.audio), arguments.minutes, work, count)
+        tables = [pq.read_table(shard, columns=["duration", "audio"]) for shard in shards]
+        seconds = sum(sum(table["duration"].to_pylist()) for table in tables)
+        folder = arguments.tokenizer or work / "tokenizer"
+        if arguments.tokenizer is None:
+            write_official_size(folder, [decode_flac(flac) for flac in tables[0]["audio"].to_pylist()[:20]])
+        if arguments.copies:
+            return {variant: copies(shards, folder, variant, work) for variant in arguments.variant}
+        gemm = {dtype: round(gemm_speed(dtype, cores)) for dtype in ("float32", "bfloat16")}
+        report: dict[str, Any] = {
+            "device": torch.cuda.get_device_name() if gpu else f"{cores} CPU cores",
+            "audio_seconds": round(seconds, 1),
+            "clips": sum(map(len, tables)),
+            "gemm_gflops": gemm,
+        }
+        print(f"{report['clips']} clips, {seconds / 60:.1f} minutes; matrix products {gemm} GFLOP/s", flush=True)
+        for variant in arguments.variant:
+            torch.set_num_threads(cores)
+            reference, report[variant] = "plain", {"rows": {}}
+            rows = report[variant]["rows"]
+            if family_name(folder / "hubert") == "hubert":
+                parts, wall = baseline(shards, folder, variant, work)
+                work_per_second = gflop_per_second(folder, expressive=variant == "expressive")
+                report[variant]["gflop_per_audio_second"] = round(work_per_second, 2)
+                compared = (wall, gemm["float32"] / work_per_second)
+                rows["plain"] = line(seconds, wall, parts, *compared)
+                show(variant, "plain", rows["plain"])
+            else:
+                reference, compared = arguments.precision[0], ()
+            for precision in arguments.precision:
+                parts, wall = product(shards, folder, variant, precision, workers, threads, work)
+                rows[precision] = line(seconds, wall, parts, *compared)
+                rows[precision]["same_units"] = agreement(shards, work, variant, reference, precision)
+                show(variant, precision, rows[precision])
     if arguments.json:
         arguments.json.write_text(json.dumps(report, indent=2) + "\n")
+    return report
+
+
+KINDS = {
+    "shifts": CopiesConfig(shifts=1),
+    "speeds, 0.9": CopiesConfig(speeds=(0.9,)),
+    "speeds, 1.1": CopiesConfig(speeds=(1.1,)),
+    "rooms": CopiesConfig(rooms=1),
+}
+
+
+def copies(shards: list[Path], folder: Path, variant: str, work: Path) -> dict[str, dict[str, float]]:
+    """What the units and one copy of each kind cost, for an hour of speech."""
+    torch.set_num_threads(1)
+    models, settings = {role: folder / role for role in ROLES[variant]}, UnitsConfig()
+    plain = settings.stage(expressive=variant == "expressive")
+    stages: dict[str, Any] = {"units": UnitsStage(plain, models)}
+    stages |= {kind: CopiesStage(CopiesStageConfig(**dict(plain), copies=KINDS[kind]), models) for kind in KINDS}
+    extractor = UnitExtractor(models)
+    hours = sum(sum(pq.read_table(shard)["duration"].to_pylist()) for shard in shards) / 3600
+    extractor.encode([decode_flac(pq.read_table(shards[0])["audio"][0].as_py())])
+    costs = {}
+    for kind, stage in stages.items():
+        stage._extractor, began, out, size = extractor, time.process_time(), work / "copies.parquet", 0
+        for shard in shards:
+            write(stage.process(pq.read_table(shard)), out)
+            size += out.stat().st_size
+        used = time.process_time() - began
+        costs[kind] = {"cpu_seconds_per_hour": round(used / hours, 1), "bytes_per_hour": round(size / hours)}
+        show(variant, kind, costs[kind])
+    return costs
+
+
+def line(
+    seconds: float, wall: float, parts: Seconds, plain: float | None = None, limit: float | None = None
+) -> dict[str, Any]:
+    speed = seconds / wall
+    shares = {part: round(used / sum(parts.values()), 3) for part, used in parts.items()}
+    row: dict[str, Any] = {"audio_seconds_per_second": round(speed, 2), "time_shares": shares}
+    row |= {"over_plain": round(plain / wall, 2)} if plain else {}
+    return row | ({"of_fp32_roofline": round(speed / limit, 3)} if limit else {})
+
+
+def show(variant: str, name: str, row: dict[str, Any]) -> None:
+    print(f"{variant:10} {name:6} {json.dumps(row)}", flush=True)
 
 
 if __name__ == "__main__":
