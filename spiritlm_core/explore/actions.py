@@ -77,7 +77,7 @@ class Actions:
     def listed(self, title: str, kind: str, conditions: str, sort: str, down: bool, start: int = 0) -> list[Any]:
         """Some rows of a table from `start` on, and where among all that fulfil the conditions they are."""
         _, rows = self._rows(title)
-        asked = " and ".join(filter(None, (KINDS[kind], conditions.strip())))
+        asked = _asked(kind, conditions)
         start = max(0, start)
         places, values = self._said(rows.page, asked, sort or None, down=down, start=start, count=ROWS)
         ends = 0 < len(values) < ROWS or not start + len(values)
@@ -99,15 +99,14 @@ class Actions:
     def histogram(self, title: str, kind: str, conditions: str, column: str) -> str:
         """How a column is spread over the rows that are listed and all others like them."""
         _, rows = self._rows(title)
-        asked = " and ".join(filter(None, (KINDS[kind], conditions.strip())))
+        asked = _asked(kind, conditions)
         return shown.histogram(self._said(rows.histogram, column, asked))
 
     def picked(self, seen: Seen, title: str, event: gr.SelectData) -> list[Any]:
         """Show the row that was clicked."""
         place = seen.places[int(event.row_value[0]) - seen.start - 1]
-        tables = self._said(self.catalogue.beside, self._rows(title)[0])
-        segment = self._said(Segment.read, tables, self._rows(title)[0].table, place)
-        named = self._named(tables, segment, self._recipe(self._rows(title)[0]))
+        one, tables, segment = self._segment(title, place)
+        named = self._named(tables, segment, self._recipe(one))
         return [
             Seen(seen.start, seen.places, title, place),
             *self._shown(segment, "segment"),
@@ -139,9 +138,7 @@ class Actions:
         """The units of the row that is shown, made audible."""
         if seen.place is None:
             return gr.skip()
-        one, _ = self._rows(seen.title)
-        tables = self._said(self.catalogue.beside, one)
-        segment = self._said(Segment.read, tables, one.table, seen.place)
+        one, _, segment = self._segment(seen.title, seen.place)
         vocoder = self._vocoder(self._recipe(one))
         if vocoder is None:
             raise gr.Error("The lake has no vocoder of this recipe, so units cannot be heard.", print_exception=False)
@@ -184,6 +181,12 @@ class Actions:
             raise gr.Error("This snapshot is not in the lake any more.", print_exception=False)
         return listed[title], self._said(self.catalogue.rows, listed[title])
 
+    def _segment(self, title: str, place: Place) -> tuple[Listed, dict[str, Rows], Segment]:
+        """A listed table, those beside it, and what they say of one of its rows."""
+        one, _ = self._rows(title)
+        tables = self._said(self.catalogue.beside, one)
+        return one, tables, self._said(Segment.read, tables, one.table, place)
+
     def _recipe(self, one: Listed) -> str:
         recipes = (*one.recipes, *(name for other in self.catalogue.listed().values() for name in other.recipes))
         return next(iter(recipes), "")
@@ -200,3 +203,8 @@ class Actions:
             return work(*given, **named)
         except SpiritLMError as error:
             raise gr.Error(sentence(str(error)), print_exception=False, duration=10) from error
+
+
+def _asked(kind: str, conditions: str) -> str:
+    """The condition of a kind of rows, and those that were written."""
+    return " and ".join(filter(None, (KINDS[kind], conditions.strip())))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -46,7 +47,7 @@ class SelectionStage(TableStage):
         """One row per segment."""
         (quality,) = tables
         broken = reasons(quality, self.config.filters)
-        copies = self._copies(quality["utterance_id"].to_pylist())
+        copies = map(self._copies.get, quality["utterance_id"].to_pylist())
         mine = [first or second for first, second in zip(broken, copies, strict=True)]
         stages, whys = (quality[name].to_pylist() for name in ("reject_stage", "reject_reason"))
         return pa.table(
@@ -59,12 +60,13 @@ class SelectionStage(TableStage):
             schema=SELECTION,
         )
 
-    def _copies(self, utterances: list[str]) -> list[str | None]:
+    @cached_property
+    def _copies(self) -> dict[str, str]:
+        """utterance_id of each copy → why it is left out; read once for all shards."""
         if "duplicates" not in self.models:
-            return [None] * len(utterances)
+            return {}
         table = pq.read_table(self.models["duplicates"] / "duplicates.parquet", columns=["utterance_id", "reason"])
-        known = dict(zip(*(table[name].to_pylist() for name in table.column_names), strict=True))
-        return [known.get(utterance) for utterance in utterances]
+        return dict(zip(*(table[name].to_pylist() for name in table.column_names), strict=True))
 
 
 def reasons(quality: pa.Table, filters: Iterable[str]) -> list[str | None]:

@@ -138,7 +138,7 @@ class Corpus:
             _offsets(part.words),
             part.good,
             part.speech_only,
-            ~part.synthetic,
+            part.people,
             part.keys["recording_id"].to_pylist(),
             part.keys["utterance_id"].to_pylist(),
         )
@@ -154,9 +154,13 @@ class Corpus:
 
         In the streams of examples each segment that has a question and an answer is a run of its own.
         """
-        if stream in PAIRS:
-            return {"asr": self._pair_runs, "tts": self._spoken_runs, "classification": self._label_runs}[stream]
-        return self._all_runs if stream == "speech" else self._text_runs
+        if stream == "speech":
+            return self._all_runs
+        if stream not in PAIRS:
+            return self._text_runs
+        if stream == "classification":
+            return self._label_runs
+        return self._spoken_runs if stream == "tts" else self._pair_runs
 
     @cached_property
     def _all_runs(self) -> Runs:
@@ -174,7 +178,7 @@ class Corpus:
     def _spoken_runs(self) -> Runs:
         by_people = self._both & self.people
         alone = self.pairs.spoken_by == "people" and by_people.any()
-        return self._examples_of(by_people if alone else self._both)
+        return self._examples_of(by_people) if alone else self._pair_runs
 
     def _examples_of(self, usable: np.ndarray) -> Runs:
         """Each usable segment by itself; those of people as often as `pairs.people_times` says."""
@@ -222,7 +226,7 @@ class _Part:
     keys: pa.Table
     good: np.ndarray
     speech_only: np.ndarray
-    synthetic: np.ndarray
+    people: np.ndarray
     words: np.ndarray
     can_switch: np.ndarray
     text_counts: np.ndarray
@@ -244,7 +248,7 @@ class _Part:
             table.select(_KEYS),
             table["reject_stage"].is_null().to_numpy(),
             table["speech_only"].fill_null(False).to_numpy(),
-            pc.equal(table["origin"], "synthetic").fill_null(False).to_numpy(),
+            pc.not_equal(table["origin"], "synthetic").fill_null(True).to_numpy(),
             words,
             flat["can_switch"][0].astype(bool),
             counts["text"],
@@ -269,7 +273,7 @@ class _Part:
             self.keys.take(order),
             self.good[order],
             self.speech_only[order],
-            self.synthetic[order],
+            self.people[order],
             self.words[order],
             self.can_switch[words],
             self.text_counts[words],

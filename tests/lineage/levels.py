@@ -11,11 +11,11 @@ from spiritlm_core.intake.config import FolderSource, ShardingConfig
 from spiritlm_core.intake.recordings import Recordings
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.plan import TablePlan
-from spiritlm_core.lake.run import run_artifact, run_shard
-from spiritlm_core.lake.snapshot import KeepConfig, Snapshot
+from spiritlm_core.lake.snapshot import KeepConfig
 from spiritlm_core.lake.stage import ArtifactStage, TableInput
 from spiritlm_core.plan.graph import Graph, plan_graph
 from tests.examples.stage import LoudnessStage
+from tests.plan.lakes import compute_stage
 
 
 class Mean(ArtifactStage):
@@ -58,12 +58,6 @@ def graph_on(clips: Path) -> Graph:
 def run(clips: Path, lake: Lake, *, refit: bool = False, keep: KeepConfig | None = None) -> None:
     """Compute what a run computes, in this process."""
     for plan in plan_graph(graph_on(clips), lake, refit=refit).stages.values():
-        if isinstance(plan, TablePlan):
-            stage = plan.call.create(lake)
-            stage.setup()
-            shards = tuple(run_shard(lake, plan.call, stage, job)[0] for job in plan.jobs)
-            lake.write_snapshot(Snapshot(plan.name, plan.call.identity, shards, plan.lineage))
-        else:
-            run_artifact(lake, plan, lambda fraction, message: None)
+        compute_stage(plan, lake)
         kind = "table" if isinstance(plan, TablePlan) else "artifact"
         lake.write_ref("levels", plan.name, kind, plan.fingerprint, plan.call.identity, keep)

@@ -44,12 +44,13 @@ def compute(recipe: Recipe, lake: Lake, *until: str) -> None:
     """Run the stages up to the units, or to what is asked for, as a run does: the recipe refers to them afterwards."""
     for stage in planned(recipe, lake, *until).stages.values():
         kind = "table" if isinstance(stage, TablePlan) else "artifact"
-        _compute(stage, lake)
+        compute_stage(stage, lake)
         lake.write_ref(recipe.name, stage.name, kind, stage.fingerprint, stage.call.identity)
     keep_settings(lake, recipe.name, recipe)
 
 
-def _compute(stage: Plan, lake: Lake) -> None:
+def compute_stage(stage: Plan, lake: Lake) -> None:
+    """Run one stage in this process."""
     if isinstance(stage, TablePlan):
         worker = stage.call.create(lake)
         worker.setup()
