@@ -15,6 +15,7 @@ from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.export.formats import FORMATS, PER_FILE, Place, Write
 from spiritlm_core.export.segments import Counts, Segments
 from spiritlm_core.files import new_folder, write_json
+from spiritlm_core.intake.rights import hours_by_licence
 from spiritlm_core.tokens.export import META_FILE, check_target
 
 
@@ -73,7 +74,7 @@ def _meta(segments: Segments, kind: str, counts: dict[str, Counts]) -> dict[str,
         "format": kind,
         "splits": {name: counts[name].figures() for name in sorted(counts)},
         "languages": sorted({name for count in counts.values() for name in count.languages}),
-        "hours_by_licence": {name: round(seconds / 3600, 4) for name, seconds in sorted(licences.items())},
+        "hours_by_licence": hours_by_licence(licences.items()),
         "left_out": dict(sorted(segments.rejected.items())),
         "columns": segments.schema.names,
         "lineage": {name: snapshot.fingerprint for name, snapshot in segments.tables.items()},

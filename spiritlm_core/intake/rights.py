@@ -171,3 +171,11 @@ def rights_in(lineage: Mapping[str, Any]) -> dict[str, Rights]:
     """recording_id → what is said of it; the reverse of :func:`said_of`."""
     groups = lineage.get("rights", ())
     return {one: Rights(*(group[name] for name in FIELDS)) for group in groups for one in group["recordings"]}
+
+
+def hours_by_licence(said: Iterable[tuple[str | None, float]]) -> dict[str, float]:
+    """Hours under each licence, in the order of their names, of pairs of a licence (None: unknown) and seconds."""
+    hours: dict[str, float] = defaultdict(float)
+    for licence, seconds in said:
+        hours[licence or UNKNOWN] += seconds / 3600
+    return {name: round(value, 4) for name, value in sorted(hours.items())}

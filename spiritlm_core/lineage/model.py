@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from spiritlm_core.errors import LakeError, SpiritLMError
 from spiritlm_core.files import read_json
-from spiritlm_core.intake.rights import NOTHING, UNKNOWN, rights_in
+from spiritlm_core.intake.rights import NOTHING, hours_by_licence, rights_in
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lineage.trace import AUDIO, recordings
 
@@ -39,15 +38,10 @@ def lineage_of(model: str, lake: Lake, *, told: bool = True) -> dict[str, Any]:
     if snapshot is None or not all(lake.has_shard(AUDIO, key) for key in snapshot.keys):
         return {**found, "missing": "the lake no longer has this list of recordings; `tables` has its digest"}
     rights = rights_in(snapshot.lineage)
-    hours: dict[str, float] = defaultdict(float)
-    rows = []
-    for one in recordings(lake, snapshot.keys):
-        said = rights.get(one.recording_id, NOTHING)
-        hours[said.licence or UNKNOWN] += one.seconds / 3600
-        rows.append({**asdict(one), **asdict(said)})
+    rows = [{**asdict(one), **asdict(rights.get(one.recording_id, NOTHING))} for one in recordings(lake, snapshot.keys)]
     rows.sort(key=lambda row: row["source_uri"])
-    counted = {name: round(value, 4) for name, value in sorted(hours.items())}
-    return {**found, "hours_by_licence": counted, "count": len(rows), **({"recordings": rows} if told else {})}
+    hours = hours_by_licence((row["licence"], row["seconds"]) for row in rows)
+    return {**found, "hours_by_licence": hours, "count": len(rows), **({"recordings": rows} if told else {})}
 
 
 def _folder(model: str, lake: Lake) -> Path:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from spiritlm_core.intake.rights import NOTHING, UNKNOWN, Rights
+from spiritlm_core.intake.rights import NOTHING, Rights, hours_by_licence
 from spiritlm_core.intake.speak.utterance import engine_of
 from spiritlm_core.lake.view import TableView
 
@@ -117,13 +117,16 @@ def _audio_statistics(view: TableView) -> dict[str, Any]:
 
 
 def _licences(view: TableView, rights: Mapping[str, Rights]) -> dict[str, Any]:
-    hours: Counter[str] = Counter()
-    for shard in view.shards(("recording_id", "duration", "reject_stage")) if rights else ():
+    return {"hours_by_licence": hours_by_licence(_licensed(view, rights))} if rights else {}
+
+
+def _licensed(view: TableView, rights: Mapping[str, Rights]) -> Iterator[tuple[str | None, float]]:
+    """Licence and seconds of each good segment, a shard at a time."""
+    for shard in view.shards(("recording_id", "duration", "reject_stage")):
         good = shard.filter(pc.is_null(shard["reject_stage"]))
         durations = np.asarray(good["duration"].fill_null(0.0), dtype=np.float64).tolist()
         for one, seconds in zip(good["recording_id"].to_pylist(), durations, strict=True):
-            hours[rights.get(one, NOTHING).licence or UNKNOWN] += seconds / 3600
-    return {"hours_by_licence": _rounded(hours)} if rights else {}
+            yield rights.get(one, NOTHING).licence, seconds
 
 
 def _rounded(values: Counter[str]) -> dict[str, float]:
