@@ -13,7 +13,6 @@ What was fitted stays in the work folder and is used again.
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import typer
 
 from spiritlm_core.align.config import AlignerFitConfig, WordsConfig
 from spiritlm_core.align.fit import AlignerFit
@@ -32,8 +32,6 @@ from spiritlm_core.align.training import loud_edges
 from spiritlm_core.audio.codec import decode_flac, encode_flac
 from spiritlm_core.audio.config import AudioConfig
 from spiritlm_core.audio.stage import AUDIO, AudioStage
-from spiritlm_core.intake.grouping import items_table
-from spiritlm_core.intake.item import RECORDINGS
 from spiritlm_core.intake.recordings import list_items
 from spiritlm_core.intake.sources.prompts import PromptsSource
 from spiritlm_core.intake.statcache import StatCache
@@ -59,7 +57,7 @@ def audio_table(language: str, work: Path) -> pa.Table:
         items = list_items(PromptsSource(kind="prompts", prompts=language), language, StatCache())
         stage = AudioStage(AudioConfig(), {})
         stage.setup()
-        pq.write_table(stage.process(items_table(items, RECORDINGS)), path)
+        pq.write_table(stage.process(items), path)
     return pq.read_table(path, schema=AUDIO)
 
 
@@ -166,15 +164,12 @@ def report(truth: str, method: str, cases: Sequence[Case], answers: Sequence[Edg
     print(f"| {truth} | {method} | {cells[0]} | {cells[1]} | {len(errors(cases, answers, 0))} | {rejected} |")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--language", default="en", choices=["en", "es", "fr", "it", "ru"])
-    parser.add_argument("--work", type=Path, default=Path("align-benchmark"))
-    arguments = parser.parse_args()
-    arguments.work.mkdir(parents=True, exist_ok=True)
-    language, audio = arguments.language, audio_table(arguments.language, arguments.work)
+def main(language: str = "en", work: Path = Path("align-benchmark")) -> None:
+    """Judge aligners of one of the languages that there are prompts in: en, es, fr, it, ru."""
+    work.mkdir(parents=True, exist_ok=True)
+    audio = audio_table(language, work)
     teachers = ["pocketsphinx", "none"] if available(language) else ["none"]
-    models = {t: fitted(audio, t, arguments.work / language) for t in teachers}
+    models = {t: fitted(audio, t, work / language) for t in teachers}
     held = [r for r in audio.to_pylist() if r["split"] == "held_out" and r["text"] and not r["reject_stage"]]
     truths = {"clips": concatenated([r for r in held if words_of(r["text"], language)], 60, 4)}
     if available(language):
@@ -189,4 +184,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -6,11 +6,7 @@ Texts are random words (or the lines of a file), times and units are random, at 
 25 HuBERT units (about 16 after collapsing), 12.5 pitch units (about 8) and one style unit a second.
 """
 
-from __future__ import annotations
-
-import argparse
 import os
-import resource
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,6 +18,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pyarrow as pa
+import typer
+from machine import peak_memory
 
 from spiritlm_core.align.stage import WORDS
 from spiritlm_core.config import FrozenConfig
@@ -204,19 +202,16 @@ def measure(texts: list[str], segments: int, title: str) -> None:
         report("naive: string per word, tokenizer call", *naive(view, vocabulary, config, full, 3000))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--hours", type=float, default=20.0, help="hours of speech to make up")
-    parser.add_argument("--transcripts", type=Path, help="text file, one segment a line, instead of random words")
-    options = parser.parse_args()
+def main(hours: float = 20.0, transcripts: Path | None = None) -> None:
+    """Make up so many hours of speech, of random words or of a text file with one segment a line."""
     rng = np.random.default_rng(0)
-    long, short = (max(1, int(options.hours * 3600 * WORDS_PER_SECOND / words)) for words in (40, 6))
-    given = options.transcripts.read_text(encoding="utf-8").splitlines() if options.transcripts else None
+    long, short = (max(1, int(hours * 3600 * WORDS_PER_SECOND / words)) for words in (40, 6))
+    given = transcripts.read_text(encoding="utf-8").splitlines() if transcripts else None
     measure(given or random_texts(long, 40, rng), 20, "read books")
     if not given:
         measure(random_texts(short // 4, 6, rng), 1, "short prompts")
-    print(f"\npeak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
+    print(f"\npeak memory {peak_memory() / 2**20:.0f} MiB")
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -8,20 +8,32 @@ data usually is used with it, which for it is the fastest way. Each run has a pr
 and the same batch; the first steps are left out. On a GPU both run in bf16.
 """
 
-from __future__ import annotations
-
 import argparse
-import multiprocessing
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from machine import apart, matrix_speed, peak_memory
+from torch.utils.data import Dataset
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from spiritlm_core.files import write_json
+from spiritlm_core.lm.config import ArchitectureConfig, LmCompute, LmConfig, ModelConfig, OptimizerConfig
+from spiritlm_core.lm.model.attention import Documents
+from spiritlm_core.lm.model.network import build_model
+from spiritlm_core.lm.train.loop import _loop, _Stop
+from spiritlm_core.lm.train.run import start
+from spiritlm_core.lm.train.source import Training
+from spiritlm_core.lm.train.step import Metrics
+from spiritlm_core.tokens.config import TokensConfig
+from spiritlm_core.tokens.pack import Packed
+from spiritlm_core.tokens.vocabulary import VOCABULARY_FILE, Vocabulary
 
 VOCABULARY = {"text_size": 32_000, "hubert": 501, "pitch": 64, "style": 100, "bos": 1, "eos": 2}
 SHAPES: dict[str, dict[str, Any]] = {
@@ -58,9 +70,7 @@ class Sequences:
 
     setting: Setting
 
-    def packed(self, index: int) -> Any:
-        from spiritlm_core.tokens.pack import Packed
-
+    def packed(self, index: int) -> Packed:
         rng = np.random.default_rng([7, index])
         length, mean = self.setting.length, self.setting.documents
         lengths: list[int] = []
@@ -73,7 +83,6 @@ class Sequences:
         return Packed(ids, documents, streams, tuple(map(str, range(len(streams)))))
 
     def batches(self, vocabulary: Any, *, rank: int, world_size: int, **_: Any) -> Iterator[tuple[Any, dict[str, Any]]]:
-        del vocabulary
         while True:
             for index in range(rank, self.setting.steps * self.setting.sequences, world_size):
                 yield self.packed(index), {}
@@ -85,9 +94,7 @@ class Sequences:
         return "benchmark"
 
 
-def lm_config(setting: Setting) -> Any:
-    from spiritlm_core.lm.config import ArchitectureConfig, LmConfig, OptimizerConfig
-
+def lm_config(setting: Setting) -> LmConfig:
     return LmConfig(
         architecture=ArchitectureConfig(**SHAPES[setting.shape]),
         optimizer=OptimizerConfig(learning_rate=1e-4, schedule="constant", warmup_steps=0),
@@ -98,16 +105,6 @@ def lm_config(setting: Setting) -> Any:
 
 def ours(setting: Setting) -> dict[str, Any]:
     """Run the training loop itself."""
-    from spiritlm_core.files import write_json
-    from spiritlm_core.lm.config import LmCompute, ModelConfig
-    from spiritlm_core.lm.model.attention import Documents
-    from spiritlm_core.lm.train.loop import _loop, _Stop
-    from spiritlm_core.lm.train.run import start
-    from spiritlm_core.lm.train.source import Training
-    from spiritlm_core.lm.train.step import Metrics
-    from spiritlm_core.tokens.config import TokensConfig
-    from spiritlm_core.tokens.vocabulary import VOCABULARY_FILE, Vocabulary
-
     compute = LmCompute(micro_batch=setting.micro_batch, checkpoint_every=10**9, compile=setting.compile)
     config = ModelConfig(lm=lm_config(setting), tokens=TokensConfig(context_length=setting.length))
     source = Sequences(setting)
@@ -118,7 +115,7 @@ def ours(setting: Setting) -> dict[str, Any]:
         training = Training(config, compute, source, work, None, work / "w", work / "o")
         run = start(training, print)
         run.checkpoints.save = lambda *_: work  # type: ignore[method-assign,assignment]
-        before = peak_memory()
+        before = used_memory()
         with Metrics(run) as metrics:
             _loop(run, _Stop(work / "stop"), metrics, lambda *_: None)
         rows = run.state.rows
@@ -128,49 +125,41 @@ def ours(setting: Setting) -> dict[str, Any]:
         "losses": [row["loss"] for row in rows],
         "seconds": statistics.median([row["seconds"] for row in rows[WARMUP:]]),
         "flops": model.of_step(setting.sequences * setting.length, int(pairs * setting.sequences)),
-        "memory": peak_memory(),
+        "memory": used_memory(),
         "memory_before": before,
     }
 
 
+class Rows(Dataset):  # type: ignore[type-arg]
+    """The sequences as the Trainer takes them."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting, self.source = setting, Sequences(setting)
+
+    def __len__(self) -> int:
+        return self.setting.steps * self.setting.sequences
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        packed = self.source.packed(index)
+        labels = packed.input_ids.astype(np.int64)
+        labels[np.flatnonzero(np.diff(packed.document_ids, prepend=-1))] = -100  # never predict a first token
+        return {"input_ids": torch.from_numpy(packed.input_ids.astype(np.int64)), "labels": torch.from_numpy(labels)}
+
+
+class Clock(TrainerCallback):
+    """When the steps of the Trainer end."""
+
+    def __init__(self) -> None:
+        self.times = [time.monotonic()]
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        self.times.append(time.monotonic())
+
+
 def trainer(setting: Setting) -> dict[str, Any]:
     """The Trainer of transformers on the same model and sequences."""
-    import torch
-    from torch.utils.data import Dataset
-    from transformers import Trainer, TrainerCallback, TrainingArguments
-
-    from spiritlm_core.lm.model.network import build_model
-    from spiritlm_core.tokens.vocabulary import Vocabulary
-
-    source = Sequences(setting)
-
-    class Rows(Dataset):  # type: ignore[type-arg]
-        def __len__(self) -> int:
-            return setting.steps * setting.sequences
-
-        def __getitem__(self, index: int) -> dict[str, Any]:
-            packed = source.packed(index)
-            labels = packed.input_ids.astype(np.int64)
-            labels[np.flatnonzero(np.diff(packed.document_ids, prepend=-1))] = -100  # never predict a first token
-            return {
-                "input_ids": torch.from_numpy(packed.input_ids.astype(np.int64)),
-                "labels": torch.from_numpy(labels),
-            }
-
-    class Clock(TrainerCallback):
-        def __init__(self) -> None:
-            self.times = [time.monotonic()]
-            self.losses: list[float] = []
-
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            self.times.append(time.monotonic())
-
-        def on_log(self, *_: Any, logs: Mapping[str, float], **__: Any) -> None:
-            if "loss" in logs:
-                self.losses.append(logs["loss"])
-
     model = build_model(lm_config(setting), Vocabulary(**VOCABULARY), context_length=setting.length)
-    before, clock = peak_memory(), Clock()
+    before, clock, rows = used_memory(), Clock(), Rows(setting)
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             output_dir=folder,
@@ -190,51 +179,25 @@ def trainer(setting: Setting) -> dict[str, Any]:
             disable_tqdm=True,
             dataloader_num_workers=0,
         )
-        loop = Trainer(model=model, args=arguments, train_dataset=Rows(), callbacks=[clock])
-        loop._get_train_sampler = lambda *_: torch.utils.data.SequentialSampler(Rows())  # type: ignore[method-assign,assignment]
+        loop = Trainer(model=model, args=arguments, train_dataset=rows, callbacks=[clock])
+        loop._get_train_sampler = lambda *_: torch.utils.data.SequentialSampler(rows)  # type: ignore[method-assign,assignment]
         loop.train()
-    seconds = np.diff(clock.times)[WARMUP:]
-    return {
-        "losses": clock.losses,
-        "seconds": float(np.median(seconds)),
-        "memory": peak_memory(),
-        "memory_before": before,
-    }
+    seconds = float(np.median(np.diff(clock.times)[WARMUP:]))
+    losses = [row["loss"] for row in loop.state.log_history if "loss" in row]
+    return {"losses": losses, "seconds": seconds, "memory": used_memory(), "memory_before": before}
 
 
-def peak_memory() -> int:
-    import torch
-
-    from spiritlm_core.lm.train.step import memory
-
-    return memory(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-
-
-def matrix_speed() -> float:
-    """FLOP/s of a large matrix product, float32 on a CPU and bf16 on a GPU."""
-    import torch
-
-    gpu = torch.cuda.is_available()
-    size, dtype = (8192, torch.bfloat16) if gpu else (2048, torch.float32)
-    a = torch.randn(size, size, device="cuda" if gpu else "cpu", dtype=dtype)
-    times = []
-    for _ in range(6):
-        begun = time.perf_counter()
-        a @ a
-        if gpu:
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - begun)
-    return 2 * size**3 / min(times)
+def used_memory() -> int:
+    """Most bytes so far, of the GPU if there is one."""
+    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else peak_memory()
 
 
 def measured(kind: str, setting: Setting) -> dict[str, Any]:
     """One run in a process of its own."""
-    run = {"ours": ours, "trainer": trainer}[kind]
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        try:
-            return pool.submit(run, setting).result()
-        except Exception as error:  # noqa: BLE001 - such as too little memory; the other runs go on
-            return {"error": f"{type(error).__name__}: {error}"}
+    try:
+        return dict(apart({"ours": ours, "trainer": trainer}[kind], setting))
+    except Exception as error:  # noqa: BLE001 - such as too little memory; the other runs go on
+        return {"error": f"{type(error).__name__}: {error}"}
 
 
 def compare(setting: Setting, speed: float) -> None:
@@ -269,7 +232,7 @@ def main() -> None:
     parser.add_argument("--micro-batch", type=int, default=1)
     parser.add_argument("--compile", action="store_true")
     given = parser.parse_args()
-    speed = matrix_speed()
+    speed = matrix_speed(torch.bfloat16 if torch.cuda.is_available() else torch.float32)
     print(f"a large matrix product runs at {speed / 1e9:,.0f} GFLOP/s")
     for shape in given.shape:
         for documents in given.documents:

@@ -1,7 +1,5 @@
 """What `benchmarks/units.py` compares with: a plain loop, the work that it does, and models of the official sizes."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Iterator
@@ -11,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2ForSequenceClassification
 
 from spiritlm_core.lake.schema import SAMPLE_RATE
@@ -77,34 +76,16 @@ class PlainExtractor:
         seconds = torch.stack([second.mean(dim=0) for second in torch.split(frames, 50)])
         return self.style.classifier(seconds).argmax(dim=-1).cpu().numpy()
 
-
-def gflop_per_second(folder: Path, *, expressive: bool) -> float:
-    """Multiplications and additions of all matrix products, in thousand millions for one second of audio."""
-    quantizer = load_quantizer(folder / "quantizer")
-    hubert = _encoder_flop(HubertConfig.from_pretrained(folder / "hubert"), quantizer.layer)
-    maps = sum(weight.size for weight, _ in quantizer.affine_maps())
-    total = hubert + 2 * 25 * maps
-    if expressive:
-        config = Wav2Vec2Config.from_pretrained(folder / "style")
-        total += _encoder_flop(config, config.num_hidden_layers) + _fcpe_flop()
-    return total / 1e9
-
-
-def _encoder_flop(config: Any, layers: int) -> float:
-    """Attention itself is left out: it depends on the length of the clips, and is a few hundredths."""
-    rate, inputs, total = float(SAMPLE_RATE), 1, 0.0
-    for channels, kernel, stride in zip(config.conv_dim, config.conv_kernel, config.conv_stride, strict=True):
-        rate /= stride
-        total += rate * inputs * channels * kernel
-        inputs = channels
-    width, wide = config.hidden_size, config.intermediate_size
-    position = width * width // config.num_conv_pos_embedding_groups * config.num_conv_pos_embeddings
-    return 2 * (total + rate * (inputs * width + position + layers * (4 * width * width + 2 * width * wide)))
-
-
-def _fcpe_flop() -> float:
-    weights = sum(p.numel() for p in bundled_fcpe("cpu").model.parameters() if p.ndim > 1)
-    return 2 * 100 * float(weights)
+    def gflop_per_second(self) -> float:
+        """Multiplications and additions of all matrix products, in thousand millions for one second of audio."""
+        seconds, fcpe = 10, 0
+        samples = torch.zeros(1, seconds * SAMPLE_RATE, device=self.device)
+        with torch.no_grad(), FlopCounterMode(display=False) as counted:
+            self.hubert(samples)
+            if self.expressive:
+                self._style(samples)
+                fcpe = 2 * 100 * sum(p.numel() for p in bundled_fcpe("cpu").model.parameters() if p.ndim > 1)
+        return (counted.get_total_flops() / seconds + fcpe) / 1e9
 
 
 def write_official_size(folder: Path, clips: list[np.ndarray]) -> None:

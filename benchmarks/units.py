@@ -12,10 +12,8 @@ one process on a GPU. Both read, decode, encode and write the same shards; model
 starts. Roofline: the work of the matrix products over the speed of a large float32 matrix product in this same run.
 
 With --copies, only what one more copy of a recording costs (`units.copies`), each kind beside the units themselves: CPU
-seconds of one process and bytes of Parquet, for an hour of speech.
+seconds of one process and bytes of Parquet, for an hour of speech. With --quality the same of the stage `quality`.
 """
-
-from __future__ import annotations
 
 import argparse
 import json
@@ -32,12 +30,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from plain_units import PlainExtractor, Seconds, gflop_per_second, timed, write_official_size
+from machine import matrix_speed
+from plain_units import PlainExtractor, Seconds, timed, write_official_size
 
 from spiritlm_core.audio.codec import decode_flac, encode_flac
 from spiritlm_core.audio.stage import AUDIO
 from spiritlm_core.audio.waveform import as_waveform
+from spiritlm_core.config import FrozenConfig
 from spiritlm_core.lake.schema import SAMPLE_RATE, table_of
+from spiritlm_core.quality.stage import QualityStage
 from spiritlm_core.speech.config import CopiesStageConfig, UnitsConfig
 from spiritlm_core.speech.copies import CopiesConfig
 from spiritlm_core.speech.extractor import UnitExtractor
@@ -68,10 +69,10 @@ def clips_of(paths: Iterable[Path]) -> Iterator[Path]:
         yield from sorted(p for p in path.rglob("*") if p.is_file() and p.suffix != ".txt") if path.is_dir() else [path]
 
 
-def baseline(shards: list[Path], folder: Path, variant: str, out: Path) -> tuple[Seconds, float]:
-    """One clip at a time through the libraries as they come; (seconds by part, wall seconds)."""
+def baseline(shards: list[Path], folder: Path, variant: str, out: Path) -> tuple[Seconds, float, float]:
+    """One clip at a time through the libraries as they come; seconds by part, wall seconds, GFLOP a second of audio."""
     extractor = PlainExtractor(folder, expressive=variant == "expressive")
-    extractor.encode(np.zeros(SAMPLE_RATE, np.float32), {})
+    gflop = extractor.gflop_per_second()
     seconds: Seconds = dict.fromkeys(("decode", "encoder", "quantize", "pitch", "style", "write"), 0.0)
     began = time.perf_counter()
     for shard in shards:
@@ -81,7 +82,7 @@ def baseline(shards: list[Path], folder: Path, variant: str, out: Path) -> tuple
             waveform = timed(seconds, "decode")(decode_flac)(flac)
             rows.append({"utterance_id": name, **extractor.encode(waveform, seconds)})
         timed(seconds, "write")(write)(table_of(rows, UNITS), out / f"plain-{variant}-{shard.name}")
-    return seconds, time.perf_counter() - began
+    return seconds, time.perf_counter() - began, gflop
 
 
 def write(table: pa.Table, path: Path) -> None:
@@ -113,7 +114,7 @@ class Worker:
             ("quantize", extractor, "_quantize"),
             ("style", extractor, "_style"),
             ("pitch", extractor, "_pitch"),
-            ("pitch", extraction, "melodies"),
+            ("pitch", extraction, "melody"),
         ):
             setattr(owner, name, timed(cls.seconds, part)(getattr(owner, name)))
 
@@ -165,22 +166,6 @@ def agreement(shards: list[Path], out: Path, variant: str, reference: str, preci
     return same
 
 
-def gemm_speed(dtype: str, cores: int) -> float:
-    """GFLOP/s of ``[2048, 768] x [768, 3072]`` on all cores."""
-    kind = getattr(torch, dtype)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.set_num_threads(cores)
-    x, weight = (torch.randn(n, 768, device=device).to(kind) for n in (2048, 3072))
-    rates = []
-    for _ in range(8):
-        began = time.perf_counter()
-        for _ in range(10):
-            result = torch.nn.functional.linear(x, weight)
-        float(result[0, 0])  # waits for a GPU
-        rates.append(10 * 2 * 2048 * 768 * 3072 / (time.perf_counter() - began) / 1e9)
-    return float(np.median(rates))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("audio", type=Path, nargs="+")
@@ -189,6 +174,7 @@ def main() -> None:
     parser.add_argument("--precision", nargs="+", default=["exact", "bf16"], help="exact, bf16")
     parser.add_argument("--variant", nargs="+", default=["base", "expressive"], choices=list(STREAMS))
     parser.add_argument("--copies", action="store_true", help="only what one copy of each kind costs")
+    parser.add_argument("--quality", action="store_true", help="only what the stage quality costs, without its models")
     parser.add_argument("--json", type=Path)
     report = run(parser.parse_args())
     print(json.dumps(report, indent=2))
@@ -200,7 +186,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     gpu = torch.cuda.is_available()
     cores = len(os.sched_getaffinity(0))
     workers, threads = (1, cores) if gpu else (cores, 1)
-    count = 1 if arguments.copies else 4 * workers
+    beside = kinds(copies=arguments.copies, quality=arguments.quality)
+    count = 1 if beside else 4 * workers
     with tempfile.TemporaryDirectory(prefix="units-") as name:
         work = Path(name)
         shards = write_shards(clips_of(arguments.audio), arguments.minutes, work, count)
@@ -209,9 +196,10 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         folder = arguments.tokenizer or work / "tokenizer"
         if arguments.tokenizer is None:
             write_official_size(folder, [decode_flac(flac) for flac in tables[0]["audio"].to_pylist()[:20]])
-        if arguments.copies:
-            return {variant: copies(shards, folder, variant, work) for variant in arguments.variant}
-        gemm = {dtype: round(gemm_speed(dtype, cores)) for dtype in ("float32", "bfloat16")}
+        if beside:
+            return {variant: costs_of(beside, shards, folder, variant, work) for variant in arguments.variant}
+        torch.set_num_threads(cores)
+        gemm = {str(kind)[6:]: round(matrix_speed(kind) / 1e9) for kind in (torch.float32, torch.bfloat16)}
         report: dict[str, Any] = {
             "device": torch.cuda.get_device_name() if gpu else f"{cores} CPU cores",
             "audio_seconds": round(seconds, 1),
@@ -224,8 +212,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             reference, report[variant] = "plain", {"rows": {}}
             rows = report[variant]["rows"]
             if family_name(folder / "hubert") == "hubert":
-                parts, wall = baseline(shards, folder, variant, work)
-                work_per_second = gflop_per_second(folder, expressive=variant == "expressive")
+                parts, wall, work_per_second = baseline(shards, folder, variant, work)
                 report[variant]["gflop_per_audio_second"] = round(work_per_second, 2)
                 compared = (wall, gemm["float32"] / work_per_second)
                 rows["plain"] = line(seconds, wall, parts, *compared)
@@ -250,26 +237,42 @@ KINDS = {
 }
 
 
-def copies(shards: list[Path], folder: Path, variant: str, work: Path) -> dict[str, dict[str, float]]:
-    """What the units and one copy of each kind cost, for an hour of speech."""
+def kinds(*, copies: bool, quality: bool) -> list[str]:
+    """What is measured beside the units."""
+    return [*(KINDS if copies else ()), *(["quality"] if quality else ())]
+
+
+def costs_of(beside: list[str], shards: list[Path], folder: Path, variant: str, work: Path) -> dict[str, Any]:
+    """What the units, copies of some kinds and the stage `quality` cost, for an hour of speech."""
     torch.set_num_threads(1)
     models, settings = {role: folder / role for role in ROLES[variant]}, UnitsConfig()
     plain = settings.stage(expressive=variant == "expressive")
     stages: dict[str, Any] = {"units": UnitsStage(plain, models)}
-    stages |= {kind: CopiesStage(CopiesStageConfig(**dict(plain), copies=KINDS[kind]), models) for kind in KINDS}
+    for kind in beside:
+        if kind == "quality":
+            stages[kind] = QualityStage(FrozenConfig(), {})
+        else:
+            stages[kind] = CopiesStage(CopiesStageConfig(**dict(plain), copies=KINDS[kind]), models)
     extractor = UnitExtractor(models)
     hours = sum(sum(pq.read_table(shard)["duration"].to_pylist()) for shard in shards) / 3600
-    extractor.encode([decode_flac(pq.read_table(shards[0])["audio"][0].as_py())])
-    costs = {}
+    costs, out = {}, work / "beside.parquet"
     for kind, stage in stages.items():
-        stage._extractor, began, out, size = extractor, time.process_time(), work / "copies.parquet", 0
+        stage._extractor, size = extractor, 0
+        stage.process(*tables_of(shards[0], stage, slice(1)))  # models are loaded, and warm
+        began = time.process_time()
         for shard in shards:
-            write(stage.process(pq.read_table(shard)), out)
+            write(stage.process(*tables_of(shard, stage)), out)
             size += out.stat().st_size
         used = time.process_time() - began
         costs[kind] = {"cpu_seconds_per_hour": round(used / hours, 1), "bytes_per_hour": round(size / hours)}
         show(variant, kind, costs[kind])
     return costs
+
+
+def tables_of(shard: Path, stage: Any, rows: slice = slice(None)) -> list[pa.Table]:
+    """What `stage` reads of a shard: its audio, and words that are none, if it reads words."""
+    audio = pq.read_table(shard)[rows]
+    return [audio, pa.table({"words": [[]] * len(audio)})][: len(stage.inputs)]
 
 
 def line(

@@ -1,15 +1,13 @@
 """The flows: the pipeline of a speech language model, the parts of it that people start on their own, and fine-tuning.
 
 Those of the pipeline run parts of one graph; what is in the lake is not computed again: `train` after `corpus` only
-trains.
+trains. Each is an attribute of this module that is made when it is asked for (`from flows.pipeline import corpus`).
 """
-
-from __future__ import annotations
 
 import inspect
 import os
 from collections.abc import Callable
-from typing import Annotated, Any, ParamSpec, TypeVar, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 from prefect import Flow, flow
 from pydantic import Field
@@ -36,11 +34,10 @@ Overrides = Annotated[list[str], Field(description="Settings to change, each KEY
 Until = Annotated[str | None, Field(description="Run this stage and what it is made from; null runs all.")]
 Refit = Annotated[bool, Field(description="Fit unit models, aligner and tokenizer anew on the corpus as it is now.")]
 
-P = ParamSpec("P")
-R = TypeVar("R")
+Body = Callable[..., dict[str, Any]]
 
 
-def described(function: Callable[P, R]) -> Callable[P, R]:
+def described(function: Body) -> Body:
     """Add the parameters' descriptions to the docstring: Prefect's form takes them from there and nowhere else."""
     hints = get_type_hints(function, include_extras=True)
     lines = [f"    {name}: {hint.__metadata__[0].description}" for name, hint in hints.items() if name != "return"]
@@ -57,10 +54,7 @@ def run(
     return run_graph(graph, Lake(lake), loaded.compute, *targets(graph, until), refit=refit)
 
 
-@flow(name="pipeline", log_prints=False, flow_run_name=run_name)
-@described
-@guarded
-def pipeline(
+def run_pipeline(
     recipe: RecipeOrName = "quickstart",
     lake: LakeUri = DEFAULT_LAKE,
     sources: Sources = [],  # noqa: B006 - Prefect shows it as the form's default; never changed
@@ -72,8 +66,8 @@ def pipeline(
     return run(recipe, lake, sources, overrides, until, refit=refit)
 
 
-def part(name: str, until: str, about: str, default: str = "quickstart") -> Flow[..., dict[str, Any]]:
-    """The flow called `name`, which runs the stages of a recipe up to `until`."""
+def part(until: str, about: str, default: str = "quickstart") -> Body:
+    """The body of a flow that runs the stages of a recipe up to `until`."""
 
     def run_part(
         recipe: RecipeOrName = default,
@@ -84,38 +78,8 @@ def part(name: str, until: str, about: str, default: str = "quickstart") -> Flow
     ) -> dict[str, Any]:
         return run(recipe, lake, sources, overrides, until, refit=refit)
 
-    run_part.__name__ = run_part.__qualname__ = name
     run_part.__doc__ = about
-    return flow(name=name, log_prints=False, flow_run_name=run_name)(described(guarded(run_part)))
-
-
-corpus = part("corpus", "corpus", "From recordings and texts to the sequences that a model is trained on.")
-train = part("train", "model", "The language model of a recipe, and whatever it still needs before.")
-evaluate = part("evaluate", "evaluation", "The evaluation of a recipe's model, and whatever it still needs before.")
-fit_units = part(
-    "fit_units",
-    "speech_tokenizer",
-    "From recordings to a speech tokenizer: the models of the speech units in one folder, and nothing else.",
-    "units",
-)
-fit_vocoder = part(
-    "fit_vocoder",
-    "speaking_tokenizer",
-    "From recordings to a speech tokenizer that speaks: the unit models, units of the corpus, and a vocoder.",
-    "units",
-)
-evaluate_units = part(
-    "evaluate_units",
-    "unit_evaluation",
-    "The speech units of a recipe judged on held-out speech, and the unit models if they are still missing.",
-    "units",
-)
-evaluate_resynthesis = part(
-    "evaluate_resynthesis",
-    "resynthesis",
-    "Audio to units and back, judged on held-out speech; unit models and vocoder are fitted if they are missing.",
-    "units",
-)
+    return run_part
 
 
 TuningOrName = Annotated[
@@ -128,10 +92,7 @@ Base = Annotated[
 ]
 
 
-@flow(name="finetune", log_prints=False, flow_run_name=run_name)
-@described
-@guarded
-def finetune(
+def run_finetune(
     recipe: TuningOrName = "asr",
     lake: LakeUri = DEFAULT_LAKE,
     data: Data = None,
@@ -141,3 +102,44 @@ def finetune(
     """A published model trained further for one task. Returns the account of every stage and the held-out figures."""
     loaded, opened = load_finetune_recipe(recipe, data, base, overrides), Lake(lake)
     return run_graph(finetuning(loaded, opened, Console().say), opened, loaded.compute)
+
+
+BODIES: dict[str, Body] = {
+    "pipeline": run_pipeline,
+    "corpus": part("corpus", "From recordings and texts to the sequences that a model is trained on."),
+    "train": part("model", "The language model of a recipe, and whatever it still needs before."),
+    "evaluate": part("evaluation", "The evaluation of a recipe's model, and whatever it still needs before."),
+    "fit_units": part(
+        "speech_tokenizer",
+        "From recordings to a speech tokenizer: the models of the speech units in one folder, and nothing else.",
+        "units",
+    ),
+    "fit_vocoder": part(
+        "speaking_tokenizer",
+        "From recordings to a speech tokenizer that speaks: the unit models, units of the corpus, and a vocoder.",
+        "units",
+    ),
+    "evaluate_units": part(
+        "unit_evaluation",
+        "The speech units of a recipe judged on held-out speech, and the unit models if they are still missing.",
+        "units",
+    ),
+    "evaluate_resynthesis": part(
+        "resynthesis",
+        "Audio to units and back, judged on held-out speech; unit models and vocoder are fitted if they are missing.",
+        "units",
+    ),
+    "finetune": run_finetune,
+}
+"""What each flow does, by the flow's name."""
+
+
+def __getattr__(name: str) -> Flow[..., dict[str, Any]]:
+    """Make the flow called `name`: Prefect draws the form of a whole recipe for each, and a run needs one of nine."""
+    if name not in BODIES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    body = BODIES[name]
+    body.__name__ = body.__qualname__ = name
+    made = flow(name=name, log_prints=False, flow_run_name=run_name)(described(guarded(body)))
+    globals()[name] = made
+    return made

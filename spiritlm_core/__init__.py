@@ -5,8 +5,6 @@ importing a configuration does not import torch. What calls home is switched off
 (``spiritlm_core.telemetry``).
 """
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

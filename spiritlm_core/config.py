@@ -1,13 +1,11 @@
 """The base of every configuration: frozen, typed, strict about unknown keys; what of it enters a fingerprint."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from difflib import get_close_matches
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from spiritlm_core.errors import SpiritLMError
 
@@ -51,7 +49,7 @@ class FrozenConfig(BaseModel):
         return values
 
     @classmethod
-    def of_options(cls, options: Mapping[str, Any]) -> Self:
+    def of_options(cls, **options: Any) -> Self:
         """The configuration that a caller's keyword arguments mean.
 
         Raises SpiritLMError: one is unknown or has no such value; it is named.
@@ -63,7 +61,32 @@ class FrozenConfig(BaseModel):
             name = ".".join(map(str, first["loc"]))
             if first["type"] == "extra_forbidden":
                 raise SpiritLMError(f"there is no option {name}{meant(name, cls.model_fields)}") from None
-            raise SpiritLMError(f"option {name}: {first['msg']}, not {first['input']!r:.60}") from None
+            raise SpiritLMError(f"option {name}: {message_of(first)}, not {first['input']!r:.60}") from None
+
+
+def message_of(error: Mapping[str, Any]) -> str:
+    """What pydantic says of one error of several, without the words that it puts before those of our own checks."""
+    return str(error["msg"]).removeprefix("Value error, ")
+
+
+def sentence_of(error: Exception) -> str:
+    """What is wrong, in one line: of a configuration the first field that is, and why."""
+    if not isinstance(error, ValidationError):
+        return " ".join(str(error).split())[:300]
+    first = error.errors(include_url=False)[0]
+    return ": ".join([*(".".join(map(str, first["loc"])),) * bool(first["loc"]), message_of(first)])
+
+
+class NamedConfig(FrozenConfig):
+    """A configuration that people have in a file of its own."""
+
+    name: str = Field(
+        min_length=1,
+        max_length=64,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="Its name, under which snapshots, fitted models and outputs are kept.",
+    )
+    description: str = Field("", description="One line on what it is for.")
 
 
 def _rising(pair: tuple[float, float]) -> tuple[float, float]:

@@ -1,16 +1,15 @@
 """Reading configurations from YAML files and ``KEY=VALUE`` overrides: safely, and with the place of every error."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import ValidationError
 
-from spiritlm_core.config import FrozenConfig
+from spiritlm_core.config import FrozenConfig, message_of
 from spiritlm_core.errors import RecipeError
 
 C = TypeVar("C", bound=FrozenConfig)
@@ -133,7 +132,7 @@ def load_config(model: type[C], text: str, name: str, overrides: Sequence[str] =
     try:
         return model.model_validate(body)
     except ValidationError as error:
-        raise RecipeError(_explain(error, name, lines, overrides)) from None
+        raise RecipeError(_explain(error, model, name, lines, overrides)) from None
 
 
 def load_config_file(model: type[C], path: Path, kind: str, overrides: Sequence[str] = ()) -> C:
@@ -187,12 +186,14 @@ def _assign(target: Any, part: str, value: Any, override: str) -> None:
         raise RecipeError(f"--set {override!r}: {part!r} cannot be set, what is before it is a single value")
 
 
-def _explain(error: ValidationError, name: str, lines: Lines, overrides: Sequence[str]) -> str:
+def _explain(
+    error: ValidationError, model: type[FrozenConfig], name: str, lines: Lines, overrides: Sequence[str]
+) -> str:
     found, errors = [], error.errors(include_url=False)
     for item in errors[:_MOST_ERRORS]:
         loc = tuple(str(part) for part in item["loc"])
         key = ".".join(loc) or "recipe"
-        found.append(f"{_place(loc, name, lines, overrides)}: {key}: {_problem(item)}")
+        found.append(f"{_place(loc, name, lines, overrides)}: {key}: {_problem(item, model)}")
     more = [f"and {len(errors) - _MOST_ERRORS} more"] if len(errors) > _MOST_ERRORS else []
     return "\n".join(dict.fromkeys([*found, *more]))
 
@@ -205,13 +206,35 @@ def _short(value: object, show: Callable[[object], str] = repr, most: int = _LON
     return shown if len(shown) <= most else f"{shown[:most]}…"
 
 
-def _problem(item: Any) -> str:
+def _problem(item: Any, model: type[FrozenConfig]) -> str:
     if item["type"] == "extra_forbidden":
-        return "unknown key"
+        *above, wrong = map(str, item["loc"])
+        close = get_close_matches(wrong, _keys(model, above), 1)
+        return f"unknown key: {close[0]} may be meant" if close else "unknown key"
+    if item["type"] == "model_type":
+        return f"is a group of settings, and {_short(item['input'])} is none: set one of its keys"
+    if item["type"] == "union_tag_not_found":
+        return f"needs a key {item['ctx']['discriminator']}, which says what it is"
     if item["type"] == "missing":
         return "is required"
     shown = "" if isinstance(item["input"], dict | list) else f" (got {_short(item['input'])})"
-    return f"{_short(item['msg'].removeprefix('Value error, '), str, 400)}{shown}"
+    return f"{_short(message_of(item), str, 400)}{shown}"
+
+
+def _keys(model: type[FrozenConfig], above: Sequence[str]) -> list[str]:
+    """The keys that may stand below `above`; numbers of entries and tags of a union lead to no other model."""
+    models = _models(model)
+    for part in above:
+        inner = [found for m in models if part in m.model_fields for found in _models(m.model_fields[part].annotation)]
+        models = inner or models
+    return [key for m in models for key in m.model_fields]
+
+
+def _models(annotation: Any) -> list[type[FrozenConfig]]:
+    """The configurations in a type such as ``tuple[A | B, ...]``."""
+    if isinstance(annotation, type) and issubclass(annotation, FrozenConfig):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models(part)]
 
 
 def _place(loc: tuple[str, ...], name: str, lines: Lines, overrides: Sequence[str]) -> str:

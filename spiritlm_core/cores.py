@@ -1,7 +1,5 @@
 """What this process computes on: CPU cores, a GPU, and its process group."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +26,14 @@ def all_cores(threads: int | None = None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def has_amx() -> bool:
+    """Whether this CPU multiplies bf16 matrices in tiles (Intel AMX)."""
+    import torch
+
+    probe = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return bool(probe and probe())
 
 
 def pick_device() -> str:

@@ -7,13 +7,11 @@ Three kinds are told apart, because they are treated differently:
 * machine errors (memory, CUDA, disk, network) — the shard is retried elsewhere, see :func:`is_machine_error`.
 """
 
-from __future__ import annotations
-
 import errno
 
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})  # what the system says where no space is left
 _MACHINE_ERRNOS = {
-    errno.ENOSPC,
-    errno.EDQUOT,
+    *FULL,
     errno.EIO,
     errno.EMFILE,
     errno.ENFILE,

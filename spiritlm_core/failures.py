@@ -1,7 +1,5 @@
 """Errors that nobody foresaw: a sentence for people, the traceback in a file; which extra brings what is missing."""
 
-from __future__ import annotations
-
 import os
 import re
 import shlex
@@ -13,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, requires
 from importlib.util import find_spec
 from pathlib import Path
 
-from spiritlm_core.errors import SpiritLMError
+from spiritlm_core.errors import FULL, SpiritLMError
 
 PACKAGE = "spiritlm-pipeline"
 _DISTRIBUTIONS = {"piper": "piper-tts", "sklearn": "scikit-learn"}  # modules that are not called as what installs them
@@ -59,6 +57,8 @@ def explained(error: Exception) -> SpiritLMError:
         return error
     if isinstance(error, ModuleNotFoundError) and (advice := missing(error.name)):
         return advice
+    if isinstance(error, OSError) and error.errno in FULL:
+        return SpiritLMError(f"{one_line(error)}: free some space, and start it again")
     return UnexpectedError(f"{one_line(error)} (unexpected; {_written(error)})")
 
 

@@ -1,7 +1,5 @@
 """Languages under one name each: ``en-US``, ``en_us``, ``EN``, ``eng`` and ``English`` are all ``en``."""
 
-from __future__ import annotations
-
 import re
 from functools import cache
 from typing import Annotated, Any, TypeAlias
@@ -9,6 +7,8 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import AfterValidator
 
 _NONE = (None, "mis", "mul", "zxx")  # ISO 639's codes for no language in particular
+USUAL = frozenset({"ar", "de", "en", "es", "fr", "hi", "it", "ja", "ko", "nl", "pl", "pt", "ru", "tr", "uk", "zh"})
+"""Codes that are themselves, known without the tables of all languages, which take long to load."""
 _ENCODING = re.compile(r"[.@].*")  # of a POSIX locale, en_US.UTF-8
 
 
@@ -22,6 +22,8 @@ def language_code(name: str) -> str:
     Raises:
         ValueError: it is no language.
     """
+    if name in USUAL:
+        return name
     import langcodes
 
     tag = _ENCODING.sub("", name.strip())

@@ -1,7 +1,5 @@
 """File names that come out of files: manifests, indexes of weights, archives, listings of a bucket."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import AfterValidator

@@ -4,26 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from spiritlm_core.align.config import AlignConfig
 from spiritlm_core.audio.config import AudioConfig
-from spiritlm_core.config import FrozenConfig
+from spiritlm_core.config import FrozenConfig, NamedConfig
 from spiritlm_core.config_files import load_config_file
 from spiritlm_core.errors import RecipeError
 from spiritlm_core.evaluate.config import EvaluateConfig, ResynthesisConfig, SuiteStageConfig, UnitEvaluationConfig
 from spiritlm_core.intake.config import ShardingConfig, SourceConfig, TextSource
 from spiritlm_core.intake.rights import RightsConfig
+from spiritlm_core.intake.sources.speak import SpeakSource
 from spiritlm_core.lake.snapshot import KeepConfig
 from spiritlm_core.language import LanguageCode
 from spiritlm_core.lm.config import LmCompute, LmConfig, ModelConfig
 from spiritlm_core.publish.card import PublishConfig
-from spiritlm_core.quality.config import Filter, QualityConfig
+from spiritlm_core.quality.config import JUDGES, Condition, Filter, QualityConfig, SpeakersConfig
 from spiritlm_core.speech.config import UnitsCompute, UnitsConfig
 from spiritlm_core.speech.vocoder.fit_config import VocoderFitConfig
 from spiritlm_core.tokens.config import TokensConfig
+
+
+class StageCompute(FrozenConfig):
+    """What a worker of one stage reserves on a Ray cluster, beyond what the stage asks for by itself."""
+
+    cpus: float | None = Field(None, gt=0, description="CPU cores, and as many threads; null: what the stage asks for.")
+    gpus: float | None = Field(
+        None, ge=0, description="GPUs; 0.25 lets four workers share one; null: none, though a GPU that is seen is used."
+    )
+    resources: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        {}, description="Custom resources, by the names that nodes were started with, such as `spot: 0.001`."
+    )
 
 
 class ComputeConfig(FrozenConfig):
@@ -42,20 +55,19 @@ class ComputeConfig(FrozenConfig):
         3600.0, gt=0, description="Longest time for a shard; one that takes longer is tried again."
     )
     attempts: int = Field(3, ge=1, description="How often a shard is tried before the run stops.")
+    lost_nodes: int = Field(
+        10, ge=0, description="How often a shard is begun again besides because its node went away, as spot nodes do."
+    )
+    stages: dict[str, StageCompute] = Field(
+        {}, description="What workers reserve on a Ray cluster, by stage: `{units: {gpus: 0.25}}`."
+    )
     units: UnitsCompute = Field(UnitsCompute(), description="Processes that fit the unit models and the vocoder.")
     training: LmCompute = Field(LmCompute(), description="Workers, batch and checkpoints of the training.")
 
 
-class Recipe(FrozenConfig):
+class Recipe(NamedConfig):
     """One whole run. All but `compute`, `sharding`, `keep`, `name` and `description` shapes what is computed."""
 
-    name: str = Field(
-        min_length=1,
-        max_length=64,
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
-        description="Name of the recipe; snapshots and fitted models are pinned under it.",
-    )
-    description: str = Field("", description="One line on what the recipe is for.")
     variant: Literal["base", "expressive"] = Field(
         "expressive", description="Streams of speech; base: phonetic units only; expressive: pitch and style, too."
     )
@@ -75,6 +87,9 @@ class Recipe(FrozenConfig):
     )
     duplicates: Literal["keep", "reject"] = Field(
         "keep", description="Segments that sound like another one; reject: one stays, the held-out one if there is any."
+    )
+    speakers: SpeakersConfig | None = Field(
+        None, description="Who speaks where no source says so, guessed by the voice; null: not guessed."
     )
     align: AlignConfig = Field(AlignConfig(), description="Words and their times: transcripts, recogniser and aligner.")
     units: UnitsConfig = Field(UnitsConfig(), description="Speech units and the models that make them.")
@@ -103,6 +118,14 @@ class Recipe(FrozenConfig):
         ModelConfig(lm=self.lm, tokens=self.tokens)
         if self.lm.lora is not None and self.lm.lora.export == "adapter":
             raise ValueError("lm.lora.export: a recipe evaluates and publishes whole models, so it must be merged")
+        for column in (Condition.parse(one).column for one in self.filters):
+            if column in JUDGES and getattr(self.quality, JUDGES[column], None) is None:
+                raise ValueError(f"filters: {column} is measured only where quality.{JUDGES[column]} names a model")
+        if self.speakers and "split" in self.speakers.use and any(_repeats(source) for source in self.sources):
+            raise ValueError(
+                "speakers.use: split holds out voices that are known only once they were heard, so no source can speak "
+                "the transcripts of the others (texts of kind transcripts): what is held out would be among them"
+            )
         largest = self.tokens.sequences.hubert
         if self.units.quantizer.size > largest:
             raise ValueError(
@@ -120,6 +143,10 @@ class Recipe(FrozenConfig):
         if self.lm.base is not None and tokenizer.base is None:
             tokenizer = tokenizer.model_copy(update={"base": self.lm.base})
         return self.tokens.model_copy(update={"sequences": sequences, "tokenizer": tokenizer})
+
+
+def _repeats(source: SourceConfig) -> bool:
+    return isinstance(source, SpeakSource) and source.needs_transcripts
 
 
 def load_recipe_file(path: Path, overrides: Sequence[str] = ()) -> Recipe:

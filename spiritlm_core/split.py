@@ -1,7 +1,5 @@
 """Which part of a corpus is kept for evaluation."""
 
-from __future__ import annotations
-
 import hashlib
 
 HELD_OUT = ("held_out", "validation", "valid", "val", "dev", "test", "eval")

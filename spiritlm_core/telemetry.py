@@ -4,8 +4,6 @@ Importing ``spiritlm_core`` sets them, in every process that runs our code; what
 that start without our code (a Prefect worker, the images) get the same variables where they are started.
 """
 
-from __future__ import annotations
-
 import os
 
 OFF = {

@@ -1,7 +1,5 @@
 """The account of a run: what every stage took in and gave out, which recipe uses it now, and its outputs as files."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -9,13 +7,14 @@ from typing import Any
 
 from spiritlm_core.errors import LakeError
 from spiritlm_core.lake.artifact import Artifact
+from spiritlm_core.lake.forgotten import forgotten
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.lease import hold
 from spiritlm_core.lake.plan import ArtifactPlan, Plan, TablePlan
 from spiritlm_core.lake.stage import Output
 from spiritlm_core.plan.changes import keep_settings
 from spiritlm_core.plan.graph import Graph, RunPlan, plan_graph
-from tasks.progress import Console
+from tasks.progress import LOOKING, Console
 
 LAST = "config.json"  # written last: a folder without it is not a model yet
 
@@ -118,6 +117,29 @@ class Account:
         return {"stages": stages, "notes": list(self.plan.notes), **deliver(self.plan, self.lake)}
 
 
+_left: list[tuple[Any, RunPlan, list[str]]] = []
+"""The last run for which `reuse` found work to do, its plan, and what was said while it was made."""
+
+
+def planned(graph: Graph, lake: Lake, until: tuple[str, ...], refit: bool, say: Callable[[str], None]) -> RunPlan:
+    """The plan of a run: that which `reuse` made of the same run in this process just before, else a new one.
+
+    Raises SpiritLMError: see :func:`spiritlm_core.plan.graph.plan_graph`.
+    """
+    before, _left[:] = [*_left], []
+    for run, plan, said in before:
+        if run == _run_of(graph, lake, until, refit):
+            for line in said:
+                say(line)
+            return plan
+    return plan_graph(graph, lake, *until, refit=refit, say=say)
+
+
+def _run_of(graph: Graph, lake: Lake, until: tuple[str, ...], refit: bool) -> Any:
+    """What tells a run from others: two of which it is the same have the same plan."""
+    return graph.recipe, graph.settings or graph, lake.uri, until, refit, forgotten(lake)
+
+
 def reuse(graph: Graph, lake: Lake, *until: str, refit: bool = False) -> dict[str, Any] | None:
     """The result of a run that finds everything in the lake, without Prefect; None if something is to be computed.
 
@@ -125,8 +147,10 @@ def reuse(graph: Graph, lake: Lake, *until: str, refit: bool = False) -> dict[st
     """
     console, said = Console(), list[str]()
     with hold(lake.store, "run", graph.recipe):
-        plan = plan_graph(graph, lake, *until, refit=refit, say=said.append)
+        with console.stage("plan", LOOKING, brief=True):
+            plan = plan_graph(graph, lake, *until, refit=refit, say=said.append)
         if not plan.is_complete(lake):
+            _left[:] = [(_run_of(graph, lake, until, refit), plan, said)]
             return None
         account = Account(plan, lake, console.say)
         for line in said:

@@ -3,8 +3,6 @@
 Nothing here may stop or delay a run: everything is sent by a thread of its own (:data:`updates`).
 """
 
-from __future__ import annotations
-
 import atexit
 import contextvars
 import math
@@ -40,50 +38,61 @@ from tasks.progress import Console
 REQUEST_SECONDS = 5.0
 PAUSE_SECONDS = 30.0
 FLUSH_SECONDS = 10.0
+ACCOUNT_SECONDS = 60.0  # so long a run that has ended waits for a slow server, or the history would lack its account
 
 Send = Callable[[], Any]
 
 
 class Updates:
-    """A queue of calls to Prefect's API. After one that fails, those of the next half minute are dropped."""
+    """A queue of calls to Prefect's API. After one that fails, those of the next half minute are dropped.
+
+    The account of a run is sent all the same, with the patience of Prefect's own requests.
+    """
 
     def __init__(self) -> None:
         """The thread starts with the first call."""
-        self._waiting: queue.Queue[tuple[contextvars.Context, Send]] = queue.Queue(maxsize=100)
+        self._waiting: queue.Queue[tuple[contextvars.Context, Send, bool]] = queue.Queue(maxsize=100)
+        self._accounts = 0  # that wait
         self._lock = threading.Lock()
         self._started = False
         self._warned = False
         self._silent_until = 0.0
 
-    def put(self, send: Send) -> None:
+    def put(self, send: Send, *, account: bool = False) -> None:
         """Have `send` called soon, in a copy of this run's context; its errors cost one warning and nothing else."""
         with self._lock:
             if not self._started:
                 threading.Thread(target=self._work, name="prefect-updates", daemon=True).start()
                 atexit.register(self._close)  # a thread that Python ends inside a library would abort the process
                 self._started = True
-        if time.monotonic() >= self._silent_until:
+        if account or time.monotonic() >= self._silent_until:
             with suppress(queue.Full):
-                self._waiting.put_nowait((contextvars.copy_context(), send))
+                self._waiting.put_nowait((contextvars.copy_context(), send, account))
+                with self._lock:
+                    self._accounts += account
 
     def flush(self, seconds: float = FLUSH_SECONDS) -> None:
-        """Wait until everything is sent, but not longer than this."""
-        deadline = time.monotonic() + seconds
+        """Wait until everything is sent, but not longer than this; for an account `ACCOUNT_SECONDS`."""
+        deadline = time.monotonic() + (ACCOUNT_SECONDS if self._accounts else seconds)
         while self._waiting.unfinished_tasks and time.monotonic() < deadline:
             time.sleep(0.05)
 
     def _close(self) -> None:
-        self._silent_until = math.inf
+        self._silent_until, self._accounts = math.inf, 0
         self.flush(REQUEST_SECONDS)
 
     def _work(self) -> None:
         while True:
-            context, send = self._waiting.get()
+            context, send, account = self._waiting.get()
             try:
-                if time.monotonic() >= self._silent_until:
+                if account:
+                    context.run(send)
+                elif time.monotonic() >= self._silent_until:
                     context.run(_impatiently, send)
             except Exception as error:  # noqa: BLE001 - a view is never worth the run
                 self._failed(error)
+            with self._lock:
+                self._accounts -= account
             self._waiting.task_done()
 
     def _failed(self, error: Exception) -> None:
@@ -151,7 +160,7 @@ def stage_table(report: StageReport) -> None:
 def run_table(reports: Sequence[StageReport]) -> None:
     """A table artifact with one row per stage."""
     rows = [summary_row(report) for report in reports]
-    updates.put(partial(create_table_artifact, rows, key="stages", description="All stages"))
+    updates.put(partial(create_table_artifact, rows, key="stages", description="All stages"), account=True)
 
 
 def image(key: str, png: bytes, description: str) -> None:

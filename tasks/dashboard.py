@@ -1,12 +1,13 @@
 """What Prefect gets of a whole run: a page that is the same one every night, and events for automations."""
 
-from __future__ import annotations
-
 import math
 import re
 from functools import partial
 from typing import Any
 
+from prefect.events import emit_event
+
+from spiritlm_core.evaluate.rendering import Table
 from spiritlm_core.lake.shard import ShardStats
 from tasks.account import Account, StageReport
 from tasks.artifacts import markdown, summary_row, updates
@@ -28,7 +29,14 @@ def show_dashboard(account: Account, result: dict[str, Any], failed: str = "") -
 def page(reports: list[StageReport], result: dict[str, Any], failed: str = "") -> str:
     """The dashboard as Markdown: how the run ended, its stages, rejected rows by reason, figures, where outputs are."""
     lines = [f"# Failed: {failed}" if failed else "# Completed", ""]
-    rows = [{**summary_row(report), "new": _new(report), "rejected %": _share(report)} for report in reports]
+    rows = [
+        {
+            **summary_row(report),
+            "new": "" if report.rows_before is None else f"{report.rows_out - report.rows_before:+d}",
+            "rejected %": f"{100 * report.rejected / report.rows_in:.1f}" if report.rejected else "",
+        }
+        for report in reports
+    ]
     lines += table(rows)
     rejected = [
         {"stage": report.name, "rows": count, "reason": reason}
@@ -48,23 +56,12 @@ def page(reports: list[StageReport], result: dict[str, Any], failed: str = "") -
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
     """Rows as a table of Markdown."""
-    heads = list(rows[0]) if rows else []
-    cells = [[str(value).replace("|", "\\|") for value in row.values()] for row in rows]
-    return [f"| {' | '.join(row)} |" for row in [heads, ["---"] * len(heads), *cells]] if rows else []
-
-
-def _new(report: StageReport) -> str:
-    return "" if report.rows_before is None else f"{report.rows_out - report.rows_before:+d}"
-
-
-def _share(report: StageReport) -> str:
-    return f"{100 * report.rejected / report.rows_in:.1f}" if report.rejected else ""
+    cells = [[*map(str, row.values())] for row in rows]
+    return Table([[*rows[0]], *cells], (), {}, range(len(rows[0]))).markdown().splitlines() if rows else []
 
 
 def tell_computed(recipe: str, stage: str, made: ShardStats) -> None:
     """Emit `COMPUTED` for the rows that a stage made in this run."""
-    from prefect.events import emit_event
-
     resource = {
         "prefect.resource.id": f"spiritlm.stage.{recipe}.{stage}",
         "prefect.resource.name": f"{recipe}/{stage}",

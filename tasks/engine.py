@@ -22,14 +22,14 @@ from spiritlm_core.lake.run import commit_build, shard_entry
 from spiritlm_core.lake.shard import ShardStats
 from spiritlm_core.lake.snapshot import ShardEntry, Snapshot, add_stats
 from spiritlm_core.lake.stage import NOTE, Progress
-from spiritlm_core.plan.graph import Graph, RunPlan, plan_graph
+from spiritlm_core.plan.graph import Graph, RunPlan
 from spiritlm_core.recipe import ComputeConfig
-from tasks.account import Account, StageReport
+from tasks.account import Account, StageReport, planned
 from tasks.artifacts import ProgressArtifact, run_table, show_outputs, stage_table, training_curves
 from tasks.dashboard import show_dashboard, tell_computed
 from tasks.flow_runs import explaining, log
 from tasks.pool import FanOut
-from tasks.progress import Console
+from tasks.progress import LOOKING, Console
 
 Reference = dict[str, str]
 
@@ -42,9 +42,10 @@ def run_graph(
     Returns the account of every stage, and where the outputs are. Raises SpiritLMError: a stage failed.
     """
     console = console or Console()
+    graph.wanted(*compute.stages)
     with hold(lake.store, "run", graph.recipe):
-        with console.stage("plan", "what is there, and what is new"):
-            plan = plan_graph(graph, lake, *until, refit=refit, say=console.say)
+        with console.stage("plan", LOOKING):
+            plan = planned(graph, lake, until, refit=refit, say=console.say)
             plan.fetch_models(lake)
         run = Run(plan, lake, compute, console)
         try:

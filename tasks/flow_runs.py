@@ -1,7 +1,5 @@
 """What all our flow runs have in common: a name that says something, a log, errors in one sentence, a kept result."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 import logging
@@ -12,15 +10,19 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from httpx import HTTPError, InvalidURL
 from prefect import Flow
+from prefect.events.worker import EventsWorker
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
+from prefect.logging.handlers import APILogWorker
 from prefect.runtime import flow_run
 from pydantic import ValidationError
 
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.failures import explained, one_line
-from tasks.artifacts import updates
-from tasks.progress import LINE_SECONDS, Console
+from tasks.artifacts import FLUSH_SECONDS, updates
+from tasks.progress import Console
+
+LOOK_SECONDS = 1.0  # how often it is looked whether somebody wonders
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -129,10 +131,20 @@ def run_flow(flow: Flow[..., dict[str, Any]], **parameters: Any) -> dict[str, An
         return cast("dict[str, Any]", _Ended.result)
     finally:
         ended.set()
+        _send_the_rest()
+
+
+def _send_the_rest() -> None:
+    """Let the server take the last lines of the log and the last events, and say so where it takes its time."""
+    with Console().stage("prefect", "the Prefect server takes the end of the log", brief=True):
+        for worker in (APILogWorker, EventsWorker):
+            worker.drain_all(timeout=FLUSH_SECONDS)
 
 
 def _say_who_waits(ended: threading.Event) -> None:
-    """Before and after the body of a flow Prefect alone is busy, and says nothing."""
-    while not ended.wait(LINE_SECONDS):
-        if not _Ended.working:
-            Console().say("  prefect     … the Prefect server has not answered yet")
+    """Say now and then that a flow goes on, where no stage does: before, between and after them Prefect is busy."""
+    console = Console()
+    while not ended.wait(LOOK_SECONDS):
+        if console.is_silent:
+            between = "  run         … Prefect is told what was made, and results are put in their places"
+            console.say(between if _Ended.working else "  prefect     … the Prefect server has not answered yet")

@@ -23,7 +23,7 @@ from spiritlm_core.lake.artifact import Artifact
 from spiritlm_core.lake.plan import ArtifactPlan, ShardJob, StageCall
 from spiritlm_core.lake.snapshot import ShardEntry
 from spiritlm_core.lake.stage import Progress, Resources
-from spiritlm_core.recipe import ComputeConfig
+from spiritlm_core.recipe import ComputeConfig, StageCompute
 from tasks.executors.child import ChildExecutor, InlineExecutor
 from tasks.executors.cluster import Runtime
 from tasks.executors.ray import RayExecutor
@@ -44,6 +44,7 @@ class Task:
     about: str
     progress: Progress
     failures: int = 0
+    lost_nodes: int = 0  # while it was with them
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Rules:
 
     attempts: int
     seconds: float = inf
+    lost_nodes: int = 0  # how many losses of a node are no failure of the task
     only_lost: bool = False  # try again only after the loss of a worker or an error of its machine
     alone: bool = False  # end the workers of other kinds first, which hold memory
 
@@ -124,6 +126,7 @@ class _Batch:
     rules: Rules
     on_done: Callable[[Any], None]
     failed_starts: int = 0
+    dying: float = inf  # since when nodes die under workers that start, and none comes up
     patience: float = field(default_factory=lambda: time.monotonic() + PATIENCE_SECONDS)
 
     def run(self, seats: list[_Seat]) -> None:
@@ -178,12 +181,17 @@ class _Batch:
     def _welcome(self, seats: list[_Seat], seat: _Seat, failure: Failure | None) -> None:
         """A worker that is up, or one that failed to come up."""
         if failure is None:
-            seat.up, self.failed_starts = True, 0
+            seat.up, self.failed_starts, self.dying = True, 0, inf
             return
         _drop(seats, seat)
-        self.failed_starts += 1
-        if self.failed_starts >= self.rules.attempts:
-            raise ShardFailedError(f"stage {self.wish.stage}: no worker comes up: {failure.text}")
+        if failure.lost_node:  # of one node, it may be that of many that start: they are not counted
+            self.dying = min(self.dying, time.monotonic())
+        else:
+            self.failed_starts += 1
+        for_long = time.monotonic() - self.dying > START_SECONDS and not any(seat.up for seat in seats)
+        if self.failed_starts >= self.rules.attempts or for_long:
+            since = f" within {START_SECONDS:.0f} s, because nodes die under them" if for_long else ""
+            raise ShardFailedError(f"stage {self.wish.stage}: no worker comes up{since}: {failure.text}")
 
     def _take(self, seats: list[_Seat], seat: _Seat, reply: Reply) -> None:
         task, seat.task = seat.task, None
@@ -198,7 +206,10 @@ class _Batch:
     def _try_again(self, task: Task, failure: Failure) -> None:
         if isinstance(failure.cause, SpiritLMError):
             raise failure.cause from _cause(failure)
-        task.failures += 1
+        if failure.lost_node and task.lost_nodes < self.rules.lost_nodes:
+            task.lost_nodes += 1
+        else:
+            task.failures += 1
         if task.failures < self.rules.attempts and (failure.lost_worker or not self.rules.only_lost):
             self.pool.say(f"  {self.wish.stage}: {task.about}: {failure.text}; it is tried again")
             self.waiting.appendleft(task)
@@ -251,20 +262,22 @@ class FanOut:
 
         Raises ShardFailedError or SpiritLMError.
         """
-        wish = Wish(call.name, resources.num_cpus, resources.num_gpus, max(1, int(resources.num_cpus)))
+        wish = self._wish(call.name, resources, max(1, int(resources.num_cpus)))
         tasks = [Task("run_shard", (call, job), _about(job), _of_shard(job.key, on_progress)) for job in jobs]
-        rules = Rules(self._attempts(self.compute.attempts), self.compute.shard_timeout_seconds)
+        compute = self.compute
+        rules = Rules(self._attempts(compute.attempts), compute.shard_timeout_seconds, compute.lost_nodes)
         self.pool.work(wish, tasks, rules, lambda result: on_done(*result))
 
     def run_artifact(self, plan: ArtifactPlan, resources: Resources, progress: Progress) -> tuple[Artifact, bool]:
-        """Build one artifact in a worker that has all cores of a machine; returns it and whether it was built now.
+        """Build one artifact in a worker, with all cores of a machine or those that `compute.stages` gives it.
+
+        Returns it and whether it was built now.
 
         Raises ShardFailedError or SpiritLMError.
         """
-        wish = Wish(plan.name, resources.num_cpus, resources.num_gpus, core_count())
-        rules = Rules(self._attempts(self.compute.attempts), only_lost=True)
-        built: tuple[Artifact, bool] = self._one(wish, Task("run_artifact", (plan,), "the build", progress), rules)
-        return built
+        wish = self._wish(plan.name, resources, core_count())
+        rules = Rules(self._attempts(self.compute.attempts), lost_nodes=self.compute.lost_nodes, only_lost=True)
+        return self._one(wish, Task("run_artifact", (plan,), "the build", progress), rules)
 
     def run_job(self, stage: str, job: FitJob, progress: Progress) -> dict[str, Any]:
         """Run the training of a stage; returns its summary.
@@ -286,6 +299,13 @@ class FanOut:
         results: list[Any] = []
         self.pool.work(wish, [task], rules, results.append)
         return results[0]
+
+    def _wish(self, stage: str, asked: Resources, threads: int) -> Wish:
+        """What a stage asks for, or what `compute.stages` gives it instead."""
+        given = self.compute.stages.get(stage, StageCompute())
+        gpus = asked.num_gpus if given.gpus is None else given.gpus
+        threads = max(1, int(given.cpus)) if given.cpus else threads
+        return Wish(stage, given.cpus or asked.num_cpus, gpus, threads, custom=given.resources)
 
     def _attempts(self, attempts: int) -> int:
         return 1 if self.compute.executor == "inline" else attempts

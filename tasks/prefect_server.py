@@ -6,8 +6,6 @@ is killed. Whoever is alive holds a lock on a file of its own, which ends with t
 a process id may be somebody else's by now.
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import importlib
@@ -18,6 +16,7 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -91,8 +90,6 @@ def configured_api() -> str | None:
     profiles = prefect_home().path / "profiles.toml"
     if not profiles.is_file():
         return None
-    import tomllib
-
     body = tomllib.loads(profiles.read_text(encoding="utf-8"))
     name = os.environ.get("PREFECT_PROFILE", body.get("active", ""))
     url = body.get("profiles", {}).get(name, {}).get("PREFECT_API_URL")

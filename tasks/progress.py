@@ -1,7 +1,5 @@
 """Progress on the terminal: one line per stage, on standard error."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Iterator
@@ -13,12 +11,15 @@ from rich.progress import Progress as Bars
 
 from spiritlm_core.lake.stage import Progress
 
-LINE_SECONDS = 10.0  # how often a stage says how far it is where nobody looks at a bar
+LINE_SECONDS = 4.0  # after so long without a line it is said how far a stage is, or what the run waits for
+LOOKING = "what is there, and what is new"  # what planning is about
 SURE_SECONDS, SURE_FRACTION = 3.0, 0.01  # of a stage must have passed before it is said what is left
 
 
 class Console:
     """Standard error as a place for progress: a bar where it is a terminal, a line now and then where it is not."""
+
+    _meters, _spoken = 0, time.monotonic()  # of this process: stages shown now, and when something was said last
 
     def __init__(self) -> None:
         """Standard output stays free for results."""
@@ -26,14 +27,29 @@ class Console:
 
     def say(self, text: str) -> None:
         """Print one line; a log that is full or closed holds up no work."""
+        Console._spoken = time.monotonic()
         with suppress(OSError):
             self.rich.print(text, highlight=False, markup=False, soft_wrap=True)
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether no stage is shown, and nothing was said for so long that people wonder."""
+        return not Console._meters and self._patience() <= 0
+
+    @staticmethod
+    def _patience() -> float:
+        """Seconds until something should be said."""
+        return Console._spoken + LINE_SECONDS - time.monotonic()
+
     @contextmanager
-    def stage(self, name: str, about: str) -> Iterator[Progress]:
-        """A meter for one stage, shown while the block runs."""
-        with self._bar(name, about) if self.rich.is_terminal else self._lines(name, about) as meter:
-            yield meter
+    def stage(self, name: str, about: str, *, brief: bool = False) -> Iterator[Progress]:
+        """A meter for one stage, shown while the block runs; a `brief` one is in no log unless it takes long."""
+        Console._meters += 1
+        try:
+            with self._bar(name, about) if self.rich.is_terminal else self._lines(name, about, brief=brief) as meter:
+                yield meter
+        finally:
+            Console._meters -= 1
 
     @contextmanager
     def _bar(self, name: str, about: str) -> Iterator[Progress]:
@@ -47,19 +63,30 @@ class Console:
         )
         with Bars(*columns, console=self.rich, transient=True) as bars:
             bar, left = bars.add_task(about, total=1.0, stage=name, left=""), TimeLeft()
-            yield lambda done, message: bars.update(bar, completed=done, description=message, left=left(done))
+            try:
+                yield lambda done, message: bars.update(bar, completed=done, description=message, left=left(done))
+            finally:
+                Console._spoken = time.monotonic()
 
     @contextmanager
-    def _lines(self, name: str, about: str) -> Iterator[Progress]:
-        self.say(f"  {name:<11} … {about}")
-        latest, ended, began, left = ["", ""], threading.Event(), time.monotonic(), TimeLeft()
+    def _lines(self, name: str, about: str, *, brief: bool) -> Iterator[Progress]:
+        if not brief:
+            self.say(f"  {name:<11} … {about}")
+        latest, ended, began, left = (
+            [f"{about}, " if brief else "", ""],
+            threading.Event(),
+            time.monotonic(),
+            TimeLeft(),
+        )
 
         def show(fraction: float, message: str) -> None:
             latest[:] = f"{fraction:.0%}  {message}, ", left(fraction)
 
         def repeat() -> None:
-            while not ended.wait(LINE_SECONDS):
-                self.say(f"  {name:<11} … {latest[0]}{time.monotonic() - began:.0f} s{latest[1] and ', ' + latest[1]}")
+            while not ended.wait(max(0.01, self._patience())):
+                if self._patience() <= 0:
+                    took = f"{time.monotonic() - began:.0f} s"
+                    self.say(f"  {name:<11} … {latest[0]}{took}{latest[1] and ', ' + latest[1]}")
 
         threading.Thread(target=repeat, name=f"progress-{name}", daemon=True).start()
         try:

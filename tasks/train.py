@@ -20,9 +20,10 @@ from typing import Any
 from spiritlm_core.cores import core_share
 from spiritlm_core.errors import SpiritLMError, TrainingError
 from spiritlm_core.files import write_atomically
+from spiritlm_core.fit.config import FitCompute
 from spiritlm_core.fit.job import FitJob
 from spiritlm_core.lake.stage import Progress
-from tasks.executors.cluster import NoRoomError, nodes, room_for, to_come
+from tasks.executors.cluster import NoRoomError, amounts, nodes, room_for, to_come
 from tasks.worker import Wish
 
 POLL_SECONDS = 1.0
@@ -37,7 +38,7 @@ def run_workers(job: FitJob, progress: Progress) -> dict[str, Any]:
     first worker. Raises TrainingError: the job says what is wrong, or workers kept dying.
     """
     work, workers = job.work, job.compute.workers
-    if not os.environ.get("RAY_ADDRESS"):  # a private runtime on this machine: nothing can preempt it
+    if _is_private():  # a runtime on this machine: nothing can preempt it
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
     for stale in (_PROGRESS, _SUMMARY, _ERROR):
@@ -60,7 +61,7 @@ def _trainer(job: FitJob, each: Wish) -> Any:
     from ray.train.torch import TorchConfig
 
     compute = job.compute
-    gpu, cpus = bool(each.gpus), int(each.cpus)
+    gpu = bool(each.gpus)
     # Ray leaves GPUs visible to workers that have not reserved one, and torch would take them.
     seen = any(resources.get("GPU") for resources, _ in [*nodes(), *to_come()])
     hidden = {"env_vars": {"CUDA_VISIBLE_DEVICES": ""}} if seen and not gpu else None
@@ -69,7 +70,10 @@ def _trainer(job: FitJob, each: Wish) -> Any:
         _worker,
         train_loop_config={"job": job},
         scaling_config=ScalingConfig(
-            num_workers=compute.workers, use_gpu=gpu, resources_per_worker={"CPU": cpus, **({"GPU": 1} if gpu else {})}
+            num_workers=compute.workers,
+            use_gpu=gpu,
+            resources_per_worker=each.reserved,
+            placement_strategy=compute.placement.upper(),
         ),
         torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
         run_config=RunConfig(
@@ -87,27 +91,37 @@ def _wish(job: FitJob) -> Wish:
     Raises TrainingError: there is no room. Ray would wait for it for ever.
     """
     compute, machines = job.compute, [*nodes(), *to_come()]
-    gpu = _fits(1, 1, compute.workers) if compute.use_gpu is None else compute.use_gpu
+    gpu = _fits(_each(compute, 1, 1), compute) if compute.use_gpu is None else compute.use_gpu
     share = int(sum(r.get("CPU", 0) * count for r, count in machines) - 1) // compute.workers
     largest = int(max(r.get("CPU", 0) for r, _ in machines))
     choices = [compute.cpus_per_worker] if compute.cpus_per_worker else range(max(1, min(share, largest)), 0, -1)
     for cpus in choices:
-        if _fits(cpus, int(gpu), compute.workers):
-            return Wish("training", cpus, int(gpu))
-    raise TrainingError(_no_room(choices[-1], int(gpu), compute.workers))
+        if _fits(wish := _each(compute, cpus, int(gpu)), compute):
+            return wish
+    raise TrainingError(_no_room(_each(compute, choices[-1], int(gpu)), compute))
 
 
-def _fits(cpus: float, gpus: float, workers: int) -> bool:
+def _each(compute: FitCompute, cpus: int, gpus: int) -> Wish:
+    return Wish("training", cpus, gpus, custom={} if _is_private() else compute.resources)
+
+
+def _is_private() -> bool:
+    return not os.environ.get("RAY_ADDRESS")
+
+
+def _fits(each: Wish, compute: FitCompute) -> bool:
     try:
-        return room_for(Wish("training", cpus, gpus)) >= workers
+        return room_for(each, together=compute.placement == "strict_pack") >= compute.workers
     except NoRoomError:
         return False
 
 
-def _no_room(cpus: float, gpus: float, workers: int) -> str:
-    have = ", ".join(f"{r.get('CPU', 0):g} CPUs and {r.get('GPU', 0):g} GPUs" for r, _ in nodes())
+def _no_room(each: Wish, compute: FitCompute) -> str:
+    kinds = {"CPU": each.cpus, "GPU": each.gpus, **each.custom}
+    have = ", ".join(amounts({kind: r.get(kind, 0) for kind in kinds}) for r, _ in nodes())
+    where = "on one of" if compute.placement == "strict_pack" else "on"
     return (
-        f"{workers} workers of {cpus:g} CPUs and {gpus:g} GPUs each do not fit on the machines that are up ({have}): "
+        f"{compute.workers} workers of {amounts(kinds)} each do not fit {where} the machines that are up ({have}): "
         "lower the recipe's `compute.training` or `compute.units`, or add machines"
     )
 
@@ -121,7 +135,7 @@ def _trainer_class() -> Any:
     """
     from ray.train.torch import TorchTrainer
 
-    idle = {"DatasetsCallback", *(() if os.environ.get("RAY_ADDRESS") else ("PlacementGroupCleanerCallback",))}
+    idle = {"DatasetsCallback", *(("PlacementGroupCleanerCallback",) if _is_private() else ())}
 
     base: Any = TorchTrainer
 
@@ -175,9 +189,9 @@ def _follow(trainer: Any, job: FitJob, each: Wish, progress: Progress) -> BaseEx
         if latest and latest != seen:
             progress(latest["fraction"], latest["message"])
             seen = latest
-        roomy = time.monotonic() if _fits(each.cpus, each.gpus, job.compute.workers) else roomy
+        roomy = time.monotonic() if _fits(each, job.compute) else roomy
         if time.monotonic() > roomy + SHRUNK_SECONDS:
-            raise TrainingError(_no_room(each.cpus, each.gpus, job.compute.workers))
+            raise TrainingError(_no_room(each, job.compute))
     return failed[0] if failed else None
 
 

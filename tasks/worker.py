@@ -6,8 +6,8 @@ import os
 import pickle
 import sys
 import traceback
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from spiritlm_core.cores import all_cores
@@ -33,6 +33,12 @@ class Wish:
     gpus: float = 0.0
     threads: int = 1
     hide_gpus: bool = False  # torch takes a GPU that it sees
+    custom: Mapping[str, float] = field(default_factory=dict)  # resources that a Ray cluster has its own names for
+
+    @property
+    def reserved(self) -> dict[str, float]:
+        """What Ray is to reserve, by its own names."""
+        return {kind: n for kind, n in {"CPU": self.cpus, "GPU": self.gpus, **self.custom}.items() if n}
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,7 @@ class Failure:
     lost_worker: bool
     cause: BaseException | None = None
     trace: str = ""
+    lost_node: bool = False
 
     @classmethod
     def of_error(cls, error: BaseException, trace: str = "") -> Failure:
@@ -51,9 +58,9 @@ class Failure:
         return cls(f"{type(error).__name__}: {text}".rstrip(": "), is_machine_error(error), error, trace)
 
     @classmethod
-    def of_death(cls, why: str) -> Failure:
-        """The worker process is gone."""
-        return cls(f"the worker process died ({why})", lost_worker=True)
+    def of_death(cls, why: str, *, lost_node: bool = False) -> Failure:
+        """The worker process is gone, and its machine, too, if `lost_node`."""
+        return cls(f"the worker process died ({why})", lost_worker=True, lost_node=lost_node)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from spiritlm_core.cli.commands import COMMANDS
+from spiritlm_core.cli.commands import COMMANDS, Commands
 
 ROOT = Path(__file__).parents[1]
 ROWS = re.findall(r"^\|.+\| `([\w/]+\.py)(?:::(\w+))?` \|$", (ROOT / "docs/operations.md").read_text(), re.MULTILINE)
@@ -33,13 +33,34 @@ def test_links_between_pages_lead_somewhere() -> None:
     assert not [(page.name, link) for page, link in links if not (page.parent / link).exists()]
 
 
-def test_the_commands_of_the_readme_are_there() -> None:
-    names = {command.name for command in COMMANDS}
-    lines = re.findall(
-        r"^    (?:\.venv/bin/)?spiritlm ([a-z-]+)(?: ([a-z-]+))?", (ROOT / "README.md").read_text(), re.MULTILINE
-    )
-    assert len(lines) > 15
-    assert [words for words in lines if not {words[0], " ".join(words), f"{words[0]} suite"} & names] == []
+def commands_of(page: Path) -> list[list[str]]:
+    """The words behind ``spiritlm`` of each command in blocks of code and between backquotes."""
+    text = re.sub(r"\\\n\s*", " ", page.read_text())
+    block = r"^(?: {4})?(?:\S+=\S+ )*(?:\.venv/bin/)?spiritlm ([a-z][a-z-]*(?: .*)?)$"
+    lines = re.findall(block, text, re.MULTILINE) + re.findall(r"`spiritlm ([a-z][a-z-]*(?: [^`…]*)?)`", text)
+    return [re.split(r"\s\\?\|\s| {2,}|\s#|;", line)[0].split() for line in lines]
+
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md"), *ROOT.glob("infra/**/*.md")]
+WORDS = [(page.name, words) for page in PAGES for words in commands_of(page)]
+
+
+def test_the_commands_of_the_pages_are_there_with_their_options() -> None:
+    wrong, names = [], {command.name for command in COMMANDS}
+    walk = "count-words"  # the command that the guide for contributors adds
+    for page, words in WORDS:
+        if words[0] == walk:
+            continue
+        possible = (" ".join(words[:2]), words[0], f"{words[0]} suite")
+        if (name := next((name for name in possible if name in names), None)) is None:
+            wrong.append((page, words))
+            continue
+        group, _, last = name.rpartition(" ")
+        known = {option for param in Commands(group)[last].params for option in param.opts + param.secondary_opts}
+        given = {re.split(r"[=\]]", word)[0] for word in words if re.match("--[a-z]", word)}
+        wrong += [(page, words)] if given - known - {"--help"} else []
+    assert len(WORDS) > 150
+    assert wrong == []
 
 
 def test_the_site_builds_with_every_link_checked_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
 """What MkDocs is told beyond mkdocs.yml: pages of the top folder, links out of docs/, an API page for each room."""
 
-from __future__ import annotations
-
 import posixpath
 import re
 from pathlib import Path

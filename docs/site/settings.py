@@ -1,7 +1,5 @@
 """Write docs/settings.md: every setting of a recipe, out of the described fields. Run by ``make docs``."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator

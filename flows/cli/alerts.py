@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
 
 import typer
 
 from spiritlm_core.errors import SpiritLMError
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from prefect.automations import Automation
     from prefect.events.actions import CallWebhook
 
@@ -21,7 +21,13 @@ BLOCK = "spiritlm-alerts"
 def alerts(
     webhook: Annotated[str, typer.Option(metavar="URL", help='What to POST {"text": …} to, as Slack takes it.')],
     rejected: Annotated[
-        int, typer.Option(min=0, max=99, metavar="PERCENT", help="Call, too, where a stage rejects more new rows.")
+        int,
+        typer.Option(
+            min=0,
+            max=99,
+            metavar="PERCENT",
+            help="Call, too, when a stage rejects more than this share of its new rows.",
+        ),
     ] = 5,
 ) -> None:
     """Let the Prefect server of PREFECT_API_URL call URL when a run fails, and when a stage rejects many rows.
@@ -30,8 +36,8 @@ def alerts(
     """
     from tasks.prefect_server import configured_api
 
-    if not webhook.startswith(("http://", "https://")):
-        raise SpiritLMError(f"--webhook {webhook}: an http:// or https:// address is needed")
+    if not re.match(r"https?://([^\s/?#@]*@)?(\w|\[[\da-fA-F:.]+\])", webhook):  # with a host
+        raise SpiritLMError(f"--webhook {webhook}: an address such as https://hooks.example.org/abc is needed")
     if not configured_api():
         raise SpiritLMError(
             "no Prefect server is configured, and one that ends with the run calls nobody: set PREFECT_API_URL"

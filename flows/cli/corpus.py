@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -11,13 +12,21 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from spiritlm_core.cli.options import DEFAULT_LAKE, JsonOption, LakeOption, RecipeArgument, SetOption
+from spiritlm_core.cli.options import DEFAULT_LAKE, JsonLinesOption, JsonOption, LakeOption, RecipeArgument, SetOption
 from spiritlm_core.errors import SpiritLMError
+from spiritlm_core.export.folder import export_segments
+from spiritlm_core.export.segments import Segments
+from spiritlm_core.lake.care import note_export
+from spiritlm_core.lake.forgotten import refuse_forgotten
+from spiritlm_core.lake.lake import Lake
+from spiritlm_core.plan.changes import last_settings
+from spiritlm_core.tokens.export import Counts, check_target
+from spiritlm_core.tokens.export import export as write
+from spiritlm_core.tokens.finished import FinishedCorpus
+from spiritlm_core.tokens.preview import lines, previews
 
 if TYPE_CHECKING:
     from spiritlm_core.recipe import Recipe
-    from spiritlm_core.tokens.export import Counts
-    from spiritlm_core.tokens.finished import FinishedCorpus
 
 SplitOption = Annotated[
     Literal["train", "held_out"], typer.Option("--split", help="Part of the corpus: train or held out.")
@@ -25,6 +34,9 @@ SplitOption = Annotated[
 SeedOption = Annotated[
     int | None, typer.Option("--seed", min=0, help="Seed of order and spans, instead of the recipe's lm.seed.")
 ]
+
+_READ = frozenset({"name", "description", "compute", "keep", "sharding", "tokens", "lm"})
+"""Parts of a recipe that are read with the tables, or that change nothing in them."""
 
 _STYLES: dict[str, dict[str, Any]] = {
     "head": {"bold": True},
@@ -50,11 +62,9 @@ def preview(
     width: Annotated[
         int | None, typer.Option(min=0, help="Columns of a line, instead of the terminal's; 0 shows every token.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per document.")] = False,
+    as_json: JsonLinesOption = False,
 ) -> None:
     """Print documents of RECIPE's corpus as training sees them: markers, words, and the speech tokens of each word."""
-    from spiritlm_core.tokens.preview import lines, previews
-
     loaded, corpus = _open(recipe, lake, set_)
     seed = loaded.lm.seed if seed is None else seed
     columns = width if width is not None else shutil.get_terminal_size((120, 24)).columns
@@ -79,12 +89,15 @@ def export(
         typer.Option("--format", help="parquet: packed sequences of tokens; the others: recordings and their words."),
     ] = "parquet",
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Write until every document was shown so often, in whole windows; 1.")
+        int | None,
+        typer.Option(min=1, help="Write until every document was shown so often, in whole windows; once unless given."),
     ] = None,
     tokens: Annotated[
         int | None, typer.Option(min=1, help="Write so many tokens, padding not counted, instead of --epochs.")
     ] = None,
-    shard_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of one Parquet file; 2^27.")] = None,
+    shard_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Tokens of one Parquet file; 134,217,728 (2^27) unless given.")
+    ] = None,
     split: Annotated[
         Literal["train", "held_out"] | None,
         typer.Option("--split", help="Part of the corpus; else train of packed sequences, both of recordings."),
@@ -97,10 +110,6 @@ def export(
 
     The folder appears when it is complete; `README.md` in it says what is in it and how to load it.
     """
-    from spiritlm_core.lake.lake import Lake
-    from spiritlm_core.lineage.trace import note_export
-    from spiritlm_core.tokens.export import check_target
-
     check_target(out, force=force)
     packing = {"epochs": epochs, "tokens": tokens, "shard_tokens": shard_tokens, "seed": seed}
     given = {name: value for name, value in packing.items() if value is not None}
@@ -111,6 +120,8 @@ def export(
     else:
         meta, lines = _export_segments(out, recipe, lake, set_, format_, split, force=force)
     note_export(Lake(lake), str(out.absolute()), meta["lineage"].values())
+    how = f"delete {out}, and export again when `spiritlm run {recipe} --lake {lake}` has made them"
+    refuse_forgotten(Lake(lake), meta["lineage"].values(), how)  # forgotten while it was written
     if sys.stderr.isatty():
         typer.echo("", err=True)
     for line in [json.dumps({"out": str(out), **meta}, ensure_ascii=False)] if as_json else lines:
@@ -121,8 +132,6 @@ def _export_packed(
     out: Path, recipe: str, lake: str, set_: list[str] | None, split: str, given: dict[str, int], *, force: bool
 ) -> tuple[dict[str, Any], list[str]]:
     """Write packed sequences; returns what `corpus.json` says, and lines for people."""
-    from spiritlm_core.tokens.export import export as write
-
     if "epochs" in given and "tokens" in given:
         raise SpiritLMError("--epochs and --tokens exclude each other: give one of them")
     loaded, corpus = _open(recipe, lake, set_)
@@ -140,12 +149,8 @@ def _export_segments(
 ) -> tuple[dict[str, Any], list[str]]:
     """Write recordings with their words; returns what `corpus.json` says, and lines for people."""
     from flows.graphs.speech_lm import speech_lm
-    from flows.recipes import find_recipe
-    from spiritlm_core.export.folder import export_segments
-    from spiritlm_core.export.segments import Segments
-    from spiritlm_core.lake.lake import Lake
 
-    loaded = find_recipe(recipe, set_ or [])
+    loaded = _load(recipe, lake, set_ or [])
     segments = Segments.open(Lake(lake), loaded.name, recipe, speech_lm(loaded).nodes)
     meta = export_segments(segments, out, kind, split=split, force=force, progress=_segment_progress)
     figures = [
@@ -156,14 +161,31 @@ def _export_segments(
 
 
 def _open(recipe: str, lake: str, overrides: list[str] | None) -> tuple[Recipe, FinishedCorpus]:
-    from flows.recipes import find_recipe
-    from spiritlm_core.lake.lake import Lake
-    from spiritlm_core.tokens.finished import FinishedCorpus
-
-    loaded = find_recipe(recipe, overrides or [])
+    loaded = _load(recipe, lake, overrides or [])
     return loaded, FinishedCorpus.open(
         Lake(lake), loaded.name, loaded.token_settings, texts=bool(loaded.texts), asked=recipe
     )
+
+
+def _load(recipe: str, lake: str, overrides: list[str]) -> Recipe:
+    """A recipe. Raises SpiritLMError: one of `overrides` changes what is in the tables, which are made without it."""
+    from flows.recipes import find_recipe
+
+    loaded = find_recipe(recipe, overrides)
+    last = last_settings(Lake(lake), loaded.name, type(loaded)) if overrides else None
+    for override in overrides:
+        section = override.partition("=")[0].strip().partition(".")[0]
+        if section not in _READ and (last is None or _written(last, section) != _written(loaded, section)):
+            raise SpiritLMError(
+                f"--set {override}: the corpus of {loaded.name!r} in {lake} was not made with that; "
+                f"`spiritlm run {recipe} --set {shlex.quote(override)} --until corpus --lake {lake}` makes it anew"
+            )
+    return loaded
+
+
+def _written(recipe: Recipe, section: str) -> str:
+    """A part of a recipe; whether something optional was there is not part of it."""
+    return recipe.model_dump_json(include={section}).replace('"absent"', "true")
 
 
 def _progress(counts: Counts) -> None:

@@ -1,11 +1,9 @@
 """``spiritlm evaluate units`` and ``resynthesis``: parts of the pipeline judged on their own."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -24,14 +22,16 @@ from spiritlm_core.cli.options import (
     checked_language,
     fetched_reference,
     read_report,
-    stdout_for_results,
 )
 from spiritlm_core.errors import RecipeError, SpiritLMError
-
-if TYPE_CHECKING:
-    from spiritlm_core.evaluate.config import ResynthesisConfig
-    from spiritlm_core.evaluate.resynthesis.run import Resynthesis
-    from spiritlm_core.speech.tokenizer import SpeechTokenizer
+from spiritlm_core.evaluate.config import ResynthesisConfig
+from spiritlm_core.evaluate.rendering import write_report
+from spiritlm_core.evaluate.resynthesis.stage import draw_clips, list_clips, train_clips
+from spiritlm_core.evaluate.units.stage import table as table_of_units
+from spiritlm_core.references.reference import as_reference, local_path, resolve
+from spiritlm_core.speech.folder import TokenizerFolder
+from spiritlm_core.speech.released.layout import Released
+from spiritlm_core.speech.tokenizer import SpeechTokenizer
 
 
 def units(
@@ -68,16 +68,12 @@ def units(
 
 
 def _print(result: dict[str, Any], stream: TextIO) -> None:
-    from spiritlm_core.evaluate.units.stage import table
-
-    print(table(result["report"]).plain(), file=stream)
+    print(table_of_units(result["report"]).plain(), file=stream)
     print(f"report: {result['units']}", file=stream)
 
 
 def _override(model: str) -> str:
     """``NAME=FOLDER`` as a setting of the recipe. Raises RecipeError."""
-    from spiritlm_core.references.reference import as_reference
-
     name, equals, where = (part.strip() for part in model.partition("="))
     if not (name and equals and where) or "." in name:
         raise RecipeError(f"--model {model!r}: write NAME=FOLDER, for example --model ours=published/speech_tokenizer")
@@ -87,10 +83,11 @@ def _override(model: str) -> str:
 def _evaluate(recipe: str, lake: str, overrides: list[str], sources: list[str]) -> dict[str, Any]:
     """Check everything that can be wrong before a server is started; then run the flow."""
     from flows.recipes import find_recipe, with_sources
-    from spiritlm_core.references.reference import resolve
 
     for reference in with_sources(find_recipe(recipe, overrides), sources).unit_evaluation.models.values():
-        resolve(reference)
+        folder = resolve(reference).path
+        if Released.find(folder) is None:
+            TokenizerFolder.read(folder).models()
     return run_recipe("evaluate_units", recipe, lake, sources, overrides, until="unit_evaluation")
 
 
@@ -106,7 +103,10 @@ def resynthesis(
     ] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option(metavar="[NAME=]FOLDER", help="A speech tokenizer, or a model with one. May be repeated."),
+        typer.Option(
+            metavar="[NAME=]FOLDER",
+            help="A speech tokenizer, or a model with one: a folder or hf://ORG/NAME. May be repeated.",
+        ),
     ] = None,
     fit_on: Annotated[
         str | None,
@@ -115,8 +115,10 @@ def resynthesis(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Put resynthesis.json, .md and .html (with players) here.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Most clips, drawn by the seed; 40.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the draw of clips and of the intervals; 0.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Most clips, drawn by the seed; 40 unless given.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of the draw of clips and of the intervals; 0 unless given.")
+    ] = None,
     recogniser: Annotated[
         str | None,
         typer.Option(metavar="REF", help="faster-whisper model, hf://… or a folder, that listens."),
@@ -142,26 +144,24 @@ def resynthesis(
     settings = {name: value for name, value in given.items() if value is not None}
     if (recipe is None) == (clips is None):
         raise SpiritLMError("name either a RECIPE, or recordings with --clips")
+    if clips and (set_ or source):
+        raise SpiritLMError("--set and --source go with a RECIPE, not with --clips")
+    if recipe and (fit_on or variant or device):
+        raise SpiritLMError("--fit-on, --variant and --device go with --clips: a recipe has its own")
     models = _named(model or [])
-    from spiritlm_core.evaluate.config import ResynthesisConfig
-    from spiritlm_core.evaluate.rendering import write_report
-    from spiritlm_core.evaluate.resynthesis.figures import page, table
 
-    with stdout_for_results() as stream:
-        if clips is not None:
-            if set_ or source:
-                raise SpiritLMError("--set and --source go with a RECIPE, not with --clips")
-            config = ResynthesisConfig.of_options(settings)
-            found = _of_clips(clips, config, language, models, fit_on, variant, device)
-            report = found.report
-            if out is not None:
-                write_report(out, "resynthesis", report, table(report), page(report, found.sounds))
-        else:
-            if fit_on or variant or device:
-                raise SpiritLMError("--fit-on, --variant and --device go with --clips: a recipe has its own")
-            report = _of_recipe(str(recipe), lake, settings, set_ or [], source or [], models, out)
-        text = json.dumps(report, ensure_ascii=False, allow_nan=False) if as_json else table(report).plain()
-        print(text, file=stream)
+    def work() -> dict[str, Any]:
+        if recipe:
+            return _of_recipe(recipe, lake, settings, set_ or [], source or [], models, out)
+        return _of_clips(str(clips), settings, language, models, fit_on, variant, device, out)
+
+    answer(work, _print_resynthesis, as_json=as_json)
+
+
+def _print_resynthesis(report: dict[str, Any], stream: TextIO) -> None:
+    from spiritlm_core.evaluate.resynthesis.figures import table
+
+    print(table(report).plain(), file=stream)
 
 
 def _named(models: list[str]) -> dict[str, Path]:
@@ -169,8 +169,8 @@ def _named(models: list[str]) -> dict[str, Path]:
     folders: dict[str, Path] = {}
     for given in models:
         name, equals, where = given.partition("=")
-        folder = Path(where if equals else given)
-        name = name if equals else folder.resolve().name
+        where = where if equals else given
+        name, folder = name if equals else Path(where).resolve().name, local_path(where)
         if not name or name in folders:
             raise SpiritLMError(f"--model {given!r}: there is another {name!r}; write NAME=FOLDER to tell them apart")
         if not folder.is_dir():
@@ -181,19 +181,20 @@ def _named(models: list[str]) -> dict[str, Path]:
 
 def _of_clips(
     clips: str,
-    config: ResynthesisConfig,
+    settings: dict[str, Any],
     language: str,
     models: dict[str, Path],
     fit_on: str | None,
     variant: str | None,
     device: str | None,
-) -> Resynthesis:
-    """Judge `models` on the recordings of the source `clips`, without a lake."""
+    out: Path | None,
+) -> dict[str, Any]:
+    """Judge `models` on the recordings of the source `clips`, without a lake; returns the report."""
+    from spiritlm_core.evaluate.resynthesis.figures import page, table
     from spiritlm_core.evaluate.resynthesis.run import Judges, evaluate_resynthesis
-    from spiritlm_core.evaluate.resynthesis.stage import draw_clips, list_clips, train_clips
     from spiritlm_core.evaluate.resynthesis.systems import systems_of
-    from spiritlm_core.speech.tokenizer import SpeechTokenizer
 
+    config = ResynthesisConfig.of_options(**settings)
     judged = draw_clips(list_clips(clips, language), config)
     train = list(train_clips(list_clips(fit_on, language), judged, config)) if fit_on else []
 
@@ -206,7 +207,10 @@ def _of_clips(
         typer.echo(f"{100 * done:3.0f} % {message}", err=True)
 
     systems = list(systems_of(tokenizers(), config.griffin_lim_iterations, train))
-    return evaluate_resynthesis(judged, systems, config, Judges.fetch(config), tell=tell)
+    found = evaluate_resynthesis(judged, systems, config, Judges.fetch(config), tell=tell)
+    if out is not None:
+        write_report(out, "resynthesis", found.report, table(found.report), page(found.report, found.sounds))
+    return found.report
 
 
 def _of_recipe(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from spiritlm_core.errors import LakeError
+from spiritlm_core.metrics.verdicts import told
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -27,11 +28,14 @@ def run_recipe(
     refit: bool = False,
 ) -> dict[str, Any]:
     """Run the stages of `recipe` up to `until`; see :func:`run_or_reuse`."""
-    from flows.graphs.speech_lm import speech_lm, targets
-    from flows.recipes import load_recipe
+    from tasks.progress import Console
 
-    graph = speech_lm(load_recipe(recipe, sources, overrides))
-    names = targets(graph, until)
+    with Console().stage("plan", "reading the recipe", brief=True):
+        from flows.graphs.speech_lm import speech_lm, targets
+        from flows.recipes import load_recipe
+
+        graph = speech_lm(load_recipe(recipe, sources, overrides))
+        names = targets(graph, until)
     given: dict[str, Any] = {"recipe": recipe, "lake": lake, "sources": sources, "overrides": overrides, "refit": refit}
     if flow == "pipeline":
         given["until"] = until
@@ -82,8 +86,6 @@ PLACES = {"report": "report", "suite": "suite", "speech_tokenizer": "speech toke
 def print_summary(result: dict[str, Any], out: TextIO) -> None:
     """Print the summary of a run."""
     from rich.console import Console
-
-    from spiritlm_core.metrics.verdicts import told
 
     console = Console(file=out, highlight=False, width=None if out.isatty() else 110)
     console.print(stage_table(result["stages"]))

@@ -1,22 +1,27 @@
 """``spiritlm forget``: take recordings back; ``spiritlm lineage``: what a model was made with, and the reverse."""
 
-from __future__ import annotations
-
+import shlex
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import typer
 
-from spiritlm_core.cli.options import DEFAULT_LAKE, JsonOption, LakeOption, answer
+from spiritlm_core.cli.options import DEFAULT_LAKE, BegunLakeOption, JsonOption, LakeOption, answer, begun_lake
 from spiritlm_core.errors import SpiritLMError
+from spiritlm_core.lake.lake import Lake
+from spiritlm_core.lake.stage import ArtifactStage
+from spiritlm_core.lineage import forget as taking_back
+from spiritlm_core.lineage.model import lineage_of
+from spiritlm_core.references.reference import local_path
 
 _NAMED = 10
 """How many names of a kind are printed; ``--json`` has all."""
 
 
 def forget(
-    lake: LakeOption = DEFAULT_LAKE,
+    lake: BegunLakeOption = DEFAULT_LAKE,
     speaker: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="All recordings of this speaker. May be repeated.")
     ] = None,
@@ -34,40 +39,43 @@ def forget(
     The next run of a recipe goes without them, and `spiritlm lake gc` then deletes their bytes. Without anyone named it
     says how far what was forgotten so far is gone.
     """
-    from spiritlm_core.lake.lake import Lake
-    from spiritlm_core.lineage import forget as taking_back
 
     def work() -> dict[str, Any]:
         named = (*(recording or ()), *(taking_back.read_list(list_) if list_ else ()))
         wanted = taking_back.Wanted(tuple(speaker or ()), named)
-        return {"dry_run": dry_run, **with_commands(taking_back.forget(Lake(lake), wanted, dry_run=dry_run))}
+        statement = with_commands(taking_back.forget(Lake(lake), wanted, dry_run=dry_run))
+        return {"dry_run": dry_run and bool(wanted), **statement}
 
     answer(work, _show, as_json=as_json)
 
 
 def lineage(
     model: Annotated[
-        str | None, typer.Argument(metavar="[MODEL]", help="Folder of a published model, or a recipe that made one.")
+        str | None,
+        typer.Argument(
+            metavar="[MODEL]", help="Folder of a published model, hf://ORG/NAME, or a recipe that made one."
+        ),
     ] = None,
     lake: LakeOption = DEFAULT_LAKE,
     recordings: Annotated[bool, typer.Option("--recordings", help="Name every recording, with its licence.")] = False,
     of: Annotated[
         list[str] | None,
-        typer.Option(metavar="URI", help="The reverse: what holds this recording, or was made with it. Repeatable."),
+        typer.Option(
+            metavar="URI", help="The reverse: what holds this recording, or was made with it. May be repeated."
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say which tables, models and recordings MODEL was made with, under which licences; or what a recording is in."""
-    from spiritlm_core.lake.lake import Lake
-    from spiritlm_core.lineage.forget import Wanted
-    from spiritlm_core.lineage.forget import forget as taking_back
-    from spiritlm_core.lineage.model import lineage_of
-
     if (model is None) == (not of):
         raise SpiritLMError("give a MODEL, or recordings with --of URI")
+    if model and "://" in model:
+        model = str(local_path(model))
+    if of or not Path(str(model)).is_dir():  # a published folder tells of itself
+        begun_lake(lake)
     if of:
-        wanted = Wanted(recordings=tuple(of))
-        answer(lambda: taking_back(Lake(lake), wanted, dry_run=True), _show_holders, as_json=as_json)
+        wanted = taking_back.Wanted(recordings=tuple(of))
+        answer(lambda: taking_back.forget(Lake(lake), wanted, dry_run=True), _show_holders, as_json=as_json)
     else:
         answer(lambda: lineage_of(str(model), Lake(lake), told=recordings), _show_lineage, as_json=as_json)
 
@@ -121,30 +129,42 @@ def _command(recipe: str, lake: str, finetuned: set[str], stage: str = "") -> st
     return f"spiritlm run {name} --lake {lake}{refit}{f' --until {stage}' if stage else ''}"
 
 
-def _pinned() -> set[str]:
+@cache
+def _pinned() -> frozenset[str]:
     """The names of the stages whose artifacts are kept when the corpus changes."""
-    import flows.graphs.speech_lm  # noqa: F401 - imports every stage
-    from spiritlm_core.lake.stage import ArtifactStage
+    from flows.graphs.speech_lm import speech_lm
+    from flows.recipes import find_recipe
 
-    stages = list(ArtifactStage.__subclasses__())
-    for stage in stages:
-        stages += stage.__subclasses__()
-    return {stage.name for stage in stages if stage.pinned and hasattr(stage, "name")}
+    stages = (node.stage for node in speech_lm(find_recipe("scratch", ["speakers={}"])).nodes.values())
+    return frozenset(stage.name for stage in stages if issubclass(stage, ArtifactStage) and stage.pinned)
 
 
 def _show(statement: dict[str, Any], out: TextIO) -> None:
-    from spiritlm_core.lineage.forget import still_there
-
     told = statement["recordings"]
+    if not statement["tombstones"]:
+        print(f"nobody is named, and nothing was forgotten on {statement['lake']} so far: nothing to do", file=out)
+        return
     print(f"{len(told)} recordings, {statement['hours']:.2f} hours of speech, on {statement['lake']}", file=out)
     for line in (*_some([one["source_uri"] for one in told]), *_tables(statement), *_made(statement)):
         print(line, file=out)
-    if there := still_there([one["source_uri"] for one in told]):
+    if statement["copies"]:
+        print("other recordings of the same speech, which join at the next run where they were left out:", file=out)
+        command = f"spiritlm forget --lake {statement['lake']} --recording"
+        for line in _some([f"{command} {shlex.quote(uri)}" for uri in statement["copies"]]):
+            print(line, file=out)
+    if there := taking_back.still_there([one["source_uri"] for one in told]):
         print(f"{there} of these files lie on this disk: nothing outside of a lake is deleted, that is yours", file=out)
     if statement["dry_run"]:
-        print("Nothing was changed. Without --dry-run they never come in again, and then:", file=out)
+        never = "they never come in again" if told else "what is named never comes in"
+        print(f"Nothing was changed. Without --dry-run {never}.", file=out)
     elif told or statement["made_with"]:
-        print("They never come in again. What is left to do:", file=out)
+        print("They never come in again.", file=out)
+    if not (told or statement["made_with"] or statement["unused"]):
+        left = "the exports above are left to you" if statement["exports"] else "nothing is left to do"
+        print(f"The lake holds nothing of them: {left}.", file=out)
+        return
+    again = "with the options that the runs had before (path of the recipe, --source, --set, …)"
+    print(f"{'Then' if statement['dry_run'] else 'What is left to do'}, {again}:", file=out)
     for command in statement["next"]:
         print(f"  {command}", file=out)
 
@@ -165,7 +185,8 @@ def _made(statement: dict[str, Any]) -> Iterator[str]:
     for one in made:
         yield f"  {one['name']:<18} of {one['recipe']}, {one['key'][:12]}, {one['how']}: {one['command']}"
     for path in exports:
-        yield f"  exported to {path}: delete it, or export it again"
+        gone = "" if Path(path).exists() else "; it is not on this machine now"
+        yield f"  exported to {path}: delete it, or export it again{gone}"
     if statement["unused"]:
         yield f"made with them and not in use: {statement['unused']} artifacts, which gc deletes"
 

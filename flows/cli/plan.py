@@ -15,11 +15,17 @@ from spiritlm_core.cli.options import (
     SetOption,
     SourceOption,
     answer,
+    no_lake,
 )
+from spiritlm_core.lake.care import describe_size
+from spiritlm_core.lake.lake import Lake
+from spiritlm_core.plan.changes import Since, changes, since_last_run
+from spiritlm_core.plan.graph import RunPlan, plan_graph
+from spiritlm_core.plan.preview import preview, totals
+from spiritlm_core.quality.selection import would_drop
+from tasks.progress import LOOKING, Console
 
 if TYPE_CHECKING:
-    from spiritlm_core.plan.changes import Since
-    from spiritlm_core.plan.graph import RunPlan
     from spiritlm_core.recipe import Recipe
 
 
@@ -55,28 +61,23 @@ def plan_recipe(
     """The recipe, the plans of its stages, and the settings that changed since it ran last. Raises SpiritLMError."""
     from flows.graphs.speech_lm import speech_lm, targets
     from flows.recipes import load_recipe
-    from spiritlm_core.lake.lake import Lake
-    from spiritlm_core.plan.changes import since_last_run
-    from spiritlm_core.plan.graph import plan_graph
 
     loaded, opened = load_recipe(recipe, sources, overrides), Lake(lake)
     graph = speech_lm(loaded)
-    stages = plan_graph(graph, opened, *targets(graph, until), refit=refit)
+    with Console().stage("plan", LOOKING, brief=True):
+        stages = plan_graph(graph, opened, *targets(graph, until), refit=refit)
     return loaded, stages, since_last_run(opened, loaded.name, loaded, speech_lm)
 
 
 def previewed(stages: RunPlan, lake: str, *since: Since) -> dict[str, Any]:
     """What a run of `stages` would do, as JSON values; `since`: the settings that changed, where that is known."""
-    from spiritlm_core.lake.lake import Lake
-    from spiritlm_core.plan.preview import preview, totals
-    from spiritlm_core.quality.selection import would_drop
-
     opened = Lake(lake)
     previews = preview(stages, opened, *since)
     told = {stage.name: stage.to_dict() for stage in previews}
     if (dropped := would_drop(stages.stages, opened)) is not None:
         told["selection"]["filters"] = dropped
-    about = {"recipe": stages.recipe, "lake": opened.uri, "notes": list(stages.notes)}
+    notes = [*stages.notes, *([] if opened.is_begun() else [no_lake(opened.uri)])]
+    about = {"recipe": stages.recipe, "lake": opened.uri, "notes": notes}
     return {**about, "stages": told, "to_compute": totals(previews)}
 
 
@@ -101,8 +102,6 @@ def show_plan(result: dict[str, Any], out: TextIO) -> None:
 
 
 def _cells(stage: dict[str, Any]) -> list[str]:
-    from spiritlm_core.lake.care import describe_size
-
     parts = f"{stage['new']} of {stage['shards']} shards new" if stage["status"] == "partly new" else stage["status"]
     rows, hours = stage["rows"], stage["hours"]
     about = [parts, "" if rows is None else str(rows), f"{hours:.2f}" if hours else ""]
@@ -121,8 +120,6 @@ def _why(reasons: list[dict[str, Any]]) -> str:
 
 
 def _total(work: dict[str, Any]) -> str:
-    from spiritlm_core.lake.care import describe_size
-
     if not work["stages"]:
         return "nothing to compute"
     stages = f"{work['stages']} stage{'s' if work['stages'] > 1 else ''} to compute"
@@ -151,9 +148,6 @@ def diff(
 
 
 def _changes(recipe: str, snapshot: str | None, lake: str, sources: list[str], overrides: list[str]) -> dict[str, Any]:
-    from spiritlm_core.lake.lake import Lake
-    from spiritlm_core.plan.changes import changes
-
     opened = Lake(lake)
     loaded, stages, since = plan_recipe(recipe, lake, sources, overrides)
     return {"recipe": loaded.name, "lake": opened.uri, **changes(stages, opened, snapshot, since).to_dict()}

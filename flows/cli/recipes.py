@@ -1,7 +1,5 @@
 """``spiritlm recipes``: what can be run."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from textwrap import indent, wrap
@@ -17,7 +15,10 @@ from spiritlm_core.errors import RecipeError
 
 def recipes(
     name: Annotated[
-        str | None, typer.Argument(help="Show this recipe (name or file), of either kind, with every setting.")
+        str | None,
+        typer.Argument(
+            metavar="[RECIPE]", help="Show this recipe (name or .yaml file), of either kind, with every setting."
+        ),
     ] = None,
     set_: SetOption = None,
     as_json: JsonOption = False,

@@ -1,15 +1,12 @@
 """``spiritlm run``, ``fit`` and ``finetune``: a recipe, or the first part of it; unit models, a vocoder, one task."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
+import shutil
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import typer
 
 from flows.cli.flow import artifact_folder, print_summary, run_or_reuse, run_recipe, stage_table
-from flows.cli.plan import planned, previewed, show_plan
 from spiritlm_core.cli.options import (
     DEFAULT_LAKE,
     JsonOption,
@@ -41,6 +38,7 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Run RECIPE: compute what the lake does not hold yet. A run that was killed goes on where it was."""
+    from flows.cli.plan import planned, show_plan
 
     def work() -> dict[str, Any]:
         if dry_run:
@@ -57,53 +55,54 @@ OutOption = Annotated[
 ]
 
 
-def _fitting(flow: str, stage: str, about: str) -> Callable[..., None]:
-    """The command that runs `flow` up to `stage`, and puts the folder of that where it is asked for."""
-
-    def fit(
-        recipe: RecipeArgument = "quickstart",
-        lake: LakeOption = DEFAULT_LAKE,
-        set_: SetOption = None,
-        source: SourceOption = None,
-        refit: RefitOption = False,
-        out: OutOption = None,
-        as_json: JsonOption = False,
-    ) -> None:
-        from spiritlm_core.speech.folder import check_target, put_speech_tokenizer
-
-        check_out(out)
-        if out is not None:
-            check_target(out)
-
-        def work() -> dict[str, Any]:
-            result = run_recipe(flow, recipe, lake, source or [], set_ or [], until=stage, refit=refit)
-            if out is not None:
-                put_speech_tokenizer(artifact_folder(lake, result, stage), out)
-                result["speech_tokenizer"] = str(out)
-            return result
-
-        answer(work, print_summary, as_json=as_json)
-
-    fit.__doc__ = about
-    return fit
-
-
-units = _fitting(
-    "fit_units",
-    "speech_tokenizer",
+def units(
+    recipe: RecipeArgument = "quickstart",
+    lake: LakeOption = DEFAULT_LAKE,
+    set_: SetOption = None,
+    source: SourceOption = None,
+    refit: RefitOption = False,
+    out: OutOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Fit HuBERT, quantizer, pitch and style of RECIPE: one folder that SpeechTokenizer.from_pretrained loads.
 
     Needs recordings only: no transcripts, no alignment, no language model. A killed run goes on where it was.
-    """,
-)
-vocoder = _fitting(
-    "fit_vocoder",
-    "speaking_tokenizer",
+    """
+    given = (recipe, lake, source or [], set_ or [])
+    answer(lambda: _fit("fit_units", "speech_tokenizer", given, out, refit=refit), print_summary, as_json=as_json)
+
+
+def vocoder(
+    recipe: RecipeArgument = "quickstart",
+    lake: LakeOption = DEFAULT_LAKE,
+    set_: SetOption = None,
+    source: SourceOption = None,
+    refit: RefitOption = False,
+    out: OutOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Fit a vocoder for the units of RECIPE: one folder with the unit models that turns speech into units and back.
 
     Needs recordings only. What `spiritlm fit units` has fitted is used; a killed run goes on where it was.
-    """,
-)
+    """
+    given = (recipe, lake, source or [], set_ or [])
+    answer(lambda: _fit("fit_vocoder", "speaking_tokenizer", given, out, refit=refit), print_summary, as_json=as_json)
+
+
+def _fit(
+    flow: str, stage: str, given: tuple[str, str, list[str], list[str]], out: Path | None, *, refit: bool
+) -> dict[str, Any]:
+    """Run `flow` up to `stage` on a recipe, a lake, sources and settings, and put its folder where it is asked for."""
+    from spiritlm_core.speech.folder import check_target, put_speech_tokenizer
+
+    check_out(out)
+    if out is not None:
+        check_target(out)
+    result = run_recipe(flow, *given, until=stage, refit=refit)
+    if out is not None:
+        put_speech_tokenizer(artifact_folder(given[1], result, stage), out)
+        result["speech_tokenizer"] = str(out)
+    return result
 
 
 def finetune(
@@ -136,12 +135,15 @@ def finetune(
     The loss counts answers alone. A run that was killed goes on where it was; what the lake has is not computed again.
     """
     if dry_run:
+        from flows.cli.plan import show_plan
+
         answer(lambda: _planned(recipe, data, base, set_ or [], lake), show_plan, as_json=as_json)
     else:
         answer(lambda: _run(recipe, data, base, set_ or [], out, lake), _print, as_json=as_json)
 
 
 def _planned(recipe: str, data: str | None, base: str | None, overrides: list[str], lake: str) -> dict[str, Any]:
+    from flows.cli.plan import previewed
     from flows.graphs.finetuning import finetuning
     from flows.recipes import load_finetune_recipe
     from spiritlm_core.lake.lake import Lake
@@ -156,8 +158,6 @@ def _run(
     recipe: str, data: str | None, base: str | None, overrides: list[str], out: Path | None, lake: str
 ) -> dict[str, Any]:
     """Check what can be wrong before a server is started; then run the flow."""
-    import shutil
-
     from flows.graphs.finetuning import finetuning
     from flows.recipes import load_finetune_recipe
     from spiritlm_core.lake.lake import Lake

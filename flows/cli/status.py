@@ -1,22 +1,21 @@
 """``spiritlm status``: what the lake says of a recipe, without Prefect and Ray; ``spiritlm ui``: what Prefect shows."""
 
-from __future__ import annotations
-
 import json
 import time
 from typing import Annotated, Any
 
 import typer
 
-from spiritlm_core.cli.options import DEFAULT_LAKE, JsonOption, LakeOption
+from spiritlm_core.cli.options import DEFAULT_LAKE, JsonOption, LakeOption, no_lake
 from spiritlm_core.errors import LakeError
+from spiritlm_core.lake.care import describe_size, resolve_ref
+from spiritlm_core.lake.lake import Lake
+from spiritlm_core.lake.lease import live_leases
+from spiritlm_core.lake.snapshot import Snapshot
 
 
 def status(lake: LakeOption = DEFAULT_LAKE, as_json: JsonOption = False) -> None:
     """Say how far every recipe of a lake is, and who works on it now. Read from the lake alone."""
-    from spiritlm_core.lake.lake import Lake
-    from spiritlm_core.lake.lease import live_leases
-
     opened = Lake(lake)
     state = {
         "lake": opened.uri,
@@ -28,7 +27,7 @@ def status(lake: LakeOption = DEFAULT_LAKE, as_json: JsonOption = False) -> None
     if as_json:
         typer.echo(json.dumps(state))
     else:
-        _print(state)
+        _print(state, begun=opened.is_begun())
 
 
 def _recipes(lake: Any) -> dict[str, dict[str, Any]]:
@@ -43,9 +42,6 @@ def _recipes(lake: Any) -> dict[str, dict[str, Any]]:
 
 
 def _stage(lake: Any, ref: Any) -> dict[str, Any]:
-    from spiritlm_core.lake.care import resolve_ref
-    from spiritlm_core.lake.snapshot import Snapshot
-
     about = {"kind": ref.kind, "fingerprint": ref.target, "updated": ref.updated}
     try:
         target = resolve_ref(lake, ref)
@@ -58,9 +54,9 @@ def _stage(lake: Any, ref: Any) -> dict[str, Any]:
     return {**about, "files": len(target.files), "bytes": sum(target.sizes.values()), "seconds": target.seconds}
 
 
-def _print(state: dict[str, Any]) -> None:
+def _print(state: dict[str, Any], *, begun: bool) -> None:
     if not state["recipes"]:
-        typer.echo(f"{state['lake']}: nothing yet; `spiritlm run quickstart --lake {state['lake']}` starts a run")
+        typer.echo(f"{state['lake']}: no recipe has finished a stage yet" if begun else no_lake(state["lake"]))
     for recipe, stages in state["recipes"].items():
         typer.echo(f"{recipe}  ({state['lake']})")
         for name, stage in stages.items():
@@ -70,8 +66,6 @@ def _print(state: dict[str, Any]) -> None:
 
 
 def _line(stage: dict[str, Any]) -> str:
-    from spiritlm_core.lake.care import describe_size
-
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(stage["updated"]))
     if "error" in stage:
         return f"BROKEN: {stage['error']}"

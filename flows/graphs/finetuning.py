@@ -1,7 +1,5 @@
 """From a user's data set and a published model to a model for one task."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,7 +25,7 @@ def finetuning(recipe: FinetuneRecipe, lake: Lake, say: Say = lambda _: None) ->
     folder = base.local_path(lake)
     recipe, speech = fitted_to(recipe, folder, say), speech_tokenizer(recipe.speech_tokenizer, folder)
 
-    graph = Graph(recipe.name)
+    graph = Graph(recipe.name, recipe)
     rows = Rows(recipe.data, template, recipe.sharding)
     units = graph.source(TaskUnitsStage, FrozenConfig(), rows, speech_tokenizer=speech)
     examples = graph.add(TaskExamplesStage, recipe.examples(template), units, base=base)

@@ -23,29 +23,33 @@ from spiritlm_core.evaluate.heldout.stage import EvaluateStage
 from spiritlm_core.evaluate.resynthesis.stage import ResynthesisStage
 from spiritlm_core.evaluate.suite.stage import SuiteStage
 from spiritlm_core.evaluate.units.stage import UnitEvaluationStage
-from spiritlm_core.intake.item import Item
 from spiritlm_core.intake.pieces import Texts
 from spiritlm_core.intake.recordings import Recordings
 from spiritlm_core.intake.source import Source
 from spiritlm_core.lake.fingerprint import config_json
 from spiritlm_core.lake.plan import ArtifactPlan, Plan, TablePlan
+from spiritlm_core.lake.schema import Row
 from spiritlm_core.lm.config import ModelConfig
 from spiritlm_core.lm.train.stage import ModelStage
 from spiritlm_core.plan.graph import Graph, Lineage, Node
 from spiritlm_core.publish.card import PublishStageConfig
 from spiritlm_core.publish.stage import PublishStage
-from spiritlm_core.quality.config import QualityConfig, SelectionConfig
+from spiritlm_core.quality.config import (
+    DVectorsConfig,
+    QualityConfig,
+    SelectionConfig,
+    SpeakersStageConfig,
+    VoicesConfig,
+)
 from spiritlm_core.quality.duplicates import DuplicatesStage
 from spiritlm_core.quality.selection import SelectionStage
+from spiritlm_core.quality.speakers import SpeakersStage
 from spiritlm_core.quality.stage import QualityStage
+from spiritlm_core.quality.voices import DVectorsStage, VoicesFit
 from spiritlm_core.recipe import Recipe
+from spiritlm_core.speech.fits import HubertFit, PitchFit, QuantizerFit, StyleFit, VocoderFit
 from spiritlm_core.speech.folder_stage import SpeakingTokenizerStage, SpeechTokenizerStage
-from spiritlm_core.speech.pitch.fit import PitchFit
-from spiritlm_core.speech.pretraining.fit_hubert import HubertFit
-from spiritlm_core.speech.quantizers.fit_quantizer import QuantizerFit
 from spiritlm_core.speech.stage import CopiesStage, UnitsStage
-from spiritlm_core.speech.style.fit import StyleFit
-from spiritlm_core.speech.vocoder.fit import VocoderFit
 from spiritlm_core.speech.vocoder.fit_config import VocoderFitConfig, VocoderStageConfig
 from spiritlm_core.tokens.config import SequencesStageConfig, TokenizerStageConfig
 from spiritlm_core.tokens.fit import TokenizerFit
@@ -66,20 +70,21 @@ def speech_lm(recipe: Recipe) -> Graph:
     expressive, asr = recipe.variant == "expressive", recipe.align.asr
     recogniser = asr if recipe.align.words.mode != "given" else None
 
-    audio = graph.source(AudioStage, _audio(recipe), _recordings(recipe))
+    heard = graph.source(AudioStage, _audio(recipe), _recordings(recipe))
+    audio, named = _speakers(graph, recipe, heard)
     aligner = recipe.align.aligner or graph.add(AlignerFit, _aligner(recipe), audio, asr=asr)
-    words = graph.add(WordsStage, _words(recipe), audio, aligner=aligner, asr=recogniser)
-    selection = _selection(graph, recipe, audio, words)
+    words = graph.add(WordsStage, _words(recipe), heard, aligner=aligner, asr=recogniser)
+    selection = _selection(graph, recipe, heard, audio, words)
 
     hubert = units.given_encoder or graph.add(HubertFit, units.hubert_stage, audio, labels=units.hubert.labels)
-    quantizer = graph.add(QuantizerFit, units.quantizer_stage, audio, hubert=hubert)
+    quantizer = graph.add(QuantizerFit, units.quantizer_stage, audio, words if units.taught else None, hubert=hubert)
     pitch = graph.add(PitchFit, units.pitch, audio) if expressive else None
     style = graph.add(StyleFit, units.style, audio, hubert=hubert) if expressive else None
     streams = {"hubert": hubert, "quantizer": quantizer, "pitch": pitch, "style": style}
     sizes, judged = units.stage(expressive=expressive), candidates(recipe.unit_evaluation.models)
     graph.on_request(SpeechTokenizerStage, sizes, **streams)
     graph.on_request(UnitEvaluationStage, _unit_evaluation(recipe), audio, **streams, **judged)
-    spoken = graph.add(UnitsStage, sizes, audio, **streams)
+    spoken = graph.add(UnitsStage, sizes, named, **streams)
     copied = units.copies_stage(expressive=expressive)
     copies = graph.add(CopiesStage, copied, audio, **streams) if units.copies.wanted else None
 
@@ -88,8 +93,8 @@ def speech_lm(recipe: Recipe) -> Graph:
         roles = {role: streams[role] for role in recipe.vocoder.roles}
         vocoder = graph.add(VocoderFit, _vocoder(recipe, recipe.vocoder), audio, spoken, **roles)
         graph.on_request(SpeakingTokenizerStage, sizes, **streams, vocoder=vocoder)
-    heard = {**streams, "vocoder": vocoder, **_judges(recipe), **candidates(recipe.resynthesis.models)}
-    graph.on_request(ResynthesisStage, _resynthesis(recipe), audio, **heard)
+    listening = {**streams, "vocoder": vocoder, **_judges(recipe), **candidates(recipe.resynthesis.models)}
+    graph.on_request(ResynthesisStage, _resynthesis(recipe), audio, **listening)
 
     documents = graph.source(DocumentsStage, FrozenConfig(), Texts(recipe.texts)) if recipe.texts else None
     base = tokens.tokenizer.base
@@ -102,11 +107,14 @@ def speech_lm(recipe: Recipe) -> Graph:
     start = {"base": recipe.lm.base, "quantizer": quantizer if recipe.lm.from_centres else None}
     model = graph.add(ModelStage, _trained(recipe), sequences, text, tokenizer=tokenizer, **start)
     tables = (audio, words, spoken, sequences)
-    judging = {"vocoder": vocoder, "recogniser": recipe.evaluate.given_recogniser}
-    judging["base"] = recipe.lm.base if text else None  # what texts were to it
+    judging = {
+        "vocoder": vocoder,
+        "recogniser": recipe.evaluate.given_recogniser,
+        "base": recipe.lm.base if text else None,  # what texts were to it
+    }
     evaluated = recipe.evaluate.reset("recogniser", "recogniser_optional")  # a role
-    told = {"lineage": lineage, "rights": _rights}
-    evaluation = graph.add(EvaluateStage, evaluated, *tables, text, model=model, **told, **judging)
+    told = {"lineage": lineage, "rights": _rights, **judging}
+    evaluation = graph.add(EvaluateStage, evaluated, *tables, text, model=model, **told)
     suite = None
     if recipe.suite is not None:
         judges = recipe.suite.judges
@@ -156,17 +164,33 @@ def candidates(models: Mapping[str, str]) -> dict[str, str]:
     return {f"candidate.{name}": model for name, model in models.items()}
 
 
-def _selection(graph: Graph, recipe: Recipe, audio: Node, words: Node) -> Node | None:
+def _speakers(graph: Graph, recipe: Recipe, heard: Node) -> tuple[Node, Node]:
+    """What stands for the table `audio` where its `split` counts, and where no more than its `speaker` does."""
+    guessed = recipe.speakers
+    if guessed is None:
+        return heard, heard
+    dvectors = graph.add(DVectorsStage, _part(guessed, DVectorsConfig), heard, encoder=guessed.encoder)
+    voices = graph.add(VoicesFit, _part(guessed, VoicesConfig), dvectors)
+    drawn = {name: getattr(recipe.audio, name) for name in ("held_out_share", "split_salt")}
+    speakers = graph.add(SpeakersStage, SpeakersStageConfig(use=guessed.use, **drawn), heard, dvectors, voices=voices)
+    return speakers if guessed.use else heard, speakers if "style" in guessed.use else heard
+
+
+def _selection(graph: Graph, recipe: Recipe, heard: Node, audio: Node, words: Node) -> Node | None:
     """The table that says which segments stay, on what is measured for it; null where all do."""
     chooses = bool(recipe.filters or recipe.duplicates == "reject")
     if recipe.quality is None and not chooses:
         return None
-    measured = graph.add(QualityStage, FrozenConfig(), audio, words, **dict(recipe.quality or QualityConfig()))
+    measured = graph.add(QualityStage, FrozenConfig(), heard, words, **dict(recipe.quality or QualityConfig()))
     if not chooses:
         return None
     rejects = recipe.duplicates == "reject"
     copies = graph.add(DuplicatesStage, FrozenConfig(), audio, measured) if rejects else None
     return graph.add(SelectionStage, SelectionConfig(filters=recipe.filters), measured, duplicates=copies)
+
+
+def _part(config: FrozenConfig, of: type[FrozenConfig]) -> FrozenConfig:
+    return of(**{name: getattr(config, name) for name in of.model_fields})
 
 
 def _judges(recipe: Recipe) -> dict[str, str]:
@@ -179,8 +203,8 @@ def _audio(recipe: Recipe) -> AudioConfig:
 
 
 def _recordings(recipe: Recipe) -> Recordings:
-    def split(item: Item) -> str:
-        return split_of(vars(item), _audio(recipe))
+    def split(row: Row) -> str:
+        return split_of(row, _audio(recipe))
 
     return Recordings(recipe.sources, recipe.language, recipe.sharding, split, recipe.rights)
 

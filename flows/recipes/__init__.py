@@ -1,7 +1,6 @@
 """Recipes that come with the package, those of ``spiritlm run`` and of ``spiritlm finetune``, by name or path."""
 
-from __future__ import annotations
-
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -69,7 +68,12 @@ def load_recipe(recipe: str | Recipe, sources: Sequence[str] = (), overrides: Se
         recipe = find_recipe(recipe, overrides)
     elif overrides:
         raise RecipeError(_WHOLE)
-    return settled(with_sources(recipe, sources))
+    placed = with_sources(recipe, sources)
+    for override in overrides:
+        number = re.match(r"\s*sources\.(\d+)\.", override)
+        if number and any(own not in placed.sources for own in recipe.sources[int(number[1]) :][:1]):
+            raise RecipeError(f"--set {override}: --source takes the place of that source; write both into a recipe")
+    return settled(placed)
 
 
 def load_finetune_recipe(

@@ -1,7 +1,5 @@
 """What a recipe can go without: before anything is planned, whether it can be had."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
@@ -14,6 +12,7 @@ from spiritlm_core.intake.speak.texts import TranscriptTexts
 from spiritlm_core.recipe import Recipe
 from spiritlm_core.references.reference import resolve
 from spiritlm_core.speech.config import UnitsConfig
+from spiritlm_core.speech.encoders.registry import check_folder
 
 C = TypeVar("C", bound=FrozenConfig)
 
@@ -101,8 +100,6 @@ def _model(recipe: Recipe, section: str, name: str) -> FrozenConfig:
 def _check_encoder(units: UnitsConfig) -> None:
     for reference in (units.given_encoder, units.given_encoder is None and units.hubert.labels):
         if reference and reference.startswith("file://"):
-            from spiritlm_core.speech.encoders.registry import check_folder
-
             check_folder(resolve(reference).path)
 
 

@@ -8,6 +8,10 @@ set -euo pipefail
 cd "${SPIRITLM_HOME:-/opt/spiritlm}"
 # The worker and the node of the cluster are not our code; runs get the same, and more, from prefect.yaml.
 export DO_NOT_TRACK="${DO_NOT_TRACK:-1}" RAY_USAGE_STATS_ENABLED="${RAY_USAGE_STATS_ENABLED:-0}"
+# A server whose database was too slow answers 500: asked again, it costs seconds, and a run crashes without that.
+export PREFECT_CLIENT_RETRY_EXTRA_CODES="${PREFECT_CLIENT_RETRY_EXTRA_CODES:-500}"
+# A run that was triggered waits until a worker asks, by default every ten seconds.
+export PREFECT_WORKER_QUERY_SECONDS="${PREFECT_WORKER_QUERY_SECONDS:-2}"
 
 if [ -n "${RAY_HEAD:-}" ]; then
   ray start --address="$RAY_HEAD" --num-cpus=0 --num-gpus=0 --disable-usage-stats

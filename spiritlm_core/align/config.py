@@ -1,7 +1,5 @@
 """Configuration of the alignment stages."""
 
-from __future__ import annotations
-
 from collections.abc import Set as AbstractSet
 from typing import Literal
 
@@ -71,8 +69,7 @@ class AlignConfig(FrozenConfig):
     """Words and their times: which models, and how to fit one where there is none."""
 
     aligner: ModelReference | None = Field(
-        None,
-        description="A CTC model: a Hugging Face Wav2Vec2ForCTC or an aligner fitted earlier; null fits one here.",
+        None, description="A CTC model: a Hugging Face Wav2Vec2ForCTC or an aligner fitted earlier; null fits one here."
     )
     asr: ModelReference | None = Field(
         None, description="A faster-whisper (CTranslate2) folder for segments without a transcript; null: none."

@@ -5,29 +5,30 @@ Its call looks like a Hugging Face CTC model's (``model(waveform).logits``), whi
 start of its sound, that of ``|`` where a word ends, so the times WhisperX reads off need no correction.
 """
 
-from __future__ import annotations
-
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from transformers.audio_utils import mel_filter_bank
 
 from spiritlm_core.align.teacher import FRAME_RATE
-from spiritlm_core.errors import SpiritLMError
+from spiritlm_core.fit.stored import StoredConfig
 from spiritlm_core.lake.schema import SAMPLE_RATE
 
-MODEL_TYPE = "spiritlm-ctc-aligner"
+MODEL_TYPE: Literal["spiritlm-ctc-aligner"] = "spiritlm-ctc-aligner"
 FRAME = SAMPLE_RATE // FRAME_RATE
 _WINDOW, _HOP, _FFT = 400, 160, 512
 
 
-@dataclass(frozen=True)
-class CTCShape:
+class CTCShape(StoredConfig):
     """What is needed to rebuild the module."""
 
+    kind_of_model: ClassVar[str] = "an aligner"
+
+    model_type: Literal["spiritlm-ctc-aligner"] = MODEL_TYPE
     language: str  # ISO 639-1 code
     characters: tuple[str, ...]  # output labels in order; the first is the blank, the second the word boundary
     channels: int = 160  # width of the hidden layers
@@ -51,7 +52,10 @@ class LogMel(nn.Module):
         self.window: Tensor
         self.bank: Tensor
         self.register_buffer("window", torch.hann_window(_WINDOW), persistent=False)
-        self.register_buffer("bank", torch.from_numpy(mel_bank(mels)), persistent=False)
+        bank = mel_filter_bank(
+            _FFT // 2 + 1, mels, 60.0, 7800.0, SAMPLE_RATE, mel_scale="htk", triangularize_in_mel_space=True
+        )
+        self.register_buffer("bank", torch.from_numpy(bank.astype(np.float32)), persistent=False)
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Map (batch, samples) to (batch, ceil(samples / 320), 2 * mels)."""
@@ -105,6 +109,15 @@ class CTCAligner(nn.Module):
         """Character to label, as ``whisperx.align`` wants it."""
         return {character: label for label, character in enumerate(self.shape.characters)}
 
+    def save(self, folder: Path) -> None:
+        """Write it into `folder`."""
+        self.shape.save(self, folder)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what :meth:`save` wrote. Raises ModelReferenceError: the folder does not hold such a model."""
+        return CTCShape.load(folder, cls)
+
     def forward(self, waveform: Tensor) -> Emission:
         """Emissions of waveforms of equal length.
 
@@ -128,45 +141,4 @@ class CTCAligner(nn.Module):
         hidden = self.enter(features)
         for block in self.blocks:
             hidden = block(hidden, keep)
-        logits: Tensor = self.leave(hidden)
-        return logits
-
-
-def mel_bank(mels: int) -> np.ndarray:
-    """Triangular filters on the HTK mel scale between 60 and 7800 Hz, float32 (257, mels)."""
-
-    def to_mel(hertz: np.ndarray) -> np.ndarray:
-        return np.asarray(2595.0 * np.log10(1.0 + hertz / 700.0))
-
-    low, high = to_mel(np.array([60.0, 7800.0])).tolist()
-    edges = np.linspace(low, high, mels + 2)
-    bins = to_mel(np.linspace(0.0, SAMPLE_RATE / 2, _FFT // 2 + 1))[:, None]
-    rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
-    bank: np.ndarray = np.maximum(0.0, np.minimum(rising, falling)).astype(np.float32)
-    return bank
-
-
-def save_aligner(model: CTCAligner, folder: Path) -> None:
-    """Write ``config.json`` and ``model.safetensors`` into `folder`."""
-    from safetensors.torch import save_file
-
-    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, folder / "model.safetensors")
-    config = {"model_type": MODEL_TYPE, **asdict(model.shape)}
-    (folder / "config.json").write_text(json.dumps(config, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-
-
-def load_aligner(folder: Path) -> CTCAligner:
-    """The model that :func:`save_aligner` wrote, in evaluation mode.
-
-    Raises SpiritLMError if the folder holds something else.
-    """
-    from safetensors.torch import load_file
-
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if config.pop("model_type", None) != MODEL_TYPE:
-        raise SpiritLMError(f"{folder}: not an aligner fitted by this project (model_type is not {MODEL_TYPE})")
-    config["characters"] = tuple(config["characters"])
-    model = CTCAligner(CTCShape(**config))
-    model.load_state_dict(load_file(folder / "model.safetensors"))
-    return model.eval()
+        return self.leave(hidden)

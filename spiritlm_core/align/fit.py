@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -130,15 +129,14 @@ class AlignerFit(ArtifactStage):
     ) -> dict[str, Any]:
         import torch
 
-        from spiritlm_core.align.ctc import CTCAligner, CTCShape, save_aligner
+        from spiritlm_core.align.ctc import CTCAligner, CTCShape
         from spiritlm_core.align.training import train
 
         settings = self.config
         characters = characters_of([utterance.words for utterance in utterances], settings.rarest)
         torch.manual_seed(settings.seed)
-        model = CTCAligner(
-            CTCShape(language, characters, settings.channels, settings.layers, settings.mels), settings.dropout
-        )
+        sizes = {"channels": settings.channels, "layers": settings.layers, "mels": settings.mels}
+        model = CTCAligner(CTCShape(language=language, characters=characters, **sizes), settings.dropout)
         items = _items(model, utterances, taught)
 
         def report(done: float, message: str) -> None:
@@ -148,8 +146,8 @@ class AlignerFit(ArtifactStage):
         shift = 0.0
         if not any(times is not None for times in taught):
             shift = _measured_delay(model, utterances)
-        model.shape = replace(model.shape, shift=shift)
-        save_aligner(model, out)
+        model.shape = model.shape.model_copy(update={"shift": shift})
+        model.save(out)
         return {"steps": settings.steps, "loss": loss, "delay_ms": 1000 * shift, "characters": len(characters)}
 
 

@@ -166,8 +166,7 @@ def _segments(words: Sequence[Word], readings: Sequence[str], durations: Sequenc
     middles = np.cumsum(sizes) - sizes / 2  # of every word, in characters of the transcript
     ends = np.cumsum(durations)
     times = np.interp(middles, *_ties("".join(spoken), "".join(heard), _times(heard, ends), float(ends[-1])))
-    nearest: np.ndarray = np.minimum(np.searchsorted(ends, times, side="right"), len(readings) - 1)
-    return nearest
+    return np.minimum(np.searchsorted(ends, times, side="right"), len(readings) - 1)
 
 
 def _times(heard: Sequence[str], ends: np.ndarray) -> np.ndarray:

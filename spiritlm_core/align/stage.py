@@ -17,7 +17,7 @@ from spiritlm_core.align.teacher import row_language
 from spiritlm_core.align.whisperx import Aligner, Heard, Transcriber
 from spiritlm_core.audio.codec import decode_flac
 from spiritlm_core.errors import Rejection, is_machine_error
-from spiritlm_core.lake.schema import REJECT, Row, is_rejected, rejected, table_of
+from spiritlm_core.lake.schema import REJECT, Row, is_rejected, passed_on, table_of
 from spiritlm_core.lake.stage import TableInput, TableStage
 from spiritlm_core.tokens.words import Word, words_of
 
@@ -97,15 +97,8 @@ class WordsStage(TableStage):
         return table_of([self._row(row, placed.get(index)) for index, row in enumerate(self.counted(rows))], WORDS)
 
     def _row(self, row: Row, placed: list[Word] | None) -> Row:
-        base: Row = {name: row[name] for name in ("utterance_id", "reject_stage", "reject_reason")}
-        if is_rejected(row):
-            return base
-        try:
-            return {**base, **self._words(row, placed)}
-        except Exception as error:
-            if is_machine_error(error):
-                raise
-            return rejected(base, self.name, error)
+        base = passed_on(row)
+        return base if is_rejected(row) else self.tried(base, lambda: self._words(row, placed))
 
     def _words(self, row: Row, placed: list[Word] | None) -> Row:
         language, waveform = row_language(row), _waveform(row)
@@ -118,11 +111,19 @@ class WordsStage(TableStage):
             times = _told(row, words)
         else:
             times = self._times(waveform, words, language)
-        entries = [
-            {"word": w.written, "start": t.start, "end": t.end, "score": t.score, "interpolated": t.interpolated}
-            for w, t in zip(words, times, strict=True)
-        ]
-        return {"words": entries, "text": " ".join(word.written for word in words), "text_origin": origin}
+        return {
+            "words": _entries(words, times),
+            "text": " ".join(word.written for word in words),
+            "text_origin": origin,
+        }
+
+    def words_in(self, waveform: np.ndarray, text: str, language: str) -> list[dict[str, Any]]:
+        """The words of `text`, said in float32[T] at 16 kHz, as entries of the column ``words``.
+
+        Raises Rejection: they do not fit the audio.
+        """
+        words = words_of(text, language)
+        return _entries(words, self._times(waveform, words, language))
 
     def _text(self, row: Row, placed: list[Word] | None, waveform: np.ndarray) -> tuple[list[Word], str | None]:
         """The words of a row and where they come from; origin None if nobody can say what they are."""
@@ -199,6 +200,13 @@ class WordsStage(TableStage):
             return "".join(part for word in words_of(text, language) for part in word.spoken)
         aligner = self._aligner(language)
         return aligner.hear(waveform).reading() if aligner else ""
+
+
+def _entries(words: Sequence[Word], times: Sequence[Timed]) -> list[dict[str, Any]]:
+    return [
+        {"word": w.written, "start": t.start, "end": t.end, "score": t.score, "interpolated": t.interpolated}
+        for w, t in zip(words, times, strict=True)
+    ]
 
 
 def _waveform(row: Row) -> np.ndarray:

@@ -4,8 +4,6 @@ pocketsphinx carries a GMM acoustic model of US English and a pronouncing dictio
 downloaded. An utterance with a word outside the dictionary gets no times; CTC teaches it instead.
 """
 
-from __future__ import annotations
-
 import hashlib
 import importlib.util
 from collections import Counter

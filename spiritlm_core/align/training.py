@@ -1,8 +1,6 @@
 """Training of the fitted aligner: spikes where a teacher gave times, CTC everywhere else, whose delay is measured."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +12,9 @@ from spiritlm_core.align.config import AlignerFitConfig
 from spiritlm_core.align.ctc import CTCAligner
 from spiritlm_core.align.whisperx import Aligner
 from spiritlm_core.errors import Rejection
-from spiritlm_core.fit.checkpoints import Checkpoint, Tell
-from spiritlm_core.lake.stage import noting
+from spiritlm_core.fit.steps import Steps, set_rate
 
 CHECKPOINT = "aligner.pt"
-_SAVE_EVERY = 100
 
 
 @dataclass(frozen=True)
@@ -37,29 +33,25 @@ def train(
     work: Path,
     report: Callable[[float, str], None],
 ) -> float:
-    """Train `model` in place for ``config.steps`` steps, resuming from `work`; returns the last mean loss."""
+    """Train `model` in place for ``config.steps`` steps, resuming from `work`; returns the loss at their end."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=0.01)
-    checkpoint = Checkpoint(work / CHECKPOINT)
-    step, average = _restore(checkpoint, model, optimizer, noting(report))
-    model.train()
-    for batch in _batches(items, config, step):
-        torch.manual_seed(config.seed * 1_000_003 + step)  # dropout and masks depend on the step alone
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * _schedule(step / config.steps)
-        loss = _loss(model, batch, config)
+    steps = Steps(config.steps, {"model": model, "optimizer": optimizer}, work / CHECKPOINT)
+    groups = _groups(items, round(config.batch_seconds * 50))
+
+    def step(number: int) -> list[float]:
+        torch.manual_seed(config.seed * 1_000_003 + number)  # dropout and masks depend on the step alone
+        set_rate(optimizer, config.learning_rate * _schedule(number / config.steps))
+        loss = _loss(model, _batch(items, groups, config.seed, number), config)
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        average = float(loss.detach()) if step == 0 else 0.98 * average + 0.02 * float(loss.detach())
-        step += 1
-        if step % _SAVE_EVERY == 0 or step == config.steps:
-            parts = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-            checkpoint.save({**parts, "step": step, "average": average})
-        if step % 10 == 0:
-            report(step / config.steps, f"step {step} of {config.steps}, loss {average:.3f}")
+        return [float(loss.detach())]
+
+    model.train()
+    steps.run(step, report, "aligner, ")
     model.eval()
-    return float(average)
+    return float(steps.ends[1][0])
 
 
 def _schedule(fraction: float) -> float:
@@ -69,13 +61,11 @@ def _schedule(fraction: float) -> float:
     return 0.01 + 0.99 * 0.5 * (1.0 + float(np.cos(np.pi * (fraction - 0.1) / 0.9)))
 
 
-def _batches(items: list[Item], config: AlignerFitConfig, done: int) -> Iterator[list[Item]]:
-    """The batches of steps `done` to the last: a function of the seed and the step, so a resumed run sees the same."""
-    groups = _groups(items, round(config.batch_seconds * 50))
-    for step in range(done, config.steps):
-        epoch, place = divmod(step, len(groups))
-        order = np.random.default_rng([config.seed, epoch]).permutation(len(groups))
-        yield [items[index] for index in groups[order[place]]]
+def _batch(items: list[Item], groups: list[list[int]], seed: int, step: int) -> list[Item]:
+    """The batch of a step: a function of the seed and the step, so that a resumed run sees the same."""
+    epoch, place = divmod(step, len(groups))
+    order = np.random.default_rng([seed, epoch]).permutation(len(groups))
+    return [items[index] for index in groups[order[place]]]
 
 
 def _groups(items: list[Item], frames: int) -> list[list[int]]:
@@ -138,17 +128,6 @@ def _ctc_loss(logits: Tensor, batch: list[Item], rows: list[int]) -> Tensor:
     frames = torch.tensor([len(batch[row].features) for row in rows])
     loss = nn.functional.ctc_loss(log_probs, torch.cat(labels), frames, lengths, reduction="sum", zero_infinity=True)
     return loss / lengths.sum().clamp(min=1)
-
-
-def _restore(
-    checkpoint: Checkpoint, model: CTCAligner, optimizer: torch.optim.Optimizer, tell: Tell
-) -> tuple[int, float]:
-    """Steps that were taken, and their mean loss."""
-    if (state := checkpoint.load(tell)) is None:
-        return 0, 0.0
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    return state["step"], state["average"]
 
 
 _STEP = 160  # samples; 10 ms

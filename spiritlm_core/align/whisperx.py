@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import sys
@@ -20,11 +19,13 @@ import numpy as np
 
 from spiritlm_core.align.interpolate import Span
 from spiritlm_core.align.teacher import BOUNDARY
-from spiritlm_core.errors import Rejection
+from spiritlm_core.errors import ModelReferenceError, Rejection
+from spiritlm_core.files import read_json
 from spiritlm_core.lake.schema import SAMPLE_RATE
 from spiritlm_core.language import main_code
 
 UNFITTED = "unfitted"
+_FOREIGN = "Wav2Vec2ForCTC"  # what an aligner of others is
 _BLANKS = ("<pad>", "[pad]")
 _END = "\x03"  # end of text; no transcript has it
 _FRAME = 320  # samples per emission of every model used here
@@ -76,6 +77,13 @@ class Heard:
         likely = max(self._log_likelihood(text), self._log_likelihood(text + BOUNDARY))
         return (float(self.log_probs.amax(-1).sum()) - likely) / known
 
+    def gain(self, words: Sequence[str]) -> float:
+        """How much likelier `words` are than the same letters backwards, in nats per character; nan if both cannot be.
+
+        Whatever the aligner and the voice, about 0 for a text that was not said: it is as good as any other.
+        """
+        return self.misfit([word[::-1] for word in reversed(words)]) - self.misfit(words)
+
     def _log_likelihood(self, text: str) -> float:
         import torch
 
@@ -99,20 +107,23 @@ class Aligner:
     def load(cls, folder: Path, language: str) -> Aligner | None:
         """Load an aligner fitted by this project, or a Hugging Face ``Wav2Vec2ForCTC`` folder.
 
-        Returns None for the placeholder that stands for "there was too little speech to fit one".
+        Returns None for the placeholder that stands for "there was too little speech to fit one". Raises
+        ModelReferenceError: the folder holds another model, or a damaged configuration.
         """
         prepare()
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = read_json(folder / "config.json")
         if config.get("model_type") == UNFITTED:
             return None
         import torch
 
-        from spiritlm_core.align.ctc import MODEL_TYPE, load_aligner
+        from spiritlm_core.align.ctc import MODEL_TYPE, CTCAligner
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
         if config.get("model_type") == MODEL_TYPE:
-            fitted = load_aligner(folder).to(device)
+            fitted = CTCAligner.load(folder).to(device)
             return cls(fitted, fitted.dictionary, device)
+        if (named := config.get("architectures") or [_FOREIGN]) != [_FOREIGN]:
+            raise ModelReferenceError(f"{folder} is no aligner: its config.json names {named}, not {_FOREIGN}")
         import whisperx
 
         with contextlib.redirect_stdout(sys.stderr):

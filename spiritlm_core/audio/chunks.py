@@ -4,8 +4,6 @@ Decoders believe a header. But recorders that die or cannot seek leave a wrong l
 end to end. So what a header promises is compared with the file, and all the sound is found, or its loss is told.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import struct
@@ -26,6 +24,7 @@ _HEAD = 64
 _SLACK = 16  # bytes behind the samples that are less than a chunk or a millisecond
 _MOST = 1000  # chunks, and files joined into one
 _GIB = 1 << 30
+_FARTHEST = 1 << 40  # bytes; file systems refuse to seek to what damaged numbers say
 
 
 @dataclass(frozen=True)
@@ -80,6 +79,8 @@ class Part:
 
     def read(self, count: int = -1) -> bytes:
         """Up to `count` bytes."""
+        if self._place > _FARTHEST:
+            raise Rejection("damaged: it points far beyond its end")
         self._file.seek(self._place)
         left = max(0, self.end - self._place)
         data = self._file.read(left if count < 0 else min(count, left))

@@ -4,14 +4,13 @@ Decoding goes through libav (PyAV) piece by piece, so a long recording costs its
 and no more.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterator
 from tempfile import SpooledTemporaryFile
 from typing import Any, BinaryIO
 
 import numpy as np
+import soundfile
 
 from spiritlm_core.audio.config import LimitsConfig
 from spiritlm_core.audio.decode import Pieces, decode_mono
@@ -35,8 +34,6 @@ def encode_wav(waveform: np.ndarray) -> bytes:
 
 
 def _encode(waveform: np.ndarray, kind: str) -> bytes:
-    import soundfile
-
     buffer = io.BytesIO()
     soundfile.write(buffer, to_int16(waveform), SAMPLE_RATE, format=kind, subtype="PCM_16")
     return buffer.getvalue()
@@ -44,8 +41,6 @@ def _encode(waveform: np.ndarray, kind: str) -> bytes:
 
 def decode_flac(data: bytes) -> np.ndarray:
     """Decode what `encode_flac` wrote: float32[T] in [-1, 1], 16 kHz."""
-    import soundfile
-
     samples: np.ndarray
     samples, rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=False)
     if rate != SAMPLE_RATE or samples.ndim != 1:

@@ -1,7 +1,5 @@
 """Any file with sound in it to one channel of samples, piece by piece and within limits."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
@@ -12,7 +10,7 @@ from spiritlm_core.audio.config import LimitsConfig
 from spiritlm_core.audio.truncation import HEADER_TELLS_LENGTH, missing_end
 from spiritlm_core.errors import Rejection
 from spiritlm_core.intake.embedded import open_container
-from spiritlm_core.intake.sniff import HEAD, is_headerless
+from spiritlm_core.intake.sniff import HEAD, is_headerless, text_instead
 
 Pieces = Iterator[tuple[np.ndarray, int]]
 """Samples, float32[n] or float32[channels, n], with their rate in hertz, which is the same throughout."""
@@ -117,8 +115,8 @@ def _decode(file: BinaryIO, name: str, limits: LimitsConfig) -> Pieces:
 def _part(part: Part, name: str, limits: LimitsConfig) -> Pieces:
     import av
 
-    raw = name.lower().endswith(".g722") or name.startswith("prompts://")
-    raw = raw and is_headerless(part.read(HEAD))
+    head = part.read(HEAD)
+    raw = (name.lower().endswith(".g722") or name.startswith("prompts://")) and is_headerless(head)
     part.seek(0)
     try:
         with open_container(part, "g722" if raw else None) as box:
@@ -126,7 +124,8 @@ def _part(part: Part, name: str, limits: LimitsConfig) -> Pieces:
     except av.FFmpegError as error:  # errors of reading the file pass as they are
         if isinstance(error, MemoryError):
             _check_memory()
-        raise Rejection(f"cannot be decoded: {getattr(error, 'strerror', None) or error}") from error
+        reason = text_instead(head) or getattr(error, "strerror", None) or error
+        raise Rejection(f"cannot be decoded: {reason}") from error
     except _DAMAGE as error:
         raise Rejection(f"cannot be decoded: {error}") from error
 

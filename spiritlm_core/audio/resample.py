@@ -136,8 +136,7 @@ def reverberate(waveform: Waveform, seconds: float, rng: np.random.Generator) ->
     tail = rng.normal(size=len(time)) * 10.0 ** (-3 * time / seconds)
     tail *= 10 ** (-rng.uniform(0, 12) / 20) / np.sqrt((tail**2).sum())
     echo = fftconvolve(waveform, np.concatenate([[0.0], tail]))[: len(waveform)]
-    echoed: Waveform = (waveform + echo).astype(np.float32)
-    return echoed
+    return (waveform + echo).astype(np.float32)
 
 
 def add_noise(waveform: Waveform, snr: float, colour: float, rng: np.random.Generator) -> Waveform:
@@ -146,8 +145,7 @@ def add_noise(waveform: Waveform, snr: float, colour: float, rng: np.random.Gene
     spectrum *= np.maximum(np.arange(len(spectrum)), 1 + 50 * len(waveform) // SAMPLE_RATE) ** (-colour / 2)
     noise = np.fft.irfft(spectrum, len(waveform))
     power = max(float(np.mean(waveform.astype(np.float64) ** 2)), _SILENCE) / 10 ** (snr / 10)
-    noisy: Waveform = (waveform + noise * np.sqrt(power / np.mean(noise**2))).astype(np.float32)
-    return noisy
+    return (waveform + noise * np.sqrt(power / np.mean(noise**2))).astype(np.float32)
 
 
 def limit_band(waveform: Waveform, rate: int) -> Waveform:
@@ -156,8 +154,7 @@ def limit_band(waveform: Waveform, rate: int) -> Waveform:
 
     shared = math.gcd(rate, SAMPLE_RATE)
     low, high = rate // shared, SAMPLE_RATE // shared
-    back: Waveform = resample_poly(resample_poly(waveform, low, high), high, low)[: len(waveform)].astype(np.float32)
-    return back
+    return resample_poly(resample_poly(waveform, low, high), high, low)[: len(waveform)].astype(np.float32)
 
 
 def at_loudness(waveform: Waveform, dbfs: float) -> Waveform:
@@ -165,5 +162,4 @@ def at_loudness(waveform: Waveform, dbfs: float) -> Waveform:
     level, peak = math.sqrt(float(np.mean(waveform.astype(np.float64) ** 2))), float(np.max(np.abs(waveform)))
     if not peak:
         return waveform
-    louder: Waveform = waveform * np.float32(min(10 ** (dbfs / 20) / level, _PEAK / peak))
-    return louder
+    return waveform * np.float32(min(10 ** (dbfs / 20) / level, _PEAK / peak))

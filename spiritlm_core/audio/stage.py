@@ -21,7 +21,7 @@ from spiritlm_core.intake.opening import open_uri
 from spiritlm_core.intake.speak.transcripts import plain
 from spiritlm_core.intake.speak.utterance import SCHEME
 from spiritlm_core.intake.statcache import sha256_of
-from spiritlm_core.lake.schema import REJECT, SAMPLE_RATE, Row, rejected, table_of
+from spiritlm_core.lake.schema import REJECT, SAMPLE_RATE, SYNTHETIC, Row, rejected, table_of
 from spiritlm_core.lake.stage import TableInput, TableStage
 from spiritlm_core.split import draw_split
 
@@ -174,10 +174,10 @@ def split_of(item: Row, config: AudioConfig) -> str:
     Synthetic speech is not held out where there is any other: a model is judged by what people said. Else the same
     sentence is on the same side, whoever says it.
     """
-    if item["origin"] == "synthetic" and not isinstance(config, SyntheticAudioConfig):
+    if item["origin"] == SYNTHETIC and not isinstance(config, SyntheticAudioConfig):
         return "train"
     who = item["recording_id"]
-    if item["origin"] == "synthetic" and item["text"]:
+    if item["origin"] == SYNTHETIC and item["text"]:
         who = " ".join(plain(str(item["text"]).split())) or who
     if config.held_out_by == "speaker" and item["speaker"]:
         who = item["speaker"]

@@ -5,8 +5,6 @@ whole one, so what the container promises is compared with what the file holds; 
 at in `chunks`.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Callable

@@ -5,8 +5,6 @@ Silero VAD v6, as faster-whisper ships it, run by onnxruntime on one thread.
 The network sees windows of 512 samples (32 ms) after the last 64 samples of the one before.
 """
 
-from __future__ import annotations
-
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,19 +35,31 @@ class Region:
     end: float
 
 
+class VoiceActivity:
+    """Tells speech from what is none, window by window, while the sound comes; it remembers what came before."""
+
+    def __init__(self) -> None:
+        self._session = _session()
+        self._hidden = self._cell = np.zeros(_STATE, np.float32)
+        self._context = np.zeros(_CONTEXT, np.float32)
+
+    def probabilities(self, windows: np.ndarray) -> np.ndarray:
+        """Probability of speech, float32[N], of the next windows, float32[N, 512] at 16 kHz."""
+        before = np.concatenate([self._context[None], windows[:-1, -_CONTEXT:]])
+        batch = np.concatenate([before, windows], axis=1)
+        state = {"h": self._hidden, "c": self._cell}
+        output, self._hidden, self._cell = self._session.run(None, {"input": batch, **state})
+        self._context = windows[-1, -_CONTEXT:]
+        return np.asarray(output.reshape(-1))
+
+
 def speech_probabilities(waveform: Samples) -> np.ndarray:
     """Probability of speech, float32[ceil(T / 512)], of int16[T] or float32[T] at 16 kHz."""
-    session = _session()
-    hidden = cell = np.zeros(_STATE, np.float32)
-    context, probabilities = np.zeros(_CONTEXT, np.float32), []
+    activity, probabilities = VoiceActivity(), []
     for first in range(0, len(waveform), _BATCH * WINDOW):
         part = _float(waveform[first : first + _BATCH * WINDOW])
         windows = np.pad(part, (0, -len(part) % WINDOW)).reshape(-1, WINDOW)
-        before = np.concatenate([context[None], windows[:-1, -_CONTEXT:]])
-        batch = np.concatenate([before, windows], axis=1)
-        output, hidden, cell = session.run(None, {"input": batch, "h": hidden, "c": cell})
-        probabilities.append(output.reshape(-1))
-        context = windows[-1, -_CONTEXT:]
+        probabilities.append(activity.probabilities(windows))
     return np.concatenate(probabilities) if probabilities else np.zeros(0, np.float32)
 
 

@@ -1,7 +1,5 @@
 """Speech in whatever form a caller has it, to one 16 kHz mono waveform."""
 
-from __future__ import annotations
-
 import io
 import os
 from pathlib import Path
@@ -10,7 +8,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from spiritlm_core.audio.config import LimitsConfig
+from spiritlm_core.audio.config import AudioConfig, LimitsConfig
 from spiritlm_core.audio.decode import Downmix, check_format, decode_mono
 from spiritlm_core.audio.resample import by_torchaudio
 from spiritlm_core.errors import Rejection, SpiritLMError
@@ -55,6 +53,12 @@ def _read(audio: str | os.PathLike[str] | bytes, channel: int | None) -> NDArray
         raise SpiritLMError(f"{name}: {error}") from error
     except (OSError, ValueError) as error:  # ValueError: a name with a null byte
         raise SpiritLMError(f"{name}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def is_silent(waveform: NDArray[np.float32]) -> bool:
+    """Whether float32[T] in [-1, 1] never gets as loud as what is taken into a corpus must."""
+    swing = np.abs(waveform - waveform.mean()).max() if len(waveform) else 0.0
+    return bool(swing < 10 ** (AudioConfig().min_peak_dbfs / 20))
 
 
 def read_waveform(

@@ -1,7 +1,7 @@
 """The ``spiritlm`` command: its subcommands, how errors look, and how Ctrl-C is answered."""
 
-from __future__ import annotations
-
+import atexit
+import contextlib
 import io
 import os
 import signal
@@ -9,7 +9,7 @@ import sys
 import threading
 import traceback
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -24,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-EXIT_SECONDS = 10.0  # for what libraries do when Python ends: Prefect would knock for minutes at a server that is gone
+EXIT_SECONDS = 4.0  # for what libraries do when Python ends: Prefect would knock for minutes at a server that is gone
 QUIET = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL", "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL"}
 """Errors are said once, by us; Prefect's UI has all."""
 
@@ -49,19 +49,32 @@ def _root(
     del version, debug  # run has seen it
 
 
-def run() -> None:
-    """Run the command line: an error is one message on standard error and exit status 1; Ctrl-C is exit status 130."""
+def run() -> NoReturn:
+    """Run the command line, then end this process without taking every library to pieces: torch alone takes seconds."""
+    status = 1
+
+    def leave() -> None:
+        with contextlib.suppress(OSError, ValueError):  # nobody reads any more, or it is closed
+            sys.stdout.flush()
+        os._exit(status)
+
+    atexit.register(leave)  # what is registered first is done last
+    status = command()
+    leave_within(EXIT_SECONDS, status, main_may_work=True)
+    sys.exit(status)
+
+
+def command() -> int:
+    """Run the command line; returns its exit status. An error is one message on standard error and 1; Ctrl-C is 130."""
     os.environ.update({**QUIET, **os.environ})
     _open_standard_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
     answer_ctrl_c()
     status = _status(debug=_take_debug(sys.argv))
-    if asked():  # some commands end well on Ctrl-C, and libraries make errors of their own of it
-        status = STATUS
     sys.stdout.flush()
-    leave_within(EXIT_SECONDS, status, main_may_work=True)
-    sys.exit(status)
+    # Some commands end well on Ctrl-C, and libraries make errors of their own of it.
+    return STATUS if asked() else status
 
 
 def _open_standard_streams() -> None:

@@ -1,12 +1,10 @@
 """``spiritlm transcribe``, ``say`` and ``classify``: tasks that a model is asked to do."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -14,12 +12,15 @@ from spiritlm_core.cli import options
 from spiritlm_core.cli.files import Failures, WavStream, check_any, content, in_batches, read_shots, write_wav
 from spiritlm_core.cli.options import tell_doubt
 from spiritlm_core.errors import SpiritLMError
-
-if TYPE_CHECKING:
-    from spiritlm_core.lm.generate.content import Answer, Content
-    from spiritlm_core.lm.generate.presets import Classification
-    from spiritlm_core.lm.generate.speaking import Voice
-    from spiritlm_core.lm.generate.spirit import SpiritLM
+from spiritlm_core.files import text_of
+from spiritlm_core.intake.sniff import AUDIO_SUFFIXES
+from spiritlm_core.lake.schema import SAMPLE_RATE
+from spiritlm_core.lm.generate import presets
+from spiritlm_core.lm.generate.content import Answer, Content, Segment, Speech, Text
+from spiritlm_core.lm.generate.presets import Classification, ask, ask_stream, encoded, encoded_shots, prompt_length
+from spiritlm_core.lm.generate.speaking import Sound, Voice, hear_stream, said
+from spiritlm_core.lm.generate.spirit import SpiritLM
+from spiritlm_core.metrics.verdicts import given_labels
 
 
 def transcribe(
@@ -42,9 +43,6 @@ def transcribe(
 
     A recording that cannot be used is named on standard error; the others are still done, and the exit status is 1.
     """
-    from spiritlm_core.lm.generate.presets import ask, encoded_shots
-    from spiritlm_core.lm.generate.spirit import SpiritLM
-
     check_any(audio)
     given = read_shots(shots, "text") if shots else []
     spirit = SpiritLM.from_pretrained(model, device, dtype, variant, speech_tokenizer)
@@ -66,9 +64,6 @@ def questions(
     spirit: SpiritLM, names: Sequence[str], shots: Sequence[tuple[Any, Any]], failures: Failures
 ) -> dict[int, list[Content]]:
     """The recordings that can be asked about, by their place."""
-    from spiritlm_core.lm.generate.content import Speech
-    from spiritlm_core.lm.generate.presets import encoded, prompt_length
-
     encoded_by_place = {}
     for index, name in enumerate(names):
         with failures.named(name):
@@ -120,10 +115,6 @@ def say(
     With --json and without --out, speech tokens alone are printed, which needs no vocoder. With --out - speech is
     written while the model is still thinking of the rest.
     """
-    from spiritlm_core.lm.generate.presets import encoded_shots
-    from spiritlm_core.lm.generate.speaking import Voice
-    from spiritlm_core.lm.generate.spirit import SpiritLM
-
     texts = [line for given in text for line in (_lines() if given == "-" else [given]) if line.strip()]
     targets = _targets(out, len(texts), as_json=as_json)
     solved = read_shots(shots, "speech") if shots else []
@@ -147,17 +138,12 @@ def say(
 
 
 def _lines() -> list[str]:
-    try:
-        lines = sys.stdin.buffer.read().decode("utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise SpiritLMError("-: standard input is not UTF-8 text") from error
+    lines = text_of(sys.stdin.buffer.read(), "-: standard input").splitlines()
     return [line.strip() for line in lines if line.strip()]
 
 
 def _targets(out: str | None, count: int, *, as_json: bool) -> list[Path | None]:
     """The file of each text; none where no speech, or standard output, is wanted."""
-    from spiritlm_core.intake.sniff import AUDIO_SUFFIXES
-
     if not count:
         raise SpiritLMError("there is no text to say")
     if out is not None and Path(out).suffix.lower() in AUDIO_SUFFIXES - {".wav"}:
@@ -167,6 +153,7 @@ def _targets(out: str | None, count: int, *, as_json: bool) -> list[Path | None]
             return [None] * count
         raise SpiritLMError("say where the speech goes: --out FILE.wav, --out DIR, or --out - for standard output")
     if out != "-" and not out.lower().endswith(".wav"):
+        options.check_out(Path(out))
         return [Path(out) / f"{number}.wav" for number in range(1, count + 1)]
     if count > 1:
         raise SpiritLMError(f"--out {out} is for a single text, and there are {count}: name a folder")
@@ -174,6 +161,8 @@ def _targets(out: str | None, count: int, *, as_json: bool) -> list[Path | None]
         raise SpiritLMError("--out - and --json both want standard output: name a file with --out")
     if out == "-" and sys.stdout.isatty():
         raise SpiritLMError("--out - would write a WAV file to the terminal: redirect it, or name a file with --out")
+    if out != "-":
+        options.check_file(Path(out))
     return [None if out == "-" else Path(out)]
 
 
@@ -181,9 +170,6 @@ def _asked(
     spirit: SpiritLM, texts: dict[int, str], settings: dict[str, Any], failures: Failures
 ) -> Iterator[tuple[int, Answer]]:
     """The answer to each text that can be asked, by its place."""
-    from spiritlm_core.lm.generate.content import Text
-    from spiritlm_core.lm.generate.presets import ask, prompt_length
-
     questions = {}
     for i, text in texts.items():
         with failures.named(f"{text!r:.60}"):
@@ -194,10 +180,6 @@ def _asked(
 
 def _stream(spirit: SpiritLM, text: str, settings: dict[str, Any], voice: Voice) -> None:
     """Speech to standard output as it comes."""
-    from spiritlm_core.lm.generate.content import Segment, Text
-    from spiritlm_core.lm.generate.presets import ask_stream, prompt_length
-    from spiritlm_core.lm.generate.speaking import Sound, hear_stream
-
     prompt_length(spirit, Text(text), "speech", settings["shots"])
     with WavStream(sys.stdout.buffer) as wav:
 
@@ -212,9 +194,6 @@ def _stream(spirit: SpiritLM, text: str, settings: dict[str, Any], voice: Voice)
 
 def _said(spirit: SpiritLM, answer: Answer, target: Path | None, voice: Voice) -> dict[str, Any]:
     """Write one answer, and describe it."""
-    from spiritlm_core.lake.schema import SAMPLE_RATE
-    from spiritlm_core.lm.generate.speaking import said
-
     about = {"tokens": answer.tokens, "finish": answer.finish}
     if target is None:
         return about
@@ -247,36 +226,35 @@ def classify(
     With --json each line has the probability of every label. A recording that cannot be used is named on standard
     error; the others are still done, and the exit status is 1.
     """
-    from spiritlm_core.lm.generate import presets
-    from spiritlm_core.lm.generate.spirit import SpiritLM
-
     check_any(audio)
     given = read_shots(shots, "text") if shots else []
+    known = () if labels is None else tuple(label.strip() for label in labels.split(","))
+    if labels is not None:
+        presets.check_labels(known)
     spirit = SpiritLM.from_pretrained(model, device, dtype, variant, speech_tokenizer)
-    known = _labels(labels, spirit)
-    presets.check_labels(known)
+    known = known or _own_labels(spirit)
     tell_doubt(spirit, "classify", shots=bool(given))
     solved, failures = presets.encoded_shots(spirit, given), Failures()
     for i, question in questions(spirit, audio, solved, failures).items():
         with failures.named(audio[i]):
             choice = presets.classify(spirit, question, known, solved)
+            if choice.empty:
+                typer.echo(f"spiritlm: {audio[i]}: {choice.empty}", err=True)
             typer.echo(_choice_line(audio[i], choice, alone=len(audio) == 1, as_json=as_json))
     failures.leave()
 
 
-def _labels(given: str | None, spirit: SpiritLM) -> tuple[str, ...]:
-    """Those on the command line, or those of the model. Raises SpiritLMError if there are neither."""
-    from spiritlm_core.metrics.verdicts import given_labels
-
-    if given is not None:
-        return tuple(label.strip() for label in given.split(","))
+def _own_labels(spirit: SpiritLM) -> tuple[str, ...]:
+    """Those that the model was judged with. Raises SpiritLMError if there are none."""
     if not (known := given_labels(spirit.verdicts)):
         raise SpiritLMError("this model names no labels of its own: give some, for example --labels yes,no")
+    presets.check_labels(known)
     return known
 
 
 def _choice_line(name: str, choice: Classification, *, alone: bool, as_json: bool) -> str:
     if as_json:
         odds = dict(zip(choice.labels, choice.probabilities.round(6).tolist(), strict=True))
-        return json.dumps({"file": name, "label": choice.label, "probabilities": odds}, ensure_ascii=False)
+        heard = {"empty": choice.empty} if choice.empty else {}
+        return json.dumps({"file": name, "label": choice.label, "probabilities": odds, **heard}, ensure_ascii=False)
     return choice.label if alone else f"{name}\t{choice.label}"

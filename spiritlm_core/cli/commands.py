@@ -1,21 +1,28 @@
 """Every subcommand of ``spiritlm``: one line each, and its module is named, not imported.
 
 A command is a function called as the last word of its name (``-`` becomes ``_``) in the module that the line names.
-It is loaded when it is called or listed, so that the core can name commands of a checkout that may be absent.
+It is loaded when it is called, so that the core can name commands of a checkout that may be absent; a list of commands
+takes their docstrings from the source, so that ``--help`` is quick whatever they import.
 """
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
+from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any, NamedTuple
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from spiritlm_core.errors import SpiritLMError
+
+LOADING_SECONDS = 2.0
 
 
 class Command(NamedTuple):
@@ -57,9 +64,13 @@ COMMANDS = (
     Command("transcribe", "spiritlm_core.cli.ask", MODELS),
     Command("say", "spiritlm_core.cli.ask", MODELS),
     Command("classify", "spiritlm_core.cli.ask", MODELS),
+    Command("align", "spiritlm_core.cli.align", MODELS),
     Command("tokenize", "spiritlm_core.cli.speech", MODELS),
     Command("resynthesize", "spiritlm_core.cli.speech", MODELS),
     Command("serve", "spiritlm_core.cli.serve", MODELS),
+    Command("publish", "spiritlm_core.cli.publish", MODELS),
+    Command("export gguf", "spiritlm_core.cli.export", MODELS),
+    Command("export onnx", "spiritlm_core.cli.export", MODELS),
     Command("import-checkpoints", "spiritlm_core.cli.speech", MODELS),
     Command("explore", "spiritlm_core.cli.explore", LAKE),
     Command("lake du", "spiritlm_core.cli.lake", LAKE),
@@ -77,10 +88,12 @@ GROUPS = {
         "Judge models, and parts of the pipeline on held-out recordings. `evaluate MODEL` is `evaluate suite MODEL`.",
         otherwise="suite",
     ),
+    "export": Group("Write models for other runtimes."),
     "lake": Group("Look at the lake's tables, check every byte, drop what is not needed."),
 }
 
 
+ABSENT = "Needs a checkout of the repository."
 CHECKOUT = (
     "needs a checkout of the repository: this package alone uses models. In a checkout, `make setup` or "
     "`pip install -e '.[all]'` installs the pipeline"
@@ -88,9 +101,13 @@ CHECKOUT = (
 
 
 class Commands(Mapping[str, Any]):
-    """The commands below a word of `GROUPS`, or all: name → what click runs, imported when it is looked up."""
+    """The commands below a word of `GROUPS`, or all: name → what click runs, imported when it is looked up.
 
-    def __init__(self, group: str = "") -> None:
+    Those that are `listed` are not imported, and can only say what they do.
+    """
+
+    def __init__(self, group: str = "", *, listed: bool = False) -> None:
+        self._make = _listed if listed else _command
         start = f"{group} " if group else ""
         self._lines = {line.name.removeprefix(start): line for line in COMMANDS if line.name.startswith(start)}
         self._names = list(dict.fromkeys(name.split(" ")[0] for name in self._lines))
@@ -99,7 +116,7 @@ class Commands(Mapping[str, Any]):
         """Import the command. Raises KeyError where there is none of this name."""
         if name not in self._names:
             raise KeyError(name)
-        return _command(self._lines[name]) if name in self._lines else _group(name)
+        return self._make(self._lines[name]) if name in self._lines else _group(name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -108,20 +125,35 @@ class Commands(Mapping[str, Any]):
         return len(self._names)
 
 
-class Root(TyperGroup):
-    """``spiritlm`` itself: its subcommands are those of the registry."""
+class _Registered(TyperGroup):
+    """A word whose subcommands are those of the registry."""
+
+    group = ""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self.commands = Commands()  # type: ignore[assignment]
+        self.commands = Commands(self.group)  # type: ignore[assignment]
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Their names alone: Typer would look each of them up."""
+        return list(self.commands)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Say what each does, without loading any."""
+        self.commands = Commands(self.group, listed=True)  # type: ignore[assignment]
+        super().format_help(ctx, formatter)
 
 
-class _Below(TyperGroup):
-    """The subcommands of one word of `GROUPS`."""
+class Root(_Registered):
+    """``spiritlm`` itself."""
+
+
+class _Below(_Registered):
+    """One word of `GROUPS`."""
 
     def __init__(self, *, name: str, **settings: Any) -> None:
+        self.group = name
         super().__init__(name=name, **settings)
-        self.commands = Commands(name)  # type: ignore[assignment]
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """As ever, but for a folder, which is a model's, or what is asked as one, in the place of a command.
@@ -154,17 +186,54 @@ def _group(name: str) -> Any:
 def _command(line: Command) -> Any:
     name = line.name.split(" ")[-1]
     app = typer.Typer(add_completion=False)
+    loaded = Event()
+    Thread(target=_say_that_it_loads, args=(line.name, loaded), daemon=True).start()
     try:
         module = import_module(line.module)
     except ModuleNotFoundError as error:
         if error.name not in ("flows", "tasks"):
             raise
         anything = {"ignore_unknown_options": True, "allow_extra_args": True}
-        app.command(name, rich_help_panel=line.panel, context_settings=anything)(_absent(line.name))
+        app.command(name, help=ABSENT, context_settings=anything)(_absent(line.name))
     else:
-        cls = getattr(module, "COMMAND_CLASS", TyperCommand)
-        app.command(name, rich_help_panel=line.panel, cls=cls)(getattr(module, name.replace("-", "_")))
+        cls, function = getattr(module, "COMMAND_CLASS", TyperCommand), getattr(module, _function(line))
+        app.command(name, help=_unwrapped(function.__doc__ or ""), cls=cls)(function)
+    finally:
+        loaded.set()
     return typer.main.get_command(app)
+
+
+def _say_that_it_loads(name: str, loaded: Event) -> None:
+    """Say now and then that a command is being imported, which takes long on a busy machine alone."""
+    while not loaded.wait(LOADING_SECONDS):
+        typer.echo(f"spiritlm: loading {name} …", err=True)
+
+
+def _listed(line: Command) -> Any:
+    """A command that is not loaded, as lists show it."""
+    try:
+        about = _docstrings(line.module)[_function(line)]
+    except ModuleNotFoundError:
+        about = ABSENT
+    return TyperCommand(line.name.split(" ")[-1], help=_unwrapped(about), rich_help_panel=line.panel)
+
+
+@cache
+def _docstrings(module: str) -> dict[str, str]:
+    """What the functions of a module do, by name, read from its source."""
+    spec = find_spec(module)
+    source = spec and spec.loader and spec.loader.get_source(module)  # type: ignore[attr-defined]
+    functions = [node for node in ast.parse(source or "").body if isinstance(node, ast.FunctionDef)]
+    return {function.name: ast.get_docstring(function) or "" for function in functions}
+
+
+def _function(line: Command) -> str:
+    return line.name.split(" ")[-1].replace("-", "_")
+
+
+def _unwrapped(docstring: str) -> str:
+    """Each paragraph on one line: Typer would keep the ends of its lines where a terminal has others."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in docstring.split("\n\n"))
 
 
 def _absent(name: str) -> Any:
@@ -173,5 +242,4 @@ def _absent(name: str) -> Any:
     def explain() -> None:
         raise SpiritLMError(f"spiritlm {name} {CHECKOUT}")
 
-    explain.__doc__ = "Needs a checkout of the repository."
     return explain

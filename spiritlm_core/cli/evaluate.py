@@ -1,32 +1,45 @@
 """``spiritlm evaluate suite``, ``build-suite`` and ``fewshot``: models on test sets, and on data of one's own."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from spiritlm_core.audio.voices.espeak import Espeak
 from spiritlm_core.cli.options import (
     DeviceOption,
+    DtypeOption,
+    JsonOption,
+    ModelArgument,
     SpeechTokenizerOption,
     VariantOption,
+    answer,
     check_out,
     checked_language,
     fetched_reference,
-    stdout_for_results,
 )
 from spiritlm_core.errors import SpiritLMError
-
-if TYPE_CHECKING:
-    from spiritlm_core.evaluate.suite.task import SuiteTask
-    from spiritlm_core.lm.generate.spirit import SpiritLM
+from spiritlm_core.evaluate.config import KINDS, VOICES, SuiteConfig
+from spiritlm_core.evaluate.rendering import write_report
+from spiritlm_core.evaluate.suite import build as building
+from spiritlm_core.evaluate.suite.layouts import read_suite, read_task
+from spiritlm_core.evaluate.suite.stage import page, run_suite, table
+from spiritlm_core.evaluate.suite.task import SuiteTask
+from spiritlm_core.finetune.template import find_template
+from spiritlm_core.intake.statcache import StatCache
+from spiritlm_core.lm.generate.spirit import SpiritLM
+from spiritlm_core.lm.model.folder import locate
+from spiritlm_core.speech.tokenizer import SpeechTokenizer
 
 
 def suite(
-    models: Annotated[list[Path], typer.Argument(metavar="MODEL…", help="Folders of models; released ones too.")],
+    models: Annotated[
+        list[str],
+        typer.Argument(metavar="MODEL…", help="Folders of models, ours or released ones, or hf://ORG/NAME."),
+    ],
     task: Annotated[
         list[str] | None, typer.Option(metavar="NAME=FOLDER", help="A task, e.g. sblimp=syntactic/. May be repeated.")
     ] = None,
@@ -59,13 +72,11 @@ def suite(
     lm_eval_limit: Annotated[int | None, typer.Option(min=1, help="Most questions of each task of lm-eval.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Answers written at once.")] = 8,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Put suite.json, .md and .html here.")] = None,
-    speech_tokenizer: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Speech tokenizer of all models, instead of the one beside each.")
-    ] = None,
+    speech_tokenizer: SpeechTokenizerOption = None,
     variant: VariantOption = None,
     device: DeviceOption = None,
-    dtype: Annotated[str | None, typer.Option(help="Type of the weights, such as bfloat16.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
+    dtype: DtypeOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Measure models on test sets, each a subfolder of --suite with a known layout.
 
@@ -74,13 +85,9 @@ def suite(
     """
     check_out(out)
     loaders = _loaders(models, device, dtype, variant, speech_tokenizer)
-    from spiritlm_core.evaluate.config import SuiteConfig
-    from spiritlm_core.evaluate.rendering import write_report
-    from spiritlm_core.evaluate.suite.stage import page, run_suite, table
-
     names = tuple(filter(None, (name.strip() for name in (lm_eval or "").split(","))))
     tasks = _tasks(task or [], folder, optional=bool(names))
-    config = SuiteConfig(
+    config = SuiteConfig.of_options(
         limit=limit,
         seed=seed,
         shots=shots,
@@ -92,24 +99,17 @@ def suite(
         lm_eval=names,
         lm_eval_limit=lm_eval_limit,
     )
-    with stdout_for_results() as stream:
-        report = run_suite(
-            loaders,
-            tasks,
-            config,
-            batch_size=batch,
-            tell=lambda message: typer.echo(message, err=True),
-        )
-        shown = table(report)
+
+    def work() -> dict[str, Any]:
+        report = run_suite(loaders, tasks, config, batch_size=batch, tell=partial(typer.echo, err=True))
         if out is not None:
-            write_report(out, "suite", report, shown, page(report))
-        text = json.dumps(report, ensure_ascii=False, allow_nan=False) if as_json else shown.plain()
-        print(text, file=stream)
+            write_report(out, "suite", report, table(report), page(report))
+        return report
+
+    answer(work, lambda report, stream: print(table(report).plain(), file=stream), as_json=as_json)
 
 
 def _tasks(named: list[str], folder: Path | None, *, optional: bool) -> list[SuiteTask]:
-    from spiritlm_core.evaluate.suite.layouts import read_suite, read_task
-
     tasks = read_suite(folder) if folder is not None else []
     for given in named:
         name, _, where = (part.strip() for part in given.partition("="))
@@ -122,20 +122,16 @@ def _tasks(named: list[str], folder: Path | None, *, optional: bool) -> list[Sui
 
 
 def _loaders(
-    models: list[Path], device: str | None, dtype: str | None, variant: str | None, tokenizer: Path | None
+    models: list[str], device: str | None, dtype: str | None, variant: str | None, tokenizer: str | None
 ) -> dict[str, Callable[[], SpiritLM]]:
     """Name of each model → what loads it; a speech tokenizer of all is loaded once."""
-    from spiritlm_core.lm.generate.spirit import SpiritLM
-    from spiritlm_core.lm.model.folder import locate
-    from spiritlm_core.speech.tokenizer import SpeechTokenizer
-
     if len(set(models)) < len(models):
         raise SpiritLMError("a model is named twice")
     for path in models:
         locate(path, variant)  # not after an hour of the others
     shared: Any = None if tokenizer is None else SpeechTokenizer.from_pretrained(tokenizer, variant, device)
-    short = [path.resolve().name for path in models]
-    names = [name if short.count(name) == 1 else str(path) for name, path in zip(short, models, strict=True)]
+    short = [Path(path).resolve().name for path in models]
+    names = [name if short.count(name) == 1 else path for name, path in zip(short, models, strict=True)]
     return {
         name: lambda path=path: SpiritLM.from_pretrained(path, device, dtype, variant, shared)  # type: ignore[misc]
         for name, path in zip(names, models, strict=True)
@@ -156,19 +152,15 @@ def build_suite(
     text_only: Annotated[
         bool, typer.Option("--text-only", help="Build the text sets alone, without recordings.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Make small open test sets for `spiritlm evaluate suite --suite DIR`, spoken by eSpeak NG.
 
     Prints a line for each: its name, a tab, and how many pairs, labelled texts, utterances or questions it has.
     """
-    from spiritlm_core.audio.voices.espeak import Espeak
-    from spiritlm_core.evaluate import config
-    from spiritlm_core.evaluate.suite import build
-
     with Espeak() as espeak:
         speak = None if text_only else espeak
-        built = build.build_suite(out, speak, voice or config.VOICES, kind or config.KINDS, items, seed)
+        built = building.build_suite(out, speak, voice or VOICES, kind or KINDS, items, seed)
     typer.echo(json.dumps(built) if as_json else "\n".join(f"{name}\t{count}" for name, count in built.items()))
 
 
@@ -179,7 +171,7 @@ def fewshot(
             metavar="TASK", help="Template: asr, tts, classification, speech-to-speech, or path of a .yaml file."
         ),
     ],
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a model; released ones too.")],
+    model: ModelArgument,
     data: Annotated[str, typer.Argument(metavar="DATA", help="A .parquet or .jsonl file, or a folder of them.")],
     shots: Annotated[int, typer.Option(min=0, help="Solved examples in front of each question.")] = 5,
     questions: Annotated[int, typer.Option(min=1, help="Most held-out rows to ask.")] = 100,
@@ -195,24 +187,20 @@ def fewshot(
     speech_tokenizer: SpeechTokenizerOption = None,
     variant: VariantOption = None,
     device: DeviceOption = None,
-    dtype: Annotated[str | None, typer.Option(help="Type of the weights, such as bfloat16.")] = None,
+    dtype: DtypeOption = None,
     answers: Annotated[bool, typer.Option("--answers", help="With --json: every question's answer, too.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Ask MODEL held-out rows of DATA, each behind solved examples drawn from the train rows.
 
     Prints word and character error rates (asr), unit error rates (tts, speech-to-speech), or the accuracy of the most
     likely label (classification), each with a 95 % bootstrap interval.
     """
-    from spiritlm_core.lm.model.folder import locate
-
     locate(model, variant)
     from spiritlm_core.finetune.config import DataConfig, SplitConfig
     from spiritlm_core.finetune.fewshot import FewShotConfig, run_few_shot
     from spiritlm_core.finetune.reading import read_rows
     from spiritlm_core.finetune.rows import commonest
-    from spiritlm_core.finetune.template import find_template
-    from spiritlm_core.intake.statcache import StatCache
 
     pairs = [item.partition("=") for item in column or []]
     if wrong := [field for field, equals, name in pairs if not (field and equals and name)]:
@@ -220,12 +208,10 @@ def fewshot(
     columns = {field: name for field, _, name in pairs}
     template = find_template(task)
     source = DataConfig(
-        path=data, columns=columns, split_column=split_column, split=SplitConfig(held_out_share=held_out)
+        path=data, columns=columns, split_column=split_column, split=SplitConfig.of_options(held_out_share=held_out)
     )
     rows = read_rows(source, template, StatCache())
-    config = FewShotConfig(shots=shots, questions=questions, seed=seed, max_new_tokens=max_new_tokens)
-    from spiritlm_core.lm.generate.spirit import SpiritLM
-
+    config = FewShotConfig.of_options(shots=shots, questions=questions, seed=seed, max_new_tokens=max_new_tokens)
     spirit = SpiritLM.from_pretrained(model, device, dtype, variant, speech_tokenizer)
     report = run_few_shot(spirit, template, rows, source.split, config, batch_size=batch)
     result = report.to_dict(answers=answers)

@@ -1,22 +1,21 @@
 """Files named on the command line: one by one, in batches, solved examples in them; and waveforms written to files."""
 
-from __future__ import annotations
-
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, Self, TypeVar
+from typing import Any, BinaryIO, NoReturn, Self, TypeVar
 
+import numpy as np
 import typer
+from numpy.typing import NDArray
 
+from spiritlm_core.audio.codec import encode_wav, to_int16
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
+from spiritlm_core.files import read_text, write_atomically
+from spiritlm_core.lm.generate.content import Speech, Text
 
 T = TypeVar("T")
 
@@ -36,7 +35,11 @@ def check_any(names: Iterable[str]) -> None:
     """
     given = list(names)
     if not any(name == "-" or is_file(name) for name in given):
-        raise SpiritLMError("\n".join(f"{name}: there is no such file" for name in given))
+        raise SpiritLMError("\n".join(f"{name}: {_absent(name)}" for name in given))
+
+
+def _absent(name: str) -> str:
+    return "it is a folder: name the files in it" if os.path.isdir(name) else "there is no such file"  # noqa: PTH112 - of any text
 
 
 def content(name: str) -> bytes | Path:
@@ -83,16 +86,10 @@ def read_shots(path: Path, output: str) -> list[tuple[Any, Any]]:
     Each line is ``{"audio": FILE, "text": …}`` or ``{"speech": TOKENS, "text": …}``; a file is relative to `path`.
     Raises SpiritLMError: it cannot be read, or a line is neither.
     """
-    from spiritlm_core.lm.generate.content import Text
-
     if output.lower() not in ("text", "speech"):
         raise SpiritLMError("--shots needs --output text or --output speech, which says what they answer")
     pairs: list[tuple[Any, Any]] = []
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpiritLMError(f"--shots {path}: cannot be read: {error}") from error
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         if not line.strip():
             continue
         spoken, written = _shot(line, path.parent, f"{path}:{number}")
@@ -101,8 +98,6 @@ def read_shots(path: Path, output: str) -> list[tuple[Any, Any]]:
 
 
 def _shot(line: str, folder: Path, where: str) -> tuple[Any, str]:
-    from spiritlm_core.lm.generate.content import Speech
-
     try:
         shot = json.loads(line)
     except (ValueError, RecursionError):
@@ -129,11 +124,9 @@ def write_wav(path: Path, waveform: NDArray[np.float32]) -> Path:
 
     Raises SpiritLMError: the file cannot be written.
     """
-    from spiritlm_core.audio.codec import encode_wav
-
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encode_wav(waveform))
+        write_atomically(path, encode_wav(waveform))
     except OSError as error:
         raise SpiritLMError(f"{path} cannot be written: {error}") from error
     return path
@@ -157,8 +150,6 @@ class WavStream:
 
     def write(self, waveform: NDArray[np.float32]) -> None:
         """Write float32[samples] in [-1, 1]."""
-        from spiritlm_core.audio.codec import to_int16
-
         data = to_int16(waveform).astype("<i2").tobytes()
         if self._waits:
             self._kept.append(data)
@@ -177,9 +168,5 @@ class WavStream:
 
 def _header(size: int) -> bytes:
     """Of a WAV file with `size` bytes of samples: that of an empty one, with the two lengths in it replaced."""
-    import numpy as np
-
-    from spiritlm_core.audio.codec import encode_wav
-
     empty = encode_wav(np.zeros(0, np.float32))
     return empty[:4] + (36 + size).to_bytes(4, "little") + empty[8:40] + size.to_bytes(4, "little")

@@ -1,23 +1,21 @@
 """``spiritlm generate``: continue text and speech with a model."""
 
-from __future__ import annotations
-
 import json
 import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperCommand
 
 from spiritlm_core.cli import options
-from spiritlm_core.cli.files import content, is_file, read_shots
-from spiritlm_core.errors import SpiritLMError
-
-if TYPE_CHECKING:
-    from spiritlm_core.lm.generate.content import Answer, Content
+from spiritlm_core.cli.files import content, is_file, read_shots, write_wav
+from spiritlm_core.errors import SourceError, SpiritLMError
+from spiritlm_core.files import text_of
+from spiritlm_core.lm.generate.content import Answer, Content, Speech, SpeechSegment, Text
+from spiritlm_core.lm.generate.spirit import SpiritLM
 
 EXPLICIT = ("text", "audio", "speech")
 _SEPARATOR = "\x00"  # cannot be in an argument of a shell command
@@ -57,7 +55,9 @@ def generate(
     text: Annotated[list[str] | None, typer.Option(help="A part that is text, whatever it looks like.")] = None,
     audio: Annotated[list[str] | None, typer.Option(metavar="FILE", help="A part that is a recording.")] = None,
     speech: Annotated[list[str] | None, typer.Option(metavar="TOKENS", help="A part like [St3][Pi1][Hu7].")] = None,
-    output: Annotated[str, typer.Option(metavar="text|speech|any", help="Modality of the answer.")] = "any",
+    output: Annotated[
+        Literal["text", "speech", "any"], typer.Option(case_sensitive=False, help="Modality of the answer.")
+    ] = "any",
     max_new_tokens: Annotated[int, typer.Option(min=0, help="Most tokens of the answer.")] = 200,
     temperature: options.TemperatureOption = 0.0,
     top_p: options.TopPOption = 1.0,
@@ -86,11 +86,10 @@ def generate(
     long enough to be heard (a second, unless it opens the answer) is also written to DIR/1.wav and so on.
     """
     del text, audio, speech  # they have become parts, see InOrder
-    from spiritlm_core.lm.generate.spirit import SpiritLM
-
     inputs = [_part(part) for part in parts or ()]
     if prompt is not None and (inputs or shots):
         raise SpiritLMError("--prompt is a whole prompt: give it, or parts and --shots, but not both")
+    options.check_out(out)
     solved = read_shots(shots, output) if shots else []
     spirit = SpiritLM.from_pretrained(model, device, dtype, variant, speech_tokenizer)
     if out:
@@ -123,9 +122,6 @@ def _write(answer: Answer, out: Path, speaker: str | None) -> tuple[dict[int, st
 
     Returns the file of each segment that has one, and whether there is one that the vocoder cannot speak.
     """
-    from spiritlm_core.cli.files import write_wav
-    from spiritlm_core.lm.generate.content import SpeechSegment
-
     files, silent = {}, False
     for index, segment in enumerate(answer):
         try:
@@ -145,8 +141,6 @@ def _described(answer: Answer, files: dict[int, str]) -> dict[str, Any]:
 
 
 def _part(part: str) -> Content:
-    from spiritlm_core.lm.generate.content import Speech, Text
-
     kind, marked, value = part.partition(_SEPARATOR)
     if marked:
         return _explicit(kind, value)
@@ -162,31 +156,18 @@ def _part(part: str) -> Content:
 
 
 def _explicit(kind: str, value: str) -> Content:
-    from spiritlm_core.lm.generate.content import Speech, Text
-
     if kind == "audio":
         if value != "-" and not is_file(value):
             raise SpiritLMError(f"--audio {value}: no such file")
         return Speech(audio=content(value))
-    string = _decoded(sys.stdin.buffer.read()) if value == "-" else value
-    if string is None:
-        raise SpiritLMError(f"--{kind} -: standard input is not UTF-8 text")
+    string = text_of(sys.stdin.buffer.read(), f"--{kind} -: standard input") if value == "-" else value
     return Text(string.removesuffix("\n")) if kind == "text" else Speech(tokens=string)
 
 
 def _guess(data: bytes) -> Content:
-    """What stands on standard input."""
-    from spiritlm_core.lm.generate.content import Speech, Text
-
-    string = _decoded(data)
-    if string is None:
+    """What stands on standard input: a recording, unless it is text."""
+    try:
+        string = text_of(data, "standard input")
+    except SourceError:
         return Speech(audio=data)
     return Speech(tokens=string) if _TOKENS.fullmatch(string) else Text(string.removesuffix("\n"))
-
-
-def _decoded(data: bytes) -> str | None:
-    """The text, or None for a recording: no text has zero bytes."""
-    try:
-        return None if b"\0" in data else data.decode("utf-8")
-    except UnicodeDecodeError:
-        return None

@@ -1,7 +1,5 @@
 """``spiritlm lake``: look at a lake, check it, tidy it."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections import Counter
@@ -10,19 +8,20 @@ from typing import Annotated, Any
 
 import typer
 
-from spiritlm_core.cli.options import DEFAULT_LAKE, JsonLinesOption, JsonOption, LakeOption
+from spiritlm_core.cli.options import DEFAULT_LAKE, BegunLakeOption, JsonLinesOption, JsonOption
 from spiritlm_core.errors import LakeError
+from spiritlm_core.lake.care import collect_garbage, describe_size
+from spiritlm_core.lake.care import describe_size as size
+from spiritlm_core.lake.care import verify as check
+from spiritlm_core.lake.lake import Lake
+from spiritlm_core.lake.usage import usage
 
 
-def du(lake: LakeOption = DEFAULT_LAKE, as_json: JsonOption = False) -> None:
+def du(lake: BegunLakeOption = DEFAULT_LAKE, as_json: JsonOption = False) -> None:
     """Say what the lake takes on the disk, used or not: by table and artifact, by recipe and by snapshot.
 
     The first size is that of all objects, the second of those that nothing else in the list has.
     """
-    from spiritlm_core.lake.care import describe_size as size
-    from spiritlm_core.lake.lake import Lake
-    from spiritlm_core.lake.usage import usage
-
     used = usage(Lake(lake))
     if as_json:
         typer.echo(json.dumps(asdict(used)))
@@ -42,8 +41,10 @@ def du(lake: LakeOption = DEFAULT_LAKE, as_json: JsonOption = False) -> None:
 
 
 def show(
-    table: Annotated[str, typer.Argument(metavar="TABLE", help="audio, words, units, sequences or examples.")],
-    lake: LakeOption = DEFAULT_LAKE,
+    table: Annotated[
+        str, typer.Argument(metavar="TABLE", help="A table of the lake, such as audio, words, units or sequences.")
+    ],
+    lake: BegunLakeOption = DEFAULT_LAKE,
     recipe: Annotated[
         str | None, typer.Option(help="Recipe whose table is shown; needed when several have one.")
     ] = None,
@@ -52,8 +53,6 @@ def show(
     as_json: JsonLinesOption = False,
 ) -> None:
     """Print rows of a table; audio is shown as its size in bytes."""
-    from spiritlm_core.lake.lake import Lake
-
     opened = Lake(lake)
     snapshot = _snapshot(opened, table, recipe)
     shown = 0
@@ -67,34 +66,33 @@ def show(
             _print_row(row, as_json=as_json)
 
 
-def verify(lake: LakeOption = DEFAULT_LAKE, as_json: JsonOption = False) -> None:
+def verify(
+    lake: BegunLakeOption = DEFAULT_LAKE,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="Do not read shards and blobs, only see that they are there.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
     """Read every object and say what is damaged or missing; exit status 1 if anything is."""
-    from spiritlm_core.lake.care import verify as check
-    from spiritlm_core.lake.lake import Lake
-
     count: Counter[str] = Counter()
-    problems = list(check(Lake(lake), count))
+    problems = list(check(Lake(lake), count, fast=fast))
     if as_json:
         damaged = [{"path": p.path, "problem": p.problem} for p in problems]
         typer.echo(json.dumps({"problems": damaged, "objects": count["objects"]}))
     else:
         for problem in problems:
             typer.echo(f"{problem.path}: {problem.problem}")
-        well = "nothing is wrong" if count["objects"] else f"there is nothing in {lake}"
-        typer.echo(f"{len(problems)} problems" if problems else well)
+        typer.echo(f"{len(problems)} problems" if problems else "nothing is wrong")
         typer.echo(f"{count['objects']} objects")
     raise typer.Exit(1 if problems else 0)
 
 
 def gc(
-    lake: LakeOption = DEFAULT_LAKE,
+    lake: BegunLakeOption = DEFAULT_LAKE,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be deleted.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Delete shards, artifacts and snapshots that no recipe uses any more."""
-    from spiritlm_core.lake.care import collect_garbage, describe_size
-    from spiritlm_core.lake.lake import Lake
-
     sweep = collect_garbage(Lake(lake), dry_run=dry_run)
     if as_json:
         typer.echo(json.dumps({"dry_run": dry_run, "paths": sweep.paths, "bytes": sweep.bytes}))
@@ -108,7 +106,8 @@ def _snapshot(lake: Any, table: str, recipe: str | None) -> Any:
     refs = [ref for ref in lake.refs() if ref.name == table and ref.kind == "table" and recipe in (None, ref.recipe)]
     if not refs:
         have = sorted({f"{ref.name} ({ref.recipe})" for ref in lake.refs() if ref.kind == "table"})
-        raise LakeError(f"{lake.uri} has no table {table!r}; it has {', '.join(have) or 'none yet'}")
+        of = f" of recipe {recipe!r}" if recipe else ""
+        raise LakeError(f"{lake.uri} has no table {table!r}{of}; it has {', '.join(have) or 'none yet'}")
     if len(refs) > 1:
         names = ", ".join(ref.recipe for ref in refs)
         raise LakeError(f"several recipes have a table {table!r} ({names}); choose one with --recipe")

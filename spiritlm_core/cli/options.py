@@ -10,11 +10,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 import typer
 
-from spiritlm_core.errors import SpiritLMError
+from spiritlm_core.errors import LakeError, SpiritLMError
+from spiritlm_core.language import language_code
+from spiritlm_core.metrics.verdicts import doubt
 
 if TYPE_CHECKING:
     from spiritlm_core.lm.generate.spirit import SpiritLM
@@ -24,20 +26,38 @@ def checked_lake(uri: str) -> str:
     """`uri`, which can be that of a lake; before anything is started. Raises LakeError."""
     from spiritlm_core.lake.lake import Lake
 
-    Lake(uri)
+    lake = Lake(uri)
+    if "://" not in uri and Path(uri, "config.json").is_file() and not lake.is_begun():
+        raise LakeError(f"{uri} is the folder of a model, with its config.json: name another folder with --lake")
     return uri
 
 
-LakeOption = Annotated[
-    str,
-    typer.Option(
-        "--lake",
-        metavar="URI",
-        envvar="SPIRITLM_LAKE",
-        callback=checked_lake,
-        help="The lake: a folder, file://… or s3://bucket/prefix.",
-    ),
-]
+def begun_lake(uri: str) -> str:
+    """`uri`, which is that of a lake. Raises LakeError: there is none."""
+    from spiritlm_core.lake.lake import Lake
+
+    lake = Lake(checked_lake(uri))
+    if not lake.is_begun():
+        raise LakeError(
+            f"there is no lake at {lake.uri}: name one with --lake or SPIRITLM_LAKE, or start one with "
+            f"`spiritlm run quickstart --lake {lake.uri}`"
+        )
+    return uri
+
+
+def no_lake(uri: str) -> str:
+    """What is said, without an error, where a lake is yet to be started."""
+    return f"there is no lake at {uri} yet: a run starts it"
+
+
+_LAKE: dict[str, Any] = {
+    "metavar": "URI",
+    "envvar": "SPIRITLM_LAKE",
+    "help": "The lake: a folder, file://… or s3://bucket/prefix.",
+}
+LakeOption = Annotated[str, typer.Option("--lake", callback=checked_lake, **_LAKE)]
+BegunLakeOption = Annotated[str, typer.Option("--lake", callback=begun_lake, **_LAKE)]
+LakeArgument = Annotated[str, typer.Argument(callback=begun_lake, **_LAKE | {"metavar": "LAKE"})]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, nothing else.")]
 JsonLinesOption = Annotated[bool, typer.Option("--json", help="Print one JSON object per line, and nothing else.")]
 RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="Name of a recipe, or path of a .yaml file.")]
@@ -59,14 +79,17 @@ VariantOption = Annotated[
     typer.Option(
         "--variant",
         metavar="base|expressive",
-        help="Streams of speech; expressive where its models are there, else base.",
+        help="Speech tokens: of base the sounds alone, of expressive pitch and style, too; by default the latter where "
+        "it has its models.",
     ),
 ]
 SpeakerOption = Annotated[
     str | None,
     typer.Option("--speaker", metavar="NUMBER|NAME", help="Voice to speak with, instead of the vocoder's default."),
 ]
-ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="Folder of a model, ours or a released one.")]
+ModelArgument = Annotated[
+    str, typer.Argument(metavar="MODEL", help="Folder of a model, ours or a released one, or hf://ORG/NAME.")
+]
 AudioArgument = Annotated[list[str], typer.Argument(metavar="AUDIO…", help="Audio files; - for one on standard input.")]
 RecordingsArgument = Annotated[
     list[str], typer.Argument(metavar="FILE…", help="Recordings; - for one on standard input.")
@@ -76,8 +99,11 @@ CheckpointsOption = Annotated[
     typer.Option(metavar="ROOT", envvar="SPIRITLM_CHECKPOINTS_DIR", help="Folder of the released checkpoints."),
 ]
 ModelOption = Annotated[
-    Path | None,
-    typer.Option(metavar="DIR", help="Folder of a published, fitted or imported model, instead of --checkpoints."),
+    str | None,
+    typer.Option(
+        metavar="DIR",
+        help="Folder of a published, fitted or imported model, or hf://ORG/NAME, instead of --checkpoints.",
+    ),
 ]
 ShotsOption = Annotated[
     Path | None, typer.Option(metavar="FILE", help='Solved examples, one {"audio"|"speech": …, "text": …} a line.')
@@ -91,18 +117,19 @@ TopPOption = Annotated[
 TopKOption = Annotated[int, typer.Option(min=0, help="Draw among so many of the likeliest tokens; 0: among all.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of what is drawn at random.")]
 SpeechTokenizerOption = Annotated[
-    Path | None,
+    str | None,
     typer.Option(metavar="DIR", help="Speech tokenizer and vocoder, instead of those beside the model."),
 ]
 DeviceOption = Annotated[str | None, typer.Option(help="Where to compute, such as cpu or cuda; a GPU if there is one.")]
-DtypeOption = Annotated[str | None, typer.Option(metavar="float32|bfloat16|float16", help="Type of the weights.")]
+DtypeOption = Annotated[
+    Literal["float32", "bfloat16", "float16"] | None,
+    typer.Option(help="Type of the weights; float32 unless given, bfloat16 for released models."),
+]
 DEFAULT_LAKE = "lake"
 
 
 def checked_language(name: str) -> str:
     """The code of a language. Raises BadParameter if `name` is none."""
-    from spiritlm_core.language import language_code
-
     try:
         return language_code(name)
     except ValueError as error:
@@ -118,7 +145,7 @@ def answer(
         result = work()
         result["seconds"] = round(time.monotonic() - began, 1)
         if as_json:
-            print(json.dumps(result, allow_nan=False), file=out)
+            print(json.dumps(result, ensure_ascii=False, allow_nan=False), file=out)
         else:
             show(result, out)
 
@@ -140,8 +167,6 @@ def stdout_for_results() -> Iterator[TextIO]:
 
 def tell_doubt(spirit: SpiritLM, task: str, *, shots: bool) -> None:
     """A line on standard error where the model's own evaluation says that it is no good at `task`."""
-    from spiritlm_core.metrics.verdicts import doubt
-
     if sentence := doubt(spirit.verdicts, task, shots=shots):
         typer.echo(f"spiritlm: {sentence}", err=True)
 
@@ -157,14 +182,21 @@ def check_out(out: Path | None) -> None:
         raise SpiritLMError(f"--out {out}: nothing can be written into {there}")
 
 
+def check_file(out: Path) -> None:
+    """Say now that nothing can be written to the file `out`, or make its folder. Raises SpiritLMError."""
+    if out.is_dir():
+        raise SpiritLMError(f"--out {out} is a folder: name a file in it")
+    check_out(out.absolute().parent)
+    out.absolute().parent.mkdir(parents=True, exist_ok=True)
+
+
 def read_report(folder: Path, name: str, out: Path | None) -> dict[str, Any]:
     """``NAME.json`` of an artifact, whose files ``NAME.*`` are copied into `out`."""
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         for path in sorted(folder.glob(f"{name}.*")):
             shutil.copyfile(path, out / path.name)
-    report: dict[str, Any] = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-    return report
+    return json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def fetched_reference(given: str) -> str:
@@ -177,3 +209,10 @@ def fetched_reference(given: str) -> str:
     reference = as_reference(given)
     resolve(reference)
     return reference
+
+
+def fetched_model(given: str) -> Path:
+    """The files of a model, named by a reference or a folder. Raises ModelReferenceError: nothing is there."""
+    from spiritlm_core.references.reference import as_reference, resolve
+
+    return resolve(as_reference(given)).path

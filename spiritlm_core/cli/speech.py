@@ -1,24 +1,21 @@
 """Commands of the speech tokenizer: ``spiritlm tokenize``, ``resynthesize`` and ``import-checkpoints``."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
+import numpy as np
 import typer
+from numpy.typing import NDArray
 
 from spiritlm_core.cli import options
-from spiritlm_core.cli.files import Failures, check_any, content
+from spiritlm_core.cli.files import Failures, check_any, content, write_wav
 from spiritlm_core.errors import SpiritLMError
+from spiritlm_core.lake.schema import SAMPLE_RATE
 from spiritlm_core.speech.grid import RATES_HZ
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from spiritlm_core.speech.tokenizer import SpeechTokenizer
-    from spiritlm_core.speech.types import Units
+from spiritlm_core.speech.released.convert import import_checkpoints as convert
+from spiritlm_core.speech.tokenizer import SpeechTokenizer
+from spiritlm_core.speech.types import Units
 
 
 def resynthesize(
@@ -42,11 +39,8 @@ def resynthesize(
 
     A file that cannot be done is named on standard error; the others are still done, and the exit status is 1.
     """
-    from spiritlm_core.cli.files import write_wav
-    from spiritlm_core.lake.schema import SAMPLE_RATE
-    from spiritlm_core.speech.tokenizer import SpeechTokenizer
-
     check_any(audio)
+    options.check_out(out)
     targets = _targets(audio, out)
     tokenizer = SpeechTokenizer.from_pretrained(model or checkpoints, variant, device)
     tokenizer.vocoder.voice(speaker)
@@ -92,8 +86,6 @@ def import_checkpoints(
 
     SpeechTokenizer.from_pretrained and `spiritlm tokenize --model` load OUT. The same files are not converted twice.
     """
-    from spiritlm_core.speech.released.convert import import_checkpoints as convert
-
     done = convert(root, out, variant, force=force)
     if as_json:
         fields = {"folder": str(done.folder), "variant": done.variant, "digest": done.digest, "fresh": done.fresh}
@@ -115,8 +107,6 @@ def tokenize(
 
     A file that cannot be read is named on standard error; the others are still done, and the exit status is 1.
     """
-    from spiritlm_core.speech.tokenizer import SpeechTokenizer
-
     check_any(audio)
     tokenizer = SpeechTokenizer.from_pretrained(model or checkpoints, variant, device)
     failures = Failures()

@@ -1,7 +1,5 @@
 """Utterances picked out of a lake, the same everywhere and in any order of shards; what a recogniser hears in them."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +12,7 @@ from numpy.typing import NDArray
 
 from spiritlm_core.align.whisperx import Transcriber
 from spiritlm_core.audio.codec import decode_flac
-from spiritlm_core.lake.schema import SAMPLE_RATE
+from spiritlm_core.fit.clips import Clip, head
 from spiritlm_core.lake.stage import TableInput
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.language import main_code
@@ -23,22 +21,6 @@ from spiritlm_core.references.reference import as_reference, resolve
 
 _LISTING = ("utterance_id", "split", "duration", "speaker", "reject_stage")
 AUDIO_INPUT = TableInput("audio", (*_LISTING, "language", "text", "audio"))  # what evaluations of recordings read
-
-
-@dataclass(frozen=True, eq=False)  # arrays do not compare to one truth value
-class Clip:
-    """One utterance."""
-
-    key: str  # its utterance_id
-    speaker: str | None  # who speaks; None where nobody says
-    language: str | None  # language code, or None
-    text: str | None  # transcript, or None
-    waveform: NDArray[np.float32]  # float32[T] at 16 kHz
-
-    @property
-    def seconds(self) -> float:
-        """Length."""
-        return len(self.waveform) / SAMPLE_RATE
 
 
 def rank(seed: int, key: str) -> bytes:
@@ -50,23 +32,14 @@ def good_rows(
     audio: TableView, split: str, shortest: float = 0.0, longest: float = float("inf")
 ) -> dict[str, dict[str, Any]]:
     """The good rows of one split of the `audio` table by utterance_id, without their sound; lengths in seconds."""
-    return {
-        row["utterance_id"]: row
-        for row in audio.read((*_LISTING, "text")).to_pylist()
-        if row["reject_stage"] is None and row["split"] == split and shortest <= (row["duration"] or 0.0) <= longest
-    }
+    rows = (row for shard in audio.good((*_LISTING, "text"), split) for row in shard.to_pylist())
+    return {row["utterance_id"]: row for row in rows if shortest <= (row["duration"] or 0.0) <= longest}
 
 
 def draw(rows: Mapping[str, Mapping[str, Any]], minutes: float, seed: int) -> list[str]:
     """Keys of `rows` in the order of :func:`rank` until `minutes` are full; at least one if there are any."""
     keys = sorted(rows, key=lambda key: rank(seed, key))
     return head(keys, {key: row["duration"] or 0.0 for key, row in rows.items()}, 60 * minutes)
-
-
-def head(keys: Sequence[str], seconds: Mapping[str, float], most: float) -> list[str]:
-    """The first of `keys` until `most` seconds are full; at least one."""
-    before = np.cumsum([0.0, *(seconds[key] for key in keys)])[:-1]
-    return [key for key, start in zip(keys, before, strict=True) if start < most]
 
 
 def read_clips(audio: TableView, keys: Sequence[str]) -> list[Clip]:

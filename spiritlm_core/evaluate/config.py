@@ -1,7 +1,5 @@
 """Settings of all that is evaluated: the model on held-out recordings, units, resynthesis, and the suite."""
 
-from __future__ import annotations
-
 from collections.abc import Set as AbstractSet
 from typing import Annotated, ClassVar, Self
 
@@ -11,7 +9,7 @@ from spiritlm_core.config import FrozenConfig, Optionally
 from spiritlm_core.language import LanguageCode
 from spiritlm_core.references.reference import as_reference
 from spiritlm_core.references.syntax import ModelReference
-from spiritlm_core.speech.settings import ExtractionPrecision
+from spiritlm_core.speech.settings import ExtractionConfig
 
 
 class EvaluateConfig(FrozenConfig):
@@ -65,38 +63,29 @@ class UnitEvaluationConfig(FrozenConfig):
     """On how much speech, and how, speech tokenizers are compared."""
 
     models: dict[Name, ModelReference] = Field(
-        default={}, description="More tokenizers to compare: name → file://… or hf://… of a speech tokenizer folder."
+        {}, description="More tokenizers to compare: name → file://… or hf://… of a speech tokenizer folder."
     )
-    max_minutes: float = Field(default=30.0, gt=0, description="Most held-out speech that is scored, in minutes.")
+    max_minutes: float = Field(30.0, gt=0, description="Most held-out speech that is scored, in minutes.")
     train_minutes: float = Field(
-        default=60.0,
-        gt=0,
-        description="Most minutes of train speech for the k-means fitted here (MFCC, HuBERT iterations).",
+        60.0, gt=0, description="Most minutes of train speech for the k-means fitted here (MFCC, HuBERT iterations)."
     )
     robustness_minutes: float = Field(
-        default=5.0,
-        gt=0,
-        description="Most minutes of held-out speech that are changed and encoded again, once per condition.",
+        5.0, gt=0, description="Most minutes of held-out speech that are changed and encoded again, once per condition."
     )
     snrs: tuple[float, ...] = Field(
-        default=(20.0, 10.0),
-        description="Signal-to-noise ratios of white noise, in dB, under which units are compared.",
+        (20.0, 10.0), description="Signal-to-noise ratios of white noise, in dB, under which units are compared."
     )
     speeds: tuple[Annotated[float, Field(ge=0.5, le=2.0)], ...] = Field(
-        default=(0.9, 1.1), description="Speeds of playing under which units are compared; pitch changes with them."
+        (0.9, 1.1), description="Speeds of playing under which units are compared; pitch changes with them."
     )
     abx_cells: int = Field(
-        default=4000,
-        ge=1,
-        description="Most cells of ABX (pairs of phones in context) within speakers, and as many across.",
+        4000, ge=1, description="Most cells of ABX (pairs of phones in context) within speakers, and as many across."
     )
-    abx_tokens: int = Field(default=10, ge=2, description="Most occurrences of a triphone by a speaker in a cell.")
-    probe_seconds: float = Field(
-        default=3.0, ge=1, le=30, description="Seconds of speech the speaker probe is asked about."
-    )
-    probe_folds: int = Field(default=5, ge=2, le=20, description="Folds of the speaker probe's cross-validation.")
-    bootstrap_samples: int = Field(default=1000, ge=100, description="Bootstrap samples of a confidence interval.")
-    seed: int = Field(default=0, ge=0, lt=2**32, description="Seed of every random choice of the comparison.")
+    abx_tokens: int = Field(10, ge=2, description="Most occurrences of a triphone by a speaker in a cell.")
+    probe_seconds: float = Field(3.0, ge=1, le=30, description="Seconds of speech the speaker probe is asked about.")
+    probe_folds: int = Field(5, ge=2, le=20, description="Folds of the speaker probe's cross-validation.")
+    bootstrap_samples: int = Field(1000, ge=100, description="Bootstrap samples of a confidence interval.")
+    seed: int = Field(0, ge=0, lt=2**32, description="Seed of every random choice of the comparison.")
 
     @model_validator(mode="after")
     def _own_name_is_taken(self) -> Self:
@@ -105,12 +94,8 @@ class UnitEvaluationConfig(FrozenConfig):
         return self
 
 
-class UnitEvaluationStageConfig(UnitEvaluationConfig):
+class UnitEvaluationStageConfig(UnitEvaluationConfig, ExtractionConfig):
     """What the stage is given; the given models are roles."""
-
-    younger: ClassVar[AbstractSet[str]] = {"precision"}
-
-    precision: ExtractionPrecision = Field(default="exact", description="Precision of unit extraction, as in `units`.")
 
 
 RECOGNISER = (
@@ -130,39 +115,32 @@ class ResynthesisConfig(FrozenConfig):
     """On how much speech, and by what, resynthesis is judged."""
 
     models: dict[Name, ModelReference] = Field(
-        default={}, description="More speech tokenizers with a vocoder: name → file://… or hf://… of their folder."
+        {}, description="More speech tokenizers with a vocoder: name → file://… or hf://… of their folder."
     )
     recogniser: ModelReference = Field(
-        default=RECOGNISER, description="Speech recogniser (faster-whisper) that the unit models have no part in."
+        RECOGNISER, description="Speech recogniser (faster-whisper) that the unit models have no part in."
     )
     speaker_encoder: ModelReference = Field(
-        default=SPEAKER_ENCODER, description="GE2E speaker encoder in the layout of Resemblyzer."
+        SPEAKER_ENCODER, description="GE2E speaker encoder in the layout of Resemblyzer."
     )
     clips: int = Field(
-        default=40,
-        ge=1,
-        le=10_000,
-        description="Most held-out clips that are judged; those with a transcript come first.",
+        40, ge=1, le=10_000, description="Most held-out clips that are judged; those with a transcript come first."
     )
-    min_seconds: float = Field(default=1.0, ge=0.1, description="Shortest clip in seconds; others are left out.")
-    max_seconds: float = Field(default=30.0, ge=1, le=100, description="Longest clip in seconds; others are left out.")
+    min_seconds: float = Field(1.0, ge=0.1, description="Shortest clip in seconds; others are left out.")
+    max_seconds: float = Field(30.0, ge=1, le=100, description="Longest clip in seconds; others are left out.")
     train_minutes: float = Field(
-        default=20.0, gt=0, description="Most minutes of train speech that the mean spectra of units are taken from."
+        20.0, gt=0, description="Most minutes of train speech that the mean spectra of units are taken from."
     )
     griffin_lim_iterations: int = Field(
-        default=60, ge=1, le=1000, description="Iterations of Griffin-Lim, for the baselines without a vocoder."
+        60, ge=1, le=1000, description="Iterations of Griffin-Lim, for the baselines without a vocoder."
     )
-    bootstrap_samples: int = Field(default=1000, ge=100, description="Bootstrap samples of a confidence interval.")
-    players: int = Field(default=6, ge=0, le=100, description="Clips that can be listened to in the report.")
-    seed: int = Field(default=0, ge=0, lt=2**32, description="Seed of every random choice of the check.")
+    bootstrap_samples: int = Field(1000, ge=100, description="Bootstrap samples of a confidence interval.")
+    players: int = Field(6, ge=0, le=100, description="Clips that can be listened to in the report.")
+    seed: int = Field(0, ge=0, lt=2**32, description="Seed of every random choice of the check.")
 
 
-class ResynthesisStageConfig(ResynthesisConfig):
+class ResynthesisStageConfig(ResynthesisConfig, ExtractionConfig):
     """What the stage is given; the given models are roles."""
-
-    younger: ClassVar[AbstractSet[str]] = {"precision"}
-
-    precision: ExtractionPrecision = Field(default="exact", description="Precision of unit extraction, as in `units`.")
 
 
 VOICES = ("en-us", "en-us+f3")
@@ -233,9 +211,5 @@ class SuiteStageConfig(FrozenConfig):
         return sets
 
 
-class SuiteRunConfig(SuiteStageConfig):
+class SuiteRunConfig(SuiteStageConfig, ExtractionConfig):
     """What the stage is given: the settings, and how the units of the corpus were extracted."""
-
-    younger: ClassVar[AbstractSet[str]] = {"precision"}
-
-    precision: ExtractionPrecision = Field("exact", description="Precision of unit extraction, as in `units`.")

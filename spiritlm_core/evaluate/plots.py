@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow.parquet as pq
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -79,8 +80,6 @@ def read_curves(metrics: Path) -> dict[str, list[float | None]]:
     """What :func:`training_curves` draws, from the ``metrics.parquet`` of a run; empty if there is none."""
     if not metrics.is_file():
         return {}
-    import pyarrow.parquet as pq
-
     table = pq.read_table(metrics)
     columns = {"step": "step", **{f"loss_{name}": name for name in STREAM_COLOURS}, "validation_loss": HELD_OUT}
     curves = {name: table[column].to_pylist() for column, name in columns.items() if column in table.column_names}
@@ -118,8 +117,7 @@ def _smooth(values: np.ndarray, share: float = 0.03) -> np.ndarray:
     sums = np.concatenate([[0.0], np.cumsum(values)])
     low = np.maximum(np.arange(len(values)) - half, 0)
     high = np.minimum(np.arange(len(values)) + half + 1, len(values))
-    means: np.ndarray = (sums[high] - sums[low]) / (high - low)
-    return means
+    return (sums[high] - sums[low]) / (high - low)
 
 
 def stream_bars(streams: Mapping[str, Mapping[str, Any]]) -> Figure:

@@ -75,7 +75,8 @@ class Table:
         """The table, and the notes as a list."""
         heading, *others = self.rows
         rule = ["---" if number in self.left else "--:" for number in range(len(heading))]
-        lines = ["| " + " | ".join(row) + " |" for row in (heading, rule, *others)]
+        escaped = [[cell.replace("|", "\\|") for cell in row] for row in (heading, rule, *others)]
+        lines = ["| " + " | ".join(row) + " |" for row in escaped]
         return "\n".join([*lines, "", *(f"- {note}" for note in self.notes)]) + "\n"
 
     def plain(self) -> str:
@@ -90,8 +91,7 @@ class Table:
 
     def page(self, template_name: str, **values: Any) -> str:
         """One HTML file that needs nothing else: the table, and what the template shows of `values`."""
-        page: str = template(template_name).render(table=self, missing=MISSING, **values)
-        return page
+        return template(template_name).render(table=self, missing=MISSING, **values)
 
 
 def write_report(out: Path, name: str, report: Mapping[str, Any], table: Table, page: str) -> None:

@@ -1,7 +1,5 @@
 """What happens on the page: each method takes what is on it, and gives what is then on it."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -80,6 +78,7 @@ class Actions:
         asked = _asked(kind, conditions)
         start = max(0, start)
         places, values = self._said(rows.page, asked, sort or None, down=down, start=start, count=ROWS)
+        self.catalogue.gather(rows)  # for the next questions
         ends = 0 < len(values) < ROWS or not start + len(values)
         count = start + len(values) if ends else rows.count(asked)
         if count and not values:  # behind the last page
@@ -93,7 +92,9 @@ class Actions:
         return self.listed(title, kind, conditions, sort, down, seen.start + by * ROWS)
 
     def added(self, conditions: str, column: str, comparison: str, value: str) -> str:
-        """The conditions and one more."""
+        """The conditions and one more, whose value stands in quotes where it would be read as more than a value."""
+        if re.search(r"^\s*[<>=~]|\sand\s", value, re.IGNORECASE):
+            value = f"'{value}'" if '"' in value else f'"{value}"'
         return " and ".join(filter(None, (conditions.strip(), f"{column} {comparison} {value}".strip())))
 
     def histogram(self, title: str, kind: str, conditions: str, column: str) -> str:

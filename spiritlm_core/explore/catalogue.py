@@ -1,16 +1,16 @@
 """What there is to look at: tables by recipe, older snapshots that are still there, and models that a recipe uses."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from spiritlm_core.errors import LakeError
+from spiritlm_core.explore.duck import ask, literal
 from spiritlm_core.explore.rows import Rows
-from spiritlm_core.lake.lake import Lake
+from spiritlm_core.lake.forgotten import NOBODY, Forgotten, forgotten
+from spiritlm_core.lake.lake import Lake, shard_path
 
-_ORDER = ("audio", "quality", "words", "units", "copies", "sequences", "documents", "text")
+_ORDER = ("audio", "speakers", "quality", "words", "units", "copies", "sequences", "documents", "text")
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Listed:
     fingerprint: str
     recipes: tuple[str, ...]  # those that use it now
     written: float  # when, in seconds since the epoch
+    forgotten: Forgotten = NOBODY  # what was taken back, if it holds any of it
 
     @property
     def title(self) -> str:
@@ -34,11 +35,12 @@ class Listed:
 
 
 class Catalogue:
-    """The snapshots of a lake; each is opened once."""
+    """The snapshots of a lake; each is opened once, and again when something of it was taken back."""
 
     def __init__(self, lake: Lake) -> None:
         self.lake = lake
-        self._open: dict[str, Rows] = {}
+        self._open: dict[str, tuple[Forgotten, Rows]] = {}
+        self._gathered: Rows | None = None
 
     def listed(self) -> dict[str, Listed]:
         """Title → snapshot: those in use first, in the order of the pipeline, then others from the newest on.
@@ -48,8 +50,15 @@ class Catalogue:
         users: dict[str, list[str]] = {}
         for ref in self.lake.refs():
             users.setdefault(ref.target, []).append(ref.recipe)
+        gone = forgotten(self.lake)
         found = [
-            Listed(Path(entry.path).parent.name, name, tuple(sorted(users.get(name, ()))), entry.modified)
+            Listed(
+                Path(entry.path).parent.name,
+                name,
+                tuple(sorted(users.get(name, ()))),
+                entry.modified,
+                gone if name in gone.snapshots else NOBODY,
+            )
             for entry in self.lake.store.walk("snapshots")
             if (name := Path(entry.path).stem)
         ]
@@ -60,9 +69,34 @@ class Catalogue:
 
     def rows(self, one: Listed) -> Rows:
         """The rows of a snapshot. Raises LakeError if it is missing or damaged."""
-        if one.fingerprint not in self._open:
-            self._open[one.fingerprint] = Rows(self.lake, self.lake.read_snapshot(one.table, one.fingerprint))
-        return self._open[one.fingerprint]
+        gone, rows = self._open.get(one.fingerprint, (None, None))
+        if rows is None or gone != one.forgotten:
+            snapshot = self.lake.read_snapshot(one.table, one.fingerprint)
+            rows = Rows(self.lake, snapshot, self._recordings(one.forgotten))
+            self._open[one.fingerprint] = one.forgotten, rows
+        return rows
+
+    def gather(self, rows: Rows) -> None:
+        """Have the rows that are looked at in memory, and no others."""
+        if self._gathered not in (None, rows):
+            self._gathered.release()
+        self._gathered = rows
+        rows.gather()
+
+    def _recordings(self, gone: Forgotten) -> list[str]:
+        """``recording_id`` of what was taken back and is still in a table `audio`."""
+        files = [self.lake.store.child(shard_path("audio", key)) for key in self.lake.shard_keys("audio")]
+        if gone is NOBODY or not files:
+            return []
+
+        def asked(question: str) -> list[str]:
+            return [row[0] for row in ask(self.lake.store, question, {"shards": files})]
+
+        speakers = asked("SELECT DISTINCT speaker FROM {shards} WHERE speaker IS NOT NULL")
+        who = ", ".join(literal(name) for name in speakers if gone.covers(None, None, name)) or "NULL"
+        names = ", ".join(map(literal, gone.names))
+        named = f"source_sha256 IN ({names}) OR recording_id IN ({names}) OR speaker IN ({who})"
+        return asked(f"SELECT DISTINCT recording_id FROM {{shards}} WHERE {named}")
 
     def beside(self, one: Listed) -> dict[str, Rows]:
         """The tables of the recipe that uses a snapshot, else of any recipe, by name, `one` in the place of its own."""

@@ -1,10 +1,9 @@
 """What is in one snapshot of a table and not, or not so, in another."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
-from spiritlm_core.explore.rows import Rows, ask
+from spiritlm_core.explore.duck import ask
+from spiritlm_core.explore.rows import Rows
 from spiritlm_core.lake.lake import Lake, shard_path
 
 _SHOWN = 100
@@ -51,7 +50,8 @@ def _rows(
     key = "utterance_id" if "utterance_id" in later.columns else "document_id"
     common = ", ".join(f'"{name}"' for name in earlier.columns if name in later.columns)
     side = f"SELECT {key}, reject_stage, reject_reason, hash({common}) AS v FROM"
-    first, second = (f"{side} {{{name}}} WHERE {bool(files)}" for name, files in (("a", before), ("b", after)))
+    sides = (("a", before, earlier), ("b", after, later))
+    first, second = (f"{side} {{{name}}} WHERE {bool(files)} AND {rows.shown}" for name, files, rows in sides)
     joined = (
         f"SELECT CASE WHEN a.{key} IS NULL THEN 'added' WHEN b.{key} IS NULL THEN 'removed' "
         "WHEN a.reject_stage IS NULL AND b.reject_stage IS NOT NULL THEN 'rejected' "

@@ -1,13 +1,14 @@
 """Conditions on columns, such as ``duration > 5 and text ~ hello``, as SQL whose values are bound, never pasted."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from spiritlm_core.errors import SpiritLMError
+from spiritlm_core.explore.duck import quoted
 
 COMPARISONS = {
     "=": "{0} = ?",
@@ -33,7 +34,7 @@ _NUMBERS = ("INT", "DOUBLE", "FLOAT", "DECIMAL")
 
 @dataclass(frozen=True)
 class Column:
-    """A column as a question sees it: lists count as their lengths, and sound is not looked at."""
+    """A column as a question sees it."""
 
     name: str
     type: str  # as DuckDB calls it
@@ -41,22 +42,25 @@ class Column:
     @property
     def sql(self) -> str:
         """Its value."""
-        quoted = '"' + self.name.replace('"', '""') + '"'
-        return f"len({quoted})" if self.type.endswith("[]") else quoted
+        return quoted(self.name)
 
     @property
     def numeric(self) -> bool:
         """Whether its values are numbers."""
-        return self.type.endswith("[]") or any(part in self.type for part in _NUMBERS)
+        return any(part in self.type for part in _NUMBERS)
 
     def value(self, text: str) -> Any:
-        """What a condition compares it with. Raises SpiritLMError if it is no number and must be one."""
+        """What a condition compares it with. Raises SpiritLMError if it is none of its kind."""
+        if self.type == "BOOLEAN":
+            if text.lower() not in ("true", "false"):
+                raise SpiritLMError(f"{self.name} is true or false, and {text!r} is neither")
+            return text.lower() == "true"
         if not self.numeric:
-            return {"true": True, "false": False}.get(text.lower(), text) if self.type == "BOOLEAN" else text
-        try:
-            return float(text)
-        except ValueError as error:
-            raise SpiritLMError(f"{self.name} is a number, and {text!r} is none") from error
+            return text
+        with suppress(ValueError):
+            if isfinite(number := float(text)):
+                return number
+        raise SpiritLMError(f"{self.name} is a number, and {text!r} is none")
 
 
 def where(text: str, columns: Mapping[str, Column]) -> tuple[str, list[Any]]:
@@ -81,6 +85,7 @@ def where(text: str, columns: Mapping[str, Column]) -> tuple[str, list[Any]]:
 
 def _condition(found: re.Match[str], columns: Mapping[str, Column]) -> tuple[str, list[Any]]:
     name, comparison, given = found[1], " ".join(found[2].lower().split()), found[3]
+    name = name if name in columns else name.lower()  # telephones begin with a capital
     if name not in columns:
         raise SpiritLMError(f"there is no column {name!r}; there are {', '.join(columns)}")
     column, sql = columns[name], COMPARISONS[comparison]
@@ -90,6 +95,10 @@ def _condition(found: re.Match[str], columns: Mapping[str, Column]) -> tuple[str
         return sql.format(column.sql), []
     if not given:
         raise SpiritLMError(f"a value is missing behind {name} {comparison}")
+    if given[0] in "<>=~":
+        raise SpiritLMError(
+            f"{comparison} {given} is no comparison; a value that begins with {given[0]} stands in quotes"
+        )
     if len(given) > 1 and given[0] == given[-1] and given[0] in "'\"":
         given = given[1:-1]
     return sql.format(column.sql), [given if "~" in comparison else column.value(given)]

@@ -1,7 +1,5 @@
 """Training examples as a recipe mixes them, as HTML."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from html import escape
 

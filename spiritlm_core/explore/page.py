@@ -1,19 +1,13 @@
 """The page: tables and their rows, one segment beside them, and what else there is to look at."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any
 
 import gradio as gr
-from fastapi import FastAPI
 
 from spiritlm_core.explore.actions import KINDS, Actions
 from spiritlm_core.explore.conditions import COMPARISONS
-from spiritlm_core.lake.lake import Lake
 from spiritlm_core.serve.display import HIDDEN
-from spiritlm_core.serve.errors import ServeConfig
-from spiritlm_core.serve.listening import Listener, guard, mount
 from spiritlm_core.tokens.corpus import STREAMS
 
 CSS = """
@@ -30,26 +24,6 @@ footer { display: none !important; }
 .example .word { color: #2a7a3b; } .example .speech { color: #1d6fa5; } .example .note { opacity: 0.6; }
 """
 _TO_SEGMENT = "() => { if (window.innerWidth < 900) document.getElementById('segment').scrollIntoView(); }"
-
-
-class Explorer(Listener):
-    """Serves the page of a lake until it is told to end.
-
-    Example:
-        >>> with Explorer(Lake("lake"), ServeConfig(port=0)) as server:  # doctest: +SKIP
-        ...     server.run()
-    """
-
-    def __init__(self, lake: Lake, config: ServeConfig) -> None:
-        super().__init__(config)
-        self.lake = lake
-
-    def app(self) -> FastAPI:
-        """The page behind the guards."""
-        app = FastAPI(openapi_url=None)
-        guard(app, self.config)
-        kept = self.kept()
-        return mount(app, Page(Actions(self.lake, kept)).blocks(), self.config, kept, CSS)
 
 
 class Page:

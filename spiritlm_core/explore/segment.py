@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spiritlm_core.audio.codec import decode_flac
+from spiritlm_core.errors import LakeError
 from spiritlm_core.evaluate import plots
 from spiritlm_core.explore.rows import Place, Rows
 from spiritlm_core.lake.schema import SAMPLE_RATE
@@ -39,6 +40,8 @@ class Segment:
     def read(cls, tables: Mapping[str, Rows], table: str, place: Place) -> Segment:
         """What `tables` say of the row at `place` of one of them. Raises LakeError."""
         first = tables[table].read(place)
+        if not first:
+            raise LakeError("this row is not shown any more: its recording was forgotten")
         key = first.get("utterance_id")
         if key is None:
             return cls(str(next(iter(first.values()), "")), {table: first}, None)

@@ -22,8 +22,13 @@ def cell(value: Any) -> str:
     """A value of a row in a few letters."""
     if value is None:
         return ""
-    text = f"{value:.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+    text = _number(value) if isinstance(value, float) else str(value)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+
+
+def _number(value: float) -> str:
+    """Three digits after the point; what is too small for them, such as an offset, with two that say something."""
+    return f"{value + 0.0:.2g}" if abs(value) < 0.01 else f"{value:.3f}".rstrip("0").rstrip(".")
 
 
 def summary(rows: Rows) -> str:
@@ -33,6 +38,7 @@ def summary(rows: Rows) -> str:
     parts += [f"{totals.rejected:,} rejected here"] if totals.rejected else []
     parts += [f"{totals.upstream:,} before"] if totals.upstream else []
     parts += [f"{totals.audio_seconds / 3600:.2f} hours"] if totals.audio_seconds else []
+    parts += [f"{rows.hidden:,} rows of forgotten recordings are not shown"] if rows.hidden else []
     return f"<p>{' · '.join(parts)}</p>"
 
 

@@ -1,1 +1,1 @@
-"""A corpus in the formats of other programs: its recordings with words, text and speech units."""
+"""Corpora and models in the formats of other programs."""

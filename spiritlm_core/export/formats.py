@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from spiritlm_core.export.segments import Segment
+from spiritlm_core.files import write_json
 from spiritlm_core.lake.schema import SAMPLE_RATE
 
 PER_FILE = 1000  # segments of one Parquet file, Shar shard or tar
@@ -127,7 +128,7 @@ def webdataset(place: Place) -> Iterator[Write]:
 
 
 @contextmanager
-def _beside(put: Callable[[Segment, Path], None], suffix: str, place: Place) -> Iterator[Write]:
+def _beside(suffix: str, put: Callable[[Segment, Path], object], place: Place) -> Iterator[Write]:
     """FLAC files, and beside each a file of its words with this suffix."""
 
     def write(segment: Segment) -> None:
@@ -165,21 +166,29 @@ def ctm(place: Place) -> Iterator[Write]:
 
         def write(segment: Segment) -> None:
             _audio_file(place, segment)
-            for word in segment.get("words") or ():
-                times = f"{word['start']:.3f} {word['end'] - word['start']:.3f}"
-                score = "" if word["score"] is None else f" {word['score']:.3f}"
-                table.write(f"{segment['utterance_id']} 0 {times} {word['word']}{score}\n")
+            table.write(ctm_lines(segment))
 
         yield write
 
 
-def subtitles(head: str, comma: str, segment: Segment, file: Path) -> None:
-    """One cue per word: SRT, or WebVTT, which has a `head` and the decimal `comma` of a point."""
-    cues = [
-        f"{number}\n{_clock(word['start'], comma)} --> {_clock(word['end'], comma)}\n{word['word']}\n"
-        for number, word in enumerate(segment.get("words") or (), 1)
+def ctm_lines(segment: Segment) -> str:
+    """A line per word: segment, channel, start and duration in seconds, word, and confidence where there is one."""
+    lines = []
+    for word in segment.get("words") or ():
+        times = f"{word['start']:.3f} {word['end'] - word['start']:.3f}"
+        score = "" if word["score"] is None else f" {word['score']:.3f}"
+        lines.append(f"{segment['utterance_id']} 0 {times} {word['word']}{score}\n")
+    return "".join(lines)
+
+
+def subtitles(kind: Literal["srt", "vtt"], cues: Iterable[Mapping[str, Any]]) -> str:
+    """SRT, or WebVTT, which has a head and a decimal point: a cue for each ``word`` from ``start`` to ``end``."""
+    head, comma = ("WEBVTT\n\n", ".") if kind == "vtt" else ("", ",")
+    written = [
+        f"{number}\n{_clock(cue['start'], comma)} --> {_clock(cue['end'], comma)}\n{cue['word']}\n"
+        for number, cue in enumerate(cues, 1)
     ]
-    file.write_text(head + "\n".join(cues), encoding="utf-8")
+    return head + "\n".join(written)
 
 
 def _clock(seconds: float, comma: str) -> str:
@@ -188,13 +197,26 @@ def _clock(seconds: float, comma: str) -> str:
     return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}{comma}{rest:03d}"
 
 
+def _subtitle_file(kind: Literal["srt", "vtt"], segment: Segment, file: Path) -> None:
+    file.write_text(subtitles(kind, segment.get("words") or ()), encoding="utf-8")
+
+
+WORD_FILES: dict[str, tuple[str, Callable[[Segment, Path], object]]] = {
+    "srt": (".srt", partial(_subtitle_file, "srt")),
+    "vtt": (".vtt", partial(_subtitle_file, "vtt")),
+    "textgrid": (".TextGrid", textgrid),
+    "ctm": (".ctm", lambda segment, file: file.write_text(ctm_lines(segment), encoding="utf-8")),
+    "json": (".json", lambda segment, file: write_json(file, segment)),
+}
+"""Formats of the words of one recording: the ending of their files, and what writes one."""
+
 FORMATS: dict[str, Callable[[Place], AbstractContextManager[Write]]] = {
     "hf": hugging_face,
     "shar": shar,
     "lhotse": lhotse,
     "webdataset": webdataset,
-    "textgrid": partial(_beside, textgrid, ".TextGrid"),
+    "textgrid": partial(_beside, *WORD_FILES["textgrid"]),
     "ctm": ctm,
-    "srt": partial(_beside, partial(subtitles, "", ","), ".srt"),
-    "vtt": partial(_beside, partial(subtitles, "WEBVTT\n\n", "."), ".vtt"),
+    "srt": partial(_beside, *WORD_FILES["srt"]),
+    "vtt": partial(_beside, *WORD_FILES["vtt"]),
 }

@@ -1,7 +1,5 @@
 """The good segments of a recipe's recordings, each with its words, text and speech units, as a lake holds them."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -12,12 +10,14 @@ import pyarrow as pa
 
 from spiritlm_core.errors import LakeError
 from spiritlm_core.intake.rights import FIELDS, NOTHING, UNKNOWN, Rights, rights_in
+from spiritlm_core.lake.forgotten import refuse_forgotten
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.shard import reason_group
 from spiritlm_core.lake.snapshot import Snapshot
 
 Segment = dict[str, Any]  # a row of `Segments.schema`
-TABLES = ("audio", "selection", "words", "quality", "units")  # tables of which each has a row for every row of `audio`
+TABLES = ("audio", "speakers", "selection", "words", "quality", "units")
+"""Tables of which each has a row for every row of `audio`; a later one counts where two have a column."""
 _NEEDED = ("audio", "selection")  # the others are written as far as a recipe has made them
 
 _LEFT_OUT = frozenset({"word_times", "recording_text", "source_uri", "fingerprint", "reject_stage", "reject_reason"})
@@ -66,14 +66,16 @@ class Segments:
     def open(cls, lake: Lake, recipe: str, asked: str, stages: Container[str] = TABLES) -> Self:
         """Find the tables of a recipe that has these `stages`, and which the user calls `asked`.
 
-        Raises LakeError: it has no `audio`, or not yet the `selection` that says what of it stays.
+        Raises LakeError: it has no `audio`, or not yet the `selection` that says what of it stays; or it still holds
+        what was forgotten.
         """
+        how = f"`spiritlm run {asked} --until corpus --lake {lake.uri}` makes it"
         refs = {table: lake.read_ref(recipe, table) for table in TABLES if table in stages}
         for table in _NEEDED:
             if table in refs and refs[table] is None:
-                how = f"`spiritlm run {asked} --until corpus --lake {lake.uri}` makes it"
                 raise LakeError(f"{lake.uri} has no table `{table}` of recipe {recipe!r} yet: {how}")
         tables = {name: lake.read_snapshot(name, ref.target) for name, ref in refs.items() if ref}
+        refuse_forgotten(lake, (snapshot.fingerprint for snapshot in tables.values()), how)
         return cls(recipe, lake, tables)
 
     @cached_property

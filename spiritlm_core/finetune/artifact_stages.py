@@ -1,7 +1,5 @@
 """The artifact stages of fine-tuning: `finetuned`, `finetune_measures` and `finetune_published`."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections import Counter
@@ -11,7 +9,7 @@ from typing import Any, ClassVar, cast
 
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import NothingToTrainOnError
-from spiritlm_core.files import read_json
+from spiritlm_core.files import markdown, read_json
 from spiritlm_core.finetune.config import MeasureConfig, TuningConfig
 from spiritlm_core.finetune.rows import commonest
 from spiritlm_core.finetune.source import ExampleSource
@@ -54,14 +52,9 @@ class FinetuneStage(JobStage):
     @classmethod
     def check(cls, tables: Mapping[str, TableView], say: Callable[[str], None]) -> None:
         """Say before the training what it will lack. Raises NothingToTrainOnError if no example is left."""
-        splits: Counter[str] = Counter()
-        reasons: Counter[str] = Counter()
-        for shard in tables["task_examples"].shards(("split", "reject_stage", "reject_reason")):
-            for row in shard.to_pylist():
-                if is_rejected(row):
-                    reasons[reason_group(row["reject_reason"])] += 1
-                else:
-                    splits[row["split"]] += 1
+        examples = tables["task_examples"].read(("split", "reject_stage", "reject_reason")).to_pylist()
+        splits = Counter(row["split"] for row in examples if not is_rejected(row))
+        reasons = Counter(reason_group(row["reject_reason"]) for row in examples if is_rejected(row))
         rejected, rows = reasons.total(), reasons.total() + splits.total()
         lost = f"{rejected} of {rows} rows were rejected" + (f" ({commonest(reasons)})" if rejected else "")
         if not splits["train"]:
@@ -89,6 +82,7 @@ class FinetuneStage(JobStage):
 
 
 SPEECH_TOKENIZER = "speech_tokenizer"
+CARD = Path(__file__).parent / "templates" / "card.md.j2"  # what it was tuned from and for, figures before and after
 
 
 class PublishTunedStage(FolderStage):
@@ -112,30 +106,9 @@ class PublishTunedStage(FolderStage):
         if beside := speech is not None and (speech / CONFIG).is_file():
             copy_model(speech, out / SPEECH_TOKENIZER)
         metrics = read_json(self.models["measures"] / "metrics.json")
-        (out / "README.md").write_text(_card(read_json(self.models["lineage"]), metrics), encoding="utf-8")
+        card = markdown(CARD, lineage=read_json(self.models["lineage"]), metrics=metrics)
+        (out / "README.md").write_text(card, encoding="utf-8")
         return {"adapter": (out / ADAPTER).is_file(), "speech_tokenizer": beside, "metrics": metrics}
-
-
-def _card(lineage: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
-    """A model card: what it was tuned from and for, and the held-out figures before and after."""
-    before, after = metrics["before"], metrics["after"]
-    rows = [
-        f"| {name} | {before.get(name)} | {after[name]} |" for name in after if not name.endswith(("_low", "_high"))
-    ]
-    return "\n".join(
-        [
-            f"# {lineage['recipe']}",
-            "",
-            f"Fine-tuned from `{lineage['base']}`, task `{lineage['task']}`, {metrics['held_out']} held-out examples.",
-            "",
-            "| held out | before | after |",
-            "|---|---|---|",
-            *rows,
-            "",
-            "`lineage.json` says what it was made from, `training.json` how, `finetune-answers.jsonl` what it answers.",
-            "",
-        ]
-    )
 
 
 class MeasureStage(ArtifactStage):
@@ -151,13 +124,7 @@ class MeasureStage(ArtifactStage):
     resources: ClassVar[Resources] = Resources(num_cpus=1)
     config: MeasureConfig
 
-    def build(
-        self,
-        tables: Mapping[str, TableView],
-        out: Path,
-        work: Path,  # noqa: ARG002 - nothing here is worth resuming
-        progress: Progress,
-    ) -> dict[str, Any]:
+    def build(self, tables: Mapping[str, TableView], out: Path, work: Path, progress: Progress) -> dict[str, Any]:
         """Write the figures; returns them."""
         held_out, labels = self._examples(tables["task_examples"])
         report: dict[str, Any] = {"held_out": len(held_out), "metric": self.config.metric, "labels": list(labels)}
@@ -174,14 +141,8 @@ class MeasureStage(ArtifactStage):
 
     def _examples(self, view: TableView) -> tuple[list[Row], tuple[str, ...]]:
         """Held-out examples, drawn by the seed, and the labels of the train split if none are given."""
-        import pyarrow.compute as pc
-
-        held_out: list[Row] = []
-        seen: set[str] = set()
-        for shard in view.shards():
-            good = shard.filter(pc.is_null(shard["reject_stage"]))
-            held_out += [row for row in good.filter(pc.equal(good["split"], "held_out")).to_pylist() if self._fits(row)]
-            seen.update(good.filter(pc.equal(good["split"], "train"))["answer_text"].unique().to_pylist())
+        held_out = [row for shard in view.good(split="held_out") for row in shard.to_pylist() if self._fits(row)]
+        seen = {text for shard in view.good(("answer_text",), "train") for text in shard["answer_text"].to_pylist()}
         held_out.sort(key=lambda row: key_of(self.config.measures.seed, str(row["example_id"])))
         labels = self.config.labels or tuple(sorted(seen))
         return held_out[: self.config.measures.losses], labels if self.config.metric == "accuracy" else ()

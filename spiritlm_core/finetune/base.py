@@ -12,11 +12,12 @@ from spiritlm_core.errors import ModelReferenceError, RecipeError
 from spiritlm_core.finetune.artifact_stages import SPEECH_TOKENIZER, PublishTunedStage
 from spiritlm_core.finetune.config import IN_LAKE, DataConfig, FinetuneRecipe
 from spiritlm_core.finetune.reading import read_rows
-from spiritlm_core.finetune.rows import TASK_ROWS, TaskRow
+from spiritlm_core.finetune.rows import TASK_ROWS
 from spiritlm_core.finetune.stage import context_of
 from spiritlm_core.finetune.template import Template
 from spiritlm_core.intake.config import ShardingConfig
 from spiritlm_core.intake.files import local_uri
+from spiritlm_core.intake.grouping import items_table
 from spiritlm_core.intake.listing import Say
 from spiritlm_core.intake.statcache import stat_cache
 from spiritlm_core.lake.fingerprint import digest
@@ -96,9 +97,14 @@ class Rows:
         """Where the data set is."""
         return {"data": self.data.model_dump(mode="json")}
 
-    def items(self, lake: Lake, say: Say) -> list[TaskRow]:  # noqa: ARG002 - there is nothing to tell
+    def items(self, lake: Lake, say: Say) -> pa.Table:
         """All rows but forgotten ones. Raises SourceError if the data cannot be read, or a column is lacking."""
-        with stat_cache(lake, f"cache/finetune/{digest(self.data.path)[:32]}.json") as cache:
+        with stat_cache(lake, f"cache/finetune/{digest(self.data.path)[:32]}.parquet") as cache:
             rows = read_rows(self.data, self.template, cache)
         gone = forgotten(lake)
-        return [row for row in rows if not any(gone.covers(said.sha256) for said in row.recording_fields().values())]
+        left = [row for row in rows if not any(gone.covers(said.sha256) for said in row.recording_fields().values())]
+        return items_table(left, TASK_ROWS)
+
+    def costs(self, items: pa.Table) -> pa.ChunkedArray:
+        """Bytes of audio to work through."""
+        return items["size"]

@@ -1,12 +1,10 @@
 """A recipe for fine-tuning, from a data set to a model for one task, and the configurations of its stages."""
 
-from __future__ import annotations
-
 from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from spiritlm_core.config import FrozenConfig
+from spiritlm_core.config import FrozenConfig, NamedConfig
 from spiritlm_core.finetune.template import Part, Template
 from spiritlm_core.intake.config import ShardingConfig
 from spiritlm_core.lm.config import LmConfig, check_whole_sequences
@@ -88,24 +86,16 @@ class MeasureConfig(FrozenConfig):
 IN_LAKE = "lake://"
 
 
-class FinetuneRecipe(FrozenConfig):
+class FinetuneRecipe(NamedConfig):
     """One fine-tuning. Every field but `compute`, `sharding`, `name` and `description` shapes what is computed."""
 
-    name: str = Field(
-        min_length=1,
-        max_length=64,
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
-        description="Name of the recipe; its outputs lie under it.",
-    )
-    description: str = Field("", description="One line on what the recipe is for.")
     base: str = Field(
         min_length=1,
         description="The model to start from: the folder of a published model, a model reference (hf://, file://, "
         "s3://, pypi://), or lake://RECIPE for the published model of a recipe in the lake.",
     )
     speech_tokenizer: str | None = Field(
-        None,
-        description="Folder or reference of a speech tokenizer; null: speech_tokenizer/ beside the base model.",
+        None, description="Folder or reference of a speech tokenizer; null: speech_tokenizer/ beside the base model."
     )
     template: str = Field(
         min_length=1,

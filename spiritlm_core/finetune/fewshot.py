@@ -1,7 +1,5 @@
 """Few-shot tasks on a user's data: solved examples from the train rows, then a held-out question."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -124,8 +122,9 @@ def _few_shot(
 ) -> FewShot:
     first = template.question[0]
     lead = str(first.text).partition("{")[0].strip() if first.begins_fixed() else ""
-    most = config.max_new_tokens
-    return FewShot(spirit, first.kind, template.answer_kind, labels, lead, most, batch_size=batch_size)
+    options: dict[str, Any] = {"lead": lead, "max_new_tokens": config.max_new_tokens, "batch_size": batch_size}
+    transcribes = template.metric == "wer" and {part.kind for part in template.question} == {"speech"}
+    return FewShot(spirit, first.kind, template.answer_kind, labels, transcribes, **options)
 
 
 def _labels(template: Template, train: Iterable[str]) -> tuple[str, ...]:

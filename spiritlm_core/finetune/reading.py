@@ -1,7 +1,5 @@
 """Reading a user's data set, Parquet or JSON lines, row by row; each row is identified by its content."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json
@@ -18,7 +16,7 @@ from spiritlm_core.finetune.config import DataConfig
 from spiritlm_core.finetune.rows import Recording, TaskRow
 from spiritlm_core.finetune.template import Template
 from spiritlm_core.intake.embedded import row_uri
-from spiritlm_core.intake.files import File, list_tree, local_path, local_uri, printable, stat_file
+from spiritlm_core.intake.files import File, list_tree, local_path, local_uri, printable, stat_file, stat_files
 from spiritlm_core.intake.opening import open_plain, open_uri
 from spiritlm_core.intake.sources.columns import names_of, resolve
 from spiritlm_core.intake.statcache import StatCache, hash_files
@@ -33,7 +31,7 @@ Names = Mapping[str, tuple[str, ...]]  # field to what its column may be called
 
 @dataclass
 class _Draft:
-    """A row as it was read; `files` are the recordings whose content is still to be hashed."""
+    """A row as it was read; `uris` are the recordings by field that are still to be looked for, `files` those found."""
 
     name: str
     source_uri: str
@@ -41,6 +39,7 @@ class _Draft:
     split: str | None = None
     texts: dict[str, str] = dataclasses.field(default_factory=dict)
     recordings: dict[str, Recording] = dataclasses.field(default_factory=dict)
+    uris: dict[str, str] = dataclasses.field(default_factory=dict)
     files: dict[str, File] = dataclasses.field(default_factory=dict)
     size: int = 0
     error: str | None = None
@@ -59,8 +58,17 @@ def read_rows(config: DataConfig, template: Template, cache: StatCache) -> list[
     drafts = [draft for file in _files(config.path) for draft in _drafts(file, config, template)]
     if not drafts:
         raise SourceError(f"data {config.path}: there are no rows in it")
+    _look_up(drafts)
     hashes = hash_files((file for draft in drafts for file in draft.files.values() if not file.error), cache)
     return _distinct([_finished(draft, hashes) for draft in drafts])
+
+
+def _look_up(drafts: Sequence[_Draft]) -> None:
+    """Find the recordings of all rows at once: a bucket is asked for each folder, not for each row."""
+    wanted = [(draft, field, uri) for draft in drafts for field, uri in draft.uris.items()]
+    for (draft, field, _), file in zip(wanted, stat_files([uri for *_, uri in wanted]), strict=True):
+        draft.recordings[field], draft.files[field] = Recording(uri=file.uri), file
+        draft.size += file.size
 
 
 def _files(path: str) -> list[File]:
@@ -204,10 +212,7 @@ def _take_recording(draft: _Draft, field: str, value: Any, column: str, root: st
     elif isinstance(path, str) and path.lstrip().startswith(_UNITS):
         draft.recordings[field] = Recording(tokens=path)
     elif isinstance(path, str) and path:
-        file = stat_file(resolve(path, root))
-        draft.recordings[field] = Recording(uri=file.uri)
-        draft.files[field] = file
-        draft.size += file.size
+        draft.uris[field] = resolve(path, root)
     else:
         raise Rejection(f"{column}: holds no path and no bytes of a recording")
 

@@ -65,29 +65,9 @@ class TaskRow:
     size: int = 0
     error: str | None = None
 
-    @property
-    def sha256(self) -> str:
-        """Orders rows by content."""
-        return self.key
-
-    @property
-    def start(self) -> float:
-        """Where it stands in its file."""
-        return float(self.place)
-
-    @property
-    def end(self) -> None:
-        """Rows have no end."""
-
-    @property
-    def cost(self) -> int:
-        """Bytes of audio to work through."""
-        return self.size
-
     def text_fields(self) -> dict[str, str]:
         """Field → text."""
-        texts: dict[str, str] = json.loads(self.texts)
-        return texts
+        return json.loads(self.texts)
 
     def recording_fields(self) -> dict[str, Recording]:
         """Field → where the recording is."""

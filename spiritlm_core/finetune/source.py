@@ -1,13 +1,10 @@
 """Training sequences of a fine-tuning task: whole examples packed together, the loss on their answers alone."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 
 from spiritlm_core.errors import NothingToTrainOnError
 from spiritlm_core.finetune.config import ContextConfig
@@ -18,7 +15,7 @@ from spiritlm_core.tokens.documents import Document
 from spiritlm_core.tokens.pack import Packed, fit, packed
 from spiritlm_core.tokens.vocabulary import Vocabulary
 
-COLUMNS = ("example_id", "split", "prompt_ids", "answer_ids", "answer_kind", "reject_stage")
+COLUMNS = ("example_id", "prompt_ids", "answer_ids", "answer_kind")
 
 
 @dataclass(frozen=True)
@@ -43,9 +40,8 @@ class TaskExample:
 def read_examples(view: TableView, split: str) -> list[TaskExample]:
     """The good rows of a table of examples, by example_id; the order of shards makes no difference."""
     sequences = []
-    for shard in view.shards(COLUMNS):
-        wanted = pc.and_(pc.equal(shard["split"], split), pc.is_null(shard["reject_stage"]))
-        for row in shard.filter(wanted).to_pylist():
+    for shard in view.good(COLUMNS, split):
+        for row in shard.to_pylist():
             prompt, answer = (np.array(row[name], np.int32) for name in ("prompt_ids", "answer_ids"))
             sequences.append(TaskExample(row["example_id"], prompt, answer, row["answer_kind"]))
     return sorted(sequences, key=lambda example: example.example_id)
@@ -76,7 +72,6 @@ class ExampleSource:
 
         Raises NothingToTrainOnError: no example is left to train on.
         """
-        del vocabulary
         order = _Order(read_examples(self.examples, "train"), seed)
         state = dict(start_state or {"epoch": 0, "at": 0, "row": 0})
         ahead = state["row"] + rank  # sequences to skip from the start of the window
@@ -91,7 +86,6 @@ class ExampleSource:
 
     def held_out(self, vocabulary: Vocabulary, *, count: int, seed: int) -> list[Packed]:
         """See :class:`spiritlm_core.lm.train.source.Source`: as many whole examples as fit, drawn by `seed`."""
-        del vocabulary
         examples = read_examples(self.examples, "held_out")
         if not examples or not count:
             return []

@@ -1,9 +1,6 @@
 """The table stages of fine-tuning: `task_units` (speech tokens of rows), `task_examples` (solved examples as ids)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, cast
 
@@ -15,7 +12,7 @@ from spiritlm_core.files import read_json
 from spiritlm_core.finetune.config import ExamplesConfig
 from spiritlm_core.finetune.rows import Spoken, TaskRow, speak, split_of
 from spiritlm_core.finetune.template import Part, first_kind
-from spiritlm_core.lake.schema import Row, is_rejected, rejected, table_of
+from spiritlm_core.lake.schema import REJECT, Row, is_rejected, rejected, table_of
 from spiritlm_core.lake.stage import Resources, TableInput, TableStage
 from spiritlm_core.lm.generate.formats import PromptFormat, WordFormat
 from spiritlm_core.lm.generate.prompts import Example, Kind, Parts, joined, known_streams
@@ -23,16 +20,6 @@ from spiritlm_core.speech.tokenizer import SpeechTokenizer
 from spiritlm_core.tokens.hf import load_vocabulary
 from spiritlm_core.tokens.text import TextTokenizer
 from spiritlm_core.tokens.vocabulary import VOCABULARY_FILE
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """An example as token ids."""
-
-    # from BOS, if the model has one, to the marker that the answer follows; that of an answer whose modality depends on
-    # the row belongs to the answer
-    prompt: list[int]
-    answer: list[int]  # up to EOS, if the model has one
 
 
 def fill(
@@ -63,8 +50,11 @@ def _filled(parts: Sequence[Part], texts: Mapping[str, str], speech: Mapping[str
     return joined(found)
 
 
-def encode(layout: PromptFormat, example: Example, kind: Kind | None) -> Encoded:
-    """The token ids of an example; `kind` is the modality that every answer begins with, None if the row says it.
+def encode(layout: PromptFormat, example: Example, kind: Kind | None) -> tuple[list[int], list[int]]:
+    """The token ids of an example's prompt, which ends with the marker that the answer follows, and of its answer.
+
+    `kind` is the modality that every answer begins with; None if the row says it, whose marker then belongs to the
+    answer. The prompt begins with BOS and the answer ends with EOS, if the model has them.
 
     Raises Rejection: a token reaches from the question into the answer, or a speech token is none of the model's.
     """
@@ -76,7 +66,7 @@ def encode(layout: PromptFormat, example: Example, kind: Kind | None) -> Encoded
     if whole[: len(prompt)] != prompt:
         raise Rejection("a token of the text tokenizer reaches from the question into the answer")
     eos = layout.vocabulary.eos
-    return Encoded(prompt, whole[len(prompt) :] + ([] if eos is None else [eos]))
+    return prompt, whole[len(prompt) :] + ([] if eos is None else [eos])
 
 
 def context_of(base: Path) -> int | None:
@@ -96,7 +86,6 @@ def load_layout(base: Path) -> WordFormat:
     return WordFormat(TextTokenizer.load(base), load_vocabulary(base))
 
 
-_REJECT = [pa.field("reject_stage", pa.string()), pa.field("reject_reason", pa.string())]
 _VALUE = pa.struct([pa.field("field", pa.string()), pa.field("value", pa.string())])
 
 TASK_UNITS = pa.schema(
@@ -108,7 +97,7 @@ TASK_UNITS = pa.schema(
         pa.field("duration", pa.float64()),  # seconds of all recordings
         pa.field("texts", pa.list_(_VALUE)),
         pa.field("speech", pa.list_(_VALUE)),  # speech tokens, [St3][Pi1][Hu7]
-        *_REJECT,
+        *REJECT,
     ]
 )
 
@@ -121,7 +110,7 @@ TASK_EXAMPLES = pa.schema(
         pa.field("answer_kind", pa.string()),  # "text", "speech" or "interleaved"
         pa.field("answer_text", pa.string()),
         pa.field("answer_speech", pa.string()),
-        *_REJECT,
+        *REJECT,
     ]
 )
 
@@ -199,34 +188,26 @@ class TaskExamplesStage(TableStage):
         identity = str(row["example_id"])
         base: Row = {name: row[name] for name in ("example_id", "reject_stage", "reject_reason")}
         base["split"] = split_of(identity, cast("str | None", row["split"]), self.config.split)
-        if is_rejected(row):
-            return base
-        try:
-            return {**base, **self._encoded(row)}
-        except Rejection as problem:
-            return rejected(base, self.name, problem)
+        return base if is_rejected(row) else self.tried(base, lambda: self._encoded(row))
 
     def _encoded(self, row: Row) -> Row:
-        texts, tokens = (_mapping(cast("list[dict[str, str]]", row[name])) for name in ("texts", "speech"))
+        columns = (cast("list[dict[str, str]]", row[name]) for name in ("texts", "speech"))
+        texts, tokens = ({item["field"]: item["value"] for item in column} for column in columns)
         speech = {field: known_streams(value, self._layout.vocabulary) for field, value in tokens.items()}
         example = fill(self.config.question, self.config.answer, texts, speech)
         if self.config.labels is not None and example.text not in self.config.labels:
             raise Rejection(f"answer {example.text!r} is none of the labels {', '.join(self.config.labels)}"[:300])
         try:
-            encoded = encode(self._layout, example, first_kind(self.config.answer))
+            prompt, answer = encode(self._layout, example, first_kind(self.config.answer))
         except Rejection as problem:
             raise Rejection(f"{problem}: row {row['source_place']}") from problem
-        if (length := len(encoded.prompt) + len(encoded.answer)) > self.config.context_length:
+        if (length := len(prompt) + len(answer)) > self.config.context_length:
             raise Rejection(f"too long: {length} tokens, tokens.context_length is {self.config.context_length}")
         kinds = {kind for kind, _ in example.answer}
         return {
-            "prompt_ids": encoded.prompt,
-            "answer_ids": encoded.answer,
+            "prompt_ids": prompt,
+            "answer_ids": answer,
             "answer_kind": kinds.pop() if len(kinds) == 1 else "interleaved",
             "answer_text": example.text,
             "answer_speech": example.speech,
         }
-
-
-def _mapping(values: list[dict[str, str]]) -> dict[str, str]:
-    return {item["field"]: item["value"] for item in values}

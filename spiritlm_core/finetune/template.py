@@ -3,8 +3,6 @@
 The same template makes the examples of fine-tuning and the prompts of few-shot tasks.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from string import Formatter
@@ -12,7 +10,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from spiritlm_core.config import FrozenConfig
+from spiritlm_core.config import FrozenConfig, NamedConfig
 from spiritlm_core.config_files import load_config_file
 from spiritlm_core.errors import RecipeError
 from spiritlm_core.lm.generate.prompts import Kind
@@ -65,11 +63,9 @@ class Part(FrozenConfig):
         return bool(pieces) and pieces[-1][1] is None
 
 
-class Template(FrozenConfig):
+class Template(NamedConfig):
     """A solved example: a question, which the model is given, and its answer, which it learns or has to find."""
 
-    name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Its name.")
-    description: str = Field("", description="One line on what it is for.")
     question: tuple[Part, ...] = Field(min_length=1, description="The parts of the question, in order.")
     answer: tuple[Part, ...] = Field(min_length=1, description="The parts of the answer, in order.")
     labels: tuple[str, ...] | None = Field(

@@ -1,7 +1,5 @@
 """The files of a checkpoint: whether they are whole, and how they are read without running what is in them."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import pickle

@@ -1,7 +1,5 @@
 """Checkpoints of a fit: files that name their own digest, so that damage is seen and the one before serves."""
 
-from __future__ import annotations
-
 import pickle
 import re
 from collections.abc import Callable, Sequence

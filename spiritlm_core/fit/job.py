@@ -1,7 +1,5 @@
 """One fit as data, light enough to be built and sent by a process that never loads torch; and its command line."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import logging
@@ -68,8 +66,7 @@ class FitJob:
             return stage.run_job(self, progress)
         for folder in (self.work, self.out):
             folder.mkdir(parents=True, exist_ok=True)
-        summary: dict[str, Any] = stage.build(self.tables, self.out, self.work, progress)
-        return summary
+        return stage.build(self.tables, self.out, self.work, progress)
 
 
 class JobStage(ArtifactStage):
@@ -93,6 +90,11 @@ class UnitFit(ArtifactStage):
     pinned: ClassVar[bool] = True
     processes = "units"
     shared: ClassVar[bool] = False
+    fitted_by: ClassVar[str]  # ``package.module:function``, which is given the configuration, the job and `progress`
+
+    def build(self, tables: Mapping[str, TableView], out: Path, work: Path, progress: Progress) -> dict[str, Any]:
+        """Fit; a killed build goes on from its last checkpoint and ends with the same weights."""
+        return load_class(self.fitted_by)(self.config, FitJob.of(self, tables, out, work, FitCompute()), progress)
 
 
 def main(program: str, about: str, read_job: Callable[[Path], FitJob]) -> int:

@@ -10,6 +10,7 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 
+from spiritlm_core.cores import has_amx
 from spiritlm_core.fit.config import Precision
 
 Item = TypeVar("Item")
@@ -30,7 +31,7 @@ class Ranks:
         """Those of the process group, or one process alone; `use_gpu` None: if there is one."""
         gpu = torch.cuda.is_available() if use_gpu is None else use_gpu
         device = torch.device("cuda", torch.cuda.current_device()) if gpu else torch.device("cpu")
-        bf16 = gpu if precision == "auto" else precision == "bf16"
+        bf16 = gpu or has_amx() if precision == "auto" else precision == "bf16"
         ready = dist.is_available() and dist.is_initialized()
         return cls(*((dist.get_rank(), dist.get_world_size()) if ready else (0, 1)), device, bf16)
 

@@ -1,7 +1,5 @@
 """Learning rates, as a function of the step alone."""
 
-from __future__ import annotations
-
 import math
 from typing import Literal
 

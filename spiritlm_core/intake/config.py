@@ -1,7 +1,5 @@
 """What goes in: sources of recordings and of texts, and how they are packed."""
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path
@@ -9,9 +7,9 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, ValidationError
 
-from spiritlm_core.config import FrozenConfig
+from spiritlm_core.config import FrozenConfig, message_of
 from spiritlm_core.errors import SourceError
-from spiritlm_core.intake.files import UNLISTED
+from spiritlm_core.intake.files import UNLISTED, local_path
 from spiritlm_core.intake.source import Source
 from spiritlm_core.intake.sources.folder import FolderSource
 from spiritlm_core.intake.sources.lhotse import LhotseSource
@@ -90,13 +88,13 @@ def parse_source(text: str) -> Source:
 def _source(kind: str, value: str, columns: dict[str, str]) -> Source:
     field = KINDS[kind].short
     if field == "path" and value and ("://" not in value or value.startswith("file://")):
-        value = str(Path(value.removeprefix("file://")).expanduser())
+        value = str(Path(local_path(value)).expanduser())
     try:
         said = {"kind": kind, field: value} | ({"columns": columns} if columns else {})
         return KINDS[kind].model_validate(said)
     except ValidationError as error:
         where = f" ({columns})" if columns else ""
-        why = error.errors()[0]["msg"].removeprefix("Value error, ")
+        why = message_of(error.errors()[0])
         raise SourceError(f"source {kind}:{value}{where}: {why}") from error
 
 
@@ -108,7 +106,7 @@ def _guess(path: str) -> str:
         return "folder"
     if "://" in path and not path.startswith("file://"):
         raise SourceError(f"source {path!r}: {UNLISTED}")
-    root = Path(path.removeprefix("file://")).expanduser()
+    root = Path(local_path(path)).expanduser()
     if not root.is_dir():
         what = "is a file, not a folder" if root.exists() else "there is no such folder"
         raise SourceError(f"source {path!r}: {what}, nor is it a manifest (.jsonl, .csv, .parquet …)")

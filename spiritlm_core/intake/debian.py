@@ -4,8 +4,6 @@ Packages of telephone prompts are real speech without a download site. An item o
 so that every machine that works on it can fetch the package itself.
 """
 
-from __future__ import annotations
-
 import gzip
 import shutil
 import subprocess

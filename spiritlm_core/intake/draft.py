@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import codecs
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TypeVar
 
 from spiritlm_core.errors import SourceError
-from spiritlm_core.intake.files import File, printable
+from spiritlm_core.files import encoding_of
+from spiritlm_core.intake.files import File, printable, stat_files
 from spiritlm_core.intake.rights import NOTHING, Rights
 
-_WIDE = (
-    *((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32")),
-    *((codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16")),
-)
+T = TypeVar("T")
+
+
+def batches(things: Iterable[T], size: int) -> Iterator[list[T]]:
+    """`things` in lists of at most `size`."""
+    waiting = iter(things)
+    while batch := list(islice(waiting, size)):
+        yield batch
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,14 @@ def missing(name: str, uri: str, error: str, text: str | None = None) -> Draft:
     return Draft(printable(name), uri, text=clean(text), error=error)
 
 
+def located(drafts: Iterable[Draft]) -> Iterator[Draft]:
+    """`drafts` with the files at their addresses, where they have none yet; looked for many at a time."""
+    for batch in batches(drafts, 100_000):
+        sought = {draft.uri for draft in batch if not draft.file and not draft.error}
+        files = dict(zip(sought, stat_files([*sought]), strict=True))
+        yield from (replace(draft, file=draft.file or files.get(draft.uri)) for draft in batch)
+
+
 def clean(text: str | None) -> str | None:
     """`text` on one line, null when nothing is left."""
     return " ".join(text.split()) or None if text else None
@@ -63,7 +78,7 @@ def decode_text(data: bytes, encoding: str, what: str) -> tuple[str, str | None]
     Raises:
         SourceError: there is no such encoding.
     """
-    encoding = next((name for mark, name in _WIDE if data.startswith(mark)), encoding)
+    encoding = encoding_of(data, encoding)
     try:
         text = data.decode(encoding)
     except LookupError as error:

@@ -1,7 +1,5 @@
 """Recordings in the rows of a Parquet file, as Hugging Face's data sets keep them; and files as libav containers."""
 
-from __future__ import annotations
-
 import io
 import threading
 from collections.abc import Callable
@@ -35,8 +33,9 @@ def open_container(file: Seekable, kind: str | None = None) -> Any:
         file: without a `name`.
         kind: libav's name of the format, where the content does not tell.
     """
-    import av
+    import av.logging
 
+    av.logging.set_level(None)  # torchvision turns on what libav says of damage, which names no file
     return av.open(file, format=kind, metadata_errors="replace", options={"protocol_whitelist": "none"})
 
 

@@ -13,15 +13,15 @@ import os
 import posixpath
 import stat
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from spiritlm_core.errors import SourceError, is_machine_error
-from spiritlm_core.store.objects import Store
-from spiritlm_core.store.uri import open_store
+from spiritlm_core.store.s3 import LISTED_AT_A_TIME, S3Store
 
 UNLISTED = (
     "a web address cannot be listed: give a manifest there (.jsonl, .csv …), or a local one whose paths are web "
@@ -42,6 +42,7 @@ class File:
     modified: float = 0.0  # seconds since the epoch, 0 where unknown
     error: str | None = None
     is_folder: bool = False  # a folder that must not or cannot be entered
+    sha256: str | None = None  # of its content (hex), where that is known without reading it
 
     @property
     def suffix(self) -> str:
@@ -109,9 +110,7 @@ def list_tree(root: str, *, follow_symlinks: bool = False) -> list[File]:
 def stat_file(uri: str) -> File:
     """One file that a manifest names; a missing one comes back with its `error` set."""
     if uri.startswith("s3://"):
-        store, key = bucket_of(uri)
-        entry = next((entry for entry in store.walk(key) if entry.path == key), None)
-        return File(key, uri, entry.size, entry.version) if entry else File(key, uri, error="file not found")
+        return stat_files([uri])[0]
     if is_web(uri):
         return File(uri, uri)  # asked for when its content is: a list may name thousands
     if "://" in uri and not uri.startswith("file://"):
@@ -121,6 +120,31 @@ def stat_file(uri: str) -> File:
         return _regular(path.name, path)
     except ValueError:  # a NUL, or half a surrogate pair
         return File(uri, uri, error="no file can be called so")
+
+
+def stat_files(uris: Sequence[str]) -> list[File]:
+    """See :func:`stat_file`; what lies in one folder of a bucket takes one listing, of what is called like them all."""
+    wanted: dict[str, set[str]] = {}
+    for uri in uris:
+        if uri.startswith("s3://"):
+            wanted.setdefault(uri.rpartition("/")[0], set()).add(uri)
+    there: dict[str, File] = {}
+    with ThreadPoolExecutor(LISTED_AT_A_TIME) as pool:
+        for files in pool.map(_listed, wanted.values()):
+            there |= files
+    return [there[uri] if uri.startswith("s3://") else stat_file(uri) for uri in uris]
+
+
+def _listed(uris: Iterable[str]) -> dict[str, File]:
+    """Files of one folder of a bucket."""
+    keys = {uri: bucket_of(uri)[1] for uri in uris}
+    store = bucket_of(next(iter(keys)))[0]
+    found = {entry.path: entry for entry in store.beside(posixpath.commonprefix([*keys.values()]))}
+    entries = {uri: (key, found.get(key)) for uri, key in keys.items()}
+    return {
+        uri: File(key, uri, entry.size, entry.version) if entry else File(key, uri, error="file not found")
+        for uri, (key, entry) in entries.items()
+    }
 
 
 def composed(name: str) -> str:
@@ -147,11 +171,11 @@ def _spellings(folder: Path, changed: int) -> dict[str, str]:
 
 
 @lru_cache(maxsize=16)
-def _store(bucket: str) -> Store:
-    return open_store(bucket)  # kept, because connecting takes longer than reading a clip
+def _store(bucket: str) -> S3Store:
+    return S3Store(bucket)  # kept, because connecting takes longer than reading a clip
 
 
-def bucket_of(uri: str) -> tuple[Store, str]:
+def bucket_of(uri: str) -> tuple[S3Store, str]:
     """The store of an ``s3://`` URI's bucket, and the key in it."""
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     return _store(f"s3://{bucket}"), key

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
 
 import pyarrow as pa
 
 from spiritlm_core.intake.config import ShardingConfig
-from spiritlm_core.intake.grouping import Member
 from spiritlm_core.lake.lake import Lake
 
 Say = Callable[[str], None]  # is told a line for people to read
@@ -27,5 +26,8 @@ class Listing(Protocol):
     def lineage(self) -> dict[str, Any]:
         """Where the items come from, for the snapshot; enters no key."""
 
-    def items(self, lake: Lake, say: Say) -> Sequence[Member]:
-        """All items, each with a key that names its content. Raises SourceError."""
+    def items(self, lake: Lake, say: Say) -> pa.Table:
+        """All items as rows of `schema`, in any order, each with a key that names its content. Raises SourceError."""
+
+    def costs(self, items: pa.Table) -> pa.ChunkedArray:
+        """Bytes to work through, of each item."""

@@ -1,7 +1,5 @@
 """Notes of listing: what was seen in a source and not used. They are said once, in the summary of the run."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,13 +1,13 @@
 """Opening what a source lists, by URI: files, objects, web addresses, prompts, recordings in rows of Parquet files."""
 
-from __future__ import annotations
-
 import bz2
 import gzip
 import io
 import zlib
 from pathlib import PurePosixPath
 from typing import BinaryIO
+
+import pyarrow as pa
 
 from spiritlm_core.errors import SourceError
 from spiritlm_core.intake.debian import prompt_path
@@ -36,6 +36,12 @@ def read_uri(uri: str) -> bytes:
         return file.read()
 
 
+def read_head(uri: str, count: int) -> bytes:
+    """The first `count` bytes of a source URI."""
+    with open_uri(uri) as file:
+        return file.read(count)
+
+
 def open_plain(uri: str, name: str) -> BinaryIO:
     """Open a source URI for reading, decompressed if `name` ends in one of `PACKED`."""
     return _unpacked(open_uri(uri), name)
@@ -60,7 +66,5 @@ def _unpacked(raw: BinaryIO, name: str) -> BinaryIO:
     if suffix == ".bz2":
         return bz2.open(raw, "rb")  # type: ignore[return-value]
     if suffix == ".zst":
-        import pyarrow as pa
-
         return io.BufferedReader(pa.CompressedInputStream(pa.PythonFile(raw, "r"), "zstd"))
     return io.BufferedReader(raw)  # type: ignore[type-var] # files of S3 know no readline(size)

@@ -22,7 +22,7 @@ from pyarrow import parquet
 from spiritlm_core.errors import SourceError, is_machine_error
 from spiritlm_core.intake.config import ShardingConfig, TextSource
 from spiritlm_core.intake.files import File, printable
-from spiritlm_core.intake.grouping import in_order
+from spiritlm_core.intake.grouping import items_table
 from spiritlm_core.intake.item import digest
 from spiritlm_core.intake.listing import Say
 from spiritlm_core.intake.opening import open_plain, open_uri
@@ -67,11 +67,6 @@ class Piece:
     size: int = 0
     error: str | None = None
 
-    @property
-    def cost(self) -> int:
-        """Bytes to work through."""
-        return self.size
-
 
 @dataclass(frozen=True)
 class Cut:
@@ -101,16 +96,20 @@ class Texts:
         """Where the texts are."""
         return {"sources": [source.model_dump(mode="json") for source in self.sources]}
 
-    def items(self, lake: Lake, say: Say) -> list[Piece]:  # noqa: ARG002 - there is nothing to tell
+    def items(self, lake: Lake, say: Say) -> pa.Table:
         """Pieces of text files, each once. Raises SourceError."""
         pieces: list[Piece] = []
         for source in self.sources:
-            with stat_cache(lake, f"cache/texts/{fingerprint(source.model_dump(mode='json'))[:32]}.json") as cache:
+            with stat_cache(lake, f"cache/texts/{fingerprint(source.model_dump(mode='json'))[:32]}.parquet") as cache:
                 pieces += list_pieces(source, cache)
         if not pieces:
             shown = ", ".join(source.path for source in self.sources)
             raise SourceError(f"no text documents found in {shown}: name .txt, .jsonl or .parquet files under `texts`")
-        return collect(pieces)
+        return items_table(collect(pieces), PIECES)
+
+    def costs(self, items: pa.Table) -> pa.ChunkedArray:
+        """Bytes to work through."""
+        return items["size"]
 
 
 def list_pieces(source: TextSource, cache: StatCache) -> list[Piece]:
@@ -133,7 +132,7 @@ def collect(pieces: Iterable[Piece]) -> list[Piece]:
     """Each content once; another piece with the same becomes one with an `error`."""
     first: dict[str, Piece] = {}
     distinct = []
-    for piece in in_order(pieces):
+    for piece in sorted(pieces, key=lambda one: (one.name, one.start, one.end, one.key, one.source_uri)):
         same = first.setdefault(piece.key, piece)
         while same is not piece and piece.key in first:
             error = piece.error or f"duplicate of {same.name}"

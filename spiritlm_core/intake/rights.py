@@ -19,12 +19,17 @@ from pydantic import Field
 
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import SourceError
+from spiritlm_core.files import encoding_of, text_of
 from spiritlm_core.intake.files import File, printable
+from spiritlm_core.intake.notes import note, some
 from spiritlm_core.intake.opening import read_uri
 
 FIELDS = ("licence", "consent", "expires")
+ALSO = {"license": "licence", "consent_expires": "expires"}  # what else these are called
 UNKNOWN = "unknown"
 _NO = frozenset({"no", "none", "false", "0", "refused", "withdrawn", "revoked"})
+_YES = "yes, y, true, 1, given, granted, agreed, consented, signed, form, on file"
+_SAYS_YES = re.compile(rf"({_YES.replace(', ', '|')})( (on |of )?\d{{4}}-\d\d-\d\d)?", re.IGNORECASE)
 
 
 class RightsConfig(FrozenConfig):
@@ -35,7 +40,11 @@ class RightsConfig(FrozenConfig):
         description="Licences that may be used, such as CC0-1.0 or CC-BY-*, and `unknown` for none that is known; "
         "empty: any. Other recordings are rejected.",
     )
-    consent: bool = Field(False, description="Reject recordings of which no source says that the speaker agreed.")
+    consent: bool = Field(
+        False,
+        description="Reject recordings of which no source says that the speaker agreed, in one of the words of "
+        "docs/rights.md, such as yes.",
+    )
 
     def problem(self, rights: Rights) -> str | None:
         """Why a recording may not be used; the reason is counted by its part before the colon."""
@@ -45,6 +54,9 @@ class RightsConfig(FrozenConfig):
             return f"consent has expired: on {rights.expires}"
         if self.consent and not rights.consent:
             return "no consent: no source tells of one"
+        if self.consent and not _SAYS_YES.fullmatch(rights.consent or ""):
+            said = (rights.consent or "")[:60]
+            return f"no consent: {said!r} is not one of {_YES}, nor one with a date behind it, signed on 2026-03-01"
         licence = rights.licence or UNKNOWN
         if self.licences and not any(fnmatchcase(licence.lower(), one.lower()) for one in self.licences):
             return f"licence may not be used: {licence}"
@@ -64,7 +76,9 @@ class Rights:
 
     @classmethod
     def of(cls, said: Mapping[str, Any]) -> Rights:
-        """What a row, or a file about a folder, says. Raises ValueError for a date that is none."""
+        """What a row, or a file about a folder, says. Raises ValueError for a list, and for a date that is none."""
+        if several := next((name for name in FIELDS if isinstance(said.get(name), list | dict)), None):
+            raise ValueError(f"{several}: {str(said[several])[:40]} must be one value")
         values = {name: None if said.get(name) in (None, "") else str(said[name]).strip() for name in FIELDS}
         if isinstance(said.get("consent"), bool):
             values["consent"] = "yes" if said["consent"] else "no"
@@ -147,28 +161,29 @@ _LICENCE = re.compile(r"(licen[cs]e|copying)(\.(txt|md))?", re.IGNORECASE)
 
 
 def _read(file: File) -> Rights:
-    text = read_uri(file.uri).decode("utf-8", "replace")
+    data = read_uri(file.uri)
     if file.name.lower() not in _CORPUS:
-        return Rights(named_licence(text))
+        return Rights(named_licence(data.decode(encoding_of(data), "replace")))
+    shown = printable(file.path)
     try:
-        told = yaml.safe_load(text)
-        return Rights.of(told if isinstance(told, dict) else {})
-    except (yaml.YAMLError, ValueError) as error:
-        raise SourceError(f"{printable(file.path)}: {error}") from error
+        told = yaml.safe_load(text_of(data, shown))
+        said = {_field(name): told[name] for name in told} if isinstance(told, dict) else None
+        rights = Rights.of(said or {})
+    except (yaml.YAMLError, TypeError, ValueError) as error:
+        raise SourceError(f"{shown}: {' '.join(str(error).split())}") from error
+    if said is None:
+        raise SourceError(f"{shown}: it must have lines such as licence: CC-BY-4.0")
+    if others := [name for name in said if name not in FIELDS]:
+        note(f"{shown}: not used: {some(others)}; only {', '.join(FIELDS)} are")
+    return rights
 
 
-def said_of(items: Iterable[Any]) -> dict[str, Any]:
-    """What is said of the recordings among `items`, for the lineage of their table: ids by licence, consent, expiry."""
-    groups: dict[Rights, list[str]] = defaultdict(list)
-    for item in items:
-        if (rights := getattr(item, "rights", NOTHING)) != NOTHING:
-            groups[rights].append(item.recording_id)
-    told = [{**vars(rights), "recordings": sorted(ids)} for rights, ids in groups.items()]
-    return {"rights": sorted(told, key=lambda group: group["recordings"])} if told else {}
+def _field(name: object) -> str:
+    return ALSO.get(str(name).lower(), str(name).lower())
 
 
 def rights_in(lineage: Mapping[str, Any]) -> dict[str, Rights]:
-    """recording_id → what is said of it; the reverse of :func:`said_of`."""
+    """recording_id → what is said of it; the reverse of :func:`spiritlm_core.intake.item.said_of`."""
     groups = lineage.get("rights", ())
     return {one: Rights(*(group[name] for name in FIELDS)) for group in groups for one in group["recordings"]}
 

@@ -1,7 +1,5 @@
 """Telling from the beginning of a file whether it may hold sound, before it is read as a whole."""
 
-from __future__ import annotations
-
 import codecs
 import io
 import re
@@ -43,15 +41,29 @@ def looks_like_audio(head: bytes, name: str) -> bool:
     return bool(_streams(head))
 
 
+def text_instead(head: bytes) -> str:
+    """What to say of a file that should hold data and begins as readable text; empty if it does not."""
+    text = _readable(head)
+    if not text or not text.strip():
+        return ""
+    pulled = "; `git lfs pull` fetches the file itself" if text.startswith("version https://git-lfs") else ""
+    return f"it is text, which begins {' '.join(text.split())[:60]!r}{pulled}"
+
+
 def is_headerless(head: bytes) -> bool:
     """Whether a file cannot be told by its beginning, as raw G.722 cannot: no container, no picture, no text."""
     if _CONTAINERS.match(head) or _OTHERS.match(head) or _streams(head) is not None:
         return False
+    return _readable(head) is None
+
+
+def _readable(head: bytes) -> str | None:
+    """The text that a file begins with; null if it holds bytes that are none."""
     try:
         text = codecs.getincrementaldecoder("utf-8")().decode(head)
     except UnicodeDecodeError:
-        return True
-    return not all(letter.isprintable() or letter.isspace() for letter in text)
+        return None
+    return text if all(letter.isprintable() or letter.isspace() for letter in text) else None
 
 
 def _streams(head: bytes) -> list[Any] | None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from datetime import date
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.language import LanguageCode
@@ -37,8 +37,11 @@ class Source(FrozenConfig):
     )
 
     licence: str | None = Field(None, description="Licence of recordings that name none, as SPDX calls it: CC-BY-4.0.")
-    consent: str | None = Field(
-        None, description="Consent to the use of recordings that tell of none: yes, or what proves it; no rejects them."
+    consent: Annotated[
+        str | None, BeforeValidator(lambda said: ("no", "yes")[said] if isinstance(said, bool) else said)
+    ] = Field(
+        None,
+        description="Consent to the use of recordings that tell of none: yes, or signed on a day; no rejects them.",
     )
     expires: date | None = Field(None, description="Last day of the consent; later runs reject the recordings.")
 

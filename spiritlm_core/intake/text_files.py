@@ -1,7 +1,5 @@
 """Which files hold texts or rows, and in what format, by their names."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -4,8 +4,6 @@ Files are stored once under the sha256 of their bytes; the manifest names them. 
 manifest wins, so what lies under an artifact key never changes once it is there.
 """
 
-from __future__ import annotations
-
 import shutil
 import tempfile
 from dataclasses import dataclass, field

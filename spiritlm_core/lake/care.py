@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
@@ -11,9 +12,9 @@ import pyarrow as pa
 
 from spiritlm_core.errors import LakeError
 from spiritlm_core.lake.artifact import Artifact, blob_path, manifest_path
-from spiritlm_core.lake.fingerprint import from_json
+from spiritlm_core.lake.fingerprint import STRICT, digest, from_json, to_json
 from spiritlm_core.lake.forgotten import FOLDER, forgotten, read_tombstone
-from spiritlm_core.lake.lake import Lake, ref_path, shard_path, snapshot_path
+from spiritlm_core.lake.lake import Lake, ref_path, shard_path, snapshot_paths
 from spiritlm_core.lake.lease import hold, lease_path, live_leases, read_lease
 from spiritlm_core.lake.shard import check_footer, check_shard, read_footer, read_rows
 from spiritlm_core.lake.snapshot import Ref, Snapshot
@@ -52,8 +53,11 @@ def resolve_ref(lake: Lake, ref: Ref) -> Snapshot | Artifact:
     return artifact
 
 
-def verify(lake: Lake, count: Counter[str] | None = None) -> Iterator[Problem]:
-    """Read every object and yield what is damaged, misnamed or missing; `count` is told the number of ``objects``."""
+def verify(lake: Lake, count: Counter[str] | None = None, *, fast: bool = False) -> Iterator[Problem]:
+    """Read every object and yield what is damaged, misnamed or missing; `count` is told the number of ``objects``.
+
+    A `fast` one does not read shards and blobs, only whether those that are named are there.
+    """
     count = Counter() if count is None else count
     for folder, check in _CHECKS.items():
         for entry in lake.store.walk(folder, everything=True):
@@ -63,6 +67,8 @@ def verify(lake: Lake, count: Counter[str] | None = None) -> Iterator[Problem]:
             if entry.link or entry.temporary:
                 continue
             count["objects"] += 1
+            if fast and folder in ("tables", "blobs"):
+                continue
             try:
                 yield from (Problem(entry.path, problem) for problem in check(lake, entry.path))
             except FileNotFoundError:  # deleted meanwhile
@@ -89,10 +95,11 @@ def _verify_blob(lake: Lake, path: str) -> Iterator[str]:
 
 
 def _verify_snapshot(lake: Lake, path: str) -> Iterator[str]:
-    snapshot = Snapshot.from_json(lake.store.read(path), path)
-    if snapshot_path(snapshot.table, snapshot.fingerprint) != path:
+    snapshot = Snapshot.from_bytes(lake.store.read(path), path)
+    if path not in snapshot_paths(snapshot.table, snapshot.fingerprint):
         yield "its name is not its fingerprint"
-    missing = [key for key in snapshot.keys if not lake.has_shard(snapshot.table, key)]
+    there = lake.shard_keys(snapshot.table)
+    missing = [key for key in snapshot.keys if key not in there]
     if missing and any((ref.name, ref.target) == (snapshot.table, snapshot.fingerprint) for ref in lake.refs()):
         yield from (f"names shard {key[:12]}, which is missing" for key in missing)
 
@@ -123,15 +130,22 @@ def _verify_lease(lake: Lake, path: str) -> Iterator[str]:
     yield from ()
 
 
+def _verify_export(lake: Lake, path: str) -> Iterator[str]:
+    read_export(lake, path)
+    yield from ()
+
+
 _CHECKS: dict[str, Callable[[Lake, str], Iterator[str]]] = {
-    "tables": _verify_shard,
-    "blobs": _verify_blob,
+    "refs": _verify_ref,
     "snapshots": _verify_snapshot,
     "artifacts": _verify_artifact,
-    "refs": _verify_ref,
+    "tables": _verify_shard,
+    "blobs": _verify_blob,
     "leases": _verify_lease,
+    "exports": _verify_export,
     FOLDER: _verify_tombstone,
 }
+"""What names others stands before them: where a collection is killed, nothing is left that names what is gone."""
 
 
 def collect_garbage(lake: Lake, *, dry_run: bool = False) -> Sweep:
@@ -186,7 +200,7 @@ def _is_unused(lake: Lake, path: str, keep: set[str]) -> bool:
     if folder == "work":
         built = len(names) > 1 and lake.store.exists(manifest_path(names[0], PurePosixPath(names[1]).stem))
         return built or _work_of(path) not in keep
-    return folder not in ("outputs", FOLDER) and path not in keep
+    return folder not in ("outputs", "exports", FOLDER) and path not in keep
 
 
 def _reachable(lake: Lake) -> set[str]:
@@ -203,17 +217,51 @@ def _reachable(lake: Lake) -> set[str]:
         for target in targets(lake, ref):
             keep |= objects_of(target)
             made_from |= set(target.inputs.items()) if isinstance(target, Artifact) else set()
-    return keep | _lists(lake, made_from)
+    return keep | _lists(lake, made_from | _exported(lake))
+
+
+@dataclass(frozen=True)
+class Export:
+    """A folder elsewhere that was made of the lake, with the snapshots and artifacts that it was made from."""
+
+    __pydantic_config__ = STRICT
+
+    path: str
+    made_from: list[str]
+
+
+def read_export(lake: Lake, path: str) -> Export:
+    """What the object at `path` tells of an export. Raises LakeError if it is damaged."""
+    return from_json(Export, lake.store.read(path), lake.store.child(path))
+
+
+def exports(lake: Lake) -> Iterator[Export]:
+    """All exports of which a lake knows."""
+    for entry in lake.store.walk("exports"):
+        yield read_export(lake, entry.path)
+
+
+def note_export(lake: Lake, path: str, made_from: Collection[str]) -> None:
+    """Let the lake know, if it can be written to, of a folder elsewhere that was made from snapshots and models."""
+    with suppress(LakeError, PermissionError):
+        lake.store.write(f"exports/{digest({'path': path})}.json", to_json(Export(path, sorted(made_from))))
+
+
+def _exported(lake: Lake) -> set[tuple[str, str]]:
+    """Table and fingerprint of the snapshots that exports were made from."""
+    names = {name for one in exports(lake) for name in one.made_from}
+    there = (PurePosixPath(entry.path) for entry in lake.store.walk("snapshots"))
+    return {(path.parent.name, path.stem) for path in there if path.stem in names}
 
 
 def _lists(lake: Lake, tables: set[tuple[str, str]]) -> set[str]:
     """The snapshots of `tables`, and of those that these were made from: lists of what was there, without any of it."""
-    seen = set()
+    seen = set[str]()
     while tables:
         table, fingerprint = tables.pop()
-        path = snapshot_path(table, fingerprint)
-        if path not in seen and (snapshot := lake.find_snapshot(table, fingerprint)):
-            seen.add(path)
+        paths = snapshot_paths(table, fingerprint)
+        if seen.isdisjoint(paths) and (snapshot := lake.find_snapshot(table, fingerprint)):
+            seen.update(paths)
             tables |= set(snapshot.lineage.get("inputs", {}).items())
     return seen
 
@@ -235,7 +283,7 @@ def objects_of(target: Snapshot | Artifact) -> set[str]:
     """The paths of a snapshot and its shards, or of a manifest and the artifact's files."""
     if isinstance(target, Snapshot):
         shards = {shard_path(target.table, key) for key in target.keys}
-        return {snapshot_path(target.table, target.fingerprint), *shards}
+        return {*snapshot_paths(target.table, target.fingerprint), *shards}
     return {manifest_path(target.name, target.key), *map(blob_path, target.files.values())}
 
 

@@ -7,8 +7,6 @@ The checksum is the sha256 of an object's bytes with 64 zeros where the checksum
 written before there were checksums have none, and are read as they are.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -19,7 +17,7 @@ from typing import Annotated, Any, TypeVar, cast
 import rfc8785
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from spiritlm_core.config import FrozenConfig
+from spiritlm_core.config import FrozenConfig, message_of
 from spiritlm_core.errors import LakeError
 
 
@@ -129,7 +127,7 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 def _first(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        return f"{'.'.join(map(str, first['loc']))}: {message_of(first)}"
     return str(error)
 
 

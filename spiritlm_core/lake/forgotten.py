@@ -4,11 +4,11 @@ Nothing in a tombstone can be read: recordings stand in it by their content, spe
 Deleting ``forgotten/ID.json`` takes it back.
 """
 
-from __future__ import annotations
-
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
+from spiritlm_core.errors import LakeError
 from spiritlm_core.lake.fingerprint import STRICT, Digest, digest, from_json, to_json
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.names import FileName
@@ -81,6 +81,12 @@ def speaker_digest(name: str) -> str:
 def forgotten(lake: Lake) -> Forgotten:
     """All tombstones of a lake. Raises LakeError if one is damaged: better no run than one that forgot to forget."""
     return Forgotten(tuple(read_tombstone(lake, entry.path) for entry in lake.store.walk(FOLDER)))
+
+
+def refuse_forgotten(lake: Lake, snapshots: Iterable[str], how: str) -> None:
+    """Raises LakeError if one of the `snapshots` holds what was forgotten; `how` says what makes them without."""
+    if not forgotten(lake).snapshots.isdisjoint(snapshots):
+        raise LakeError(f"the tables in {lake.uri} still hold recordings that were forgotten: {how} without them")
 
 
 def read_tombstone(lake: Lake, path: str) -> Tombstone:

@@ -1,7 +1,7 @@
 """The lake: shards, artifacts, snapshots and refs in one store. What is not here is in no other place.
 
 tables/TABLE/KEY.parquet      shards
-snapshots/TABLE/FP.json       snapshots
+snapshots/TABLE/FP.parquet    snapshots (FP.json in lakes of older versions)
 artifacts/NAME/KEY.json       manifests;  blobs/AA/SHA256  their files
 refs/RECIPE/NAME.json         what a recipe uses now
 leases/ID.json                runs under way;  cache/  may be deleted at any time
@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
@@ -22,10 +23,12 @@ from spiritlm_core.errors import LakeError
 from spiritlm_core.files import cache_folder, check_once
 from spiritlm_core.lake.artifact import Artifact, manifest_path, materialize, store_files
 from spiritlm_core.lake.fingerprint import CURE, config_json, from_json, to_json
+from spiritlm_core.lake.schema import AMENDED
 from spiritlm_core.lake.shard import (
     ShardFooter,
     check_shard,
     code_version,
+    count_values,
     encode_shard,
     read_footer,
     read_rows,
@@ -35,6 +38,8 @@ from spiritlm_core.lake.stage import ArtifactStage
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.store.local import READ_ONLY, LocalStore
 from spiritlm_core.store.uri import open_store
+
+_FOLDERS = ("refs", "tables", "snapshots", "artifacts", "blobs", "leases", "forgotten", "exports")
 
 
 @dataclass(frozen=True)
@@ -49,9 +54,9 @@ class ShardLoader:
         """The shard's rows, or only `columns` of them."""
         return Lake(self.uri).read_shard(self.table, self.key, columns)
 
-    def columns(self) -> list[str]:
-        """Names of the shard's columns."""
-        return list(Lake(self.uri).read_shard(self.table, self.key).column_names)
+    def values(self) -> Mapping[str, int]:
+        """How many values each of the shard's columns holds."""
+        return Lake(self.uri).count_values(self.table, self.key)
 
     def digest(self) -> str:
         """The key says what the shard holds."""
@@ -74,6 +79,10 @@ class Lake:
             raise LakeError(f"the lake {self.store.uri} is not a folder")
         self.uri = self.store.uri
 
+    def is_begun(self) -> bool:
+        """Whether anything of a lake is there."""
+        return any(True for folder in _FOLDERS for _ in self.store.walk(folder))
+
     # --- shards -------------------------------------------------------------------------------------------
 
     def has_shard(self, table: str, key: str) -> bool:
@@ -82,8 +91,13 @@ class Lake:
 
     def shard_keys(self, table: str) -> set[str]:
         """The keys of all shards of a table, whatever recipe made them."""
-        entries = self.store.walk(f"tables/{table}")
-        return {Path(entry.path).stem for entry in entries if entry.path.endswith(".parquet")}
+        return set(self.shard_sizes(table))
+
+    def shard_sizes(self, table: str) -> dict[str, int]:
+        """Bytes of every shard of a table that is there, by key."""
+        ending, entries = ".parquet", self.store.walk(f"tables/{table}")
+        paths = ((entry.path, entry.size) for entry in entries if entry.path.endswith(ending))
+        return {path.removesuffix(ending).rpartition("/")[2]: size for path, size in paths}
 
     def write_shard(self, rows: pa.Table, footer: ShardFooter) -> None:
         """Commit a shard. An existing one stays as it is: its key says that it holds the same rows."""
@@ -91,7 +105,12 @@ class Lake:
             self.store.write(shard_path(footer.table, footer.key), encode_shard(rows, footer))
 
     def read_shard(self, table: str, key: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """The rows of a shard. Raises LakeError if it is missing or damaged."""
+        """The rows of a shard; one of `AMENDED` has the `columns` of the other table, too.
+
+        Raises LakeError: it is missing or damaged.
+        """
+        if table in AMENDED and columns is not None:
+            return self._amended(table, key, columns)
         path = shard_path(table, key)
         try:
             if local := self.store.local_path(path):
@@ -106,6 +125,14 @@ class Lake:
         with source:
             return read_rows(source, self.store.child(path), columns)
 
+    def _amended(self, table: str, key: str, columns: Sequence[str]) -> pa.Table:
+        """Columns of a shard, and of the shard that it was made from those that it lacks."""
+        anew = self.read_shard(table, key)
+        rest = [name for name in columns if name not in anew.column_names]
+        before = self.read_footer(table, key).parents[0] if rest else ""
+        rows = self.read_shard(AMENDED[table], before, rest) if rest else anew
+        return pa.table({name: (rows if name in rest else anew)[name] for name in columns})
+
     def peek_shard(self, table: str, key: str, columns: Sequence[str]) -> pa.Table:
         """A few columns of a shard, read alone: pages carry checksums, and that of the whole is left to `verify`."""
         path = shard_path(table, key)
@@ -119,14 +146,22 @@ class Lake:
     def read_footer(self, table: str, key: str) -> ShardFooter:
         """The footer of a shard. Raises LakeError if it is missing or damaged."""
         path = shard_path(table, key)
+        with self._for_footer(path) as source:
+            return self._footer(path, source)
+
+    def count_values(self, table: str, key: str) -> Mapping[str, int]:
+        """How many values each column of a shard holds. Raises LakeError if it is missing or damaged."""
+        path = shard_path(table, key)
+        with self._for_footer(path) as source:
+            return count_values(source, self.store.child(path))
+
+    def _for_footer(self, path: str) -> pa.NativeFile:
         try:
             local = self.store.local_path(path)
             # A remote shard is fetched by one GET: the footer alone would take three.
-            source = pa.OSFile(str(local)) if local else pa.BufferReader(self.store.read(path))
+            return pa.OSFile(str(local)) if local else pa.BufferReader(self.store.read(path))
         except FileNotFoundError as error:
             raise self._missing_shard(path) from error
-        with source:
-            return self._footer(path, source)
 
     def _check_shard(self, path: str, data: bytes) -> None:
         check_shard(data, self.store.child(path))
@@ -154,7 +189,11 @@ class Lake:
 
     def write_snapshot(self, snapshot: Snapshot) -> None:
         """Commit a snapshot under its fingerprint."""
-        self.store.write(snapshot_path(snapshot.table, snapshot.fingerprint), snapshot.to_json())
+        self.store.write(snapshot_path(snapshot.table, snapshot.fingerprint), snapshot.to_bytes())
+
+    def has_snapshot(self, table: str, fingerprint: str) -> bool:
+        """Whether the snapshot is there."""
+        return any(map(self.store.exists, snapshot_paths(table, fingerprint)))
 
     def read_snapshot(self, table: str, fingerprint: str) -> Snapshot:
         """Raises LakeError if there is no such snapshot."""
@@ -166,13 +205,13 @@ class Lake:
 
     def find_snapshot(self, table: str, fingerprint: str) -> Snapshot | None:
         """The snapshot, or None if it is not there. Raises LakeError if it is damaged."""
-        path = snapshot_path(table, fingerprint)
-        try:
-            snapshot = Snapshot.from_json(self.store.read(path), self.store.child(path))
-        except FileNotFoundError:
-            return None
-        self._check_place(path, snapshot_path(snapshot.table, snapshot.fingerprint))
-        return snapshot
+        for path in snapshot_paths(table, fingerprint):
+            with suppress(FileNotFoundError):
+                snapshot = Snapshot.from_bytes(self.store.read(path), self.store.child(path))
+                named = snapshot_path(snapshot.table, snapshot.fingerprint, PurePosixPath(path).suffix)
+                self._check_place(path, named)
+                return snapshot
+        return None
 
     def write_ref(
         self, recipe: str, name: str, kind: str, target: str, identity: str, keep: KeepConfig | None = None
@@ -271,6 +310,11 @@ def shard_path(table: str, key: str) -> str:
     return f"tables/{table}/{key}.parquet"
 
 
-def snapshot_path(table: str, fingerprint: str) -> str:
+def snapshot_path(table: str, fingerprint: str, ending: str = ".parquet") -> str:
     """Where a snapshot lies in the store."""
-    return f"snapshots/{table}/{fingerprint}.json"
+    return f"snapshots/{table}/{fingerprint}{ending}"
+
+
+def snapshot_paths(table: str, fingerprint: str) -> tuple[str, str]:
+    """Where a snapshot may lie: as it is written now, and as older versions did."""
+    return snapshot_path(table, fingerprint), snapshot_path(table, fingerprint, ".json")

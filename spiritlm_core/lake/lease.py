@@ -4,8 +4,6 @@ A process of this machine is at work while it exists. Of one of another machine 
 renewed its lease, by the store's own clock: no two machines' clocks are compared.
 """
 
-from __future__ import annotations
-
 import os
 import socket
 import threading

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -27,8 +27,9 @@ from spiritlm_core.lake.fingerprint import (
     snapshot_fingerprint,
     stage_identity,
 )
-from spiritlm_core.lake.lake import Lake, snapshot_path
-from spiritlm_core.lake.snapshot import Snapshot
+from spiritlm_core.lake.lake import Lake
+from spiritlm_core.lake.schema import AMENDED
+from spiritlm_core.lake.snapshot import Snapshot, strings
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.references.reference import digest_of, resolve
 
@@ -128,34 +129,50 @@ def load_class(path: str) -> Any:
 
 @dataclass(frozen=True)
 class ShardJob:
-    """One shard to compute: from parent shards ``(table, key)``, or from the rows that `rows` gives (picklable)."""
+    """One shard to compute: from parent shards ``(table, key)``, or from the rows that `rows` gives (picklable).
+
+    `members` are the keys of those rows, sorted.
+    """
 
     key: str
     parents: tuple[tuple[str, str], ...] = ()
-    members: tuple[str, ...] = ()
+    members: pa.StringArray = field(default_factory=strings)
     rows: Callable[[], pa.Table] | None = None
-    about: str = ""
 
     @property
     def parent_keys(self) -> list[str]:
         """What the shard's key was made from, besides the stage."""
-        return list(self.members) if self.rows is not None else [key for _, key in self.parents]
+        return self.members.to_pylist() if self.rows is not None else [key for _, key in self.parents]
+
+    def __reduce__(self) -> Any:
+        """Pickle: without the members of other shards, whose memory those of a kept one are a part of."""
+        return ShardJob, (self.key, self.parents, strings(self.members.to_pylist()), self.rows)
+
+    @property
+    def about(self) -> str:
+        """What it is made of, for people."""
+        rows = self.rows() if self.rows else pa.table({})
+        if "source_uri" not in rows.column_names:
+            return ""
+        more = f" and {rows.num_rows - 1} more" if rows.num_rows > 1 else ""
+        return f"{rows['source_uri'][0]}{more}"
 
 
 @dataclass(frozen=True)
 class TablePlan:
-    """All shards of one table for one recipe, in the order of the snapshot."""
+    """All shards of one table for one recipe, in the order of the snapshot; `items` are all that were listed for it."""
 
     call: StageCall
     jobs: tuple[ShardJob, ...]
     lineage: dict[str, Any] = field(default_factory=dict)
+    items: pa.Table | None = None
 
     @property
     def name(self) -> str:
         """The table's name, which is the stage's name."""
         return self.call.name
 
-    @property
+    @cached_property
     def keys(self) -> tuple[str, ...]:
         """The keys of the shards, in the snapshot's order."""
         return tuple(job.key for job in self.jobs)
@@ -172,7 +189,7 @@ class TablePlan:
 
     def is_complete(self, lake: Lake) -> bool:
         """Whether the snapshot and all of its shards are in the lake."""
-        return lake.store.exists(snapshot_path(self.name, self.fingerprint)) and not self.missing(lake)
+        return lake.has_snapshot(self.name, self.fingerprint) and not self.missing(lake)
 
 
 @dataclass(frozen=True)
@@ -199,14 +216,16 @@ class ArtifactPlan:
         return lake.read_artifact(self.name, self.key) is not None
 
     def tables(self, lake: Lake) -> dict[str, TableView]:
-        """The tables that it is built from, once they are there. Raises LakeError."""
-        return {name: lake.view(lake.read_snapshot(name, made)) for name, made in self.inputs.items()}
+        """The tables that it is built from by what they stand for, once they are there. Raises LakeError."""
+        return {
+            AMENDED.get(name, name): lake.view(lake.read_snapshot(name, made)) for name, made in self.inputs.items()
+        }
 
 
-def inline_job(identity: str, members: Sequence[str], rows: Callable[[], pa.Table], about: str) -> ShardJob:
+def inline_job(identity: str, members: Iterable[str], rows: Callable[[], pa.Table]) -> ShardJob:
     """A job whose input is a set of items, each identified by its key in `members`."""
-    keys = tuple(sorted(members))
-    return ShardJob(shard_key(identity, keys), members=keys, rows=rows, about=about)
+    keys = sorted(members)
+    return ShardJob(shard_key(identity, keys), members=strings(keys), rows=rows)
 
 
 def plan_table(call: StageCall, inputs: Sequence[TablePlan | Snapshot]) -> TablePlan:

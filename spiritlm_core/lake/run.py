@@ -16,8 +16,9 @@ from spiritlm_core.lake.artifact import Artifact
 from spiritlm_core.lake.fingerprint import config_json
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.plan import ArtifactPlan, ShardJob, StageCall
+from spiritlm_core.lake.schema import AMENDED
 from spiritlm_core.lake.shard import ShardFooter, code_version, count_rows
-from spiritlm_core.lake.snapshot import ShardEntry
+from spiritlm_core.lake.snapshot import ShardEntry, strings
 from spiritlm_core.lake.stage import ArtifactStage, Progress, TableStage, silent
 
 Builder = Callable[[Path, Path], dict[str, Any]]
@@ -45,25 +46,25 @@ def run_shard(
         config=config_json(call.config),
         models=call.digests,
         parents=job.parent_keys,
-        members=list(job.members),
+        members=job.members.to_pylist(),
         code_version=code_version(),
         stats=stats,
     )
     lake.write_shard(rows, footer)
-    return ShardEntry(job.key, stats, list(job.members)), True
+    return ShardEntry(job.key, stats, job.members), True
 
 
 def shard_entry(lake: Lake, table: str, key: str) -> ShardEntry:
     """The snapshot entry of a shard that is in the lake, from its footer."""
     footer = lake.read_footer(table, key)
-    return ShardEntry(key, footer.stats, footer.members)
+    return ShardEntry(key, footer.stats, strings(footer.members))
 
 
 def _input_tables(lake: Lake, stage: TableStage, job: ShardJob) -> list[pa.Table]:
     if job.rows is not None:
         return [job.rows()]
     columns = {item.table: item.columns for item in stage.inputs}
-    return [lake.read_shard(table, key, columns[table]) for table, key in job.parents]
+    return [lake.read_shard(table, key, columns[AMENDED.get(table, table)]) for table, key in job.parents]
 
 
 def _check_output(stage: TableStage, tables: list[pa.Table], rows: pa.Table) -> None:

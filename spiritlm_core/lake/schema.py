@@ -5,15 +5,17 @@ the row and why. A rejected row travels on through the later tables, its payload
 `reject_*` columns copied.
 """
 
-from __future__ import annotations
-
 import pyarrow as pa
 
 from spiritlm_core.errors import reason_of
 
 SAMPLE_RATE = 16_000  # sampling rate of every waveform in the lake, in hertz
+SYNTHETIC = "synthetic"  # what the column `origin` says where a machine spoke
 REJECT = [pa.field("reject_stage", pa.string()), pa.field("reject_reason", pa.string())]
 """The last columns of every table; the schema of a table stands with the stage that writes it."""
+
+AMENDED = {"speakers": "audio"}
+"""A table that stands for another one, which it was made from: it has some columns anew and lacks the others."""
 
 
 Row = dict[str, object]
@@ -23,6 +25,11 @@ def rejected(row: Row, stage: str, error: BaseException | str) -> Row:
     """A copy of `row` marked as given up by `stage`."""
     reason = error if isinstance(error, str) else reason_of(error)
     return {**row, "reject_stage": stage, "reject_reason": reason}
+
+
+def passed_on(row: Row) -> Row:
+    """What every row of a later table begins with: whose it is, and which stage has given up on it, if one has."""
+    return {name: row[name] for name in ("utterance_id", "reject_stage", "reject_reason")}
 
 
 def is_rejected(row: Row) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from spiritlm_core.lake.fingerprint import BLANK, CURE, STRICT, Digest, from_jso
 
 _FOOTER = b"spiritlm"
 _CHECKSUM = b"spiritlm.sha256"
+_IN_A_LIST = re.compile(r"\.list\.(element|item)")
 _MARK = _CHECKSUM + b"\x18@"  # Thrift writes these two bytes in front of a string of 64
 
 
@@ -99,34 +101,56 @@ def _audio_seconds(table: pa.Table, good: list[bool]) -> float:
 
 
 def encode_shard(table: pa.Table, footer: ShardFooter) -> bytes:
-    """The shard as Parquet bytes: zstd, page checksums, lineage and the checksum of all bytes in the footer."""
+    """The shard as Parquet bytes, its lineage in the footer."""
+    # Small row groups keep a reader's memory flat when rows carry half a megabyte of audio.
+    return encode_parquet(table, to_json(footer), 1024)
+
+
+def encode_parquet(table: pa.Table, about: bytes, group: int = 2**20) -> bytes:
+    """Parquet bytes in groups of so many rows: zstd, page checksums, `about` and the checksum of all bytes behind."""
     buffer = io.BytesIO()
     with pq.ParquetWriter(buffer, table.schema, compression="zstd", write_page_checksum=True) as writer:
-        # Small row groups keep a reader's memory flat when rows carry half a megabyte of audio.
-        writer.write_table(table, row_group_size=1024)
-        writer.add_key_value_metadata({_FOOTER: to_json(footer), _CHECKSUM: BLANK})
+        writer.write_table(table, row_group_size=group)
+        writer.add_key_value_metadata({_FOOTER: about, _CHECKSUM: BLANK})
     return seal(buffer.getvalue(), _MARK)
 
 
 def check_shard(data: bytes, name: str) -> None:
     """Raise LakeError if the checksum of a shard is wrong, or got lost."""
-    if not is_sealed(data, name, _MARK) and is_sealed(_metadata(pa.BufferReader(data), name).get(_FOOTER, b""), name):
+    about = _metadata(pa.BufferReader(data), name).metadata or {}
+    if not is_sealed(data, name, _MARK) and is_sealed(about.get(_FOOTER, b""), name):
         raise LakeError(f"{name} is damaged: the name of its checksum is; {CURE}")
 
 
-def _metadata(source: pa.NativeFile, name: str) -> dict[bytes, bytes]:
+def _metadata(source: pa.NativeFile, name: str) -> pq.FileMetaData:
     try:
-        return dict(pq.read_metadata(source).metadata or {})
+        return pq.read_metadata(source)
     except (pa.ArrowException, OSError) as error:
         raise LakeError(f"{name} is damaged or not a shard of this lake ({error}); {CURE}") from error
 
 
 def read_footer(source: pa.NativeFile, name: str) -> ShardFooter:
     """The footer of a shard, without reading its rows. Raises LakeError if it is not a shard."""
-    metadata = _metadata(source, name)
+    return from_json(ShardFooter, read_about(source, name), name)
+
+
+def read_about(source: pa.NativeFile, name: str) -> bytes:
+    """The JSON that :func:`encode_parquet` was given. Raises LakeError if there is none."""
+    metadata = _metadata(source, name).metadata or {}
     if _FOOTER not in metadata:
         raise LakeError(f"{name} is not a shard of this lake; {CURE}")
-    return from_json(ShardFooter, metadata[_FOOTER], name)
+    return metadata[_FOOTER]
+
+
+def count_values(source: pa.NativeFile, name: str) -> Counter[str]:
+    """How many values each column holds, see :class:`Loader`, by the footer. Raises LakeError if there is none."""
+    metadata = _metadata(source, name)
+    counts = Counter[str]()
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        for chunk in map(group.column, range(metadata.num_columns)):
+            missing = chunk.statistics.null_count if chunk.statistics else 0  # empty lists, too
+            counts[_IN_A_LIST.sub("", chunk.path_in_schema)] += chunk.num_values - missing
+    return counts
 
 
 def read_rows(source: pa.NativeFile, name: str, columns: Sequence[str] | None = None) -> pa.Table:

@@ -1,4 +1,4 @@
-"""A snapshot: a small JSON that names the shards of one table, with totals and lineage.
+"""A snapshot: a small Parquet file that names the shards of one table, with what is in them and lineage.
 
 A *ref* is the one thing in the lake that changes: it says which snapshot (or artifact) of a table a
 recipe uses now.
@@ -11,12 +11,33 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+import pyarrow as pa
+from pydantic import Field, PlainValidator
 
 from spiritlm_core.config import FrozenConfig
-from spiritlm_core.lake.fingerprint import STRICT, Digest, from_json, snapshot_fingerprint, to_json
-from spiritlm_core.lake.shard import ShardStats
+from spiritlm_core.errors import LakeError
+from spiritlm_core.lake.fingerprint import CURE, STRICT, Digest, from_json, snapshot_fingerprint, to_json
+from spiritlm_core.lake.shard import ShardStats, check_shard, encode_parquet, read_about, read_rows
 from spiritlm_core.names import FileName
+
+_COUNTS = [(name, pa.int64()) for name in ("rows_in", "rows_out", "rejected", "upstream")]
+_SECONDS = [(name, pa.float64()) for name in ("seconds", "audio_seconds")]
+SHARDS = pa.schema(
+    [
+        pa.field("key", pa.string()),
+        pa.field("stats", pa.struct([*_COUNTS, ("reasons", pa.map_(pa.string(), pa.int64())), *_SECONDS])),
+        pa.field("members", pa.list_(pa.string())),
+    ]
+)
+"""A row for each shard of a snapshot; see :class:`ShardEntry`."""
+
+
+def strings(values: Iterable[str] = ()) -> pa.StringArray:
+    """Texts as a column. Raises ValueError where one is none."""
+    try:
+        return pa.array(values, pa.string())
+    except TypeError as error:
+        raise ValueError(str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -27,7 +48,7 @@ class ShardEntry:
 
     key: Digest
     stats: ShardStats
-    members: list[str] = field(default_factory=list)
+    members: Annotated[pa.StringArray, PlainValidator(strings)] = field(default_factory=strings)
 
 
 @dataclass(frozen=True)
@@ -61,14 +82,26 @@ class Snapshot:
         """The statistics of all shards added up."""
         return add_stats(shard.stats for shard in self.shards)
 
-    def to_json(self) -> bytes:
-        """The snapshot as JSON, the same bytes for the same snapshot."""
-        return to_json(self, fingerprint=self.fingerprint, totals=asdict(self.totals))
+    def to_bytes(self) -> bytes:
+        """The snapshot as Parquet, the same bytes for the same snapshot."""
+        shards = [(shard.key, asdict(shard.stats), shard.members) for shard in self.shards]
+        rows = pa.table([*zip(*shards, strict=True)], SHARDS) if shards else SHARDS.empty_table()
+        return encode_parquet(rows, to_json(replace(self, shards=())))
 
     @classmethod
-    def from_json(cls, data: bytes, name: str) -> Snapshot:
-        """Read :meth:`to_json`. Raises LakeError."""
-        return from_json(cls, data, name, derived=("fingerprint", "totals"))
+    def from_bytes(cls, data: bytes, name: str) -> Snapshot:
+        """Read :meth:`to_bytes`, or the JSON that older versions wrote. Raises LakeError."""
+        if not data.startswith(b"PAR1"):
+            return from_json(cls, data, name, derived=("fingerprint", "totals"))
+        check_shard(data, name)
+        head = from_json(cls, read_about(pa.BufferReader(data), name), name)
+        rows = read_rows(pa.BufferReader(data), name)
+        if not rows.schema.equals(SHARDS):
+            raise LakeError(f"{name} is not a snapshot: its columns are {rows.schema.names}; {CURE}")
+        keys, stats = rows["key"].to_pylist(), rows["stats"].to_pylist()
+        told = [ShardStats(**{**one, "reasons": dict(one["reasons"])}) for one in stats]
+        members = [] if not rows.num_rows else [each.values for each in rows["members"]]
+        return replace(head, shards=tuple(map(ShardEntry, keys, told, members)))
 
 
 def add_stats(stats: Iterable[ShardStats]) -> ShardStats:

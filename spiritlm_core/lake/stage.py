@@ -5,8 +5,6 @@ tables and builds one artifact (a fitted model, a report). Neither knows where t
 or Ray are, or on which machine it runs.
 """
 
-from __future__ import annotations
-
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +15,8 @@ from typing import Any, ClassVar, Literal, Protocol, TypeVar
 import pyarrow as pa
 
 from spiritlm_core.config import FrozenConfig
+from spiritlm_core.errors import is_machine_error
+from spiritlm_core.lake.schema import Row, rejected
 from spiritlm_core.lake.view import TableView
 
 T = TypeVar("T")
@@ -101,6 +101,15 @@ class TableStage(ABC):
                 told = time.monotonic()
                 self.progress(number / len(rows), "")
             yield row
+
+    def tried(self, row: Row, work: Callable[[], Row]) -> Row:
+        """`row` with what `work` makes of it, or rejected with the reason; errors of the machine are raised."""
+        try:
+            return {**row, **work()}
+        except Exception as error:
+            if is_machine_error(error):
+                raise
+            return rejected(row, self.name, error)
 
     def setup(self) -> None:  # noqa: B027 - a stage without models has nothing to set up
         """Load models; called once per worker, before the first shard."""

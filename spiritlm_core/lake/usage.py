@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import TypeVar
 
 from spiritlm_core.lake.artifact import Artifact
@@ -68,7 +69,7 @@ def usage(lake: Lake) -> Usage:
     snapshots = shares({path: paths for path, paths in stored.items() if path.startswith("snapshots/")}, sizes)
     users = {path: tuple(sorted(name for name, paths in recipes.items() if path in paths)) for path in snapshots}
     listed = (
-        StoredSnapshot(path.split("/")[1], path.split("/")[2][:-5], found[path].modified, users[path], share)
+        StoredSnapshot(path.split("/")[1], PurePosixPath(path).stem, found[path].modified, users[path], share)
         for path, share in snapshots.items()
     )
     return Usage(
@@ -95,4 +96,4 @@ def shares(groups: Mapping[K, Iterable[str]], sizes: Mapping[str, int]) -> dict[
 
 def _read(lake: Lake, path: str) -> Snapshot | Artifact:
     data, name = lake.store.read(path), lake.store.child(path)
-    return Snapshot.from_json(data, name) if path.startswith("snapshots/") else from_json(Artifact, data, name)
+    return Snapshot.from_bytes(data, name) if path.startswith("snapshots/") else from_json(Artifact, data, name)

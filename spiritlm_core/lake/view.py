@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from spiritlm_core.errors import LakeError
@@ -20,8 +21,8 @@ class Loader(Protocol):
     def __call__(self, columns: Sequence[str] | None) -> pa.Table:
         """The shard's rows, or only `columns` of them."""
 
-    def columns(self) -> list[str]:
-        """Names of the shard's columns."""
+    def values(self) -> Mapping[str, int]:
+        """How many values each column holds, without nulls, in lists each one; ``a.b`` is the field b of structs a."""
 
     def digest(self) -> str:
         """Names the shard's content: its key in a lake, else a sha256."""
@@ -53,17 +54,39 @@ class TableView:
         for load in self.loaders:
             yield load(columns)
 
-    def has(self, column: str) -> bool:
-        """Whether the rows have a column that not every recipe makes; all shards of a table have the same ones."""
-        return any(column in load.columns() for load in self.loaders[:1])
+    def columns(self) -> list[str]:
+        """Names of the columns, which all shards have; none where there is no shard."""
+        return list(dict.fromkeys(name.split(".")[0] for load in self.loaders[:1] for name in load.values()))
 
     def digests(self) -> list[str]:
         """Names of the content of all shards, sorted; reads whole files where they carry no key of a lake."""
         return sorted(load.digest() for load in self.loaders)
 
+    def good(self, columns: Sequence[str] | None = None, split: str | None = None) -> Iterator[pa.Table]:
+        """The rows that no stage gave up, of one split if it is named, shard by shard."""
+        needed = ("reject_stage",) if split is None else ("reject_stage", "split")
+        for shard in self.shards(columns and [*dict.fromkeys((*columns, *needed))]):
+            wanted = pc.is_null(shard["reject_stage"])
+            yield shard.filter(wanted if split is None else pc.and_(wanted, pc.equal(shard["split"], split)))
+
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """All rows in one table; for small columns only."""
         return pa.concat_tables(list(self.shards(columns)))
+
+
+def count_values_of(rows: pa.Table) -> dict[str, int]:
+    """How many values each column of rows in memory holds, see :class:`Loader`."""
+    return dict(pair for name in rows.column_names for pair in _counts(name, rows[name]))
+
+
+def _counts(name: str, values: pa.ChunkedArray) -> Iterator[tuple[str, int]]:
+    if pa.types.is_list(values.type):
+        yield from _counts(name, pc.list_flatten(values))
+    elif pa.types.is_struct(values.type):
+        for field in values.type.names:
+            yield from _counts(f"{name}.{field}", pc.struct_field(values, field))
+    else:
+        yield name, len(values) - values.null_count
 
 
 @dataclass(frozen=True)
@@ -73,8 +96,8 @@ class _InMemory:
     def __call__(self, columns: Sequence[str] | None) -> pa.Table:
         return self.table if columns is None else self.table.select(list(columns))
 
-    def columns(self) -> list[str]:
-        return list(self.table.column_names)
+    def values(self) -> dict[str, int]:
+        return count_values_of(self.table)
 
     def digest(self) -> str:
         sink = pa.BufferOutputStream()
@@ -90,8 +113,11 @@ class _InFile:
     def __call__(self, columns: Sequence[str] | None) -> pa.Table:
         return pq.read_table(self.path, columns=None if columns is None else list(columns))
 
-    def columns(self) -> list[str]:
-        return list(pq.read_schema(self.path).names)
+    def values(self) -> dict[str, int]:
+        from spiritlm_core.lake.shard import count_values
+
+        with pa.OSFile(str(self.path)) as source:
+            return count_values(source, str(self.path))
 
     def digest(self) -> str:
         from spiritlm_core.lake.shard import read_footer

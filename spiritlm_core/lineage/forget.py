@@ -7,17 +7,19 @@ import uuid
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from spiritlm_core.errors import LakeError, SourceError
+from spiritlm_core.files import read_text
 from spiritlm_core.intake.files import local_path, local_uri
 from spiritlm_core.intake.notes import some
 from spiritlm_core.intake.statcache import hide_names, sha256_of
 from spiritlm_core.lake.forgotten import Forgotten, Tombstone, forgotten, speaker_digest, write_tombstone
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.lease import hold
-from spiritlm_core.lineage.trace import MadeWith, Recording, made_with, recordings
+from spiritlm_core.lineage.trace import MadeWith, Recording, made_with, recordings, same_speech
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,7 @@ def read_list(path: Path) -> tuple[str, ...]:
     Raises:
         SourceError: it cannot be read, or names none.
     """
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise SourceError(f"--list {path}: {error}") from error
+    lines = [line.strip() for line in read_text(path).splitlines()]
     if named := tuple(line for line in lines if line and not line.startswith("#")):
         return named
     raise SourceError(f"--list {path}: it names no recording; write one path, URI or recording_id on each line")
@@ -53,92 +52,111 @@ def forget(lake: Lake, wanted: Wanted, *, dry_run: bool = False) -> dict[str, An
     all that was taken back so far.
 
     Returns:
-        The statement, as JSON values: the recordings, tables, artifacts and exports. It is kept nowhere.
+        The statement, as JSON values: the recordings, others with the same speech, tables, artifacts and exports. It
+        is kept nowhere.
 
     Raises:
         LakeError: the lake knows no such speaker or recording, or a run works on it.
     """
-    if not wanted:
-        return _statement(lake, recordings(lake), forgotten(lake))
-    if dry_run:
-        return _statement(lake, *_buried(lake, wanted))
+    if dry_run or not wanted:
+        known = _Known(lake, recordings(lake), forgotten(lake))
+        gone = Forgotten((known.tombstone(wanted),)) if wanted else known.before
+        return known.statement(gone, known.trace(gone))
     with hold(lake.store, "gc", "forget"):  # a run that has listed its recordings would bring them back
-        heard, gone = _buried(lake, wanted)
-        write_tombstone(lake, gone.tombstones[0])
+        known = _Known(lake, recordings(lake), forgotten(lake))
+        stone = known.tombstone(wanted)
+        made = known.trace(Forgotten((stone,)))
+        stone = replace(stone, snapshots=sorted(made.snapshots), made_with=dict(made.artifacts))
         hide_names(lake)
-    return _statement(lake, heard, gone)
+        write_tombstone(lake, stone)
+    return known.statement(Forgotten((stone,)), made)
 
 
-def _buried(lake: Lake, wanted: Wanted) -> tuple[list[Recording], Forgotten]:
-    """What the lake has heard, and a tombstone for what is wanted of it, not written yet."""
-    heard = recordings(lake)
-    stone = _tombstone(lake, heard, wanted)
-    made = _trace(lake, heard, Forgotten((stone,)))
-    return heard, Forgotten((replace(stone, snapshots=sorted(made.snapshots), made_with=dict(made.artifacts)),))
+@dataclass(frozen=True)
+class _Known:
+    """What a lake knows: the recordings that it has heard, and what was forgotten before."""
+
+    lake: Lake
+    heard: Sequence[Recording]
+    before: Forgotten
+
+    def tombstone(self, wanted: Wanted) -> Tombstone:
+        """A file is forgotten as a whole, unless the lake has other recordings in it, such as another speaker's turns.
+
+        Raises LakeError: a recording is neither in the lake nor a file, or nobody is called so.
+        """
+        meant, elsewhere = self._select(wanted)
+        ids, within = {one.recording_id for one in meant}, defaultdict(set)
+        for one in self.heard:
+            within[one.source_sha256].add(one.recording_id)
+        whole = {one.source_sha256 for one in meant if one.source_sha256 and within[one.source_sha256] <= ids}
+        parts = {one.recording_id for one in meant if one.source_sha256 not in whole}
+        speakers = sorted(map(speaker_digest, wanted.speakers))
+        files = sorted({*elsewhere, *map(str, whole)})
+        return Tombstone(uuid.uuid4().hex, self.lake.store.now(), files, sorted(parts), speakers, [], {})
+
+    def _select(self, wanted: Wanted) -> tuple[list[Recording], list[str]]:
+        """The recordings that are `wanted`, and the sha256 of wanted files that the lake does not have."""
+        there, gone = {one.speaker for one in self.heard if one.speaker}, self.before.names
+        if lacking := {name for name in wanted.speakers if name not in there and speaker_digest(name) not in gone}:
+            raise LakeError(_no_such_speaker(self.lake, min(lacking), there))
+        called: dict[str | None, list[Recording]] = defaultdict(list)
+        for one in self.heard:
+            for name in {one.source_uri, one.recording_id, one.source_sha256}:
+                called[name].append(one)
+        meant = [one for one in self.heard if one.speaker in wanted.speakers]
+        elsewhere, missing = list[str](), list[str]()
+        for name in wanted.recordings:
+            if found := [one for spelt in {name, _uri(name)} for one in called.get(spelt, ())]:
+                meant += found
+                continue
+            try:
+                elsewhere.append(sha256_of(_uri(name)))
+            except (OSError, SourceError) as error:
+                missing.append(f"{name[:200]!r} ({getattr(error, 'strerror', None) or error})")
+        if missing:
+            raise LakeError(f"{self.lake.uri} has no such recording, and there is no such file: {some(missing)}")
+        return meant, elsewhere
+
+    def covered(self, gone: Forgotten) -> list[Recording]:
+        """The recordings that must not come in."""
+        return [one for one in self.heard if gone.covers(one.source_sha256, one.recording_id, one.speaker)]
+
+    def trace(self, gone: Forgotten) -> MadeWith:
+        """What was made with them, as earlier tombstones of the same recordings or speakers know it, too."""
+        earlier = [one for one in self.before.tombstones if not Forgotten((one,)).names.isdisjoint(gone.names)]
+        known = Forgotten((*gone.tombstones, *earlier))
+        artifacts = {key: how for stone in known.tombstones for key, how in stone.made_with.items()}
+        told = MadeWith(frozenset(known.snapshots), artifacts)
+        return made_with(self.lake, {one.shard for one in self.covered(gone)}, told)
+
+    def statement(self, gone: Forgotten, made: MadeWith) -> dict[str, Any]:
+        """What :func:`forget` returns."""
+        covered = self.covered(gone)
+        once = {(one.recording_id, one.source_uri): one for one in covered}
+        told = [asdict(one) for one in sorted(once.values(), key=lambda one: one.source_uri)]
+        all_gone = Forgotten((*gone.tombstones, *self.before.tombstones))
+        alike = same_speech(self.lake, {one.recording_id for one in covered})
+        copies = {one for one in self.heard if one.recording_id in alike}.difference(self.covered(all_gone))
+        return {
+            "lake": self.lake.uri,
+            "tombstones": [stone.id for stone in gone.tombstones],
+            "recordings": told,
+            "copies": sorted({one.source_uri for one in copies}),
+            "hours": round(sum(one["seconds"] for one in told) / 3600, 4),
+            **found_in(self.lake, made),
+        }
 
 
-def select(lake: Lake, heard: Sequence[Recording], wanted: Wanted) -> tuple[list[Recording], list[str]]:
-    """The recordings that are `wanted`, and the sha256 of wanted files that the lake does not have.
-
-    Raises:
-        LakeError: one is neither in the lake nor a file.
-    """
-    if lacking := set(wanted.speakers) - {one.speaker for one in heard}:
-        there = some(sorted({one.speaker for one in heard if one.speaker}), 20)
-        raise LakeError(
-            f"{lake.uri} has no recording of speaker {min(lacking)!r}; its speakers are {there or 'not named'}"
-        )
-    meant = [one for one in heard if one.speaker in wanted.speakers]
-    elsewhere: list[str] = []
-    for name in wanted.recordings:
-        names = {name, name if "://" in name else local_uri(name)}
-        found = [one for one in heard if names & {one.source_uri, one.recording_id, one.source_sha256}]
-        meant += found
-        if not found:
-            elsewhere.append(_content(lake, name))
-    return meant, elsewhere
+def _uri(name: str) -> str:
+    return name if "://" in name else local_uri(name)
 
 
-def _content(lake: Lake, name: str) -> str:
-    try:
-        return sha256_of(name if "://" in name else local_uri(name))
-    except (OSError, SourceError) as error:
-        raise LakeError(f"{lake.uri} has no recording {name!r}, and there is no such file ({error})") from error
-
-
-def _tombstone(lake: Lake, heard: Sequence[Recording], wanted: Wanted) -> Tombstone:
-    """A file is forgotten as a whole, unless the lake has other recordings in it, such as another speaker's turns."""
-    meant, elsewhere = select(lake, heard, wanted)
-    ids, within = {one.recording_id for one in meant}, defaultdict(set)
-    for one in heard:
-        within[one.source_sha256].add(one.recording_id)
-    whole = {one.source_sha256 for one in meant if one.source_sha256 and within[one.source_sha256] <= ids}
-    parts = {one.recording_id for one in meant if one.source_sha256 not in whole}
-    speakers = sorted(map(speaker_digest, wanted.speakers))
-    files = sorted({*elsewhere, *map(str, whole)})
-    return Tombstone(uuid.uuid4().hex, lake.store.now(), files, sorted(parts), speakers, [], {})
-
-
-def _covered(heard: Sequence[Recording], gone: Forgotten) -> list[Recording]:
-    return [one for one in heard if gone.covers(one.source_sha256, one.recording_id, one.speaker)]
-
-
-def _trace(lake: Lake, heard: Sequence[Recording], gone: Forgotten) -> MadeWith:
-    known = {key: how for stone in gone.tombstones for key, how in stone.made_with.items()}
-    return made_with(lake, {one.shard for one in _covered(heard, gone)}, known)
-
-
-def _statement(lake: Lake, heard: Sequence[Recording], gone: Forgotten) -> dict[str, Any]:
-    covered = _covered(heard, gone)
-    once = {(one.recording_id, one.source_uri): one for one in covered}
-    told = [asdict(one) for one in sorted(once.values(), key=lambda one: one.source_uri)]
-    return {
-        "lake": lake.uri,
-        "tombstones": [stone.id for stone in gone.tombstones],
-        "recordings": told,
-        "hours": round(sum(one["seconds"] for one in told) / 3600, 4),
-        **found_in(lake, _trace(lake, heard, gone)),
-    }
+def _no_such_speaker(lake: Lake, name: str, there: Collection[str]) -> str:
+    folded = {one.casefold(): one for one in there}
+    near = [folded[one] for one in get_close_matches(name.casefold(), folded, 5)]
+    known = f"nearly so called: {', '.join(near)}" if near else f"its speakers are {some(sorted(there), 20)}"
+    return f"{lake.uri} has no recording of speaker {name!r}; {known if there else 'its speakers are not named'}"
 
 
 def found_in(lake: Lake, made: MadeWith) -> dict[str, Any]:

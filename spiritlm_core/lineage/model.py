@@ -1,7 +1,5 @@
 """Where a model comes from: its recipe, tables and artifacts; from the lake the recordings, with their licences."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,13 +28,20 @@ def lineage_of(model: str, lake: Lake, *, told: bool = True) -> dict[str, Any]:
     Raises:
         SpiritLMError: there is no such folder or recipe, or it has no lineage.
     """
-    written = read_json(_folder(model, lake) / LINEAGE_FILE)
+    path = _folder(model, lake) / LINEAGE_FILE
+    written = read_json(path)
     about = {name: written.get(name) for name in ("recipe", "variant", "task", "base", "given", "tables", "artifacts")}
+    parts = [about[name] for name in ("given", "tables", "artifacts") if about[name]]
+    if not parts or not all(isinstance(part, dict) for part in parts):
+        raise SpiritLMError(
+            f"{path} is not of a published model: it has no `tables` and `artifacts` with their digests"
+        )
     found = {"lake": lake.uri, **{name: value for name, value in about.items() if value}}
     fingerprint = (written.get("tables") or {}).get(AUDIO)
     snapshot = lake.find_snapshot(AUDIO, fingerprint) if fingerprint else None
     if snapshot is None or not all(lake.has_shard(AUDIO, key) for key in snapshot.keys):
-        return {**found, "missing": "the lake no longer has this list of recordings; `tables` has its digest"}
+        missing = f"{lake.uri} does not have this list of recordings, whose digest is in `tables`; --lake names another"
+        return {**found, "missing": missing}
     rights = rights_in(snapshot.lineage)
     rows = [{**asdict(one), **asdict(rights.get(one.recording_id, NOTHING))} for one in recordings(lake, snapshot.keys)]
     rows.sort(key=lambda row: row["source_uri"])

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from spiritlm_core.errors import LakeError
-from spiritlm_core.lake.artifact import Artifact
-from spiritlm_core.lake.fingerprint import digest
+from spiritlm_core.lake.artifact import Artifact, blob_path
+from spiritlm_core.lake.care import exports
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.snapshot import Snapshot
 
@@ -47,6 +45,25 @@ def recordings(lake: Lake, shards: Collection[str] | None = None) -> list[Record
     return found
 
 
+def same_speech(lake: Lake, ids: Collection[str]) -> set[str]:
+    """``recording_id`` of what shares speech with recordings, themselves included, as recipes that reject copies know.
+
+    Of two that sound alike either may be the one that is kept.
+    """
+    pairs: set[tuple[str, str]] = set()  # utterances: a copy, and the one that is kept
+    for ref in lake.refs():
+        if ref.name == "duplicates" and (artifact := lake.read_artifact(ref.name, ref.target)):
+            data = lake.store.read(blob_path(artifact.files["duplicates.parquet"]))
+            told = pq.read_table(pa.BufferReader(data))
+            pairs.update(zip(told["utterance_id"].to_pylist(), told["kept"].to_pylist(), strict=True))
+    of: dict[str, str] = {}
+    for key in lake.shard_keys(AUDIO) if pairs and ids else ():
+        rows = lake.peek_shard(AUDIO, key, ("utterance_id", "recording_id"))
+        of.update(zip(rows["utterance_id"].to_pylist(), rows["recording_id"].to_pylist(), strict=True))
+    kept = {kept for copy, kept in pairs if {of.get(copy), of.get(kept)} & {*ids}}
+    return {of[one] for pair in pairs if pair[1] in kept for one in pair if one in of}
+
+
 @dataclass(frozen=True)
 class MadeWith:
     """What holds some recordings, or was made with them.
@@ -62,17 +79,18 @@ class MadeWith:
     exports: tuple[str, ...] = ()
 
 
-def made_with(lake: Lake, shards: Collection[str], known: Mapping[str, str] | None = None) -> MadeWith:
-    """All that was made with the audio `shards`, and with the artifacts `known` to be made with what was in them.
+def made_with(lake: Lake, shards: Collection[str], known: MadeWith | None = None) -> MadeWith:
+    """All that was made with the audio `shards`, and with what is `known` to hold what was in them, or to be made so.
 
-    An artifact whose recordings are gone from the lake, and the list of what they were, counts, too.
+    An artifact or export whose recordings are gone from the lake, and the list of what they were, counts, too.
     """
+    known = known or MadeWith()
     tables = {snapshot.fingerprint: snapshot for snapshot in _snapshots(lake)}
     artifacts = {artifact.key: artifact for artifact in _artifacts(lake)}
-    holding = _holding(lake, tables, shards)
+    holding = _holding(lake, tables, shards) | known.snapshots
     made: dict[str, Snapshot | Artifact] = {**tables, **artifacts}
     parents = {key: _parents(one) for key, one in made.items()}
-    how = {key: said for key, said in (known or {}).items() if key in artifacts}
+    how = {key: said for key, said in known.artifacts.items() if key in artifacts}
     for key, artifact in artifacts.items():
         inputs = set(artifact.inputs.values())
         if not holding.isdisjoint(inputs):
@@ -81,8 +99,13 @@ def made_with(lake: Lake, shards: Collection[str], known: Mapping[str, str] | No
             how.setdefault(key, _GONE)
     reached = _with_descendants({*holding, *how}, parents)
     how |= {key: WITH for key in artifacts if key in reached and key not in how}
-    exports = [path for path, names in _exports(lake) if not {*holding, *how}.isdisjoint(names)]
-    return MadeWith(frozenset(holding), how, tuple(exports))
+    held = {*holding, *known.artifacts, *how}
+    told = [
+        one.path
+        for one in exports(lake)
+        if not held.isdisjoint(one.made_from) or (shards and made.keys().isdisjoint(one.made_from))
+    ]
+    return MadeWith(frozenset(holding), how, tuple(told))
 
 
 def _holding(lake: Lake, tables: Mapping[str, Snapshot], shards: Collection[str]) -> set[str]:
@@ -93,7 +116,10 @@ def _holding(lake: Lake, tables: Mapping[str, Snapshot], shards: Collection[str]
         key
         for key, table in tables.items()
         if table.table == AUDIO
-        and any(s.key in shards or (s.key not in there and not members.isdisjoint(s.members)) for s in table.shards)
+        and any(
+            s.key in shards or (s.key not in there and not members.isdisjoint(s.members.to_pylist()))
+            for s in table.shards
+        )
     }
     return _with_descendants(holding, {key: _inputs(table) for key, table in tables.items()})
 
@@ -128,16 +154,3 @@ def _artifacts(lake: Lake) -> Iterator[Artifact]:
         path = PurePosixPath(entry.path)
         if artifact := lake.read_artifact(path.parent.name, path.stem):
             yield artifact
-
-
-def note_export(lake: Lake, path: str, made_from: Collection[str]) -> None:
-    """Let the lake know, if it can be written to, of a folder elsewhere that was made from snapshots and models."""
-    told = {"path": path, "made_from": sorted(made_from)}
-    with suppress(LakeError, PermissionError):
-        lake.store.write(f"exports/{digest({'path': path})}.json", json.dumps(told, indent=1).encode())
-
-
-def _exports(lake: Lake) -> Iterator[tuple[str, list[str]]]:
-    for entry in lake.store.walk("exports"):
-        told = json.loads(lake.store.read(entry.path))
-        yield told["path"], told["made_from"]

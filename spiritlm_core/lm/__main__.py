@@ -15,8 +15,6 @@ The file holds the same arguments as the stage; one process needs no ``torchrun`
     resume_from: null                 # or a checkpoint folder
 """
 
-from __future__ import annotations
-
 import sys
 from dataclasses import replace
 from pathlib import Path

@@ -4,8 +4,6 @@ The defaults fit the quickstart (half an hour of speech, two CPU cores); the rec
 ``expressive`` set the sizes of the Spirit LM paper (arXiv 2402.05755, §3 and appendix).
 """
 
-from __future__ import annotations
-
 from collections.abc import Set as AbstractSet
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -60,12 +58,7 @@ class OptimizerConfig(FrozenConfig):
         "cosine", description="Learning rate after the warm-up: constant, cosine decay, or wsd (stable, then decay)."
     )
     warmup_steps: int = Field(20, ge=0, description="Steps of linear warm-up from zero.")
-    decay_share: float = Field(
-        0.2,
-        gt=0,
-        le=1,
-        description="Share of the steps at the end in which wsd decays.",
-    )
+    decay_share: float = Field(0.2, gt=0, le=1, description="Share of the steps at the end in which wsd decays.")
     final_share: float = Field(0.1, ge=0, le=1, description="Last rate as a share of the peak, of cosine and wsd.")
     beta1: float = Field(0.9, ge=0, lt=1, description="Decay of the mean of the gradients.")
     beta2: float = Field(0.95, ge=0, lt=1, description="Decay of the mean of the squared gradients.")
@@ -124,7 +117,9 @@ class LmConfig(FrozenConfig):
     tokens_per_step: int = Field(2048, ge=1, description="Tokens of one optimiser step, over all workers.")
     steps: int = Field(300, ge=1, description="Number of optimiser steps.")
     precision: Precision = Field(
-        "auto", description="Arithmetic of training; auto: bf16 on a GPU, fp32 on a CPU. Weights stay fp32."
+        "auto",
+        description="Arithmetic of training; auto: bf16 on a GPU and on a CPU with bf16 tiles (Intel AMX), else fp32. "
+        "Weights stay fp32.",
     )
     lora: LoraConfig | None = Field(None, description="Adapters trained instead of all weights; null: none.")
     new_tokens_first: int = Field(0, ge=0, description="First steps, in which only rows of new tokens are trained.")
@@ -227,8 +222,7 @@ class LmCompute(FitCompute):
         description="What keeps attention within documents: their bounds, a mask (sdpa), or the package flash-attn.",
     )
     activation_checkpointing: Literal["none", "selective", "full"] = Field(
-        "none",
-        description="Activations computed anew in the backward pass: none, the cheap ones, or all.",
+        "none", description="Activations computed anew in the backward pass: none, the cheap ones, or all."
     )
     async_checkpoints: bool | None = Field(
         None,

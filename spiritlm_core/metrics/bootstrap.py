@@ -1,7 +1,5 @@
 """Confidence intervals by resampling whole documents (Efron & Tibshirani 1993, chapter 13)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

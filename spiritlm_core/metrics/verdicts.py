@@ -112,6 +112,16 @@ def read_verdicts(folder: Path) -> list[Verdict]:
         raise ModelReferenceError(f"{path}: not what an evaluation writes: {error}") from error
 
 
+def read_languages(folder: Path) -> tuple[str, ...]:
+    """Codes of the languages that a model was taught, by its ``statistics.json``; none where it says none.
+
+    Raises ModelReferenceError: the file is damaged.
+    """
+    path = folder / "statistics.json"
+    hours = read_json(path).get("audio", {}).get("hours_by_language", {}) if path.is_file() else {}
+    return tuple(language for language in hours if language != "unknown")
+
+
 def read_examples(folder: Path) -> list[dict[str, str]]:
     """The recordings in a model's folder to try it with: `audio`, a path, and `text`; none where there are none.
 

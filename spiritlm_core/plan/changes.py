@@ -55,14 +55,21 @@ def keep_settings(lake: Lake, name: str, recipe: FrozenConfig) -> None:
     lake.store.update(_path(name), json.dumps(recipe.model_dump(mode="json"), indent=1).encode())
 
 
+def last_settings(lake: Lake, name: str, kind: type[R]) -> R | None:
+    """Those settings; None where the lake keeps none that can be read."""
+    try:
+        return kind.model_validate_json(lake.store.read(_path(name)))
+    except (FileNotFoundError, ValidationError):
+        return None
+
+
 def since_last_run(lake: Lake, name: str, recipe: R, graph_of: Callable[[R], Graph]) -> Since:
     """Compare `recipe` with that of the last run; nothing where the lake keeps none that can be read.
 
     A setting changes a part of a stage if that is another once the setting alone is put back.
     """
-    try:
-        last = type(recipe).model_validate_json(lake.store.read(_path(name)))
-    except (FileNotFoundError, ValidationError):
+    last = last_settings(lake, name, type(recipe))
+    if last is None:
         return NOTHING
     before, after = (each.model_dump(mode="json", exclude=set(APART)) for each in (last, recipe))
     now, settings = _parts(graph_of(recipe)), []
@@ -153,10 +160,10 @@ def _made_with(lake: Lake, snapshot: str) -> dict[str, Past | None]:
 
 def _snapshot_called(lake: Lake, beginning: str) -> Snapshot:
     newest = sorted(lake.store.walk("snapshots"), key=lambda entry: -entry.modified)
-    paths = [path for path in (PurePosixPath(entry.path) for entry in newest) if path.suffix == ".json"]
-    fits = [path for path in paths if path.stem.startswith(beginning)]
+    paths = list(dict.fromkeys(PurePosixPath(entry.path).with_suffix("") for entry in newest))
+    fits = [path for path in paths if path.name.startswith(beginning)]
     if len(fits) != 1:
-        names = ", ".join(f"{path.parent.name} {path.stem[:16]}" for path in (fits or paths)[:20])
+        names = ", ".join(f"{path.parent.name} {path.name[:16]}" for path in (fits or paths)[:20])
         begin = f"several snapshots begin with {beginning!r}" if fits else f"no snapshot begins with {beginning!r}"
         raise LakeError(f"{lake.uri}: {begin}; the newest are {names}" if names else f"{lake.uri} has no snapshots")
-    return lake.read_snapshot(fits[0].parent.name, fits[0].stem)
+    return lake.read_snapshot(fits[0].parent.name, fits[0].name)

@@ -6,16 +6,19 @@ computed for a plan.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import gc
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
+
+import pyarrow as pa
 
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import RecipeError
-from spiritlm_core.intake.grouping import Member, group_items, items_table
+from spiritlm_core.intake.grouping import ItemRows, Places, group_items
+from spiritlm_core.intake.item import said_of
 from spiritlm_core.intake.listing import Listing, Say
-from spiritlm_core.intake.rights import said_of
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.plan import (
     ModelSource,
@@ -27,6 +30,8 @@ from spiritlm_core.lake.plan import (
     plan_artifact,
     plan_table,
 )
+from spiritlm_core.lake.schema import AMENDED
+from spiritlm_core.lake.snapshot import ShardEntry
 from spiritlm_core.lake.stage import ArtifactStage, TableStage
 
 Stage = type[TableStage] | type[ArtifactStage]
@@ -115,7 +120,7 @@ def _node(
     stage: Stage, config: FrozenConfig, tables: Sequence[Node | None], models: Mapping[str, Model | None]
 ) -> Node:
     """A node whose stage gets the tables that it declares, in that order. Raises RecipeError if it does not."""
-    read = {table.name: table for table in tables if table is not None}
+    read = {AMENDED.get(table.name, table.name): table for table in tables if table is not None}
     wanted = [item.table for item in stage.inputs if item.table in read or not item.optional]
     if read.keys() != set(wanted):
         raise RecipeError(f"stage {stage.name} reads {wanted}, the graph gives it {sorted(read)}")
@@ -165,9 +170,22 @@ def plan_graph(graph: Graph, lake: Lake, *until: str, refit: bool = False, say: 
     planner = _Planner(graph, lake, refit, say)
     for note in graph.notes:
         say(note)
-    for node in graph.wanted(*until):
-        planner.plans[node.name] = planner.plan(node)
+    with _without_collecting():
+        for node in graph.wanted(*until):
+            planner.plans[node.name] = planner.plan(node)
     return RunPlan(graph.recipe, planner.plans, graph.settings, tuple(graph.notes))
+
+
+@contextmanager
+def _without_collecting() -> Iterator[None]:
+    """A listing makes millions of objects in no circles; to look for circles among them takes a quarter of its time."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 @dataclass
@@ -216,24 +234,41 @@ class _Planner:
 
 def plan_listing(listing: Listing, call: StageCall, lake: Lake, recipe: str, say: Say) -> TablePlan:
     """One job per group of items; groups that a shard holds already keep its key. Raises SourceError."""
-    items = listing.items(lake, say)
-    groups = group_items(items, _kept_groups(lake, recipe, call), listing.sharding)
-    jobs = [_job(call, listing, group) for group in groups]
+    items, kept = _combined(listing.items(lake, say)), _kept_shards(lake, recipe, call)
+    costs = listing.costs(items).to_numpy()
+    old, new = group_items(items, costs, [shard.members for shard in kept], listing.sharding)
+    jobs = [_kept_job(call, items, shard, places) for shard, places in zip(kept, old, strict=True) if len(places)]
+    jobs += [_job(call, items, places) for places in new]
     # Order by key: a set of items has none, and every run must see the same one.
     jobs.sort(key=lambda job: job.key)
-    return TablePlan(call, tuple(jobs), {"models": call.digests, **listing.lineage, **said_of(items)})
+    return TablePlan(call, tuple(jobs), {"models": call.digests, **listing.lineage, **said_of(items)}, items)
 
 
-def _kept_groups(lake: Lake, recipe: str, call: StageCall) -> list[frozenset[str]]:
-    """The members of the shards made by the same stage: this recipe's first, else any other recipe's."""
+def _combined(items: pa.Table) -> pa.Table:
+    """`items` in one piece, of which rows are taken quickly; column by column, so that nothing large is there twice."""
+    schema, columns = items.schema, items.columns
+    del items
+    for place, name in enumerate(schema.names):
+        columns[place] = pa.table([columns[place]], [name]).combine_chunks()[name]
+        pa.default_memory_pool().release_unused()
+    return pa.table(columns, schema)
+
+
+def _kept_shards(lake: Lake, recipe: str, call: StageCall) -> Sequence[ShardEntry]:
+    """The shards made by the same stage: this recipe's first, else any other recipe's."""
     refs = [ref for ref in lake.refs() if ref.name == call.name and ref.identity == call.identity]
     refs.sort(key=lambda ref: (ref.recipe != recipe, ref.recipe))
     snapshots = (lake.find_snapshot(call.name, ref.target) for ref in refs)
     last = next(filter(None, snapshots), None)
-    return [frozenset(shard.members) for shard in last.shards] if last else []
+    return last.shards if last else ()
 
 
-def _job(call: StageCall, listing: Listing, group: Sequence[Member]) -> ShardJob:
-    more = f" and {len(group) - 1} more" if len(group) > 1 else ""
-    rows = partial(items_table, group, listing.schema)
-    return inline_job(call.identity, [item.key for item in group], rows, f"{group[0].source_uri}{more}")
+def _kept_job(call: StageCall, items: pa.Table, shard: ShardEntry, places: Places) -> ShardJob:
+    """Of an earlier shard with all of its members: costs nothing but its key."""
+    if len(places) < len(shard.members):
+        return _job(call, items, places)
+    return ShardJob(shard.key, members=shard.members, rows=ItemRows(items, places))
+
+
+def _job(call: StageCall, items: pa.Table, places: Places) -> ShardJob:
+    return inline_job(call.identity, items["key"].take(places).to_pylist(), ItemRows(items, places))

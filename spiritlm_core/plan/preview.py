@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from pathlib import PurePosixPath
 from typing import Any
 
 from spiritlm_core.lake.lake import Lake
@@ -65,7 +64,7 @@ class Estimator:
 
     def table(self, plan: TablePlan) -> Estimate:
         """Shards that are there as they are, and the others at the pace of the last run."""
-        sizes = self._sizes(plan.name)
+        sizes = self.lake.shard_sizes(plan.name)
         refs = self._refs(plan.name)
         last = self.lake.find_snapshot(plan.name, refs[0].target) if refs else None
         pace = _pace(last, sizes) if last else None
@@ -99,11 +98,6 @@ class Estimator:
             return None, None
         amounts = [self._amounts[job.key] for job in plan.jobs]
         return round(sum(each.rows for each in amounts)), round(sum(each.audio for each in amounts) / 3600, 4)
-
-    def _sizes(self, table: str) -> dict[str, int]:
-        """Bytes of every shard of a table that is there, by key."""
-        entries = self.lake.store.walk(f"tables/{table}")
-        return {PurePosixPath(entry.path).stem: entry.size for entry in entries if entry.path.endswith(".parquet")}
 
     def _refs(self, name: str) -> list[Ref]:
         """What recipes use under `name`, this one first."""

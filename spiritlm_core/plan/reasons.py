@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -16,7 +17,7 @@ from spiritlm_core.lake.artifact import Artifact
 from spiritlm_core.lake.fingerprint import config_json
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.plan import ArtifactPlan, ModelSource, Plan, ShardJob, StageCall, TablePlan
-from spiritlm_core.lake.snapshot import Snapshot
+from spiritlm_core.lake.snapshot import ShardEntry, Snapshot, strings
 
 
 @dataclass(frozen=True)
@@ -38,24 +39,25 @@ class ItemChanges:
 
 def lists_items(plan: TablePlan) -> bool:
     """Whether a table is made of items that were listed, rather than of another table."""
-    return any(job.rows is not None for job in plan.jobs)
+    return plan.items is not None
 
 
 def item_changes(lake: Lake, plan: TablePlan, before: Snapshot | None) -> ItemChanges:
     """Compare the items of a first table, as they are now, with those that it was made of before; null: all are new."""
-    had = {key for shard in before.shards for key in shard.members} if before else set()
-    items = pa.concat_tables([job.rows() for job in plan.jobs if job.rows])
-    is_old = pc.is_in(items["key"], value_set=pa.array(had, pa.string()))
-    old, new = items.filter(is_old), items.filter(pc.invert(is_old))
+    assert plan.items is not None  # noqa: S101 - see lists_items
+    had = _members(before.shards if before else ())
+    is_old = pc.is_in(plan.items["key"], value_set=had)
+    old, new = plan.items.filter(is_old), plan.items.filter(pc.invert(is_old))
     lost = _lost(lake, before, old) if before else {}
     added: list[str] = []
     changed: list[str] = []
     for item in new.to_pylist():
         known = lost.pop(item.get("recording_id"), None) or item["source_uri"] in lost.values()
         (changed if known else added).append(shown(item["source_uri"]))
-    removed = set(lost.values()) - set(items["source_uri"].to_pylist())
+    gone_from = strings(lost.values())
+    removed = set(gone_from.filter(pc.invert(pc.is_in(gone_from, value_set=plan.items["source_uri"]))).to_pylist())
     gone = len(had) - old.num_rows - len(changed)
-    rejected = _rejected(lake, plan, had)
+    rejected = _rejected(lake, plan, new, had)
     return ItemChanges(sorted(added), sorted(changed), sorted(map(shown, removed)), max(0, gone), rejected)
 
 
@@ -69,30 +71,39 @@ def _lost(lake: Lake, before: Snapshot, old: pa.Table) -> dict[str, str]:
 
     The same sound elsewhere, or with another text, is known again by itself, and other sound by where it is.
     """
-    keys = set(old["key"].to_pylist())
     itself = "recording_id" if "recording_id" in old.column_names else "source_uri"
-    still = pa.array(old[itself].to_pylist(), pa.string())
     lost: dict[str, str] = {}
-    for key in [shard.key for shard in before.shards if not keys.issuperset(shard.members)]:
-        rows = lake.read_shard(before.table, key, sorted({itself, "source_uri"}))
-        gone = rows.filter(pc.invert(pc.is_in(rows[itself], value_set=still)))
+    for shard in _with_others(before.shards, old["key"]):
+        rows = lake.read_shard(before.table, shard.key, sorted({itself, "source_uri"}))
+        gone = rows.filter(pc.invert(pc.is_in(rows[itself], value_set=old[itself])))
         lost.update(zip(gone[itself].to_pylist(), gone["source_uri"].to_pylist(), strict=True))
     return lost
 
 
-def _rejected(lake: Lake, plan: TablePlan, had: set[str]) -> dict[str, str]:
-    """Why items that were not there before cannot be used: what listing found, and computing where that was done."""
-    jobs = [job for job in plan.jobs if not had.issuperset(job.members)]
+def _members(holders: Sequence[ShardEntry | ShardJob]) -> pa.ChunkedArray:
+    return pa.chunked_array([holder.members for holder in holders], pa.string())
+
+
+H = TypeVar("H", ShardEntry, ShardJob)
+
+
+def _with_others(holders: Sequence[H], known: pa.ChunkedArray) -> list[H]:
+    """Those of which a member is none of the `known` ones."""
+    other = pc.invert(pc.is_in(_members(holders), value_set=known)).to_numpy()
+    holder = np.repeat(np.arange(len(holders)), [len(one.members) for one in holders])
+    return [holders[number] for number in np.unique(holder[other])]
+
+
+def _rejected(lake: Lake, plan: TablePlan, new: pa.Table, had: pa.ChunkedArray) -> dict[str, str]:
+    """Why `new` items cannot be used: what listing found, and computing where that was done."""
     have = lake.shard_keys(plan.name)
-    reasons: dict[str, str] = {}
+    jobs = _with_others(plan.jobs, had)
+    missing = _members([job for job in jobs if job.key not in have])
+    listed = new.filter(pc.and_(pc.is_valid(new["error"]), pc.is_in(new["key"], value_set=missing))).to_pylist()
+    reasons = {shown(row["source_uri"]): row["error"] for row in listed}
     for job in jobs:
-        reasons |= _computed(lake, plan, job) if job.key in have else _listed(job, had)
+        reasons |= _computed(lake, plan, job) if job.key in have else {}
     return dict(sorted(reasons.items()))
-
-
-def _listed(job: ShardJob, had: set[str]) -> dict[str, str]:
-    rows = job.rows().to_pylist() if job.rows else []
-    return {shown(row["source_uri"]): row["error"] for row in rows if row["error"] and row["key"] not in had}
 
 
 def _computed(lake: Lake, plan: TablePlan, job: ShardJob) -> dict[str, str]:
@@ -190,8 +201,9 @@ def reasons(lake: Lake, plan: Plan, past: Past | None, since: Mapping[str, list[
         causes += [Reason("upstream", name) for name, made in inputs.items() if past.inputs.get(name) != made]
     if isinstance(plan, TablePlan) and lists_items(plan):
         causes += _items(lake, plan, past, since.get(LISTING, []))
-    told = [cause for cause in causes if cause.cause != "lineage"]
-    return list(dict.fromkeys(told or causes)) or [Reason("lost")]
+    told = [cause for cause in causes if cause.cause != "lineage"] or causes
+    once = [cause for place, cause in enumerate(told) if cause not in told[:place]]  # settings may be lists: no set
+    return once or [Reason("lost")]
 
 
 def identity_changes(lake: Lake, call: StageCall, past: Past, since: Mapping[str, list[Reason]]) -> Iterator[Reason]:

@@ -1,20 +1,17 @@
 """The model card: what the model is, what it was made from, what it can do, and what it cannot; and its settings."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 from pydantic import Field
 
 from spiritlm_core.config import FrozenConfig
+from spiritlm_core.files import markdown
 from spiritlm_core.language import LanguageCode
 from spiritlm_core.metrics.verdicts import WHO, Verdict
-from spiritlm_core.speech.settings import ExtractionPrecision
-from spiritlm_core.tokens.config import PAIRS
+from spiritlm_core.speech.settings import ExtractionConfig
 
 
 class PublishConfig(FrozenConfig):
@@ -36,24 +33,10 @@ class PublishConfig(FrozenConfig):
     base_model: str | None = Field(None, description="Reference of the model that training started from, if any.")
 
 
-class PublishStageConfig(PublishConfig):
+class PublishStageConfig(PublishConfig, ExtractionConfig):
     """What the stage is given: the model card, and how the units of the corpus were extracted."""
 
-    younger: ClassVar[AbstractSet[str]] = {"precision"}
 
-    precision: ExtractionPrecision = Field("exact", description="Precision of unit extraction, as in `units`.")
-
-
-_STREAMS = (
-    "text",
-    "speech",
-    "interleaved",
-    "interleaved.text",
-    "interleaved.speech",
-    *PAIRS,
-    "documents",
-    "documents.base",
-)
 _HUB = {
     "transcribe": ("automatic-speech-recognition", "Transcribing"),
     "say": ("text-to-speech", "Saying"),
@@ -76,18 +59,9 @@ def model_card(
 
     `speaks` says whether a vocoder is published with it, `note` what people must know besides the figures.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    loader = FileSystemLoader(Path(__file__).with_name("templates"))
-    environment = Environment(
-        loader=loader,
-        autoescape=False,  # noqa: S701 - Markdown, not HTML
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     header = yaml.safe_dump(front_matter(config, verdicts, statistics), sort_keys=False, allow_unicode=True)
-    return environment.get_template("card.md.j2").render(
+    return markdown(
+        Path(__file__).parent / "templates" / "card.md.j2",
         header=header.strip(),
         config=config,
         statistics=statistics,
@@ -98,7 +72,9 @@ def model_card(
         note=note,
         expressive="pitch" in statistics["units"],
         streams=_stream_rows(metrics),
-        tasks=_told(verdicts),
+        verdicts=verdicts,
+        doing={task: doing for task, (_, doing) in _HUB.items()},
+        who=WHO,
     )
 
 
@@ -137,19 +113,12 @@ def _results(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
     return lines
 
 
-def _told(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
-    """The verdicts in words."""
-    return [
-        {"doing": _HUB[one.task][1], "best": WHO.get(one.trivial_answer, one.trivial_answer), "of": one}
-        for one in verdicts
-    ]
-
-
 def _stream_rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows = []
-    for stream in _STREAMS:
-        keys = ("bits_per_token", "baseline_bits_per_token", "gain_bits", "gain_bits_low", "gain_bits_high", "tokens")
-        row = {key: metrics.get(f"loss/{stream}/{key}") for key in keys}
-        if row["bits_per_token"] is not None:
-            rows.append({"name": stream.replace(".", ": "), **row})
+    keys = ("bits_per_token", "baseline_bits_per_token", "gain_bits", "gain_bits_low", "gain_bits_high", "tokens")
+    for name, value in metrics.items():
+        section, _, rest = name.partition("/")
+        stream, _, key = rest.partition("/")
+        if section == "loss" and key == keys[0] and value is not None:
+            rows.append({"name": stream.replace(".", ": "), **{key: metrics[f"loss/{stream}/{key}"] for key in keys}})
     return rows

@@ -3,8 +3,6 @@
 The folder is loaded back before it counts as built; one that transformers cannot load is never published.
 """
 
-from __future__ import annotations
-
 import shutil
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
@@ -44,13 +42,7 @@ class FolderStage(ArtifactStage):
     def fill(self, out: Path) -> dict[str, Any]:
         """Put everything but model and lineage into `out`; returns what the summary says besides."""
 
-    def build(  # the contract of stages; nothing here reads tables or is worth resuming
-        self,
-        tables: Mapping[str, TableView],  # noqa: ARG002
-        out: Path,
-        work: Path,  # noqa: ARG002
-        progress: Progress,
-    ) -> dict[str, Any]:
+    def build(self, tables: Mapping[str, TableView], out: Path, work: Path, progress: Progress) -> dict[str, Any]:
         """Write the folder and load it back, but for adapters; see :class:`PublishError` for what may be wrong.
 
         Returns the number of files, their size in bytes, and the sha256 of the weights.

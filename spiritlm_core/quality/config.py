@@ -1,14 +1,15 @@
 """What is measured on each segment, and which of them a recipe leaves out. Imports little more than pydantic."""
 
-from __future__ import annotations
-
+import math
 import re
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field
 
 from spiritlm_core.config import FrozenConfig, meant
+from spiritlm_core.evaluate.config import SPEAKER_ENCODER
 from spiritlm_core.references.syntax import ModelReference
 
 DNSMOS = (
@@ -37,6 +38,13 @@ COLUMNS = {
 }
 """Columns of the table `quality` that a filter may name, and their units; docs/quality.md says what each is."""
 
+JUDGES = {
+    **dict.fromkeys(("dnsmos", "dnsmos_signal", "dnsmos_background"), "dnsmos"),
+    **dict.fromkeys(("language", "language_confidence"), "language"),
+    "wer": "recogniser",
+}
+"""Columns that stay empty without a model, and the setting of `QualityConfig` that names it."""
+
 OPPOSITES = {">=": "<", "<=": ">", ">": "<=", "<": ">=", "==": "!=", "!=": "=="}
 
 
@@ -62,9 +70,12 @@ class Condition:
                 raise ValueError(f"{text!r}: a language is compared with == or !=")
             return cls(column, operator, value)
         try:
-            return cls(column, operator, float(value))
+            number = float(value)
         except ValueError:
-            raise ValueError(f"{text!r}: {value!r} is no number") from None
+            number = math.nan
+        if not math.isfinite(number):
+            raise ValueError(f"{text!r}: {value!r} is no number")
+        return cls(column, operator, number)
 
     def __str__(self) -> str:
         return f"{self.column} {self.operator} {_plain(self.value)}"
@@ -102,6 +113,54 @@ class QualityConfig(FrozenConfig):
         None,
         description="Reference of a faster-whisper model whose reading is compared with the transcript; null: none.",
     )
+
+
+class DVectorsConfig(FrozenConfig):
+    """How voices are described."""
+
+    seconds: float = Field(60.0, ge=1, description="Most seconds of a recording that are heard.")
+
+
+class VoicesConfig(FrozenConfig):
+    """Which recordings are taken for one voice."""
+
+    similarity: float = Field(
+        0.7,
+        gt=0,
+        lt=1,
+        description="Two groups of recordings are one voice if the mean cosine of their d-vectors is at least this.",
+    )
+    recordings: int = Field(
+        5000, ge=1, description="Most recordings that are compared with each other; the others get the likest voice."
+    )
+    seed: int = Field(0, ge=0, description="Another one picks other recordings, where there are more.")
+
+
+class SpeakersConfig(DVectorsConfig, VoicesConfig):
+    """Who speaks where no source says so: guessed by the voice. Recordings are taken for one voice each."""
+
+    encoder: ModelReference = Field(
+        SPEAKER_ENCODER,
+        description="Model of voices: a GE2E speaker encoder in the layout of Resemblyzer, or a folder of transformers "
+        "for x-vectors, such as hf://microsoft/wavlm-base-plus-sv.",
+    )
+    use: tuple[Literal["split", "style"], ...] = Field(
+        (),
+        description="What guesses count for: split, holding out voices as a whole; style, as the names of speakers for "
+        "style units and the vocoder. Without any they are a column to look at.",
+    )
+
+
+class SpeakersStageConfig(FrozenConfig):
+    """What guesses change in the columns of `audio`."""
+
+    use: tuple[Literal["split", "style"], ...] = Field((), description="What guesses count for.")
+    held_out_share: float = Field(0.1, description="Share of the voices that is kept for evaluation.")
+    split_salt: str = Field("", description="Any text; another one draws another held-out set.")
+
+    def idle(self) -> AbstractSet[str]:
+        """How voices are held out where none is."""
+        return frozenset() if "split" in self.use else {"held_out_share", "split_salt"}
 
 
 class SelectionConfig(FrozenConfig):

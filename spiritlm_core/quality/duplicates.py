@@ -1,7 +1,5 @@
 """The artifact `duplicates`: which segments hold the same sound as another one, which is kept."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +17,8 @@ from spiritlm_core.quality.fingerprint import Match, Print, matches
 
 OVERLAP, ERRORS = 0.8, 0.3
 """Least share of the shorter segment that lies on the other one, and the largest share of bits that differ there."""
+SHORT, SHORT_ERRORS = 64, 0.2
+"""Of fewer values than this, 1.3 seconds of sound, fewer may differ: among many words of a syllable some are near."""
 
 DUPLICATES = pa.schema(
     [
@@ -42,12 +42,11 @@ class DuplicatesStage(ArtifactStage):
 
     name: ClassVar[str] = "duplicates"
     about: ClassVar[str] = "segments that sound like another one"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     inputs: ClassVar[tuple[TableInput, ...]] = (TableInput("audio", _AUDIO), TableInput("quality", _PRINTS))
 
     def build(self, tables: Mapping[str, TableView], out: Path, work: Path, progress: Progress) -> dict[str, Any]:
         """Compare all segments; see :class:`ArtifactStage`."""
-        del work  # takes seconds: nothing to resume
         progress(0.0, "reading fingerprints")
         rows, prints = _segments(tables)
         progress(0.3, f"comparing {len(rows)} segments")
@@ -78,7 +77,7 @@ def duplicates(prints: Sequence[Print]) -> dict[int, tuple[int, Match]]:
     """Place of each print that sounds like an earlier one that stays → the first such one, and how they match."""
     earlier: dict[int, dict[int, Match]] = defaultdict(dict)
     for match in sorted(matches(prints), key=lambda match: -match.errors):  # the best of a pair is kept
-        if match.overlap >= OVERLAP and match.errors <= ERRORS:
+        if match.overlap >= OVERLAP and match.errors <= (ERRORS if match.values >= SHORT else SHORT_ERRORS):
             first, second = sorted((match.first, match.second))
             earlier[second][first] = match
     found: dict[int, tuple[int, Match]] = {}

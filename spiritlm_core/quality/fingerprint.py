@@ -4,8 +4,6 @@ Haitsma and Kalker 2002 ("A highly robust audio fingerprinting system"): 32 bits
 gained energy over its neighbour. Two takes of one sentence differ in nearly half of the bits, two encodings in few.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +15,7 @@ from spiritlm_core.lake.schema import SAMPLE_RATE
 
 WINDOW, HOP = 4096, 256  # samples of a frame, and from one to the next: 256 ms and 16 ms
 _BANDS, _LOWEST, _HIGHEST = 33, 300.0, 3000.0
+_AT_ONCE = 32  # frames: what the caches of a core hold
 _MOST_SHARED = 32
 """Clips of one value that each is compared with: what more of them hold, such as silence and hum, says little."""
 
@@ -24,30 +23,38 @@ _LEAST = 32  # values, three quarters of a second, that must lie on each other: 
 Print = NDArray[np.uint32]
 
 
-def power(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Power spectrum, float32[N, 2049], of float32[T] at 16 kHz under Hann windows; a short clip is padded to one."""
+def spectra(waveform: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Energy of each frame in each band, float32[N, 33], and of all frames at each frequency, float32[2049].
+
+    The waveform is float32[T] at 16 kHz; frames lie under Hann windows, and a short clip is padded to one. The energy
+    at a frequency is the sum of the squares of a real and an imaginary part, which are added up as they lie.
+    """
     from scipy.fft import rfft
 
     padded = np.pad(waveform, (0, max(0, WINDOW + HOP - len(waveform))))
-    frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]
-    spectrum = rfft(frames * np.hanning(WINDOW).astype(np.float32))
-    squared: NDArray[np.float32] = spectrum.real**2 + spectrum.imag**2
-    return squared
+    frames, window = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP], np.hanning(WINDOW)
+    energies, total = np.empty((len(frames), _BANDS), np.float32), np.zeros(WINDOW + 2, np.float32)
+    edges = 2 * _edges()
+    for first in range(0, len(frames), _AT_ONCE):
+        squares = rfft(frames[first : first + _AT_ONCE] * window.astype(np.float32)).view(np.float32)
+        squares *= squares
+        np.add.reduceat(squares[:, : edges[-1]], edges[:-1], axis=1, out=energies[first : first + _AT_ONCE])
+        total += squares.sum(axis=0)
+    return energies, total.reshape(-1, 2).sum(axis=1)
 
 
-def fingerprint(spectrum: NDArray[np.float32]) -> Print:
-    """uint32[N - 1] of a power spectrum float32[N, 2049].
+def fingerprint(energies: NDArray[np.float32]) -> Print:
+    """uint32[N - 1] of the energies of bands, float32[N, 33].
 
     Bit m of frame n is set where ``E(n, m) - E(n, m + 1) > E(n - 1, m) - E(n - 1, m + 1)`` (equation 1).
     """
-    energies = np.add.reduceat(spectrum, _edges(), axis=1)[:, :_BANDS]
     gained = np.diff(-np.diff(energies, axis=1), axis=0) > 0
     return np.packbits(gained, axis=1, bitorder="little").view(np.uint32).reshape(-1)
 
 
 @cache
 def _edges() -> NDArray[np.int64]:
-    """First bin of each band, and of what lies above them."""
+    """First bin of each band, and the one after the last."""
     edges = np.geomspace(_LOWEST, _HIGHEST, _BANDS + 1)
     return np.rint(edges * WINDOW / SAMPLE_RATE).astype(np.int64)
 
@@ -60,6 +67,7 @@ class Match:
     second: int  # place of the other
     overlap: float  # how much of the shorter one lies on the other, 0 to 1
     errors: float  # share of the bits that differ there
+    values: int  # how many values lie on each other, one every 16 ms
 
 
 def matches(prints: Sequence[Print]) -> Iterator[Match]:
@@ -71,7 +79,7 @@ def matches(prints: Sequence[Print]) -> Iterator[Match]:
             continue
         differing = prints[first][low:high] ^ prints[second][low - shift : high - shift]
         overlap = (high - low) / min(lengths[first], lengths[second])
-        yield Match(first, second, overlap, float(np.unpackbits(differing.view(np.uint8)).mean()))
+        yield Match(first, second, overlap, float(np.unpackbits(differing.view(np.uint8)).mean()), high - low)
 
 
 def _candidates(prints: Sequence[Print]) -> list[tuple[int, int, int]]:

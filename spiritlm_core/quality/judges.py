@@ -1,7 +1,5 @@
 """Models that judge a segment: how good it sounds, which language it is in, whether its transcript is right."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any

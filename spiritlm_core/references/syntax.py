@@ -1,7 +1,5 @@
 """The syntax of model references, checked without touching the network."""
 
-from __future__ import annotations
-
 import os
 import re
 from dataclasses import dataclass, replace

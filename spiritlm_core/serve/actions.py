@@ -1,7 +1,5 @@
 """What the buttons of the page do."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar

@@ -135,7 +135,8 @@ def answer(reply: Reply, panels: Sequence[Panel], kept: Kept) -> tuple[Any, ...]
     tokens = [h.segment.content for h in reply.segments if isinstance(h.segment, SpeechSegment)]
     silent = next((h.silent for h in reply.segments if h.silent and reply.waveform is None), None)
     if reply.answer.empty:
-        silent = f"{reply.answer.empty}; try another seed, or a temperature above 0"
+        again = "" if reply.answer.finish == "silence" else "; try another seed, or a temperature above 0"
+        silent = f"{reply.answer.empty}{again}"
     heard = None if reply.waveform is None else _wav(reply.waveform, kept)
     return (
         "\n".join(texts),
@@ -151,7 +152,8 @@ def label(choice: Classification, panels: Sequence[Panel]) -> tuple[Any, ...]:
     """The same for a label."""
     probabilities = dict(zip(choice.labels, choice.probabilities.tolist(), strict=True))
     hidden = gr.update(visible=HIDDEN)
-    return choice.label, gr.update(value=probabilities, visible=True), hidden, hidden, hidden, *_plot(panels)
+    silent = gr.update(value=sentence(choice.empty or ""), visible=visible(choice.empty is not None))
+    return choice.label, gr.update(value=probabilities, visible=True), hidden, silent, hidden, *_plot(panels)
 
 
 def panels_of(handler: RequestHandler, reply: Reply | None = None) -> list[Panel]:

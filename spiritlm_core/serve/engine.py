@@ -1,26 +1,18 @@
-"""One thread that owns the models, a bounded queue in front of it, and answers in pieces as server-sent events."""
+"""One thread that owns the models, and a bounded queue in front of it."""
 
 from __future__ import annotations
 
-import asyncio
-import json
 import math
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
-from fastapi.responses import StreamingResponse
-from starlette.types import Receive, Scope, Send
-
-from spiritlm_core.lm.generate.content import Segment
-from spiritlm_core.lm.generate.speaking import Sound
 from spiritlm_core.lm.generate.spirit import SpiritLM
-from spiritlm_core.serve.errors import INTERNAL, RequestError, as_request_error, closing, late
-from spiritlm_core.serve.replies import Reply, event
+from spiritlm_core.serve.errors import RequestError, closing, late
 
 T = TypeVar("T")
 
@@ -62,7 +54,7 @@ class Engine:
 
     Whoever asks first takes one of the places (:meth:`place`), before it even reads the body of a request, so that
     neither work nor bodies ever take more memory than the places allow. `default` is the first model, `depth` the
-    requests that have a place.
+    requests that have a place, `steps` the forward passes of each model so far, `busy` the seconds that models worked.
     """
 
     def __init__(self, models: Mapping[str, SpiritLM], places: int) -> None:
@@ -71,6 +63,7 @@ class Engine:
         self._waiting: deque[Ticket[Any]] = deque()
         self._changed = threading.Condition()
         self._seconds, self._closed = 1.0, False
+        self.steps, self.busy = dict.fromkeys(self.models, 0), 0.0
         self._current: Ticket[Any] | None = None
         self._hooks = [spirit.model.register_forward_pre_hook(self._look_up) for spirit in self.models.values()]
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -149,6 +142,7 @@ class Engine:
         while (ticket := self._next()) is not None:
             started = time.monotonic()
             ticket.run(self.models[ticket.model])
+            self.busy += time.monotonic() - started
             self._seconds += 0.2 * (time.monotonic() - started - self._seconds)
             self._current = ticket = None
 
@@ -164,83 +158,7 @@ class Engine:
     def _look_up(self, *_: object) -> None:
         """Before each forward pass, that is each token: does anybody still wait?"""
         current = self._current
-        if current is not None and current.given_up and threading.current_thread() is self._thread:
-            raise closing()
-
-
-Piece = Segment | Sound | Reply
-Give = Callable[[Segment | Sound], None]
-
-
-class Pieces:
-    """The pieces of one answer while they come, in the server's loop, within `timeout` seconds; the last is it all."""
-
-    def __init__(
-        self, engine: Engine, work: Callable[[SpiritLM, Give], Reply], model: str | None, timeout: float
-    ) -> None:
-        self._coming: asyncio.Queue[Segment | Sound | None] = asyncio.Queue()
-        self._loop = asyncio.get_running_loop()
-        self._timeout, self._deadline = timeout, self._loop.time() + timeout
-        self.ticket: Ticket[Reply] = engine.submit(lambda spirit: work(spirit, self._give), model)
-        self.ticket.future.add_done_callback(lambda _: self._give(None))
-
-    def _give(self, piece: Segment | Sound | None) -> None:
-        """Called by the engine's thread."""
-        self._loop.call_soon_threadsafe(self._coming.put_nowait, piece)
-
-    async def next(self) -> Piece:
-        """The next piece. Raises RequestError: something in the request cannot be used, or it takes too long."""
-        try:
-            async with asyncio.timeout_at(self._deadline):
-                piece = await self._coming.get()
-        except TimeoutError as error:
-            raise late(self._timeout) from error
-        return result(self.ticket.future) if piece is None else piece
-
-
-async def events(first: Piece, rest: Pieces, model: str) -> AsyncIterator[str]:
-    """Server-sent events of an answer whose first piece is there; what goes wrong behind it is an event, too."""
-    try:
-        yield _written(*event(first, model))
-        while not isinstance(first, Reply):
-            first = await rest.next()
-            yield _written(*event(first, model))
-    except Exception as error:  # noqa: BLE001 - the status is sent already
-        yield _written("error", (as_request_error(error) or INTERNAL).to_dict())
-
-
-def _written(name: str, data: dict[str, Any]) -> str:
-    return f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n"
-
-
-class EventStream(StreamingResponse):
-    """Server-sent events that give back the place of their request however they end.
-
-    Also if the client leaves before the first of them, or does not read them: then they end after `seconds`.
-    """
-
-    def __init__(self, events: AsyncIterator[str], held: ExitStack, seconds: float) -> None:
-        super().__init__(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
-        self._held, self._seconds = held, seconds
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As ASGI has it."""
-        with self._held:
-            try:
-                async with asyncio.timeout(self._seconds):
-                    await super().__call__(scope, receive, send)
-            except TimeoutError:
-                return  # nobody reads: the connection is closed
-
-
-def result(done: asyncio.Future[T] | Future[T]) -> T:
-    """What work that is over came to.
-
-    Raises RequestError: it was not done, or something in the request cannot be used.
-    """
-    if done.cancelled():
-        raise closing()
-    error = done.exception()
-    if error is not None:
-        raise as_request_error(error) or error
-    return done.result()
+        if current is not None and threading.current_thread() is self._thread:
+            self.steps[current.model] += 1
+            if current.given_up:
+                raise closing()

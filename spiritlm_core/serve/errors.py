@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import Rejection, SpiritLMError
@@ -26,14 +26,29 @@ class RequestError(SpiritLMError):
         """The body of the response."""
         return {"error": {"type": self.kind, "message": str(self), "field": self.field}}
 
-    def to_page(self) -> dict[str, Any]:
-        """The same with a field that the page shows."""
-        return {**self.to_dict(), "detail": str(self)}
-
     @property
     def headers(self) -> dict[str, str]:
         """Of the response."""
+        if self.status == 401:
+            return {"WWW-Authenticate": 'Basic realm="spiritlm"'}  # browsers then ask for it
         return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+
+
+_OWN = frozenset(f"/v1/{name}" for name in ("generate", "transcribe", "say", "classify", "tokenize", "model", "live"))
+_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+_NAMES = {"text": "input", "speaker": "voice", "audio": "file", "parts": "messages"}
+
+
+def is_openai(path: str) -> bool:
+    """Whether errors of a path have OpenAI's form: all below ``/v1`` but the routes that are only here."""
+    return path.startswith("/v1/") and path not in _OWN
+
+
+def openai_error(error: RequestError) -> dict[str, Any]:
+    """The body of a response of the routes that are OpenAI's, with the names that fields have there."""
+    kind = _TYPES.get(error.status, "server_error" if error.status >= 500 else "invalid_request_error")
+    field = None if error.field is None else _NAMES.get(error.field, error.field)
+    return {"error": {"message": str(error), "type": kind, "param": field, "code": error.kind}}
 
 
 INTERNAL = RequestError(500, "internal", "an error of the server: see its log")
@@ -58,6 +73,11 @@ def closing() -> RequestError:
 def invalid(message: str, field: str | None = None) -> RequestError:
     """A request that cannot be understood."""
     return RequestError(422, "invalid", message, field)
+
+
+def silent() -> RequestError:
+    """An answer without sound where sound was asked for."""
+    return RequestError(400, "silent", "the model answered with nothing that can be heard", "text")
 
 
 def late(seconds: float) -> RequestError:
@@ -95,13 +115,27 @@ class ServeConfig(FrozenConfig):
     max_connections: int = Field(500, ge=1, description="Open connections; others are closed at once.")
     max_kept_mb: float = Field(1000, gt=0, description="Largest total of the page's recordings; the oldest go first.")
     allow_host: tuple[str, ...] = Field((), description="Further names of this server, such as that of a proxy.")
+    token: SecretStr | None = Field(
+        None, min_length=1, description="What requests must know, all but those for /health; none by default."
+    )
     grace: int = Field(10, ge=0, description="Seconds that requests under way have when the server is ended.")
+    aligner: str | None = Field(
+        None,
+        description="Folder of an aligner, fitted here or a Wav2Vec2ForCTC, for times of words in transcripts.",
+    )
     page: bool = Field(default=True, description="Whether there is a web page beside the HTTP interface.")
 
     @field_validator("allow_host")
     @classmethod
     def _lower(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(name.lower() for name in names)
+
+    @field_validator("token")
+    @classmethod
+    def _sendable(cls, token: SecretStr | None) -> SecretStr | None:
+        if token is not None and not (token.get_secret_value().isascii() and token.get_secret_value().isprintable()):
+            raise ValueError("a token is printable ASCII, since it is sent as a header of HTTP")
+        return token
 
     @property
     def max_bytes(self) -> int:

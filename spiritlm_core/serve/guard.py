@@ -22,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from spiritlm_core.serve.body import parted, uploaded
+from spiritlm_core.serve.body import error_response, parted, uploaded
 from spiritlm_core.serve.engine import Engine
 from spiritlm_core.serve.errors import RequestError, gone, invalid
 
@@ -160,7 +160,7 @@ class Guard:
         try:
             receive = await self._checked(scope, receive)
         except RequestError as error:
-            await JSONResponse(error.to_page(), error.status)(scope, receive, send)
+            await error_response(error, scope["path"])(scope, receive, send)
             return
         await self.app(scope, receive, send)
 

@@ -13,20 +13,28 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from functools import partial
+from http import HTTPStatus
 from types import FrameType, TracebackType
 from typing import Any, Self
 
 import uvicorn
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from spiritlm_core.errors import SpiritLMError
-from spiritlm_core.serve.body import BodyLimit, Gate
-from spiritlm_core.serve.errors import INTERNAL, MEGABYTE, RequestError, ServeConfig, as_request_error, gone
+from spiritlm_core.serve.body import BodyLimit, Gate, error_response
+from spiritlm_core.serve.errors import (
+    INTERNAL,
+    MEGABYTE,
+    RequestError,
+    ServeConfig,
+    as_request_error,
+    gone,
+)
 from spiritlm_core.serve.guard import Guard, Kept
 
 logger = logging.getLogger(__name__)
@@ -41,24 +49,23 @@ def guard(app: FastAPI, config: ServeConfig) -> None:
 
 
 def _errors(app: FastAPI) -> None:
-    def said(error: RequestError) -> Response:
-        return JSONResponse(error.to_dict(), error.status, error.headers)
-
     @app.exception_handler(RequestError)
-    async def known(_: Request, error: RequestError) -> Response:
-        return said(error)
+    async def known(request: Request, error: RequestError) -> Response:
+        return error_response(error, request.url.path)
 
     @app.exception_handler(ClientDisconnect)
-    async def left(_: Request, __: ClientDisconnect) -> Response:
-        return said(gone())
+    async def left(request: Request, _: ClientDisconnect) -> Response:
+        return error_response(gone(), request.url.path)
 
     @app.exception_handler(HTTPException)
-    async def http(_: Request, error: HTTPException) -> Response:
-        return said(RequestError(error.status_code, "http", f"{error.detail}: see /docs"))
+    async def http(request: Request, error: HTTPException) -> Response:
+        kind = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
+        told = RequestError(error.status_code, kind, f"{error.detail}: see /docs")
+        return error_response(told, request.url.path, **(error.headers or {}))
 
     @app.exception_handler(Exception)
-    async def unknown(_: Request, error: Exception) -> Response:
-        return said(as_request_error(error) or INTERNAL)
+    async def unknown(request: Request, error: Exception) -> Response:
+        return error_response(as_request_error(error) or INTERNAL, request.url.path)
 
 
 def mount(app: FastAPI, blocks: Any, config: ServeConfig, kept: Kept, css: str) -> FastAPI:
@@ -101,7 +108,7 @@ class Listener(ABC):
 
     def __enter__(self) -> Self:
         """Take the address. Raises SpiritLMError: another program has it, or it is none of this machine's."""
-        self._socket = _listening(self.config.host, self.config.port)
+        self._socket = listening(self.config.host, self.config.port)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
@@ -127,7 +134,8 @@ class Listener(ABC):
             http=partial(_TimedProtocol, seconds=self.config.head_timeout, most=self.config.max_connections),  # type: ignore[arg-type]
             log_level="warning",
             access_log=False,
-            ws="none",
+            ws="websockets-sansio",
+            ws_max_size=MEGABYTE,
             server_header=False,
             timeout_graceful_shutdown=self.config.grace,
             callback_notify=self._expire,
@@ -209,8 +217,9 @@ class _TimedProtocol(H11Protocol):
         self._unwatch()
 
     def _watch(self) -> None:
-        """Wait for a head, unless one is being answered."""
-        if self.cycle is not None and not self.cycle.response_complete:
+        """Wait for a head, unless one is being answered, or the connection is a WebSocket by now."""
+        answering = self.cycle is not None and not self.cycle.response_complete
+        if answering or self.transport.get_protocol() is not self:
             self._unwatch()
         elif self._waiting is None:
             self._waiting = self.loop.call_later(self._seconds, self.transport.abort)
@@ -221,7 +230,8 @@ class _TimedProtocol(H11Protocol):
             self._waiting = None
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def listening(host: str, port: int) -> socket.socket:
+    """Take an address. Raises SpiritLMError: another program has it, or it is none of this machine's."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:

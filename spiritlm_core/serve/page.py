@@ -23,6 +23,7 @@ CSS = """
 #chat button[aria-label="Share"], #chat button[title="Share"] { display: none; }
 #silent p { color: var(--body-text-color-subdued); }
 #doubt p { color: #b3402a; }
+#live iframe { width: 100%; height: 420px; border: 0; }
 #tokens textarea { font-family: ui-monospace, monospace; font-size: 12px; }
 footer { display: none !important; }
 """
@@ -45,6 +46,8 @@ class Page:
         with gr.Blocks(title="spiritlm", analytics_enabled=False, fill_width=True) as blocks:
             self.turns, self.examples = gr.State([]), gr.State([])
             self._head()
+            with gr.Accordion("Live", open=False, elem_id="live"):
+                gr.HTML('<iframe src="live" title="Live" allow="microphone"></iframe>')
             with gr.Row(equal_height=False):
                 with gr.Column(scale=6, min_width=360):
                     self._conversation()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from spiritlm_core.lm.generate.presets import Classification
 from spiritlm_core.lm.generate.speaking import Heard, Sound, hears, speaks
 from spiritlm_core.lm.generate.spirit import SpiritLM
 from spiritlm_core.metrics.verdicts import OFFERS, doubt
+from spiritlm_core.serve.errors import RequestError
 from spiritlm_core.serve.schema import (
     ClassifyResponse,
     GenerateResponse,
@@ -41,6 +43,17 @@ class Reply:
         heard = [segment.waveform for segment in self.segments if segment.waveform is not None]
         return np.concatenate(heard) if heard else None
 
+    def followed_by(self, other: Reply) -> Reply:
+        """Two answers as one."""
+        first, second = self.answer, other.answer
+        answer = Answer(
+            (*first.segments, *second.segments),
+            first.prompt_ids + second.prompt_ids,
+            first.ids + second.ids,
+            "length" if "length" in (first.finish, second.finish) else first.finish,
+        )
+        return Reply((*self.segments, *other.segments), answer)
+
 
 def generated(reply: Reply, model: str) -> GenerateResponse:
     """The answer to a prompt."""
@@ -56,20 +69,20 @@ def generated(reply: Reply, model: str) -> GenerateResponse:
 def _segment(heard: Heard) -> TextAnswer | SpeechAnswer:
     if not isinstance(heard.segment, SpeechSegment):
         return TextAnswer(text=heard.segment.text)
-    wav = None if heard.waveform is None else _base64(encode_wav(heard.waveform))
+    wav = None if heard.waveform is None else base64_of(encode_wav(heard.waveform))
     return SpeechAnswer(tokens=heard.segment.tokens, wav=wav, silent=heard.silent)
 
 
 def transcribed(answer: Answer, model: str) -> TranscribeResponse:
     """What was said in a recording."""
-    return TranscribeResponse(model=model, text=answer.text, finish=answer.finish)
+    return TranscribeResponse(model=model, text=answer.text, finish=answer.finish, empty=answer.empty)
 
 
 def classified(choice: Classification, model: str) -> ClassifyResponse:
     """The label of a question."""
     probabilities = dict(zip(choice.labels, choice.probabilities.tolist(), strict=True))
     nats = dict(zip(choice.labels, choice.nats.tolist(), strict=True))
-    return ClassifyResponse(model=model, label=choice.label, probabilities=probabilities, nats=nats)
+    return ClassifyResponse(model=model, label=choice.label, probabilities=probabilities, nats=nats, empty=choice.empty)
 
 
 def tokenized(answer: tuple[str, Units], model: str) -> TokenizeResponse:
@@ -80,18 +93,34 @@ def tokenized(answer: tuple[str, Units], model: str) -> TokenizeResponse:
     return TokenizeResponse(model=model, tokens=tokens, **lists)
 
 
-def event(piece: Segment | Sound | Reply, model: str) -> tuple[str, dict[str, Any]]:
-    """Name and data of a server-sent event."""
-    if isinstance(piece, Reply):
-        return "done", generated(piece, model).model_dump()
-    if isinstance(piece, Sound):
-        pcm = to_int16(piece.waveform).astype("<i2").tobytes()
-        return "audio", {"sample_rate": SAMPLE_RATE, "pcm": _base64(pcm)}
-    name = "tokens" if isinstance(piece, SpeechSegment) else "text"
-    return "segment", {"kind": piece.kind, name: piece.content}
+class Events:
+    """Server-sent events of a streamed answer."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+
+    def write(self, piece: Segment | Sound | Reply) -> str:
+        """``done`` of the whole answer, ``audio`` of what is heard, ``segment`` of text and tokens."""
+        if isinstance(piece, Reply):
+            return self._event("done", generated(piece, self._model).model_dump())
+        if isinstance(piece, Sound):
+            pcm = to_int16(piece.waveform).astype("<i2").tobytes()
+            return self._event("audio", {"sample_rate": SAMPLE_RATE, "pcm": base64_of(pcm)})
+        name = "tokens" if isinstance(piece, SpeechSegment) else "text"
+        return self._event("segment", {"kind": piece.kind, name: piece.content})
+
+    def fail(self, error: RequestError) -> str:
+        """``error``, in place of ``done``."""
+        return self._event("error", error.to_dict())
+
+    def _event(self, name: str, data: dict[str, Any]) -> str:
+        return f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n"
 
 
-def _base64(data: bytes) -> str:
+def base64_of(data: bytes) -> str:
+    """Bytes as JSON can hold them."""
     return base64.b64encode(data).decode()
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from importlib.metadata import version
 from typing import Any, TypeVar, get_args
@@ -15,15 +14,21 @@ from fastapi.responses import Response
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
+from starlette.routing import BaseRoute, Match, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from spiritlm_core.audio.codec import encode_wav
-from spiritlm_core.lm.generate.spirit import SpiritLM
 from spiritlm_core.metrics.verdicts import doubt
-from spiritlm_core.serve.body import read
-from spiritlm_core.serve.engine import Engine, EventStream, Pieces, events, result
-from spiritlm_core.serve.errors import RequestError, ServeConfig, gone, late
+from spiritlm_core.serve.asking import Asking
+from spiritlm_core.serve.body import error_response, read
+from spiritlm_core.serve.engine import Engine
+from spiritlm_core.serve.errors import RequestError, ServeConfig
 from spiritlm_core.serve.listening import guard
-from spiritlm_core.serve.replies import classified, describe, generated, tokenized, transcribed
+from spiritlm_core.serve.live.routes import LiveRoutes
+from spiritlm_core.serve.metrics import Metrics
+from spiritlm_core.serve.openai.routes import REFERENCE, OpenAIRoutes
+from spiritlm_core.serve.openai.schema import ChatRequest, SpeechRequest
+from spiritlm_core.serve.replies import Events, classified, describe, generated, tokenized, transcribed
 from spiritlm_core.serve.schema import (
     ClassifyRequest,
     ClassifyResponse,
@@ -45,7 +50,6 @@ T = TypeVar("T")
 AnyRequest = GenerateRequest | TranscribeRequest | SayRequest | ClassifyRequest | TokenizeRequest
 R = TypeVar("R", TranscribeRequest, ClassifyRequest, TokenizeRequest)
 Responses = dict[int | str, dict[str, Any]]
-_REFERENCE = "#/components/schemas/{model}"
 
 ERRORS: Responses = {
     code: {"model": Error, "description": text}
@@ -60,11 +64,8 @@ ERRORS: Responses = {
 }
 
 
-class Routes:
-    """The routes below ``/v1``. Each takes a place first, then reads the body, then queues the work."""
-
-    def __init__(self, engine: Engine, config: ServeConfig) -> None:
-        self.engine, self.config = engine, config
+class Routes(Asking):
+    """The routes below ``/v1``."""
 
     def add(self, app: FastAPI) -> None:
         """Add the routes to `app`."""
@@ -103,8 +104,11 @@ class Routes:
             held.enter_context(self.engine.place())
             asked, files = await read(request, GenerateRequest, self.config)
             if asked.stream:
-                return await self._streamed(asked, files, held.pop_all())
-            reply = await self._done(request, asked, files, lambda handler: handler.generate(asked))
+                how = Events(self.engine.name(asked.model))
+                return await self.streamed(
+                    asked.model, files, lambda handler, give: handler.stream(asked, give), how, held.pop_all()
+                )
+            reply = await self.done(request, asked.model, files, lambda handler: handler.generate(asked))
         return generated(reply, self.engine.name(asked.model))
 
     async def transcribe(self, request: Request) -> Any:
@@ -115,7 +119,7 @@ class Routes:
         """Say a text: a WAV file, or JSON with it and its speech tokens."""
         with self.engine.place():
             asked, files = await read(request, SayRequest, self.config)
-            reply = await self._done(request, asked, files, lambda handler: handler.say(asked))
+            reply = await self.done(request, asked.model, files, lambda handler: handler.say(asked))
         if asked.format == "wav" and reply.waveform is not None:
             return Response(encode_wav(reply.waveform), media_type="audio/wav")
         return generated(reply, self.engine.name(asked.model))
@@ -137,53 +141,13 @@ class Routes:
     ) -> BaseModel:
         with self.engine.place():
             asked, files = await read(request, schema, self.config)
-            answer = await self._done(request, asked, files, lambda handler: work(handler, asked))
+            answer = await self.done(request, asked.model, files, lambda handler: work(handler, asked))
         return reply(answer, self.engine.name(asked.model))
-
-    async def _done(
-        self, request: Request, asked: AnyRequest, files: dict[str, bytes], work: Callable[[RequestHandler], T]
-    ) -> T:
-        """The result of `work`, unless it takes too long or the client goes away."""
-        ticket = self.engine.submit(lambda spirit: work(RequestHandler(spirit, self.config, files)), asked.model)
-        done: asyncio.Future[T] = asyncio.wrap_future(ticket.future)
-        leaving = asyncio.ensure_future(_gone(request))
-        either: set[asyncio.Future[Any]] = {done, leaving}
-        try:
-            await asyncio.wait(either, timeout=self.config.timeout, return_when=asyncio.FIRST_COMPLETED)
-            if done.done():
-                return result(done)
-            if leaving.done():
-                raise gone()
-            raise late(self.config.timeout)
-        finally:
-            leaving.cancel()
-            ticket.give_up()
-
-    async def _streamed(self, asked: GenerateRequest, files: dict[str, bytes], held: ExitStack) -> EventStream:
-        """Events; what is wrong with the request is said before the first of them, with a status of its own."""
-
-        def work(spirit: SpiritLM, give: Any) -> Any:
-            return RequestHandler(spirit, self.config, files).stream(asked, give)
-
-        try:
-            pieces = Pieces(self.engine, work, asked.model, self.config.timeout)
-            held.callback(pieces.ticket.give_up)
-            first = await pieces.next()
-        except BaseException:
-            held.close()
-            raise
-        return EventStream(events(first, pieces, self.engine.name(asked.model)), held, 2 * self.config.timeout)
-
-
-async def _gone(request: Request) -> None:
-    """Returns when the client closes the connection."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def _takes(schema: type[BaseModel]) -> dict[str, Any]:
     """The body of a route that reads it itself: JSON, a form with files, or a recording alone."""
-    json = {"$ref": _REFERENCE.format(model=schema.__name__)}
+    json = {"$ref": REFERENCE.format(model=schema.__name__)}
     form = {
         "type": "object",
         "properties": {"request": json},
@@ -203,7 +167,8 @@ def described(app: FastAPI) -> Callable[[], dict[str, Any]]:
         if app.openapi_schema is None:
             document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
             _, schemas = models_json_schema(
-                [(model, "validation") for model in get_args(AnyRequest)], ref_template=_REFERENCE
+                [(model, "validation") for model in (*get_args(AnyRequest), ChatRequest, SpeechRequest)],
+                ref_template=REFERENCE,
             )
             document.setdefault("components", {}).setdefault("schemas", {}).update(schemas["$defs"])
             app.openapi_schema = document
@@ -219,18 +184,59 @@ def create_app(engine: Engine, config: ServeConfig) -> FastAPI:
         swagger_ui_parameters={"validatorUrl": None, "tryItOutEnabled": True},
         title="spiritlm",
         version=version("spiritlm-pipeline"),
-        description="Text and speech in, text and speech out. Errors are `{error: {type, message, field}}`.",
+        description="Text and speech in, text and speech out. Errors are `{error: {type, message, field}}`, and below "
+        "`/v1` on OpenAI's routes and unknown ones `{error: {message, type, param, code}}`.",
     )
+    app.add_middleware(_Methods, routes=app.routes)
     guard(app, config)
+    Metrics(engine).add(app)
     _about(app, engine, config)
     Routes(engine, config).add(app)
+    OpenAIRoutes(engine, config).add(app, ERRORS)
+    LiveRoutes(engine, config).add(app)
     app.openapi = described(app)  # type: ignore[method-assign]
-
-    @app.api_route("/v1/{rest:path}", methods=["GET", "POST"], include_in_schema=False)
-    async def nothing(rest: str) -> None:
-        raise RequestError(404, "not_found", f"there is no /v1/{rest:.60}: see /docs")
-
     return app
+
+
+class _Methods:
+    """Middleware: HEAD is GET without a body; what no route takes is refused before a page at ``/`` is asked."""
+
+    def __init__(self, app: ASGIApp, routes: Sequence[BaseRoute]) -> None:
+        self.app, self._routes = app, routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As ASGI has it."""
+        methods = self._taken(scope) if scope["type"] == "http" else None
+        if methods is None or scope["method"] in methods - {"HEAD"}:
+            await self.app(scope, receive, send)
+        elif scope["method"] in methods:
+            await self.app({**scope, "method": "GET"}, receive, _without_body(send))
+        else:
+            error, allowed = _refused(scope, methods), {"Allow": ", ".join(sorted(methods))} if methods else {}
+            await error_response(error, scope["path"], **allowed)(scope, receive, send)
+
+    def _taken(self, scope: Scope) -> set[str] | None:
+        """The methods of the route of this path; None where there is none, and a page may have it."""
+        found = [route for route in self._routes if isinstance(route, Route) and route.matches(scope)[0] != Match.NONE]
+        if not found:
+            return set() if scope["path"].startswith("/v1/") else None
+        methods = {method for route in found for method in route.methods or ()}
+        return methods | {"HEAD"} if "GET" in methods else methods
+
+
+def _refused(scope: Scope, methods: set[str]) -> RequestError:
+    path = f"{scope['path']:.60}"
+    if not methods:
+        return RequestError(404, "not_found", f"there is no {path}: see /docs")
+    takes = f"{path} takes {', '.join(sorted(methods))}, not {scope['method']:.20}: see /docs"
+    return RequestError(405, "method_not_allowed", takes)
+
+
+def _without_body(send: Send) -> Send:
+    async def sent(message: Message) -> None:
+        await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+    return sent
 
 
 def _about(app: FastAPI, engine: Engine, config: ServeConfig) -> None:

@@ -1,10 +1,10 @@
 """What the HTTP interface takes and gives, typed."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from spiritlm_core.lm.generate.prompts import Finish
 
 Output = Literal["text", "speech", "any"]
 _TOKENS = "[St3][Pi1][Hu7][Hu9]"
@@ -116,8 +116,15 @@ class SayRequest(TaskRequest, VoiceOptions):
 
     usual_tokens: ClassVar[int] = 400
 
-    text: str = Field(min_length=1, max_length=100_000, description="The text.", examples=["Please hold the line."])
+    text: str = Field(max_length=100_000, description="The text.", examples=["Please hold the line."])
     format: Literal["wav", "json"] = Field("wav", description="A WAV file, or JSON with it in base64.")
+
+    @field_validator("text")
+    @classmethod
+    def _not_blank(cls, text: str) -> str:
+        if not text.strip():
+            raise ValueError("there is nothing in it to say")
+        return text
 
 
 class ClassifyRequest(Strict):
@@ -165,7 +172,7 @@ class GenerateResponse(BaseModel):
 
     model: str
     segments: list[Segment] = Field(description="Stretches of text and speech in order; neighbours differ in kind.")
-    finish: Literal["eos", "stop", "length"] = Field(description="What ended the answer.")
+    finish: Finish = Field(description="What ended the answer.")
     prompt_tokens: int
     new_tokens: int
 
@@ -175,7 +182,8 @@ class TranscribeResponse(BaseModel):
 
     model: str
     text: str
-    finish: Literal["eos", "stop", "length"]
+    finish: Finish = Field(description="What ended it; silence: there was nothing to write down.")
+    empty: str | None = Field(None, description="Why there is no text.")
 
 
 class ClassifyResponse(BaseModel):
@@ -185,6 +193,7 @@ class ClassifyResponse(BaseModel):
     label: str
     probabilities: dict[str, float] = Field(description="Probability of each label, if the answer is one of them.")
     nats: dict[str, float] = Field(description="Negative log-likelihood of each label as the answer.")
+    empty: str | None = Field(None, description="Why the label tells nothing of the recordings: they are silent.")
 
 
 class TokenizeResponse(BaseModel):

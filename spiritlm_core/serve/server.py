@@ -1,7 +1,5 @@
 """The server of models: an HTTP interface, and a page with it, before an engine."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from pathlib import Path

@@ -21,7 +21,6 @@ from spiritlm_core.errors import ModelReferenceError, Rejection, SpiritLMError
 from spiritlm_core.lake.schema import SAMPLE_RATE
 from spiritlm_core.lm.generate.content import Answer, Content, Segment, Speech, Text
 from spiritlm_core.lm.generate.presets import (
-    OUTPUTS,
     Classification,
     Task,
     ask,
@@ -31,15 +30,17 @@ from spiritlm_core.lm.generate.presets import (
     encoded,
     prompt_length,
 )
+from spiritlm_core.lm.generate.prompts import Modality
 from spiritlm_core.lm.generate.speaking import SILENT, Heard, Sound, Voice, hear, hear_stream, speaks
 from spiritlm_core.lm.generate.spirit import SpiritLM
-from spiritlm_core.serve.errors import RequestError, ServeConfig, invalid
+from spiritlm_core.serve.errors import RequestError, ServeConfig, invalid, silent
 from spiritlm_core.serve.replies import Reply
 from spiritlm_core.serve.schema import (
     AudioPart,
     ClassifyRequest,
     GenerateRequest,
     Part,
+    Sampling,
     SayRequest,
     Shot,
     TaskRequest,
@@ -55,6 +56,7 @@ from spiritlm_core.speech.types import Units, by_frame
 _LIMITS = LimitsConfig(max_channels=2, max_rate=192_000)
 _URL = re.compile(r"data:.{0,1000}?;\s*base64,", re.IGNORECASE | re.DOTALL)
 _SAFE = str.maketrans("-_", "+/")
+AnswerRequest = GenerateRequest | TranscribeRequest | SayRequest
 SolvedExample = tuple[list[Content], list[Content]]
 
 
@@ -193,33 +195,48 @@ class RequestHandler:
 
         Raises RequestError: something in the request cannot be used; so for all of these methods.
         """
-        voice = self._wanted_voice(request)
-        question, options = self._prepared(request, numbered("parts", request.parts), request.output)
-        (answer,) = ask(self.spirit, "free", [question], request.output, **options)
-        return Reply(tuple(map(Heard, answer)) if voice is None else hear(self.spirit, answer, voice), answer)
-
-    def stream(self, request: GenerateRequest, give: Callable[[Segment | Sound], None]) -> Reply:
-        """Continue a prompt, and hand on each piece of it, and what can be heard of it, at once."""
-        voice = self._wanted_voice(request)
-        question, options = self._prepared(request, numbered("parts", request.parts), request.output)
-        pieces = _Kept(ask_stream(self.spirit, "free", question, request.output, **options))
-        heard = hear_stream(self.spirit, pieces, give, voice)
-        return Reply(heard, pieces.answer)
+        return self._whole(request)
 
     def transcribe(self, request: TranscribeRequest) -> Answer:
         """Write a recording down."""
-        return self._task("asr", request, [("audio", request.audio)])
+        return self._whole(request).answer
 
     def say(self, request: SayRequest) -> Reply:
         """Say a text; a WAV file is refused where there is no vocoder, or nothing that can be heard."""
-        if request.format == "wav" and not speaks(self.spirit):
-            raise RequestError(400, "no_vocoder", f"{SILENT}; format json gives them", "format")
-        voice = self._voice(request)
-        answer = self._task("tts", request, [("text", TextPart(text=request.text))])
-        reply = Reply(hear(self.spirit, answer, voice), answer)
+        reply = self._whole(request)
         if request.format == "wav" and reply.waveform is None:
-            raise RequestError(400, "silent", "the model answered with nothing that can be heard", "text")
+            raise silent()
         return reply
+
+    def stream(self, request: AnswerRequest, give: Callable[[Segment | Sound], None]) -> Reply:
+        """Answer, and hand on each piece of the answer, and what can be heard of it, at once."""
+        task, asked, output, options, voice = self._wanted(request)
+        pieces = _Kept(ask_stream(self.spirit, task, asked, output, **options))
+        return Reply(hear_stream(self.spirit, pieces, give, voice), pieces.answer)
+
+    def aloud(self, request: GenerateRequest, give: Callable[[Segment | Sound], None]) -> Reply:
+        """Write an answer, then say it: the chain of modality of SpeechGPT (arXiv 2305.11000, section 3)."""
+        self._audible(request)
+        written = self.stream(request.model_copy(update={"output": "text"}), give)
+        if not (text := written.answer.text):
+            return written
+        options = request.model_dump(include={*Sampling.model_fields, *VoiceOptions.model_fields, "model"})
+        return written.followed_by(self.stream(SayRequest(text=text, **options), give))
+
+    def _whole(self, request: AnswerRequest) -> Reply:
+        task, asked, output, options, voice = self._wanted(request)
+        (answer,) = ask(self.spirit, task, [asked], output, **options)
+        return Reply(tuple(map(Heard, answer)) if voice is None else hear(self.spirit, answer, voice), answer)
+
+    def _wanted(self, request: AnswerRequest) -> tuple[Task, list[Content], Modality, dict[str, Any], Voice | None]:
+        """Task, question, modality and sampling of the answer, and the voice; None if only tokens are wanted."""
+        if isinstance(request, TranscribeRequest):
+            return "asr", *self._prepared(request, [("audio", request.audio)], "text"), None
+        if isinstance(request, GenerateRequest):
+            voice = self._voice(request) if request.wav and request.output != "text" else None
+            return "free", *self._prepared(request, numbered("parts", request.parts), request.output), voice
+        voice = self._audible(request) if request.format == "wav" else self._voice(request)
+        return "tts", *self._prepared(request, [("text", TextPart(text=request.text))], "speech"), voice
 
     def classify(self, request: ClassifyRequest) -> Classification:
         """Choose a label."""
@@ -239,31 +256,21 @@ class RequestHandler:
         units = tokenizer.encode(self._reader.audio.waveform(request.audio, "audio"))
         return tokenizer.to_string(units), units
 
-    def _task(self, task: Task, request: TaskRequest, question: list[tuple[str, Part]]) -> Answer:
-        asked, options = self._prepared(request, question, OUTPUTS[task])
-        (answer,) = ask(self.spirit, task, [asked], **options)
-        return answer
-
     def _prepared(
-        self, request: TaskRequest, question: list[tuple[str, Part]], output: str
-    ) -> tuple[list[Content], dict[str, Any]]:
+        self, request: TaskRequest, question: list[tuple[str, Part]], output: Modality
+    ) -> tuple[list[Content], Modality, dict[str, Any]]:
         limit = self._config.max_new_tokens
         most = request.max_new_tokens or min(limit, request.usual_tokens)
         if most > limit:
             raise invalid(f"at most {limit} new tokens may be asked for", "max_new_tokens")
         asked, shots = self._reader.prompt(question, request.shots, output)
-        return asked, {
-            "max_new_tokens": most,
-            "temperature": request.temperature,
-            "top_p": request.top_p,
-            "top_k": request.top_k,
-            "seed": request.seed,
-            "shots": shots,
-        }
+        sampling = request.model_dump(include={"temperature", "top_p", "top_k", "seed"})
+        return asked, output, {"max_new_tokens": most, "shots": shots, **sampling}
 
-    def _wanted_voice(self, request: GenerateRequest) -> Voice | None:
-        """None if only tokens are wanted."""
-        return self._voice(request) if request.wav and request.output != "text" else None
+    def _audible(self, options: VoiceOptions) -> Voice:
+        if not speaks(self.spirit):
+            raise RequestError(400, "no_vocoder", f"{SILENT}; format json gives them", "format")
+        return self._voice(options)
 
     def _voice(self, options: VoiceOptions) -> Voice:
         """A voice is refused before the model thinks; without a vocoder there is none to refuse."""

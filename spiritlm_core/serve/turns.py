@@ -1,7 +1,5 @@
 """What the page remembers of a conversation, and the requests that it makes of it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

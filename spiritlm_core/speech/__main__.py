@@ -6,14 +6,14 @@ The file holds what the stage is given; one process needs no ``torchrun``::
     config: {steps: [1000]}  # its configuration, the section of that name below `units` in a recipe
     audio: [part-0.parquet]  # files of the table `audio`
     units: []                # vocoder: files of the table `units`
+    words: []                # quantizer that keeps `directions`: files of the table `words`
     models: {}               # role: folder; quantizer, style: hubert; hubert: labels; vocoder: hubert and quantizer
     work: work/              # checkpoints; run again to go on from the last one
     out: hubert/             # the fitted model
 """
 
-from __future__ import annotations
-
 import sys
+from inspect import get_annotations
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,21 +23,12 @@ from pydantic import Field, ValidationError
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.config_files import load_config_file
 from spiritlm_core.errors import RecipeError
+from spiritlm_core.fit.config import FitCompute
 from spiritlm_core.fit.job import FitJob, main
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.speech.config import StyleConfig
-from spiritlm_core.speech.pitch.config import PitchConfig
-from spiritlm_core.speech.pretraining.config import HubertConfig
-from spiritlm_core.speech.quantizers.config import QuantizerStageConfig
-from spiritlm_core.speech.vocoder.fit_config import VocoderStageConfig
+from spiritlm_core.speech.fits import HubertFit, PitchFit, QuantizerFit, StyleFit, VocoderFit
 
-STAGES: dict[str, tuple[str, type[FrozenConfig]]] = {
-    "hubert": ("spiritlm_core.speech.pretraining.fit_hubert:HubertFit", HubertConfig),
-    "quantizer": ("spiritlm_core.speech.quantizers.fit_quantizer:QuantizerFit", QuantizerStageConfig),
-    "pitch": ("spiritlm_core.speech.pitch.fit:PitchFit", PitchConfig),
-    "style": ("spiritlm_core.speech.style.fit:StyleFit", StyleConfig),
-    "vocoder": ("spiritlm_core.speech.vocoder.fit:VocoderFit", VocoderStageConfig),
-}
+STAGES = {stage.name: stage for stage in (HubertFit, QuantizerFit, PitchFit, StyleFit, VocoderFit)}
 
 
 class Arguments(FrozenConfig):
@@ -46,7 +37,8 @@ class Arguments(FrozenConfig):
     stage: Literal["hubert", "quantizer", "pitch", "style", "vocoder"] = Field(description="What is fitted")
     config: dict[str, Any] = Field(default_factory=dict, description="The stage's configuration")
     audio: tuple[Path, ...] = Field(min_length=1, description="Parquet files of the table `audio`")
-    units: tuple[Path, ...] = Field(default=(), description="Parquet files of the table `units`")
+    units: tuple[Path, ...] = Field((), description="Parquet files of the table `units`")
+    words: tuple[Path, ...] = Field((), description="Parquet files of the table `words`")
     models: dict[str, Path] = Field(default_factory=dict, description="Role: folder")
     work: Path = Field(description="Checkpoints")
     out: Path = Field(description="The fitted model")
@@ -59,9 +51,11 @@ def read_job(path: Path) -> FitJob:
     """
     given = load_config_file(Arguments, path, "job")
     try:
-        cls, config = STAGES[given.stage]
-        tables = {"audio": TableView.of_files(given.audio), "units": TableView.of_files(given.units)}
-        return FitJob(cls, config.model_validate(given.config), given.models, tables, given.work, given.out)
+        stage = STAGES[given.stage]
+        config = get_annotations(stage)["config"].model_validate(given.config)
+        files = {"audio": given.audio, "units": given.units, "words": given.words}
+        tables = {name: TableView.of_files(paths) for name, paths in files.items()}
+        return FitJob.of(stage(config, given.models), tables, given.out, given.work, FitCompute())
     except (OSError, ValidationError, pa.ArrowException) as error:
         raise RecipeError(f"{path}: {error}") from error
 

@@ -21,15 +21,15 @@ Speed = Annotated[float, Field(ge=0.5, le=2)]
 class StyleConfig(FrozenConfig):
     """K-means over one vector per second: what is said how, beside the words and the melody."""
 
-    clusters: int = Field(default=100, ge=2, le=100, description="Number of style units.")
+    clusters: int = Field(100, ge=2, le=100, description="Number of style units.")
     layer: int = Field(
-        default=1,
+        1,
         ge=1,
         description="Layer of the encoder whose mean and deviation over a second are clustered, counted from 1.",
     )
-    components: int = Field(default=8, ge=1, le=64, description="Principal components that are kept before clustering.")
+    components: int = Field(8, ge=1, le=64, description="Principal components that are kept before clustering.")
     max_minutes: Minutes = 10.0
-    restarts: int = Field(default=5, ge=1, le=20, description="Runs of k-means++, of which the best is kept.")
+    restarts: int = Field(5, ge=1, le=20, description="Runs of k-means++, of which the best is kept.")
     seed: Seed = 0
 
 
@@ -40,18 +40,16 @@ class CopiesConfig(FrozenConfig):
     """
 
     shifts: int = Field(
-        default=0, ge=0, le=15, description="Copies that begin a part of a frame later: of n, copy k by k / (n + 1)."
+        0, ge=0, le=15, description="Copies that begin a part of a frame later: of n, copy k by k / (n + 1)."
     )
     speeds: tuple[Speed, ...] = Field(
-        default=(),
-        max_length=8,
-        description="Speeds of copies played faster (1.1) or slower (0.9); pitch goes along.",
+        (), max_length=8, description="Speeds of copies played faster (1.1) or slower (0.9); pitch goes along."
     )
-    rooms: int = Field(default=0, ge=0, le=16, description="Copies heard in a room with noise, drawn for each clip.")
+    rooms: int = Field(0, ge=0, le=16, description="Copies heard in a room with noise, drawn for each clip.")
     reverberation: float = Field(
-        default=0.5, gt=0, le=3, description="Longest seconds in which sound falls by 60 dB in a room."
+        0.5, gt=0, le=3, description="Longest seconds in which sound falls by 60 dB in a room."
     )
-    snr: Span = Field(default=(5.0, 30.0), description="Lowest and highest signal-to-noise ratio in a room, in dB.")
+    snr: Span = Field((5.0, 30.0), description="Lowest and highest signal-to-noise ratio in a room, in dB.")
     seed: Seed = 0
 
     @model_validator(mode="after")
@@ -76,25 +74,23 @@ class UnitsConfig(FrozenConfig):
     younger: ClassVar[AbstractSet[str]] = {"copies", "encoder", "encoder_optional", "rate"}
 
     encoder: ModelReference | None = Field(
-        default=None,
-        description="Reference of a HuBERT, wav2vec 2.0, WavLM, w2v-BERT 2.0 or Whisper; null: `hubert` says.",
+        None, description="Reference of a HuBERT, wav2vec 2.0, WavLM, w2v-BERT 2.0 or Whisper; null: `hubert` says."
     )
     encoder_optional: Optionally = Field(
-        default=False,
+        False,
         description="Where `encoder` cannot be had: true fits `hubert` in its place and says so; false is an error. "
         "absent: it does anyhow.",
     )
-    rate: UnitRate = Field(default=25.0, description="Phonetic units per second; at 12.5 a unit is two frames.")
-    hubert: HubertConfig = Field(default=HubertConfig(), description="HuBERT, whose features become units.")
-    quantizer: QuantizerConfig = Field(default=QuantizerConfig(), description="Features of a frame to a unit.")
-    pitch: PitchConfig = Field(default=PitchConfig(), description="Pitch units; Expressive only.")
-    style: StyleConfig = Field(default=StyleConfig(), description="Style units; Expressive only.")
+    rate: UnitRate = Field(25.0, description="Phonetic units per second; at 12.5 a unit is two frames.")
+    hubert: HubertConfig = Field(HubertConfig(), description="HuBERT, whose features become units.")
+    quantizer: QuantizerConfig = Field(QuantizerConfig(), description="Features of a frame to a unit.")
+    pitch: PitchConfig = Field(PitchConfig(), description="Pitch units; Expressive only.")
+    style: StyleConfig = Field(StyleConfig(), description="Style units; Expressive only.")
     precision: ExtractionPrecision = Field(
-        default="exact",
-        description="Precision of matrix products in unit extraction; bf16 is faster and changes some units.",
+        "exact", description="Precision of matrix products in unit extraction; bf16 is faster and changes some units."
     )
     copies: CopiesConfig = Field(
-        default=CopiesConfig(), description="How often each train recording is encoded besides; by default not at all."
+        CopiesConfig(), description="How often each train recording is encoded besides; by default not at all."
     )
 
     @model_validator(mode="after")
@@ -118,6 +114,11 @@ class UnitsConfig(FrozenConfig):
         """What the fit of the quantizer is given."""
         return QuantizerStageConfig(**dict(self.quantizer), rate=self.rate)
 
+    @property
+    def taught(self) -> bool:
+        """Whether words tell the quantizer which directions of the features matter."""
+        return self.quantizer.directions is not None
+
     def stage(self, *, expressive: bool) -> UnitsStageConfig:
         """What the stages are given that use the models, without how these are fitted."""
         sizes = {"pitch": self.pitch.codes, "style": self.style.clusters} if expressive else {}
@@ -132,8 +133,8 @@ class StreamSizes(FrozenConfig):
     """How many units there are of each kind."""
 
     hubert: int = Field(ge=1, description="HuBERT units, the blank included.")
-    pitch: int = Field(default=0, ge=0, description="Pitch units; 0 for Base.")
-    style: int = Field(default=0, ge=0, description="Style units; 0 for Base.")
+    pitch: int = Field(0, ge=0, description="Pitch units; 0 for Base.")
+    style: int = Field(0, ge=0, description="Style units; 0 for Base.")
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -145,7 +146,7 @@ class StreamSizes(FrozenConfig):
 class UnitsStageConfig(StreamSizes):
     """What the stages that use the unit models are given, besides these."""
 
-    precision: ExtractionPrecision = Field(default="exact", description="Precision of unit extraction.")
+    precision: ExtractionPrecision = Field("exact", description="Precision of unit extraction.")
 
 
 class CopiesStageConfig(UnitsStageConfig):
@@ -158,5 +159,5 @@ class UnitsCompute(FitCompute):
     """How the unit models are fitted. Up to rounding, nothing here changes what is learned."""
 
     workers: int = Field(
-        default=1, ge=1, description="Processes that fit HuBERT together (one GPU each, or one group of CPU cores)."
+        1, ge=1, description="Processes that fit HuBERT together (one GPU each, or one group of CPU cores)."
     )

@@ -3,8 +3,6 @@
 The same words then have other units, which is more to learn from than the recording alone.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -37,7 +35,8 @@ class Change:
         changed = waveform[self.start :]
         if self.speed != 1.0:
             changed = played(changed, self.speed)
-        return heard_in_room(changed, config, _generator(config.seed, name, self.room)) if self.room else changed
+        rng = np.random.default_rng(key_of(config.seed, name, self.room))
+        return heard_in_room(changed, config, rng) if self.room else changed
 
 
 def changes_of(config: CopiesConfig) -> list[Change]:
@@ -57,15 +56,10 @@ def played(waveform: Waveform, speed: float) -> Waveform:
     from scipy.signal import resample_poly
 
     ratio = Fraction(speed).limit_denominator(100)
-    resampled: Waveform = resample_poly(waveform, ratio.denominator, ratio.numerator).astype(np.float32)
-    return resampled
+    return resample_poly(waveform, ratio.denominator, ratio.numerator).astype(np.float32)
 
 
 def heard_in_room(waveform: Waveform, config: CopiesConfig, rng: np.random.Generator) -> Waveform:
     """`waveform` with the echo of a simulated room and its noise, float32[T]."""
     echoed = reverberate(waveform, config.reverberation * rng.uniform(0.1, 1.0), rng)
     return add_noise(echoed, rng.uniform(*config.snr), rng.uniform(*_COLOURS), rng)
-
-
-def _generator(seed: int, name: str, room: int) -> np.random.Generator:
-    return np.random.default_rng(key_of(seed, name, room))

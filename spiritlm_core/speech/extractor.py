@@ -1,7 +1,5 @@
 """From waveforms to the three unit streams, in one pass over the audio."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -17,7 +15,7 @@ from spiritlm_core.speech.encoders.encoder import pooled
 from spiritlm_core.speech.encoders.precision import Precision
 from spiritlm_core.speech.encoders.registry import load_encoder
 from spiritlm_core.speech.pitch.coder import PitchCoder
-from spiritlm_core.speech.pitch.f0 import Melody, melodies
+from spiritlm_core.speech.pitch.f0 import Melody, melody
 from spiritlm_core.speech.quantizers.quantizer import classifier, load_quantizer
 from spiritlm_core.speech.style.coder import PROSODY, StyleClassifier, StyleModel, load_style, second_vectors
 from spiritlm_core.speech.types import Units, chunks
@@ -91,7 +89,7 @@ class UnitExtractor:
         hubert = self._quantize([clip[self.layer] for clip in features])
         tracks: list[Melody | None] = [None] * len(pieces)
         if self.pitch is not None or isinstance(self.style, StyleModel):
-            tracks = [*melodies(pieces, self.device)]
+            tracks = [melody(piece, self.device) for piece in pieces]
         pitch = [self._pitch(piece, track) for piece, track in zip(pieces, tracks, strict=True)]
         style = self._style(pieces, features, tracks, speakers)
         yield from map(Units, hubert, pitch, style)

@@ -16,10 +16,15 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from spiritlm_core.config import sentence_of
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
 from spiritlm_core.files import new_folder, write_json
+from spiritlm_core.speech.encoders.registry import family_name
 from spiritlm_core.speech.grid import RATES_HZ, SAMPLE_RATE
+from spiritlm_core.speech.pitch.config import PitchArchitecture
+from spiritlm_core.speech.quantizers.quantizer import load_quantizer
 from spiritlm_core.speech.settings import ExtractionPrecision
+from spiritlm_core.speech.vocoder.config import VocoderConfig
 
 UNIT_ROLES = ("hubert", "quantizer", "pitch", "style")
 """What makes units of waveforms; ``hubert`` is the encoder, whatever its family."""
@@ -54,14 +59,18 @@ class TokenizerFolder:
     def read(cls, root: Path) -> TokenizerFolder:
         """The speech tokenizer in `root`, or in the ``speech_tokenizer`` of a published model.
 
-        Raises ModelReferenceError: its ``config.json`` is damaged.
+        Raises ModelReferenceError: there is no such folder, or its ``config.json`` is damaged.
         """
+        if not root.is_dir():
+            raise ModelReferenceError(f"{root} is not a folder: name that of a model, or of a speech tokenizer")
         path = root / "speech_tokenizer" if (root / "speech_tokenizer").is_dir() else root
         config = path / CONFIG
         try:
             record = _Record.model_validate_json(config.read_bytes()) if config.exists() else _Record()
         except (OSError, ValidationError) as error:
-            raise ModelReferenceError(f"{config}: not the configuration of a speech tokenizer: {error}") from error
+            raise ModelReferenceError(
+                f"{config}: not the configuration of a speech tokenizer: {sentence_of(error)}"
+            ) from error
         return cls(path, record.precision, record.models)
 
     def models(self, variant: str | None = None) -> dict[str, Path]:
@@ -88,8 +97,6 @@ class TokenizerFolder:
 
         Raises ModelReferenceError: a model is damaged.
         """
-        from spiritlm_core.speech.vocoder.config import VocoderConfig
-
         sizes = unit_counts(self.path)
         return sizes if self.vocoder is None else common_sizes(sizes, VocoderConfig.read(self.vocoder).sizes)
 
@@ -99,8 +106,6 @@ def unit_counts(folder: Path) -> dict[str, int]:
 
     Raises ModelReferenceError: a model is damaged.
     """
-    from spiritlm_core.speech.pitch.config import PitchArchitecture
-    from spiritlm_core.speech.quantizers.quantizer import load_quantizer
     from spiritlm_core.speech.style.coder import count_styles
 
     counts: dict[str, tuple[str, Callable[[Path], int]]] = {
@@ -135,9 +140,6 @@ def write_config(folder: Path, **more: Any) -> None:
 
     Raises ModelReferenceError: encoder or quantizer are missing, or a model cannot be read.
     """
-    from spiritlm_core.speech.encoders.registry import family_name
-    from spiritlm_core.speech.quantizers.quantizer import load_quantizer
-
     quantizer = load_quantizer(folder / "quantizer")
     rates = RATES_HZ | {"hubert": SAMPLE_RATE / quantizer.hop}
     record = {

@@ -1,7 +1,5 @@
 """The models of the speech units put into one folder, as one artifact, and the trial that such a folder works."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -30,13 +28,7 @@ class SpeechTokenizerStage(ArtifactStage):
     inputs: ClassVar[tuple[TableInput, ...]] = ()
     config: UnitsStageConfig
 
-    def build(  # the contract of stages; nothing here reads tables or is worth resuming
-        self,
-        tables: Mapping[str, TableView],  # noqa: ARG002
-        out: Path,
-        work: Path,  # noqa: ARG002
-        progress: Progress,
-    ) -> dict[str, Any]:
+    def build(self, tables: Mapping[str, TableView], out: Path, work: Path, progress: Progress) -> dict[str, Any]:
         """Write the folder, load it back and try it.
 
         Returns units of each stream, and the folder's size in bytes. Raises SpeechTokenizerError: the folder gives

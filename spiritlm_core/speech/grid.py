@@ -4,8 +4,6 @@ Every encoder's frames lie on one grid, 25 a second: frame i begins at sample 64
 Where a recipe asks for 12.5 units a second, two frames are one unit; a last frame without a second one is one alone.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 SAMPLE_RATE = 16_000  # sampling rate of every waveform, in hertz; `lake.schema` has the same, and pyarrow with it

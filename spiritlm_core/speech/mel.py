@@ -1,7 +1,5 @@
 """Mel spectra of waveforms at 16 kHz, and MFCC: windows of 25 ms every 10 ms, without padding, triangular filters."""
 
-from __future__ import annotations
-
 from functools import cache
 from typing import Any
 
@@ -41,8 +39,7 @@ def mel_filters(bands: int, fft: int, device: str = "cpu", low: float = 20.0, **
 def mel_energies(frames: torch.Tensor, window: torch.Tensor, filters: torch.Tensor) -> torch.Tensor:
     """Power in each band, float32[N, bands], of frames float32[N, 400]."""
     spectrum = torch.fft.rfft(frames * window, 2 * (len(filters) - 1))
-    energies: torch.Tensor = spectrum.abs() ** 2 @ filters
-    return energies
+    return spectrum.abs() ** 2 @ filters
 
 
 _FFT = 512
@@ -88,5 +85,4 @@ def mfcc_25hz(waveform: torch.Tensor) -> np.ndarray:
     frames = mfcc(waveform)
     count = unit_count(len(waveform))
     index = 4 * np.arange(count)[:, None] + np.arange(3)
-    stacked: np.ndarray = frames[index].reshape(count, frames.shape[1] * 3)
-    return stacked
+    return frames[index].reshape(count, frames.shape[1] * 3)

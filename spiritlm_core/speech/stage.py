@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar, cast
 import numpy as np
 import pyarrow as pa
 
+from spiritlm_core.audio.codec import decode_flac
 from spiritlm_core.audio.samples import Waveform
 from spiritlm_core.errors import Rejection, SpiritLMError, is_machine_error
-from spiritlm_core.lake.schema import REJECT, SAMPLE_RATE, Row, is_rejected, rejected, table_of
+from spiritlm_core.lake.schema import REJECT, SAMPLE_RATE, SYNTHETIC, Row, is_rejected, passed_on, rejected, table_of
 from spiritlm_core.lake.stage import Resources, TableInput, TableStage
 from spiritlm_core.speech.config import CopiesStageConfig, UnitsStageConfig
 from spiritlm_core.speech.copies import Change, changes_of
+from spiritlm_core.speech.tokenizer import SpeechTokenizer
+from spiritlm_core.speech.types import Units
 
 if TYPE_CHECKING:
     from spiritlm_core.speech.extractor import UnitExtractor
-    from spiritlm_core.speech.tokenizer import SpeechTokenizer
-    from spiritlm_core.speech.types import Units
 
 _STREAMS = [
     pa.field("hubert", pa.list_(pa.int16())),  # 25 Hz, not collapsed
@@ -96,8 +97,6 @@ class UnitsStage(TableStage):
         return [pool.submit(self._decode, sources[index]) for index in group]
 
     def _decode(self, source: Row) -> Waveform | Exception:
-        from spiritlm_core.audio.codec import decode_flac
-
         return _attempt(partial(decode_flac, cast("bytes", source["audio"])))
 
     def _encode(self, clips: list[Waveform | Exception], speakers: list[str | None]) -> list[Outcome]:
@@ -132,7 +131,9 @@ class CopiesStage(UnitsStage):
     def process(self, *tables: pa.Table) -> pa.Table:
         """One output row per audio row; one of which a copy cannot be encoded becomes a rejected row."""
         sources: list[Row] = tables[0].to_pylist()
-        seconds = [_seconds(source) if _is_copied(source) else None for source in sources]
+        # What is held out is judged as it is, and synthetic speech is varied where it is made.
+        varied = [source["split"] == "train" and source["origin"] != SYNTHETIC for source in sources]
+        seconds = [_seconds(source) if wanted else None for source, wanted in zip(sources, varied, strict=True)]
         copies: list[list[Outcome]] = [[] for _ in sources]
         changes = changes_of(self.config.copies)
         for group, clips in self._decoded(sources, seconds):
@@ -160,10 +161,6 @@ def grouped(seconds: list[float | None], most: float) -> list[list[int]]:
     return groups
 
 
-def _is_copied(source: Row) -> bool:
-    return source["split"] == "train" and source["origin"] != "synthetic"  # which is varied where it is made
-
-
 def _seconds(source: Row) -> float | None:
     return None if is_rejected(source) else cast("float", source["duration"])
 
@@ -183,7 +180,7 @@ def _attempt(call: Callable[[], Result]) -> Result | Exception:
 
 
 def _row(source: Row, outcome: Outcome | None) -> Row:
-    row = {name: source[name] for name in ("utterance_id", "reject_stage", "reject_reason")}
+    row = passed_on(source)
     if outcome is None:
         return row
     if isinstance(outcome, Exception):
@@ -196,7 +193,7 @@ def _streams(units: Units) -> Row:
 
 
 def _copied(source: Row, changes: list[Change], outcomes: list[Outcome]) -> Row:
-    row = {name: source[name] for name in ("utterance_id", "reject_stage", "reject_reason")}
+    row = passed_on(source)
     if is_rejected(source):
         return row
     copies: list[Row] = []

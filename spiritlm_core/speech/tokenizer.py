@@ -13,15 +13,27 @@ from numpy.typing import NDArray
 
 from spiritlm_core.audio.waveform import Audio, as_waveform
 from spiritlm_core.errors import ModelReferenceError
+from spiritlm_core.files import cache_folder
 from spiritlm_core.references.content import check_weights
+from spiritlm_core.references.reference import local_path
 from spiritlm_core.speech.folder import TokenizerFolder, common_sizes
-from spiritlm_core.speech.released.layout import ROOT_VARIABLE, Released, Variant, checked_variant, default_root
+from spiritlm_core.speech.released.convert import import_checkpoints
+from spiritlm_core.speech.released.layout import (
+    ROOT_VARIABLE,
+    Released,
+    Variant,
+    checked_variant,
+    default_root,
+    digest_of,
+    digests,
+)
+from spiritlm_core.speech.types import Units
+from spiritlm_core.speech.vocoder.config import VocoderConfig
 from spiritlm_core.tokens.speech import Streams, from_string, merge_streams, to_string
 
 if TYPE_CHECKING:
     from spiritlm_core.speech.encoders.precision import Precision
     from spiritlm_core.speech.extractor import UnitExtractor
-    from spiritlm_core.speech.types import Units
     from spiritlm_core.speech.vocoder.vocoder import Speaker, Vocoder
 
 _LAYOUT = 3  # of the folders into which released checkpoints are converted; older ones in the cache are left alone
@@ -58,8 +70,8 @@ class SpeechTokenizer:
         """Load a speech tokenizer.
 
         Args:
-            root: a published model, the ``speech_tokenizer/`` in it, a folder written by
-                ``spiritlm import-checkpoints``, or the released checkpoints themselves (or their
+            root: a published model, or where one lies, such as ``hf://org/name``; the ``speech_tokenizer/`` in it, a
+                folder written by ``spiritlm import-checkpoints``, or the released checkpoints themselves (or their
                 ``speech_tokenizer/``), which are converted once into the cache folder; by default
                 ``$SPIRITLM_CHECKPOINTS_DIR``, else ``checkpoints``.
             variant: ``base`` or ``expressive``; expressive where its models are there, else base.
@@ -69,7 +81,7 @@ class SpeechTokenizer:
         Raises ModelReferenceError: a model is missing, damaged or cannot be loaded.
         """
         chosen = variant and checked_variant(variant)
-        folder = TokenizerFolder.read(_folder(Path(root) if root is not None else default_root(), chosen))
+        folder = TokenizerFolder.read(_folder(local_path(root) if root is not None else default_root(), chosen))
         check_weights(folder.path)  # what is not there, or cut short, is said before torch is imported
         from spiritlm_core.speech.extractor import UnitExtractor
 
@@ -86,8 +98,6 @@ class SpeechTokenizer:
         """Number of units of each stream that come out of it and that its vocoder knows, where it has one."""
         if self._vocoder is None:
             return self._extractor.sizes
-        from spiritlm_core.speech.vocoder.config import VocoderConfig
-
         config = VocoderConfig.read(self._vocoder) if isinstance(self._vocoder, Path) else self._vocoder.config
         return common_sizes(self._extractor.sizes, config.sizes)
 
@@ -255,10 +265,6 @@ def _folder(root: Path, variant: str | None) -> Path:
     released = Released.find(root)
     if released is None:
         return root
-    from spiritlm_core.files import cache_folder
-    from spiritlm_core.speech.released.convert import import_checkpoints
-    from spiritlm_core.speech.released.layout import digest_of, digests
-
     chosen = released.variant(variant)
     name = digest_of(chosen, digests(released.files(chosen)))[:16]
     return import_checkpoints(

@@ -1,7 +1,5 @@
 """The three unit streams of a waveform, and the pieces in which it is encoded."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import stat
 import tempfile
 import time
@@ -12,11 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from spiritlm_core.errors import LakeError
+from spiritlm_core.errors import FULL, LakeError
 from spiritlm_core.files import TEMPORARY, locked, written
 from spiritlm_core.names import stays_inside
 from spiritlm_core.store.objects import Entry, Store
 
+_STRANGERS = re.compile(r"\.DS_Store|\._.*|\.nfs.*|\.fuse_hidden.*|Thumbs\.db|desktop\.ini", re.DOTALL)
+"""Names of what desktops and network file systems put into any folder: no objects of ours."""
 READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})  # what the system says where nothing may be written
 
 
@@ -41,16 +44,18 @@ class LocalStore(Store):
         for folder in (self.root, self.root / prefix) if prefix else ():
             if os.path.lexists(folder) and not folder.is_dir():
                 raise LakeError(f"{folder} is no folder, or a link to one that is out of reach")
-        yield from self._walk(self.root / prefix, everything)
+        yield from self._walk(str(self.root / prefix), everything)
 
-    def _walk(self, folder: Path, everything: bool) -> Iterator[Entry]:
+    def _walk(self, folder: str, everything: bool) -> Iterator[Entry]:
         try:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except (FileNotFoundError, NotADirectoryError):
             return
         for entry in entries:
+            if _STRANGERS.fullmatch(entry.name):
+                continue
             if entry.is_dir(follow_symlinks=False):
-                yield from self._walk(Path(entry.path), everything)
+                yield from self._walk(entry.path, everything)
             elif everything or (os.path.isfile(entry) and not entry.name.startswith(TEMPORARY)):  # noqa: PTH113
                 with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
                     yield self._entry(entry)
@@ -58,7 +63,7 @@ class LocalStore(Store):
     def _entry(self, file: os.DirEntry[str]) -> Entry:
         about = file.stat(follow_symlinks=False)
         version = f"{about.st_mtime_ns}-{about.st_ino}"
-        path = Path(file.path).relative_to(self.root).as_posix()
+        path = file.path[len(str(self.root)) :].lstrip("/")
         return Entry(path, about.st_size, version, about.st_mtime, link=not stat.S_ISREG(about.st_mode))
 
     def open(self, path: str) -> BinaryIO:
@@ -96,6 +101,9 @@ class LocalStore(Store):
             if error.errno in {*READ_ONLY, errno.ENOTDIR, errno.EEXIST, errno.ENOENT}:
                 folder = self._path(path).parent
                 raise LakeError(f"{self.uri} cannot be written to ({error.strerror} at {folder})") from error
+            if error.errno in FULL:
+                freed = f"free some ({self._path('cache')} may go when nothing runs), and start it again"
+                raise LakeError(f"{self.uri} cannot be written to ({error.strerror}): {freed}") from error
             raise
 
     def delete(self, path: str) -> None:

@@ -1,7 +1,5 @@
 """What a store is: a flat space of named byte strings, each whole or not there at all."""
 
-from __future__ import annotations
-
 import hashlib
 import shutil
 from abc import ABC, abstractmethod
@@ -95,7 +93,6 @@ class Store(ABC):
 
     def local_path(self, path: str) -> Path | None:
         """The object as a local file, or None if it is remote."""
-        del path
         return None
 
     @property

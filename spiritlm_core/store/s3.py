@@ -5,14 +5,23 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import cache
-from typing import Any, BinaryIO, cast
+from operator import attrgetter
+from typing import Any, BinaryIO, TypeVar, cast
 
 from spiritlm_core.errors import LakeError
 from spiritlm_core.names import stays_inside
 from spiritlm_core.store.objects import Entry, Store
+
+LISTED_AT_A_TIME = 16
+_path = attrgetter("path")
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class S3Store(Store):
@@ -40,15 +49,51 @@ class S3Store(Store):
             raise LakeError(f"{path!r} is not a path inside the store {self.uri}")
         return f"{self.root}/{path}"
 
-    def walk(self, prefix: str = "", *, everything: bool = False) -> Iterator[Entry]:  # noqa: ARG002
-        """See :meth:`Store.walk`. Folder markers (zero bytes, name ends in ``/``) are left out."""
-        listed: dict[str, Any] = {}
-        with contextlib.suppress(FileNotFoundError), _s3_errors(self.uri):
-            listed = self._files.find(f"{self.root}/{prefix}".rstrip("/"), detail=True)
-        for name, info in sorted(listed.items()):
-            if info.get("type") == "file" and not name.endswith("/") and name.startswith(f"{self.root}/"):
-                version, modified = str(info.get("ETag", "")).strip('"'), info["LastModified"].timestamp()
-                yield Entry(name[len(self.root) + 1 :], int(info["size"]), version, modified)
+    def walk(self, prefix: str = "", *, everything: bool = False) -> Iterator[Entry]:
+        """See :meth:`Store.walk`. Folder markers (zero bytes, name ends in ``/``) are left out.
+
+        What one answer of the server does not hold is listed folder by folder, several at a time.
+        """
+        with ThreadPoolExecutor(LISTED_AT_A_TIME) as pool:
+            yield from self._below(f"{prefix}/".lstrip("/"), pool)
+
+    def _below(self, folder: str, pool: ThreadPoolExecutor) -> Iterator[Entry]:
+        pages = self._pages(folder)
+        first = next(pages)
+        if not first.more:
+            yield from sorted(first.entries, key=_path)  # not every server lists in order
+            return
+        level = [*self._pages(folder, delimiter="/")]
+        files = {entry.path: entry for page in level for entry in page.entries}
+        folders = sorted({below for page in level for below in page.folders})
+        few = len(folders) < LISTED_AT_A_TIME  # whose own folders are listed side by side instead
+        inside = (self._below(each, pool) for each in folders) if few else _ahead(pool, self._all, folders)
+        for name in sorted([*files, *folders]):
+            if name in files:
+                yield files[name]
+            else:
+                yield from next(inside)
+
+    def _all(self, folder: str) -> list[Entry]:
+        return sorted((entry for page in self._pages(folder) for entry in page.entries), key=_path)
+
+    def beside(self, start: str) -> Iterator[Entry]:
+        """Objects whose path begins with `start` and goes on without another ``/``."""
+        for page in self._pages(start, delimiter="/"):
+            yield from page.entries
+
+    def _pages(self, start: str, **how: str) -> Iterator[_Page]:
+        """What the server tells of the objects whose path begins with `start`, one request (LIST) for each page."""
+        bucket, _, root = self.root.partition("/")
+        above = f"{root}/" if root else ""
+        more = {"Bucket": bucket, "Prefix": f"{above}{start}", **{name.title(): value for name, value in how.items()}}
+        while more:
+            answer: dict[str, Any] = {}
+            with contextlib.suppress(FileNotFoundError), _s3_errors(self.uri):
+                answer = self._files.call_s3("list_objects_v2", **more)
+            page = _Page.of(answer, len(above))
+            yield page
+            more = {**more, "ContinuationToken": page.more} if page.more else {}
 
     def open(self, path: str) -> BinaryIO:
         """See :meth:`Store.open`."""
@@ -103,6 +148,37 @@ class S3Store(Store):
         """See :meth:`Store.delete`."""
         with contextlib.suppress(FileNotFoundError), _s3_errors(self.uri):
             self._files.rm_file(self._path(path))
+
+
+@dataclass(frozen=True)
+class _Page:
+    """One answer: the objects, the folders (which end in ``/``), and the token for the next answer."""
+
+    entries: list[Entry]
+    folders: list[str]
+    more: str | None
+
+    @classmethod
+    def of(cls, answer: dict[str, Any], above: int) -> _Page:
+        """`above` is the length of the part of all names that is the store's."""
+        entries = [
+            Entry(info["Key"][above:], info["Size"], info.get("ETag", "").strip('"'), info["LastModified"].timestamp())
+            for info in answer.get("Contents", ())
+            if not info["Key"].endswith("/")
+        ]
+        folders = [each["Prefix"][above:] for each in answer.get("CommonPrefixes", ())]
+        return cls(entries, folders, answer.get("NextContinuationToken"))
+
+
+def _ahead(pool: ThreadPoolExecutor, work: Callable[[T], R], things: Iterable[T]) -> Iterator[R]:
+    """`work` done on `things`, in their order, a few of them ahead of who takes the results."""
+    waiting: deque[Future[R]] = deque()
+    for thing in things:
+        waiting.append(pool.submit(work, thing))
+        if len(waiting) > 2 * LISTED_AT_A_TIME:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 @cache

@@ -3,8 +3,6 @@
 Paths inside a store are relative, joined by ``/``. A write is visible whole or not at all.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 

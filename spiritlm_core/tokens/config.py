@@ -130,7 +130,7 @@ class FixedLaw(FrozenConfig):
     kind: Literal["fixed"] = "fixed"
     words: int = Field(ge=1, le=10_000, description="Length of a span in words.")
 
-    def length(self, draw: float) -> int:  # noqa: ARG002 - as of the other laws
+    def length(self, draw: float) -> int:
         """The length that a draw, even over [0, 1), stands for."""
         return self.words
 
@@ -170,7 +170,7 @@ class PairsConfig(FrozenConfig):
         1,
         ge=1,
         le=100,
-        description="How many examples of asr and tts a recording of a person gives in an epoch, where one of a "
+        description="How many solved examples a recording of a person gives in an epoch, where one of a "
         "machine gives one: so that many hours of synthetic speech do not drown the few of people.",
     )
     loss: Literal["answer", "all"] = Field(
@@ -218,7 +218,7 @@ class SharesConfig(FrozenConfig):
 class TokensConfig(FrozenConfig):
     """Tokens: from words and units to packed training sequences."""
 
-    younger: ClassVar[AbstractSet[str]] = {"pairs"}
+    younger: ClassVar[AbstractSet[str]] = {"pairs", "in_memory"}
 
     tokenizer: TokenizerConfig = Field(TokenizerConfig(), description="Text tokenizer: trained here or a base model's.")
     sequences: SequencesConfig = Field(
@@ -234,6 +234,12 @@ class TokensConfig(FrozenConfig):
     shares: SharesConfig = Field(SharesConfig(), description="Shares of the streams in the training tokens.")
     pairs: PairsConfig = Field(PairsConfig(), description="Documents of the streams of solved examples.")
     window: int = Field(256, ge=1, le=65_536, description="Number of sequences packed, and then shuffled, together.")
+    in_memory: float = Field(
+        400.0,
+        gt=0,
+        description="Most MB of the corpus that a process of training has in memory; a larger one is drawn from block "
+        "by block.",
+    )
 
     def idle(self) -> AbstractSet[str]:
         """How examples are drawn where no stream of them has a share."""

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from spiritlm_core.errors import LakeError
+from spiritlm_core.lake.schema import SYNTHETIC
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.tokens.config import PAIRS, PairsConfig, SharesConfig
 from spiritlm_core.tokens.counter import combine, key_of
@@ -25,13 +26,20 @@ STREAMS = ("text", "speech", "interleaved", *PAIRS)
 _KEYS = ("recording_id", "start", "utterance_id")
 _LISTS = ("text_ids", "text_offsets", "speech_ids", "speech_offsets", "can_switch", "label_ids")
 _COLUMNS = (*_KEYS, "split", "speech_only", "origin", "reject_stage", *_LISTS)
-_SCHEMA = pa.schema([SEQUENCES.field(name) for name in _COLUMNS])
 _OVERHEAD = 3  # BOS, one marker and EOS share the context with a word
 
 
 def shown_streams(shares: SharesConfig) -> tuple[str, ...]:
     """The streams whose figures are shown: text, speech and interleaved, and those of examples that have a share."""
     return tuple(stream for stream in STREAMS if stream not in PAIRS or stream in shares.pairs)
+
+
+def columns_of(view: TableView, *streams: str) -> list[str]:
+    """The columns of a `sequences` table that documents of some streams are made from."""
+    sides = {"text": {"text"}, "speech": {"speech"}, "classification": {"speech", "label"}}
+    wanted = set().union(*(sides.get(stream, {"text", "speech"}) for stream in streams))
+    columns = [name for name in _COLUMNS if name not in _LISTS or name.split("_")[0] in {*wanted, "can"}]
+    return [*columns, COPIES.name] if "speech" in wanted and COPIES.name in view.columns() else columns
 
 
 def check_tokenizer(view: TableView, text: TextTokenizer) -> None:
@@ -88,8 +96,8 @@ class Corpus:
     good: np.ndarray  # bool[S], the segment was not rejected
     speech_only: np.ndarray  # bool[S]
     people: np.ndarray  # bool[S], it was recorded, not spoken by a machine
-    recordings: list[str]  # S recording_ids
-    utterances: list[str]  # S utterance_ids
+    recordings: pa.StringArray  # S recording_ids
+    utterances: pa.StringArray  # S utterance_ids
     copies: tuple[Corpus, ...] = ()
     """The same with other speech tokens, once for each copy of the recordings that there is (`units.copies`)."""
     pairs: PairsConfig = field(default_factory=PairsConfig)
@@ -108,23 +116,24 @@ class Corpus:
     ) -> Self:
         """Read one split of a `sequences` table; a word that does not fit the context is cut into several.
 
-        Without `copies`, those of the recordings are left alone; without `pairs`, each is an example once.
+        Tokens whose column the view lacks are left out. Without `copies`, those of the recordings are left alone;
+        without `pairs`, each is an example once.
 
         Raises LakeError: the table was made for another vocabulary, or its offsets do not match its ids.
         """
-        columns = (*_COLUMNS, COPIES.name) if copies and view.has(COPIES.name) else _COLUMNS
-        shards = (shard.filter(pc.equal(shard["split"], split)) for shard in view.shards(columns))
-        parts = [[_Part.of(rows) for rows in encodings(shard)] for shard in shards]
-        every = zip_longest(*parts or [[_Part.of(_SCHEMA.empty_table())]])  # None: a shard that has no copies
-        recorded = next(every)
+        every_column = (*_COLUMNS, COPIES.name) if copies else _COLUMNS
+        columns = [name for name in view.columns() if name in every_column]
+        shards = (of_split(shard, split) for shard in view.shards(columns))
+        every = zip_longest(*map(encodings, shards))  # None: a shard that has no copies
+        recorded = next(every, [SEQUENCES.empty_table()])
         whole = replace(cls._of(recorded, vocabulary, context_length), pairs=pairs or PairsConfig())
         filled = ([part or own for part, own in zip(copy, recorded, strict=True)] for copy in every)
         heard = (cls._of(copy, vocabulary, context_length) for copy in filled)
         return replace(whole, copies=tuple(copy.beside(whole) for copy in heard))
 
     @classmethod
-    def _of(cls, parts: Sequence[_Part], vocabulary: Vocabulary, context_length: int) -> Self:
-        part = _Part.join([*parts]).sorted().split(context_length)
+    def _of(cls, tables: Sequence[pa.Table], vocabulary: Vocabulary, context_length: int) -> Self:
+        part = _Rows.of(tables).split(context_length)
         for ids in (part.text_ids, part.speech_ids, part.label_ids):
             if len(ids) and (ids.min() < 0 or ids.max() >= vocabulary.size):
                 raise LakeError(
@@ -139,8 +148,8 @@ class Corpus:
             part.good,
             part.speech_only,
             part.people,
-            part.keys["recording_id"].to_pylist(),
-            part.keys["utterance_id"].to_pylist(),
+            part.keys["recording_id"].combine_chunks(),
+            part.keys["utterance_id"].combine_chunks(),
         )
 
     def beside(self, whole: Corpus) -> Self:
@@ -198,7 +207,7 @@ class Corpus:
 
     @cached_property
     def _label_runs(self) -> Runs:
-        return self._runs_of(self._audible & (np.diff(self.labels.offsets) > 0), join=False)
+        return self._examples_of(self._audible & (np.diff(self.labels.offsets) > 0))
 
     @property
     def _audible(self) -> np.ndarray:
@@ -210,18 +219,19 @@ class Corpus:
         return int(np.searchsorted(self.segments, word, "right")) - 1
 
     def _runs_of(self, usable: np.ndarray, *, join: bool = True) -> Runs:
-        names = np.array(self.recordings, dtype=object)
+        names = self.recordings
         joined = np.zeros(len(names) + 1, dtype=bool)  # is segment s joined to the one before it?
-        joined[1:-1] = join & usable[1:] & usable[:-1] & (names[1:] == names[:-1])
+        alike = pc.equal(names[1:], names[:-1]).to_numpy(zero_copy_only=False)
+        joined[1:-1] = join & usable[1:] & usable[:-1] & alike
         first = np.flatnonzero(usable & ~joined[:-1])
         last = np.flatnonzero(usable & ~joined[1:])
-        keys = np.array([key_of(self.utterances[s]) for s in first], dtype=np.uint64)
-        return Runs(self.segments[first], self.segments[last + 1], names[first].tolist(), keys)
+        keys = np.array([key_of(name) for name in self.utterances.take(first).to_pylist()], dtype=np.uint64)
+        return Runs(self.segments[first], self.segments[last + 1], names.take(first).to_pylist(), keys)
 
 
 @dataclass(frozen=True)
-class _Part:
-    """Rows of some shards, their lists laid end to end; counts are per word, `words` per row."""
+class _Rows:
+    """Rows by recording, then time, their lists laid end to end; counts are per word, `words` per row."""
 
     keys: pa.Table
     good: np.ndarray
@@ -237,59 +247,35 @@ class _Part:
     label_ids: np.ndarray
 
     @classmethod
-    def of(cls, table: pa.Table) -> Self:
-        flat = {name: list_values(table[name]) for name in _LISTS}
-        words = flat["can_switch"][1]
-        counts = {name: _counts(*flat[f"{name}_offsets"], words) for name in ("text", "speech")}
-        for name, per_word in counts.items():
-            if per_word.sum() != len(flat[f"{name}_ids"][0]):
-                raise LakeError(f"`sequences`: {name}_offsets do not match {name}_ids")
+    def of(cls, tables: Sequence[pa.Table]) -> Self:
+        table = pa.concat_tables(tables)
+        order = pc.sort_indices(table, [(name, "ascending") for name in _KEYS]).to_numpy().astype(np.int64)
+        lists = {name: _laid_out(table[name], order) for name in _LISTS if name in table.column_names}
+        table = table.drop_columns([*lists]).take(order)
+        can_switch, words = lists["can_switch"]
+        text, speech = (_tokens(lists, name, words) for name in ("text", "speech"))
+        label_ids, label_counts = lists.get("label_ids") or _nothing(len(table))
         return cls(
             table.select(_KEYS),
             table["reject_stage"].is_null().to_numpy(),
             table["speech_only"].fill_null(False).to_numpy(),
-            pc.not_equal(table["origin"], "synthetic").fill_null(True).to_numpy(),
+            pc.not_equal(table["origin"], SYNTHETIC).fill_null(True).to_numpy(),
             words,
-            flat["can_switch"][0].astype(bool),
-            counts["text"],
-            counts["speech"],
-            flat["text_ids"][0],
-            flat["speech_ids"][0],
-            *reversed(flat["label_ids"]),
-        )
-
-    @classmethod
-    def join(cls, parts: list[Self]) -> Self:
-        arrays = [[getattr(part, name) for part in parts] for name in list(cls.__dataclass_fields__)[1:]]
-        return cls(pa.concat_tables([part.keys for part in parts]), *(np.concatenate(array) for array in arrays))
-
-    def sorted(self) -> Self:
-        """By recording, then time."""
-        order = pc.sort_indices(self.keys, [(name, "ascending") for name in _KEYS]).to_numpy().astype(np.int64)
-        if (order == np.arange(len(order))).all():
-            return self
-        words = _gather(self.words, order)
-        return type(self)(
-            self.keys.take(order),
-            self.good[order],
-            self.speech_only[order],
-            self.people[order],
-            self.words[order],
-            self.can_switch[words],
-            self.text_counts[words],
-            self.speech_counts[words],
-            self.text_ids[_gather(self.text_counts, words)],
-            self.speech_ids[_gather(self.speech_counts, words)],
-            self.label_counts[order],
-            self.label_ids[_gather(self.label_counts, order)],
+            can_switch.astype(bool),
+            text[1],
+            speech[1],
+            text[0],
+            speech[0],
+            label_counts,
+            label_ids,
         )
 
     def split(self, context_length: int) -> Self:
         """Cut words that do not fit into the context into pieces without a switch between them."""
         limit = context_length - _OVERHEAD
-        pieces = pieces_of(self.text_counts, self.speech_counts, context_length)
-        if (pieces == 1).all():
+        if max(counts.max(initial=0) for counts in (self.text_counts, self.speech_counts)) <= limit:
             return self
+        pieces = pieces_of(self.text_counts, self.speech_counts, context_length)
         first = _offsets(pieces)[:-1]
         nth = np.arange(pieces.sum()) - np.repeat(first, pieces)
         cut = [np.clip(np.repeat(c, pieces) - nth * limit, 0, limit) for c in (self.text_counts, self.speech_counts)]
@@ -302,34 +288,59 @@ class _Part:
 
 def pieces_of(text_counts: np.ndarray, speech_counts: np.ndarray, context_length: int) -> np.ndarray:
     """Into how many pieces a word of so many tokens is cut, int64[W]; nearly always one."""
-    sizes: np.ndarray = np.maximum(1, -(-np.maximum(text_counts, speech_counts) // (context_length - _OVERHEAD)))
-    return sizes
+    return np.maximum(1, -(-np.maximum(text_counts, speech_counts) // (context_length - _OVERHEAD)))
+
+
+def of_split(rows: pa.Table, split: str) -> pa.Table:
+    """The rows of one split; the table itself, not copied, where it has no others."""
+    chosen = pc.equal(rows["split"], split)
+    return rows if pc.all(chosen, skip_nulls=False).as_py() else rows.filter(chosen)
 
 
 def list_values(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     """Values of all lists end to end, and the length of each; a null list has length 0."""
+    return _laid_out(column, np.arange(len(column)))
+
+
+def _laid_out(column: pa.ChunkedArray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Values of all lists end to end with the rows in another order, and the length of each, int64[N]."""
     chunks = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
+    counts = pc.list_value_length(column).fill_null(0).to_numpy().astype(np.int64)
     empty = np.empty(0, dtype=column.type.value_type.to_pandas_dtype())
-    lengths = pc.list_value_length(column).fill_null(0).to_numpy().astype(np.int64)
-    return np.concatenate([empty, *chunks]), lengths
+    begins = _offsets(np.array([len(chunk) for chunk in column.chunks], np.int64))
+    # rows that follow each other do so in stretches: recordings
+    starts = np.flatnonzero((np.diff(order, prepend=-2) != 1) | np.isin(order, begins))
+    first, last = order[starts], order[np.roll(starts, -1) - 1]
+    of = np.searchsorted(begins, first, "right") - 1
+    bounds = _offsets(counts)
+    base = bounds[begins[of]]
+    stretches = zip(of.tolist(), (bounds[first] - base).tolist(), (bounds[last + 1] - base).tolist(), strict=True)
+    parts = [chunks[chunk][begin:end] for chunk, begin, end in stretches]
+    return parts[0] if len(parts) == 1 else np.concatenate([empty, *parts]), counts[order]
 
 
-def _counts(offsets: np.ndarray, lengths: np.ndarray, words: np.ndarray) -> np.ndarray:
-    """Tokens of each word, int64[W], from the rows' offsets laid end to end."""
+def _tokens(
+    lists: dict[str, tuple[np.ndarray, np.ndarray]], name: str, words: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The ids of a modality, and how many each word has, int64[W]; none if the lists lack them."""
+    if f"{name}_ids" not in lists:
+        return _nothing(int(words.sum()))
+    ids, (offsets, lengths) = lists[f"{name}_ids"][0], lists[f"{name}_offsets"]
     if (np.maximum(lengths - 1, 0) != words).any():
         raise LakeError("`sequences`: offsets and can_switch are of different lengths")
     ends = np.cumsum(lengths[lengths > 0])
-    return np.delete(np.diff(offsets, prepend=0), np.concatenate([[0], ends[:-1]]) if len(ends) else []).astype(
-        np.int64
-    )
+    counts = np.delete(np.diff(offsets, prepend=0), np.concatenate([[0], ends[:-1]]) if len(ends) else [])
+    if counts.sum() != len(ids):
+        raise LakeError(f"`sequences`: {name}_offsets do not match {name}_ids")
+    return ids, counts.astype(np.int64)
+
+
+def _nothing(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """No tokens for `count` words or rows."""
+    return np.empty(0, np.int32), np.zeros(count, np.int64)
 
 
 def _offsets(counts: np.ndarray) -> np.ndarray:
-    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-
-
-def _gather(counts: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """Places, int64, of the items of groups of `counts` items, when the groups are put into `order`."""
-    firsts = _offsets(counts)[:-1][order]
-    chosen = counts[order]
-    return np.repeat(firsts - _offsets(chosen)[:-1], chosen) + np.arange(chosen.sum())
+    offsets = np.zeros(len(counts) + 1, np.int64)
+    np.cumsum(counts, out=offsets[1:])
+    return offsets

@@ -4,8 +4,6 @@ SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generato
 generators may change their streams between versions, and one of them per document costs more than the document.
 """
 
-from __future__ import annotations
-
 import hashlib
 
 import numpy as np

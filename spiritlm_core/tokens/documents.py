@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from itertools import cycle, pairwise
+from typing import Any
 
 import numpy as np
 
@@ -48,14 +49,19 @@ class Plan:
     spans: list[Span]  # its stretches of one modality
     ends: bool  # whether the recording, or the last example, ends here
     length: int  # number of tokens
-    copy: int = 0  # which copy of the recordings its speech is of; 0: as they are
+    planner: Any = field(compare=False, repr=False)  # a `Planner` or `TextPlanner`, which has its tokens
+
+    def document(self) -> Document:
+        """The document with its ids."""
+        document: Document = self.planner.document(self)
+        return document
 
 
 class Planner:
     """Plans the documents of a corpus, and puts their ids together."""
 
-    def __init__(self, corpus: Corpus, vocabulary: Vocabulary, config: TokensConfig, seed: int) -> None:
-        self.corpus = corpus
+    def __init__(self, corpus: Corpus, vocabulary: Vocabulary, config: TokensConfig, seed: int, copy: int = 0) -> None:
+        self.corpus, self.copy = corpus, copy
         self._seed, self._vocabulary = seed, vocabulary
         self._laws = config.text_span, config.speech_span
         self._tokens = corpus.text, corpus.speech, corpus.labels
@@ -98,7 +104,7 @@ class Planner:
         for kind, first, last in spans:
             offsets = self._tokens[kind].offsets
             length += int(offsets[last] - offsets[first])
-        return Plan(stream, run, spans, ends, length)
+        return Plan(stream, run, spans, ends, length, self)
 
     def _cut(self, stream: str, run: int, bounds: list[int], speech_first: bool) -> list[Plan]:
         """Cut a run into documents that are as long as the context allows; spans cut through go on in the next."""
@@ -152,22 +158,13 @@ class EpochPlanner:
     """Plans the documents of recordings of which there are several encodings: in each epoch each run takes one."""
 
     def __init__(self, corpus: Corpus, vocabulary: Vocabulary, config: TokensConfig, seed: int) -> None:
-        self._planners = [Planner(one, vocabulary, config, seed) for one in (corpus, *corpus.copies)]
+        every = enumerate((corpus, *corpus.copies))
+        self._planners = [Planner(one, vocabulary, config, seed, copy) for copy, one in every]
         self.keys, self.size = self._planners[0].keys, self._planners[0].size
-
-    def corpus(self, plan: Plan) -> Corpus:
-        """The words with the speech tokens of a document."""
-        return self._planners[plan.copy].corpus
 
     def plans(self, stream: str, run: int, key: int) -> list[Plan]:
         """The documents of one run, whose `key`, new in every epoch, says of which encoding."""
-        copy = int(uniform(key, _COPY) * len(self._planners))
-        plans = self._planners[copy].plans(stream, run, key)
-        return [replace(plan, copy=copy) for plan in plans] if copy else plans
-
-    def document(self, plan: Plan) -> Document:
-        """The document with its ids."""
-        return self._planners[plan.copy].document(plan)
+        return self._planners[int(uniform(key, _COPY) * len(self._planners))].plans(stream, run, key)
 
 
 def _laid(bounds: list[int], speech_first: bool) -> list[Span]:
@@ -187,7 +184,7 @@ def corpus_documents(
     planner = EpochPlanner(corpus, vocabulary, config, seed)
     for run, key in enumerate(planner.keys(stream, epoch).tolist()):
         for plan in planner.plans(stream, run, key):
-            yield planner.document(plan)
+            yield plan.document()
 
 
 def spans(can_switch: np.ndarray, text: SpanLaw, speech: SpanLaw, key: int) -> tuple[list[int], bool]:

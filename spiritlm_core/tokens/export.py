@@ -1,7 +1,5 @@
 """Packed training sequences as Parquet that other trainers read, with the tokenizer beside them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -102,7 +100,7 @@ def check_target(out: Path, *, force: bool = False) -> None:
     if out.exists() and not out.is_dir():
         raise SpiritLMError(f"{out} is a file, not a folder")
     if not force and out.is_dir() and any(out.iterdir()):
-        raise SpiritLMError(f"{out} is not empty; --force replaces what is in it")
+        raise SpiritLMError(f"{out} is not empty: name a new folder, or replace an older export in it with --force")
     if force and out.is_dir() and any(out.iterdir()) and not (out / META_FILE).is_file():
         raise SpiritLMError(f"{out} holds something else than an exported corpus; delete it yourself if it may go")
 

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from spiritlm_core.errors import LakeError
 from spiritlm_core.lake.fingerprint import config_json, stage_identity
+from spiritlm_core.lake.forgotten import refuse_forgotten
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.snapshot import Snapshot
 from spiritlm_core.lake.view import TableView
@@ -38,10 +39,11 @@ class FinishedCorpus:
 
         Messages call the recipe what the user does, `asked`.
 
-        Raises LakeError: there is none yet, or it was made with other settings.
+        Raises LakeError: there is none yet, it was made with other settings, or still holds what was forgotten.
         """
         how = f"`spiritlm run {asked or recipe} --until corpus --lake {lake.uri}` makes it"
         sequences = _snapshot(lake, recipe, "sequences", how)
+        refuse_forgotten(lake, (sequences.fingerprint,), how)
         key = str(sequences.lineage.get("models", {}).get("tokenizer"))
         settings = config_json(config.sequences)
         if sequences.identity != stage_identity("sequences", SequencesStage.version, settings, {"tokenizer": key}):
@@ -94,7 +96,7 @@ class FinishedCorpus:
         split.
         """
         config = self.config.model_validate({**self.config.model_dump(), **({"shares": shares} if shares else {})})
-        state = {"streams": dict.fromkeys((*STREAMS, DOCUMENTS), (epoch, 0, 0))}
+        state = {"streams": dict.fromkeys((*STREAMS, DOCUMENTS), (epoch,)), "in_memory": config.in_memory}
         return Mixture.of(self.sequences, self.vocabulary, config, seed=seed, state=state, split=split, text=self.text)
 
 

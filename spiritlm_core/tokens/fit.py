@@ -1,7 +1,5 @@
 """The stage `tokenizer`: a text tokenizer trained on the transcripts, or that of the model to start from."""
 
-from __future__ import annotations
-
 import hashlib
 import heapq
 import io
@@ -41,7 +39,6 @@ class TokenizerFit(ArtifactStage):
 
     def build(self, tables: Mapping[str, TableView], out: Path, work: Path, progress: Progress) -> dict[str, Any]:
         """Fit on the train rows, or take the base tokenizer; see :class:`ArtifactStage`."""
-        del work  # takes seconds: nothing to resume
         if "base" in self.models:
             progress(0.0, "taking the tokenizer of the base model")
             take(self.models["base"], out)

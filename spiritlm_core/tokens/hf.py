@@ -1,7 +1,5 @@
 """Hugging Face tokenizer folders: text tokenizers as artifacts, and the full tokenizer of a published model."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

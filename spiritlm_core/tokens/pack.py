@@ -1,7 +1,5 @@
 """Packing documents into sequences of one length, every document whole."""
 
-from __future__ import annotations
-
 from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass

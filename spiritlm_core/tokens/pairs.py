@@ -6,8 +6,6 @@ An example of "asr" is ``[Speech]`` units ``[Text]`` words, one of "tts" the rev
 document make a few-shot prompt.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from spiritlm_core.tokens.config import PairsConfig

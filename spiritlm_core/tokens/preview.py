@@ -14,7 +14,6 @@ from spiritlm_core.lake.view import TableView
 from spiritlm_core.tokens.corpus import STREAMS, pieces_of
 from spiritlm_core.tokens.documents import Plan
 from spiritlm_core.tokens.finished import FinishedCorpus
-from spiritlm_core.tokens.mix import Mixture
 from spiritlm_core.tokens.pairs import LABEL, SPEECH
 from spiritlm_core.tokens.stage import COPIES, encodings
 from spiritlm_core.tokens.text import TextTokenizer
@@ -78,34 +77,33 @@ def previews(
     while len(plans) < count and not mixture.has_shown(epoch + 1):
         plans += mixture.draw()
     del plans[count:]
-    yield from _Reader(corpus, mixture, plans).read(plans)
+    yield from _Reader(corpus, plans).read(plans)
 
 
 class _Reader:
     """Puts the words back to the tokens; the corpus in memory has none."""
 
-    def __init__(self, corpus: FinishedCorpus, mixture: Mixture, plans: Sequence[Plan]) -> None:
-        self._mixture = mixture
+    def __init__(self, corpus: FinishedCorpus, plans: Sequence[Plan]) -> None:
         self._vocabulary, self._tokenizer = corpus.vocabulary, TextTokenizer.load(corpus.tokenizer)
         wanted = {utterance for plan in plans for utterance in self._utterances(plan)}
         self._words = _words_of(corpus.sequences, wanted, corpus.config.context_length)
 
     def read(self, plans: Sequence[Plan]) -> Iterator[Preview]:
         for plan in plans:
-            document = self._mixture.document(plan)
+            document = plan.document()
             spans = self._text(document.ids) if plan.stream == DOCUMENTS else self._spans(plan)
             ids = document.ids.tolist()
             about = (document.stream, document.key, self._utterances(plan), len(ids), plan.ends)
-            yield Preview(*about, spans, ids, plan.copy)
+            yield Preview(*about, spans, ids, plan.planner.copy)
 
     def _utterances(self, plan: Plan) -> list[str]:
         if plan.stream == DOCUMENTS:
             return []
-        corpus = self._mixture.planner.corpus(plan)
+        corpus = plan.planner.corpus
         words = [(first, last - 1) for kind, first, last in plan.spans if kind != LABEL]
         covered = ((corpus.segment(first), corpus.segment(last)) for first, last in words)
         numbers = dict.fromkeys(number for first, last in covered for number in range(first, last + 1))
-        return [corpus.utterances[number] for number in numbers]
+        return corpus.utterances.take(list(numbers)).to_pylist()
 
     def _text(self, ids: np.ndarray) -> list[Span]:
         body = ids[ids < self._vocabulary.text_size].tolist()
@@ -115,7 +113,7 @@ class _Reader:
 
     def _spans(self, plan: Plan) -> list[Span]:
         spans = []
-        labels = self._mixture.planner.corpus(plan).labels
+        labels = plan.planner.corpus.labels
         for kind, first, last in plan.spans:
             speech = kind == SPEECH
             words = [] if kind == LABEL else [self._word(plan, place, speech) for place in range(first, last)]
@@ -125,10 +123,10 @@ class _Reader:
         return spans
 
     def _word(self, plan: Plan, place: int, speech: bool) -> Word:
-        corpus = self._mixture.planner.corpus(plan)
+        corpus = plan.planner.corpus
         segment = corpus.segment(place)
-        name = corpus.utterances[segment]
-        words = self._words.get((plan.copy, name), self._words[0, name])  # a row without copies
+        name = corpus.utterances[segment].as_py()
+        words = self._words.get((plan.planner.copy, name), self._words[0, name])  # a row without copies
         word = words[place - int(corpus.segments[segment])]
         tokens = corpus.speech if speech else corpus.text
         ids = tokens.of(place, place + 1)
@@ -138,7 +136,7 @@ class _Reader:
 def _words_of(sequences: TableView, utterances: set[str], context_length: int) -> dict[tuple[int, str], list[str]]:
     """The words of rows by copy and name, one for each of the corpus: "…" stands for later pieces of a long one."""
     found = {}
-    columns = (*_COLUMNS, COPIES.name) if sequences.has(COPIES.name) else _COLUMNS
+    columns = (*_COLUMNS, COPIES.name) if COPIES.name in sequences.columns() else _COLUMNS
     chosen = pa.array(sorted(utterances), pa.string())
     for shard in sequences.shards(columns):
         for copy, rows in enumerate(encodings(shard.filter(pc.is_in(shard["utterance_id"], chosen)))):

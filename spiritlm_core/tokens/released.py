@@ -6,8 +6,6 @@ special tokens split it. Markers and speech tokens are pieces of the model; wher
 text between them is a whole of its own.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path

@@ -5,8 +5,6 @@ streams merge by start time. HuBERT units count as 24.99 Hz rather than 25, so t
 comes first, then pitch, then HuBERT.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass

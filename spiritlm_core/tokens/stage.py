@@ -1,7 +1,5 @@
 """The stage `sequences`: text and speech tokens, word by word."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
@@ -10,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from spiritlm_core.errors import LakeError, Rejection, is_machine_error
-from spiritlm_core.lake.schema import REJECT, Row, is_rejected, rejected, table_of
+from spiritlm_core.errors import LakeError, Rejection
+from spiritlm_core.lake.schema import REJECT, Row, is_rejected, table_of
 from spiritlm_core.lake.stage import TableInput, TableStage
 from spiritlm_core.tokens.config import SequencesConfig, SequencesStageConfig
 from spiritlm_core.tokens.hf import vocabulary_for
@@ -91,12 +89,7 @@ class SequencesStage(TableStage):
         for row in (audio, words, units, *selection):
             if is_rejected(row):
                 return {**base, "reject_stage": row["reject_stage"], "reject_reason": row["reject_reason"]}
-        try:
-            return {**base, **self._tokens(words, units), "label_ids": self._label(audio["label"])}
-        except Exception as error:
-            if is_machine_error(error):
-                raise
-            return rejected(base, self.name, error)
+        return self.tried(base, lambda: {**self._tokens(words, units), "label_ids": self._label(audio["label"])})
 
     def _label(self, label: object) -> np.ndarray | None:
         """The token ids of a label as an answer, int32[N]; None if there is none."""

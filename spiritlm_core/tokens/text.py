@@ -12,8 +12,6 @@ A tokenizer may know texts in their spoken form alone (``tokens.tokenizer.text: 
 whatever it encodes, in training or in use, is brought into that form here.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The stages `documents` (text files, read and checked) and `text` (their tokens)."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterator

@@ -25,7 +25,7 @@ from spiritlm_core.tokens.vocabulary import Vocabulary
 DOCUMENTS = "documents"
 """What the mixture calls text documents, to tell them from the transcripts; both are of the stream "text"."""
 
-_COLUMNS = ("document_id", "split", "text_ids", "reject_stage")
+TEXT_COLUMNS = ("document_id", "split", "text_ids", "reject_stage")
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Texts:
 
 def _parts(view: TableView, split: str, vocabulary: Vocabulary) -> Iterator[tuple[list[str], np.ndarray, np.ndarray]]:
     """Names, lengths and ids of the good rows of each shard."""
-    for shard in view.shards(_COLUMNS):
+    for shard in view.shards(TEXT_COLUMNS):
         good = pc.and_(pc.equal(shard["split"], split), pc.is_null(shard["reject_stage"]))
         rows = shard.filter(good).filter(pc.field("text_ids").is_valid())
         ids, lengths = list_values(rows["text_ids"])
@@ -82,6 +82,8 @@ def _parts(view: TableView, split: str, vocabulary: Vocabulary) -> Iterator[tupl
 class TextPlanner:
     """Plans the documents of texts, a chunk of the context each, and puts their ids together."""
 
+    copy = 0
+
     def __init__(self, texts: Texts, vocabulary: Vocabulary, config: TokensConfig, seed: int) -> None:
         self.texts = texts
         self._seed = seed
@@ -94,9 +96,9 @@ class TextPlanner:
         self._number = np.arange(len(self._owner)) - np.repeat(np.cumsum(chunks) - chunks, chunks)
         self._chunk_keys = _chunk_keys(texts.keys[self._owner], self._number)
 
-    @property
-    def size(self) -> int:
-        """Text tokens of one epoch."""
+    def size(self, stream: str) -> int:
+        """Text tokens of one epoch; there is one `stream`."""
+        del stream
         return int(self.texts.lengths.sum())
 
     def keys(self, stream: str, epoch: int) -> np.ndarray:
@@ -105,12 +107,11 @@ class TextPlanner:
 
     def plans(self, stream: str, run: int, key: int) -> list[Plan]:
         """The one document that is chunk `run`; `key` makes no difference."""
-        del key
         owner, first = int(self._owner[run]), int(self._number[run]) * self._room
         length = min(int(self.texts.lengths[owner]) - first, self._room)
         ends = first + length == self.texts.lengths[owner]
         total = len(self._head) + length + ends * len(self._tail)
-        return [Plan(stream, run, [(False, first, first + length)], bool(ends), int(total))]
+        return [Plan(stream, run, [(False, first, first + length)], bool(ends), int(total), self)]
 
     def ids(self, plan: Plan) -> np.ndarray:
         """The token ids of a document, int32[plan.length]."""

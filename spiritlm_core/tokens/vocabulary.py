@@ -4,8 +4,6 @@ On Llama-2 (32000 text tokens) this gives the ids of the released Spirit LM mode
 ``[Text]`` 32000, ``[Speech]`` 32001, ``[Hu0]`` 32002, ``[Pi0]`` 32503, ``[St0]`` 32567.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping

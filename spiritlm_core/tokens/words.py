@@ -6,8 +6,6 @@ their own) is no word. Numbers are said by `num2words`: their gender and case ar
 needs the length and most of the letters.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from dataclasses import dataclass

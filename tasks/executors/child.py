@@ -4,8 +4,6 @@ A child is a Python of its own at the other end of a socket, so nothing of the p
 again. It ends when the socket closes: with its parent, however that ended.
 """
 
-from __future__ import annotations
-
 import os
 import queue
 import select
@@ -65,8 +63,7 @@ class ChildMember:
         if kind is None:
             return Reply(failure=Failure.of_death(self._last_words()))
         if kind == _REPLY:
-            reply: Reply = rest[0]
-            return reply
+            return rest[0]
         if self.progress is not None:
             self.progress(*rest)
         return None
@@ -202,15 +199,12 @@ class InlineExecutor:
 
     def room(self, wish: Wish) -> int:
         """One."""
-        del wish
         return 1
 
     def hire(self, wish: Wish) -> InlineMember:
         """This process."""
-        del wish
         return InlineMember(self.uri)
 
     def wait(self, members: Sequence[InlineMember], seconds: float) -> list[tuple[InlineMember, Reply]]:
         """What has been done since the last time."""
-        del seconds
         return [(member, member.replies.pop(0)) for member in members if member.replies]

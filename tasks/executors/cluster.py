@@ -123,6 +123,7 @@ def _join(address: str) -> None:
             f"cannot join the Ray cluster at {address} ({' '.join(str(error).split())[:300]}); is it up, is this "
             "machine one of its nodes, and are RAY_AUTH_MODE and RAY_AUTH_TOKEN those of the cluster?"
         ) from error
+    os.environ.setdefault("RAY_ADDRESS", address)  # where Ray Train looks, and we: it is no private one
 
 
 def _check_listens(address: str) -> None:
@@ -163,28 +164,33 @@ def to_come() -> list[Machine]:
     return [(dict(g.resources), UNLIMITED if g.max_count < 0 else g.max_count) for g in groups]
 
 
-def room_for(wish: Wish) -> int:
-    """How many workers with this wish fit on the cluster as it is, or as it can become.
+def room_for(wish: Wish, *, together: bool = False) -> int:
+    """How many workers with this wish fit on the cluster as it is or as it can become; `together`: on one machine.
 
     Raises NoRoomError: none ever does.
     """
     here, later = nodes(), to_come()
+    if together:
+        return max(_fit((resources, 1), wish) for resources, _ in here + later)
     room = max(sum(_fit(machine, wish) for machine in machines) for machines in (here, later))
     if room:
         return room
-    largest = max((resources for resources, _ in here + later), key=lambda r: (r.get("CPU", 0), r.get("GPU", 0)))
+    wanted = wish.reserved
+    largest = max(
+        (resources for resources, _ in here + later), key=lambda r: [r.get(kind, 0) for kind in reversed(wanted)]
+    )
     raise NoRoomError(
-        f"stage {wish.stage} wants {_amounts(wish.cpus, wish.gpus)} on one machine; the largest node of the Ray "
-        f"cluster has {_amounts(largest.get('CPU', 0), largest.get('GPU', 0))}: add a larger node and run again"
+        f"stage {wish.stage} wants {amounts(wanted)} on one machine; the largest node of the Ray cluster has "
+        f"{amounts({kind: largest.get(kind, 0) for kind in wanted})}: add a larger node and run again"
     )
 
 
 def _fit(machine: Machine, wish: Wish) -> int:
     resources, count = machine
-    wanted = {"CPU": wish.cpus, "GPU": wish.gpus}
-    each = [resources.get(kind, 0) // amount for kind, amount in wanted.items() if amount]
+    each = [resources.get(kind, 0) // amount for kind, amount in wish.reserved.items()]
     return count * int(min(each, default=UNLIMITED))
 
 
-def _amounts(cpus: float, gpus: float) -> str:
-    return f"{cpus:g} CPUs" + (f" and {gpus:g} GPUs" if gpus else "")
+def amounts(wanted: Mapping[str, float]) -> str:
+    """Amounts by kind: ``2 CPUs and 0.5 GPUs``."""
+    return " and ".join(f"{amount:g} {kind}{'s' * (kind in ('CPU', 'GPU'))}" for kind, amount in wanted.items())

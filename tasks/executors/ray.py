@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
@@ -62,9 +62,9 @@ class RayExecutor:
         self._relay: Any = None
         self._asked: Any = None
 
-    def kind(self, wish: Wish) -> tuple[float, float, int]:
+    def kind(self, wish: Wish) -> Hashable:
         """What is reserved, and the threads."""
-        return (wish.cpus, wish.gpus, wish.threads)
+        return (wish.cpus, wish.gpus, wish.threads, *sorted(wish.custom.items()))
 
     def room(self, wish: Wish) -> int:
         """See :func:`tasks.executors.cluster.room_for`; a private runtime holds one worker of any wish for CPUs."""
@@ -75,7 +75,8 @@ class RayExecutor:
     def hire(self, wish: Wish) -> RayMember:
         """Ask for an actor."""
         wish = self._possible(wish)
-        actor = _actor(Worker, num_cpus=wish.cpus, num_gpus=wish.gpus).remote(self.uri, wish.threads)
+        reserved: dict[str, Any] = {"num_cpus": wish.cpus, "num_gpus": wish.gpus, "resources": dict(wish.custom)}
+        actor = _actor(Worker, **reserved).remote(self.uri, wish.threads)
         return RayMember(actor, self._relay_here)
 
     def _relay_here(self) -> Any:
@@ -87,7 +88,7 @@ class RayExecutor:
     def _possible(self, wish: Wish) -> Wish:
         if not self.runtime.is_private:
             return wish
-        return replace(wish, cpus=min(wish.cpus, nodes()[0][0].get("CPU", 1)))
+        return replace(wish, cpus=min(wish.cpus, nodes()[0][0].get("CPU", 1)), custom={})
 
     def wait(self, members: Sequence[RayMember], seconds: float) -> list[tuple[RayMember, Reply]]:
         """See :class:`tasks.worker.Executor`."""
@@ -118,7 +119,7 @@ class RayExecutor:
                     member.progress(*latest[member.number])
 
 
-def _actor(cls: type, *, node: str | None = None, **options: float) -> Any:
+def _actor(cls: type, *, node: str | None = None, **options: Any) -> Any:
     """An actor class. Retries are ours: Ray's own would run a poison shard again without counting it."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -143,8 +144,9 @@ def _failure_of(error: Any) -> Failure:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     if isinstance(error, kinds.OutOfMemoryError):
         return Failure.of_death("Ray ended it because its machine was running out of memory")
-    if isinstance(error, kinds.ActorUnavailableError | kinds.NodeDiedError) or "node" in lines[0]:
-        return Failure.of_death("its node is gone or cannot be reached")
+    gone = "node" in lines[0] or "its node has died" in str(error)  # a worker that dies alone is never "unavailable"
+    if isinstance(error, kinds.ActorUnavailableError | kinds.NodeDiedError) or gone:
+        return Failure.of_death("its node is gone or cannot be reached", lost_node=True)
     if "creation task" in lines[0]:
         return Failure.of_death(lines[-1][:300])
     return Failure.of_death("killed, out of memory, or crashed")

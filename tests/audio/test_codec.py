@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import wave
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from spiritlm_core.audio.codec import decode_flac, encode_flac, read_mono
+from spiritlm_core.audio.encode import encode
 from spiritlm_core.errors import Rejection
 from tests.audio.files import libav_bytes, sound_bytes
 from tests.audio.synthetic import voice
@@ -147,3 +149,8 @@ def test_flac_is_16_khz_mono_16_bit_and_clips() -> None:
 def test_decode_flac_refuses_another_rate() -> None:
     with pytest.raises(Rejection, match="16000 Hz mono"):
         decode_flac(sound_bytes(WAVE, "FLAC", 8_000, "PCM_16"))
+
+
+def test_a_whole_wav_says_how_long_it_is() -> None:
+    with wave.open(io.BytesIO(encode(np.zeros(1234, np.float32), "wav"))) as file:
+        assert file.getnframes() == 1234

@@ -58,3 +58,14 @@ def test_a_damaged_header_gives_a_sound_or_a_rejection(kind: str) -> None:
 @pytest.mark.parametrize("kind", [*MUXED, *SOUNDFILE])
 def test_many_damaged_headers_give_a_sound_or_a_rejection(kind: str) -> None:
     _try_all(kind, 1, 300)
+
+
+def test_what_libav_says_of_damage_is_not_shown(caplog: pytest.LogCaptureFixture) -> None:
+    import av.logging
+
+    data = bytearray(_whole("flac"))
+    data[len(data) // 2 :: 50] = bytes(len(data[len(data) // 2 :: 50]))
+    av.logging.set_level(av.logging.ERROR)  # as a library that is loaded with a model does
+    with pytest.raises(Rejection, match="cannot be decoded"):
+        read_mono(io.BytesIO(bytes(data)), "x.flac")
+    assert [record.message for record in caplog.records if record.name.startswith("libav")] == []

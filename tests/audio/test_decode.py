@@ -139,6 +139,26 @@ def test_a_picture_or_subtitles_are_no_audio() -> None:
         _mono(subtitles)
 
 
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"<html><body>404 Not Found</body></html>", "it is text, which begins '<html><body>404 Not"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "`git lfs pull` fetches the file itself"),
+        (bytes(range(256)), "Invalid data"),
+    ],
+)
+def test_text_under_the_name_of_a_recording_is_quoted(data: bytes, reason: str) -> None:
+    with pytest.raises(Rejection, match=f"cannot be decoded: .*{reason}"):
+        _mono(data)
+
+
+def test_a_header_that_points_beyond_what_a_file_can_be_is_a_rejection(tmp_path: Path) -> None:
+    nut = libav_bytes(WAVE, "nut", "pcm_s16le")
+    (tmp_path / "x").write_bytes(nut[: len(nut) * 6 // 10])
+    with (tmp_path / "x").open("rb") as file, pytest.raises(Rejection, match="points far beyond its end"):
+        read_mono(file, "x", None, LimitsConfig())
+
+
 @pytest.fixture
 def visits() -> Iterator[tuple[str, list[str]]]:
     """The address of a server of this machine, and the paths that were asked for."""

@@ -12,15 +12,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from spiritlm_core.intake.config import parse_source
-from spiritlm_core.intake.item import Item
 from spiritlm_core.intake.notes import notes
-from spiritlm_core.intake.recordings import list_items
 from spiritlm_core.intake.sources.folder import FolderSource
 from spiritlm_core.intake.statcache import StatCache
 from tests.audio.files import sound_bytes
+from tests.support.items import Item, list_items
 
 SOUND = "sound"
 HTML = "<!doctype html><title>x</title>"
+
+
+SHADOW = b"\0\5\x16\7\0\2\0\0Mac OS X        \0\2" + bytes(100)
 
 
 def _write(folder: Path, files: dict[str, str | bytes]) -> Path:
@@ -293,6 +295,11 @@ def test_of_two_transcripts_the_first_counts_and_it_is_said(tmp_path: Path) -> N
             "not audio: 2 .jpg, 1 .html",
         ),
         ({"a.wav": SOUND, "README.md": "# Speech", "LICENSE": "free"}, "not audio: "),
+        ({"a.wav": SOUND, "m.csv.gz": b"\x1f\x8b\x08cut"}, "not used as transcripts: m.csv.gz"),
+        (
+            {"a.wav": SOUND, "._a.wav": SHADOW, "._a.txt": SHADOW, "__MACOSX/._a.wav": SHADOW},
+            "left out: 3 files in which macOS keeps notes on others (._NAME)",
+        ),
         (
             {"a.wav": SOUND, "m.jsonl": '{"path": "a.wav", "words_said": "good morning"}'},
             "no text column was recognised",

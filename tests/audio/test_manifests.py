@@ -20,19 +20,28 @@ from spiritlm_core.errors import SourceError
 from spiritlm_core.intake.config import parse_source
 from spiritlm_core.intake.draft import Draft
 from spiritlm_core.intake.grouping import items_table
-from spiritlm_core.intake.item import RECORDINGS, Item
+from spiritlm_core.intake.item import RECORDINGS
 from spiritlm_core.intake.notes import notes
 from spiritlm_core.intake.opening import read_uri
-from spiritlm_core.intake.recordings import list_items
 from spiritlm_core.intake.sources.manifest import ManifestSource
 from spiritlm_core.intake.statcache import StatCache, hash_files
 from tests.audio.files import sound, sound_bytes
 from tests.audio.synthetic import voice
+from tests.support.items import Item, list_items
 
 
 def _clips(folder: Path) -> None:
     for number, name in enumerate("abc"):
         sound(folder / f"{name}.wav", 0.1 * np.random.default_rng(number).standard_normal(4000), subtype="PCM_16")
+
+
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+
+
+def _parquet(names: list[str], *row: str | bytes) -> bytes:
+    table = io.BytesIO()
+    pq.write_table(pa.Table.from_arrays([pa.array([value]) for value in row], names), table)
+    return table.getvalue()
 
 
 def _read(folder: Path, name: str, content: str | bytes, **settings: Any) -> list[Draft]:
@@ -122,6 +131,7 @@ def test_tables_are_read_however_they_are_written(tmp_path: Path, name: str, con
         ("m.jsonl", "[" * 100_000 + '\n{"path":"b.wav","text":"there"}', ["line 1 is not JSON", None]),
         ("m.jsonl", '{"path":"ftp://x/a.wav"}\n{"path":"b.wav","text":"there"}', ["ftp:// cannot be read", None]),
         ("m.jsonl", f'{{"path":"{"x" * 5000}"}}\n{{"path":"b.wav","text":"there"}}', ["name too long", None]),
+        ("m.jsonl", '{"path":"a.wav","licence":["MIT"]}\n{"path":"b.wav","text":"there"}', ["must be one value", None]),
     ],
 )
 def test_a_bad_row_is_rejected_and_the_next_one_read(
@@ -168,13 +178,26 @@ def test_numbers_that_are_whole_are_names_and_texts(tmp_path: Path) -> None:
         ("m.json", '{"a": [{"x": 1}], "b": [{"y": 1}]}', "rows are in a and in b"),
         ("m.csv", "a.wav,hello\nb.wav,there\n", "names no column with a path to the audio, only a.wav,hello"),
         ("m.csv", "path,text,text\na.wav,hello,x\n", "two columns 'text'"),
-        ("m.csv", "", "names no column with a path"),
+        ("m.csv", "", "m.csv: it is empty"),
+        ("m.csv", LFS, "only version https://git-lfs"),
+        ("m.parquet", LFS, "it is text, which begins 'version https://git-lfs.*`git lfs pull` fetches the file itself"),
+        ("m.parquet", _parquet(["path", "text", "Text", "id", "ID"], *"axyzz"), "two columns 'text'"),
         ("m.jsonl.gz", b"no gzip", "cannot be decompressed"),
     ],
 )
 def test_a_file_that_is_no_manifest_is_one_error(tmp_path: Path, name: str, content: str | bytes, message: str) -> None:
     with pytest.raises(SourceError, match=message):
         _read(tmp_path, name, content)
+
+
+def test_the_beginning_has_one_key(tmp_path: Path) -> None:
+    rows = _read(tmp_path, "m.csv", "path,start,end\na.wav,-0.0,0.1\na.wav,0,0.1\n")
+    assert [str(row.start) for row in rows] == ["0.0", "0.0"]
+
+
+def test_text_that_parquet_holds_as_bytes_is_said_to_be_none(tmp_path: Path) -> None:
+    (row,) = _read(tmp_path, "m.parquet", _parquet(["path", "text"], "a.wav", b"hello"))
+    assert row.problem == "text is bytes, not text: b'hello'"
 
 
 def test_columns_can_be_named(tmp_path: Path) -> None:
@@ -199,9 +222,14 @@ def test_columns_can_be_named(tmp_path: Path) -> None:
             "taken from 'text', not from 'normalized_text'",
         ),
         ({"path": "a.wav", "text": "Hello.", "speaker": "Anna Smith", "duration": 0.25}, None),
+        (
+            {"path": "a.wav", "text": "Hello.", "start_ms": 500, "end_ms": 900, "gender": "f"},
+            "whole files are taken: `start` and `end` in seconds would part them, not 'start_ms', 'end_ms'",
+        ),
+        ({"path": "a.wav", "text": "Hello.", "start": 0.5, "end": 0.9, "end_frame": 90, "end_of_turn": True}, None),
     ],
 )
-def test_texts_that_are_seen_and_not_used_are_named(tmp_path: Path, content: dict[str, Any], note: str | None) -> None:
+def test_what_is_seen_and_not_used_is_named(tmp_path: Path, content: dict[str, Any], note: str | None) -> None:
     with notes() as heard:
         _read(tmp_path, "m.jsonl", json.dumps(content))
     assert (note is None and heard == []) or (note or "") in heard[0]

@@ -17,11 +17,11 @@ from spiritlm_core.files import cache_folder
 from spiritlm_core.intake import debian
 from spiritlm_core.intake.grouping import items_table
 from spiritlm_core.intake.item import RECORDINGS
-from spiritlm_core.intake.recordings import list_items
 from spiritlm_core.intake.sources.prompts import PromptsSource
 from spiritlm_core.intake.statcache import StatCache
 from tests.audio.files import libav_bytes
 from tests.audio.synthetic import voice
+from tests.support.items import list_items
 
 needs_dpkg = pytest.mark.skipif(not shutil.which("dpkg-deb"), reason="dpkg-deb builds the test's packages")
 

@@ -11,13 +11,17 @@ import pytest
 
 from spiritlm_core.audio.config import AudioConfig
 from spiritlm_core.audio.stage import AudioStage
+from spiritlm_core.finetune.config import DataConfig
+from spiritlm_core.finetune.reading import read_rows
+from spiritlm_core.finetune.template import find_template
 from spiritlm_core.intake.config import parse_source
+from spiritlm_core.intake.files import bucket_of
 from spiritlm_core.intake.grouping import items_table
 from spiritlm_core.intake.item import RECORDINGS
-from spiritlm_core.intake.recordings import list_items
 from spiritlm_core.intake.statcache import StatCache
 from tests.audio.files import sound, sound_bytes
 from tests.audio.synthetic import voice
+from tests.support.items import list_items
 from tests.support.server_fixtures import Bucket
 
 pytestmark = pytest.mark.integration
@@ -51,3 +55,29 @@ def _rows(source: str) -> list[dict]:
     items = list_items(parse_source(source), "en", cache)
     assert [item.key for item in list_items(parse_source(source), "en", cache)] == [item.key for item in items]
     return AudioStage(AudioConfig(), {}).process(items_table(items, RECORDINGS)).to_pylist()
+
+
+def test_the_rows_of_a_manifest_take_one_listing_for_each_folder(
+    tmp_path: Path, seaweedfs: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a/1.flac", "a/2.flac", "a/3.flac", "b/1.flac"):
+        sound(tmp_path / "src" / name, voice(1.2, 1), subtype="PCM_16")
+    _upload(tmp_path / "src", f"{seaweedfs.uri}/data")
+    manifest = tmp_path / "list.jsonl"
+    names = ("a/1.flac", "a/2.flac", "a/none.flac", "a/1.flac", "b/1.flac", "c/1.flac")
+    rows = [{"path": f"{seaweedfs.uri}/data/{name}", "text": str(place)} for place, name in enumerate(names)]
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    store, asked = bucket_of(f"{seaweedfs.uri}/data")[0], []
+    real = store.filesystem.call_s3
+    monkeypatch.setattr(store.filesystem, "call_s3", lambda *a, **k: (asked.append(k["Prefix"]), real(*a, **k))[1])
+    files = [draft.file for draft in parse_source(str(manifest)).drafts()]
+    assert [file and file.error for file in files] == [None, None, "file not found", None, None, "file not found"]
+    assert sorted(asked) == ["data/a/", "data/b/1.flac", "data/c/1.flac"]
+    asked.clear()
+    columns = {"audio": "path"}
+    tuned = read_rows(DataConfig(path=str(manifest), columns=columns), find_template("asr"), StatCache())
+    assert [row.error for row in tuned] == [
+        None if name != "a/none.flac" and name[0] != "c" else f"audio: {seaweedfs.uri}/data/{name}: file not found"
+        for name in names
+    ]
+    assert sorted(asked) == ["data/a/", "data/b/1.flac", "data/c/1.flac"]

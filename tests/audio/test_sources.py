@@ -17,9 +17,8 @@ from spiritlm_core.errors import SourceError
 from spiritlm_core.intake.config import KINDS, parse_source
 from spiritlm_core.intake.files import local_path
 from spiritlm_core.intake.grouping import items_table
-from spiritlm_core.intake.item import RECORDINGS, Item
+from spiritlm_core.intake.item import RECORDINGS
 from spiritlm_core.intake.opening import open_uri
-from spiritlm_core.intake.recordings import collect, list_items
 from spiritlm_core.intake.sources.folder import FolderSource
 from spiritlm_core.intake.sources.lhotse import LhotseSource
 from spiritlm_core.intake.sources.ljspeech import LJSpeechSource
@@ -27,6 +26,7 @@ from spiritlm_core.intake.sources.manifest import ManifestSource
 from spiritlm_core.intake.statcache import StatCache
 from tests.audio.files import sound
 from tests.examples.source import SpeechCommandsSource
+from tests.support.items import Item, collect, list_items
 
 
 def _clip(path: Path, seed: int = 0) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import sys
 from pathlib import Path
@@ -21,8 +22,7 @@ from spiritlm_core.audio.voices.spoken import speak
 from spiritlm_core.errors import Rejection, SourceError, SpiritLMError
 from spiritlm_core.intake.config import parse_source
 from spiritlm_core.intake.grouping import items_table
-from spiritlm_core.intake.item import RECORDINGS, Item, identified
-from spiritlm_core.intake.recordings import collect, list_items
+from spiritlm_core.intake.item import RECORDINGS
 from spiritlm_core.intake.sources.folder import FolderSource
 from spiritlm_core.intake.sources.manifest import ManifestSource
 from spiritlm_core.intake.sources.speak import SpeakSource
@@ -30,9 +30,11 @@ from spiritlm_core.intake.speak.draw import Draw
 from spiritlm_core.intake.speak.transcripts import Told, plain
 from spiritlm_core.intake.speak.utterance import Utterance, engine_of, parse_utterance
 from spiritlm_core.intake.speak.voices import PiperVoices
-from spiritlm_core.intake.statcache import StatCache
+from spiritlm_core.intake.statcache import StatCache, sha256_of
+from spiritlm_core.lake.schema import Row
 from tests.audio.files import sound
 from tests.audio.synthetic import voice
+from tests.support.items import Item, collect, identified, list_items
 
 CLEAN = {"bands": [16000], "loudness": None, "noise": None, "room": None, "silence": None}
 
@@ -69,6 +71,23 @@ def test_more_utterances_keep_those_that_there_are() -> None:
     assert not _items(_source(utterances=40, seed=1)).keys() & few.keys()
     minutes = [sum(item.size for item in _items(_source(utterances=None, minutes=m)).values()) for m in (1, 2)]
     assert [round(size / 32_000 / 60) for size in minutes] == [1, 2]
+
+
+def test_what_is_drawn_stays_what_it_was() -> None:
+    """Another digest means that all synthetic speech of earlier lakes is made anew."""
+    told = Told(
+        "en", tuple(f"{one} of the {two}" for one in "abcdefg" for two in ("words", "letters")), ("a of the b",)
+    )
+    texts = [{"kind": "transcripts", "weight": 2}, {"kind": "grammar", "grammar": "everyday"}]
+    voices = [{"engine": "espeak", "weight": 3}, {"engine": "espeak", "names": ["en"]}]
+    drafts = list(_source(texts=texts, voices=voices, utterances=600).drafts(told))
+    assert all(draft.file and draft.file.sha256 == sha256_of(draft.uri) for draft in drafts)
+    drawn = repr(
+        [(draft.uri, draft.text, draft.speaker, draft.label, draft.file and draft.file.size) for draft in drafts]
+    )
+    assert (
+        hashlib.sha256(drawn.encode()).hexdigest() == "1a001e29d8a40f170920437ce7af44a075851c058c06c356e79183bcfb6adf97"
+    )
 
 
 def test_another_voice_or_text_changes_only_what_it_takes_over() -> None:
@@ -134,8 +153,8 @@ def test_the_split_of_the_other_sources_decides(tmp_path: Path) -> None:
         (tmp_path / f"{word}.txt").write_text(word)
     source = _source(utterances=20, texts=[{"kind": "transcripts", "words": [2, 3]}])
 
-    def split(item: Item) -> str:
-        return "train" if item.text in ("left", "up") else "held_out"
+    def split(row: Row) -> str:
+        return "train" if row["text"] in ("left", "up") else "held_out"
 
     items = collect([source, FolderSource(path=str(tmp_path))], "en", StatCache(), split)
     said = {word for item in items if item.origin == "synthetic" for word in str(item.text).split()}

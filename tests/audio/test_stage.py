@@ -17,13 +17,13 @@ from spiritlm_core.audio.config import AudioConfig
 from spiritlm_core.audio.stage import AUDIO, AudioStage
 from spiritlm_core.errors import SourceError
 from spiritlm_core.intake.config import ShardingConfig, parse_source
-from spiritlm_core.intake.grouping import group_items, items_table
-from spiritlm_core.intake.item import RECORDINGS, Item, identified
-from spiritlm_core.intake.recordings import list_items
+from spiritlm_core.intake.grouping import items_table
+from spiritlm_core.intake.item import RECORDINGS
 from spiritlm_core.intake.sources.folder import FolderSource
 from spiritlm_core.intake.statcache import StatCache, sha256_of
 from tests.audio.files import libav_bytes, sound, sound_bytes
 from tests.audio.synthetic import talk, voice
+from tests.support.items import Item, group_items, identified, list_items
 
 LONG_SECONDS = 360.0
 

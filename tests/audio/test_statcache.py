@@ -68,7 +68,7 @@ def test_a_file_changed_just_now_is_not_remembered(tmp_path: Path, reads: list[s
     hash_files(list_tree(str(tmp_path)), cache)
     hash_files(list_tree(str(tmp_path)), cache)
     assert len(reads) == 2
-    assert len(cache) == 0
+    assert cache.files.num_rows == 0
 
 
 def test_files_that_vanish_are_errors(tmp_path: Path) -> None:
@@ -78,10 +78,22 @@ def test_files_that_vanish_are_errors(tmp_path: Path) -> None:
 
 @given(st.binary(max_size=100))
 def test_damaged_cache_is_an_empty_one(data: bytes) -> None:
-    assert len(StatCache.from_bytes(data)) == 0
+    assert StatCache.from_bytes(data).files.num_rows == 0
 
 
 def test_equal_caches_have_equal_bytes() -> None:
-    files = {f"u{i}": (i, "v", "s") for i in range(5)}
-    assert StatCache(files).to_bytes() == StatCache(dict(reversed(files.items()))).to_bytes()
-    assert len(StatCache.from_bytes(None)) == 0
+    files = [File(name, name, size, "v") for size, name in enumerate("abcde")]
+    one, other = StatCache(), StatCache()
+    for file, again in zip(files, reversed(files), strict=True):
+        one.put(file, "s", 10.0)
+        other.put(again, "s", 10.0)
+    assert one.to_bytes() == other.to_bytes() == StatCache.from_bytes(one.to_bytes()).to_bytes()
+
+
+def test_a_file_that_changed_just_now_is_forgotten() -> None:
+    cache, file = StatCache(), File("a", "a", 3, "v", modified=5.0)
+    cache.put(file, "s", read_at=10.0)
+    again = StatCache.from_bytes(cache.to_bytes())
+    again.put(file, "s", read_at=6.0)
+    assert (again.get(file), again.is_changed) == (None, True)
+    assert StatCache.from_bytes(again.to_bytes()).files.num_rows == 0

@@ -19,11 +19,11 @@ from spiritlm_core.errors import SourceError
 from spiritlm_core.intake import web
 from spiritlm_core.intake.config import parse_source
 from spiritlm_core.intake.grouping import items_table
-from spiritlm_core.intake.item import RECORDINGS, Item
-from spiritlm_core.intake.recordings import list_items
+from spiritlm_core.intake.item import RECORDINGS
 from spiritlm_core.intake.statcache import StatCache
 from tests.audio.files import sound_bytes
 from tests.audio.synthetic import voice
+from tests.support.items import Item, list_items
 
 
 def _wav(seed: int) -> bytes:

@@ -30,10 +30,10 @@ def tool(*names: str) -> str:
 
 @pytest.fixture(scope="session")
 def modules() -> Path:
-    """The folder of Playwright, installed by npm where this version is not there yet."""
-    wanted = json.loads((HERE / "package.json").read_text())["devDependencies"]["playwright-core"]
-    installed = BUILD / "node_modules/playwright-core/package.json"
-    if not installed.exists() or json.loads(installed.read_text())["version"] != wanted:
+    """The folder of Playwright and OpenAI's client, installed by npm where these versions are not there yet."""
+    wanted = json.loads((HERE / "package.json").read_text())["devDependencies"]
+    installed = {name: BUILD / "node_modules" / name / "package.json" for name in wanted}
+    if {name: json.loads(file.read_text())["version"] for name, file in installed.items() if file.exists()} != wanted:
         BUILD.mkdir(parents=True, exist_ok=True)
         for name in ("package.json", ".npmrc"):
             shutil.copy(HERE / name, BUILD / name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 from spiritlm_core.cli import commands
 from spiritlm_core.cli.app import app
 from spiritlm_core.cli.commands import COMMANDS, GROUPS, Command
+from spiritlm_core.errors import LakeError, ModelReferenceError
 
 WITHOUT_CHECKOUT = """
 import sys
@@ -27,13 +29,16 @@ main()
 
 
 WATCHED = """
-import atexit, sys
+import sys
 from spiritlm_core.cli import main
-from spiritlm_core.cli.commands import COMMANDS
-modules = {line.module for line in COMMANDS} | {"flows"}
-atexit.register(lambda: print("loaded:", *sorted(modules & set(sys.modules)), file=sys.stderr))
-main()
+watched = set(sys.argv.pop(1).split())
+try:
+    main()
+finally:
+    print("loaded:", *sorted(watched & set(sys.modules)), file=sys.stderr)
 """
+COMMAND_MODULES = {line.module for line in COMMANDS}
+HEAVY = {"numpy", "pyarrow", "yaml", "rfc8785", "torch", "transformers", "av", "soundfile", "prefect", "ray", "fastapi"}
 
 
 def ran(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -60,9 +65,51 @@ def test_help_lists_every_command_and_every_group() -> None:
     assert [name for name in {line.name.split(" ")[0] for line in COMMANDS} if f"│ {name} " not in shown] == []
 
 
+def test_the_folder_of_a_model_is_not_taken_for_a_lake(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    for command in (["run", "quickstart"], ["lake", "du"]):
+        told = CliRunner().invoke(app, [*command, "--lake", str(tmp_path)]).exception
+        assert isinstance(told, LakeError)
+        assert "is the folder of a model" in str(told)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_group_lists_all_of_its_commands(group: str) -> None:
+    shown = CliRunner().invoke(app, [group, "--help"]).stdout
+    names = [line.name.split(" ")[1] for line in COMMANDS if line.name.startswith(f"{group} ")]
+    assert [name for name in names if f"│ {name} " not in shown] == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["evaluate MODEL --suite x", "fewshot asr MODEL x", "evaluate resynthesis --clips x --model MODEL", "lineage MODEL",
+     "generate MODEL x", "transcribe MODEL x.wav", "export gguf MODEL", "export onnx MODEL --out x", "serve MODEL"],
+)  # fmt: skip
+def test_a_model_may_be_named_by_a_reference_wherever_one_is_taken(command: str, tmp_path: Path) -> None:
+    (tmp_path / "x.wav").touch()
+    words = command.replace("MODEL", "file:///no/such/model").replace("x.wav", str(tmp_path / "x.wav")).split(" ")
+    told = CliRunner().invoke(app, words).exception
+    assert isinstance(told, ModelReferenceError)
+    assert "file:///no/such/model" in str(told)
+
+
 def test_a_command_loads_no_other() -> None:
-    done = ran(WATCHED, "lake", "du", "-h")
+    done = ran(WATCHED, " ".join(COMMAND_MODULES | {"flows"}), "lake", "du", "-h")
     assert (done.returncode, done.stderr) == (0, "loaded: spiritlm_core.cli.lake\n")
+
+
+@pytest.mark.parametrize("group", [[], *([name] for name in GROUPS)], ids=lambda group: "_".join(["spiritlm", *group]))
+def test_a_list_of_commands_loads_none_of_them_and_nothing_heavy(group: list[str]) -> None:
+    done = ran(WATCHED, " ".join(COMMAND_MODULES | HEAVY), *group, "--help")
+    assert (done.returncode, done.stderr) == (0, "loaded:\n")
+
+
+def test_help_keeps_no_line_ends_of_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    for line in COMMANDS:
+        shown = CliRunner().invoke(app, [*line.name.split(" "), "--help"]).stdout
+        about = shown.partition("╭")[0].strip().splitlines()[1:]
+        assert [text for text in about if text.strip() and not text.rstrip().endswith((".", "else."))] == []
 
 
 def test_a_name_that_is_almost_a_command_is_corrected() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from spiritlm_core.audio.codec import encode_flac, read_mono, to_float32
-from spiritlm_core.evaluate.clips import Clip
+from spiritlm_core.fit.clips import Clip
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 

@@ -15,11 +15,10 @@ from spiritlm_core.evaluate.heldout.answers import Evaluated
 from spiritlm_core.lake.schema import table_of
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.speech.config import StyleConfig
+from spiritlm_core.speech.fits import QuantizerFit, StyleFit
 from spiritlm_core.speech.pitch.coder import PitchCoder
 from spiritlm_core.speech.pitch.config import PitchArchitecture, PitchConfig
 from spiritlm_core.speech.quantizers.config import QuantizerStageConfig
-from spiritlm_core.speech.quantizers.fit_quantizer import QuantizerFit
-from spiritlm_core.speech.style.fit import StyleFit
 from tests.evaluate.clips import rows_of_clips
 from tests.evaluate.corpora import Corpus, evaluate, make_corpus, make_model
 

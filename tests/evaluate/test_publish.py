@@ -16,13 +16,10 @@ from spiritlm_core.metrics.verdicts import read_verdicts
 from spiritlm_core.publish.card import PublishStageConfig
 from spiritlm_core.publish.stage import PublishError, PublishStage
 from spiritlm_core.speech.config import StyleConfig, UnitsConfig
+from spiritlm_core.speech.fits import HubertFit, PitchFit, QuantizerFit, StyleFit
 from spiritlm_core.speech.pitch.config import PitchConfig
-from spiritlm_core.speech.pitch.fit import PitchFit
 from spiritlm_core.speech.pretraining.config import HubertConfig
-from spiritlm_core.speech.pretraining.fit_hubert import HubertFit
 from spiritlm_core.speech.quantizers.config import QuantizerConfig
-from spiritlm_core.speech.quantizers.fit_quantizer import QuantizerFit
-from spiritlm_core.speech.style.fit import StyleFit
 from tests.evaluate.corpora import Corpus, make_model
 from tests.speech import synthetic
 

@@ -165,3 +165,21 @@ def test_streams_of_examples_are_scored_and_shown_where_they_have_a_share(
     for page in (metrics, metrics_of(evaluation)):
         assert not [key for key in page if key.startswith("loss/tts/")]
     assert not [key for key in metrics_of(evaluation) if key.startswith(("loss/asr/", "loss/classification/"))]
+
+
+def test_hours_are_counted_by_what_is_said_of_the_recordings(
+    corpus: Corpus, model_folder: Path, evaluation: Path, tmp_path: Path
+) -> None:
+    assert "hours_by_licence" not in json.loads((evaluation / "statistics.json").read_text())["audio"]
+    rows = corpus.tables["audio"].read(["recording_id", "duration", "reject_stage"]).to_pylist()
+    good = [row for row in rows if row["reject_stage"] is None]
+    free = {row["recording_id"] for row in good[: len(good) // 3]}
+    said = {"licence": "CC0-1.0", "consent": "yes", "expires": None, "recordings": sorted(free)}
+    (tmp_path / "rights.json").write_text(json.dumps({"rights": [said]}))
+    evaluate(corpus, model_folder, tmp_path / "out", rights=tmp_path / "rights.json")
+    hours = json.loads((tmp_path / "out" / "statistics.json").read_text())["audio"]["hours_by_licence"]
+    seconds = dict.fromkeys(("CC0-1.0", "unknown"), 0.0)
+    for row in good:
+        seconds["CC0-1.0" if row["recording_id"] in free else "unknown"] += row["duration"]
+    assert hours == {licence: pytest.approx(value / 3600, abs=1e-4) for licence, value in seconds.items()}
+    assert all(hours.values())

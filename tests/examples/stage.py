@@ -6,15 +6,14 @@ import numpy as np
 import pyarrow as pa
 
 from spiritlm_core.audio.codec import decode_flac
-from spiritlm_core.lake.schema import Row, is_rejected, table_of
+from spiritlm_core.lake.schema import REJECT, Row, is_rejected, passed_on, table_of
 from spiritlm_core.lake.stage import TableInput, TableStage
 
 LOUDNESS = pa.schema(
     [
         pa.field("utterance_id", pa.string(), nullable=False),
         pa.field("dbfs", pa.float64()),  # level in dB of full scale
-        pa.field("reject_stage", pa.string()),
-        pa.field("reject_reason", pa.string()),
+        *REJECT,
     ]
 )
 
@@ -33,8 +32,9 @@ class LoudnessStage(TableStage):
         return table_of([self._row(segment) for segment in tables[0].to_pylist()], LOUDNESS)
 
     def _row(self, segment: dict[str, Any]) -> Row:
-        row = {name: segment[name] for name in ("utterance_id", "reject_stage", "reject_reason")}
-        if is_rejected(segment):
-            return row
+        row = passed_on(segment)
+        return row if is_rejected(segment) else self.tried(row, lambda: self._level(segment))
+
+    def _level(self, segment: dict[str, Any]) -> Row:
         power = float(np.mean(np.square(decode_flac(segment["audio"]))))
-        return {**row, "dbfs": 10 * np.log10(max(power, 1e-10))}
+        return {"dbfs": 10 * np.log10(max(power, 1e-10))}

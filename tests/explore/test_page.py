@@ -12,7 +12,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from spiritlm_core.explore.actions import Actions, Seen
-from spiritlm_core.explore.page import Explorer
+from spiritlm_core.explore.server import Explorer
+from spiritlm_core.explore.shown import cell
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.serve.errors import ServeConfig
 from spiritlm_core.serve.guard import Kept
@@ -50,6 +51,13 @@ def test_the_page_begins_with_the_tables_in_use_and_the_rows_of_the_first(action
     assert "<b>12</b> rows in 2 shards · 11 good · 1 rejected here" in about
     assert where == "1 to 12 of 12 rows"
     assert len(rows["data"]) == ROWS
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(-0.0, "0"), (0.25, "0.25"), (7625.0, "7625"), (-3.5e-5, "-3.5e-05"), (0.0099, "0.0099")]
+)
+def test_small_numbers_are_shown_too(value: float, shown: str) -> None:
+    assert cell(value) == shown
 
 
 def test_what_a_recording_says_cannot_be_html(actions: Actions) -> None:
@@ -110,6 +118,8 @@ def test_pages_of_rows_end_where_the_rows_end(actions: Actions) -> None:
 def test_conditions_are_put_together(actions: Actions) -> None:
     assert actions.added("", "text", "~", "a b") == "text ~ a b"
     assert actions.added("text ~ a b", "end", "is empty", "") == "text ~ a b and end is empty"
+    for value, where in (("<b>bold", "1 to 11 of 11 rows"), ("7 and text ~ bold", "no such row")):
+        assert listed(actions, actions.added("", "text", "~", value))[1] == where
 
 
 def test_what_is_wrong_is_said_in_a_sentence(actions: Actions) -> None:

@@ -1,16 +1,28 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from spiritlm_core.align.stage import WORDS
+from spiritlm_core.audio.stage import AUDIO
 from spiritlm_core.errors import LakeError, SpiritLMError
+from spiritlm_core.explore import duck
 from spiritlm_core.explore.catalogue import Catalogue
 from spiritlm_core.explore.compare import compare
 from spiritlm_core.explore.conditions import Column, where
 from spiritlm_core.explore.rows import Place, Rows
+from spiritlm_core.lake.forgotten import Tombstone, speaker_digest, write_tombstone
 from spiritlm_core.lake.lake import Lake, shard_path
+from spiritlm_core.lake.schema import table_of
 from tests.support.filled_lake import ROWS, audio_row, commit, name_of
 
-COLUMNS = {"n": Column("n", "DOUBLE"), "text": Column("text", "VARCHAR"), "units": Column("units", "SMALLINT[]")}
+COLUMNS = {
+    "n": Column("n", "DOUBLE"),
+    "text": Column("text", "VARCHAR"),
+    "units": Column("units", "BIGINT"),
+    "good": Column("good", "BOOLEAN"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +39,7 @@ def audio(filled_lake: Lake) -> Rows:
         ("n == 5", [5.0]),
         ("n>=5 and text ~ this and that", [5.0, "this and that"]),
         ("text = 'a and n > 5' AND units < 3", ["a and n > 5", 3.0]),
+        ("Good = TRUE and text = '> a'", [True, "> a"]),
         ('text ~ "x\' OR true --"', ["x' OR true --"]),
         ("text is not empty and n IS EMPTY", []),
     ],
@@ -41,8 +54,11 @@ def test_conditions_become_sql_without_their_values(text: str, values: list) -> 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("m > 5", "there is no column 'm'; there are n, text, units"),
+        ("m > 5", "there is no column 'm'; there are n, text, units, good"),
         ("n > five", "n is a number, and 'five' is none"),
+        ("n < nan", "n is a number, and 'nan' is none"),
+        ("good = maybe", "good is true or false, and 'maybe' is neither"),
+        ("text <> a", "< > a is no comparison; a value that begins with > stands in quotes"),
         ("n", "'n' is no condition"),
         ("n > 5 or n < 2", "'5 or n < 2' is none"),
         ("text =", "a value is missing behind text ="),
@@ -69,6 +85,89 @@ def test_rows_are_filtered_and_sorted_by_any_column(audio: Rows) -> None:
     assert audio.page(count=ROWS, sort="duration")[1][-1][names] == name_of(8), "what is empty comes last"
     for name in audio.columns:
         assert len(audio.page("", name, down=True)[1]) == ROWS
+
+
+def test_pages_of_rows_that_are_alike_have_every_row_once(audio: Rows) -> None:
+    for column in ("language", "speaker", "end"):
+        pages = [audio.page("", column, down=True, start=start, count=2)[0] for start in range(0, ROWS, 2)]
+        assert len({place for page in pages for place in page}) == ROWS
+
+
+def test_a_copy_in_memory_gives_the_same_answers(filled_lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duck, "_AT_ONCE", 1)
+    for table in ("audio", "units"):
+        catalogue = Catalogue(filled_lake)
+        rows = catalogue.rows(catalogue.listed()[f"{table} of small"])
+        asked = {
+            "page": lambda rows=rows: rows.page("utterance_id ~ 0", "utterance_id", down=True, start=2, count=5),
+            "all": lambda rows=rows: rows.page(),
+            "count": lambda rows=rows: rows.count("reject_stage is empty"),
+            "histogram": lambda rows=rows: [rows.histogram(name) for name in rows.columns],
+            "find": lambda rows=rows: rows.find(name_of(7)),
+        }
+        before = {name: ask() for name, ask in asked.items()}
+        catalogue.gather(rows)
+        assert rows.gathered()
+        with monkeypatch.context() as patch:
+            patch.setattr("spiritlm_core.explore.rows.ask", None)  # whoever reads a shard fails
+            assert {name: ask() for name, ask in asked.items()} == before
+        assert rows.read(rows.find(name_of(7)))["utterance_id"] == name_of(7)
+        catalogue.gather(catalogue.rows(catalogue.listed()["words of small"]))
+        with monkeypatch.context() as patch:
+            patch.setattr("spiritlm_core.explore.rows.ask", lambda *_: [(99,)])
+            assert rows.count("reject_stage is empty") == 99, "one table at a time is in memory"
+
+
+def test_a_table_that_is_too_large_is_asked_in_its_shards(filled_lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duck, "_OF_A_COPY", "SET memory_limit = '1MB'; ATTACH ':memory:' AS copy (COMPRESS)")
+    catalogue = Catalogue(filled_lake)
+    rows = catalogue.rows(catalogue.listed()["audio of small"])
+    rows.gather()
+    assert not rows.gathered()
+    assert rows.count("speaker = s1") == ROWS / 2
+
+
+def test_a_lake_that_grows_shows_its_new_rows(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    catalogue = Catalogue(lake)
+    for rows in (2, 3):
+        commit(lake, "audio", [table_of([audio_row(n) for n in range(rows)], AUDIO)])
+        found = catalogue.rows(catalogue.listed()["audio of small"])
+        catalogue.gather(found)
+        assert found.gathered()
+        assert (len(found), len(found.page()[1])) == (rows, rows)
+
+
+def test_what_was_forgotten_is_not_shown(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    audio, words = (
+        [audio_row(n) for n in range(4)],
+        [{"utterance_id": name_of(n), "text": "word", "text_origin": "given"} for n in range(4)],
+    )
+    old = commit(lake, "audio", [table_of(audio[:3], AUDIO)], used=False)
+    first = commit(lake, "audio", [table_of(audio, AUDIO)])
+    second = commit(lake, "words", [table_of(words, WORDS)])
+    catalogue = Catalogue(lake)
+    seen = catalogue.rows(catalogue.listed()["audio of small"])
+    place = seen.find(name_of(1))
+    assert place is not None
+    held = [snapshot.fingerprint for snapshot in (old, first, second)]
+    write_tombstone(lake, Tombstone("a", 1.0, [], [f"{2:020x}"], [speaker_digest("s1")], held, {}))
+    for gathered in (False, True):
+        for table, names in (("audio", [name_of(0)]), ("words", [name_of(0)])):
+            rows = catalogue.rows(catalogue.listed()[f"{table} of small"])
+            if gathered:
+                rows.gather()
+                assert rows.gathered()
+            at = list(rows.columns).index("utterance_id")
+            assert [row[at] for row in rows.page()[1]] == names
+            assert (len(rows), rows.hidden, rows.count(), rows.count("text ~ word")) == (1, 3, 1, 1)
+            assert rows.find(name_of(1)) is None
+            assert rows.read(place) == {}
+    listed = catalogue.listed()
+    title = next(title for title, one in listed.items() if not one.recipes)
+    found = compare(lake, catalogue.rows(listed[title]), catalogue.rows(listed["audio of small"]))
+    assert found.kinds == {}
 
 
 def test_a_row_is_found_by_its_name(audio: Rows) -> None:
@@ -106,13 +205,10 @@ def test_two_snapshots_differ_in_the_rows_of_their_shards(filled_lake: Lake, aud
     assert compare(filled_lake, audio, audio).kinds == {}
 
 
-def test_an_empty_lake_and_a_missing_shard_are_said(tmp_path: str) -> None:
+def test_an_empty_lake_and_a_missing_shard_are_said(tmp_path: Path) -> None:
     lake = Lake(tmp_path)
     with pytest.raises(LakeError, match="there is no table in .* yet: `spiritlm run` makes them"):
         Catalogue(lake).listed()
-    from spiritlm_core.audio.stage import AUDIO
-    from spiritlm_core.lake.schema import table_of
-
     snapshot = commit(lake, "audio", [table_of([audio_row(0)], AUDIO)])
     lake.store.delete(shard_path("audio", snapshot.keys[0]))
     with pytest.raises(LakeError, match="cannot be asked"):

@@ -30,6 +30,8 @@ from spiritlm_core.export.formats import FORMATS
 from spiritlm_core.export.segments import Segment, Segments
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.schema import table_of
+from spiritlm_core.lineage.forget import Wanted, forget
+from spiritlm_core.plan.changes import keep_settings
 from spiritlm_core.quality.selection import SELECTION
 from spiritlm_core.quality.stage import QUALITY
 from spiritlm_core.recipe import Recipe
@@ -287,13 +289,35 @@ def test_tables_that_do_not_belong_together_are_an_error(recipe: Recipe, tmp_pat
         export_segments(Segments.open(lake, recipe.name, "small", PLAIN), tmp_path / "out", "srt")
 
 
+def test_what_was_forgotten_is_not_exported_until_a_run_has_left_it_out(recipe: Recipe, tmp_path: Path) -> None:
+    lake = made(tmp_path / "lake", recipe)
+    forget(lake, Wanted(recordings=("r0",)))
+    with pytest.raises(LakeError, match="hold recordings that were forgotten: `spiritlm run small --until corpus"):
+        Segments.open(lake, recipe.name, "small", PLAIN)
+
+
+def test_what_is_forgotten_while_an_export_is_written_is_said(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = made(tmp_path / "lake", recipe)
+    (tmp_path / "small.yaml").write_text(RECIPE)
+    command = ["corpus", "export", str(tmp_path / "small.yaml"), "--lake", lake.uri, "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(
+        "flows.cli.corpus.export_segments",
+        lambda *of, **how: (export_segments(*of, **how), forget(lake, Wanted(recordings=("r0",))))[0],
+    )
+    said = CliRunner().invoke(app, [*command, "--format", "ctm"])
+    assert f"forgotten: delete {tmp_path / 'out'}, and export again when" in str(said.exception)
+    assert forget(lake, Wanted())["exports"] == [str(tmp_path / "out")]
+
+
 def test_nothing_to_export_is_said(recipe: Recipe, tmp_path: Path) -> None:
     with pytest.raises(LakeError, match="no table `audio` of recipe 'small' yet: `spiritlm run small.yaml --until"):
         Segments.open(Lake(tmp_path / "none"), recipe.name, "small.yaml")
     lake = Lake(tmp_path / "lake")
     gone = {"utterance_id": "u", "recording_id": "r", "source_uri": "x", "reject_stage": "audio", "reject_reason": "no"}
     commit(lake, recipe, "spiritlm_core.audio.stage:AudioStage", FrozenConfig(), table_of([gone], AUDIO))
-    with pytest.raises(SpiritLMError, match="recipe 'small' has no segment to export"):
+    with pytest.raises(SpiritLMError, match="recipe 'small' has no segment to export; left out, 1 times: audio: no"):
         export_segments(Segments.open(lake, recipe.name, "small", PLAIN), tmp_path / "out", "hf")
 
 
@@ -339,6 +363,24 @@ def test_licences_are_a_column_and_stand_in_the_card_with_hours(
     for row in load_dataset(str(tmp_path / "out"), split="train").remove_columns("audio"):
         known = row["recording_id"] in ("r0", "r1")
         assert (row["licence"], row["expires"]) == (("CC0-1.0", "2099-01-01") if known else (None, None))
+
+
+def test_settings_that_the_corpus_was_not_made_with_are_refused(segments: Segments, tmp_path: Path) -> None:
+    recipe = load_config(Recipe, RECIPE, "small.yaml", ["rights={licences: [CC0-1.0]}"])
+    (tmp_path / "small.yaml").write_text(RECIPE)
+
+    def said(*settings: str, kind: str = "vtt") -> Result:
+        command = ["corpus", "export", str(tmp_path / "small.yaml"), "--lake", segments.lake.uri, "--format", kind]
+        given = [word for setting in settings for word in ("--set", setting)]
+        return CliRunner().invoke(app, [*command, "--force", "--out", str(tmp_path / "out"), *given])
+
+    for kind in ("vtt", "parquet"):
+        refused = str(said("rights={licences: [CC0-1.0]}", kind=kind).exception)
+        assert "was not made with that; `spiritlm run" in refused
+        assert "--set 'rights={licences: [CC0-1.0]}' --until corpus --lake" in refused
+    keep_settings(segments.lake, "small", recipe)
+    assert said("rights.licences=[CC0-1.0]", "lm.seed=4").exit_code == 0
+    assert "was not made with that" in str(said("rights.licences=[CC-BY-4.0]").exception)
 
 
 def test_the_command_writes_what_is_asked_for_and_says_what_it_left_out(segments: Segments, tmp_path: Path) -> None:

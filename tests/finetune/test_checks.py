@@ -25,6 +25,7 @@ from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.plan import TablePlan
 from spiritlm_core.lm.generate.spirit import SpiritLM
 from spiritlm_core.plan.graph import plan_graph
+from tasks.account import planned, reuse
 from tests.finetune.makers import examples_of, write_lines
 from tests.lake.stages import execute
 
@@ -58,6 +59,18 @@ def check_of(recipe: FinetuneRecipe, base: Path, folder: Path) -> list[str]:
         elif name == "finetuned":
             plan.call.stage.check(plan.tables(lake), said.append)
     return said
+
+
+def test_what_the_command_planned_the_flow_takes_over(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = recipe_of(write_lines(tmp_path / "d.jsonl", [{"audio": "[Hu7]", "text": "a"}]))
+    recipe = recipe.model_copy(update={"base": local_uri(published)})
+    lake, made = Lake(tmp_path / "lake"), []
+    monkeypatch.setattr("tasks.account.plan_graph", lambda *of, **how: made.append(of) or plan_graph(*of, **how))
+    assert reuse(finetuning(recipe, lake), lake) is None
+    assert planned(finetuning(recipe, lake), lake, (), refit=False, say=print).recipe == recipe.name
+    assert len(made) == 1
 
 
 @pytest.mark.parametrize("bad", BAD)

@@ -15,7 +15,7 @@ from spiritlm_core.finetune.config import DataConfig, SplitConfig
 from spiritlm_core.finetune.fewshot import FewShotConfig, run_few_shot
 from spiritlm_core.finetune.reading import read_rows
 from spiritlm_core.finetune.rows import TaskRow, split_of
-from spiritlm_core.finetune.template import find_template
+from spiritlm_core.finetune.template import Part, find_template
 from spiritlm_core.intake.statcache import StatCache
 from spiritlm_core.lm.generate.fewshot import Asked, FewShot, draw_shots
 from spiritlm_core.lm.generate.prompts import Kind, prompt_ids
@@ -93,6 +93,21 @@ def test_figures_of_every_task(data: Path, spirit: SpiritLM) -> None:
         assert found[0] == found[1]
         assert names <= found[0].keys()
         assert found[0]["questions"] == 8
+
+
+def test_a_transcript_is_no_longer_than_its_recording_and_other_answers_may_be(
+    data: Path, spirit: SpiritLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transcribe: list[bool] = []
+    monkeypatch.setattr(
+        FewShot, "answers", lambda self, asked: transcribe.append(self.transcribes) or [""] * len(asked)
+    )
+    for task in ("asr", "tts", "classification"):
+        run_few_shot(spirit, find_template(task), rows_of(data, task), SPLIT, CONFIG)
+    asr = find_template("asr")
+    translated = asr.model_copy(update={"question": (*asr.question, Part(text="In French:"))})
+    run_few_shot(spirit, translated, rows_of(data, "asr"), SPLIT, CONFIG)
+    assert transcribe == [True, False, False, False]
 
 
 def test_shots_show_labels_evenly(data: Path) -> None:

@@ -13,13 +13,17 @@ import pytest
 from spiritlm_core.audio.codec import encode_flac
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import ModelReferenceError, SourceError
+from spiritlm_core.finetune.base import Rows
 from spiritlm_core.finetune.config import DataConfig, SplitConfig
 from spiritlm_core.finetune.reading import read_rows
 from spiritlm_core.finetune.rows import TASK_ROWS, split_of
 from spiritlm_core.finetune.stage import TaskUnitsStage
 from spiritlm_core.finetune.template import find_template
+from spiritlm_core.intake.config import ShardingConfig
 from spiritlm_core.intake.grouping import items_table
 from spiritlm_core.intake.statcache import StatCache
+from spiritlm_core.lake.lake import Lake
+from spiritlm_core.lineage.forget import Wanted, forget
 from spiritlm_core.speech.tokenizer import SpeechTokenizer
 from tests.finetune.makers import examples_of, write_lines
 from tests.support.small_model import sound
@@ -174,3 +178,15 @@ def test_a_base_that_knows_no_speech_is_refused(tokenizer: Path, tmp_path: Path)
     data = write_lines(tmp_path / "rows.jsonl", [{"audio": "[Hu1]", "text": "x"}])
     with pytest.raises(ModelReferenceError, match="fine-tuning starts from a model that was trained here"):
         examples_of(data, tokenizer, find_template("asr"))
+
+
+def test_what_is_forgotten_is_left_out_under_any_name(tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 1), ("a again", 0)):
+        (tmp_path / f"{name}.flac").write_bytes(encode_flac(sound("low", seed)))
+    texts = {"a": "one", "b": "two", "a again": "three"}
+    data = write_lines(tmp_path / "rows.jsonl", [{"audio": f"{n}.flac", "text": text} for n, text in texts.items()])
+    rows, lake = Rows(DataConfig(path=str(data)), find_template("asr"), ShardingConfig()), Lake(tmp_path / "lake")
+    assert len(rows.items(lake, print)) == 3
+    forget(lake, Wanted(recordings=(str(tmp_path / "a.flac"),)))
+    (left,) = rows.items(lake, print).to_pylist()
+    assert "two" in str(left)

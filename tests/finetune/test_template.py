@@ -34,15 +34,17 @@ def test_an_example_is_what_the_model_was_taught(published: Path) -> None:
     vocabulary = layout.vocabulary
     asr = find_template("asr")
     example = fill(asr.question, asr.answer, {"text": "press one"}, {"audio": "[St1][Hu7]"})
-    found = encode(layout, example, asr.answer_kind)
+    prompt, answer = encode(layout, example, asr.answer_kind)
     speech = [vocabulary.unit_id("St", 1), vocabulary.unit_id("Hu", 7)]
-    assert found.prompt == [vocabulary.speech_marker, *speech, vocabulary.text_marker]
-    assert layout.text(found.answer[:-1]) == " press one"
-    assert found.answer[-1] == vocabulary.eos
+    assert prompt == [vocabulary.speech_marker, *speech, vocabulary.text_marker]
+    assert layout.text(answer[:-1]) == " press one"
+    assert answer[-1] == vocabulary.eos
     tts = find_template("tts")
-    turned = encode(layout, fill(tts.question, tts.answer, {"text": "press one"}, {"audio": "[St1][Hu7]"}), "speech")
-    assert turned.prompt == [vocabulary.text_marker, *found.answer[:-1], vocabulary.speech_marker]
-    assert turned.answer == [*speech, vocabulary.eos]
+    asked, said = encode(
+        layout, fill(tts.question, tts.answer, {"text": "press one"}, {"audio": "[St1][Hu7]"}), "speech"
+    )
+    assert asked == [vocabulary.text_marker, *answer[:-1], vocabulary.speech_marker]
+    assert said == [*speech, vocabulary.eos]
 
 
 def test_an_answer_of_either_modality_brings_its_marker(published: Path) -> None:
@@ -51,18 +53,19 @@ def test_an_answer_of_either_modality_brings_its_marker(published: Path) -> None
     spoken = fill(template.question, template.answer, texts, {"answer_audio": "[Hu7]"})
     written = fill(template.question, template.answer, {**texts, "answer": "it"}, {})
     assert spoken.question == written.question == (("text", "Instruction: say it Answer:"),)
-    ids = [encode(layout, example, template.answer_kind) for example in (spoken, written)]
-    assert ids[0].prompt == ids[1].prompt
-    assert ids[0].answer[0] == layout.vocabulary.speech_marker
-    assert layout.text(ids[1].answer[:-1]) == " it"
+    (asked, said), (again, answer) = (encode(layout, example, template.answer_kind) for example in (spoken, written))
+    assert asked == again
+    assert said[0] == layout.vocabulary.speech_marker
+    assert layout.text(answer[:-1]) == " it"
 
 
 @pytest.mark.parametrize("answer", ["say [Speech] now", "[Hu12]", "[Text]"])
 def test_an_answer_that_reads_like_a_token_is_text(published: Path, answer: str) -> None:
     layout, asr = load_layout(published), find_template("asr")
-    found = encode(layout, fill(asr.question, asr.answer, {"text": answer}, {"audio": "[Hu7]"}), asr.answer_kind)
-    assert layout.text(found.answer[:-1]) == f" {answer}"
-    assert max(found.answer) < layout.vocabulary.text_size
+    example = fill(asr.question, asr.answer, {"text": answer}, {"audio": "[Hu7]"})
+    _, said = encode(layout, example, asr.answer_kind)
+    assert layout.text(said[:-1]) == f" {answer}"
+    assert max(said) < layout.vocabulary.text_size
 
 
 def test_what_is_missing_is_told() -> None:
@@ -103,7 +106,7 @@ def test_a_wrong_template_is_refused(changes: dict[str, Any], message: str) -> N
 def test_errors_name_file_and_line(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("name: mine\nquestion:\n  - speeech: audio\nanswer:\n  - text: '{text}'\n")
-    with pytest.raises(RecipeError, match=r"mine.yaml, line 3: question.0.speeech: unknown key"):
+    with pytest.raises(RecipeError, match=r"mine.yaml, line 3: question.0.speeech: unknown key: speech may be meant"):
         find_template(str(path))
     with pytest.raises(RecipeError, match="there is no template 'asrr'; there are asr, classification"):
         find_template("asrr")

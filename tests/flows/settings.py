@@ -41,6 +41,7 @@ OTHER: dict[str, Any] = {
     "publish.languages": ["en"],
     "suite.sets": ["words"],
     "suite.ask.lm_eval": ["mmlu"],
+    "compute.stages": {"units": {"gpus": 0.5}},
 }
 """Another value where one step up or down, the other choices, one entry more or less are not valid ones."""
 
@@ -78,7 +79,7 @@ def others(value: Any, annotation: Any) -> list[Any]:
     if isinstance(value, list):
         return [*found, value[:-1], value[::-1], value + value[-1:], [*value[:-1], *(2 * v for v in value[-1:])]]
     if isinstance(value, dict):
-        return [*found, None] if value else [{"another": "file:///another"}]
+        return [*found, None] if value else [{"another": "file:///another"}, {"another": 0.5}]
     return [*found, 2, 64, 0.5, True, "hf://some/other", {}]
 
 

@@ -33,7 +33,7 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("error", "line"),
     [
-        (OSError(28, "No space left on device", "/data/x"), "No space left on device: /data/x"),
+        (OSError(5, "Input/output error", "/data/x"), "Input/output error: /data/x"),
         (PermissionError(13, "Permission denied"), "Permission denied"),
         (ValueError("two\nlines"), "ValueError: two lines"),
         (RecursionError(), "RecursionError"),
@@ -60,6 +60,13 @@ def test_an_error_that_says_what_to_do_is_left_as_it_is(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_full_disk_is_not_unexpected(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    said = str(explained(OSError(28, "No space left on device", "/data/x")))
+    assert said == "No space left on device: /data/x: free some space, and start it again"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_where_nothing_can_be_written_the_sentence_is_still_there(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
@@ -75,11 +82,11 @@ def test_a_long_message_is_cut():
 
 @pytest.mark.parametrize("arguments", [["recipes"], ["--debug", "recipes"], ["recipes", "--debug"]], ids=" ".join)
 def test_the_command_line_shows_one_line_and_with_debug_everything(arguments, tmp_path):
-    full = 'say(); raise OSError(28, "No space left on device", "/data/x")'
-    status, err = ended(start(*arguments, before=BUSY.format(work=full), XDG_STATE_HOME=str(tmp_path)))
+    broken = 'say(); raise OSError(5, "Input/output error", "/data/x")'
+    status, err = ended(start(*arguments, before=BUSY.format(work=broken), XDG_STATE_HOME=str(tmp_path)))
     shown = err.splitlines()[1:]
     assert status == 1
-    assert re.match(r"spiritlm: No space left on device: /data/x \(unexpected; .*/error-.*\.log\)$", shown[-1])
+    assert re.match(r"spiritlm: Input/output error: /data/x \(unexpected; .*/error-.*\.log\)$", shown[-1])
     assert ("Traceback (most recent call last):" in shown) == ("--debug" in arguments)
     assert (len(shown) > 1) == ("--debug" in arguments)
 

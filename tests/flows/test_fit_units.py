@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
 
+from flows import pipeline
 from flows.graphs.speech_lm import speech_lm, targets
 from flows.pipeline import fit_units
 from flows.recipes import find_recipe
@@ -61,6 +63,16 @@ def test_a_recipe_without_a_vocoder_says_how_to_get_one():
 def test_the_flow_has_a_form():
     assert set(fit_units.parameters.properties) == {"recipe", "lake", "sources", "overrides", "refit"}
     assert all(field.get("description") for field in fit_units.parameters.properties.values())
+
+
+def test_a_run_makes_the_form_of_its_own_flow_alone():
+    spec = spec_from_file_location("pipeline_anew", pipeline.__file__)
+    anew = module_from_spec(spec)
+    spec.loader.exec_module(anew)
+    assert (anew.corpus.name, anew.corpus) == ("corpus", anew.corpus)
+    assert [name for name in anew.BODIES if name in vars(anew)] == ["corpus"]
+    with pytest.raises(AttributeError, match="has no attribute 'corpsu'"):
+        _ = anew.corpsu
 
 
 def spiritlm(*arguments: object) -> subprocess.CompletedProcess[str]:

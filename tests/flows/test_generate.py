@@ -36,14 +36,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def spiritlm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable:
     """Run the command as a user would: exit status, standard output, standard error."""
-    command = importlib.import_module("spiritlm_core.cli.app")
+    command = importlib.import_module("spiritlm_core.cli.app").command
 
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["spiritlm", "generate", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            command.run()
+        status = command()
         captured = capsys.readouterr()
-        return int(exit_.value.code or 0), captured.out, captured.err
+        return status, captured.out, captured.err
 
     return run
 
@@ -133,7 +132,7 @@ def test_errors_are_one_line(spiritlm: Callable, model: Path, tmp_path: Path, mo
     shots.write_text('{"text": "one"}')
     missing = tmp_path / "missing.jsonl"
     missing.write_text('{"text": "one", "audio": "gone.wav"}')
-    stdin(monkeypatch, b"\xff\xfe")
+    stdin(monkeypatch, b"\xff")
     for arguments, message in [
         ([tmp_path, "x"], "not the folder of a model"),
         ([tmp_path / "nothing", "x"], "not a folder"),
@@ -142,16 +141,16 @@ def test_errors_are_one_line(spiritlm: Callable, model: Path, tmp_path: Path, mo
         ([model, "--text", "-"], "not UTF-8"),
         ([model, "[Hu99]"], "not a speech token"),
         ([model, "press " * 300], "context is 128"),
-        ([model, "x", "--output", "video"], "text, speech or any"),
         ([model, "x", "--prompt", "y"], "not both"),
         ([model, "x", "--top-p", "0"], "top_p"),
         ([model, "x", "--shots", shots], "needs --output"),
         ([model, "x", "--shots", shots, "--output", "text"], "shots.jsonl:1: a shot is"),
         ([model, "x", "--shots", missing, "--output", "text"], "there is no file"),
         ([model, "x", "--shots", tmp_path / "no", "--output", "text"], "cannot be read"),
-        ([model, "x", "--variant", "base"], "not base"),
+        ([model, "x", "--variant", "base"], "is not the base model"),
     ]:
         code, out, error = spiritlm(*arguments)
         assert (code, out, error.count("\n")) == (1, "", 1), error
         assert message in error
-    assert spiritlm(model, "x", "--text")[0] == 2
+    for wrong in (["--text"], ["--output", "video"], ["--dtype", "int8"]):
+        assert spiritlm(model, "x", *wrong)[0] == 2

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import socket
+import sys
 
 import pytest
 from typer.testing import CliRunner
 
 from flows.recipes import FINETUNE, recipe_names
 from spiritlm_core.cli.app import app
-from spiritlm_core.errors import RecipeError
+from spiritlm_core.errors import LakeError, RecipeError, SpiritLMError
 from spiritlm_core.lake.lake import Lake
 
 
@@ -50,3 +52,45 @@ def test_lake_du_says_what_is_stored_and_status_what_recipes_refer_to(tmp_path):
     assert "of which gc would delete 19 B" in show("lake", "du", "--lake", tmp_path)
     lake.write_ref("mine", "audio", "table", "0" * 64, "1" * 64)
     assert set(json.loads(show("status", "--lake", tmp_path, "--json"))["recipes"]["mine"]) == {"audio"}
+
+
+NEEDS_A_LAKE = ("lake du", "lake show audio", "lake verify", "lake gc", "lineage quickstart")
+
+
+@pytest.mark.parametrize("command", [*(f"{command} --lake" for command in NEEDS_A_LAKE), "explore"])
+def test_a_path_that_is_no_lake_is_said_to_be_none(tmp_path, command):
+    (tmp_path / "notes.txt").write_text("no lake")
+    for path in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(LakeError, match=f"there is no lake at {path}: name one with --lake"):
+            show(*command.split(" "), path)
+
+
+def test_status_says_that_there_is_no_lake_yet(tmp_path):
+    assert (
+        show("status", "--lake", tmp_path / "lake") == f"there is no lake at {tmp_path / 'lake'} yet: a run starts it\n"
+    )
+    assert json.loads(show("status", "--lake", tmp_path / "lake", "--json"))["recipes"] == {}
+    assert not (tmp_path / "lake").exists()
+
+
+def test_a_port_in_use_is_said_before_the_page_is_loaded(tmp_path, monkeypatch):
+    Lake(tmp_path).write_ref("mine", "audio", "table", "0" * 64, "1" * 64)
+    monkeypatch.setitem(sys.modules, "spiritlm_core.explore.page", None)  # whoever imports it fails
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(SpiritLMError, match=f"127.0.0.1:{port} cannot be used: .*another --port"):
+            show("explore", tmp_path, "--port", port)
+
+
+@pytest.mark.parametrize("url", ["http://", "http:///path", "https://:80/x", "http://[", "ftp://host/x", "hooks.org/x"])
+def test_a_webhook_without_a_host_is_refused(url, monkeypatch):
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    with pytest.raises(SpiritLMError, match="--webhook .*: an address such as https://"):
+        show("alerts", "--webhook", url)
+
+
+@pytest.mark.parametrize("url", ["http://localhost:9/x", "https://hooks.example.org/a?b", "http://me:pw@[::1]:80"])
+def test_a_webhook_with_a_host_is_none_to_refuse(url, monkeypatch):
+    monkeypatch.setattr("tasks.prefect_server.configured_api", lambda: None)
+    with pytest.raises(SpiritLMError, match="no Prefect server is configured"):
+        show("alerts", "--webhook", url)

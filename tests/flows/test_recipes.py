@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from flows.graphs.speech_lm import ALIASES, speech_lm, targets
-from flows.recipes import FOLDER, find_recipe, recipe_names, with_sources
+from flows.recipes import FOLDER, find_recipe, load_recipe, recipe_names, with_sources
 from spiritlm_core.config_files import load_config
 from spiritlm_core.errors import RecipeError
 from spiritlm_core.lake.fingerprint import canonical_json, config_json
@@ -110,7 +112,7 @@ def test_a_missing_recipe_says_what_there_is(tmp_path):
         (("steps: 5", "stepz: 5"), r"mine.yaml, line 5: lm.stepz: unknown key"),
         (("steps: 5", "steps: many"), r"mine.yaml, line 5: lm.steps: .*integer.* \(got 'many'\)"),
         (("0.001", "-1"), r"mine.yaml, line 7: lm.optimizer.learning_rate: .*greater than 0"),
-        (("path: clips", "pathh: clips"), r"mine.yaml, line 3: sources.0.folder.pathh: unknown key"),
+        (("path: clips", "pathh: clips"), r"mine.yaml, line 3: sources.0.folder.pathh: unknown key: path may be meant"),
         (("kind: folder", "kind: tape"), r"mine.yaml, line 3: sources.0: .*tape"),
         (("name: mine", "name: a/b"), r"mine.yaml, line 1: name: .*pattern"),
         (("  steps: 5", "  steps: 5\n  steps: 6"), r"line 6: lm.steps is given twice"),
@@ -136,7 +138,10 @@ def test_overrides():
     [
         ("lm.steps", "write KEY=VALUE"),
         ("=3", "write KEY=VALUE"),
-        ("lm.stepz=3", "--set lm.stepz=3: lm.stepz: unknown key"),
+        ("lm.stepz=3", "--set lm.stepz=3: lm.stepz: unknown key: steps may be meant"),
+        ("lm=3", "--set lm=3: lm: is a group of settings, and 3 is none: set one of its keys"),
+        ("sources.0={path: x}", "sources.0: needs a key 'kind'"),
+        ("lm.nothing_like_it=3", "lm.nothing_like_it: unknown key$"),
         ("lm.steps=x", "--set lm.steps=x: lm.steps: .*integer"),
         ("name.x=1", "'x' cannot be set"),
         ("lm.steps.x.y=1", "'x' cannot be reached"),
@@ -182,3 +187,12 @@ def test_the_starter_takes_a_warm_start():
 
 def test_recipes_are_packaged():
     assert (FOLDER / "quickstart.yaml").is_file()
+
+
+def test_a_setting_of_a_source_that_another_takes_the_place_of_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a b").mkdir()
+    with pytest.raises(RecipeError, match=r"--set sources.0.language=fr: --source takes the place of that source"):
+        load_recipe("scratch", [str(tmp_path)], ["sources.0.language=fr"])
+    load_recipe("scratch", [], ["sources.0.language=fr"])
+    stays = load_recipe("starter", [(tmp_path / "a b").as_uri()], ["sources.1.minutes=7"]).sources
+    assert (stays[0].path, stays[1].minutes) == (str(tmp_path / "a b"), 7)

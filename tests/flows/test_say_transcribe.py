@@ -30,15 +30,14 @@ TOKENS = "[St2][Pi3][Hu1][Hu5]"
 @pytest.fixture
 def spiritlm(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> Callable:
     """Run the command as a user would: exit status, standard output in bytes, standard error."""
-    command = importlib.import_module("spiritlm_core.cli.app")
+    command = importlib.import_module("spiritlm_core.cli.app").command
 
     def run(*arguments: object) -> tuple[int, bytes, str]:
         monkeypatch.setattr(sys, "argv", ["spiritlm", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            command.run()
+        status = command()
         sys.stdout.flush()
         captured = capfdbinary.readouterr()
-        return int(exit_.value.code or 0), captured.out, captured.err.decode()
+        return status, captured.out, captured.err.decode()
 
     return run
 
@@ -138,6 +137,8 @@ def test_what_cannot_be_said(
         ([" ", "--out", "x.wav"], "no text to say"),
         (["x", "y", "--out", "a.wav"], "for a single text"),
         (["x", "--out", "-", "--json"], "standard output"),
+        (["x", "--out", __file__], "is not a folder"),
+        (["x", "--out", f"{__file__}/a.wav"], "is not a folder"),
         (["x", "--out", tmp_path, "--speaker", 9], "no speaker 9"),
         (["x", "--out", tmp_path, "--expression", 1], "no expression 1"),
         (["x", "--out", tmp_path, "--shots", tmp_path / "no"], "cannot be read"),
@@ -189,6 +190,10 @@ def test_classify(spiritlm: Callable, speaking: Path, clips: list[Path], tmp_pat
     (tmp_path / "bad.wav").write_bytes(b"RIFF")
     code, out, error = spiritlm("classify", speaking, tmp_path / "bad.wav", clips[0], "--labels", "one,two")
     assert (code, out.decode(), "bad.wav" in error) == (1, f"{clips[0]}\t{want[0].label}\n", True)
+    (tmp_path / "quiet.wav").write_bytes(encode_wav(np.zeros(16_000, np.float32)))
+    code, out, error = spiritlm("classify", speaking, tmp_path / "quiet.wav", "--labels", "one,two", "--json")
+    assert (code, json.loads(out)["empty"]) == (0, "there is no speech in the recording: it is silent throughout")
+    assert "quiet.wav: there is no speech" in error
     for labels, message in (("one", "two labels"), ("one,one", "twice")):
         assert message in spiritlm("classify", speaking, clips[0], "--labels", labels)[2]
     assert "--labels yes,no" in spiritlm("classify", speaking, clips[0])[2]

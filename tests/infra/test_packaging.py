@@ -28,9 +28,11 @@ MODULES = {
 """Distributions whose module is not called like them."""
 NOT_IMPORTED = {
     "accelerate": "transformers reads .gguf files with it",
+    "onnx": "torch writes .onnx files with it",
     "python-multipart": "starlette reads forms with it",
     "setuptools": "pyworld imports pkg_resources",
     "sqlalchemy": "prefect's scheduler fails with newer ones",
+    "websockets": "uvicorn serves WebSockets with it",
     "tensorboard": "torch.utils.tensorboard writes with it",
 }
 UNWANTED = {

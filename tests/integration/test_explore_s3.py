@@ -21,6 +21,9 @@ def test_rows_on_s3_are_asked_in_place(filled_lake: Lake, seaweedfs) -> None:
     listed = catalogue.listed()
     audio = catalogue.rows(listed["audio of small"])
     assert audio.count("speaker = s1") == ROWS / 2
+    audio.gather()
+    assert audio.gathered()
+    assert audio.count("speaker = s1") == ROWS / 2
     places, _ = audio.page("", "duration", down=True, count=1)
     assert audio.read(places[0])["utterance_id"] == name_of(11)
     (old,) = [one for one in listed.values() if not one.recipes]

@@ -42,6 +42,29 @@ def store(seaweedfs):
 # --- the store ------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def requests(store, monkeypatch):
+    """The prefixes that were listed; an answer holds three names."""
+    asked, client = [], store.filesystem
+    real = client.call_s3
+    monkeypatch.setattr(client, "call_s3", lambda *a, **k: (asked.append(k["Prefix"]), real(*a, **k, MaxKeys=3))[1])
+    return asked
+
+
+@pytest.mark.parametrize("at_a_time", [2, 16])
+def test_a_listing_of_many_answers_is_whole_and_in_order(store, requests, monkeypatch, at_a_time):
+    monkeypatch.setattr("spiritlm_core.store.s3.LISTED_AT_A_TIME", at_a_time)
+    inside = [f"a/{one}/{two}" for one in ("0", "1", "1-2", "é") for two in range(4)]
+    paths = sorted([*inside, "a-b/x", "a/1f", "a/deep/deep/er", "a0", "b/y", "z"])
+    for path in paths:
+        store.write(path, path.encode())
+    assert [entry.path for entry in store.walk()] == paths
+    assert [entry.path for entry in store.walk("a/1")] == [f"a/1/{two}" for two in range(4)]
+    requests.clear()
+    assert [entry.path for entry in store.walk("b")] == ["b/y"]
+    assert len(requests) == 1
+
+
 def test_write_read_walk_delete(store):
     assert list(store.walk()) == []
     store.write("b/two", b"22")
@@ -208,7 +231,7 @@ def test_damage_on_s3_is_found_when_it_is_read(lake):
 
 def test_leases_are_told_apart_by_the_servers_clock(lake, monkeypatch):
     lake.store.write("x", b"1")
-    assert -2 < lake.store.now() - next(iter(lake.store.walk("x"))).modified < 60
+    assert -2 < lake.store.now() - next(iter(lake.store.walk())).modified < 60
     far = Lease("far", "run", "r", "another", 1, 0.0, "another boot pid:[1]", "1")
     lake.store.write(lease_path(far), to_json(far))
     assert live_leases(lake.store) == [far]

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import LakeError
+from spiritlm_core.lake.care import note_export
 from spiritlm_core.lake.plan import StageCall, TablePlan, inline_job, plan_artifact
 from spiritlm_core.lake.run import run_artifact, run_shard
 from spiritlm_core.lake.schema import is_rejected, rejected, table_of
@@ -64,7 +65,7 @@ class Numbers(TableStage):
     schema = NUMBERS
 
     def process(self, *tables: pa.Table) -> pa.Table:
-        rows = tables[0].to_pylist()
+        rows = tables[0].select(NUMBERS.names).to_pylist()
         checked = [rejected(row, self.name, "negative: no") if row["value"] < 0 else row for row in rows]
         return table_of(checked, NUMBERS)
 
@@ -147,7 +148,7 @@ def rows(*values):
 def numbers_plan(*groups, config=None):
     call = StageCall.of("tests.lake.stages:Numbers", config or SumConfig(), {})
     return TablePlan(
-        call, tuple(inline_job(call.identity, [str(v) for v in group], partial(rows, *group), "n") for group in groups)
+        call, tuple(inline_job(call.identity, [str(v) for v in group], partial(rows, *group)) for group in groups)
     )
 
 
@@ -171,4 +172,5 @@ def fill(lake):
     plan = plan_artifact(StageCall.of("tests.lake.stages:Sum", SumConfig(), {}), {"numbers": snapshot})
     artifact, _ = run_artifact(lake, plan, no_progress)
     lake.write_ref("r", "sum", "artifact", artifact.key, plan.call.identity)
+    note_export(lake, "/exports/one", [snapshot.fingerprint])
     return artifact

@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -21,11 +22,13 @@ from spiritlm_core.errors import LakeError
 from spiritlm_core.lake.artifact import blob_path, manifest_path
 from spiritlm_core.lake.care import collect_garbage, resolve_ref, verify
 from spiritlm_core.lake.fingerprint import seal
+from spiritlm_core.lake.forgotten import forgotten
 from spiritlm_core.lake.lake import Lake, shard_path
 from spiritlm_core.lake.lease import hold, live_leases
+from spiritlm_core.lake.shard import encode_parquet, read_about, read_rows
 from tests.lake.stages import execute, fill, numbers_plan
 
-KINDS = {"tables", "snapshots", "artifacts", "blobs", "refs", "leases"}
+KINDS = {"tables", "snapshots", "artifacts", "blobs", "refs", "leases", "exports"}
 
 
 def objects(lake):
@@ -33,10 +36,12 @@ def objects(lake):
 
 
 def rewrite(lake, path, **changed):
-    """Change fields of a JSON object and give it a right checksum: what a faulty writer would leave."""
-    body = {**json.loads(lake.store.read(path)), **changed}
-    body["seal"] = "0" * 64
-    lake.store.write(path, seal(json.dumps(body).encode()))
+    """Change fields of an object and give it a right checksum: what a faulty writer would leave."""
+    data = lake.store.read(path)
+    is_json = path.endswith(".json")
+    body = {**json.loads(data if is_json else read_about(pa.BufferReader(data), path)), **changed}
+    about = seal(json.dumps({**body, "seal": "0" * 64}).encode())
+    lake.store.write(path, about if is_json else encode_parquet(read_rows(pa.BufferReader(data), path), about))
 
 
 @pytest.fixture(scope="module")
@@ -263,11 +268,11 @@ def test_verify_says_what_is_damaged_and_whose_file_it_is(lake):
     artifact = fill(lake)
     runner = CliRunner()
     whole = runner.invoke(app, ["lake", "verify", "--lake", lake.uri])
-    assert (whole.exit_code, whole.stdout) == (0, "nothing is wrong\n8 objects\n")
+    assert (whole.exit_code, whole.stdout) == (0, "nothing is wrong\n9 objects\n")
     blob = blob_path(artifact.files["sub/sum.txt"])
     flip(lake.store.root / blob)
     found = json.loads(runner.invoke(app, ["lake", "verify", "--lake", lake.uri, "--json"]).stdout)
-    assert found["objects"] == 8
+    assert found["objects"] == 9
     ((path, problem),) = [(problem["path"], problem["problem"]) for problem in found["problems"]]
     assert path == blob
     assert manifest_path("sum", artifact.key) in problem
@@ -316,3 +321,20 @@ def test_what_is_no_file_is_no_object(lake, folder, instead):
     instead(path)
     with pytest.raises(LakeError, match=f"{path.name} is missing"):
         list(lake.view(lake.read_snapshot("numbers", lake.read_ref("r", "numbers").target)).shards())
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "._x.json", ".nfs000000000001", "Thumbs.db", "desktop.ini"])
+def test_what_a_desktop_puts_into_folders_is_no_object_and_stays(lake, name):
+    fill(lake)
+    strangers = [
+        lake.store.root / folder / name for folder in sorted({*KINDS, "forgotten", "refs/r", "tables/numbers"})
+    ]
+    for stranger in strangers:
+        stranger.parent.mkdir(exist_ok=True)
+        stranger.write_bytes(b"Bud1")
+    assert [*verify(lake)] == []
+    assert len([*lake.refs()]) == 2
+    assert forgotten(lake).tombstones == ()
+    assert live_leases(lake.store) == []
+    collect_garbage(lake)
+    assert all(stranger.exists() for stranger in strangers)

@@ -8,11 +8,11 @@ import pytest
 from spiritlm_core.errors import LakeError
 from spiritlm_core.lake.care import collect_garbage, verify
 from spiritlm_core.lake.fingerprint import shard_key
-from spiritlm_core.lake.lake import shard_path
+from spiritlm_core.lake.lake import ref_path, shard_path, snapshot_path
 from spiritlm_core.lake.lease import hold
 from spiritlm_core.lake.plan import StageCall, plan_artifact, plan_table
 from spiritlm_core.lake.run import run_artifact, shard_entry
-from tests.lake.stages import DoubleConfig, SumConfig, execute, no_progress, numbers_plan
+from tests.lake.stages import DoubleConfig, SumConfig, execute, fill, no_progress, numbers_plan
 
 
 def test_a_plan_knows_the_fingerprint_in_advance(lake):
@@ -80,6 +80,7 @@ def test_verify_finds_every_damage(lake):
     lake.store.delete(f"blobs/{artifact.files['pid.txt'][:2]}/{artifact.files['pid.txt']}")
     found = {problem.path.split("/")[0] for problem in verify(lake)}
     assert found == {"tables", "snapshots", "artifacts"}
+    assert {problem.path.split("/")[0] for problem in verify(lake, fast=True)} == {"snapshots", "artifacts"}
     assert len(list(verify(lake))) == 4
 
 
@@ -100,7 +101,7 @@ def test_garbage_is_what_no_ref_names(lake):
     old, _ = execute(lake, numbers_plan((1, 2), (3, 4)))
     new, _ = execute(lake, numbers_plan((1, 2), (5, 6)))
     dropped = set(old.keys) - set(new.keys)
-    expected = {shard_path("numbers", key) for key in dropped} | {f"snapshots/numbers/{old.fingerprint}.json"}
+    expected = {shard_path("numbers", key) for key in dropped} | {snapshot_path("numbers", old.fingerprint)}
     assert set(collect_garbage(lake, dry_run=True).paths) == expected
     assert lake.has_shard("numbers", next(iter(dropped)))
     assert set(collect_garbage(lake).paths) == expected
@@ -109,12 +110,25 @@ def test_garbage_is_what_no_ref_names(lake):
     assert list(verify(lake)) == []
 
 
+def test_a_collection_that_is_killed_leaves_nothing_that_names_what_is_gone(lake, monkeypatch):
+    fill(lake)
+    for ref in [*lake.refs()]:
+        lake.store.delete(ref_path(ref.recipe, ref.name))
+    delete, left = lake.store.delete, [*lake.store.walk("blobs")]
+    monkeypatch.setattr(lake.store, "delete", lambda path: path.startswith("leases/") and delete(path))
+    for path in collect_garbage(lake).paths:  # stopped behind each of them
+        delete(path)
+        assert [*verify(lake)] == []
+    assert left
+    assert not [*lake.store.walk("blobs")]
+
+
 def test_what_a_stage_of_an_older_version_made_is_dropped(lake):
     kept, _ = execute(lake, numbers_plan((1, 2)))
     retired = replace(kept, table="examples")
     lake.write_snapshot(retired)
     lake.write_ref("r", "examples", "table", retired.fingerprint, retired.identity)
-    expected = {f"snapshots/examples/{retired.fingerprint}.json", "refs/r/examples.json"}
+    expected = {snapshot_path("examples", retired.fingerprint), "refs/r/examples.json"}
     assert set(collect_garbage(lake).paths) == expected
     assert [ref.name for ref in lake.refs()] == ["numbers"]
 

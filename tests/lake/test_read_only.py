@@ -69,7 +69,7 @@ def test_reading_works_and_writing_is_one_line(lake, unpacked, monkeypatch):
 
 def test_what_is_listed_for_a_plan_is_not_remembered_and_no_error(lake):
     fill(lake)
-    with as_a_reader(lake.store.root), stat_cache(lake, "cache/sources/x.json") as cache:
+    with as_a_reader(lake.store.root), stat_cache(lake, "cache/sources/x.parquet") as cache:
         cache.put(File("a.wav", "file:///a.wav", 1, "version", 1.0), "0" * 64, 9.0)
-    assert len(cache) == 1
-    assert not lake.store.exists("cache/sources/x.json")
+    assert cache.files.num_rows == 1
+    assert list(lake.store.walk("cache/sources")) == []

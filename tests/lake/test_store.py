@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import subprocess
@@ -120,3 +121,16 @@ def test_a_store_that_cannot_be_a_folder_is_one_error(tmp_path, root):
     else:
         with pytest.raises(LakeError, match="file is no folder"):
             list(open_store(tmp_path / root).walk("refs"))
+
+
+def test_a_full_disk_is_one_error_that_says_what_may_go(tmp_path, monkeypatch):
+    def full(file):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    store = open_store(tmp_path)
+    store.write("leases/a.json", b"1")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(LakeError, match=rf"No space left on device\): free some \({tmp_path}/cache may go"):
+        store.write("leases/a.json", b"2")
+    assert store.read("leases/a.json") == b"1"
+    assert len(list(store.walk(everything=True))) == 1

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from spiritlm_core.errors import LakeError
-from spiritlm_core.lake.care import collect_garbage, verify
-from spiritlm_core.lake.forgotten import forgotten, read_tombstone, write_tombstone
+from spiritlm_core.lake.care import collect_garbage, note_export, verify
+from spiritlm_core.lake.forgotten import forgotten, read_tombstone, refuse_forgotten, write_tombstone
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.lease import hold
 from spiritlm_core.lake.snapshot import KeepConfig
 from spiritlm_core.lineage.forget import Wanted, forget, read_list
-from spiritlm_core.lineage.trace import FROM, WITH, note_export, recordings
+from spiritlm_core.lineage.trace import FROM, WITH, recordings
 from spiritlm_core.plan.graph import plan_graph
 from tests.lineage.levels import graph_on, run
 from tests.plan.lakes import clip
@@ -66,10 +66,17 @@ def test_after_the_next_run_and_gc_nothing_of_a_speaker_is_in_any_byte(place: Pa
     before = holding(place / "lake", *needles)
     assert {path.split("/")[0] for path in before} == {"tables"}
     forget(lake, WITHDRAWN)
+    with pytest.raises(LakeError, match="still hold recordings that were forgotten: a run makes them without them"):
+        refuse_forgotten(lake, tables_in_use(lake), "a run makes them")
     rebuilt(place, lake)
+    refuse_forgotten(lake, tables_in_use(lake), "a run makes them")
     assert holding(place / "lake", *needles) == {}
     assert speakers(lake) == {"Quentin"}
     assert [*verify(lake)] == []
+
+
+def tables_in_use(lake: Lake) -> list[str]:
+    return [ref.target for ref in lake.refs() if ref.kind == "table"]
 
 
 def lake_rows(lake: Lake) -> list[dict]:
@@ -115,6 +122,20 @@ def test_no_retention_spares_what_was_forgotten(place: Path) -> None:
     assert len(recordings(lake)) == 3
 
 
+def test_an_expired_consent_is_spared_by_retention_until_a_run_without_it(place: Path, filled: Path) -> None:
+    lake, said = Lake(place / "lake"), filled / "clips" / NAME / "corpus.yaml"
+    run(place / "clips", lake, keep=KeepConfig(snapshots=9))
+    said.write_text("expires: 2020-01-01")
+    try:
+        run(place / "clips", lake, keep=KeepConfig(snapshots=9))
+        collect_garbage(lake)
+        assert {one.speaker for one in recordings(lake) if one.seconds} == {"Quentin", NAME}
+        rebuilt(place, lake)  # keep: null
+        assert {one.speaker for one in recordings(lake) if one.seconds} == {"Quentin"}  # else rejected rows
+    finally:
+        said.unlink()
+
+
 def test_a_file_does_not_return_under_another_name_or_speaker(place: Path) -> None:
     lake, other = Lake(place / "lake"), place / "other"
     forget(lake, WITHDRAWN)
@@ -156,8 +177,13 @@ def test_a_file_that_was_never_there_is_kept_out_and_a_wrong_name_is_an_error(pl
     assert len(forgotten(lake).tombstones[0].files) == 1
     with pytest.raises(LakeError, match="no recording of speaker 'Nobody'; its speakers are Quentin, Zebedee"):
         forget(lake, Wanted(speakers=("Nobody",)))
-    with pytest.raises(LakeError, match="no recording '/nowhere.wav', and there is no such file"):
-        forget(lake, Wanted(recordings=("/nowhere.wav",)))
+    with pytest.raises(LakeError, match="no recording of speaker 'zebede'; nearly so called: Zebedee$"):
+        forget(lake, Wanted(speakers=("zebede",)), dry_run=True)
+    wrong = Wanted(recordings=("/nowhere.wav", str(stranger), "nor/here.wav", "x" * 5000))
+    every = r"no such file: '/nowhere.wav' \(No such file or directory\), 'nor/here.wav' \(.*\), 'xxx.* name too long\)"
+    with pytest.raises(LakeError, match=every):
+        forget(lake, wrong)
+    assert len(forgotten(lake).tombstones) == 1
 
 
 def test_an_artifact_fitted_on_a_corpus_of_the_past_is_still_found(place: Path, filled: Path) -> None:
@@ -181,8 +207,21 @@ def test_an_artifact_fitted_on_a_corpus_of_the_past_is_still_found(place: Path, 
 def test_what_was_exported_is_named(place: Path) -> None:
     lake = Lake(place / "lake")
     note_export(lake, "/exports/tainted", [lake.read_ref("levels", "loudness").target])
-    note_export(lake, "/exports/other", ["0" * 64])
+    stays = Wanted(recordings=(next(one.recording_id for one in recordings(lake) if one.speaker != NAME),))
     assert forget(lake, WITHDRAWN)["exports"] == ["/exports/tainted"]
+    rebuilt(place, lake)
+    note_export(lake, "/exports/later", [lake.read_ref("levels", "loudness").target])
+    rebuilt(place, lake)
+    assert [*verify(lake)] == []
+    for wanted in (WITHDRAWN, Wanted()):  # its recordings have left the lake
+        assert forget(lake, wanted)["exports"] == ["/exports/tainted"]
+    assert set(forget(lake, stays, dry_run=True)["exports"]) == {"/exports/tainted", "/exports/later"}
+
+
+def test_an_export_of_which_an_older_version_deleted_the_list_counts(place: Path) -> None:
+    lake = Lake(place / "lake")
+    note_export(lake, "/exports/old", ["0" * 64])
+    assert forget(lake, WITHDRAWN, dry_run=True)["exports"] == ["/exports/old"]
 
 
 def test_no_run_may_be_under_way(place: Path) -> None:

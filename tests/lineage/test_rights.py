@@ -12,8 +12,8 @@ from spiritlm_core.audio.config import AudioConfig
 from spiritlm_core.audio.stage import AudioStage
 from spiritlm_core.errors import SourceError
 from spiritlm_core.intake.config import FolderSource, ManifestSource, ShardingConfig
-from spiritlm_core.intake.item import Item
-from spiritlm_core.intake.recordings import Admitted, Recordings, list_items
+from spiritlm_core.intake.notes import notes
+from spiritlm_core.intake.recordings import Admitted, Recordings
 from spiritlm_core.intake.rights import Rights, RightsConfig, licence_id, named_licence, rights_in
 from spiritlm_core.intake.source import Source
 from spiritlm_core.intake.statcache import StatCache
@@ -21,6 +21,7 @@ from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lineage.trace import recordings
 from spiritlm_core.plan.graph import Graph, plan_graph
 from tests.plan.lakes import clip
+from tests.support.items import Item, list_items
 
 
 def listed(source: Source, rights: RightsConfig | None = None) -> dict[str, Item]:
@@ -78,11 +79,33 @@ def test_what_stands_nearer_to_a_recording_counts(tmp_path: Path) -> None:
     }
 
 
-def test_a_corpus_yaml_without_sense_is_an_error_that_names_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        (b"expires: soon\n", "expires: 'soon' is no date such as 2027-12-31"),
+        (b"- consent: no\n", "it must have lines such as licence: CC-BY-4.0"),
+        (b"", "it must have lines"),
+        (b"licence: [MIT, CC0]\n", r"licence: \['MIT', 'CC0'\] must be one value"),
+        (b"licence: [MIT\n", "while parsing a flow sequence in .* line 1"),
+        (b"consent: n\xe9\n", "is not UTF-8 text"),
+    ],
+)
+def test_a_corpus_yaml_without_sense_is_an_error_that_names_it(tmp_path: Path, written: bytes, message: str) -> None:
     clip(tmp_path, 1)
-    (tmp_path / "corpus.yaml").write_text("expires: soon\n")
-    with pytest.raises(SourceError, match=r"corpus.yaml: expires: 'soon' is no date such as 2027-12-31"):
+    (tmp_path / "corpus.yaml").write_bytes(written)
+    with pytest.raises(SourceError, match=f"corpus.yaml:? {message}"):
         listed(FolderSource(path=str(tmp_path)))
+
+
+def test_a_corpus_yaml_may_be_written_on_windows_and_in_american_and_what_it_does_not_say_is_named(
+    tmp_path: Path,
+) -> None:
+    clip(tmp_path, 1)
+    (tmp_path / "corpus.yaml").write_text("License: CC0-1.0\nconsent: signed\nexpire: 2999-01-01\n", encoding="utf-16")
+    with notes() as heard:
+        (item,) = listed(FolderSource(path=str(tmp_path))).values()
+    assert item.rights == Rights("CC0-1.0", "signed")
+    assert heard == ["corpus.yaml: not used: expire; only licence, consent, expires are"]
 
 
 def test_what_may_not_be_used_is_rejected_with_a_reason(tmp_path: Path) -> None:
@@ -112,6 +135,29 @@ def test_what_may_not_be_used_is_rejected_with_a_reason(tmp_path: Path) -> None:
     assert [name for name, item in some.items() if item.error is None] == ["2.wav"]
 
 
+@pytest.mark.parametrize(
+    "consent", ["yes", "Y", "true", "1", "Given", "granted", "signed on 2026-01-02", "form of 2026-03-01", "on file"]
+)
+def test_what_says_yes_is_a_consent(consent: str) -> None:
+    assert RightsConfig(consent=True).problem(Rights.of({"consent": consent})) is None
+    assert RightsConfig(consent=True).problem(Rights.of({"consent": True})) is None
+
+
+@pytest.mark.parametrize(
+    "consent", ["nein", "declined", "no consent", "withdrawn on 2026-11-01", "not given", "given but withdrawn", "nan"]
+)
+def test_what_does_not_say_yes_is_none_where_a_consent_is_asked_for(consent: str) -> None:
+    said = RightsConfig(consent=True).problem(Rights(consent=consent))
+    assert said is not None
+    assert said.startswith(f"no consent: '{consent}' is not one of yes, y, true,")
+    assert RightsConfig().problem(Rights(consent=consent)) is None
+
+
+def test_yes_and_no_of_yaml_say_so_for_a_source() -> None:
+    told = [FolderSource(path="a", consent=said).consent for said in (True, False, "on file", None)]
+    assert told == ["yes", "no", "on file", None]
+
+
 def planned(folder: Path, lake: Lake, **said: Any) -> Any:
     graph, source = Graph("levels"), FolderSource(path=str(folder), **said)
     graph.source(AudioStage, AudioConfig(), Recordings((source,), "en", ShardingConfig()))
@@ -130,7 +176,7 @@ def test_a_licence_changes_no_key_and_an_expired_consent_only_its_recording(tmp_
     (tmp_path / "b" / "corpus.yaml").write_text("expires: 2020-01-01")
     later = planned(tmp_path, lake)
     (before,), (after,) = silent.jobs, later.jobs
-    assert len(set(before.members) & set(after.members)) == 1
+    assert len(set(before.parent_keys) & set(after.parent_keys)) == 1
     reasons = {row["name"]: row["error"] for row in after.rows().to_pylist()}
     assert reasons == {"a/1.wav": None, "b/2.wav": "consent has expired: on 2020-01-01"}
     assert recordings(lake) == []

@@ -143,3 +143,14 @@ def test_a_copy_of_a_checkpoint_beside_it_is_none(job: FitJob) -> None:
     replace(job, out=job.out.parent / "again").run(lambda _, message: told.append(message))
     assert_same_weights(job.out.parent / "again", job.out)
     assert {path.name for path in folder.iterdir()} >= {"step-00000012", "step-00000012.bak", "step-old"}
+
+
+def test_a_process_that_dies_while_a_checkpoint_is_written_is_no_fault_of_it(job: FitJob, monkeypatch) -> None:
+    """So that the training is started again; what gloo says of it was seen when a node was killed."""
+
+    def alone(*_: object, **__: object) -> None:
+        raise RuntimeError("[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:544] Connection closed by peer")
+
+    monkeypatch.setattr("spiritlm_core.lm.train.checkpoint.save", alone)
+    with pytest.raises(ConnectionError, match="another process of the training is gone"):
+        run(job)

@@ -204,6 +204,15 @@ def test_generation_ends_at_stops_limits_and_the_context() -> None:
         generate(MODEL, VOCABULARY, PROMPTS[:1], stop_ids=[129])
 
 
+def test_a_transcript_has_no_more_tokens_than_its_speech() -> None:
+    speech = [101, *[110] * 5]
+    prompts = [[1, 101, *[111] * 9, 100, 5, *speech, 100], [1, *speech[:3], 100], [1, 7, 100]]
+    free = generate(MODEL, VOCABULARY, prompts, modality="text", max_new_tokens=12)
+    heard = generate(MODEL, VOCABULARY, prompts, modality="text", max_new_tokens=12, transcribes=True)
+    assert [len(new) for new in free] == [12, 12, 12]  # this model never ends by itself
+    assert heard == [free[0][:5], free[1][:2], free[2]]
+
+
 @pytest.mark.parametrize("prompt", [[], [1] * 64, [129], [-1]])
 def test_impossible_prompts_are_errors(prompt: list[int]) -> None:
     with pytest.raises(SpiritLMError, match="prompt 1"):

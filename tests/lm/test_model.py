@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
 from spiritlm_core.lm.config import LmConfig
-from spiritlm_core.lm.model.network import build_model, count_parameters, padded_rows, rope_base_of
+from spiritlm_core.lm.model.network import build_model, count_parameters, load_pretrained, padded_rows, rope_base_of
 from spiritlm_core.speech.quantizers.kmeans import QUANTIZER_FILE, KMeans
 from spiritlm_core.speech.quantizers.quantizer import LINEAR_FILE, LinearQuantizer
 from spiritlm_core.tokens.vocabulary import Vocabulary
@@ -161,7 +162,7 @@ def test_unusable_bases_are_clear_errors(tmp_path: Path) -> None:
     with pytest.raises(ModelReferenceError, match="neither"):
         build_model(config, VOCABULARY, context_length=64, base=tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ModelReferenceError, match="cannot be loaded"):
+    with pytest.raises(ModelReferenceError, match="config.json: not a readable"):
         build_model(config, VOCABULARY, context_length=64, base=tmp_path / "empty")
     base_model(64, tied=True).save_pretrained(tmp_path / "small")
     with pytest.raises(SpiritLMError, match="64 embedding rows"):
@@ -193,6 +194,16 @@ def test_a_base_with_missing_weights_is_an_error_not_a_random_model(tmp_path: Pa
     model.save_pretrained(tmp_path, state_dict=weights)
     with pytest.raises(ModelReferenceError, match="lacks the weights.*layers.1.mlp"):
         build_model(LmConfig(base="file:///x"), VOCABULARY, context_length=64, base=tmp_path)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_folder_of_ours_with_more_weights_than_its_configuration_is_refused(tmp_path: Path) -> None:
+    base_model(128, tied=True).save_pretrained(tmp_path)
+    load_pretrained(tmp_path, exact=True)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 1}))
+    with pytest.raises(ModelReferenceError, match=r"has the weights \['model.layers.1.*config.json does not have"):
+        load_pretrained(tmp_path, exact=True)
 
 
 def write_gguf(model: LlamaForCausalLM, path: Path) -> None:

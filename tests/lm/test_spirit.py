@@ -14,6 +14,7 @@ import torch
 from spiritlm_core import SpiritLM
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
 from spiritlm_core.lm.generate.content import Prompt, Speech, SpeechSegment, Text, TextSegment
+from spiritlm_core.lm.generate.fewshot import Judged, log_likelihoods, predict
 from spiritlm_core.lm.generate.formats import pieces
 from spiritlm_core.tokens.hf import load_vocabulary
 from tests.lm.corpora import Units
@@ -259,7 +260,7 @@ def test_what_is_no_text_is_an_error(text: Any) -> None:
 def test_dtype_and_variant_of_our_folders(published: Path) -> None:
     assert SpiritLM.from_pretrained(published, "cpu").model.dtype == torch.float32
     assert SpiritLM.from_pretrained(published, "cpu", "bfloat16", "expressive").model.dtype == torch.bfloat16
-    with pytest.raises(ModelReferenceError, match="is not base"):
+    with pytest.raises(ModelReferenceError, match="is not the base model"):
         SpiritLM.from_pretrained(published, "cpu", variant="base")
 
 
@@ -313,3 +314,20 @@ def test_waveforms_of_any_shape_and_rate_become_16_khz_mono() -> None:
     for wrong in (np.zeros(10, np.int16), np.zeros((1, 2, 3)), np.array([0.0, np.nan])):
         with pytest.raises(SpiritLMError, match="waveform"):
             as_waveform(wrong, 16_000)
+
+
+def test_answers_that_share_a_pass_are_as_likely_as_each_alone(published: Path) -> None:
+    spirit = SpiritLM.from_pretrained(published)
+    random, size = np.random.default_rng(0), spirit.vocabulary.size
+
+    def drawn(length: int) -> tuple[int, ...]:
+        return tuple(random.integers(1, size, length).tolist())
+
+    prompts = [drawn(n) for n in (1, 7, 30)]
+    asked = [Judged(prompt, drawn(n)) for prompt in prompts for n in (1, 1, 2, 5, 30, 40, 70)]
+    random.shuffle(asked)
+    alone = predict(spirit.model, [(*one.prompt, *one.answer) for one in asked])
+    wanted = [-found.nats[len(one.prompt) - 1 :].sum() for one, found in zip(asked, alone, strict=True)]
+    found = log_likelihoods(spirit, [*asked, *asked[:3]])
+    np.testing.assert_allclose(found, [*wanted, *wanted[:3]], rtol=1e-5)
+    assert found[:3].tolist() == found[-3:].tolist()

@@ -15,6 +15,7 @@ import torch
 
 from spiritlm_core.errors import CheckpointError, TrainingError
 from spiritlm_core.fit.job import FitJob
+from spiritlm_core.fit.ranks import Ranks
 from spiritlm_core.lm.config import LmCompute, OptimizerConfig
 from spiritlm_core.lm.model.network import load_pretrained
 from spiritlm_core.lm.train.checkpoint import read_state
@@ -278,7 +279,7 @@ def test_accumulation_does_not_change_the_step(job: FitJob) -> None:
 
 
 def test_bf16_on_a_cpu_learns_as_float32_does(job: FitJob) -> None:
-    """Up to the rounding of products to 8 bits; `auto` is float32 on every CPU."""
+    """Up to the rounding of products to 8 bits; `auto` is float32 on a CPU without bf16 tiles."""
     found = {}
     for precision in ("auto", "fp32", "bf16"):
         compute = job.compute.model_copy(update={"use_gpu": False})
@@ -287,6 +288,12 @@ def test_bf16_on_a_cpu_learns_as_float32_does(job: FitJob) -> None:
         found[precision] = [loss for _, loss, _ in losses(mine.out)]
     assert found["auto"] == found["fp32"] != found["bf16"]
     assert found["bf16"] == pytest.approx(found["fp32"], rel=0.02)
+
+
+@pytest.mark.parametrize(("tiles", "expected"), [(True, [True, True, False]), (False, [False, True, False])])
+def test_auto_is_bf16_on_a_cpu_with_tiles(tiles: bool, expected: list[bool], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spiritlm_core.fit.ranks.has_amx", lambda: tiles)
+    assert [Ranks.current(False, precision).bf16 for precision in ("auto", "bf16", "fp32")] == expected
 
 
 def test_activation_checkpointing_and_bf16_run(job: FitJob) -> None:

@@ -83,8 +83,9 @@ def test_a_diff_names_ten_and_counts_the_others(place: Path) -> None:
 @pytest.mark.parametrize("command", ["plan", "diff"])
 def test_a_lake_that_is_not_there_is_not_made(tmp_path: Path, command: str) -> None:
     clip(tmp_path / "clips", 1)
-    spiritlm(tmp_path, command, str(TINY))
+    said = spiritlm(tmp_path, command, str(TINY))
     assert not (tmp_path / "lake").exists()
+    assert command == "diff" or f"there is no lake at {tmp_path / 'lake'} yet: a run starts it" in said
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="nothing can be made below /proc, which is not here")

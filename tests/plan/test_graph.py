@@ -2,37 +2,26 @@
 
 from __future__ import annotations
 
+import gc
+import pickle
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
-from spiritlm_core.errors import RecipeError
+from spiritlm_core.errors import RecipeError, SourceError
 from spiritlm_core.intake.config import ShardingConfig
+from spiritlm_core.lake.forgotten import Tombstone, write_tombstone
 from spiritlm_core.lake.lake import Lake, shard_path
 from spiritlm_core.lake.plan import ArtifactPlan, TablePlan
 from spiritlm_core.lake.run import run_artifact
 from spiritlm_core.plan.graph import Graph, plan_graph
-from tasks.account import reuse
+from tasks.account import planned, reuse
 from tests.lake.stages import NUMBERS, Double, DoubleConfig, Numbers, Sum, SumConfig, execute, no_progress
-
-
-@dataclass(frozen=True)
-class Number:
-    """An item."""
-
-    value: int
-    sha256 = start = end = None
-    cost = 1
-
-    @property
-    def key(self) -> str:
-        return str(self.value)
-
-    name = source_uri = key
 
 
 @dataclass(frozen=True)
@@ -44,9 +33,15 @@ class Listed:
     sharding = ShardingConfig(shard_items=2)
     lineage = property(lambda self: {"values": list(self.values)})
 
-    def items(self, lake: Lake, say: Any) -> list[Number]:
+    def items(self, lake: Lake, say: Any) -> pa.Table:
         say(f"{len(self.values)} numbers")
-        return [Number(value) for value in self.values]
+        names = pa.array(map(str, self.values), pa.string())
+        columns = {"key": names, "name": names, "source_uri": names, "value": pa.array(self.values, pa.int64())}
+        nothing = pa.nulls(len(names), pa.string())
+        return pa.table({**columns, "reject_stage": nothing, "reject_reason": nothing})
+
+    def costs(self, items: pa.Table) -> pa.ChunkedArray:
+        return pa.chunked_array([[1] * len(items)])
 
 
 class PinnedSum(Sum):
@@ -117,6 +112,15 @@ def test_every_key_is_planned_before_anything_is_computed(tmp_path: Path) -> Non
     assert set(last.call.models) == {"kept", "lineage"}
 
 
+def test_circles_are_collected_again_after_a_plan_that_failed() -> None:
+    def fail(line: str) -> None:
+        raise SourceError(f"collecting: {gc.isenabled()}")
+
+    with pytest.raises(SourceError, match="collecting: False"):
+        plan_graph(graph_of(1), Lake("nowhere"), say=fail)
+    assert gc.isenabled()
+
+
 def test_a_pinned_model_stays_when_the_corpus_grows_until_it_is_fitted_again(tmp_path: Path) -> None:
     lake = Lake(tmp_path / "lake")
     first = compute(graph_of(1, 2), lake)
@@ -126,6 +130,18 @@ def test_a_pinned_model_stays_when_the_corpus_grows_until_it_is_fitted_again(tmp
     again = compute(graph_of(1, 2, 3), lake, refit=True)
     assert again["kept"] != first["kept"]
     assert again["last"] != grown["last"]
+
+
+def test_a_plan_of_before_something_was_forgotten_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake, graph, anew = Lake(tmp_path / "lake"), graph_of(1, 2), []
+    monkeypatch.setattr("tasks.account.plan_graph", lambda *of, **how: anew.append(of) or plan_graph(*of, **how))
+    assert reuse(graph, lake) is None
+    planned(graph, lake, (), False, print)
+    assert len(anew) == 1
+    assert reuse(graph, lake) is None
+    write_tombstone(lake, Tombstone("a", 1.0, ["0" * 64], [], [], [], {}))
+    planned(graph, lake, (), False, print)
+    assert len(anew) == 3
 
 
 def test_a_run_that_finds_everything_needs_no_prefect_and_gives_the_same_account(tmp_path: Path) -> None:
@@ -149,12 +165,53 @@ def test_a_run_that_finds_everything_needs_no_prefect_and_gives_the_same_account
     assert reuse(graph, lake) is None
 
 
+def test_a_run_with_work_to_do_takes_over_the_plan_that_was_made_before_prefect(tmp_path: Path) -> None:
+    def graph(factor: int = 2) -> Graph:
+        made = graph_of(1, 2, 3, factor=factor)
+        made.settings = DoubleConfig(factor=factor)
+        return made
+
+    lake, listed, again = Lake(tmp_path / "lake"), "3 numbers", list[str]()
+    assert reuse(graph(), lake) is None
+    first = planned(graph(), lake, (), refit=False, say=again.append)
+    assert again == [listed]
+    anew = planned(graph(), lake, (), refit=False, say=again.append)  # it is taken over once, and may be old by then
+    assert anew is not first
+    for other, how in (
+        (graph(5), ((), False)),
+        (graph(), (("kept",), False)),
+        (graph(), ((), True)),
+        (graph_of(1), ((), False)),
+    ):
+        assert reuse(graph(), lake) is None
+        fresh = planned(other, lake, how[0], refit=how[1], say=again.append)
+        assert fresh.stages.keys() == {node.name for node in other.wanted(*how[0])}
+        assert fresh.stages["numbers"] is not first.stages["numbers"]
+    assert reuse(graph(), lake) is None
+    elsewhere = Lake(tmp_path / "other")
+    compute(graph(), elsewhere)
+    assert planned(graph(), elsewhere, (), refit=False, say=again.append).is_complete(elsewhere)
+
+
 def test_the_rows_of_a_shard_are_made_when_it_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lake, graph = Lake(tmp_path / "lake"), graph_of(1, 2, 3)
     compute(graph, lake)
     made = lambda *_: pytest.fail("rows were made though the shards are there")  # noqa: E731
-    monkeypatch.setattr("spiritlm_core.plan.graph.items_table", made)
+    monkeypatch.setattr("spiritlm_core.plan.graph.ItemRows.__call__", made)
     assert plan_graph(graph, lake).is_complete(lake)
+
+
+def test_a_job_that_is_sent_to_a_worker_takes_its_own_items_along_and_no_others(tmp_path: Path) -> None:
+    lake, many = Lake(tmp_path / "lake"), tuple(range(400))
+    first = compute(graph_of(*many), lake)
+    plan = plan_graph(graph_of(*many, 400), lake).stages["numbers"]
+    assert isinstance(plan, TablePlan)
+    assert plan.fingerprint != first["numbers"]
+    for job in (plan.jobs[0], next(job for job in plan.jobs if "400" in job.parent_keys)):
+        sent = pickle.dumps(job)
+        assert len(sent) < 5000  # of all it would be four times as much
+        assert (again := pickle.loads(sent)).parent_keys == job.parent_keys
+        assert again.rows().equals(job.rows())
 
 
 def test_planning_loads_no_heavy_package(tmp_path: Path) -> None:
@@ -167,7 +224,7 @@ from spiritlm_core.lake.lake import Lake
 from spiritlm_core.plan.graph import plan_graph
 graph = speech_lm(load_recipe("scratch", [{str(tmp_path)!r}]))
 assert len(plan_graph(graph, Lake({str(tmp_path / "lake")!r})).stages) > 10
-print([name for name in ("prefect", "ray", "torch", "transformers", "pandas", "scipy", "av") if name in sys.modules])
+print([name for name in ("prefect", "ray", "torch", "transformers", "scipy", "av") if name in sys.modules])
 """
     (tmp_path / "clip.wav").write_bytes(b"RIFF")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

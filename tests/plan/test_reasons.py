@@ -89,6 +89,12 @@ def test_a_recording_that_changed_and_one_that_is_gone(place: Path) -> None:
     assert why(previewed(tiny(place / "clips"), place))["audio"] == ["1 recording changed", "1 recording removed"]
 
 
+def test_a_setting_of_another_stage_is_no_cause_of_a_recording_that_changed(place: Path) -> None:
+    clip(place / "clips", 1, "good night")
+    stages = previewed(tiny(place / "clips", "units.quantizer.units=9"), place)
+    assert why(stages)["audio"] == ["1 recording changed"]
+
+
 def test_a_new_version_of_a_stage_is_a_reason(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(AudioStage, "version", 99)
     assert why(previewed(tiny(place / "clips"), place))["audio"] == ["stage version 4 → 99"]

@@ -9,15 +9,16 @@ from scipy.signal import resample_poly
 
 from spiritlm_core.audio.codec import read_mono, to_float32
 from spiritlm_core.lake.lake import Lake
+from spiritlm_core.lineage.forget import Wanted, forget
 from spiritlm_core.quality.duplicates import duplicates
-from spiritlm_core.quality.fingerprint import Print, fingerprint, power
+from spiritlm_core.quality.fingerprint import Print, fingerprint, spectra
 from tests.audio.files import libav_bytes, sound
 from tests.audio.synthetic import RATE, voice
 from tests.plan.lakes import compute, planned, tiny
 
 
 def printed(waveform: np.ndarray) -> Print:
-    return fingerprint(power(waveform.astype(np.float32)))
+    return fingerprint(spectra(waveform.astype(np.float32))[0])
 
 
 def reread(data: bytes, name: str) -> np.ndarray:
@@ -48,6 +49,15 @@ def test_other_takes_and_silence_are_no_copies() -> None:
     assert duplicates([]) == {}
 
 
+def test_short_clips_must_be_more_alike() -> None:
+    rng = np.random.default_rng(0)
+    for count, found in ((50, set()), (100, {1})):
+        one = rng.integers(1, 2**32, count, np.uint32)
+        flipped = np.packbits(rng.random((count, 32)) < 0.25, axis=1).view(np.uint32).reshape(-1)
+        flipped[count // 2] = 0  # one value in common
+        assert set(duplicates([one, one ^ flipped])) == found
+
+
 def test_of_copies_the_first_stays_and_is_named_by_all() -> None:
     found = duplicates([printed(SOUND), printed(0.5 * SOUND), printed(SOUND[3000:])])
     assert {place: kept for place, (kept, _) in found.items()} == {1: 0, 2: 0}
@@ -69,6 +79,11 @@ def test_no_copy_of_what_is_held_out_is_left_in_train(tmp_path: Path) -> None:
     split = {row["utterance_id"]: row["split"] for row in audio}
     rejected = [row for row in selection if row["reject_stage"] == "selection"]
     assert len(rejected) == 7
+    for name in ("0.wav", "copy0.wav"):  # whichever is kept: with it gone the other one would stay or come in
+        said = forget(lake, Wanted(recordings=(str(tmp_path / "clips" / name),)), dry_run=name == "0.wav")
+        (other,) = {"0.wav", "copy0.wav"} - {name}
+        assert said["copies"] == [(tmp_path / "clips" / other).as_uri()]
+    assert forget(lake, Wanted(recordings=(str(tmp_path / "clips" / "0.wav"),)))["copies"] == []  # both are forgotten
     across = [row for row in rejected if row["reject_reason"].startswith("same sound as what is held out: ")]
     assert across
     assert {split[row["utterance_id"]] for row in across} == {"train"}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +39,24 @@ def test_what_was_not_measured_breaks_no_filter() -> None:
         ("snr 10", "such as `snr >= 10`"),
         ("sn >= 10", "snr may be meant"),
         ("snr >= loud", "'loud' is no number"),
+        ("snr >= NaN", "'NaN' is no number"),
+        ("snr >= -inf", "'-inf' is no number"),
+        ("wer <= 0.2", "wer is measured only where quality.recogniser names a model"),
+        ("language_confidence > 0.5", "only where quality.language names"),
+        ("dnsmos_signal > 3", "only where quality.dnsmos names"),
         ("language >= en", "compared with =="),
     ],
 )
 def test_a_filter_that_cannot_be_read_is_explained(text: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=f"(?s)filters.*{message}"):
         tiny(tmp_path, f"filters=['{text}']")
+
+
+def test_a_filter_may_name_what_a_model_measures(tmp_path: Path) -> None:
+    recipe = tiny(
+        tmp_path, "filters=['language == en', 'snr >= 3']", "quality.language=hf://Systran/faster-whisper-tiny"
+    )
+    assert recipe.filters == ("language == en", "snr >= 3")
 
 
 @pytest.mark.parametrize("text", ["snr>=10", "  language ==  en", "clipping < 0.001", "dc != 0"])
@@ -75,6 +88,10 @@ def test_the_plan_says_what_a_filter_will_reject(place: Path) -> None:
     totals = lake.read_snapshot("selection", planned(recipe, lake, "selection").stages["selection"].fingerprint).totals
     assert (totals.rows_in, totals.rows_out, totals.rejected) == (6, 4, 2)
     assert totals.reasons == {"level < -35 dBFS": 2}
+    again = previewed(planned(recipe, lake, "selection"), lake.uri)["stages"]["selection"]
+    assert (again["status"], again["filters"]) == ("reused", told["selection"]["filters"])
+    other = planned(tiny(place / "clips", "filters=['level >= -30']"), lake, "selection")
+    assert "filters" in json.dumps(previewed(other, lake.uri)["stages"]["selection"]["why"])
 
 
 def test_nothing_is_said_of_filters_where_nothing_was_measured(place: Path, tmp_path: Path) -> None:

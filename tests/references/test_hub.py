@@ -1,21 +1,18 @@
 """The hub's own client against a small server that speaks its protocol."""
 
 import hashlib
-import json
 import os
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 
 from spiritlm_core.references.content import content_digest
 from spiritlm_core.references.hub import wanted
+from tests.support.hub import Repository, serving
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
+COMMIT = f"{1:040x}"
 FILES = {
     "config.json": b"{}",
     "model.safetensors": b"weights",
@@ -26,52 +23,11 @@ FILES = {
 }
 
 
-def name_of(name, data):
-    """Large files go by their sha256, the others by what git calls them."""
-    if name.endswith(("safetensors", "bin", "h5")):
-        return hashlib.sha256(data).hexdigest()
-    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()  # noqa: S324
-
-
-class Hub(BaseHTTPRequestHandler):
-    asked: ClassVar[list[str]] = []
-
-    def do_HEAD(self):
-        self.answer(body=False)
-
-    def do_GET(self):
-        self.answer(body=True)
-
-    def answer(self, *, body):
-        Hub.asked.append(self.path)
-        path = self.path.partition("?")[0]
-        if path.startswith("/api/models/org/name"):
-            info = {"id": "org/name", "sha": COMMIT, "siblings": [{"rfilename": name} for name in FILES]}
-            return self.send(200, json.dumps(info).encode(), body=body)
-        name = path.removeprefix(f"/org/name/resolve/{COMMIT}/")
-        if name in FILES:
-            etag = f'"{name_of(name, FILES[name])}"'
-            return self.send(200, FILES[name], body=body, headers={"X-Repo-Commit": COMMIT, "ETag": etag})
-        return self.send(404, b"{}", body=body, headers={"X-Error-Code": "RepoNotFound"})
-
-    def send(self, code, data, *, body, headers=None):
-        self.send_response(code)
-        for key, value in {"Content-Length": str(len(data)), **(headers or {})}.items():
-            self.send_header(key, value)
-        self.end_headers()
-        if body:
-            self.wfile.write(data)
-
-    def log_message(self, *args):
-        pass
-
-
 @pytest.fixture
 def hub():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
+    with serving() as hub:
+        hub.repositories["models/org/name"] = Repository(dict(FILES))
+        yield hub
 
 
 def resolved(reference, endpoint, home):
@@ -93,15 +49,14 @@ def resolved(reference, endpoint, home):
 
 
 def test_a_snapshot_is_fetched_and_used_again_without_the_hub(hub, tmp_path):
-    endpoint = f"http://127.0.0.1:{hub.server_port}"
+    endpoint = hub.url
     first = resolved("hf://org/name", endpoint, tmp_path)
     assert first.returncode == 0, first.stderr
     assert first.stdout.split()[1:] == ["config.json", "model.safetensors", "vocab.txt"]
-    assert not any("pytorch_model" in path for path in Hub.asked)
+    assert not any("pytorch_model" in path for path in hub.asked)
     absent = resolved("hf://org/absent", endpoint, tmp_path)
     assert "no such repository" in absent.stderr.splitlines()[-1]
-    hub.shutdown()
-    hub.server_close()
+    hub.stop()
     again = resolved("hf://org/name", endpoint, tmp_path)
     assert again.stdout == first.stdout, again.stderr
     other = resolved("hf://org/other", endpoint, tmp_path)
@@ -111,7 +66,7 @@ def test_a_snapshot_is_fetched_and_used_again_without_the_hub(hub, tmp_path):
 @pytest.mark.parametrize("reference", ["hf://org/name", f"hf://org/name@{COMMIT}"])
 @pytest.mark.parametrize("name", ["model.safetensors", "sub/vocab.txt"])
 def test_a_damaged_file_is_fetched_again(hub, tmp_path, reference, name):
-    endpoint = f"http://127.0.0.1:{hub.server_port}"
+    endpoint = hub.url
     assert resolved(reference, endpoint, tmp_path).returncode == 0
     (file,) = tmp_path.rglob(name)
     file.resolve().write_bytes(FILES[name].upper())
@@ -119,13 +74,12 @@ def test_a_damaged_file_is_fetched_again(hub, tmp_path, reference, name):
     assert again.returncode == 0, again.stderr
     assert file.read_bytes() == FILES[name]
     file.resolve().write_bytes(FILES[name].upper())
-    hub.shutdown()
-    hub.server_close()
+    hub.stop()
     assert "no copy is cached" in resolved(reference, endpoint, tmp_path).stderr
 
 
 def test_a_pinned_repository_has_the_digest_of_a_folder_with_the_same_files(hub, tmp_path):
-    endpoint = f"http://127.0.0.1:{hub.server_port}"
+    endpoint = hub.url
     taken = tmp_path / "copy"
     for name in ("config.json", "model.safetensors", "sub/vocab.txt"):
         (taken / name).parent.mkdir(parents=True, exist_ok=True)
@@ -143,3 +97,4 @@ def test_one_format_of_weights_is_taken():
     several = ["a.safetensors", "model.safetensors.index.json", "b.bin", "b.bin.index.json"]
     assert wanted(several) == ["a.safetensors", "model.safetensors.index.json"]
     assert wanted(["a.gguf", "README.md"]) == ["a.gguf"]
+    assert wanted(["a.safetensors", "a.bin", "sub/b.bin"]) == ["a.safetensors", "sub/b.bin"]

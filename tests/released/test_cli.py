@@ -19,14 +19,13 @@ Roots = Callable[[str], Path]
 def spiritlm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable:
     """Run the command as a user would: exit status, standard output, standard error."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    command = importlib.import_module("spiritlm_core.cli.app")
+    command = importlib.import_module("spiritlm_core.cli.app").command
 
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["spiritlm", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            command.run()
+        status = command()
         captured = capsys.readouterr()
-        return int(exit_.value.code or 0), captured.out, captured.err
+        return status, captured.out, captured.err
 
     return run
 

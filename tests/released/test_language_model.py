@@ -336,8 +336,24 @@ def edit(folder: Path, **values: object) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
 
 
+def put(folder: Path, value: float) -> None:
+    """One weight of the second layer is `value`."""
+    weights = torch.load(folder / "pytorch_model.bin", weights_only=True)
+    weights["model.layers.1.mlp.up_proj.weight"][3, 5] = value
+    torch.save(weights, folder / "pytorch_model.bin")
+
+
+def cut_rows(folder: Path, rows: int) -> None:
+    """The model has so many rows alone, as its configuration says."""
+    weights = torch.load(folder / "pytorch_model.bin", weights_only=True)
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        weights[name] = weights[name][:rows].clone()
+    torch.save(weights, folder / "pytorch_model.bin")
+    edit(folder, vocab_size=rows)
+
+
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no weights": (lambda f: (f / "pytorch_model.bin").unlink(), "neither"),
+    "no weights": (lambda f: (f / "pytorch_model.bin").unlink(), "has no weights, such as"),
     "no tokenizer": (lambda f: (f / "tokenizer.model").unlink(), "neither vocabulary.json"),
     "broken tokenizer": (lambda f: (f / "tokenizer.model").write_bytes(b"no model"), "tokenizer.model is damaged"),
     "plain llama": (
@@ -345,15 +361,29 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         "no Spirit LM",
     ),
     "broken config": (lambda f: (f / "config.json").write_text("{"), "config.json"),
-    "other kind": (lambda f: edit(f, model_type="gpt2"), "model_type"),
-    "odd heads": (lambda f: edit(f, num_attention_heads=5), "num_attention_heads 5"),
-    "few rows": (lambda f: edit(f, vocab_size=32500), "32503 tokens"),
-    "other width": (lambda f: edit(f, hidden_size=96, num_attention_heads=4), "has shape"),
-    "other depth": (lambda f: edit(f, num_hidden_layers=3), "lacks the tensor"),
+    "other kind": (lambda f: edit(f, model_type="gpt2"), "model_type gpt2 that its config.json"),
+    "odd heads": (
+        lambda f: edit(f, num_attention_heads=5),
+        r"0.self_attn.[kqv]_proj.weight has the shape",
+    ),
+    "few rows": (lambda f: edit(f, vocab_size=32500), r"config.json \(vocab_size 32500\) asks for"),
+    "fewer rows than tokens": (lambda f: cut_rows(f, 32400), "32503 tokens"),
+    "huge": (lambda f: edit(f, hidden_size=1 << 40), "config.json: hidden_size"),
+    "deep": (lambda f: edit(f, num_hidden_layers=1 << 20), "config.json: num_hidden_layers"),
+    "no heads": (lambda f: edit(f, num_attention_heads=0), "config.json: num_attention_heads"),
+    "text for a number": (lambda f: edit(f, hidden_size="wide"), "config.json: hidden_size.*wide"),
+    "odd base": (lambda f: edit(f, rope_theta="x"), "config.json: rope_theta"),
+    "no number": (lambda f: put(f, float("nan")), "layers.1.mlp.up_proj.weight holds NaN"),
+    "endless": (lambda f: put(f, float("inf")), "layers.1.mlp.up_proj.weight holds NaN or infinity"),
+    "other width": (
+        lambda f: edit(f, hidden_size=96, num_attention_heads=4),
+        r"config.json \(hidden_size 96\)",
+    ),
+    "other depth": (lambda f: edit(f, num_hidden_layers=3), "lacks the weights.*layers.2.*3 layers"),
     "fewer layers": (lambda f: edit(f, num_hidden_layers=1), "does not have"),
     "cut off": (
         lambda f: (f / "pytorch_model.bin").write_bytes((f / "pytorch_model.bin").read_bytes()[:9999]),
-        "damaged",
+        "pytorch_model.bin is damaged or truncated",
     ),
     "hostile": (lambda f: torch.save({"x": Evil()}, f / "pytorch_model.bin"), "could run code"),
     "no tensors": (lambda f: torch.save([1], f / "pytorch_model.bin"), "not a dict"),

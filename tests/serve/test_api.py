@@ -8,21 +8,25 @@ import io
 import json
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from starlette.responses import PlainTextResponse
 
 from spiritlm_core import SpiritLM
 from spiritlm_core.audio.codec import encode_flac, encode_wav
 from spiritlm_core.errors import ModelReferenceError
 from spiritlm_core.lm.generate.content import Speech
 from spiritlm_core.lm.generate.fewshot import judged, log_likelihoods
+from spiritlm_core.lm.generate.presets import classify, encoded
 from spiritlm_core.serve.engine import Engine
 from spiritlm_core.serve.routes import create_app
 from spiritlm_core.serve.server import Server
@@ -204,6 +208,22 @@ def test_classify(client: TestClient, spirit: SpiritLM) -> None:
     assert max(found["probabilities"], key=found["probabilities"].get) == found["label"]
 
 
+def test_a_recording_is_classified_by_what_is_heard_from_four_places_in_a_frame(
+    client: TestClient, spirit: SpiritLM, clip: bytes
+) -> None:
+    labels = ["one", "two", "press the number"]
+    waveform = samples(clip)
+    units = spirit.speech_tokenizer.encode_batch([waveform[start:] for start in (0, 160, 320, 480)])
+    heard = [[("speech", spirit.speech_tokenizer.to_string(one))] for one in units]
+    options = [judged(spirit, parts, "text", label) for parts in heard for label in labels]
+    nats = -log_likelihoods(spirit, options).reshape(4, 3)
+    assert len(np.unique(nats, axis=0)) > 1
+    found = client.post("/v1/classify", json={"parts": [audio(clip)], "labels": labels}).json()
+    assert list(found["nats"].values()) == pytest.approx(nats.mean(axis=0).tolist(), rel=1e-4)
+    short = Speech(audio=waveform[:1300])
+    assert classify(spirit, short, labels).nats == pytest.approx(classify(spirit, encoded(spirit, short), labels).nats)
+
+
 def test_tokenize(client: TestClient, spirit: SpiritLM, clip: bytes) -> None:
     found = client.post("/v1/tokenize", content=clip, headers={"content-type": "application/octet-stream"}).json()
     units = spirit.speech_tokenizer.encode(clip)
@@ -303,9 +323,85 @@ def test_token_limit(engine: Engine) -> None:
 
 
 def test_unknown_routes(client: TestClient) -> None:
-    for method, path, status in (("GET", "/v1/x", 404), ("DELETE", "/v1/generate", 405), ("GET", "/x", 404)):
+    own, theirs = {"type", "message", "field"}, {"message", "type", "param", "code"}
+    wrong = [("GET", "/v1/x", 404, theirs), ("POST", "/v1/embeddings", 404, theirs), ("GET", "/x", 404, own)]
+    wrong += [("DELETE", "/v1/generate", 405, own), ("GET", "/v1/chat/completions", 405, theirs)]
+    for method, path, status, fields in wrong:
         response = client.request(method, path)
-        assert (response.status_code, set(response.json()["error"])) == (status, {"type", "message", "field"})
+        assert (response.status_code, set(response.json()["error"])) == (status, fields), path
+        assert status != 405 or response.headers["allow"] == "POST"
+
+
+def _page(app: FastAPI) -> FastAPI:
+    async def anything(scope: Any, receive: Any, send: Any) -> None:
+        await PlainTextResponse("the page", 404)(scope, receive, send)
+
+    app.mount("/", anything)
+    return app
+
+
+def test_head_and_other_methods_of_a_route_behind_which_is_a_page(engine: Engine) -> None:
+    with TestClient(_page(create_app(engine, LIMITS)), HOME) as client:
+        for path in ("/health", "/metrics", "/docs", "/openapi.json", "/live", "/v1/model", "/v1/models/speaking"):
+            whole, head = client.get(path), client.head(path)
+            assert (whole.status_code, head.status_code, head.content) == (200, 200, b""), path
+            assert head.headers["content-type"] == whole.headers["content-type"]
+            for method in ("POST", "DELETE", "OPTIONS", "TRACE", "X"):
+                refused = client.request(method, path)
+                assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD"), (method, path)
+                assert f"not {method}" in refused.json()["error"]["message"]
+        assert client.head("/v1/generate").status_code == 405
+        assert [client.head(path).status_code for path in ("/v1/x", "/v1/models/x")] == [404, 404]
+        assert client.get("/other").text == "the page"
+        assert 'route="/health",status="405"' in client.get("/metrics").text
+
+
+def test_silence_is_not_written_down(client: TestClient) -> None:
+    wav = encode_wav(np.full(16_000, 0.001, np.float32))
+    answer = client.post("/v1/transcribe", content=wav, headers={"Content-Type": "audio/wav"}).json()
+    assert (answer["text"], answer["finish"]) == ("", "silence")
+    assert "there is no speech in the recording" in answer["empty"]
+    request = {"parts": [audio(wav)], "labels": ["one", "two"]}
+    assert client.post("/v1/classify", json=request).json()["empty"] == answer["empty"]
+    request["parts"].append(WORD)
+    assert client.post("/v1/classify", json=request).json()["empty"] is None
+    send = partial(client.post, "/v1/audio/transcriptions", files={"file": ("a.wav", wav)})
+    assert send(data={"model": "whisper-1"}).json()["empty"] == answer["empty"]
+    assert answer["empty"] in send(data={"model": "whisper-1", "stream": "true"}).text
+    assert send(data={"model": "whisper-1", "response_format": "text"}).text == "\n"
+
+
+def test_fields_are_named_as_they_were_sent(
+    client: TestClient, spirit: SpiritLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spirit, "languages", ("en",))
+    chat = {"model": "gpt-4o", "messages": [{"role": "user", "content": "one"}]}
+    for name in ("max_tokens", "max_completion_tokens"):
+        error = client.post("/v1/chat/completions", json={**chat, name: 100_000}).json()["error"]
+        assert (error["param"], error["code"]) == (name, "invalid")
+    for more, name, said in (
+        ({"audio": {"format": "ogg"}}, "audio.format", "pcm16"),
+        ({"messages": [{"role": "user", "content": 5}]}, "messages.0.content", "string"),
+        ({"messages": [{"role": "user", "content": "x" * 100_001}]}, "messages.0.content", "100000"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages.0.content.0", "input_audio"),
+        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages.0.content.0.text", "required"),
+    ):
+        error = client.post("/v1/chat/completions", json={**chat, **more}).json()["error"]
+        assert (error["param"], said in error["message"]) == (name, True), error
+    blank = client.post("/v1/audio/speech", json={"model": "tts-1", "input": "  \n"})
+    assert (blank.status_code, blank.json()["error"]["param"]) == (400, "input")
+    wav = encode_wav(np.zeros(16_000, np.float32))
+    for language, status in (("klingon", 400), ("de", 400), ("en", 200), ("EN-us", 200)):
+        sent = {"model": "whisper-1", "language": language}
+        answer = client.post("/v1/audio/transcriptions", files={"file": ("a.wav", wav)}, data=sent)
+        assert answer.status_code == status, language
+        assert status == 200 or answer.json()["error"]["param"] == "language"
+
+
+def test_a_model_is_found_by_the_names_by_which_it_answers(client: TestClient) -> None:
+    own, _ = client.get("/v1/models").json()["data"]
+    assert client.get("/v1/models/gpt-4o").json() == client.get(f"/v1/models/{own['id']}").json() == own
+    assert client.get("/v1/models/other").json()["error"]["param"] == "model"
 
 
 def test_what_is_our_fault_is_said_without_details(

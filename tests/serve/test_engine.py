@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
@@ -9,8 +10,11 @@ from collections.abc import Iterator
 import pytest
 
 from spiritlm_core import SpiritLM
+from spiritlm_core.lm.generate.content import TextSegment
+from spiritlm_core.serve.asking import Give, Pieces
 from spiritlm_core.serve.engine import Engine
 from spiritlm_core.serve.errors import RequestError
+from spiritlm_core.serve.replies import Reply
 
 
 @pytest.fixture
@@ -79,6 +83,26 @@ def test_work_under_way_is_dropped_before_the_next_token(engine: Engine) -> None
     time.sleep(0.05)
     assert len(tokens) == seen
     assert engine.call(lambda spirit: spirit.generate("press", "text", max_new_tokens=2).finish, None, 60)
+
+
+def test_an_answer_that_outlives_the_server_is_dropped_without_a_word(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    hold = threading.Event()
+
+    def work(_: SpiritLM, give: Give) -> Reply:
+        hold.wait(60)
+        give(TextSegment("late"))
+        raise ValueError("ended")
+
+    async def asked() -> Pieces:
+        return Pieces(engine, work, None, 60)
+
+    pieces = asyncio.run(asked())  # whose loop is closed behind it
+    hold.set()
+    assert isinstance(pieces.ticket.future.exception(60), ValueError)
+    assert engine.call(lambda _: 3, None, 60) == 3
+    assert caplog.records == []
 
 
 def test_close(spirit: SpiritLM) -> None:

@@ -25,10 +25,7 @@ def audio() -> pa.Table:
 @pytest.fixture(scope="session")
 def built(audio: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Path], dict[str, dict]]:
     """Folders and summaries of all four fitted models."""
-    from spiritlm_core.speech.pitch.fit import PitchFit
-    from spiritlm_core.speech.pretraining.fit_hubert import HubertFit
-    from spiritlm_core.speech.quantizers.fit_quantizer import QuantizerFit
-    from spiritlm_core.speech.style.fit import StyleFit
+    from spiritlm_core.speech.fits import HubertFit, PitchFit, QuantizerFit, StyleFit
 
     models: dict[str, Path] = {}
     summaries: dict[str, dict] = {}

@@ -17,11 +17,11 @@ def test_choice_of_clips_depends_on_neither_shards_nor_order() -> None:
     rows = view([f"u{i}" for i in range(10)])
     one = train_clips(TableView.of(table(*rows)), 4.5 / 60, 0)
     other = train_clips(TableView.of(*(table(r) for r in rows[::-1])), 4.5 / 60, 0)
-    assert [c.utterance_id for c in one] == [c.utterance_id for c in other]
+    assert [c.key for c in one] == [c.key for c in other]
     assert all(np.array_equal(a.waveform, b.waveform) for a, b in zip(one, other, strict=True))
     assert len(one) == 5
     third = train_clips(TableView.of(table(*rows)), 4.5 / 60, 1)
-    assert [c.utterance_id for c in third] != [c.utterance_id for c in one]
+    assert [c.key for c in third] != [c.key for c in one]
     assert len(train_clips(TableView.of(table(*rows)), 100, 0)) == 10
 
 
@@ -29,12 +29,17 @@ def test_voices_are_those_of_people_where_there_are_enough() -> None:
     names = [f"u{i}" for i in range(8)]
     rows = [{**row, "origin": "synthetic" if i < 6 else "recorded"} for i, row in enumerate(view(names))]
 
-    def chosen(seconds: float, **settings: bool) -> set[str]:
+    def chosen(seconds: float, minutes: float = 100, **settings: bool) -> set[str]:
         timed = table(*({**row, "duration": seconds} for row in rows))
-        return {clip.utterance_id for clip in train_clips(TableView.of(timed), 100, 0, **settings)}
+        return {clip.key for clip in train_clips(TableView.of(timed), minutes, 0, **settings)}
 
     assert chosen(30.0) == {"u6", "u7"}
     assert chosen(29.0) == chosen(30.0, synthetic=True) == set(names)
+    few = chosen(30.0, 2.0, synthetic=True, people_first=True)
+    assert len(few) == 4
+    assert {"u6", "u7"} < few
+    assert len(chosen(30.0, 1.0, synthetic=True, people_first=True) & {"u6", "u7"}) == 1
+    assert chosen(30.0, synthetic=True, people_first=True) == set(names)
 
 
 def test_perplexity() -> None:

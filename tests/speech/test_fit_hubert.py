@@ -14,15 +14,16 @@ from safetensors.numpy import load_file
 from transformers import AutoModel, HubertModel
 
 from spiritlm_core.errors import RecipeError, SpiritLMError
+from spiritlm_core.fit import steps
 from spiritlm_core.fit.ranks import Ranks
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.speech.encoders.encoder import layer_frames
 from spiritlm_core.speech.encoders.registry import load_encoder
+from spiritlm_core.speech.fits import HubertFit
 from spiritlm_core.speech.grid import unit_count
 from spiritlm_core.speech.mel import mfcc_25hz
 from spiritlm_core.speech.pretraining import fit_hubert, pretrain
 from spiritlm_core.speech.pretraining.config import HubertConfig, PerturbConfig
-from spiritlm_core.speech.pretraining.fit_hubert import HubertFit
 from spiritlm_core.speech.pretraining.masked_prediction import (
     MaskedPrediction,
     Tape,
@@ -60,23 +61,31 @@ def same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
 def test_killed_fit_resumes_to_the_same_weights(
     audio: pa.Table, models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pretrain, "CHECKPOINT_EVERY", 4)
+    monkeypatch.setattr(steps, "CHECKPOINT_EVERY", 4)
     for kill_at in (0.2, 0.7):
         with pytest.raises(KilledError):
             fit(audio, tmp_path, kill_at=kill_at)
     assert same(fit(audio, tmp_path), load_file(models["hubert"] / "model.safetensors"))
 
 
+def test_bf16_fits_as_float32_does(audio: pa.Table, models: dict[str, Path], tmp_path: Path) -> None:
+    asked = CONFIG.hubert.model_copy(update={"precision": "bf16"})
+    found, plain = fit(audio, tmp_path, config=asked), load_file(models["hubert"] / "model.safetensors")
+    assert not same(found, plain)
+    moved = sum(float(np.square(found[name] - plain[name]).sum()) for name in plain)
+    assert moved < 0.01 * sum(float(np.square(plain[name]).sum()) for name in plain)
+
+
 @pytest.mark.parametrize("stem", ["iteration-0", "iteration-1"])
 def test_a_damaged_checkpoint_is_passed_over_and_said(
     audio: pa.Table, models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stem: str
 ) -> None:
-    monkeypatch.setattr(pretrain, "CHECKPOINT_EVERY", 4)
+    monkeypatch.setattr(steps, "CHECKPOINT_EVERY", 4)
     fit(audio, tmp_path)
     last = max((tmp_path / "work").glob(f"{stem}-*.pt"))
     last.write_bytes(last.read_bytes()[:1000])
     told: list[str] = []
-    monkeypatch.setattr("spiritlm_core.speech.pretraining.pretrain.noting", lambda _: told.append)
+    monkeypatch.setattr(steps, "noting", lambda _: told.append)
     assert same(fit(audio, tmp_path), load_file(models["hubert"] / "model.safetensors"))
     assert [f"{last} is damaged" in message for message in told] == [True]
 

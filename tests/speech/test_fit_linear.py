@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.speech.config import UnitsConfig
+from spiritlm_core.speech.fits import QuantizerFit
 from spiritlm_core.speech.quantizers.config import (
     MOST_UNITS,
     AugmentConfig,
@@ -18,7 +19,6 @@ from spiritlm_core.speech.quantizers.config import (
     QuantizerConfig,
     QuantizerStageConfig,
 )
-from spiritlm_core.speech.quantizers.fit_quantizer import QuantizerFit
 from spiritlm_core.speech.quantizers.quantizer import LinearQuantizer, load_quantizer
 from tests.align import speech
 from tests.speech import synthetic
@@ -62,7 +62,11 @@ def test_it_learns_and_is_no_worse_than_its_teacher(models: dict[str, Path], tmp
     assert summary["units_used"] > 4
 
 
-def test_a_killed_fit_ends_with_the_same_weights(audio: pa.Table, models: dict[str, Path], tmp_path: Path) -> None:
+def test_a_killed_fit_ends_with_the_same_weights(
+    audio: pa.Table, models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spiritlm_core.fit.steps.CHECKPOINT_EVERY", 50)
+
     class Killed(Exception):  # noqa: N818
         pass
 

@@ -7,13 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spiritlm_core.errors import ModelReferenceError
+from spiritlm_core.fit import steps
 from spiritlm_core.lake.view import TableView
+from spiritlm_core.speech.fits import PitchFit
 from spiritlm_core.speech.grid import pitch_count
-from spiritlm_core.speech.pitch import fit as fit_pitch
 from spiritlm_core.speech.pitch.coder import PitchCoder, contour
 from spiritlm_core.speech.pitch.config import PitchArchitecture, PitchConfig
 from spiritlm_core.speech.pitch.f0 import Melody, fill, melody
-from spiritlm_core.speech.pitch.fit import PitchFit
 from tests.speech.models import CONFIG
 from tests.speech.synthetic import row, table, vowel
 
@@ -90,7 +90,7 @@ def test_reconstruction_is_better_than_the_mean(summaries: dict[str, dict]) -> N
 def test_killed_fit_resumes_to_the_same_codes(
     audio: pa.Table, models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fit_pitch, "_CHECKPOINT_EVERY", 40)
+    monkeypatch.setattr(steps, "CHECKPOINT_EVERY", 40)
 
     def kill(fraction: float, message: str) -> None:
         if fraction > 0.7:

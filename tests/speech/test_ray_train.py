@@ -23,7 +23,7 @@ from tests.support.ray_runtime import kill_worker
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
 
-HUBERT = "spiritlm_core.speech.pretraining.fit_hubert:HubertFit"
+HUBERT = "spiritlm_core.speech.fits:HubertFit"
 TWO = UnitsCompute(workers=2, cpus_per_worker=1)
 
 
@@ -87,7 +87,7 @@ def test_an_error_of_the_fit_is_the_error_of_the_run(
 ) -> None:
     for folder in (tmp_path / "work", tmp_path / "out"):
         folder.mkdir()
-    stage, config = "spiritlm_core.speech.quantizers.fit_quantizer:QuantizerFit", QuantizerStageConfig(units=501)
+    stage, config = "spiritlm_core.speech.fits:QuantizerFit", QuantizerStageConfig(units=501)
     short = {"audio": TableView.of(audio.slice(0, 1))}
     with pytest.raises(TrainingError, match="501 clusters want at least as many frames"):
         run(FitJob(stage, config, models, short, tmp_path / "work", tmp_path / "out", TWO))

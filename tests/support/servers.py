@@ -15,11 +15,13 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 from spiritlm_core import telemetry
 from tests.support.processes import Program, ServerError, as_, free_ports, running, tail
+from tests.support.watching import wait_for
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -69,8 +71,8 @@ class PrefectServer:
         data = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(f"{self.url}{path}", data, headers, method=method)
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.loads(answer.read() or b"null")
+        (answer,) = wait_for(lambda: _answered(request))
+        return answer
 
     def prefect(self, *arguments: str) -> str:
         """Run ``prefect ARGUMENTS`` in the repository; returns what it prints. Fails unless it ends well."""
@@ -223,6 +225,7 @@ def prefect_server(folder: Path, postgres: str | None) -> Iterator[PrefectServer
         database = f"postgresql+asyncpg://{postgres}" if postgres else f"sqlite+aiosqlite:///{folder}/prefect.db"
         # Runs of a schedule are planned once a minute; nobody has to wait for that here.
         own = {"PREFECT_API_DATABASE_CONNECTION_URL": database, "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5"}
+        own |= dict.fromkeys(("PREFECT_SERVER_DATABASE_TIMEOUT", "PREFECT_SERVER_DATABASE_CONNECTION_TIMEOUT"), "60")
         program = Program(command, folder / "server.log", lambda: _healthy(url), env=environment | own)
         return program, PrefectServer(url, environment | {"PREFECT_API_URL": url})
 
@@ -250,6 +253,17 @@ def _prefect_environment(home: Path) -> dict[str, str]:
     quiet = {**telemetry.OFF, "PREFECT_CLI_COLORS": "false"}
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     return inherited | quiet | {"PREFECT_HOME": str(home), "PYTHONUNBUFFERED": "1", "PATH": path}
+
+
+def _answered(request: urllib.request.Request) -> list[Any]:
+    """The decoded answer; nothing if the server asks to come again, as it does while its SQLite is locked."""
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return [json.loads(answer.read() or b"null")]
+    except urllib.error.HTTPError as error:
+        if error.code != HTTPStatus.SERVICE_UNAVAILABLE:
+            raise
+        return []
 
 
 def _healthy(url: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -81,6 +82,17 @@ def test_the_room_for_workers_is_counted_by_machine(monkeypatch, here, later, wi
         assert room_for(wish) == room
 
 
+def test_custom_resources_count(monkeypatch):
+    machines = [({"CPU": 8, "steady": 1}, 1), ({"CPU": 64}, 1), ({"CPU": 4, "steady": 1}, 1)]
+    monkeypatch.setattr(cluster, "nodes", lambda: machines)
+    monkeypatch.setattr(cluster, "to_come", list)
+    steady = Wish("s", 2, custom={"steady": 0.25})
+    assert (room_for(steady), room_for(steady, together=True)) == (4 + 2, 4)
+    expected = "stage s wants 2 CPUs and 3 steady on one machine; the largest node of the Ray cluster has 8 CPUs and 1"
+    with pytest.raises(NoRoomError, match=expected):
+        room_for(Wish("s", 2, custom={"steady": 3}))
+
+
 class Work:
     """As much of a job as the search for room looks at."""
 
@@ -97,6 +109,7 @@ class Work:
         ([8, 1], {"workers": 2}, 4),
         ([1], {"workers": 1}, 1),
         ([8], {"workers": 2, "cpus_per_worker": 1}, 1),
+        ([2, 4], {"workers": 3, "placement": "strict_pack"}, 1),
         ([2, 2], {"workers": 1, "cpus_per_worker": 3}, None),
         ([2, 2], {"workers": 5}, None),
     ],
@@ -144,3 +157,24 @@ def test_a_ray_that_does_not_start_is_tried_again_and_then_one_sentence(tmp_path
     assert done.stdout.count("\n") == 1
     assert "raylet.err" in done.stdout, "the cause is the last line of the node's own log"
     assert "Traceback" not in done.stderr
+
+
+IN_SMALL_MEMORY = """
+from spiritlm_core.lake.lake import Lake
+from tests.lake.stages import DoubleConfig
+from tests.tasks import work
+import shutil, sys
+print(shutil.disk_usage("/dev/shm").total, len(work.run(Lake(sys.argv[1]), DoubleConfig(), executor="ray")[1]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_ray_works_where_dev_shm_is_as_small_as_in_a_container(tmp_path):
+    small = 'mount -t tmpfs -o size=64m tmpfs /dev/shm && exec "$@"'
+    private = ["unshare", "--mount", "bash", "-c", small, "bash"]
+    if not shutil.which("unshare") or subprocess.run([*private, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("only root may have another /dev/shm")
+    command = [*private, sys.executable, "-c", IN_SMALL_MEMORY, str(tmp_path / "lake")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == [str(64 << 20), "4"], done.stdout + done.stderr

@@ -18,8 +18,8 @@ from spiritlm_core.lake.plan import StageCall
 from spiritlm_core.lake.stage import Resources
 from spiritlm_core.recipe import ComputeConfig
 from tasks.executors.child import ChildMember
-from tasks.pool import FanOut
-from tasks.worker import Wish
+from tasks.pool import FanOut, Pool, Rules, Task
+from tasks.worker import Failure, Reply, Wish
 from tests.lake.stages import DoubleConfig, numbers_plan
 from tests.support.watching import PATIENCE, all_end, descendants, wait_for
 from tests.tasks.work import build, run
@@ -190,6 +190,36 @@ def test_a_worker_that_cannot_start_ends_the_run_with_its_last_words():
     call = StageCall.of("tests.lake.stages:Double", DoubleConfig(), {})
     with pytest.raises(ShardFailedError, match="stage doubled: no worker comes up: .*nosuch"):
         fan_out.run_shards(call, numbers_plan((1,)).jobs, Resources(), lambda *_: None)
+
+
+class _DyingNodes:
+    """Hires workers, each on a node that dies before the worker is up."""
+
+    reserves = False
+    hired = 0
+
+    def kind(self, wish):
+        return wish.stage
+
+    def room(self, wish):
+        return 2
+
+    def hire(self, wish):
+        self.hired += 1
+        return ChildMember.__new__(ChildMember)
+
+    def wait(self, members, seconds):
+        time.sleep(0.01)
+        return [(member, Reply(failure=Failure.of_death("its node is gone", lost_node=True))) for member in members]
+
+
+def test_workers_whose_nodes_keep_dying_while_they_start_end_the_run_after_a_while(monkeypatch):
+    monkeypatch.setattr("tasks.pool.START_SECONDS", 0.5)
+    monkeypatch.setattr(ChildMember, "kill", lambda _: None)
+    executor = _DyingNodes()
+    with pytest.raises(ShardFailedError, match="no worker comes up within 0 s, because nodes die .*its node is gone"):
+        Pool(executor, print).work(Wish("doubled"), [Task("run_shard", (), "shard", print)], Rules(2), print)
+    assert executor.hired > 4  # the losses of one node are no reason to give up
 
 
 def test_inline_stops_at_the_first_error(tmp_path):

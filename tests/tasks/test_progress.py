@@ -26,6 +26,34 @@ def test_a_long_stage_says_now_and_then_how_far_it_is(capsys, monkeypatch):
     assert re.search(r"^  units       … 25%  1 of 4 shards, \d+ s$", said, re.MULTILINE)
 
 
+def test_a_brief_stage_is_told_of_only_where_it_takes_long(capsys, monkeypatch):
+    with progress.Console().stage("plan", "what is new", brief=True):
+        pass
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.02)
+    with progress.Console().stage("plan", "what is new", brief=True):
+        said = ""
+        while "plan        … what is new, 0 s\n" not in said:
+            time.sleep(0.01)
+            said += capsys.readouterr().err
+
+
+def test_silence_is_noticed_where_no_stage_is_shown(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    console = progress.Console()
+    console.say("hello")
+    for spoken in (console.say, lambda _: progress.Console().say("of another one")):
+        now[0] += 11
+        assert console.is_silent
+        spoken("still here")
+        assert not console.is_silent
+    with console.stage("plan", "what is new", brief=True):
+        now[0] += 11
+        assert not console.is_silent
+    assert console.is_silent  # it ended without a word
+
+
 def test_what_is_left_is_told_at_the_pace_since_the_first_report(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from spiritlm_core.errors import SourceError
 from spiritlm_core.intake.config import ShardingConfig, parse_source
 from spiritlm_core.intake.recordings import Recordings
 from spiritlm_core.lake.lake import Lake
@@ -45,3 +47,9 @@ def test_a_corpus_without_held_out_recordings_is_told_of(tmp_path: Path) -> None
     said = "  none of 1 recordings is held out, so nothing is judged: see audio.held_out_share"
     assert _said(tmp_path / "clips", tmp_path / "lake", "train") == [said]
     assert _said(tmp_path / "clips", tmp_path / "lake", "held_out") == []
+
+
+def test_why_nothing_of_a_folder_is_used_is_said(tmp_path: Path) -> None:
+    (tmp_path / "train.parquet").write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(SourceError, match=r"no recordings found in .* \(.*not used as transcripts: train.parquet\)"):
+        _said(tmp_path, tmp_path / "lake")

@@ -6,21 +6,16 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
-import time
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
-from tests.support.processes import ATTEMPTS, Program, ServerError, free_ports
-from tests.support.watching import PATIENCE, command_line, descendants, kill, wait_for
+from tests.support.ray_cluster import RAY, Cluster
+from tests.support.watching import PATIENCE, descendants, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
 
-ROOT = Path(__file__).parents[2]
-RAY = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)}
 DRIVER = """
 import json, sys
 from spiritlm_core.errors import SpiritLMError
@@ -33,7 +28,8 @@ said = type("Said", (list,), {"append": lambda self, text: print(text, flush=Tru
 try:
     if what == "table":
         groups = [(n,) for n in range(given.pop("shards"))]
-        print(len(work.run(lake, DoubleConfig(**given), groups, said, workers=None)[1]))
+        settings = {"workers": None, "attempts": given.pop("attempts", 3)}
+        print(len(work.run(lake, DoubleConfig(**given), groups, said, **settings)[1]))
     else:
         cpus = given.pop("cpus")
         print(work.build(lake, "auto", said=said, cpus=cpus, **given)[0][0].summary["total"])
@@ -42,55 +38,8 @@ except SpiritLMError as error:
 """
 
 
-def started(log: Path) -> bool:
-    return log.exists() and b"runtime started" in log.read_bytes()
-
-
-class Cluster:
-    """Nodes by name, each a `ray start --block` with its children."""
-
-    def __init__(self) -> None:
-        self.folder = tempfile.mkdtemp(prefix="r", dir="/tmp")  # the path of a socket must be short
-        self.address = f"127.0.0.1:{free_ports(1)[0]}"
-        self.nodes = {}
-        self.add("head", "--head", "--port", self.address.rpartition(":")[2], "--include-dashboard=false", cpus=0)
-
-    def add(self, name: str, *options: str, cpus: int) -> None:
-        options = options or ("--address", self.address)
-        ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", f"--num-cpus={cpus}", *options]
-        ray += ["--node-ip-address=127.0.0.1", "--object-store-memory=100000000", "--disable-usage-stats"]
-        ray += ["--temp-dir", self.folder] if name == "head" else []
-        for attempt in range(ATTEMPTS):  # Ray gives its parts 15 and 30 s, which a busy machine exceeds
-            log = Path(self.folder) / f"{name}-{attempt}-{time.monotonic_ns()}.log"
-            program = Program(ray, log, partial(started, log), env={**os.environ, **RAY})
-            try:
-                self.nodes[name] = (program, program.start())
-            except ServerError:
-                if attempt == ATTEMPTS - 1:
-                    raise
-            else:
-                return
-
-    def processes(self, name: str) -> list[psutil.Process]:
-        return descendants(self.nodes[name][1].pid)
-
-    def host_of(self, pid: int) -> str:
-        return next(name for name in self.nodes if pid in {process.pid for process in self.processes(name)})
-
-    def kill(self, name: str) -> None:
-        """SIGKILL to the node's raylet: its workers and helpers then end by themselves."""
-        kill(
-            [process for process in self.processes(name) if command_line(process).partition(" ")[0].endswith("raylet")]
-        )
-        self.nodes.pop(name)[1].wait(PATIENCE)
-
-    def close(self) -> None:
-        for program, running in self.nodes.values():
-            program.end(running)
-
-
 @pytest.fixture(scope="module")
-def cluster():
+def cluster() -> Iterator[Cluster]:
     made = Cluster()
     try:
         made.add("one", cpus=2)
@@ -100,7 +49,7 @@ def cluster():
 
 
 @pytest.fixture
-def both(cluster):
+def both(cluster: Cluster) -> Cluster:
     for name in {"one", "two"} - set(cluster.nodes):
         cluster.add(name, cpus=2)
     return cluster
@@ -143,7 +92,8 @@ def test_a_node_that_comes_gets_shards(cluster: Cluster, tmp_path: Path) -> None
 
 
 def test_a_node_that_dies_in_a_table_stage_costs_its_shards_in_flight_only(both: Cluster, tmp_path: Path) -> None:
-    process = driver(both, tmp_path / "lake", "table", shards=40, seconds=0.5, hang_on=7, marker=str(tmp_path / "hung"))
+    hang = {"hang_on": 7, "marker": str(tmp_path / "hung")}
+    process = driver(both, tmp_path / "lake", "table", shards=40, attempts=1, seconds=0.5, **hang)
     both.kill(both.host_of(pid_in(tmp_path / "hung")))
     *said, count = ended(process)
     assert count == "40"

@@ -49,6 +49,16 @@ def test_a_failure_is_said_once_and_the_next_calls_are_dropped(error, capsys):
     assert capsys.readouterr().err.count("the Prefect server does not answer") == 1
 
 
+def test_the_account_of_a_run_is_sent_after_calls_that_failed_and_waited_for():
+    updates, sent = Updates(), []
+    updates.put(lambda: 1 / 0)
+    updates.flush()
+    updates.put(lambda: sent.append("a view"))
+    updates.put(lambda: (time.sleep(0.5), sent.append("the account")), account=True)
+    updates.flush(seconds=0.0)
+    assert sent == ["the account"]
+
+
 def test_a_full_queue_drops_what_is_new_and_keeps_no_caller_waiting():
     release = threading.Event()
     updates, sent = Updates(), []

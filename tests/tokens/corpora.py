@@ -6,7 +6,11 @@ import numpy as np
 import pyarrow as pa
 
 from spiritlm_core.lake.schema import Row, table_of
-from spiritlm_core.tokens.stage import SEQUENCES, switches
+from spiritlm_core.lake.view import TableView
+from spiritlm_core.tokens.config import TokensConfig, UniformLaw
+from spiritlm_core.tokens.pack import Packed
+from spiritlm_core.tokens.stage import SEQUENCES, CopiedSequencesStage, switches
+from spiritlm_core.tokens.text_stage import TEXT
 from spiritlm_core.tokens.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary(200, hubert=50, pitch=8, style=4, bos=1, eos=2)
@@ -88,3 +92,65 @@ def read_spans(ids: np.ndarray, vocabulary: Vocabulary = VOCABULARY) -> list[tup
             assert (token > vocabulary.speech_marker) == (found[-1][0] == "speech")
             found[-1][1].append(token)
     return found
+
+
+def plain(packed: Packed) -> tuple:
+    return packed.input_ids.tolist(), packed.document_ids.tolist(), packed.streams, packed.keys
+
+
+def text_rows(seed: int, count: int = 20, most: int = 200) -> list[Row]:
+    """Documents of 1 to `most` tokens, a few rejected or held out."""
+    rng = np.random.default_rng(seed)
+    rows: list[Row] = []
+    for i in range(count):
+        row: Row = {
+            "document_id": f"d{i:03}",
+            "split": "train",
+            "text": "",
+            "text_ids": rng.integers(3, 200, rng.integers(1, most)),
+        }
+        bad = {"reject_stage": "text", "reject_reason": "for a test", "text_ids": None}
+        kind = rng.random()
+        rows.append({**row, **bad} if kind < 0.1 else {**row, "split": "held_out"} if kind < 0.2 else row)
+    return rows
+
+
+def text_view(rows: list[Row], shards: int = 1) -> TableView:
+    return TableView.of(
+        *(table_of([rows[i] for i in part], TEXT) for part in np.array_split(np.arange(len(rows)), shards))
+    )
+
+
+def with_copies(rows: list[Row], count: int, missing: float = 0.0, seed: int = 0) -> TableView:
+    """A table in shards whose good train rows have copies: the same words, every speech token another one."""
+    rng, found = np.random.default_rng(seed), []
+    for row in rows:
+        copies = [None if rng.random() < missing else _copy(row, number + 1) for number in range(count)]
+        train = row["split"] == "train" and row.get("reject_stage") is None
+        found.append({**row, "copies": copies if train else [] if row["split"] == "held_out" else None})
+    parts = (found[start : start + 17] for start in range(0, len(found), 17))
+    return TableView.of(*(table_of(part, CopiedSequencesStage.schema) for part in parts))
+
+
+def _copy(row: Row, number: int) -> Row:
+    if row.get("reject_stage") is not None:
+        return {}
+    low = VOCABULARY.speech_marker + 1
+    ids = (np.asarray(row["speech_ids"]) - low + number) % (VOCABULARY.size - low) + low
+    return {"speech_ids": ids, "speech_offsets": row["speech_offsets"], "can_switch": row["can_switch"]}
+
+
+def as_before_blocks(state: dict) -> dict:
+    """A state as versions wrote it that had the whole split in memory."""
+    streams = {name: cursor[:3] for name, cursor in state["streams"].items()}
+    return {"window": state["window"], "streams": streams, "row": state["row"]}
+
+
+MIXED = TokensConfig(
+    context_length=128,
+    window=6,
+    text_span=UniformLaw(minimum=2, maximum=6),
+    speech_span=UniformLaw(minimum=1, maximum=4),
+)
+ROWS = random_rows(7, recordings=20)
+TEXT_VIEW = text_view(text_rows(1))

@@ -114,7 +114,7 @@ def test_all_or_nothing(corpus: FinishedCorpus, tmp_path: Path, monkeypatch: pyt
     out = tmp_path / "deep" / "out"
     export(corpus, out, seed=3, tokens=500, epochs=None)
     before = rows_of(out)
-    with pytest.raises(SpiritLMError, match="is not empty; --force"):
+    with pytest.raises(SpiritLMError, match="is not empty: name a new folder, or .* --force"):
         export(corpus, out, seed=4)
 
     def full(*_: object, **__: object) -> None:

@@ -10,30 +10,21 @@ from hypothesis import strategies as st
 
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.tokens.config import SharesConfig, TokensConfig, UniformLaw
+from spiritlm_core.tokens.config import SharesConfig, TokensConfig
 from spiritlm_core.tokens.documents import Document
 from spiritlm_core.tokens.mix import training_batches
-from spiritlm_core.tokens.pack import PADDING, Packed, fit, packed
+from spiritlm_core.tokens.pack import PADDING, fit, packed
 from tests.support.documents import documents
-from tests.tokens.corpora import VOCABULARY, given_up, random_rows, table, without_text
+from tests.tokens.corpora import MIXED as CONFIG
+from tests.tokens.corpora import VOCABULARY, given_up, plain, random_rows, table, without_text
 
 STREAMS = ("text", "speech", "interleaved")
-CONFIG = TokensConfig(
-    context_length=128,
-    window=6,
-    text_span=UniformLaw(minimum=2, maximum=6),
-    speech_span=UniformLaw(minimum=1, maximum=4),
-)
 VIEW = TableView.of(table(random_rows(7, recordings=20)))
 
 
 def batches(count: int, view: TableView = VIEW, config: TokensConfig = CONFIG, **options: object) -> list:
     options.setdefault("seed", 0)
     return list(islice(training_batches(view, VOCABULARY, config, **options), count))  # type: ignore[arg-type]
-
-
-def plain(packed: Packed) -> tuple:
-    return packed.input_ids.tolist(), packed.document_ids.tolist(), packed.streams, packed.keys
 
 
 @given(st.lists(st.integers(1, 50), max_size=60), st.integers(50, 90))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import LakeError
 from spiritlm_core.lake.fingerprint import config_json
-from spiritlm_core.lake.schema import Row, table_of
+from spiritlm_core.lake.schema import table_of
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.tokens.config import SharesConfig, TokenizerStageConfig, TokensConfig, UniformLaw
 from spiritlm_core.tokens.documents import Document
@@ -26,7 +26,7 @@ from spiritlm_core.tokens.text import TextTokenizer
 from spiritlm_core.tokens.text_stage import TEXT, TextStage, spaced
 from spiritlm_core.tokens.texts import DOCUMENTS, TextPlanner, Texts
 from spiritlm_core.tokens.vocabulary import Vocabulary
-from tests.tokens.corpora import VOCABULARY, random_rows, table
+from tests.tokens.corpora import TEXT_VIEW, VOCABULARY, plain, random_rows, table, text_rows, text_view
 
 CONFIG = TokensConfig(
     context_length=64,
@@ -35,29 +35,6 @@ CONFIG = TokensConfig(
     speech_span=UniformLaw(minimum=1, maximum=4),
 )
 SEQUENCES = TableView.of(table(random_rows(7, recordings=8)))
-
-
-def text_rows(seed: int, count: int = 20, most: int = 200) -> list[Row]:
-    """Documents of 1 to `most` tokens, a few rejected or held out."""
-    rng = np.random.default_rng(seed)
-    rows: list[Row] = []
-    for i in range(count):
-        row: Row = {
-            "document_id": f"d{i:03}",
-            "split": "train",
-            "text": "",
-            "text_ids": rng.integers(3, 200, rng.integers(1, most)),
-        }
-        bad = {"reject_stage": "text", "reject_reason": "for a test", "text_ids": None}
-        kind = rng.random()
-        rows.append({**row, **bad} if kind < 0.1 else {**row, "split": "held_out"} if kind < 0.2 else row)
-    return rows
-
-
-def text_view(rows: list[Row], shards: int = 1) -> TableView:
-    return TableView.of(
-        *(table_of([rows[i] for i in part], TEXT) for part in np.array_split(np.arange(len(rows)), shards))
-    )
 
 
 def text_documents(
@@ -70,16 +47,9 @@ def text_documents(
             yield planner.document(plan)
 
 
-TEXT_VIEW = text_view(text_rows(1))
-
-
 def batches(count: int, text: TableView | None = TEXT_VIEW, config: TokensConfig = CONFIG, **options: object) -> list:
     options.setdefault("seed", 0)
     return list(islice(training_batches(SEQUENCES, VOCABULARY, config, text=text, **options), count))  # type: ignore[arg-type]
-
-
-def plain(packed: Packed) -> tuple:
-    return packed.input_ids.tolist(), packed.document_ids.tolist(), packed.streams, packed.keys
 
 
 @settings(deadline=None, max_examples=40)
@@ -131,7 +101,7 @@ def test_what_is_packed_is_what_was_drawn() -> None:
         wanted, tokens = Counter[tuple[int, ...]](), 0
         while tokens < CONFIG.window * CONFIG.context_length:
             for plan in drawing.draw():
-                wanted[tuple(drawing.document(plan).ids.tolist())] += 1
+                wanted[tuple(plan.document().ids.tolist())] += 1
                 tokens += plan.length
         rows = [packing.packed(row) for row in packing.next_window()]
         found = Counter(

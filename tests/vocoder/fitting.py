@@ -9,10 +9,10 @@ import pyarrow as pa
 
 from spiritlm_core.lake.schema import table_of
 from spiritlm_core.lake.view import TableView
+from spiritlm_core.speech.fits import VocoderFit
 from spiritlm_core.speech.grid import FRAME
 from spiritlm_core.speech.quantizers.kmeans import QUANTIZER_FILE, KMeans
 from spiritlm_core.speech.stage import UNITS
-from spiritlm_core.speech.vocoder.fit import VocoderFit
 from spiritlm_core.speech.vocoder.fit_config import VocoderFitConfig, VocoderStageConfig
 from tests.speech.synthetic import row, table
 

@@ -14,15 +14,15 @@ from spiritlm_core.errors import RecipeError, SpiritLMError
 from spiritlm_core.fit.checkpoints import Checkpoint
 from spiritlm_core.fit.ranks import Ranks
 from spiritlm_core.lake.schema import table_of
+from spiritlm_core.speech.fits import VocoderFit
 from spiritlm_core.speech.grid import FRAME
 from spiritlm_core.speech.stage import UNITS
-from spiritlm_core.speech.vocoder.fit import VocoderFit
 from spiritlm_core.speech.vocoder.fit_config import SIZES, VocoderFitConfig
 from spiritlm_core.speech.vocoder.generators import fold_weight_norm, normalise_weights
 from spiritlm_core.speech.vocoder.losses import MelDistance
 from spiritlm_core.speech.vocoder.model import start_from_centres
 from spiritlm_core.speech.vocoder.tape import read_tape
-from spiritlm_core.speech.vocoder.training import Batch, Training, checkpoint_in
+from spiritlm_core.speech.vocoder.training import Batch, Training
 from spiritlm_core.speech.vocoder.vocoder import Vocoder
 from spiritlm_core.tokens.speech import Streams
 from tests.vocoder.fitting import TINY, TONES, build, config, corpus, quantizer, silent, views
@@ -44,21 +44,31 @@ def test_units_get_their_sounds_and_their_durations(tmp_path: Path) -> None:
     assert own < 0.6 * other
 
 
+def test_bf16_fits_as_float32_does(tmp_path: Path) -> None:
+    """Also the discriminators, which take part in the last steps."""
+    found = {}
+    for precision in ("auto", "fp32", "bf16"):
+        mine = config(TINY.model_copy(update={"precision": precision}))
+        found[precision] = build(tmp_path / precision, mine, corpus())["last"]
+    assert found["auto"] == found["fp32"] != found["bf16"]
+    assert found["bf16"] == pytest.approx(found["fp32"], rel=0.05)
+
+
 def test_a_killed_fit_goes_on_and_ends_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("spiritlm_core.speech.vocoder.training._CHECKPOINT_EVERY", 2)
+    monkeypatch.setattr("spiritlm_core.fit.steps.CHECKPOINT_EVERY", 2)
     build(tmp_path / "whole", config(), corpus())
 
     def killed(fraction: float, message: str) -> None:
         if "step" in message:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("spiritlm_core.speech.vocoder.training._REPORT_EVERY", 5)
+    monkeypatch.setattr("spiritlm_core.fit.steps.REPORT_EVERY", 5)
     folder = tmp_path / "parts"
     for name in ("out", "work"):
         (folder / name).mkdir(parents=True)
     with pytest.raises(KeyboardInterrupt):
         VocoderFit(config(), {}).build(views(corpus()), folder / "out", folder / "work", killed)
-    state = checkpoint_in(folder / "work").load()
+    state = Checkpoint(folder / "work/vocoder.pt").load()
     assert state is not None
     assert len(state["history"]) == 4
     last = max((folder / "work").glob("vocoder-*.pt"))
@@ -191,7 +201,7 @@ def test_what_cannot_be_fitted(tmp_path: Path) -> None:
     training = Training(TINY, tape, VocoderModel(architecture), Ranks())
     torch.nn.init.constant_(training.model.durations.last.bias, float("nan"))
     with pytest.raises(SpiritLMError, match=r"not finite in step 1: lower vocoder.learning_rate"):
-        training.run(Checkpoint(tmp_path / "state.pt"), silent)
+        training.run(tmp_path / "state", silent)
 
 
 @pytest.mark.parametrize("size", list(SIZES))

@@ -86,6 +86,7 @@ def test_saved_and_loaded(vocoder: Vocoder, tmp_path: Path) -> None:
     config = json.loads((tmp_path / "config.json").read_text())
     for change, message in (
         ({"units": 61}, "size mismatch"),
+        ({"units": "x"}, "config.json: units: Input should be a valid integer"),
         ({"odd": 1}, "odd"),
         ({"generator": {"kind": "hifigan", "rates": [640, 2]}}, "1280"),
     ):

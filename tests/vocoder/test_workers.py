@@ -20,7 +20,7 @@ from tests.vocoder.fitting import TINY, build, config, corpus, silent, views
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
 
-STAGE = "spiritlm_core.speech.vocoder.fit:VocoderFit"
+STAGE = "spiritlm_core.speech.fits:VocoderFit"
 
 
 def weights(folder: Path) -> dict[str, np.ndarray]:

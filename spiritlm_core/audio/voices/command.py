@@ -1,7 +1,5 @@
 """Any program that reads a text and writes a WAV file; Flite, whose sound depends on text, voice and settings alone."""
 
-from __future__ import annotations
-
 import shlex
 import subprocess
 import tempfile
@@ -9,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import soundfile
 
 from spiritlm_core.audio.voices.sound import NothingHeardError, Sound
 from spiritlm_core.errors import SpiritLMError
@@ -46,8 +45,6 @@ def _filled(part: str, places: dict[str, str]) -> str:
 
 
 def _read(path: str, command: str) -> Sound:
-    import soundfile
-
     try:
         samples, rate = soundfile.read(path, dtype="int16", always_2d=True)
     except (OSError, RuntimeError) as error:

@@ -4,20 +4,18 @@ It seeds its noise with the time, so that the same sentence sounds a little diff
 with a constant, and the sound depends on text, voice, rate, pitch and range alone. It tells when a word begins.
 """
 
-from __future__ import annotations
-
 import bisect
 import ctypes
 import itertools
 import os
 import re
-import wave
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile
 
 from spiritlm_core.audio.voices.server import Answer, Speaker
 from spiritlm_core.audio.voices.sound import NothingHeardError, Sound, Time
@@ -75,11 +73,7 @@ class Espeak(Speaker):
         """Write `text` to `path` as WAV, 22 050 Hz, 16 bit."""
         spoken = voice if isinstance(voice, Voice) else Voice(voice)
         sound = self.say(text, spoken.name, {name: getattr(spoken, name) for name in ("rate", "pitch", "range")})
-        with wave.open(str(path), "wb") as file:
-            file.setnchannels(1)
-            file.setsampwidth(2)
-            file.setframerate(sound.rate)
-            file.writeframes(sound.samples.tobytes())
+        soundfile.write(path, sound.samples, sound.rate)
 
 
 def load() -> Answer:

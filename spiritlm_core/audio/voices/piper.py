@@ -1,7 +1,5 @@
 """Piper, a neural synthesizer (VITS, Kim et al. 2021, arXiv 2106.06103) for voices in ONNX files."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

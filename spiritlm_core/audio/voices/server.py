@@ -5,8 +5,6 @@ itself never speaks, it forks: every copy begins in the state in which the engin
 what is asked alone.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 import os
@@ -75,8 +73,7 @@ class Speaker:
         if not line:
             self._server = None
             raise SpiritLMError(f"{self._engine} ended unexpectedly: is {self._library} installed and intact?")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+        return json.loads(line)
 
     def _start(self) -> subprocess.Popen[str]:
         require(self._library)

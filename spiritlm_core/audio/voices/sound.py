@@ -1,7 +1,5 @@
 """What an engine gives back."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """An utterance by its address: spoken by its engine, 16 kHz, with what is done to the sound."""
 
-from __future__ import annotations
-
 import atexit
 from collections.abc import Sequence
 from functools import lru_cache

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.evaluate.clips import rank
 from spiritlm_core.files import read_json
+from spiritlm_core.lake.schema import SYNTHETIC
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.lm.generate.spirit import SpiritLM
 from spiritlm_core.metrics.distances import normalise
@@ -25,18 +26,7 @@ from spiritlm_core.tokens.documents import Document, corpus_documents
 from spiritlm_core.tokens.hf import load_vocabulary
 from spiritlm_core.tokens.vocabulary import Vocabulary
 
-_COLUMNS = (
-    "utterance_id",
-    "split",
-    "text",
-    "text_ids",
-    "speech_ids",
-    "speech_only",
-    "duration",
-    "language",
-    "origin",
-    "reject_stage",
-)
+_COLUMNS = ("utterance_id", "text", "text_ids", "speech_ids", "speech_only", "duration", "language", "origin")
 
 
 @dataclass(frozen=True, eq=False)  # arrays do not compare to one truth value
@@ -64,15 +54,15 @@ class Utterance:
 
 def utterances(sequences: TableView, split: str) -> Iterator[Utterance]:
     """The utterances of one split that have both text and speech."""
-    for shard in sequences.shards(_COLUMNS):
+    for shard in sequences.good(_COLUMNS, split):
         for row in shard.to_pylist():
-            if row["reject_stage"] is None and row["split"] == split and row["text_ids"] and not row["speech_only"]:
+            if row["text_ids"] and not row["speech_only"]:
                 yield _utterance(row)
 
 
 def _utterance(row: Mapping[str, Any]) -> Utterance:
     text, speech = (np.array(row[name] or [], dtype=np.int64) for name in ("text_ids", "speech_ids"))
-    about = row["duration"] or 0.0, row["language"], row["origin"] == "synthetic"
+    about = row["duration"] or 0.0, row["language"], row["origin"] == SYNTHETIC
     return Utterance(row["utterance_id"], row["text"] or "", text, speech, *about)
 
 
@@ -87,9 +77,8 @@ def pick(
 def train_words(sequences: TableView) -> frozenset[str]:
     """The words of all train transcripts, normalised."""
     words: set[str] = set()
-    for shard in sequences.shards(("split", "text", "reject_stage")):
-        good = shard.filter(pc.and_(pc.is_null(shard["reject_stage"]), pc.equal(shard["split"], "train")))
-        for text in pc.unique(good["text"].drop_null()).to_pylist():
+    for shard in sequences.good(("text",), "train"):
+        for text in pc.unique(shard["text"].drop_null()).to_pylist():
             words.update(normalise(text).split())
     return frozenset(words)
 
@@ -97,21 +86,16 @@ def train_words(sequences: TableView) -> frozenset[str]:
 def labels_of(audio: TableView, split: str) -> dict[str, str]:
     """utterance_id → label of the good rows of one split that have a label."""
     labels: dict[str, str] = {}
-    for shard in audio.shards(("utterance_id", "split", "label", "reject_stage")):
-        good = pc.and_(pc.is_null(shard["reject_stage"]), pc.equal(shard["split"], split))
-        rows = shard.filter(pc.and_(good, pc.is_valid(shard["label"])))
+    for shard in audio.good(("utterance_id", "label"), split):
+        rows = shard.filter(pc.is_valid(shard["label"]))
         labels.update(zip(rows["utterance_id"].to_pylist(), rows["label"].to_pylist(), strict=True))
     return labels
 
 
 def count(sequences: TableView, split: str) -> int:
     """Number of :func:`utterances` of a split, without reading their tokens."""
-    total = 0
-    for shard in sequences.shards(("split", "speech_only", "reject_stage")):
-        good = pc.and_(pc.is_null(shard["reject_stage"]), pc.equal(shard["split"], split))
-        with_text = pc.invert(pc.fill_null(shard["speech_only"], fill_value=False))
-        total += pc.sum(pc.fill_null(pc.and_(good, with_text), fill_value=False)).as_py() or 0
-    return int(total)
+    speech_only = (shard["speech_only"].fill_null(False) for shard in sequences.good(("speech_only",), split))
+    return sum(len(column) - (pc.sum(column).as_py() or 0) for column in speech_only)
 
 
 _SEED = 1_000_003  # spans of the scored documents are drawn with a seed that no training run is likely to use

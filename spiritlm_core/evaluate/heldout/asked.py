@@ -9,7 +9,7 @@ import heapq
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,14 +19,14 @@ import numpy as np
 from spiritlm_core.audio.codec import encode_flac
 from spiritlm_core.audio.samples import Waveform
 from spiritlm_core.errors import Rejection
-from spiritlm_core.evaluate.clips import Clip, Recogniser, good_rows, normalised, rank, read_clips, rows_of
+from spiritlm_core.evaluate.clips import Recogniser, good_rows, normalised, rank, read_clips, rows_of
 from spiritlm_core.evaluate.config import EvaluateConfig
 from spiritlm_core.evaluate.heldout.answers import Evaluated, Utterance, count, labels_of, train_words
 from spiritlm_core.evaluate.heldout.fewshot import HELD_OUT, TASKS, Classified, Task, ask, classify, questions
-from spiritlm_core.evaluate.resynthesis.systems import speaker_of
+from spiritlm_core.fit.clips import Clip
 from spiritlm_core.lake.stage import Progress
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.metrics.distances import Errors, errors, word_edits
+from spiritlm_core.metrics.distances import Errors, errors, trivial_answers, word_edits
 from spiritlm_core.metrics.verdicts import Verdict
 from spiritlm_core.speech.tokenizer import styled
 from spiritlm_core.tokens.speech import Streams, from_string
@@ -67,23 +67,21 @@ class Listening:
     def errors(self, name: str) -> Errors | None:
         """Word errors of what the recogniser heard in the sounds called `name`; None if nobody listened to them."""
         heard = [one for one in self.clips if name in one.heard and one.clip.text]
-        if not heard:
-            return None
-        texts, written = [one.clip.text or "" for one in heard], [one.heard[name] for one in heard]
-        prepare = partial(_words, language=heard[0].clip.language)
-        return errors(texts, written, prepare, word_edits, lambda text: len(text.split()))
+        return _errors(heard, [one.heard[name] for one in heard]) if heard else None
 
     def rates(self) -> dict[str, Errors]:
         """Word errors in the spoken answers, beside those of silence and of the answers to other questions."""
-        spoken = [one for one in self.clips if ANSWER in one.heard]
-        if not spoken or (model := self.errors(ANSWER)) is None:
+        spoken = [one for one in self.clips if ANSWER in one.heard and one.clip.text]
+        if not spoken:
             return {}
-        others = [*spoken[-1:], *spoken[:-1]]
-        moved = [replace(one, heard={ANSWER: o.heard[ANSWER]}) for one, o in zip(spoken, others, strict=True)]
-        silent = [replace(one, heard={ANSWER: ""}) for one in spoken]
-        given = {"nothing": silent, **({"shuffled": moved} if len(spoken) > 1 else {})}
-        trivial = {who: Listening(tuple(clips)).errors(ANSWER) for who, clips in given.items()}
-        return {"model": model, **{who: found for who, found in trivial.items() if found is not None}}
+        said = [one.heard[ANSWER] for one in spoken]
+        given = {"model": said, **trivial_answers(said, (), (), 0, fixed=False)}
+        return {who: _errors(spoken, texts) for who, texts in given.items()}
+
+
+def _errors(clips: Sequence[Listened], written: Sequence[str]) -> Errors:
+    prepare = partial(_words, language=clips[0].clip.language)
+    return errors([one.clip.text or "" for one in clips], written, prepare, word_edits, lambda text: len(text.split()))
 
 
 def listen(
@@ -120,7 +118,8 @@ def listen(
 
 def _voiced(vocoder: Vocoder, clip: Clip, row: Mapping[str, Any], answer: str | None) -> dict[str, Waveform]:
     """The recording's own units through the vocoder, as long as they were; and the answer, as by ``spiritlm say``."""
-    sounds = {RESYNTHESIS: vocoder.decode(_streams(row), speaker=speaker_of(vocoder, clip), predict_durations=False)}
+    speaker = vocoder.speaker_id(clip.speaker)
+    sounds = {RESYNTHESIS: vocoder.decode(_streams(row), speaker=speaker, predict_durations=False)}
     if answer is not None and (waveform := spoken(vocoder, answer)) is not None:
         sounds[ANSWER] = waveform
     return sounds

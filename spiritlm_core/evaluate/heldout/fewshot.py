@@ -5,8 +5,6 @@ other way round. The answer ends where the model leaves the modality asked for. 
 beside every rate, because a small model may do no better.
 """
 
-from __future__ import annotations
-
 import heapq
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -114,7 +112,8 @@ def ask(
     """
     kinds: tuple[Kind, Kind] = ("speech", "text") if task == "speech_to_text" else ("text", "speech")
     most, context = config.max_new_tokens, evaluated.context_length
-    fewshot = FewShot(evaluated.spirit, *kinds, max_new_tokens=most, context=context)
+    written = kinds[1] == "text"
+    fewshot = FewShot(evaluated.spirit, *kinds, transcribes=written, max_new_tokens=most, context=context)
     laid_out = []
     for target in asked:
         drawn = draw_shots(
@@ -123,14 +122,13 @@ def ask(
         solved = [_example(shot, kinds, evaluated) for shot in drawn]
         laid_out.append(fewshot.lay_out(_example(target, kinds, evaluated).question, solved))
     answers, keys = fewshot.answers(laid_out), [target.key for target in asked]
-    text = kinds[1] == "text"
-    train = [utterance.text if text else evaluated.speech(utterance.speech_ids) for utterance in pool]
-    right = [target.text if text else evaluated.speech(target.speech_ids) for target in asked]
-    given = {"model": answers, **trivial_answers(answers, train, keys, config.seed, fixed=text)}
+    train = [utterance.text if written else evaluated.speech(utterance.speech_ids) for utterance in pool]
+    right = [target.text if written else evaluated.speech(target.speech_ids) for target in asked]
+    given = {"model": answers, **trivial_answers(answers, train, keys, config.seed, fixed=written)}
     language = mode([target.language for target in asked]) if asked else None
-    errors: Callable[..., Errors] = partial(word_errors, language=language) if text else _unit_errors
+    errors: Callable[..., Errors] = partial(word_errors, language=language) if written else _unit_errors
     rates = {who: errors(right, theirs) for who, theirs in given.items()}
-    lengths = tuple(len(normalise(answer).split() if text else _units_of(answer)) for answer in answers)
+    lengths = tuple(len(normalise(answer).split() if written else _units_of(answer)) for answer in answers)
     shown = tuple(one.shots for one in laid_out)
     return Task(task, tuple(asked), shots, shown, tuple(answers), rates, lengths, held_out)
 

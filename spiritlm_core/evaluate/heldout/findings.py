@@ -1,7 +1,5 @@
 """What an evaluation found: its figures, their flat form in metrics.json, and sample outputs of the model."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass

@@ -1,23 +1,25 @@
 """The evaluation of a trained model on held-out recordings, as one artifact."""
 
-from __future__ import annotations
-
 import heapq
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
+
+import numpy as np
 
 from spiritlm_core.audio.codec import decode_flac, encode_flac
 from spiritlm_core.evaluate import plots
 from spiritlm_core.evaluate.clips import rank, rows_of
 from spiritlm_core.evaluate.config import EvaluateConfig
 from spiritlm_core.evaluate.heldout.answers import Evaluated, pick
+from spiritlm_core.evaluate.heldout.asked import Answers, ask_all, spoken, write_examples
 from spiritlm_core.evaluate.heldout.fewshot import Task
 from spiritlm_core.evaluate.heldout.findings import Findings, Sample, choose_documents, interleaved_sample, task_samples
 from spiritlm_core.evaluate.heldout.losses import score, stream_metrics, text_metrics
+from spiritlm_core.evaluate.heldout.report import Content, Drawn, charts, render
 from spiritlm_core.evaluate.heldout.statistics import corpus_statistics
 from spiritlm_core.files import read_json, write_json
 from spiritlm_core.intake.rights import rights_in
@@ -25,13 +27,6 @@ from spiritlm_core.lake.stage import ArtifactStage, Output, Progress, Resources,
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.metrics.verdicts import EXAMPLES, write_verdicts
 from spiritlm_core.tokens.documents import Document
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from spiritlm_core.evaluate.heldout.asked import Answers
-    from spiritlm_core.evaluate.heldout.report import Content, Drawn
-    from spiritlm_core.speech.vocoder.vocoder import Vocoder
 
 _PARTS = {"interleaved": ("text", "speech")}  # kinds of tokens told apart within a stream
 _FIGURE_SECONDS = (1.0, 8.0)  # longer ones would not fit on a screen
@@ -49,9 +44,7 @@ class EvaluateStage(ArtifactStage):
 
     name: ClassVar[str] = "evaluation"
     about: ClassVar[str] = "held-out losses, few-shot tasks, report"
-    version: ClassVar[int] = (
-        6  # 5: whether synthetic speech is held out; 6: solved examples are of people where they can be
-    )
+    version: ClassVar[int] = 7  # 6: solved examples are of people where they can be; 7: transcripts that never end
     outputs: ClassVar[tuple[Output, ...]] = (
         Output("report", "report.html", "report.html"),
         Output("metrics", "metrics.json"),
@@ -68,16 +61,8 @@ class EvaluateStage(ArtifactStage):
     resources: ClassVar[Resources] = Resources(num_cpus=2.0)
     config: EvaluateConfig
 
-    def build(
-        self,
-        tables: Mapping[str, TableView],
-        out: Path,
-        work: Path,  # noqa: ARG002 - over in seconds, nothing to resume
-        progress: Progress,
-    ) -> dict[str, Any]:
+    def build(self, tables: Mapping[str, TableView], out: Path, work: Path, progress: Progress) -> dict[str, Any]:
         """Evaluate and write the files; returns the main figures."""
-        from spiritlm_core.evaluate.heldout.asked import ask_all
-
         progress(0.0, "loading the model")
         evaluated = Evaluated.load(self.models["model"], self.config.context_length)
         held_out = self._held_out(evaluated, tables["sequences"])
@@ -146,9 +131,6 @@ class EvaluateStage(ArtifactStage):
         return samples + [interleaved_sample(d.key, d.ids, evaluated, self.config.max_new_tokens) for d in shown]
 
     def _write(self, out: Path, content: Content) -> None:
-        from spiritlm_core.evaluate.heldout.asked import write_examples
-        from spiritlm_core.evaluate.heldout.report import charts, render
-
         write_json(out / "metrics.json", content.findings.metrics())
         write_json(out / "statistics.json", content.findings.statistics)
         write_json(out / "samples.json", content.findings.samples)
@@ -163,18 +145,19 @@ class EvaluateStage(ArtifactStage):
     def _content(
         self, findings: Findings, answers: Answers, tables: Mapping[str, TableView], evaluated: Evaluated
     ) -> Content:
-        from spiritlm_core.evaluate.heldout.report import Content
-
         lineage = json.loads(self.models["lineage"].read_text(encoding="utf-8")) if "lineage" in self.models else {}
         keys = {sample["key"] for sample in findings.samples}
         recordings = {key: row["audio"] for key, row in rows_of(tables["audio"], keys, ["audio"]).items()}
+        vocoder = answers.listening.vocoder
+        asked = [sample for sample in findings.samples if sample["kind"] == "text_to_speech"]
+        said = {sample["key"]: spoken(vocoder, sample["output"]) for sample in asked if vocoder}
         return Content(
             title=f"Spirit LM evaluation{': ' + str(lineage['recipe']) if 'recipe' in lineage else ''}",
             findings=findings,
             answers=answers,
             drawn=self._drawn(tables),
             recordings={key: audio for key, audio in recordings.items() if audio},
-            spoken=_spoken(findings.samples, answers.listening.vocoder),
+            spoken={key: encode_flac(waveform) for key, waveform in said.items() if waveform is not None},
             training=plots.read_curves(self.models["model"] / "metrics.parquet"),
             lineage=lineage,
             parameters=sum(parameter.numel() for parameter in evaluated.spirit.model.parameters()),
@@ -185,8 +168,6 @@ class EvaluateStage(ArtifactStage):
 
     def _drawn(self, tables: Mapping[str, TableView]) -> list[Drawn]:
         """Held-out utterances for the figures of words and units."""
-        from spiritlm_core.evaluate.heldout.report import Drawn
-
         low, high = _FIGURE_SECONDS
         config, held_out = self.config, tables["sequences"]
         chosen = pick(held_out, "held_out", config.figures, config.seed, lambda one: low <= one.duration <= high)
@@ -206,16 +187,3 @@ class EvaluateStage(ArtifactStage):
             )
             for utterance in chosen
         ]
-
-
-def _spoken(samples: Sequence[Mapping[str, Any]], vocoder: Vocoder | None) -> dict[str, bytes]:
-    """FLAC of the spoken answers among the samples, where a vocoder can make them audible."""
-    from spiritlm_core.evaluate.heldout.asked import spoken
-
-    if vocoder is None:
-        return {}
-    sounds: dict[str, bytes] = {}
-    for sample in samples:
-        if sample["kind"] == "text_to_speech" and (waveform := spoken(vocoder, sample["output"])) is not None:
-            sounds[sample["key"]] = encode_flac(waveform)
-    return sounds

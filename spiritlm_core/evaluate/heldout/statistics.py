@@ -1,22 +1,22 @@
 """What the corpus is made of, counted from its tables shard by shard."""
 
-from __future__ import annotations
-
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from spiritlm_core.intake.rights import NOTHING, Rights, hours_by_licence
+from spiritlm_core.intake.rights import NOTHING, UNKNOWN, Rights
 from spiritlm_core.intake.speak.utterance import engine_of
+from spiritlm_core.lake.schema import SYNTHETIC
 from spiritlm_core.lake.view import TableView
 
+Row = dict[str, Any]
 ORDER = ("audio", "words", "units", "sequences")  # the stages in the order in which a row can be given up
 SHOWN_REASONS = 20  # distinct reasons listed by name; the rest are added up in one line, so that the sum still holds
-_AUDIO = ("recording_id", "duration", "speaker", "language", "split", "origin", "source_uri", "reject_stage")
+_RECORDING = ("recording_id", "speaker", "language", "split", "origin", "source_uri")  # what its segments share
 _DURATION_EDGES = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 15.0, 20.0, 25.0, 30.0, float("inf"))
 
 
@@ -31,10 +31,14 @@ def corpus_statistics(
     """
     return {
         "rows": row_statistics(tables),
-        "audio": {**_audio_statistics(tables["audio"]), **_licences(tables["audio"], rights or {})},
+        "audio": _audio_statistics(tables["audio"], rights or {}),
         "words": _word_statistics(tables["words"]),
         "units": {
-            name: unit_statistics(_lists(tables["units"], name), size) for name, size in unit_sizes.items() if size
+            name: unit_statistics(
+                (good[name].combine_chunks().drop_null() for good in tables["units"].good((name,))), size
+            )
+            for name, size in unit_sizes.items()
+            if size
         },
         "tokens": _token_statistics(tables["sequences"]),
     }
@@ -77,60 +81,37 @@ def _reasons(drops: Counter[tuple[str, str]]) -> list[dict[str, Any]]:
     return listed
 
 
-def _audio_statistics(view: TableView) -> dict[str, Any]:
-    hours: Counter[str] = Counter()
-    languages: Counter[str] = Counter()
-    synthetic: Counter[str] = Counter()
-    judged: set[str] = set()
-    utterances: Counter[str] = Counter()
-    speakers: set[str] = set()
-    recordings: set[str] = set()
+def _audio_statistics(view: TableView, rights: Mapping[str, Rights]) -> dict[str, Any]:
     histogram = np.zeros(len(_DURATION_EDGES) - 1, dtype=np.int64)
-    for shard in view.shards(_AUDIO):
-        good = shard.filter(pc.is_null(shard["reject_stage"]))
-        durations = np.asarray(good["duration"].fill_null(0.0), dtype=np.float64)
-        histogram += np.histogram(durations, _DURATION_EDGES)[0]
-        splits = good["split"].to_pylist()
-        utterances.update(split or "none" for split in splits)
-        for split, language, seconds in zip(splits, good["language"].to_pylist(), durations.tolist(), strict=True):
-            hours[split or "none"] += seconds / 3600
-            languages[language or "unknown"] += seconds / 3600
-        made = np.asarray(pc.equal(good["origin"], "synthetic").fill_null(False), dtype=bool)
-        for uri, seconds in zip(good["source_uri"].filter(made).to_pylist(), durations[made], strict=True):
-            synthetic[engine_of(uri) or "files"] += seconds / 3600
-        judged.update(good["origin"].filter(pc.equal(good["split"], "held_out")).to_pylist())
-        speakers.update(good["speaker"].drop_null().to_pylist())
-        recordings.update(good["recording_id"].to_pylist())
+    parts = []
+    for good in view.good((*_RECORDING, "duration")):
+        histogram += np.histogram(good["duration"].fill_null(0.0), _DURATION_EDGES)[0]
+        parts.append(good.group_by(list(_RECORDING)).aggregate([("duration", "sum"), ([], "count_all")]))
+    rows = [{**row, "hours": (row["duration_sum"] or 0.0) / 3600} for row in pa.concat_tables(parts).to_pylist()]
+    made = [row for row in rows if row["origin"] == SYNTHETIC]
+    licensed = _summed(rows, lambda row: rights.get(row["recording_id"], NOTHING).licence or UNKNOWN)
     return {
-        "hours": round(sum(hours.values()), 4),
-        "hours_by_split": _rounded(hours),
-        "hours_by_language": _rounded(languages),
-        "hours_synthetic": _rounded(synthetic),
-        "held_out_synthetic": judged == {"synthetic"},
-        "utterances": sum(utterances.values()),
-        "utterances_by_split": dict(sorted(utterances.items())),
-        "recordings": len(recordings),
-        "speakers": len(speakers),
+        "hours": round(sum(row["hours"] for row in rows), 4),
+        "hours_by_split": _summed(rows, lambda row: row["split"] or "none"),
+        "hours_by_language": _summed(rows, lambda row: row["language"] or "unknown"),
+        "hours_synthetic": _summed(made, lambda row: engine_of(row["source_uri"]) or "files"),
+        "held_out_synthetic": {row["origin"] for row in rows if row["split"] == "held_out"} == {SYNTHETIC},
+        "utterances": sum(row["count_all"] for row in rows),
+        "utterances_by_split": _summed(rows, lambda row: row["split"] or "none", "count_all"),
+        "recordings": len({row["recording_id"] for row in rows}),
+        "speakers": len({row["speaker"] for row in rows} - {None}),
         "duration_edges": [edge for edge in _DURATION_EDGES if np.isfinite(edge)],
         "duration_counts": histogram.tolist(),
+        **({"hours_by_licence": licensed} if rights else {}),
     }
 
 
-def _licences(view: TableView, rights: Mapping[str, Rights]) -> dict[str, Any]:
-    return {"hours_by_licence": hours_by_licence(_licensed(view, rights))} if rights else {}
-
-
-def _licensed(view: TableView, rights: Mapping[str, Rights]) -> Iterator[tuple[str | None, float]]:
-    """Licence and seconds of each good segment, a shard at a time."""
-    for shard in view.shards(("recording_id", "duration", "reject_stage")):
-        good = shard.filter(pc.is_null(shard["reject_stage"]))
-        durations = np.asarray(good["duration"].fill_null(0.0), dtype=np.float64).tolist()
-        for one, seconds in zip(good["recording_id"].to_pylist(), durations, strict=True):
-            yield rights.get(one, NOTHING).licence, seconds
-
-
-def _rounded(values: Counter[str]) -> dict[str, float]:
-    return {name: round(value, 4) for name, value in sorted(values.items())}
+def _summed(rows: Iterable[Row], name: Callable[[Row], str], what: str = "hours") -> dict[str, Any]:
+    """Hours (or another column) by name."""
+    sums: Counter[str] = Counter()
+    for row in rows:
+        sums[name(row)] += row[what]
+    return {name: round(value, 4) for name, value in sorted(sums.items())}
 
 
 def _word_statistics(view: TableView) -> dict[str, Any]:
@@ -138,13 +119,10 @@ def _word_statistics(view: TableView) -> dict[str, Any]:
     scores: list[float] = []
     types: set[str] = set()
     origins: Counter[str] = Counter()
-    for shard in view.shards(("words", "text_origin", "reject_stage")):
-        good = shard.filter(pc.is_null(shard["reject_stage"]))
+    for good in view.good(("words", "text_origin")):
         origins.update(origin or "none" for origin in good["text_origin"].to_pylist())
         flat = pc.list_flatten(good["words"].combine_chunks())
         words += len(flat)
-        if not len(flat):
-            continue
         interpolated += pc.sum(pc.struct_field(flat, "interpolated")).as_py() or 0
         scores.append(pc.sum(pc.struct_field(flat, "score")).as_py() or 0.0)
         types.update(word.lower() for word in pc.unique(pc.struct_field(flat, "word")).drop_null().to_pylist())
@@ -157,11 +135,6 @@ def _word_statistics(view: TableView) -> dict[str, Any]:
         "mean_score": round(sum(scores) / timed, 4) if timed else None,
         "utterances_by_origin": dict(sorted(origins.items())),
     }
-
-
-def _lists(view: TableView, column: str) -> Iterator[pa.Array]:
-    for shard in view.shards((column, "reject_stage")):
-        yield shard.filter(pc.is_null(shard["reject_stage"]))[column].combine_chunks().drop_null()
 
 
 def unit_statistics(lists: Iterator[pa.Array], size: int) -> dict[str, Any]:
@@ -191,17 +164,14 @@ def unit_statistics(lists: Iterator[pa.Array], size: int) -> dict[str, Any]:
 
 
 def _token_statistics(view: TableView) -> dict[str, Any]:
-    counts: Counter[str] = Counter()
-    seconds = 0.0
-    for shard in view.shards(("text_ids", "speech_ids", "split", "speech_only", "duration", "reject_stage")):
-        good = shard.filter(pc.is_null(shard["reject_stage"]))
+    names = ("text", "speech", "text_held_out", "speech_held_out", "speech_only_utterances")
+    counts, seconds = dict.fromkeys(names, 0), 0.0
+    for good in view.good(("text_ids", "speech_ids", "split", "speech_only", "duration")):
         held_out = pc.fill_null(pc.equal(good["split"], "held_out"), fill_value=False)
         for kind in ("text", "speech"):
             lengths = pc.fill_null(pc.list_value_length(good[f"{kind}_ids"]), 0)
-            counts[f"{kind}_held_out"] += pc.sum(pc.if_else(held_out, lengths, 0)).as_py() or 0
-            counts[f"{kind}"] += pc.sum(lengths).as_py() or 0
+            counts[kind] += pc.sum(lengths).as_py() or 0
+            counts[f"{kind}_held_out"] += pc.sum(lengths.filter(held_out)).as_py() or 0
         counts["speech_only_utterances"] += pc.sum(good["speech_only"]).as_py() or 0
         seconds += pc.sum(good["duration"]).as_py() or 0.0
-    rate = round(counts["speech"] / seconds, 3) if seconds else 0.0
-    names = ("text", "speech", "text_held_out", "speech_held_out", "speech_only_utterances")
-    return {**{name: counts[name] for name in names}, "speech_per_second": rate}
+    return {**counts, "speech_per_second": round(counts["speech"] / seconds, 3) if seconds else 0.0}

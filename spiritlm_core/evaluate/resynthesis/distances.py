@@ -60,8 +60,7 @@ def mel_cepstrum(power: Floats) -> Floats:
     "Mel-generalized cepstral analysis"); the cosines are integrated over w' by the trapezoidal rule.
     """
     floor = _FLOOR * max(float(power.max()), np.finfo(np.float64).tiny / _FLOOR)
-    cepstra: Floats = np.log(np.maximum(power, floor)) @ _cosines(power.shape[1])
-    return cepstra
+    return np.log(np.maximum(power, floor)) @ _cosines(power.shape[1])
 
 
 @cache
@@ -70,8 +69,7 @@ def _cosines(bins: int) -> Floats:
     omega = np.linspace(0, np.pi, bins)
     warped = omega + 2 * np.arctan2(WARP * np.sin(omega), 1 - WARP * np.cos(omega))
     inner = np.concatenate([[warped[0]], (warped[1:] + warped[:-1]) / 2, [warped[-1]]])
-    cosines: Floats = np.cos(np.outer(warped, np.arange(1, ORDER + 1))) * np.diff(inner)[:, None] / np.pi
-    return cosines
+    return np.cos(np.outer(warped, np.arange(1, ORDER + 1))) * np.diff(inner)[:, None] / np.pi
 
 
 @cache
@@ -130,8 +128,7 @@ def distortions(first: Floats, second: Floats) -> Floats:
     """
     from scipy.spatial.distance import cdist
 
-    distances: Floats = _DECIBEL * cdist(first, second)
-    return distances
+    return _DECIBEL * cdist(first, second)
 
 
 def warping_path(distances: Floats) -> NDArray[np.int64]:

@@ -1,7 +1,5 @@
 """From what was counted in each clip to the figures of a system, and the table and the page with players."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from math import sqrt
 from typing import Any

@@ -11,11 +11,12 @@ import numpy as np
 
 from spiritlm_core.audio.samples import Waveform
 from spiritlm_core.errors import ModelReferenceError, Rejection, SpiritLMError
-from spiritlm_core.evaluate.clips import Clip, Recogniser, text_errors
+from spiritlm_core.evaluate.clips import Recogniser, text_errors
 from spiritlm_core.evaluate.config import ResynthesisConfig
 from spiritlm_core.evaluate.resynthesis.distances import Analysis, Embedding, SpeakerEncoder, analyse, compare, cosine
 from spiritlm_core.evaluate.resynthesis.figures import Row, result_of, rounded
 from spiritlm_core.evaluate.resynthesis.systems import ORIGINAL, System
+from spiritlm_core.fit.clips import Clip
 from spiritlm_core.lake.schema import SAMPLE_RATE
 from spiritlm_core.references.reference import resolve
 

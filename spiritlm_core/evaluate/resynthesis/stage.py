@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 from spiritlm_core.audio.codec import read_mono, to_float32
 from spiritlm_core.cores import all_cores
 from spiritlm_core.errors import Rejection, SourceError, SpiritLMError
-from spiritlm_core.evaluate.clips import AUDIO_INPUT, Clip, draw, good_rows, rank, read_clips
+from spiritlm_core.evaluate.clips import AUDIO_INPUT, draw, good_rows, rank, read_clips
 from spiritlm_core.evaluate.config import GIVEN, OWN, ResynthesisConfig, ResynthesisStageConfig
 from spiritlm_core.evaluate.rendering import write_report
+from spiritlm_core.fit.clips import Clip
 from spiritlm_core.intake.config import parse_source
-from spiritlm_core.intake.item import Item
+from spiritlm_core.intake.grouping import in_order
 from spiritlm_core.intake.opening import open_uri
+from spiritlm_core.intake.recordings import list_items
+from spiritlm_core.intake.statcache import StatCache
 from spiritlm_core.lake.schema import SAMPLE_RATE
 from spiritlm_core.lake.stage import ArtifactStage, Output, Progress, Resources, TableInput
 from spiritlm_core.lake.view import TableView
@@ -51,34 +54,31 @@ def _order(key: str, text: str | None, seed: int) -> tuple[bool, bytes]:
     return not text, rank(seed, key)
 
 
-def list_clips(source: str, language: str) -> list[Item]:
+def list_clips(source: str, language: str) -> list[dict[str, Any]]:
     """What a source such as a folder or ``clips.jsonl`` holds, see :func:`spiritlm_core.intake.config.parse_source`.
 
     Raises SourceError: there is no such source, or nothing in it can be read.
     """
-    from spiritlm_core.intake.recordings import list_items
-    from spiritlm_core.intake.statcache import StatCache
-
-    items = list_items(parse_source(source), language, StatCache())
-    good = [item for item in items if item.error is None]
+    items = in_order(list_items(parse_source(source), language, StatCache()))
+    good = [item for item in items if item["error"] is None]
     if not good:
-        reason = f": {items[0].name}: {items[0].error}" if items else ""
+        reason = f": {items[0]['name']}: {items[0]['error']}" if items else ""
         raise SourceError(f"{source} holds no recording that can be read{reason}")
     return good
 
 
-def draw_clips(items: Sequence[Item], config: ResynthesisConfig) -> list[Clip]:
+def draw_clips(items: Sequence[dict[str, Any]], config: ResynthesisConfig) -> list[Clip]:
     """At most `config.clips` of them, those with a transcript first, drawn and ordered by a hash of their content.
 
     Raises SourceError: none can be decoded and has a fitting length.
     """
     clips: list[Clip] = []
     problem = ""
-    for item in sorted(items, key=lambda item: _order(item.recording_id, item.text, config.seed)):
+    for item in sorted(items, key=lambda item: _order(item["recording_id"], item["text"], config.seed)):
         try:
             clip = _read(item)
         except Rejection as error:
-            problem = f"; {item.name}: {error}"
+            problem = f"; {item['name']}: {error}"
             continue
         if config.min_seconds <= clip.seconds <= config.max_seconds:
             clips.append(clip)
@@ -89,11 +89,11 @@ def draw_clips(items: Sequence[Item], config: ResynthesisConfig) -> list[Clip]:
     return clips
 
 
-def train_clips(items: Sequence[Item], judged: Collection[Clip], config: ResynthesisConfig) -> Iterator[Clip]:
+def train_clips(items: Sequence[dict[str, Any]], judged: Collection[Clip], config: ResynthesisConfig) -> Iterator[Clip]:
     """Other clips than those `judged`, up to `config.train_minutes`, in the order of a hash."""
     taken, seconds = {clip.key for clip in judged}, 0.0
-    for item in sorted(items, key=lambda item: rank(config.seed, item.recording_id)):
-        if item.recording_id in taken:
+    for item in sorted(items, key=lambda item: rank(config.seed, item["recording_id"])):
+        if item["recording_id"] in taken:
             continue
         try:
             clip = _read(item)
@@ -105,18 +105,18 @@ def train_clips(items: Sequence[Item], judged: Collection[Clip], config: Resynth
             return
 
 
-def _read(item: Item) -> Clip:
-    return Clip(item.recording_id, item.speaker, item.language, item.text, _samples(item))
+def _read(item: dict[str, Any]) -> Clip:
+    return Clip(item["recording_id"], item["speaker"], item["language"], item["text"], _samples(item))
 
 
-def _samples(item: Item) -> NDArray[np.float32]:
+def _samples(item: dict[str, Any]) -> NDArray[np.float32]:
     """Raises Rejection."""
     try:
-        with open_uri(item.source_uri) as file:
-            samples = read_mono(file, item.source_uri, item.channel)
+        with open_uri(item["source_uri"]) as file:
+            samples = read_mono(file, item["source_uri"], item["channel"])
     except OSError as error:
         raise Rejection(f"cannot be read: {error.strerror or error}") from error
-    start, end = (None if second is None else round(second * SAMPLE_RATE) for second in (item.start, item.end))
+    start, end = (None if second is None else round(second * SAMPLE_RATE) for second in (item["start"], item["end"]))
     return np.asarray(to_float32(samples[start:end]), np.float32)
 
 
@@ -146,7 +146,6 @@ class ResynthesisStage(ArtifactStage):
         from spiritlm_core.evaluate.resynthesis.run import Judges, evaluate_resynthesis
         from spiritlm_core.evaluate.resynthesis.systems import systems_of
 
-        del work
         audio = tables["audio"]
         clips = held_out(audio, self.config)
         with all_cores():

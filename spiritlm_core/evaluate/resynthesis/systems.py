@@ -1,10 +1,7 @@
 """What is compared: the recording itself, plain inversions (Griffin-Lim), and speech tokenizers with their vocoders."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,15 +10,11 @@ from torchaudio.transforms import GriffinLim, InverseMelScale, MelSpectrogram
 
 from spiritlm_core.audio.samples import Waveform
 from spiritlm_core.errors import SpiritLMError
-from spiritlm_core.evaluate.clips import Clip
+from spiritlm_core.fit.clips import Clip
 from spiritlm_core.lake.schema import SAMPLE_RATE
 from spiritlm_core.speech.grid import FRAME, hop_of
 from spiritlm_core.speech.tokenizer import SpeechTokenizer
 from spiritlm_core.speech.types import Units, by_frame
-
-if TYPE_CHECKING:
-    from spiritlm_core.speech.vocoder.vocoder import Vocoder
-
 
 HOP = 160
 FRAMES_PER_UNIT = FRAME // HOP
@@ -163,18 +156,13 @@ def _vocoded(name: str, tokenizer: SpeechTokenizer, encode: Callable[[Clip], Uni
     vocoder = tokenizer.vocoder
 
     def kept(clip: Clip) -> Waveform:
-        return tokenizer.decode(encode(clip), speaker_of(vocoder, clip), predict_durations=False)
+        return tokenizer.decode(encode(clip), vocoder.speaker_id(clip.speaker), predict_durations=False)
 
     def predicted(clip: Clip) -> Waveform:
-        return tokenizer.decode(tokenizer.to_string(encode(clip)), speaker_of(vocoder, clip))
+        return tokenizer.decode(tokenizer.to_string(encode(clip)), vocoder.speaker_id(clip.speaker))
 
     yield System(f"{name}, timing kept", "units as encoded, 40 ms each, and the vocoder", True, kept)
     yield System(f"{name}, predicted", "collapsed tokens, durations predicted by the vocoder", False, predicted)
-
-
-def speaker_of(vocoder: Vocoder, clip: Clip) -> int | None:
-    """The vocoder's number of a clip's speaker, None if it knows no such name."""
-    return vocoder.speaker_id(clip.speaker) if clip.speaker else None
 
 
 def _encoded(tokenizer: SpeechTokenizer, clip: Clip) -> Units:

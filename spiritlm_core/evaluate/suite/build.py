@@ -3,8 +3,6 @@
 They show that the suite runs and what a model has learnt roughly; they are no benchmark that others report.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,8 +16,9 @@ from spiritlm_core.evaluate.config import KINDS, PAIRS, VOICES
 from spiritlm_core.evaluate.suite import material
 from spiritlm_core.evaluate.suite.labels import CHOICES
 from spiritlm_core.evaluate.suite.layouts import MANIFEST, PROMPTS
-from spiritlm_core.evaluate.suite.material import Said, Written
-from spiritlm_core.files import new_folder
+from spiritlm_core.evaluate.suite.material import Said
+from spiritlm_core.evaluate.suite.pairs import Pair
+from spiritlm_core.files import check_new, new_folder
 from spiritlm_core.lm.generate.fewshot import by_turns
 from spiritlm_core.tokens.counter import key_of
 
@@ -44,8 +43,7 @@ def build_suite(
     each set → how many pairs, labelled texts, utterances or questions it has in words. Raises SpiritLMError: `out`
     holds something, there is no such kind or voice, or a text cannot be spoken.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise SpiritLMError(f"{out} is not empty: name a new folder with --out")
+    check_new(out)
     if unknown := [kind for kind in kinds if kind not in KINDS]:
         raise SpiritLMError(f"there is no set {unknown[0]!r}; there are {', '.join(KINDS)}")
     if not voices:
@@ -84,18 +82,18 @@ class _Builder:
         numbers = by_turns(range(len(rows)), lambda i: item(rows[i]), lambda i: key_of(self._seed, *name, i))
         return [rows[i] for i in sorted(numbers[:most])]
 
-    def _pairs(self, folder: Path, pairs: Sequence[Written]) -> int:
+    def _pairs(self, folder: Path, pairs: Sequence[Pair]) -> int:
         chosen = self._drawn(pairs, self._items, lambda pair: pair.item, folder.name)
         _write(folder / MANIFEST, self._pair_rows(folder, chosen))
         return len(chosen)
 
-    def _pair_rows(self, folder: Path, pairs: Sequence[Written]) -> Iterator[dict[str, Any]]:
+    def _pair_rows(self, folder: Path, pairs: Sequence[Pair]) -> Iterator[dict[str, Any]]:
         spoken = _Spoken(folder, self._speak)
         for pair in pairs:
             for number, voice in enumerate(self._voices if self._speak else self._voices[:1]):
                 sides = {"good": pair.good, "bad": pair.bad, "prefix": pair.prefix}
-                forms = {field: spoken.side(text, Voice(voice)) for field, text in sides.items() if text is not None}
-                yield {"id": f"{pair.key or pair.item}/{number}", "item": pair.item, "kind": pair.kind, **forms}
+                forms = {field: spoken.side(side.text or "", Voice(voice)) for field, side in sides.items() if side}
+                yield {"id": f"{pair.key}/{number}", "item": pair.item, "kind": pair.kind, **forms}
 
     def _labelled(self, kind: str, folder: Path, rows: Sequence[Said]) -> int:
         """Classification as ``train.jsonl`` and ``test.jsonl``, styles as ``prompts.jsonl``."""

@@ -4,8 +4,6 @@ lm-eval asks this model, and not one of its own classes: its `hf` class has no p
 cannot load released checkpoints. Here a request is laid out as in the direction ``T`` of the suite.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

@@ -6,7 +6,7 @@ Multiple-choice questions come in text, as JSON lines; so do benchmarks that lm-
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
@@ -22,7 +22,6 @@ from spiritlm_core.evaluate.suite.task import Bench, Skipped, SuiteTask, figure,
 from spiritlm_core.lm.generate.fewshot import FewShot, Judged, draw_shots, judged, log_likelihoods
 from spiritlm_core.lm.generate.prompts import Example, Kind, Parts
 from spiritlm_core.metrics.bootstrap import CONFIDENCE, Estimate, ratio
-from spiritlm_core.tokens.counter import key_of
 
 
 @dataclass(frozen=True)
@@ -110,8 +109,7 @@ def macro_f1(
     drawn = np.random.default_rng(seed).multinomial(len(both), np.full(len(both), 1 / len(both)), size=samples)
 
     def score(weights: np.ndarray) -> np.ndarray:
-        scores: np.ndarray = (2 * (weights @ both) / np.maximum(weights @ either, 1)).mean(axis=-1)
-        return scores
+        return (2 * (weights @ both) / np.maximum(weights @ either, 1)).mean(axis=-1)
 
     low, high = np.quantile(score(drawn), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Estimate(float(score(np.ones(len(both)))), float(low), float(high))
@@ -140,11 +138,6 @@ class ChoiceTask(SuiteTask):
 
     counted: ClassVar[str] = "questions"
     questions: tuple[Choice, ...] = ()
-
-    def drawn(self, limit: int | None, seed: int) -> ChoiceTask:
-        """With at most `limit` questions."""
-        kept = {one.key for one in sorted(self.questions, key=lambda one: key_of(seed, self.name, one.key))[:limit]}
-        return replace(self, questions=tuple(one for one in self.questions if one.key in kept))
 
     def measures(self, bench: Bench) -> Iterator[dict[str, Any]]:
         """Accuracy of the likeliest choice behind its question: ``acc`` by sums, ``acc_norm`` by sums per character."""

@@ -3,8 +3,6 @@
 A new task is a file whose reader makes one of the classes of tasks there are, or one of its own, and one line here.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

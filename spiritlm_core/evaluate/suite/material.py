@@ -1,7 +1,5 @@
 """What the built test sets say: texts made of the templates in ``templates/suite.yaml``."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -12,20 +10,9 @@ import yaml
 
 from spiritlm_core.audio.voices.espeak import Voice
 from spiritlm_core.evaluate.suite.labels import Choice
+from spiritlm_core.evaluate.suite.pairs import Pair, Side
 
 _MATERIAL = Path(__file__).parents[1] / "templates" / "suite.yaml"
-
-
-@dataclass(frozen=True)
-class Written:
-    """A pair in words, with the prefix of both sides, if any; pairs of one `item` say nearly the same."""
-
-    item: str
-    kind: str
-    good: str
-    bad: str
-    prefix: str | None = None
-    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,25 +38,29 @@ class Said:
 
 @cache
 def _material() -> Mapping[str, Any]:
-    material: dict[str, Any] = yaml.safe_load(_MATERIAL.read_text(encoding="utf-8"))
-    return material
+    return yaml.safe_load(_MATERIAL.read_text(encoding="utf-8"))
 
 
-def pair_sets() -> dict[str, list[Written]]:
+def pair_sets() -> dict[str, list[Pair]]:
     """The sets made of pairs."""
     material = _material()
-    words = [Written(good, "", good, bad) for good, bad in map(str.split, material["words"])]
+    words = [Pair(good, Side(good), Side(bad), item=good) for good, bad in map(str.split, material["words"])]
     plots = material["stories"]["plots"]
     named = list(enumerate(material["stories"]["names"]))
     return {
         "words": words,
-        "grammar": [Written(f"{i:03d}", *pair) for i, pair in enumerate(_grammar(material["grammar"]))],
+        "grammar": list(_grammar(material["grammar"])),
         "stories": [_story(plots, p, n, name, None) for n, name in named for p in range(len(plots))],
         "topic-stories": [_story(plots, p, n, name, n + 1) for n, name in named for p in range(len(plots))],
     }
 
 
-def _grammar(material: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+def _grammar(material: Mapping[str, Any]) -> Iterator[Pair]:
+    for number, (kind, good, bad) in enumerate(_sentences(material)):
+        yield Pair(f"{number:03d}", Side(good), Side(bad), kind=kind, item=f"{number:03d}")
+
+
+def _sentences(material: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     """Kind, good and bad sentence. Each form is as often right as wrong, so that no word gives the answer away."""
     verbs = [verb.split() for verb in material["verbs"]]
     for n, forms in enumerate(noun.split() for noun in material["nouns"]):
@@ -89,12 +80,13 @@ def _grammar(material: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
         yield "reflexives", f"The {noun} hurt {right}.", f"The {noun} hurt {wrong}."
 
 
-def _story(plots: Sequence[Sequence[str]], plot: int, number: int, name: str, away: int | None) -> Written:
+def _story(plots: Sequence[Sequence[str]], plot: int, number: int, name: str, away: int | None) -> Pair:
     """A story with its ending; the wrong one is its own, or that of the plot so many places `away`."""
     *sentences, right, wrong = (sentence.replace("NAME", name) for sentence in plots[plot])
     if away is not None:
         wrong = plots[(plot + away) % len(plots)][4].replace("NAME", name)
-    return Written(f"{plot:02d}", "", right, wrong, " ".join(sentences), f"{plot:02d}-{number}")
+    key, prefix = f"{plot:02d}-{number}", Side(" ".join(sentences))
+    return Pair(key, Side(right), Side(wrong), prefix, item=f"{plot:02d}")
 
 
 def intents() -> list[Said]:

@@ -1,7 +1,5 @@
 """Readers of published benchmarks. Each gives no task for a folder that is laid out in another way."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json
@@ -17,18 +15,11 @@ from spiritlm_core.evaluate.suite.pairs import Labelled, Pair, Side
 from spiritlm_core.evaluate.suite.task import Skipped
 from spiritlm_core.evaluate.suite.transcripts import TranscriptTask, Utterance
 from spiritlm_core.evaluate.suite.zeroshot import PairTask
+from spiritlm_core.files import read_text
 from spiritlm_core.metrics.distances import normalise
 
 Row = Mapping[str, str]
 _T = TypeVar("_T")
-
-
-def read_text(path: Path) -> str:
-    """A text in UTF-8, with or without a byte order mark. Raises SourceError."""
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SourceError(f"{path}: cannot be read as text: {error}") from error
 
 
 def read_table(path: Path, needed: Iterable[str]) -> list[Row]:

@@ -118,10 +118,8 @@ class LabelledTask(SuiteTask):
 
     def drawn(self, limit: int | None, seed: int) -> Self:
         """With at most `limit` test examples, and a bounded number of train examples of each label."""
-        kept = {row.key for row in sorted(self.test, key=lambda row: key_of(seed, self.name, row.key))[:limit]}
-        test = tuple(row for row in self.test if row.key in kept)
         train = by_turns(self.train, lambda row: row.label, lambda row: key_of(seed, self.name, "train", row.key))
-        return replace(self, test=test, train=tuple(train[: _POOL * max(1, len(self.labels))]))
+        return replace(super().drawn(limit, seed), train=tuple(train[: _POOL * max(1, len(self.labels))]))
 
     def recordings(self) -> list[Path]:
         """Its sound files."""

@@ -1,7 +1,5 @@
 """Running the suite: every model on every task in every way of asking, its table, and the stage for built sets."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -23,22 +21,6 @@ from spiritlm_core.lake.view import TableView
 from spiritlm_core.lm.generate.spirit import SpiritLM
 from spiritlm_core.speech.folder import ROLES, write_speech_tokenizer
 
-_ABOUT = {
-    "accuracy, sum": "how often the right side or label has the highest log-likelihood, in %; a tie of two counts half",
-    "accuracy, mean": "the same by log-likelihood per token",
-    "macro-F1, sum": "mean F1 of the labels, in %",
-    "WER, CER, unit error rate": "errors by words, characters or HuBERT units of the reference, in %: less is better",
-    "style kept": "continuations that a classifier finds to have the style of the prompt, in %",
-    "acc, acc_norm": "accuracy as lm-eval counts it, in %: by sums, and by sums per character",
-    "95 %": "percentile bootstrap over items; of groups of lm-eval, by the standard error",
-    "chance": "guessing evenly",
-    "trivial": "the best answer that needs no model or no question; which one it is says suite.json",
-    "ceiling": "what whoever judges makes of the set's own answers, where there is a judge",
-    "items": "of those scored; the pairs of one item, such as voices, are averaged first",
-    "skipped": "what could not be scored; each is listed with its reason in suite.json",
-    "published elsewhere": "figures of others on the whole official set, not measured here: "
-    "B Spirit LM Base, E Expressive",
-}
 _REASONS_SHOWN = 20
 _HEADING = (
     "task",
@@ -73,7 +55,7 @@ def table(report: Mapping[str, Any]) -> Table:
         f"{title}: {'; '.join(f'{said} ({asked})' for said, asked in found.items())}."
         for title, found, _ in verdicts(report["measures"])
     ]
-    return Table([list(_HEADING), *rows], [*told, WAYS, *_notes(report["measures"])], _ABOUT, _WORDS)
+    return Table([list(_HEADING), *rows], [*told, WAYS, *_notes(report["measures"])], {}, _WORDS)
 
 
 def verdicts(measures: Sequence[Mapping[str, Any]]) -> list[tuple[str, dict[str, str], list[Mapping[str, Any]]]]:
@@ -223,19 +205,13 @@ class SuiteStage(ArtifactStage):
 
     name: ClassVar[str] = "suite"
     about: ClassVar[str] = "zero-shot and few-shot tasks on small test sets"
-    version: ClassVar[int] = 4  # 4: verdicts
+    version: ClassVar[int] = 5  # 4: verdicts; 5: transcripts that never end
     outputs: ClassVar[tuple[Output, ...]] = (Output("suite", "suite.html", "suite.html"),)
     inputs: ClassVar[tuple[TableInput, ...]] = ()
     resources: ClassVar[Resources] = Resources(num_cpus=1.0)
     config: SuiteRunConfig
 
-    def build(
-        self,
-        tables: Mapping[str, TableView],  # noqa: ARG002 - the sets are made of templates
-        out: Path,
-        work: Path,
-        progress: Progress,
-    ) -> dict[str, Any]:
+    def build(self, tables: Mapping[str, TableView], out: Path, work: Path, progress: Progress) -> dict[str, Any]:
         """Write the report; returns the value of every figure."""
         progress(0.0, "building test sets")
         folder, speech = self._sets(work), self._speech_tokenizer(work)

@@ -4,8 +4,6 @@ The task of arXiv 2402.05755, section 5.2 (speech-text sentiment preservation): 
 continues it in text or in speech, and a classifier that sees the continuation alone says which style that has.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -56,8 +54,7 @@ def fitted_speech_judge(speech: Sequence[str], labels: Sequence[str]) -> Judge:
     model.fit(np.stack([speech_features(one, sizes) for one in speech]), list(labels))
 
     def predict(rows: list[str]) -> list[str]:
-        labels: list[str] = model.predict(np.stack([speech_features(one, sizes) for one in rows])).tolist()
-        return labels
+        return model.predict(np.stack([speech_features(one, sizes) for one in rows])).tolist()
 
     return lambda given: _where_anything(given, predict)
 
@@ -89,8 +86,7 @@ def _sizes(speech: Sequence[str]) -> tuple[int, int, int]:
 
 def _shares(stream: np.ndarray, size: int) -> np.ndarray:
     counts = np.bincount(stream[stream < size], minlength=size).astype(float)
-    shares: np.ndarray = counts / max(1.0, counts.sum())
-    return shares
+    return counts / max(1.0, counts.sum())
 
 
 def _where_anything(given: Sequence[str], predict: Callable[[list[str]], list[str]]) -> list[str]:

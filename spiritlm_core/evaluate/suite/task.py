@@ -1,12 +1,11 @@
 """What every task of the suite has in common, and what it is given: a model, and recordings as tokens."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
@@ -20,6 +19,7 @@ from spiritlm_core.lm.generate.spirit import SpiritLM
 from spiritlm_core.metrics.bootstrap import Estimate
 from spiritlm_core.speech.stage import encode_clips
 from spiritlm_core.speech.tokenizer import SpeechTokenizer
+from spiritlm_core.tokens.counter import key_of
 
 Tell = Callable[[str], None]  # told what is being done
 _FILES_AT_ONCE = 256
@@ -127,6 +127,7 @@ class SuiteTask(ABC):
     skipped: tuple[Skipped, ...] = field(default=(), kw_only=True)  # what looked like an entry and is none
 
     counted: ClassVar[str] = ""  # the field that holds its questions
+    drawn_by: ClassVar[str] = "key"  # what of a question says with which others it is drawn
 
     @property
     def entries(self) -> int:
@@ -139,8 +140,10 @@ class SuiteTask(ABC):
 
     def drawn(self, limit: int | None, seed: int) -> Self:
         """With at most `limit` items, drawn by `seed` and the items alone."""
-        del limit, seed
-        return self
+        rows, by = getattr(self, self.counted), attrgetter(self.drawn_by)
+        kept = set(sorted(set(map(by, rows)), key=lambda name: key_of(seed, self.name, name))[:limit])
+        chosen: dict[str, Any] = {self.counted: tuple(row for row in rows if by(row) in kept)}
+        return replace(self, **chosen)
 
     def recordings(self) -> list[Path]:
         """Its sound files."""

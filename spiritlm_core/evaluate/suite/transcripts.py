@@ -100,9 +100,9 @@ class TranscriptTask(SuiteTask):
 def _ask(task: TranscriptTask, bench: Bench, kind: Kind, shots: int) -> tuple[_Answers, list[Skipped]]:
     """Ask every utterance whose answer, and whose question with an answer, is not too long."""
     asked: Kind = "speech" if kind == "text" else "text"
-    fewshot = FewShot(
-        bench.spirit, asked, kind, max_new_tokens=bench.config.max_new_tokens, batch_size=bench.batch_size
-    )
+    most, batch_size = bench.config.max_new_tokens, bench.batch_size
+    heard = kind == "text"
+    fewshot = FewShot(bench.spirit, asked, kind, transcribes=heard, max_new_tokens=most, batch_size=batch_size)
     example_of = partial(_example, bench=bench, kind=kind)
     (pool, _), (examples, skipped) = (usable(part, example_of) for part in (task.pool, task.utterances))
     laid_out: list[Asked] = []
@@ -183,5 +183,4 @@ def _error_rates(
 
 
 def _units(tokens: str) -> list[int]:
-    units: list[int] = from_string(tokens).hubert.tolist()
-    return units
+    return from_string(tokens).hubert.tolist()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,7 +16,6 @@ from spiritlm_core.lm.generate.fewshot import Judged, judged, log_likelihoods
 from spiritlm_core.lm.generate.prompts import Kind
 from spiritlm_core.lm.generate.spirit import SpiritLM
 from spiritlm_core.metrics.bootstrap import Estimate, ratio
-from spiritlm_core.tokens.counter import key_of
 
 CHANCE = 0.5
 _ROUNDING = 1e-6  # of float32, relative: sides that are nearer to each other are equally likely
@@ -27,18 +26,13 @@ class PairTask(SuiteTask):
     """A task made of `pairs`, in the order of the folder."""
 
     counted: ClassVar[str] = "pairs"
+    drawn_by: ClassVar[str] = "item"
     pairs: tuple[Pair, ...] = ()
 
     @property
     def directions(self) -> list[Direction]:
         """Those that at least one pair has the forms for."""
         return [direction for direction in DIRECTIONS if any(pair.has(direction) for pair in self.pairs)]
-
-    def drawn(self, limit: int | None, seed: int) -> PairTask:
-        """With the pairs of at most `limit` items, drawn by `seed` and the items alone."""
-        items = sorted({pair.item for pair in self.pairs}, key=lambda item: key_of(seed, self.name, item))
-        kept = set(items[:limit])
-        return replace(self, pairs=tuple(pair for pair in self.pairs if pair.item in kept))
 
     def recordings(self) -> list[Path]:
         """Its sound files."""
@@ -109,15 +103,13 @@ class Scores:
     @property
     def means(self) -> np.ndarray:
         """float64[P, 2], the same by the number of tokens."""
-        means: np.ndarray = self.sums / self.tokens
-        return means
+        return self.sums / self.tokens
 
 
 def preferred(values: np.ndarray) -> np.ndarray:
     """1 where the first of two is larger, 0.5 where both are equal but for rounding, else 0: float64[P] of [P, 2]."""
     good, bad = values[:, 0], values[:, 1]
-    verdicts: np.ndarray = np.where(np.isclose(good, bad, rtol=_ROUNDING, atol=0), 0.5, (good > bad).astype(float))
-    return verdicts
+    return np.where(np.isclose(good, bad, rtol=_ROUNDING, atol=0), 0.5, (good > bad).astype(float))
 
 
 def score(spirit: SpiritLM, pairs: Sequence[Pair], direction: Direction, recordings: Recordings) -> Scores:

@@ -9,8 +9,6 @@ A cell is one ordered pair of phones in one context with fixed speakers; its err
 Cells are averaged over contexts (and speakers of X), then over speakers of A and B, then over pairs of phones.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spiritlm_core.evaluate.clips import Clip
 from spiritlm_core.evaluate.units.labels import SILENCE, Labels, unit_centres
+from spiritlm_core.fit.clips import Clip
 
 Floats = NDArray[np.float64]
 FrameDistance = Callable[[NDArray[Any], NDArray[Any]], Floats]
@@ -50,8 +48,7 @@ def warp(distances: Floats, rows: NDArray[np.int64], columns: NDArray[np.int64])
             cost[i, j], length[i, j] = _step(cost, length, i, j)
             cost[i, j] += distances[:, i - 1, j - 1]
     index = np.arange(pairs)
-    total: Floats = cost[rows, columns, index] / length[rows, columns, index]
-    return total
+    return cost[rows, columns, index] / length[rows, columns, index]
 
 
 def _step(cost: Floats, length: Floats, i: int, j: int) -> tuple[Floats, Floats]:
@@ -100,15 +97,13 @@ def _padded(sequences: Sequence[NDArray[Any]], chosen: NDArray[np.int64]) -> NDA
 
 def unequal(first: NDArray[Any], second: NDArray[Any]) -> Floats:
     """0 for equal units and 1 for others: half the squared distance of one-hot vectors."""
-    different: Floats = (first[:, :, None] != second[:, None, :]).astype(np.float64)
-    return different
+    return (first[:, :, None] != second[:, None, :]).astype(np.float64)
 
 
 def angular(first: NDArray[Any], second: NDArray[Any]) -> Floats:
     """Angle between feature vectors over pi, 0 to 1; vectors of length one are expected."""
     cosine = np.matmul(first.astype(np.float64), second.astype(np.float64).transpose(0, 2, 1))
-    angle: Floats = np.arccos(np.clip(cosine, -1.0, 1.0)) / np.pi
-    return angle
+    return np.arccos(np.clip(cosine, -1.0, 1.0)) / np.pi
 
 
 Context = tuple[str, str]
@@ -156,7 +151,7 @@ def make_task(clips: Sequence[Clip], labels: Labels, *, most_cells: int, most_to
     groups: dict[Context, dict[str, dict[str, list[int]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     for index, token in enumerate(tokens):
         groups[token.context][token.phone][token.speaker].append(index)
-    cells = {"within": list(_within(groups)), "across": list(_across(groups))}
+    cells = {"within": list(_cells(groups, across=False)), "across": list(_cells(groups, across=True))}
     return Task(tuple(tokens), {name: _drawn(found, most_cells, rng) for name, found in cells.items()})
 
 
@@ -188,21 +183,13 @@ def _thinned(tokens: list[Token], most: int, rng: np.random.Generator) -> list[T
     return sorted(found, key=lambda token: (token.clip, token.start, token.end))
 
 
-def _within(groups: Mapping[Context, Mapping[str, Mapping[str, list[int]]]]) -> Iterator[Cell]:
-    for phones in groups.values():
-        for first, second in permutations(sorted(phones), 2):
-            for speaker in sorted(phones[first].keys() & phones[second].keys()):
-                a = tuple(phones[first][speaker])
-                if len(a) > 1:
-                    yield Cell((first, second), speaker, a, tuple(phones[second][speaker]), a)
-
-
-def _across(groups: Mapping[Context, Mapping[str, Mapping[str, list[int]]]]) -> Iterator[Cell]:
+def _cells(groups: Mapping[Context, Mapping[str, Mapping[str, list[int]]]], *, across: bool) -> Iterator[Cell]:
     for phones in groups.values():
         for first, second in permutations(sorted(phones), 2):
             for speaker in sorted(phones[first].keys() & phones[second].keys()):
                 a, b = tuple(phones[first][speaker]), tuple(phones[second][speaker])
-                for other in sorted(phones[first].keys() - {speaker}):
+                others = sorted(phones[first].keys() - {speaker}) if across else [speaker] if len(a) > 1 else []
+                for other in others:
                     yield Cell((first, second), speaker, a, b, tuple(phones[first][other]))
 
 

@@ -12,8 +12,6 @@ phone y and unit z:
 - PNMI ``I(y; z) / H(y)``: share of the uncertainty about the phone that the unit removes.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -25,7 +23,7 @@ from numpy.typing import NDArray
 
 from spiritlm_core.align.teacher import Pocketsphinx
 from spiritlm_core.audio.codec import to_int16
-from spiritlm_core.evaluate.clips import Clip
+from spiritlm_core.fit.clips import Clip
 from spiritlm_core.language import main_code
 from spiritlm_core.metrics.bootstrap import CONFIDENCE
 from spiritlm_core.speech.grid import CHUNK, FRAME, RECEPTIVE_FIELD, piece_lengths, unit_count
@@ -219,19 +217,14 @@ def scores(joint: Floats) -> tuple[Floats, Floats, Floats]:
 
     Where all frames have one phone nothing can be learnt about it, and PNMI is 0.
     """
+    from scipy.stats import entropy
+
     joint = joint / joint.sum(axis=(1, 2), keepdims=True)
     unit, phone = joint.sum(axis=2), joint.sum(axis=1)
-    uncertainty = _entropy(phone)
-    information = _entropy(unit) + uncertainty - _entropy(joint.reshape(len(joint), -1))
+    uncertainty = entropy(phone, axis=1)
+    information = entropy(unit, axis=1) + uncertainty - entropy(joint.reshape(len(joint), -1), axis=1)
     pnmi = np.divide(information, uncertainty, out=np.zeros(len(joint)), where=uncertainty > 0)
     return np.clip(pnmi, 0.0, 1.0), joint.max(axis=2).sum(axis=1), joint.max(axis=1).sum(axis=1)
-
-
-def _entropy(shares: Floats) -> Floats:
-    """Nats of each row."""
-    logs = np.log(shares, out=np.zeros_like(shares), where=shares > 0)
-    entropy: Floats = -(shares * logs).sum(axis=1)
-    return entropy
 
 
 def _bootstrap(counts: Any, shape: tuple[int, int], samples: int, rng: np.random.Generator) -> Floats:

@@ -1,7 +1,5 @@
 """All figures of one tokenizer on the held-out clips."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spiritlm_core.cores import pick_device
-from spiritlm_core.evaluate.clips import Clip, head
 from spiritlm_core.evaluate.config import UnitEvaluationConfig
 from spiritlm_core.evaluate.units.abx import Task, angular, error_rates, make_task, unequal
 from spiritlm_core.evaluate.units.candidates import Candidate
@@ -27,7 +24,7 @@ from spiritlm_core.evaluate.units.voice import (
     tracks,
     windows,
 )
-from spiritlm_core.fit.clips import perplexity
+from spiritlm_core.fit.clips import Clip, head, perplexity
 from spiritlm_core.speech.grid import RATES_HZ, SAMPLE_RATE
 from spiritlm_core.speech.pitch.f0 import Melody
 from spiritlm_core.speech.types import Units, by_frame

@@ -1,29 +1,25 @@
 """The comparison of speech tokenizers on held-out speech, as one artifact, and its table."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
+
+import numpy as np
 
 from spiritlm_core.cores import all_cores
 from spiritlm_core.errors import SpiritLMError
-from spiritlm_core.evaluate.clips import AUDIO_INPUT, Clip, draw, good_rows, read_clips
+from spiritlm_core.evaluate.clips import AUDIO_INPUT, draw, good_rows, read_clips
 from spiritlm_core.evaluate.config import UnitEvaluationStageConfig
 from spiritlm_core.evaluate.rendering import MISSING, Column, Table, at, interval, number, write_report
 from spiritlm_core.evaluate.units.candidates import candidates
 from spiritlm_core.evaluate.units.labels import align_phones
 from spiritlm_core.evaluate.units.measure import DRAWS, HeldOut, differences, measure
 from spiritlm_core.files import write_json
-from spiritlm_core.fit.clips import train_clips
+from spiritlm_core.fit.clips import Clip, train_clips
 from spiritlm_core.lake.stage import ArtifactStage, Output, Progress, Resources, TableInput
 from spiritlm_core.lake.view import TableView
-
-if TYPE_CHECKING:
-    import numpy as np
-
 
 _HELP = "Labels need English recordings with transcripts; see docs/sources.md on where these are looked for."
 Result = Mapping[str, Any]

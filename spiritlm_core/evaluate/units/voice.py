@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +19,9 @@ from numpy.typing import NDArray
 
 from spiritlm_core.audio.resample import limit_band
 from spiritlm_core.audio.samples import Waveform
-from spiritlm_core.evaluate.clips import Clip
+from spiritlm_core.fit.clips import Clip
 from spiritlm_core.metrics.distances import Errors, collapse, edit_distance
+from spiritlm_core.speech.copies import played
 from spiritlm_core.speech.grid import RATES_HZ
 from spiritlm_core.speech.pitch.f0 import LOWEST, Melody, melody
 from spiritlm_core.speech.types import Units, chunks
@@ -105,8 +105,7 @@ def windows(
 def histograms(units: Sequence[NDArray[np.integer[Any]]], size: int) -> NDArray[np.float64]:
     """Share of each unit in each piece, float64[pieces, size]; a piece without units is a row of zeros."""
     counts = np.array([np.bincount(piece.astype(np.int64), minlength=size) for piece in units]).reshape(-1, size)
-    shares: NDArray[np.float64] = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    return shares
+    return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
 
 
 def speaker_probe(
@@ -155,37 +154,20 @@ Change = Callable[[Clip], Waveform]
 def changes(snrs: Sequence[float], speeds: Sequence[float], seed: int) -> dict[str, Change]:
     """The conditions by name, such as ``noise 10 dB``, ``8 kHz`` and ``speed 0.9``."""
     noises = {f"noise {snr:g} dB": partial(_noisy, snr=snr, seed=seed) for snr in snrs}
-    tempos = {f"speed {speed:g}": partial(_played, speed=speed) for speed in speeds}
+    tempos = {f"speed {speed:g}": lambda clip, speed=speed: played(clip.waveform, speed) for speed in speeds}
     return {**noises, "8 kHz": lambda clip: limit_band(clip.waveform, 8000), **tempos}
 
 
 def _noisy(clip: Clip, snr: float, seed: int) -> Waveform:
-    return add_noise(clip.waveform, snr, _rng(seed, clip.key))
-
-
-def _played(clip: Clip, speed: float) -> Waveform:
-    return play_at(clip.waveform, speed)
-
-
-def _rng(seed: int, key: str) -> np.random.Generator:
-    """Randomness that depends on seed and clip alone."""
-    return np.random.default_rng([seed, int.from_bytes(hashlib.sha256(key.encode()).digest()[:8])])
+    """With randomness that depends on seed and clip alone."""
+    key = int.from_bytes(hashlib.sha256(clip.key.encode()).digest()[:8])
+    return add_noise(clip.waveform, snr, np.random.default_rng([seed, key]))
 
 
 def add_noise(waveform: Waveform, snr: float, rng: np.random.Generator) -> Waveform:
     """White Gaussian noise `snr` decibels below the mean power of float32[T]."""
     power = float(np.mean(waveform.astype(np.float64) ** 2)) / 10 ** (snr / 10)
-    noisy: Waveform = (waveform + rng.normal(0.0, np.sqrt(power), len(waveform))).astype(np.float32)
-    return noisy
-
-
-def play_at(waveform: Waveform, speed: float) -> Waveform:
-    """Play faster (`speed` above 1) or slower, as a tape does: length and pitch both change."""
-    from scipy.signal import resample_poly
-
-    ratio = Fraction(speed).limit_denominator(100)
-    played: Waveform = resample_poly(waveform, ratio.denominator, ratio.numerator).astype(np.float32)
-    return played
+    return (waveform + rng.normal(0.0, np.sqrt(power), len(waveform))).astype(np.float32)
 
 
 def distances(clean: Sequence[Units], changed: Sequence[Units]) -> dict[str, float | None]:

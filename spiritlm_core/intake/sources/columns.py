@@ -1,12 +1,11 @@
 """The columns of a table of clips: what the usual data sets call them, and which values they may hold."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 from spiritlm_core.errors import Rejection, SourceError
 from spiritlm_core.intake.draft import Draft, clean
@@ -35,7 +34,8 @@ ALIASES: dict[str, tuple[str, ...]] = {
 }
 """Field of a clip to the names of its column, the first one found counts. Manifests and fine-tuning share them."""
 _TEXTUAL = re.compile(r"text|transcri|sentence|utterance|caption|prompt|normali[sz]ed")
-_LOOKED_AT = 100  # rows in which unused texts are looked for
+_TIME = re.compile(r"(^|_)(start|begin|onset|offset|end|stop)(_|$)")
+_LOOKED_AT = 100  # rows in which unused texts and times are looked for
 
 
 def names_of(field: str, said: Mapping[str, str]) -> tuple[str, ...]:
@@ -56,6 +56,7 @@ class Columns:
         self._shown, self._rows = shown, 0
         self._seen: set[str] = set()
         self._texts: dict[str, None] = {}
+        self._times: dict[str, None] = {}
 
     def known(self, header: list[str]) -> int:
         """How many fields the columns of `header` fill; 0 if none of them is a path."""
@@ -97,11 +98,16 @@ class Columns:
             note(f"{self._shown}: no text column was recognised among {unused}; {how}")
         elif unused:
             note(f"{self._shown}: the text is taken from {taken!r}, not from {unused}")
+        if self._times and self._seen.isdisjoint((*self._names["start"], *self._names["end"])):
+            times = some([repr(name) for name in self._times])
+            note(f"{self._shown}: whole files are taken: `start` and `end` in seconds would part them, not {times}")
 
     def _look(self, row: Row) -> None:
         if self._rows <= _LOOKED_AT:
             claimed = {name for field, names in self._names.items() if field != "text" for name in names}
-            self._texts |= {name: None for name, value in row.items() if name not in claimed and _textual(name, value)}
+            others = {name: value for name, value in row.items() if name not in claimed}
+            self._texts |= {name: None for name, value in others.items() if _textual(name, value)}
+            self._times |= {name: None for name, value in others.items() if _is_time(name, value)}
 
     def _value(self, row: Row, field: str) -> Any:
         return next((row[name] for name in self._names[field] if row.get(name) not in (None, "")), None)
@@ -112,6 +118,10 @@ def _textual(name: str, value: Any) -> bool:
         inside = value.items() if isinstance(value, dict) else [(name, one) for one in value[:1]]
         return any(_textual(str(within), one) for within, one in inside)
     return isinstance(value, str) and bool(value) and (" " in value.strip() or bool(_TEXTUAL.search(name)))
+
+
+def _is_time(name: str, value: Any) -> bool:
+    return bool(_TIME.search(name) and re.fullmatch(r"\d[\d.:,]*", str(value)))
 
 
 def _path(value: Any) -> str:
@@ -144,8 +154,6 @@ def resolve(path: str, root: str) -> str:
     if root.startswith("s3://") and not path.startswith("/"):
         return f"{root.rstrip('/')}/{path}"
     if is_web(root):
-        from urllib.parse import urljoin
-
         return urljoin(root.rstrip("/") + "/", path)
     return local_uri(Path(local_path(root)) / path)
 
@@ -184,7 +192,7 @@ def number_of(value: Any, name: str) -> float | None:
         raise Rejection(f"{name}: {_short(value)} is not a number") from None
     if not math.isfinite(number) or number < 0:
         raise Rejection(f"{name}: {_short(value)} must be a number, zero or more")
-    return number
+    return abs(number)  # of -0.0, too, which would be another key
 
 
 def _short(value: Any) -> str:

@@ -1,15 +1,14 @@
 """Any tree of audio files. Its transcripts are found by looking: one reader for each place where they may be."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import PurePosixPath
 from typing import Literal
 
 from pydantic import Field
 
 from spiritlm_core.intake.draft import Draft, draft_of
-from spiritlm_core.intake.files import printable
+from spiritlm_core.intake.files import PACKED, File, printable
 from spiritlm_core.intake.notes import note, some
 from spiritlm_core.intake.rights import NOTHING, FolderRights
 from spiritlm_core.intake.source import TreeSource
@@ -79,12 +78,17 @@ def _joined(first: Draft, later: Draft) -> Draft:
 
 def _say_unused(source: TreeSource, tree: Tree) -> None:
     """Name what may be transcripts, and count what is neither that nor sound."""
-    texts = [file for file in tree.unused() if file.suffix in TRANSCRIPTS or file.name in kaldi.NAMES]
+    texts = [file for file in tree.unused() if _promises_text(file)]
     if texts:
         note(f"source {source.path}: not used as transcripts: {some([printable(file.path) for file in texts])}")
     named = tree.used | {file.uri for file in texts}
     if others := [file for file in tree.others if file.uri not in named]:
         note(f"source {source.path}: not audio: {kinds_of(others)}")
+
+
+def _promises_text(file: File) -> bool:
+    kinds = {suffix.lower() for suffix in PurePosixPath(file.name).suffixes[-2 if file.suffix in PACKED else -1 :]}
+    return not kinds.isdisjoint(TRANSCRIPTS) or file.name in kaldi.NAMES
 
 
 _UNREAD = (".xml", ".eaf", ".ctm", ".stm", ".mlf", ".ass", ".lrc", ".sbv", ".ttml", ".dfxp", ".wrd", ".cha")

@@ -1,7 +1,5 @@
 """Kaldi's data folders: ``wav.scp`` names the recordings, ``text``, ``utt2spk`` and ``segments`` say the rest."""
 
-from __future__ import annotations
-
 import dataclasses
 import re
 from collections.abc import Iterator

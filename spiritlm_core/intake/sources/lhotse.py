@@ -14,8 +14,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from spiritlm_core.errors import Rejection, SourceError, is_machine_error, reason_of
-from spiritlm_core.intake.draft import Draft, clean, missing
-from spiritlm_core.intake.files import local_path, local_uri, printable, stat_file
+from spiritlm_core.intake.draft import Draft, clean, located, missing
+from spiritlm_core.intake.files import local_path, local_uri, printable
 from spiritlm_core.intake.source import Source
 from spiritlm_core.intake.sources.columns import check_path, number_of, resolve, text_of
 
@@ -31,6 +31,9 @@ class LhotseSource(Source):
 
     def drafts(self) -> Iterator[Draft]:
         """One draft per supervision, per cut, or per recording that has no supervision."""
+        yield from located(self._drafts())
+
+    def _drafts(self) -> Iterator[Draft]:
         for path, supervisions in _manifests(self):
             root = str(path.parent)
             entries = _load(path)
@@ -102,7 +105,7 @@ def _checked(read: Callable[[], Draft], entry: Any) -> Draft:
         reason = str(problem)
     except (TypeError, ValueError, AttributeError, ArithmeticError, LookupError) as error:
         reason = f"a value of the wrong type: {error}"
-    return missing(str(entry.id), f"lhotse:{entry.id}", reason)
+    return missing(str(entry.id), f"lhotse:{printable(str(entry.id))}", reason)
 
 
 def _cut(cut: Any, root: str) -> Draft:
@@ -121,7 +124,6 @@ def _stretch(rec: Any, name: str, start: float, end: float, channels: Any, spoke
     return Draft(
         name=printable(name),
         uri=uri,
-        file=stat_file(uri),
         text=clean(" ".join(filter(None, (text_of(one.text, "text") for one in spoken)))),
         speaker=next(filter(None, (text_of(one.speaker, "speaker") for one in spoken)), None),
         language=next(filter(None, (text_of(one.language, "language") for one in spoken)), None),

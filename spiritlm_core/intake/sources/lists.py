@@ -3,8 +3,6 @@
 ``ID|TEXT``, ``ID<tab>TEXT``, ``ID:TEXT``, ``ID TEXT``, ``( ID "TEXT" )`` (Festival) or ``TEXT (ID)`` (sclite).
 """
 
-from __future__ import annotations
-
 import dataclasses
 import re
 from collections.abc import Iterator, Sequence

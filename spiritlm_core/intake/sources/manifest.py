@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from spiritlm_core.errors import Rejection, SourceError, reason_of
-from spiritlm_core.intake.draft import Draft, missing
+from spiritlm_core.intake.draft import Draft, located, missing
 from spiritlm_core.intake.files import File, is_web, local_path, local_uri, printable, stat_file
 from spiritlm_core.intake.source import Source
 from spiritlm_core.intake.sources import lists
@@ -41,9 +41,9 @@ class ManifestSource(Source):
         if manifest.error:
             raise SourceError(f"source manifest:{self.path}: {manifest.error}")
         root = self.audio_root or manifest.uri.rpartition("/")[0]
-        rows = table_drafts(manifest, self.columns, self.encoding, lambda draft: _found(draft, root))
+        rows = table_drafts(manifest, self.columns, self.encoding, lambda draft: _placed(draft, root))
         try:
-            yield from rows
+            yield from (_shown(draft, root) for draft in located(rows))
         except SourceError as problem:
             yield from _of_list(manifest, root, self, problem)
 
@@ -85,8 +85,12 @@ def table_drafts(
     reader.finish()
 
 
-def _found(draft: Draft, root: str) -> Draft:
-    file = draft.file or stat_file(resolve(draft.name, root))
-    if file.error and "\\" in draft.name:  # a path of Windows
+def _placed(draft: Draft, root: str) -> Draft:
+    return draft if draft.file else dataclasses.replace(draft, uri=resolve(draft.name, root))
+
+
+def _shown(draft: Draft, root: str) -> Draft:
+    file = draft.file
+    if file and file.error and "\\" in draft.name:  # a path of Windows
         file = stat_file(resolve(draft.name.replace("\\", "/"), root))
-    return dataclasses.replace(draft, name=printable(draft.name), uri=file.uri, file=file)
+    return dataclasses.replace(draft, name=printable(draft.name), uri=file.uri if file else draft.uri, file=file)

@@ -1,7 +1,5 @@
 """Telephone prompts from Debian's ``asterisk-core-sounds-LANG-g722``."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,12 +45,9 @@ class PromptsSource(Source):
     short: ClassVar[str] = "prompts"
 
     kind: Literal["prompts"] = "prompts"
-    prompts: Annotated[_Language, BeforeValidator(_spoken)] = Field(
-        "en", description="Language whose package of prompts is fetched."
-    )
+    prompts: PromptLanguage = Field("en", description="Language whose package of prompts is fetched.")
     optional: Optionally = Field(
-        False,
-        description="true: where the packages cannot be had, the run goes on without; absent: it does anyhow.",
+        False, description="true: where the packages cannot be had, the run goes on without; absent: it does anyhow."
     )
 
     @property

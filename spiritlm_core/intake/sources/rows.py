@@ -4,8 +4,6 @@ A row is checked for its width and its quotes, and a bad one is given back with 
 comma, or that swallows the next rows, would be a wrong transcript.
 """
 
-from __future__ import annotations
-
 import csv
 import itertools
 import json
@@ -21,13 +19,14 @@ from spiritlm_core.errors import SourceError, is_machine_error
 from spiritlm_core.intake.draft import decode_lines, decode_text
 from spiritlm_core.intake.embedded import embedded_columns, has_bytes, row_uri
 from spiritlm_core.intake.files import PACKED, File, printable
-from spiritlm_core.intake.opening import open_uri, read_plain
-from spiritlm_core.intake.sniff import AUDIO_SUFFIXES
+from spiritlm_core.intake.opening import open_uri, read_head, read_plain
+from spiritlm_core.intake.sniff import AUDIO_SUFFIXES, HEAD, text_instead
 from spiritlm_core.intake.sources.columns import ALIASES, Row
 
 Rows = Iterator[tuple[int, Row, str | None]]
 """Number of a row or line, column in lower case to value, and why the row is bad."""
 Known = Callable[[list[str]], int]  # how many of the columns are known; 0 if none of them is a path
+_SAID = {name for field, names in ALIASES.items() if field != "path" for name in names}  # of these no one is a sound
 _SEPARATORS = "\t,|;"
 _BUFFER = 1 << 16  # bytes of a column read at once; without one all of it is
 _RECORD_LINES = 1000  # a quoted field of more lines was never closed
@@ -64,13 +63,16 @@ def _parquet(file: File) -> Rows:
     except Exception as error:  # whatever pyarrow makes of damaged metadata
         if is_machine_error(error) or isinstance(error, SourceError):
             raise
-        raise SourceError(f"{printable(file.name)} is not Parquet, or damaged: {error}") from error
+        reason = text_instead(read_head(file.uri, HEAD)) or error
+        raise SourceError(f"{printable(file.name)} is not Parquet, or damaged: {reason}") from error
 
 
 def _parquet_rows(table: Any, file: File) -> Iterator[Row]:
     """Rows without the bytes of their recordings, which are named instead."""
     schema, place = table.schema_arrow, itertools.count()
-    sounds = embedded_columns(schema)
+    names = [name.strip().lower() for name in schema.names]
+    _check_once_each([name for name in names if name in {*_SAID, *ALIASES["path"]}], printable(file.name))
+    sounds = [name for name in embedded_columns(schema) if name.strip().lower() not in _SAID]
     columns = [name for field in schema if field.name not in sounds for name in _columns_of(field)]
     columns += [name for sound in sounds for name in _columns_of(schema.field(sound)) if name != sound]
     inside = {sound for sound in sounds if has_bytes(table, sound)}
@@ -152,9 +154,9 @@ def _separated(lines: list[tuple[int, str, str | None]], shown: str, known: Know
     header, mark = max(((_header(lines, mark), mark) for mark in _SEPARATORS), key=lambda pair: known(pair[0]))
     if not known(header):
         there = printable(", ".join(header)[:200])
-        raise SourceError(f"{shown}: its first line names no column with a path to the audio, only {there}")
-    if twice := next((name for name in header if name and header.count(name) > 1), None):
-        raise SourceError(f"{shown}: there are two columns {twice!r}")
+        what = f"its first line names no column with a path to the audio, only {there}" if there else "it is empty"
+        raise SourceError(f"{shown}: {what}")
+    _check_once_each(header, shown)
     records = _records(lines, mark)
     next(records)
     for number, cells, reason in records:
@@ -164,6 +166,11 @@ def _separated(lines: list[tuple[int, str, str | None]], shown: str, known: Know
             reason = reason or _width(number, len(cells), len(header), mark)  # noqa: PLW2901
         row = {name: cell.strip() for name, cell in zip(header, cells, strict=False) if name}
         yield number, {} if reason else row, reason
+
+
+def _check_once_each(header: list[str], shown: str) -> None:
+    if twice := next((name for name in header if name and header.count(name) > 1), None):
+        raise SourceError(f"{shown}: there are two columns {twice!r}")
 
 
 def _header(lines: list[tuple[int, str, str | None]], mark: str) -> list[str]:

@@ -1,7 +1,5 @@
 """A transcript in a file of its own: called like its recording, beside it or in a tree of transcripts."""
 
-from __future__ import annotations
-
 import dataclasses
 import html
 import json

@@ -89,7 +89,7 @@ class SpeakSource(Source):
             if self._is_enough(number, seconds + length):
                 break
             seconds += length
-            file = File(f"{number:07d}", utterance.uri, int(length * _BYTES))
+            file = File(f"{number:07d}", utterance.uri, int(length * _BYTES), sha256=utterance.digest)
             speaker = f"{utterance.engine}:{utterance.voice}"
             yield Draft(file.path, file.uri, file, utterance.text, speaker, language, label=label)
         note(f"{number} utterances, about {seconds / 60:.0f} minutes, are synthetic speech")

@@ -1,7 +1,5 @@
 """Tables with a header in a folder: Hugging Face's ``metadata.csv`` and Parquet, Common Voice, Coqui and others."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 from collections.abc import Iterator

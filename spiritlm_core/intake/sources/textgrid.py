@@ -1,7 +1,5 @@
 """Praat's TextGrids, long or short: the words of one tier."""
 
-from __future__ import annotations
-
 import itertools
 import re
 from collections.abc import Iterator

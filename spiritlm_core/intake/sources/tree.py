@@ -1,7 +1,5 @@
 """A folder of recordings: which files they are, and which of them a transcript means."""
 
-from __future__ import annotations
-
 import dataclasses
 import posixpath
 import re
@@ -13,8 +11,8 @@ from pathlib import PurePosixPath
 from spiritlm_core.errors import Rejection, is_machine_error
 from spiritlm_core.intake.draft import Draft
 from spiritlm_core.intake.files import File, composed, list_tree, printable, stat_file
-from spiritlm_core.intake.notes import some
-from spiritlm_core.intake.opening import open_uri
+from spiritlm_core.intake.notes import note, some
+from spiritlm_core.intake.opening import read_head
 from spiritlm_core.intake.sniff import AUDIO_SUFFIXES, HEAD, looks_like_audio
 from spiritlm_core.intake.sources.columns import resolve
 
@@ -35,7 +33,10 @@ class Tree:
 
     def __init__(self, path: str, *, follow_symlinks: bool) -> None:
         """Raises SourceError if there is no such folder, or nothing in it."""
-        files = list_tree(path, follow_symlinks=follow_symlinks)
+        there = list_tree(path, follow_symlinks=follow_symlinks)
+        files = [file for file in there if not _is_shadow(file)]
+        if shadows := len(there) - len(files):
+            note(f"source {path}: left out: {shadows} files in which macOS keeps notes on others (._NAME)")
         sound = _may_be_recordings(files)
         self.audio = [file for file, is_sound in zip(files, sound, strict=True) if is_sound]
         self.others = [file for file, is_sound in zip(files, sound, strict=True) if not is_sound]
@@ -126,16 +127,24 @@ def _may_be_recording(file: File) -> bool:
     """A folder that cannot be entered, or a file that cannot be read, may hold sound."""
     if file.is_folder or file.suffix in AUDIO_SUFFIXES:
         return True
+    if (head := _head(file)) is None:
+        return file.suffix not in _TEXTS
+    return bool(head) and not _is_text(head) and looks_like_audio(head, file.path)
+
+
+def _is_shadow(file: File) -> bool:
+    """Whether it is what macOS packs beside ``NAME`` as ``._NAME`` (AppleDouble): attributes, no content."""
+    return file.name.startswith("._") and (_head(file) or b"").startswith(b"\0\5\x16\7")
+
+
+def _head(file: File) -> bytes | None:
+    """How a file begins; null if it cannot be read."""
     try:
-        if file.error:
-            return file.suffix not in _TEXTS
-        with open_uri(file.uri) as stream:
-            head = stream.read(HEAD)
+        return None if file.error else read_head(file.uri, HEAD)
     except OSError as error:
         if is_machine_error(error):
             raise
-        return file.suffix not in _TEXTS
-    return bool(head) and not _is_text(head) and looks_like_audio(head, file.path)
+        return None
 
 
 _TEXTS = (".txt", ".lab", ".json", ".jsonl", ".csv", ".tsv", ".srt", ".vtt", ".textgrid", ".md", ".py")

@@ -56,14 +56,17 @@ class Choice(Generic[T]):
         self._values = [value for value, _ in options.values()]
         self._weights = np.array([weight for _, weight in options.values()])
         self._hashes = np.array([Draw(name).number for name in options], np.uint64)
+        self._is_even = len(set(self._weights.tolist())) == 1
 
     def pick(self, draw: Draw) -> T:
         """The option with the lowest of -log(u) / weight, which is each in proportion to its weight."""
         if len(self._values) == 1:
             return self._values[0]
         mixed = _mixed(self._hashes ^ np.uint64(draw.number))
+        if self._is_even:  # the logarithm falls, so the greatest number has the lowest
+            return self._values[mixed.argmax()]
         uniform = (mixed.astype(np.float64) + 0.5) / 2**64
-        return self._values[int(np.argmin(-np.log(uniform) / self._weights))]
+        return self._values[(-np.log(uniform) / self._weights).argmin()]
 
 
 @lru_cache(maxsize=256)
@@ -82,9 +85,18 @@ def rounded(value: float, digits: int = 3) -> float:
     return float(f"{value:.{digits}g}") if math.isfinite(value) else value
 
 
+_SHIFTS = np.uint64(30), np.uint64(27), np.uint64(31)
+_FACTORS = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+
+
 def _mixed(words: np.ndarray) -> np.ndarray:
-    """The finaliser of splitmix64 (Steele, Lea and Flood 2014): every bit of a word moves every bit of the result."""
-    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed: np.ndarray = words ^ (words >> np.uint64(31))
-    return mixed
+    """The finaliser of splitmix64 (Steele, Lea and Flood 2014): every bit of a word moves every bit of the result.
+
+    `words` are overwritten.
+    """
+    words ^= words >> _SHIFTS[0]
+    words *= _FACTORS[0]
+    words ^= words >> _SHIFTS[1]
+    words *= _FACTORS[1]
+    words ^= words >> _SHIFTS[2]
+    return words

@@ -3,8 +3,6 @@
 Its voices, all English, follow the CMU ARCTIC databases (Kominek and Black 2004) but for kal, an older diphone voice.
 """
 
-from __future__ import annotations
-
 import platform
 import re
 import shlex

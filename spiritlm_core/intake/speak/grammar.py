@@ -54,7 +54,6 @@ class _Words:
     text: str
 
     def say(self, grammar: Grammar, draw: Draw, sentence: Sentence, depth: int) -> None:
-        del grammar, draw, depth
         sentence.words.append(self.text)
 
 
@@ -63,7 +62,6 @@ class _Tag:
     name: str
 
     def say(self, grammar: Grammar, draw: Draw, sentence: Sentence, depth: int) -> None:
-        del grammar, draw, depth
         sentence.label = sentence.label or self.name
 
 
@@ -74,7 +72,6 @@ class _Number:
     high: int
 
     def say(self, grammar: Grammar, draw: Draw, sentence: Sentence, depth: int) -> None:
-        del depth
         number = draw.whole(self.low, self.high)
         sentence.words += _spelt(number, grammar.language, self.form)
 

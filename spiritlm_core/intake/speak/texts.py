@@ -1,7 +1,5 @@
 """Texts to be spoken: an entry each of the setting ``texts``."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -58,7 +56,6 @@ class LineTexts(Texts):
 
     def maker(self, told: Told) -> Maker:
         """Every sentence once, then every one again, in a drawn order. Raises SourceError."""
-        del told
         lines = _lines(self.path, self.field, self.encoding)
         sentences = {part for line in lines for part in _cut(line, self.words)}
         order = shuffled(sorted(_some(sentences, self.path)), Draw("lines"))
@@ -76,7 +73,6 @@ class WordTexts(Texts):
 
     def maker(self, told: Told) -> Maker:
         """Draws words; the first ones go through the list. Raises SourceError."""
-        del told
         words = sorted(_some({" ".join(line.split()) for line in _lines(self.path, "text", self.encoding)}, self.path))
         order, choice = shuffled(words, Draw("words")), evenly(tuple(words))
 

@@ -3,8 +3,6 @@
 Of held-out recordings nothing is used, and no sentence of two or more words is made that one of them says.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable

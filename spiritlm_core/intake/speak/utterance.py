@@ -5,14 +5,14 @@
 So every machine of a cluster can make it, and it is known, counted and cached before anybody has made it.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from urllib.parse import parse_qsl, quote, unquote, urlencode
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
+from urllib.parse import parse_qsl, quote, quote_plus, unquote
 
 SCHEME = "speak://"
+_quoted = lru_cache(maxsize=4096)(quote_plus)  # the same few settings over and over
 
 
 @dataclass(frozen=True)
@@ -24,17 +24,19 @@ class Utterance:
     text: str  # what is said
     settings: Mapping[str, str] = field(default_factory=dict)  # of the engine, and what is done to the sound
 
-    @property
+    @cached_property
     def uri(self) -> str:
         """Its address, the same for equal utterances."""
         said = sorted({**self.settings, "text": self.text}.items())
-        return f"{SCHEME}{self.engine}/{quote(self.voice, safe='+')}?{urlencode(said)}"
+        query = "&".join(f"{_quoted(name)}={_quoted(value)}" for name, value in said)
+        return f"{SCHEME}{self.engine}/{quote(self.voice, safe='+')}?{query}"
 
     @property
     def digest(self) -> str:
         """sha256 (hex) of all that the sound depends on: of a model its content, not where that was found."""
         known = {name: value for name, value in self.settings.items() if name != "model"}
-        return hashlib.sha256(Utterance(self.engine, self.voice, self.text, known).uri.encode()).hexdigest()
+        alike = self if len(known) == len(self.settings) else replace(self, settings=known)
+        return hashlib.sha256(alike.uri.encode()).hexdigest()
 
 
 def parse_utterance(uri: str) -> Utterance:

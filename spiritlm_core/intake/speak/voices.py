@@ -1,7 +1,5 @@
 """Voices: an entry each of the setting ``voices``, and what is drawn for an utterance."""
 
-from __future__ import annotations
-
 import shlex
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -113,7 +111,6 @@ class PiperVoices(Voices):
 
     def utterance(self, text: str, language: str, draw: Draw) -> Utterance:
         """Who speaks `text`, and how; the model's digest is a part of it."""
-        del language
         model, digest = piper_model(self.model)
         drawn = {
             field: str(rounded(draw.at(field).between(*getattr(self, field))))
@@ -206,7 +203,6 @@ class CommandVoices(Voices):
 
     def utterance(self, text: str, language: str, draw: Draw) -> Utterance:
         """Who speaks `text`, and how."""
-        del language
         program = PurePosixPath(shlex.split(self.command)[0]).name
         voice = evenly(self.names).pick(draw.at("name")) if self.names else program
         return Utterance("command", voice, text, {"command": self.command})

@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from spiritlm_core.audio.waveform import Audio
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.lake.schema import SAMPLE_RATE
-from spiritlm_core.lm.generate.prompts import Kind, audible
+from spiritlm_core.lm.generate.prompts import Finish, Kind, audible
 from spiritlm_core.tokens.speech import Streams, from_string
 
 if TYPE_CHECKING:
-    from spiritlm_core.audio.waveform import Audio
-    from spiritlm_core.lm.generate.decode import Finish
     from spiritlm_core.speech.vocoder.vocoder import Speaker
-    from spiritlm_core.tokens.speech import Streams
 
 
 @dataclass(frozen=True)
@@ -42,6 +40,7 @@ class Speech:
     sample_rate: int | None = None  # of samples, in hertz; 16 000 if not given. A file says its own
     units: Streams | None = None  # streams as :meth:`SpeechTokenizer.encode` gives them
     tokens: str | None = None  # a string such as ``[St3][Pi1][Hu7]``
+    recording: NDArray[np.float32] | None = None  # of units: what they were made of, float32[T] at 16 kHz
     kind: ClassVar[Kind] = "speech"
 
     def __post_init__(self) -> None:
@@ -154,10 +153,12 @@ def voiced(segments: Iterable[Segment], voice: Synthesizer, *, asked: bool) -> t
     )
 
 
+NOTHING_SAID = "there is no speech in the recording: it is silent throughout"
 _EMPTY = {
     "eos": "the answer is empty: to end at once is what the model finds most likely here",
     "stop": "the answer is empty: the model turned to the other modality at once",
     "length": "the answer is empty: there was no room for any token",
+    "silence": NOTHING_SAID,
     "blank": "the answer is empty: the model wrote white space only",
 }
 
@@ -169,7 +170,7 @@ class Answer(Sequence[Segment]):
     segments: tuple[Segment, ...]  # neighbours differ in kind
     prompt_ids: tuple[int, ...]  # what the model was given
     ids: tuple[int, ...]  # what it added, without what ended it
-    finish: Finish  # ``eos``, ``stop`` (one of the stop tokens) or ``length``
+    finish: Finish  # ``eos``, ``stop`` (one of the stop tokens), ``length`` or ``silence``
 
     def __len__(self) -> int:
         """Number of segments."""

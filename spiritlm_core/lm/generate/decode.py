@@ -1,21 +1,17 @@
 """Continuing prompts, with a key-value cache, in the modality asked for."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, TypedDict, Unpack
+from typing import NamedTuple, TypedDict, Unpack
 
 import torch
 
 from spiritlm_core.errors import SpiritLMError
-from spiritlm_core.lm.generate.prompts import Modality
+from spiritlm_core.lm.generate.prompts import Finish, Modality, parts_of
 from spiritlm_core.lm.generate.sampling import GREEDY, ModalityLogitsProcessor, Sampling, banned_ids, choose, draws
 from spiritlm_core.lm.model.network import CausalLM
 from spiritlm_core.tokens.vocabulary import Vocabulary
-
-Finish = Literal["eos", "stop", "length"]
 
 __all__ = ["Continuation", "Finish", "Options", "Sampling", "Step", "continuations", "generate", "stream"]
 
@@ -52,6 +48,7 @@ class Options(TypedDict, total=False):
     stop_ids: Sequence[int]
     force: bool
     lacking: Sequence[int]
+    transcribes: bool
     batch_size: int
 
 
@@ -83,6 +80,7 @@ def stream(
     stop_ids: Sequence[int] = (),
     force: bool = True,
     lacking: Sequence[int] = (),
+    transcribes: bool = False,
     batch_size: int = 16,
 ) -> Iterator[Step]:
     """Continue each prompt, token by token.
@@ -101,6 +99,8 @@ def stream(
         stop_ids: further ids that end a continuation, such as ``[Speech]`` after text; allowed in any modality.
         force: False lets the model leave the modality.
         lacking: ids that are never sampled: of units that the speech tokenizer does not have.
+        transcribes: the answer is what the last speech of the prompt says. It then has no more tokens than that speech:
+            nobody says more in the time, so that one that repeats a word for ever is cut short.
         batch_size: prompts continued at once.
 
     Yields the tokens in the order in which they are sampled, prompts side by side, and one end for each prompt. Raises
@@ -116,11 +116,12 @@ def stream(
     ends: dict[int, Finish] = dict.fromkeys(stop_ids, "stop")
     if vocabulary.eos is not None:
         ends[vocabulary.eos] = "eos"
+    most = [_at_most(max_new_tokens, p, vocabulary) if transcribes else max_new_tokens for p in prompts]
     uniform = torch.from_numpy(draws(prompts, max_new_tokens if sampling.temperature else 0, sampling.seed))
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     for first in range(0, len(order), batch_size):
         members = order[first : first + batch_size]
-        batch = _Batch(model, [prompts[i] for i in members], members, max_new_tokens)
+        batch = _Batch(model, [prompts[i] for i in members], members, [most[i] for i in members])
         yield from batch.run(constraint, ends, sampling, uniform)
 
 
@@ -128,10 +129,10 @@ class _Batch:
     """Prompts continued together: padded on the left, positions and mask such that padding changes nothing."""
 
     def __init__(
-        self, model: CausalLM, prompts: Sequence[Sequence[int]], names: Sequence[int], max_new_tokens: int
+        self, model: CausalLM, prompts: Sequence[Sequence[int]], names: Sequence[int], most: Sequence[int]
     ) -> None:
         self.model, self.names = model, list(names)
-        self.room = [min(max_new_tokens, _context(model) - len(prompt)) for prompt in prompts]
+        self.room = [min(room, _context(model) - len(p)) for room, p in zip(most, prompts, strict=True)]
         device, longest = next(model.parameters()).device, max(len(prompt) for prompt in prompts)
         self.feed = torch.tensor([[0] * (longest - len(p)) + list(p) for p in prompts], device=device)
         self.mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=device)
@@ -175,8 +176,7 @@ class _Batch:
             **self.options,
         )
         self.cache = output.past_key_values
-        logits: torch.Tensor = output.logits[:, -1].float()
-        return logits
+        return output.logits[:, -1].float()
 
     def _append(self, tokens: torch.Tensor) -> None:
         self.feed = tokens[:, None]
@@ -201,6 +201,12 @@ class _Batch:
 
 def _context(model: CausalLM) -> int:
     return int(model.config.max_position_embeddings)
+
+
+def _at_most(most: int, prompt: Sequence[int], vocabulary: Vocabulary) -> int:
+    """`most` or, where there are fewer, the tokens of the last stretch of speech in a prompt."""
+    parts = parts_of(prompt, vocabulary)
+    return min(most, next((len(ids) for kind, ids in reversed(parts) if kind == "speech"), most))
 
 
 def _check_prompts(

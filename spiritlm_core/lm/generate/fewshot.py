@@ -4,26 +4,23 @@ The answer is written, or chosen among labels; the prompts are those of Spirit L
 held-out evaluation, the suite and ``spiritlm fewshot`` all draw, lay out and ask this way.
 """
 
-from __future__ import annotations
-
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
-from typing import TYPE_CHECKING, Any, TypeVar
+from itertools import chain, count
+from typing import Any, TypeVar
 
 import numpy as np
 
 from spiritlm_core.errors import Rejection
 from spiritlm_core.lm.generate.prompts import Example, Kind, Modality, Parts, joined, turns
+from spiritlm_core.lm.generate.spirit import SpiritLM
 from spiritlm_core.tokens.counter import key_of
-
-if TYPE_CHECKING:
-    from spiritlm_core.lm.generate.spirit import SpiritLM
 
 _T = TypeVar("_T")
 _LOGITS_AT_ONCE = 1 << 25  # 128 MiB of float32
+_BRANCHES = 64  # tokens of answers behind a short prompt that share a pass
 
 
 @dataclass(frozen=True)
@@ -84,11 +81,61 @@ def _predict(model: Any, sequences: Sequence[Sequence[int] | np.ndarray]) -> Ite
 
 
 def log_likelihoods(spirit: SpiritLM, asked: Sequence[Judged]) -> np.ndarray:
-    """Log-likelihood of each answer given its prompt, in nats, summed over its tokens: float64[len(asked)]."""
-    distinct = list(dict.fromkeys(asked))  # equal ones are equally likely to the last bit
-    predicted = predict(spirit.model, [(*one.prompt, *one.answer) for one in distinct])
-    sums = {one: -found.nats[len(one.prompt) - 1 :].sum() for one, found in zip(distinct, predicted, strict=True)}
+    """Log-likelihood of each answer given its prompt, in nats, summed over its tokens: float64[len(asked)].
+
+    Short answers to one prompt, such as labels, are branches behind it and share a pass.
+    """
+    sums: dict[Judged, float] = {}
+    trees = list(_trees(asked))
+    lengths = [len(tree[0].prompt) + sum(len(one.answer) for one in tree) for tree in trees]
+    for batch in _batches(lengths, int(spirit.model.get_output_embeddings().weight.shape[0])):
+        sums |= _branched(spirit.model, [trees[i] for i in batch])
     return np.array([sums[one] for one in asked], np.float64)
+
+
+def _trees(asked: Iterable[Judged]) -> Iterator[list[Judged]]:
+    """Distinct answers to the same prompt, together no longer than the prompt, or 64 tokens, or one alone."""
+    by_prompt: dict[tuple[int, ...], list[Judged]] = defaultdict(list)
+    for one in dict.fromkeys(asked):  # equal ones are equally likely to the last bit
+        by_prompt[one.prompt].append(one)
+    for prompt, answers in by_prompt.items():
+        tree: list[Judged] = []
+        for one in answers:
+            if tree and sum(len(other.answer) for other in [*tree, one]) > max(_BRANCHES, len(prompt)):
+                yield tree
+                tree = []
+            tree.append(one)
+        yield tree
+
+
+def _branched(model: Any, trees: Sequence[list[Judged]]) -> Iterator[tuple[Judged, float]]:
+    """Each answer and its log-likelihood. A token sees the prompt, and what is in front of it in its own answer."""
+    import torch
+    from torch.nn.utils.rnn import pad_sequence
+
+    laid = zip(*map(_laid_side_by_side, trees), strict=True)
+    ids, branch, place = (pad_sequence([*map(torch.tensor, part)], batch_first=True) for part in laid)
+    sees = ((branch[:, None] == 0) | (branch[:, None] == branch[:, :, None])).tril()
+    weight = next(model.parameters())
+    mask = torch.zeros(sees.shape, dtype=weight.dtype).masked_fill(~sees, torch.finfo(weight.dtype).min)[:, None]
+    given = {"input_ids": ids, "position_ids": place, "attention_mask": mask}
+    with torch.inference_mode():
+        given = {name: part.to(weight.device) for name, part in given.items()}
+        known = model(**given, use_cache=False).logits.float().log_softmax(-1)
+    start = torch.tensor([[len(tree[0].prompt)] for tree in trees])
+    before = (torch.where(place == start, start, torch.arange(ids.shape[1])) - 1).clamp(min=0)
+    told = known[torch.arange(len(trees))[:, None], before, ids].double().cpu()
+    for tree, own, tokens in zip(trees, branch, told, strict=True):
+        yield from ((one, float(tokens[own == number].sum())) for number, one in enumerate(tree, 1))
+
+
+def _laid_side_by_side(tree: Sequence[Judged]) -> tuple[list[int], list[int], list[int]]:
+    """Ids of a prompt and its answers; the number of the answer that each is in, 0: the prompt; and its position."""
+    prompt, answers = tree[0].prompt, [one.answer for one in tree]
+    ids = [*prompt, *chain.from_iterable(answers)]
+    branch = [0] * len(prompt) + [number for number, answer in enumerate(answers, 1) for _ in answer]
+    places = [*range(len(prompt)), *(len(prompt) + i for answer in answers for i in range(len(answer)))]
+    return ids, branch, places
 
 
 def judged(spirit: SpiritLM, parts: Iterable[tuple[Kind, str]], kind: Kind, answer: str) -> Judged:
@@ -133,6 +180,7 @@ class FewShot:
     asked: Kind  # modality that every question begins with
     kind: Kind | None  # modality that every answer begins with; None if that depends on the question
     labels: tuple[str, ...] = ()  # the answers there are, as text; none where answers are written
+    transcribes: bool = False  # is an answer what the question says? It then is no longer than the question
     lead: str = ""  # words that every question begins with; they end a written answer of the question's modality
     max_new_tokens: int = 200  # longest written answer
     context: int | None = None  # longest prompt with its answer, in tokens; None: as long as the model takes
@@ -172,7 +220,8 @@ class FewShot:
             return [self.labels[i] for i in self.likelihoods(asked).argmax(axis=1)]
         stop = turns(self.kind or "any") if self.asked != self.kind else ()
         prompts = [one.prompt for one in asked]
-        written = write(self.spirit, prompts, self.kind or "any", self.max_new_tokens, stop, self.batch_size)
+        most, kind = self.max_new_tokens, self.kind or "any"
+        written = write(self.spirit, prompts, kind, most, stop, self.batch_size, transcribes=self.transcribes)
         lead = self.spirit.layout.known(self.lead)
         return [_before(lead, one) for one in written] if lead and not stop else written
 
@@ -195,8 +244,13 @@ def write(
     most: int,
     stop: Iterable[str] = (),
     batch_size: int = 16,
+    *,
+    transcribes: bool = False,
 ) -> list[str]:
-    """Greedy answers of at most `most` tokens, as text or as speech tokens; `stop` are tokens that end one, too."""
+    """Greedy answers of at most `most` tokens, as text or as speech tokens; `stop` are tokens that end one, too.
+
+    `transcribes`: an answer is what its question says, see :func:`spiritlm_core.lm.generate.decode.stream`.
+    """
     from spiritlm_core.lm.generate.decode import generate
 
     new = generate(
@@ -207,6 +261,7 @@ def write(
         max_new_tokens=most,
         stop_ids=[spirit.layout.added[token] for token in stop],
         lacking=[] if modality == "text" else spirit.lacking,
+        transcribes=transcribes,
         batch_size=batch_size,
     )
     answers = (spirit.layout.read(prompt, ids, modality) for prompt, ids in zip(prompts, new, strict=True))

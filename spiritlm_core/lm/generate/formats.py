@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.lm.generate.content import Segment, SpeechSegment, TextSegment
 from spiritlm_core.lm.generate.prompts import Kind, Modality, Part, parts_of, prompt_ids, prompt_string, read_back
+from spiritlm_core.tokens.released import ReleasedTextTokenizer
+from spiritlm_core.tokens.text import TextTokenizer
 from spiritlm_core.tokens.vocabulary import TEXT_MARKER, Vocabulary
 
 if TYPE_CHECKING:
     from spiritlm_core.lm.generate.decode import Continuation, Step
-    from spiritlm_core.lm.generate.prompts import Modality
-    from spiritlm_core.tokens.released import ReleasedTextTokenizer
-    from spiritlm_core.tokens.text import TextTokenizer
 
 _ADDED = re.compile(r"(\[(?:Text|Speech|(?:Hu|Pi|St)[0-9]+)\])")
 
@@ -108,7 +107,6 @@ class WordFormat(PromptFormat):
 
     def read(self, prompt: Sequence[int], new: Sequence[int], modality: Modality) -> list[Segment]:
         """Runs of text and of speech ids, text without white space at its ends."""
-        del modality
         segments: list[Segment] = []
         for kind, ids in parts_of(new, self.vocabulary):
             if kind == "speech":

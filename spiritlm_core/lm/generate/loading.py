@@ -1,7 +1,5 @@
 """Loading a model and its prompt format from whatever folder it lies in."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch
@@ -11,10 +9,11 @@ from spiritlm_core.errors import ModelReferenceError, SpiritLMError
 from spiritlm_core.lm.generate.formats import PromptFormat, StringFormat, WordFormat
 from spiritlm_core.lm.model.folder import is_own, locate
 from spiritlm_core.lm.model.network import CausalLM, load_pretrained
-from spiritlm_core.lm.model.released import ReleasedLanguageModel, speech_tokenizer_root
-from spiritlm_core.speech.released.layout import Variant
+from spiritlm_core.speech.released.layout import LANGUAGE_MODELS
 from spiritlm_core.tokens.hf import load_vocabulary
+from spiritlm_core.tokens.released import ReleasedTextTokenizer
 from spiritlm_core.tokens.text import TextTokenizer
+from spiritlm_core.tokens.vocabulary import TEXT_MARKER, Vocabulary
 
 
 def load(
@@ -26,32 +25,43 @@ def load(
     there is no model, or one of its parts cannot be loaded.
     """
     folder, wanted = locate(path, variant)
-    weights = _dtype(dtype)
-    where = device or pick_device()
-    model, layout, beside = _own(folder, weights, wanted) if is_own(folder) else _released(folder, weights, wanted)
+    weights, where, own = _dtype(dtype), device or pick_device(), is_own(folder)
+    layout: PromptFormat = WordFormat(TextTokenizer.load(folder), load_vocabulary(folder)) if own else _released(folder)
+    vocabulary = layout.vocabulary
+    if wanted is not None and wanted != ("expressive" if vocabulary.pitch else "base"):
+        raise ModelReferenceError(f"{folder} is not the {wanted} model: its vocabulary has {vocabulary.pitch} [Pi…]")
+    model = load_pretrained(folder, dtype=weights or (torch.float32 if own else torch.bfloat16), exact=True)
+    rows = int(model.get_output_embeddings().weight.shape[0])
+    if rows < vocabulary.size:
+        raise ModelReferenceError(f"{folder}: the model has {rows} rows, but its vocabulary {vocabulary.size} tokens")
     try:
-        return model.to(where).eval(), layout, beside
+        return model.to(where).eval(), layout, _speech_tokenizer_root(folder)
     except (RuntimeError, AssertionError) as error:
         raise SpiritLMError(f"device {where!r} cannot be used: {error}") from error
 
 
-def _own(path: Path, dtype: torch.dtype | None, variant: Variant | None) -> tuple[CausalLM, PromptFormat, Path | None]:
-    vocabulary = load_vocabulary(path)
-    if variant is not None and variant != ("expressive" if vocabulary.pitch else "base"):
-        raise ModelReferenceError(f"{path} is not {variant}: its vocabulary has {vocabulary.pitch} pitch units")
-    layout = WordFormat(TextTokenizer.load(path), vocabulary)
-    model = load_pretrained(path, dtype=dtype or torch.float32)
-    rows = int(model.get_output_embeddings().weight.shape[0])
-    if rows < vocabulary.size:
-        raise ModelReferenceError(f"{path}: the model has {rows} rows, but its vocabulary has {vocabulary.size} tokens")
-    return model, layout, path if (path / "speech_tokenizer").is_dir() else None
+def _released(folder: Path) -> StringFormat:
+    """The prompt format of a released model, whose tokens are checked one by one.
+
+    Raises ModelReferenceError: the tokens are not those of Spirit LM, or not in their order.
+    """
+    tokenizer = ReleasedTextTokenizer.load(folder)
+    first = tokenizer.id_of(TEXT_MARKER)
+    if first is None:
+        raise ModelReferenceError(f"{folder}: its tokenizer has no {TEXT_MARKER}: this is no Spirit LM")
+    sizes = {"pitch": 0, "style": 0} if tokenizer.id_of("[Pi0]") is None else {"pitch": 64, "style": 100}
+    vocabulary = Vocabulary(first, hubert=501, **sizes, bos=tokenizer.bos, eos=tokenizer.eos)
+    for i, token in enumerate(vocabulary.tokens, start=first):
+        if (found := tokenizer.id_of(token)) != i:
+            raise ModelReferenceError(f"{folder}: {token} should have id {i} in its tokenizer, not {found}")
+    return StringFormat(tokenizer, vocabulary)
 
 
-def _released(
-    folder: Path, dtype: torch.dtype | None, variant: Variant | None
-) -> tuple[CausalLM, PromptFormat, Path | None]:
-    released = ReleasedLanguageModel.load(folder, dtype or torch.bfloat16, variant)
-    return released.model, StringFormat(released.tokenizer, released.vocabulary), speech_tokenizer_root(folder)
+def _speech_tokenizer_root(folder: Path) -> Path | None:
+    """The folder that holds the speech tokenizer of the language model in `folder`, if it lies where it should."""
+    parent = folder.absolute().parent
+    roots = [folder, parent.parent] if parent.name == LANGUAGE_MODELS else [folder]
+    return next((root for root in roots if (root / "speech_tokenizer").is_dir()), None)
 
 
 def _dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:

@@ -4,21 +4,20 @@ The prompts are those of the paper's few-shot tasks (Spirit LM, arXiv 2402.05755
 the HTTP interface and the web page all ask a model by way of this module.
 """
 
-from __future__ import annotations
-
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spiritlm_core.audio.waveform import as_waveform, is_silent
 from spiritlm_core.errors import Rejection, SpiritLMError
-from spiritlm_core.lm.generate.content import Answer, Content, Input, Segment, Speech, Text, contents
+from spiritlm_core.lm.generate.content import NOTHING_SAID, Answer, Content, Input, Segment, Speech, Text, contents
+from spiritlm_core.lm.generate.fewshot import judged, log_likelihoods
 from spiritlm_core.lm.generate.prompts import Modality, turns
-
-if TYPE_CHECKING:
-    from spiritlm_core.lm.generate.spirit import SpiritLM
+from spiritlm_core.lm.generate.spirit import SpiritLM
+from spiritlm_core.speech.grid import FRAME, SHORTEST
 
 Task = Literal["free", "asr", "tts"]
 Shots = Sequence[tuple[Input | Iterable[Input], Input | Iterable[Input]]]
@@ -29,6 +28,9 @@ OUTPUTS: dict[Task, Modality] = {"free": "any", "asr": "text", "tts": "speech"}
 """Modality of the answers; where the model turns to the other one, an answer is over."""
 
 
+_STARTS = range(0, FRAME, FRAME // 4)  # samples at which :func:`classify` begins to hear a recording
+
+
 @dataclass(frozen=True)
 class Classification:
     """The label that a model finds most likely."""
@@ -36,6 +38,7 @@ class Classification:
     label: str  # that one; the first of equally likely ones
     labels: tuple[str, ...]  # all of them, in the order given
     nats: NDArray[np.float64]  # negative log-likelihood of each as the answer, float64[labels]
+    empty: str | None = None  # why the label tells nothing of the recordings; None where something is heard
 
     @property
     def probabilities(self) -> NDArray[np.float64]:
@@ -54,9 +57,13 @@ def ask(
     """Answers to several questions; questions, options and errors are those of :meth:`SpiritLM.generate_batch`.
 
     ``asr`` answers in text and ``tts`` in speech, both end where the model turns to the other modality; ``free`` goes
-    on in `output`: text, speech, or any, the default.
+    on in `output`: text, speech, or any, the default. Of a recording that :func:`encoded` found silent ``asr`` gives
+    an empty answer.
     """
-    return spirit.generate_batch(questions, output or OUTPUTS[task], **_options(task, options))
+    given = [question for question in questions if not (task == "asr" and _is_silent(question))]
+    settings = _options(task, options)
+    answers = iter(spirit.generate_batch(given, output or OUTPUTS[task], **settings) if given else ())
+    return [_UNSAID if task == "asr" and _is_silent(question) else next(answers) for question in questions]
 
 
 def ask_stream(
@@ -67,6 +74,8 @@ def ask_stream(
     **options: Any,
 ) -> Generator[Segment, None, Answer]:
     """As :func:`ask` for one question, piece by piece; see :meth:`SpiritLM.generate_stream`."""
+    if task == "asr" and _is_silent(question):
+        return _unsaid()
     return spirit.generate_stream(question, output or OUTPUTS[task], **_options(task, options))
 
 
@@ -75,21 +84,32 @@ def classify(
 ) -> Classification:
     """The most likely of `labels` as the answer to `question`, behind solved examples.
 
-    Labels are compared by the likelihood of all their tokens, as in ``spiritlm fewshot classification``.
+    Labels are compared by the likelihood of all their tokens, as in ``spiritlm fewshot classification``. A recording
+    is heard four times, each time a quarter of a frame later, and log-likelihoods are averaged: its units depend on
+    where frames begin. Expressive models hear it once, as F0 takes them long. One that :func:`encoded` found silent has
+    a label, too, which may be that of silence; `empty` then says so.
 
     Raises SpiritLMError: fewer than two labels, an empty one or two that are one to the model, or the prompt is longer
     than the context.
     """
-    from spiritlm_core.lm.generate.fewshot import judged, log_likelihoods
-
     check_labels([spirit.layout.known(label) for label in labels])
-    (parts,) = spirit.parts([question], shots)
+    question = encoded(spirit, question)
+    heard = spirit.parts([[_later(part, start) for part in question] for start in _STARTS], shots)
     try:
-        options = [judged(spirit, parts, "text", label) for label in labels]
+        options = [judged(spirit, parts, "text", label) for parts in heard for label in labels]
     except Rejection as problem:
         raise SpiritLMError(f"prompt and answer: {problem}: shorten it") from problem
-    nats = -log_likelihoods(spirit, options)
-    return Classification(labels[int(nats.argmin())], tuple(labels), nats)
+    nats = -log_likelihoods(spirit, options).reshape(len(heard), len(labels)).mean(axis=0)
+    empty = NOTHING_SAID if _is_silent(question) else None
+    return Classification(labels[int(nats.argmin())], tuple(labels), nats, empty)
+
+
+def _later(part: Content, start: int) -> Content:
+    """An encoded recording from sample `start` on, if it is Base and long enough; everything else as it is."""
+    if isinstance(part, Text) or part.units is None or part.units.pitch is not None or part.recording is None:
+        return part
+    later = part.recording[start:]
+    return Speech(audio=later) if start and len(later) >= SHORTEST else part
 
 
 def check_labels(labels: Sequence[str]) -> None:
@@ -130,12 +150,28 @@ def prompt_length(spirit: SpiritLM, question: Input | Iterable[Input], output: s
 def _encoded(spirit: SpiritLM, part: Content) -> Content:
     if isinstance(part, Text) or part.audio is None:
         return part
-    units = spirit.speech_tokenizer.encode(part.audio, part.sample_rate)
+    waveform = as_waveform(part.audio, part.sample_rate)
+    units = spirit.speech_tokenizer.encode(waveform)
     if not len(units.hubert):
         raise SpiritLMError("the recording is too short: a unit of speech takes 80 ms")
-    return Speech(units=units)
+    return Speech(units=units, recording=waveform)
+
+
+_UNSAID = Answer((), (), (), "silence")
+
+
+def _is_silent(question: Input | Iterable[Input]) -> bool:
+    """Whether all of a question are encoded recordings in which nothing is said."""
+    parts = question if isinstance(question, list | tuple) else [question]
+    recordings = [part.recording if isinstance(part, Speech) else None for part in parts]
+    return bool(parts) and all(recording is not None and is_silent(recording) for recording in recordings)
+
+
+def _unsaid() -> Generator[Segment, None, Answer]:
+    yield from ()
+    return _UNSAID
 
 
 def _options(task: Task, options: dict[str, Any]) -> dict[str, Any]:
     stop = (*options.get("stop", ()), *turns(OUTPUTS[task]))
-    return {**options, "stop": stop}
+    return {**options, "stop": stop, "transcribes": task == "asr"}

@@ -4,8 +4,6 @@ Answers of the released models are read back by the rules of their implementatio
 apart by what a string looks like: ``[Hu…``, ``[Pi…`` and ``[St…`` up to the next ``]`` are speech, the markers vanish.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -15,6 +13,8 @@ from typing import Literal
 from spiritlm_core.tokens.vocabulary import SPEECH_MARKER, TEXT_MARKER, Vocabulary
 
 Kind = Literal["text", "speech"]
+Finish = Literal["eos", "stop", "length", "silence"]
+"""What ended an answer; ``silence``: it was not begun, because nothing was said in the recording."""
 Modality = Literal["text", "speech", "any"]
 Part = tuple[Kind, Sequence[int]]  # A stretch of one modality: its kind and its token ids
 Parts = tuple[tuple[Kind, str], ...]  # stretches of text as it is, and of speech as tokens such as ``[St3][Pi1][Hu7]``

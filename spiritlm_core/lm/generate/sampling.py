@@ -1,7 +1,5 @@
 """What may be sampled for an answer of one modality, and choosing the next token of each row."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -119,7 +117,6 @@ class ModalityLogitsProcessor(LogitsProcessor):
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> Any:
         """Logits float[batch, rows] with those of banned ids at minus infinity; what went before does not matter."""
-        del input_ids
         if self.banned.device != scores.device:
             self.banned = self.banned.to(scores.device)
         return scores.masked_fill(self.banned, -torch.inf)

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
 from spiritlm_core.lm.generate.content import Answer, Segment, SpeechSegment, TextSegment
+from spiritlm_core.lm.generate.spirit import SpiritLM
 from spiritlm_core.speech.grid import FRAME
 
 if TYPE_CHECKING:
-    from spiritlm_core.lm.generate.spirit import SpiritLM
     from spiritlm_core.speech.vocoder.vocoder import Speaker
 
 SILENT = "this model has no vocoder, so its speech cannot be heard: what you see are its tokens"

@@ -7,8 +7,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
+from spiritlm_core.audio.waveform import as_waveform
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
 from spiritlm_core.lm.generate.content import (
@@ -22,23 +25,22 @@ from spiritlm_core.lm.generate.content import (
     contents,
     voiced,
 )
+from spiritlm_core.lm.generate.formats import PromptFormat, follow
 from spiritlm_core.lm.generate.prompts import Kind, Modality, turns
 from spiritlm_core.lm.model.folder import locate
-from spiritlm_core.metrics.verdicts import Verdict, read_examples, read_verdicts
+from spiritlm_core.metrics.verdicts import Verdict, read_examples, read_languages, read_verdicts
+from spiritlm_core.references.reference import local_path
 from spiritlm_core.speech.folder import TokenizerFolder
+from spiritlm_core.speech.tokenizer import SpeechTokenizer
 from spiritlm_core.tokens.speech import Streams, merge_streams, to_string
+from spiritlm_core.tokens.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
-    from numpy.typing import NDArray
 
     from spiritlm_core.lm.generate.decode import Continuation, Options
-    from spiritlm_core.lm.generate.formats import PromptFormat
     from spiritlm_core.lm.model.network import CausalLM
-    from spiritlm_core.speech.tokenizer import SpeechTokenizer
     from spiritlm_core.speech.vocoder.vocoder import Speaker
-    from spiritlm_core.tokens.vocabulary import Vocabulary
 
 MODALITIES: dict[str, Modality] = {"text": "text", "speech": "speech", "any": "any"}
 
@@ -65,7 +67,10 @@ class Generation(FrozenConfig):
         "then also ends where the model turns to the next question.",
     )
     stop: Sequence[str] = Field((), description='Further tokens that end an answer, such as "[Speech]".')
-    force: bool = Field(default=True, description="False lets the answer leave the modality asked for.")
+    force: bool = Field(True, description="False lets the answer leave the modality asked for.")
+    transcribes: bool = Field(
+        False, description="The answer is what the last recording says: it has no more tokens than that has units."
+    )
 
 
 class SpiritLM:
@@ -76,6 +81,7 @@ class SpiritLM:
         layout: how its prompts are written.
         verdicts: what its own evaluation found, where it was read from a folder with ``verdicts.json``.
         examples: held-out recordings in its folder, `audio` (a path) and `text`.
+        languages: codes of those that it was taught, where its folder says so.
 
     Example:
         >>> model = SpiritLM.from_pretrained("published")  # doctest: +SKIP
@@ -90,6 +96,7 @@ class SpiritLM:
         self.model, self.layout, self._speech_tokenizer = model, layout, speech_tokenizer
         self.verdicts: Sequence[Verdict] = ()
         self.examples: Sequence[dict[str, str]] = ()
+        self.languages: Sequence[str] = ()
 
     @classmethod
     def from_pretrained(
@@ -103,8 +110,9 @@ class SpiritLM:
         """Load a model.
 
         Args:
-            path: a folder written by ``publish`` or by training; the folder of a released model
-                (``…/spiritlm_model/spirit-lm-base-7b``), or the root of the released checkpoints.
+            path: a folder written by ``publish`` or by training, or where one lies, such as ``hf://org/name``; the
+                folder of a released model (``…/spiritlm_model/spirit-lm-base-7b``), or the root of the released
+                checkpoints.
             device: where the model runs; a GPU if there is one.
             dtype: of the weights, such as ``"bfloat16"``; by default that for released models, else float32.
             variant: ``base`` or ``expressive``, of the root of the released checkpoints; expressive where it is there.
@@ -112,14 +120,15 @@ class SpiritLM:
 
         Raises ModelReferenceError: `path` is no such folder, or its parts cannot be loaded.
         """
+        path = local_path(path)
         folder, _ = locate(path, variant)  # what is not there is said before torch is imported
-        verdicts, examples = read_verdicts(folder), read_examples(folder)
+        verdicts, examples, languages = read_verdicts(folder), read_examples(folder), read_languages(folder)
         from spiritlm_core.lm.generate.loading import load
 
-        model, layout, beside = load(Path(path), device, dtype, variant)
-        given = Path(speech_tokenizer) if isinstance(speech_tokenizer, str) else speech_tokenizer
+        model, layout, beside = load(path, device, dtype, variant)
+        given = local_path(speech_tokenizer) if isinstance(speech_tokenizer, str) else speech_tokenizer
         spirit = cls(model, layout, given or beside)
-        spirit.verdicts, spirit.examples = verdicts, examples
+        spirit.verdicts, spirit.examples, spirit.languages = verdicts, examples, languages
         return spirit
 
     @property
@@ -144,8 +153,6 @@ class SpiritLM:
                 "pass speech_tokenizer=…, or use units or speech tokens"
             )
         if isinstance(self._speech_tokenizer, Path):
-            from spiritlm_core.speech.tokenizer import SpeechTokenizer
-
             variant = None if self.vocabulary.pitch else "base"
             device = str(next(self.model.parameters()).device)
             self._speech_tokenizer = SpeechTokenizer.from_pretrained(self._speech_tokenizer, variant, device)
@@ -202,7 +209,7 @@ class SpiritLM:
         """
         from spiritlm_core.lm.generate.decode import continuations
 
-        modality, given = _modality(output), Generation.of_options(options)
+        modality, given = _modality(output), Generation.of_options(**options)
         prompts = self.prompt_ids(batch, modality, given.shots)
         settings: Options = {**self._settings(modality, given), "batch_size": batch_size}
         answers = continuations(self.model, self.vocabulary, prompts, **settings)
@@ -230,12 +237,11 @@ class SpiritLM:
 
         Returns the whole answer, as `generate` gives it: ``answer = yield from model.generate_stream(…)``.
         """
-        modality, settings = _modality(output), Generation.of_options(options)
+        modality, settings = _modality(output), Generation.of_options(**options)
         return self._stream(inputs if prompt is None else Prompt(prompt), modality, settings)
 
     def _stream(self, given: Any, modality: Modality, options: Generation) -> Generator[Segment, None, Answer]:
         from spiritlm_core.lm.generate.decode import stream
-        from spiritlm_core.lm.generate.formats import follow
 
         prompts = self.prompt_ids([given], modality, options.shots)
         steps = stream(self.model, self.vocabulary, prompts, **self._settings(modality, options))
@@ -263,8 +269,6 @@ class SpiritLM:
         self, batch: Sequence[Input | Iterable[Input]], shots: Sequence[tuple[Input, Input]] = ()
     ) -> list[list[tuple[Kind, str]]]:
         """Texts and speech tokens of each entry of `batch` behind the shots; all recordings are encoded together."""
-        from spiritlm_core.audio.waveform import as_waveform
-
         examples = [part for shot in shots for side in shot for part in contents(side)]
         entries = [examples, *map(contents, batch)]
         given = [part for parts in entries for part in parts if isinstance(part, Speech)]
@@ -302,6 +306,7 @@ class SpiritLM:
             "sampling": Sampling(options.temperature, options.top_p, options.seed, options.top_k),
             "stop_ids": sorted(self.layout.added[token] for token in stop),
             "force": options.force,
+            "transcribes": options.transcribes,
             "lacking": [] if options.force and modality == "text" else self.lacking,
         }
 

@@ -6,8 +6,6 @@ positions, its gradient is known as soon as the logits are, and the forward pass
 backward pass only scales it (the idea of Cut Cross-Entropy, arXiv 2411.09009, and of Liger, arXiv 2410.10989).
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,11 +1,10 @@
 """The folder of a model, found and looked over in a moment: nothing heavy is imported for one that is not there."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from spiritlm_core.errors import ModelReferenceError
 from spiritlm_core.references.content import check_weights
+from spiritlm_core.references.reference import local_path
 from spiritlm_core.speech.released.layout import Variant, checked_variant, default_root, find_language_model
 from spiritlm_core.tokens.vocabulary import VOCABULARY_FILE
 
@@ -15,12 +14,12 @@ _NAMES = {f"spirit-lm-{name}-7b": checked_variant(name) for name in ("base", "ex
 def locate(path: str | Path, variant: str | None = None) -> tuple[Path, Variant | None]:
     """The folder that a model is read from, and the variant that it must be.
 
-    `path` is a folder of this project, of a released model, the root of the released checkpoints, or the bare name of a
-    released model below ``$SPIRITLM_CHECKPOINTS_DIR``.
+    `path` is a folder of this project or a reference of one (``hf://…``), of a released model, the root of the
+    released checkpoints, or the bare name of a released model below ``$SPIRITLM_CHECKPOINTS_DIR``.
 
     Raises ModelReferenceError: there is no model, or a file of it is missing or cut short.
     """
-    folder = Path(path)
+    folder = local_path(path)
     wanted = None if variant is None else checked_variant(variant)
     if str(folder) in _NAMES and not folder.exists():
         folder, wanted = default_root(), wanted or _NAMES[str(folder)]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors.torch import save_file
 
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.lm.config import LoraConfig
@@ -62,8 +63,6 @@ def save_adapters(
 
     Embeddings that were trained are in the file, too, in full.
     """
-    from safetensors.torch import save_file
-
     kept = {name: value for name, value in weights.items() if ".lora_" in name}
     if config.train_embeddings:
         kept |= {name: weights[name] for name in _embedding_names(model) if name in weights}

@@ -3,20 +3,26 @@
 Rows of units may start where the quantizer's clusters lie: units that sound alike start alike.
 """
 
-from __future__ import annotations
-
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from pydantic import Field
+from safetensors import safe_open
 from torch import nn
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, LlamaConfig, LlamaForCausalLM
 
+from spiritlm_core.config import sentence_of
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
+from spiritlm_core.files import read_json
 from spiritlm_core.lm.config import LmConfig
-from spiritlm_core.references.content import check_weights
+from spiritlm_core.lm.model.sharded import Share, drawn, loaded
+from spiritlm_core.references.content import check_finite, check_weights
+from spiritlm_core.speech.encoders.encoder import quiet_loading
 from spiritlm_core.speech.quantizers.quantizer import load_quantizer
+from spiritlm_core.speech.released.reading import Described, describe, read_archive, shapes
 from spiritlm_core.tokens.hf import load_vocabulary
 from spiritlm_core.tokens.vocabulary import VOCABULARY_FILE, Vocabulary
 
@@ -39,8 +45,11 @@ def build_model(
     base: Path | None = None,
     quantizer: Path | None = None,
     attention: str = "sdpa",
+    share: Share | None = None,
 ) -> CausalLM:
     """The model before its first step, in float32 on the CPU; the same for the same config on any machine.
+
+    With `share`, this rank has its share of the blocks alone; see :mod:`spiritlm_core.lm.model.sharded`.
 
     It gets one row for each token of `vocabulary`, plus padding rows. `base` is the local folder or ``.gguf`` file of
     the base model; None builds a fresh Llama for `context_length` positions. `quantizer` is the folder of that of the
@@ -52,9 +61,9 @@ def build_model(
     torch.manual_seed(config.seed)
     new = base is None or not _speaks(base, vocabulary)
     if base is None:
-        model = _fresh_llama(config, vocabulary, context_length, attention)
+        model = _fresh_llama(config, vocabulary, context_length, attention, share)
     else:
-        model = load_pretrained(base, attention)
+        model = load_pretrained(base, attention, share=share)
         if new:
             extend_vocabulary(model, vocabulary, multiple=config.vocabulary_multiple, init=config.new_token_init)
         _extend_context(model, context_length, config.rope_base)
@@ -84,7 +93,9 @@ def _speaks(base: Path, vocabulary: Vocabulary) -> bool:
     return True
 
 
-def _fresh_llama(config: LmConfig, vocabulary: Vocabulary, context_length: int, attention: str) -> CausalLM:
+def _fresh_llama(
+    config: LmConfig, vocabulary: Vocabulary, context_length: int, attention: str, share: Share | None
+) -> CausalLM:
     shape = config.architecture
     make: Any = LlamaConfig
     llama = make(
@@ -99,14 +110,25 @@ def _fresh_llama(config: LmConfig, vocabulary: Vocabulary, context_length: int, 
         attn_implementation=attention,
         rope_theta=config.rope_base or 10_000.0,
     )
-    return LlamaForCausalLM(llama)  # type: ignore[no-untyped-call]
+    fresh: Any = LlamaForCausalLM
+    return drawn(lambda: fresh(llama), share) if share else fresh(llama)
 
 
-def load_pretrained(path: Path, attention: str = "sdpa", dtype: torch.dtype = torch.float32) -> CausalLM:
+def load_pretrained(
+    path: Path,
+    attention: str = "sdpa",
+    dtype: torch.dtype = torch.float32,
+    share: Share | None = None,
+    *,
+    exact: bool = False,
+) -> CausalLM:
     """Load a causal LM, in float32 unless told otherwise, from a Hugging Face folder or a ``.gguf`` file, offline.
 
+    With `share`, this rank's share of the blocks alone if the folder has safetensors files that name the weights as the
+    model does, else all of it. With `exact`, the folder has no weights but those of the model.
+
     Raises ModelReferenceError: there is no such file or folder, transformers cannot load it, or weights are missing
-    (transformers would draw them at random and go on).
+    (transformers would draw them at random and go on), too many, or no numbers.
     """
     options: dict[str, Any] = {"attn_implementation": attention, "local_files_only": True, "dtype": dtype}
     folder = path
@@ -115,17 +137,96 @@ def load_pretrained(path: Path, attention: str = "sdpa", dtype: torch.dtype = to
     elif not path.is_dir():
         raise ModelReferenceError(f"{path}: neither a Hugging Face model folder nor a .gguf file")
     else:
-        check_weights(folder)
+        _check_folder(folder)
+        if share and (shared := _shared(folder, attention, dtype, share)):
+            return shared
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder, trust_remote_code=False, output_loading_info=True, **options
-        )
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise ModelReferenceError(f"{path}: cannot be loaded as a causal language model: {error}") from error
-    model, info = loaded
+        with quiet_loading():
+            loading: Any = AutoModelForCausalLM.from_pretrained(
+                folder, trust_remote_code=False, output_loading_info=True, **options
+            )
+    except Exception as error:  # whatever transformers makes of a folder that is damaged
+        reason = f"it does not know {error}" if isinstance(error, KeyError) else sentence_of(error)
+        raise ModelReferenceError(f"{path}: {_said(reason, folder) if folder == path else reason}") from error
+    model, info = loading
+    _check_loaded(model, info, path, exact=exact)
+    return model
+
+
+class _Shape(Described):
+    """What the ``config.json`` of any language model says of its size, if it does; a model is built from it at once."""
+
+    vocab_size: int | None = Field(None, ge=1, le=1 << 24)
+    hidden_size: int | None = Field(None, ge=1, le=1 << 20)
+    intermediate_size: int | None = Field(None, ge=1, le=1 << 24)
+    num_hidden_layers: int | None = Field(None, ge=1, le=1000)
+    num_attention_heads: int | None = Field(None, ge=1, le=1 << 16)
+    num_key_value_heads: int | None = Field(None, ge=1, le=1 << 16)
+    max_position_embeddings: int | None = Field(None, ge=1)
+    rope_theta: float | None = Field(None, gt=0)
+
+
+def _check_folder(folder: Path) -> None:
+    """Raises ModelReferenceError: the configuration or a file of weights is damaged; transformers says less."""
+    check_weights(folder)
+    describe(_Shape, read_json(folder / "config.json"), str(folder / "config.json"))
+    if any(folder.glob("*.safetensors")):
+        return
+    if not (archives := sorted(folder.glob("pytorch_model*.bin"))):
+        raise ModelReferenceError(f"{folder} has no weights, such as model.safetensors: copy or download it whole")
+    for archive in archives:
+        read_archive(archive)
+
+
+def _said(reason: str, folder: Path) -> str:
+    """What is wrong with a folder that transformers does not load for `reason`; names fields of its configuration."""
+    config = read_json(folder / "config.json")
+    if "size mismatch" in reason:
+        make: Any = AutoModelForCausalLM
+        wanted = shapes(lambda: make.from_config(AutoConfig.from_pretrained(folder, local_files_only=True)))
+        for name, shape in _stored(folder):
+            if differ := set(wanted.get(name, shape)) - set(shape):
+                fields = ", ".join(f"{field} {value}" for field, value in config.items() if value in (*differ,))
+                asks = f"config.json ({fields})" if fields else "config.json"
+                return (
+                    f"{name} has the shape {[*shape]}, and {asks} asks for {[*wanted[name]]}: they belong to "
+                    "different models, download the folder again"
+                )
+    return f"cannot be loaded as the model_type {config.get('model_type')} that its config.json names: {reason}"
+
+
+def _stored(folder: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Name and shape of the weights in a folder."""
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, "pt") as weights:
+            yield from ((name, tuple(weights.get_slice(name).get_shape())) for name in weights.keys())  # noqa: SIM118
+    for path in sorted(folder.glob("pytorch_model*.bin")):
+        yield from ((name, tuple(weight.shape)) for name, weight in read_archive(path).items())
+
+
+def _check_loaded(model: CausalLM, info: dict[str, Any], path: Path, *, exact: bool) -> None:
+    """Raises ModelReferenceError: the weights are too few or too many for the configuration, or no numbers."""
     tied = set(model._tied_weights_keys or ()) if model.config.tie_word_embeddings else set()  # noqa: SLF001
     if missing := sorted(set(info["missing_keys"]) - tied):
-        raise ModelReferenceError(f"{path}: lacks the weights {missing[:5]} of a {type(model).__name__}")
+        raise ModelReferenceError(
+            f"{path}: lacks the weights {missing[:5]} that its config.json (model_type {model.config.model_type}, "
+            f"{model.config.num_hidden_layers} layers) asks for, {len(missing)} in all"
+        )
+    if exact and (spare := sorted(info["unexpected_keys"])):
+        raise ModelReferenceError(f"{path}: has the weights {spare[:5]}, which its config.json does not have")
+    check_finite(model.named_parameters(), path)
+
+
+def _shared(folder: Path, attention: str, dtype: torch.dtype, share: Share) -> CausalLM | None:
+    """See :func:`load_pretrained`."""
+    make: Any = AutoModelForCausalLM
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, dtype=dtype)
+    except (OSError, ValueError, KeyError):
+        return None  # loading it whole says what is wrong
+    model = loaded(lambda: make.from_config(config, attn_implementation=attention, dtype=dtype), folder, share)
+    if model is not None and (folder / "generation_config.json").is_file():
+        model.generation_config = GenerationConfig.from_pretrained(folder)
     return model
 
 

@@ -4,8 +4,6 @@ One checkpoint is a folder ``step-00000100`` written by ``torch.distributed.chec
 number of ranks may read them). ``state.json`` is written last and atomically: a folder without it does not count.
 """
 
-from __future__ import annotations
-
 import re
 import shutil
 import warnings
@@ -141,6 +139,7 @@ class Checkpoints:
         except (Exception, CheckpointException) as error:  # the latter is a bare BaseException
             free = shutil.disk_usage(self.folder).free / 1e6
             shutil.rmtree(path, ignore_errors=True)  # on a full disk, half of it is in the way
+            _check_peers(error)
             raise CheckpointError(
                 f"{path}: the checkpoint cannot be written: {_last_line(error)} ({free:,.1f} MB are free there). Free "
                 "some space, or name another folder, and start again; the last good checkpoint is "
@@ -203,7 +202,14 @@ def _load(tensors: dict[str, Any], path: Path) -> None:
             load(tensors, storage_reader=Reader(path), planner=Planner())
             moments.update({name: {} for name in unmoved})
     except (Exception, CheckpointException) as error:  # the latter is a bare BaseException
+        _check_peers(error)
         raise CheckpointError(f"{path}: cannot be loaded into this model: {_last_line(error)}") from error
+
+
+def _check_peers(error: BaseException) -> None:
+    """Raise ConnectionError where another process died meanwhile: no fault of a checkpoint, and tried again."""
+    if any(words in str(error) for words in ("gloo/transport", "closed by peer", "reset by peer", "NCCL")):
+        raise ConnectionError(f"another process of the training is gone: {_last_line(error)}") from error
 
 
 @contextmanager

@@ -118,17 +118,28 @@ def place(objective: Objective, ranks: Ranks, compute: LmCompute) -> Objective:
 
 
 def _shard(objective: Objective, ranks: Ranks) -> Objective:
-    mesh = init_device_mesh(ranks.device.type, (ranks.size,))
-    dtype = torch.bfloat16 if ranks.bf16 else None
-    policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
-    for block in blocks(objective.lm):
-        fully_shard(block, mesh=mesh, mp_policy=policy)
-    fully_shard(objective, mesh=mesh, mp_policy=policy)
+    if not isinstance(blocks(objective.lm)[0], FSDPModule):  # a model that was built whole
+        share_blocks(objective.lm, ranks)
+    fully_shard(objective, **_sharding(ranks))
     for module in objective.modules():
         if isinstance(module, FSDPModule):  # gradients summed, not averaged: the loss is already a mean over all
             module.set_force_sum_reduction_for_comms(True)  # ranks' tokens; and gloo would sum them anyway
             module.set_gradient_divide_factor(1.0)
     return objective
+
+
+def share_blocks(lm: CausalLM, ranks: Ranks) -> None:
+    """Shard the blocks over the ranks (FSDP2); those on the meta device get room for their share, with any values."""
+    sharding = _sharding(ranks)
+    for block in blocks(lm):
+        fully_shard(block, **sharding)
+        fill: Any = block._apply  # noqa: SLF001 - as to_empty, which would empty buffers, too
+        fill(lambda tensor: torch.empty_like(tensor, device=ranks.device) if tensor.is_meta else tensor)
+
+
+def _sharding(ranks: Ranks) -> dict[str, Any]:
+    policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16 if ranks.bf16 else None, reduce_dtype=torch.float32)
+    return {"mesh": init_device_mesh(ranks.device.type, (ranks.size,)), "mp_policy": policy}
 
 
 def blocks(model: CausalLM) -> nn.ModuleList:

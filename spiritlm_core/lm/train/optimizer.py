@@ -1,7 +1,5 @@
 """AdamW, alone or with Muon for the matrices of the blocks, whose steps are orthogonal; decay on matrices only."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from spiritlm_core.lm.model.lora import add_adapters
 from spiritlm_core.lm.model.network import CausalLM, build_model
 from spiritlm_core.lm.train.checkpoint import Checkpoints, RunState
 from spiritlm_core.lm.train.data import Step, steps
-from spiritlm_core.lm.train.objective import Objective, model_attention, place
+from spiritlm_core.lm.train.objective import Objective, model_attention, place, share_blocks
 from spiritlm_core.lm.train.optimizer import build_optimizer
 from spiritlm_core.lm.train.source import Training
 from spiritlm_core.tokens.config import SequencesConfig
@@ -65,6 +66,7 @@ def start(training: Training, tell: Tell) -> Run:
         base=training.base,
         quantizer=training.quantizer,
         attention=model_attention(compute.attention),
+        share=partial(share_blocks, ranks=ranks) if ranks.size > 1 and lm.lora is None else None,
     )
     if lm.lora is not None:
         add_adapters(model, lm.lora)

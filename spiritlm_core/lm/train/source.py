@@ -1,7 +1,5 @@
 """What one training run is given, and where its sequences come from: the corpus, or the examples of a task."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice

@@ -1,7 +1,5 @@
 """The stage ``model``: trains the language model."""
 
-from __future__ import annotations
-
 from typing import Any, ClassVar
 
 from spiritlm_core.fit.config import FitCompute

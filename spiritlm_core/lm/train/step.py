@@ -1,7 +1,5 @@
 """One optimiser step over the tokens of all ranks, a look at held-out sequences, and what both are reported as."""
 
-from __future__ import annotations
-
 import math
 import resource
 import sys

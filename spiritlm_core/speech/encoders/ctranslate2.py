@@ -4,8 +4,6 @@ The file is a list of named arrays behind a short header, little-endian througho
 ``ctranslate2.converters`` writes.
 """
 
-from __future__ import annotations
-
 import re
 import struct
 from collections.abc import Iterator

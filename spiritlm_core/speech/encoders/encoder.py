@@ -1,7 +1,5 @@
 """What all encoders of speech share: their folders, batches of like length, and the grid of the units."""
 
-from __future__ import annotations
-
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -11,6 +9,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
+import transformers
 from numpy.typing import NDArray
 from torch.nn.utils.rnn import pad_sequence
 from transformers.utils import logging as transformers_logging
@@ -173,8 +172,6 @@ def configuration(model_class: str, folder: Path) -> Any:
 
     Raises ModelReferenceError: it cannot be read.
     """
-    import transformers
-
     try:
         return getattr(transformers, model_class).config_class.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, TypeError) as error:
@@ -186,9 +183,6 @@ def pretrained(model_class: str, folder: Path, config: Any, spare: Sequence[str]
 
     Raises ModelReferenceError: weights are damaged, do not fit `config`, or are missing and not among those to `spare`.
     """
-    import torch
-    import transformers
-
     check_weights(folder)
     options |= {"config": config, "local_files_only": True, "output_loading_info": True, "dtype": torch.float32}
     try:

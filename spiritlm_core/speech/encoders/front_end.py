@@ -7,8 +7,6 @@ A group norm over time does need the whole clip. It sits behind the first convol
 samples, so its mean and variance follow from those of the windows of ten samples, and it folds into the weights.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise
 from math import prod

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.nn.functional import linear
 
+from spiritlm_core.cores import has_amx
 from spiritlm_core.speech.settings import ExtractionPrecision
 
 Precision = ExtractionPrecision
@@ -26,12 +27,6 @@ Kind = Literal["fp32", "bf16"]  # how a precision is computed on a machine
 def kind_of(precision: Precision, device: str) -> Kind:
     """How `precision` is best computed on this machine."""
     return "bf16" if precision == "bf16" and (not device.startswith("cpu") or has_amx()) else "fp32"
-
-
-def has_amx() -> bool:
-    """Whether this CPU multiplies bf16 matrices in tiles (Intel AMX)."""
-    probe = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    return bool(probe and probe())
 
 
 def affine(weight: torch.Tensor, bias: torch.Tensor | None, kind: Kind) -> Affine:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from spiritlm_core.errors import ModelReferenceError, RecipeError
 from spiritlm_core.files import read_json
-from spiritlm_core.lake.plan import load_class
 from spiritlm_core.speech.grid import FRAME
 
 if TYPE_CHECKING:
@@ -60,8 +59,9 @@ def family_name(folder: Path) -> str:
 
 
 def _family(folder: Path) -> type[BlockEncoder]:
-    family: type[BlockEncoder] = load_class(FAMILIES[family_name(folder)])
-    return family
+    from spiritlm_core.lake.plan import load_class
+
+    return load_class(FAMILIES[family_name(folder)])
 
 
 def layer_count(folder: Path) -> int:

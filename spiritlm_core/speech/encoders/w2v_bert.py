@@ -1,7 +1,5 @@
 """w2v-BERT 2.0 (Barrault et al. 2023, arXiv 2312.05187): conformer blocks over mel spectra."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Self

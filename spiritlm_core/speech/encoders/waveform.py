@@ -1,7 +1,5 @@
 """Encoders whose first layers are convolutions over samples: HuBERT, wav2vec 2.0, WavLM."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterator
 from copy import deepcopy
@@ -81,8 +79,7 @@ class WaveformEncoder(BlockEncoder):
 
     def final_norm(self, frames: torch.Tensor) -> torch.Tensor:
         """The last block's output as `last_hidden_state` has it: a pre-norm encoder ends in a norm."""
-        normed: torch.Tensor = self._encoder.layer_norm(frames) if self._pre_norm else frames
-        return normed
+        return self._encoder.layer_norm(frames) if self._pre_norm else frames
 
     def _convert(self, blocks: nn.ModuleList) -> None:
         """Bring the products of the blocks to the precision asked for."""
@@ -91,8 +88,7 @@ class WaveformEncoder(BlockEncoder):
     def _placed(self, frames: torch.Tensor) -> torch.Tensor:
         """Frames float32[B, N, D] with their positions added."""
         hidden = frames + self._position(frames.to(self._position.conv.weight.dtype))
-        placed: torch.Tensor = hidden if self._pre_norm else self._encoder.layer_norm(hidden)
-        return placed
+        return hidden if self._pre_norm else self._encoder.layer_norm(hidden)
 
     def _prepared(self, waveform: torch.Tensor) -> torch.Tensor:
         if self._normalize:

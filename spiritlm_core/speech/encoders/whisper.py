@@ -1,7 +1,5 @@
 """Whisper's encoder (Radford et al. 2022, arXiv 2212.04356), without the 30 s of padding that it was trained with."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -72,7 +70,11 @@ class WhisperEncoder(BlockEncoder):
 
     def log_mel(self, waveform: torch.Tensor) -> torch.Tensor:
         """Scaled logarithm of the mel spectrum, float32[M, bands], as Whisper takes it."""
-        energies = mel_energies(waveform.unfold(0, WINDOW, HOP), self._window, self._filters)
+        return self.scaled(mel_energies(waveform.unfold(0, WINDOW, HOP), self._window, self._filters))
+
+    @staticmethod
+    def scaled(energies: torch.Tensor) -> torch.Tensor:
+        """Power in each band, float32[M, bands], on the logarithmic scale of Whisper."""
         powers = energies.clamp(min=1e-10).log10()
         return (powers.clamp(min=powers.max() - _DYNAMIC_RANGE) + 4) / 4
 
@@ -87,8 +89,7 @@ class WhisperEncoder(BlockEncoder):
 
     def _convolved(self, mel: torch.Tensor) -> torch.Tensor:
         hidden = gelu(self._model.conv2(gelu(self._model.conv1(mel.T))))
-        convolved: torch.Tensor = hidden.T + self._model.embed_positions.weight[: hidden.shape[1]]
-        return convolved
+        return hidden.T + self._model.embed_positions.weight[: hidden.shape[1]]
 
 
 _DECODER = (

@@ -16,10 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from spiritlm_core.errors import ModelReferenceError
 from spiritlm_core.speech.pitch.config import PITCH_HOP, PitchArchitecture, PitchBlocks
 from spiritlm_core.speech.pitch.f0 import Melody
-from spiritlm_core.speech.settings import CONFIG_FILE
 
 HOP = PITCH_HOP  # frames of 5 ms in one code
 
@@ -52,8 +50,7 @@ class Residual(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Shape is kept: float32[B, width, F]."""
-        y: torch.Tensor = x + self.scale * self.layers(x)
-        return y
+        return x + self.scale * self.layers(x)
 
 
 class PitchCoder(nn.Module):
@@ -87,8 +84,7 @@ class PitchCoder(nn.Module):
 
     def decode(self, embedded: torch.Tensor) -> torch.Tensor:
         """F0 in the model's scale and voicing logits, float32[B, 2, 16 M], from float32[B, M, embedding]."""
-        decoded: torch.Tensor = self.decoder(embedded.transpose(1, 2))
-        return decoded
+        return self.decoder(embedded.transpose(1, 2))
 
     @torch.inference_mode()
     def encode(self, contours: NDArray[np.float32]) -> NDArray[np.int8]:
@@ -109,26 +105,13 @@ class PitchCoder(nn.Module):
         return torch.stack([octaves, voicing.sigmoid()]).cpu().numpy()
 
     def save(self, folder: Path) -> None:
-        """Write ``config.json`` and ``model.safetensors``."""
-        from safetensors.torch import save_file
-
-        (folder / CONFIG_FILE).write_text(self.config.model_dump_json(indent=2) + "\n")
-        save_file({name: tensor.cpu().contiguous() for name, tensor in self.state_dict().items()}, folder / _WEIGHTS)
+        """Write it into `folder`."""
+        self.config.save(self, folder)
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> PitchCoder:
         """Read what :meth:`save` wrote. Raises ModelReferenceError: the folder does not hold such a model."""
-        from safetensors.torch import load_file
-
-        try:
-            coder = cls(PitchArchitecture.read(folder))
-            coder.load_state_dict(load_file(folder / _WEIGHTS))
-        except (OSError, ValueError, RuntimeError) as error:
-            raise ModelReferenceError(f"{folder} is not a pitch model of this project: {error}") from error
-        return coder.to(device).eval()
-
-
-_WEIGHTS = "model.safetensors"
+        return PitchArchitecture.load(folder, cls, device)
 
 
 def _encoder(blocks: PitchBlocks, channels: int) -> nn.Sequential:

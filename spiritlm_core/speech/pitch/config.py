@@ -1,32 +1,31 @@
 """Configuration of the pitch units, and the part of a model's ``config.json`` that decides shapes and inputs."""
 
-from __future__ import annotations
-
 from math import prod
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from spiritlm_core.config import FrozenConfig
-from spiritlm_core.speech.settings import Minutes, Seed, StoredConfig
+from spiritlm_core.fit.stored import StoredConfig
+from spiritlm_core.speech.settings import Minutes, Seed
 
 
 class PitchConfig(FrozenConfig):
     """A VQ-VAE over fundamental frequency and voicing at 200 Hz, one code per 80 ms (Polyak et al. 2021)."""
 
-    codes: int = Field(default=64, ge=2, le=64, description="Number of pitch units.")
-    width: int = Field(default=32, ge=4, le=1024, description="Channels of the convolutions of the pitch model.")
-    depth: int = Field(default=1, ge=0, le=8, description="Residual blocks after each strided convolution.")
-    embedding: int = Field(default=32, ge=2, le=1024, description="Size of the vector of a pitch unit.")
+    codes: int = Field(64, ge=2, le=64, description="Number of pitch units.")
+    width: int = Field(32, ge=4, le=1024, description="Channels of the convolutions of the pitch model.")
+    depth: int = Field(1, ge=0, le=8, description="Residual blocks after each strided convolution.")
+    embedding: int = Field(32, ge=2, le=1024, description="Size of the vector of a pitch unit.")
     normalize: bool = Field(
-        default=True, description="Subtract the mean of the voiced frames of the clip: register goes, melody stays."
+        True, description="Subtract the mean of the voiced frames of the clip: register goes, melody stays."
     )
-    steps: int = Field(default=800, ge=1, description="Optimizer steps of the fit.")
-    batch_crops: int = Field(default=12, ge=1, description="Crops per optimizer step.")
-    crop_codes: int = Field(default=24, ge=2, description="Length of a crop, in pitch units of 80 ms.")
-    learning_rate: float = Field(default=3e-3, gt=0, le=0.1, description="Peak learning rate of AdamW.")
-    decay: float = Field(default=0.98, ge=0, lt=1, description="Decay of the moving averages of the codebook.")
-    commitment: float = Field(default=0.02, ge=0, description="Weight of the distance of encoder and codebook.")
+    steps: int = Field(800, ge=1, description="Optimizer steps of the fit.")
+    batch_crops: int = Field(12, ge=1, description="Crops per optimizer step.")
+    crop_codes: int = Field(24, ge=2, description="Length of a crop, in pitch units of 80 ms.")
+    learning_rate: float = Field(3e-3, gt=0, le=0.1, description="Peak learning rate of AdamW.")
+    decay: float = Field(0.98, ge=0, lt=1, description="Decay of the moving averages of the codebook.")
+    commitment: float = Field(0.02, ge=0, description="Weight of the distance of encoder and codebook.")
     max_minutes: Minutes = 10.0
     seed: Seed = 0
 
@@ -38,16 +37,14 @@ Stride = Annotated[int, Field(ge=1, le=PITCH_HOP)]
 class PitchBlocks(FrozenConfig):
     """Strided convolutions with residual blocks between them, one side of the VQ-VAE (arXiv 2005.00341, figure 3)."""
 
-    strides: tuple[Stride, ...] = Field(
-        default=(2, 2, 2, 2), min_length=1, max_length=16, description="Stride of each stage."
-    )
+    strides: tuple[Stride, ...] = Field((2, 2, 2, 2), min_length=1, max_length=16, description="Stride of each stage.")
     width: int = Field(ge=1, le=8192, description="Channels of the convolutions.")
     depth: int = Field(ge=0, le=64, description="Residual blocks in each stage.")
-    expansion: float = Field(default=1.0, gt=0, le=64, description="Channels inside a residual block, over `width`.")
-    growth: int = Field(default=3, ge=1, le=16, description="Dilation of a residual block over that of the one before.")
-    cycle: int | None = Field(default=None, ge=1, le=64, description="Residual blocks after which dilation restarts.")
-    scaled: bool = Field(default=False, description="Residual branches are divided by the root of `depth`.")
-    reversed: bool = Field(default=False, description="The largest dilation comes first.")
+    expansion: float = Field(1.0, gt=0, le=64, description="Channels inside a residual block, over `width`.")
+    growth: int = Field(3, ge=1, le=16, description="Dilation of a residual block over that of the one before.")
+    cycle: int | None = Field(None, ge=1, le=64, description="Residual blocks after which dilation restarts.")
+    scaled: bool = Field(False, description="Residual branches are divided by the root of `depth`.")
+    reversed: bool = Field(False, description="The largest dilation comes first.")
 
     @property
     def dilations(self) -> list[int]:
@@ -69,20 +66,20 @@ class PitchBlocks(FrozenConfig):
 class PitchArchitecture(StoredConfig):
     """Everything needed to rebuild a pitch model and to give it the input it was fitted on."""
 
-    kind_of_model: ClassVar[str] = "pitch model"
+    kind_of_model: ClassVar[str] = "a pitch model"
 
     codes: int = Field(ge=2, le=128, description="Number of pitch units.")
     embedding: int = Field(ge=1, le=8192, description="Size of a code vector.")
     encoder: PitchBlocks = Field(description="From F0 and voicing to code vectors.")
     decoder: PitchBlocks = Field(description="And back.")
     tail: int | None = Field(
-        default=None, ge=1, le=8192, description="Channels before the last convolution; the decoder's width if empty."
+        None, ge=1, le=8192, description="Channels before the last convolution; the decoder's width if empty."
     )
-    folded: bool = Field(default=False, description="The encoder emits two halves, whose sum is looked up.")
-    scale: Literal["octaves", "hertz"] = Field(default="octaves", description="Unit of F0 (octaves above 200 Hz).")
-    relative: bool = Field(default=True, description="The mean of the voiced frames of the piece is subtracted.")
-    interpolated: bool = Field(default=True, description="F0 of unvoiced frames is interpolated rather than zero.")
-    trimmed: bool = Field(default=True, description="Frames after the last whole unit are not seen.")
+    folded: bool = Field(False, description="The encoder emits two halves, whose sum is looked up.")
+    scale: Literal["octaves", "hertz"] = Field("octaves", description="Unit of F0 (octaves above 200 Hz).")
+    relative: bool = Field(True, description="The mean of the voiced frames of the piece is subtracted.")
+    interpolated: bool = Field(True, description="F0 of unvoiced frames is interpolated rather than zero.")
+    trimmed: bool = Field(True, description="Frames after the last whole unit are not seen.")
 
     @classmethod
     def fitted(cls, config: PitchConfig) -> Self:

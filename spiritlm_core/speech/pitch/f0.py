@@ -1,9 +1,6 @@
 """Fundamental frequency with FCPE, the conformer-based pitch estimator bundled in `torchfcpe` (MIT)."""
 
-from __future__ import annotations
-
 import io
-from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import cache
@@ -36,11 +33,6 @@ class Melody:
         step = np.float32(len(self.f0)) / np.float32(count)
         index = np.minimum(np.arange(count, dtype=np.float32) * step, len(self.f0) - 1).astype(np.int64)
         return self.f0[index], self.voiced[index]
-
-
-def melodies(waveforms: Sequence[NDArray[np.float32]], device: str = "cpu") -> list[Melody]:
-    """Track F0 of pieces float32[T]; see :func:`melody`."""
-    return [melody(waveform, device) for waveform in waveforms]
 
 
 def melody(waveform: NDArray[np.float32], device: str = "cpu") -> Melody:

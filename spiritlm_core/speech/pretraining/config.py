@@ -1,7 +1,5 @@
 """Configuration of the HuBERT that is fitted on the corpus."""
 
-from __future__ import annotations
-
 from collections.abc import Set as AbstractSet
 from math import prod
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -9,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from spiritlm_core.config import FrozenConfig, Span
+from spiritlm_core.fit.config import Precision
 from spiritlm_core.references.syntax import ModelReference
 from spiritlm_core.speech.grid import FRAME, RECEPTIVE_FIELD, on_grid
 from spiritlm_core.speech.settings import Minutes, Seed, Size
@@ -23,21 +22,16 @@ class PerturbConfig(FrozenConfig):
     """
 
     speed: float = Field(
-        default=1.13,
+        1.13,
         ge=1,
         le=1.5,
         description="Largest factor by which a crop is played faster or slower; pitch and formants go along.",
     )
     colour: float = Field(
-        default=3.0,
-        ge=0,
-        le=12,
-        description="Standard deviation of the gain at eight frequencies from 0 to 8 kHz, in dB.",
+        3.0, ge=0, le=12, description="Standard deviation of the gain at eight frequencies from 0 to 8 kHz, in dB."
     )
-    noise: float = Field(default=0.3, ge=0, le=1, description="Share of crops with noise or another voice mixed in.")
-    snr: Span = Field(
-        default=(0.0, 20.0), description="Lowest and highest signal-to-noise ratio of what is mixed in, in dB."
-    )
+    noise: float = Field(0.3, ge=0, le=1, description="Share of crops with noise or another voice mixed in.")
+    snr: Span = Field((0.0, 20.0), description="Lowest and highest signal-to-noise ratio of what is mixed in, in dB.")
 
     def idle(self) -> AbstractSet[str]:
         """The distance of noise that there is not."""
@@ -55,57 +49,57 @@ class HubertConfig(FrozenConfig):
     minutes of CPU go a long way.
     """
 
-    younger: ClassVar[AbstractSet[str]] = {"labels", "labels_layer"}
+    younger: ClassVar[AbstractSet[str]] = {"labels", "labels_layer", "precision"}
 
     model: ModelReference | None = Field(
-        default=None,
-        description="Reference of a HubertModel folder, hf://org/name@revision or file://…; null fits one.",
+        None, description="Reference of a HubertModel folder, hf://org/name@revision or file://…; null fits one."
     )
     labels: ModelReference | None = Field(
-        default=None,
+        None,
         description="Reference of an encoder (see `encoder`) whose clustered features are the labels of the first "
         "iteration; null: MFCC, as in the paper.",
     )
     labels_layer: int | None = Field(
-        default=None, ge=1, description="Layer of `labels` that is clustered; null: the usual one of its family."
+        None, ge=1, description="Layer of `labels` that is clustered; null: the usual one of its family."
     )
     size: Literal["tiny", "small", "base"] = Field(
-        default="tiny",
-        description="Sets the defaults of the other fields; tiny takes minutes of CPU, base is the paper's.",
+        "tiny", description="Sets the defaults of the other fields; tiny takes minutes of CPU, base is the paper's."
     )
-    conv_channels: tuple[Size, ...] = Field(default=(256, 192, 192), description="Channels of each convolution.")
-    conv_kernels: tuple[Size, ...] = Field(default=(240, 7, 1), description="Kernel of each convolution, in samples.")
+    conv_channels: tuple[Size, ...] = Field((256, 192, 192), description="Channels of each convolution.")
+    conv_kernels: tuple[Size, ...] = Field((240, 7, 1), description="Kernel of each convolution, in samples.")
     conv_strides: tuple[Size, ...] = Field(
-        default=(80, 8, 1), description="Stride of each convolution; their product must be 640 samples."
+        (80, 8, 1), description="Stride of each convolution; their product must be 640 samples."
     )
-    hidden_size: int = Field(default=192, ge=16, description="Width of the transformer; a multiple of `heads`.")
-    layers: int = Field(default=4, ge=1, le=48, description="Transformer blocks.")
-    heads: int = Field(default=4, ge=1, le=32, description="Attention heads of a transformer block.")
-    position_kernel: int = Field(default=31, ge=1, le=255, description="Frames seen by the position convolution.")
-    dropout: float = Field(default=0.0, ge=0, lt=1, description="Share of activations dropped in training.")
+    hidden_size: int = Field(192, ge=16, description="Width of the transformer; a multiple of `heads`.")
+    layers: int = Field(4, ge=1, le=48, description="Transformer blocks.")
+    heads: int = Field(4, ge=1, le=32, description="Attention heads of a transformer block.")
+    position_kernel: int = Field(31, ge=1, le=255, description="Frames seen by the position convolution.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Share of activations dropped in training.")
     clusters: tuple[Annotated[int, Field(ge=2, le=4096)], ...] = Field(
-        default=(100, 200), min_length=1, description="Number of different labels in each iteration."
+        (100, 200), min_length=1, description="Number of different labels in each iteration."
     )
-    steps: tuple[Size, ...] = Field(default=(2000, 2000), min_length=1, description="Optimizer steps per iteration.")
+    steps: tuple[Size, ...] = Field((2000, 2000), min_length=1, description="Optimizer steps per iteration.")
     normalize_labels: bool = Field(
-        default=True, description="Take the mean of the clip from its frames before they are clustered into labels."
+        True, description="Take the mean of the clip from its frames before they are clustered into labels."
     )
     cluster_layer: int | None = Field(
-        default=None,
-        ge=1,
-        description="Layer that is clustered into the labels of later iterations; null: three quarters up.",
+        None, ge=1, description="Layer that is clustered into the labels of later iterations; null: three quarters up."
     )
-    batch_crops: int = Field(default=4, ge=1, description="Crops per optimizer step, over all processes.")
-    crop_frames: int = Field(default=100, ge=20, le=3000, description="Length of a crop, in 40 ms frames.")
-    learning_rate: float = Field(default=2e-3, gt=0, le=0.1, description="Peak learning rate of AdamW.")
-    mask_prob: float = Field(default=0.08, gt=0, le=1, description="Share of frames that start a masked span.")
-    mask_length: int = Field(default=5, ge=1, le=20, description="Frames in a masked span.")
+    batch_crops: int = Field(4, ge=1, description="Crops per optimizer step, over all processes.")
+    crop_frames: int = Field(100, ge=20, le=3000, description="Length of a crop, in 40 ms frames.")
+    learning_rate: float = Field(2e-3, gt=0, le=0.1, description="Peak learning rate of AdamW.")
+    mask_prob: float = Field(0.08, gt=0, le=1, description="Share of frames that start a masked span.")
+    mask_length: int = Field(5, ge=1, le=20, description="Frames in a masked span.")
     masked_weight: float = Field(
-        default=0.5, gt=0, le=1, description="Weight of masked frames in the loss; the rest goes to the other frames."
+        0.5, gt=0, le=1, description="Weight of masked frames in the loss; the rest goes to the other frames."
     )
     perturb: PerturbConfig | None = Field(
-        default=PerturbConfig(),
+        PerturbConfig(),
         description="How crops are changed before HuBERT hears them; null: not at all, as in the paper.",
+    )
+    precision: Precision = Field(
+        "auto",
+        description="Arithmetic of the fit; auto: bf16 on a GPU and on a CPU with bf16 tiles (Intel AMX), else fp32.",
     )
     max_minutes: Minutes = 600.0
     seed: Seed = 0

@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from spiritlm_core.cores import all_cores, pick_device
 from spiritlm_core.errors import RecipeError
 from spiritlm_core.fit.checkpoints import Checkpoint
 from spiritlm_core.fit.clips import perplexity, train_clips
-from spiritlm_core.fit.job import UnitFit
-from spiritlm_core.lake.stage import Progress, Resources, noting
-from spiritlm_core.lake.view import TableView
+from spiritlm_core.fit.job import FitJob
+from spiritlm_core.fit.ranks import Ranks
+from spiritlm_core.lake.stage import Progress, noting
+from spiritlm_core.speech.encoders.encoder import BlockEncoder, layer_frames
 from spiritlm_core.speech.encoders.registry import chosen_layer, load_encoder
+from spiritlm_core.speech.encoders.waveform import HubertEncoder
 from spiritlm_core.speech.grid import SHORTEST, unit_count
+from spiritlm_core.speech.mel import mfcc_25hz
 from spiritlm_core.speech.pretraining.config import HubertConfig
+from spiritlm_core.speech.pretraining.masked_prediction import MaskedPrediction, Tape
+from spiritlm_core.speech.pretraining.pretrain import Pretraining
 from spiritlm_core.speech.quantizers.kmeans import KMeans, fit_kmeans
-
-if TYPE_CHECKING:
-    from spiritlm_core.fit.ranks import Ranks
-    from spiritlm_core.speech.encoders.encoder import BlockEncoder
-    from spiritlm_core.speech.pretraining.masked_prediction import MaskedPrediction
 
 ITERATIONS = "iterations"
 """Folder of the artifact that holds the model of every iteration but the last, each in a folder of its number."""
@@ -47,33 +48,18 @@ Labels = list[NDArray[np.int64]]
 Waveforms = list[NDArray[np.float32]]
 
 
-class HubertFit(UnitFit):
-    """Fits HuBERT by masked prediction; the artifact is an ordinary Hugging Face HubertModel folder.
+def fit_hubert(config: HubertConfig, job: FitJob, progress: Progress) -> dict[str, Any]:
+    """Run the iterations and write the model to `out`; returns a summary of each.
 
-    The role ``labels``, if given, is an encoder whose features are clustered into the labels of the first iteration.
-
-    The models of earlier iterations lie beside it as ``iterations/1/`` and so on. Where torch.distributed is
-    initialised, its processes share the work; `work` must be one folder that all of them see.
+    Raises RecipeError: there is a model already.
     """
-
-    name = "hubert"
-    about = "HuBERT pre-trained on the corpus"
-    version = 2
-    shared: ClassVar[bool] = True
-    resources: ClassVar[Resources] = Resources(num_cpus=1.0)
-    config: HubertConfig
-
-    def build(self, tables: Mapping[str, TableView], out: Path, work: Path, progress: Progress) -> dict[str, Any]:
-        """Run the iterations; a killed build goes on from its last checkpoint and ends with the same weights."""
-        if self.config.model is not None:
-            raise RecipeError(f"hubert.model is {self.config.model}: there is nothing to fit")
-        from spiritlm_core.fit.ranks import Ranks
-
-        clips = train_clips(tables["audio"], self.config.max_minutes, self.config.seed, synthetic=True)
-        waveforms = [clip.waveform for clip in clips if len(clip.waveform) >= SHORTEST]
-        with all_cores():
-            ranks, device, teacher = Ranks.current(), pick_device(), self.models.get("labels")
-            return _Fit(self.config, waveforms, work, progress, ranks, device, teacher).run(out)
+    if config.model is not None:
+        raise RecipeError(f"hubert.model is {config.model}: there is nothing to fit")
+    clips = train_clips(job.tables["audio"], config.max_minutes, config.seed, synthetic=True)
+    waveforms = [clip.waveform for clip in clips if len(clip.waveform) >= SHORTEST]
+    with all_cores():
+        ranks = Ranks.current(precision=config.precision)
+        return _Fit(config, waveforms, job.work, progress, ranks, pick_device(), job.models.get("labels")).run(job.out)
 
 
 @dataclass(frozen=True)
@@ -104,8 +90,6 @@ class _Fit:
 
     def _labels(self, iteration: int, model: MaskedPrediction | None) -> Labels:
         """K-means labels of the clips, int64[N] each, kept in `work`; each process labels its share."""
-        import torch
-
         kept = Checkpoint(self.work / f"labels-{iteration}.pt")
         self.ranks.barrier()
         if (state := kept.load(noting(self.progress))) is None:
@@ -154,9 +138,6 @@ class _Fit:
         self, iteration: int, labels: Labels, previous: MaskedPrediction | None
     ) -> tuple[MaskedPrediction, dict[str, Any]]:
         """Masked prediction of `labels`; later iterations go on from the weights of the one before."""
-        from spiritlm_core.speech.pretraining.masked_prediction import Tape
-        from spiritlm_core.speech.pretraining.pretrain import Pretraining
-
         clusters = self.config.clusters[iteration]
         model = self._initial(iteration, previous)
         steps = Pretraining(
@@ -171,10 +152,6 @@ class _Fit:
         return model, {"clusters": clusters, "label_perplexity": used, **metrics}
 
     def _initial(self, iteration: int, previous: MaskedPrediction | None) -> MaskedPrediction:
-        import torch
-
-        from spiritlm_core.speech.pretraining.masked_prediction import MaskedPrediction
-
         with torch.random.fork_rng():
             torch.manual_seed(self.config.seed + iteration)
             model = MaskedPrediction(self.config, self.config.clusters[iteration])
@@ -188,17 +165,11 @@ class _Fit:
 
 
 def _mfcc(waveforms: Waveforms) -> Iterator[Frames]:
-    import torch
-
-    from spiritlm_core.speech.mel import mfcc_25hz
-
     for waveform in waveforms:
         yield mfcc_25hz(torch.from_numpy(waveform))
 
 
 def _fitted(waveforms: Waveforms, model: MaskedPrediction, layer: int) -> Iterator[Frames]:
-    from spiritlm_core.speech.encoders.waveform import HubertEncoder
-
     return _layer(waveforms, HubertEncoder(model.hubert, layer), layer)
 
 
@@ -208,8 +179,6 @@ def _taught(waveforms: Waveforms, teacher: Path, asked: int | None, device: str)
 
 
 def _layer(waveforms: Waveforms, encoder: BlockEncoder, layer: int) -> Iterator[Frames]:
-    from spiritlm_core.speech.encoders.encoder import layer_frames
-
     for start in range(0, len(waveforms), _CLIPS_AT_ONCE):
         yield from layer_frames(encoder, waveforms[start : start + _CLIPS_AT_ONCE], layer)
 

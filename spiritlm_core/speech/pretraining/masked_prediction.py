@@ -203,15 +203,13 @@ def play(source: Waveform, speed: float, samples: int) -> Waveform:
     if speed == 1.0:
         return source[:samples]
     places = np.arange(samples) * speed
-    played: Waveform = np.interp(places, np.arange(len(source)), source).astype(np.float32)
-    return played
+    return np.interp(places, np.arange(len(source)), source).astype(np.float32)
 
 
 def colour(waveform: Waveform, deviation: float, rng: np.random.Generator) -> Waveform:
     """Random gain over frequency, linear in decibels between eight points from 0 to 8 kHz."""
     spectrum = rfft(waveform)
-    coloured: Waveform = irfft(spectrum * _curve(len(spectrum), deviation, rng), len(waveform))
-    return coloured
+    return irfft(spectrum * _curve(len(spectrum), deviation, rng), len(waveform))
 
 
 def noise(samples: int, rng: np.random.Generator) -> Waveform:

@@ -3,8 +3,6 @@
 Every function takes and gives float32[T] at 16 kHz, and draws what it draws from the generator it is given.
 """
 
-from __future__ import annotations
-
 from fractions import Fraction
 
 import numpy as np
@@ -51,14 +49,10 @@ def stretch(waveform: Waveform, tempo: float) -> Waveform:
         if place:
             around = _HOP + min(round((place - _HOP) * tempo), len(waveform))
             following = source[start + _HOP : start + _HOP + _WINDOW]
-            start = around + _best(source[around : around + 2 * _SEARCH + _WINDOW], following)
+            likeness = np.correlate(source[around : around + 2 * _SEARCH + _WINDOW], following, "valid")
+            start = around + int(np.argmax(likeness))
         stretched[place : place + _WINDOW] += window * source[start : start + _WINDOW]
     return stretched[_HOP : _HOP + count]
-
-
-def _best(region: Waveform, wanted: Waveform) -> int:
-    """Offset in `region` where it is most like `wanted`."""
-    return int(np.argmax(np.correlate(region, wanted, "valid")))
 
 
 def shift_pitch(waveform: Waveform, semitones: float) -> Waveform:

@@ -1,7 +1,5 @@
 """Configuration of the quantizers."""
 
-from __future__ import annotations
-
 from collections.abc import Set as AbstractSet
 from typing import ClassVar, Literal, Self
 
@@ -17,16 +15,16 @@ MOST_UNITS = 32_767  # A unit is stored in 16 bits, and as many tokens `[Hu]` a 
 class AugmentConfig(FrozenConfig):
     """How copies of recordings are changed; each of the four changes with the same probability."""
 
-    probability: float = Field(default=0.5, gt=0, le=1, description="Probability of each of the four changes.")
+    probability: float = Field(0.5, gt=0, le=1, description="Probability of each of the four changes.")
     tempo: float = Field(
-        default=1.15, ge=1, le=1.5, description="Largest factor by which a copy is faster or slower, at the same pitch."
+        1.15, ge=1, le=1.5, description="Largest factor by which a copy is faster or slower, at the same pitch."
     )
     semitones: float = Field(
-        default=3.0, ge=0, le=12, description="Most semitones by which a copy is higher or lower, at the same tempo."
+        3.0, ge=0, le=12, description="Most semitones by which a copy is higher or lower, at the same tempo."
     )
-    reverberation: float = Field(default=0.5, gt=0, le=3, description="Longest seconds in which sound falls by 60 dB.")
+    reverberation: float = Field(0.5, gt=0, le=3, description="Longest seconds in which sound falls by 60 dB.")
     snr: tuple[float, float] = Field(
-        default=(0.0, 20.0), description="Lowest and highest signal-to-noise ratio of what is mixed in, in dB."
+        (0.0, 20.0), description="Lowest and highest signal-to-noise ratio of what is mixed in, in dB."
     )
 
 
@@ -34,20 +32,17 @@ class LinearConfig(FrozenConfig):
     """The noise-robust quantizer (Gat et al. 2022, arXiv 2209.15483), taught by k-means on clean speech."""
 
     iterations: int = Field(
-        default=1, ge=1, le=10, description="Rounds of teaching; from the second on, the last student is the teacher."
+        1, ge=1, le=10, description="Rounds of teaching; from the second on, the last student is the teacher."
     )
-    steps: int = Field(default=1000, ge=1, description="Optimizer steps per iteration.")
-    batch_crops: int = Field(default=16, ge=1, description="Crops per optimizer step.")
-    crop_frames: int = Field(default=100, ge=10, le=2500, description="Longest crop, in 40 ms frames.")
-    learning_rate: float = Field(default=2e-3, gt=0, le=0.1, description="Peak learning rate of AdamW.")
+    steps: int = Field(1000, ge=1, description="Optimizer steps per iteration.")
+    batch_crops: int = Field(16, ge=1, description="Crops per optimizer step.")
+    crop_frames: int = Field(100, ge=10, le=2500, description="Longest crop, in 40 ms frames.")
+    learning_rate: float = Field(2e-3, gt=0, le=0.1, description="Peak learning rate of AdamW.")
     warm_up: float = Field(
-        default=0.3,
-        ge=0,
-        le=1,
-        description="Share of the steps trained frame by frame before CTC; 0 in the paper.",
+        0.3, ge=0, le=1, description="Share of the steps trained frame by frame before CTC; 0 in the paper."
     )
     augment: AugmentConfig = Field(
-        default=AugmentConfig(), description="How the copies are changed that must get the same units."
+        AugmentConfig(), description="How the copies are changed that must get the same units."
     )
 
 
@@ -58,21 +53,34 @@ class QuantizerConfig(FrozenConfig):
     originals; it has a class more, the blank.
     """
 
+    younger: ClassVar[AbstractSet[str]] = {"directions", "people_first"}
+
     kind: Literal["kmeans", "linear"] = Field(
-        default="kmeans",
+        "kmeans",
         description="kmeans: the nearest centre; linear: a small network that is robust against noise and rooms.",
     )
-    linear: LinearConfig = Field(default=LinearConfig(), description="How the network of `kind: linear` is fitted.")
-    units: int = Field(
-        default=500, ge=2, le=MOST_UNITS, description="Number of phonetic units (500 or 501 in the paper)."
-    )
+    linear: LinearConfig = Field(LinearConfig(), description="How the network of `kind: linear` is fitted.")
+    units: int = Field(500, ge=2, le=MOST_UNITS, description="Number of phonetic units (500 or 501 in the paper).")
     layer: int | None = Field(
-        default=None,
+        None,
         ge=1,
         description="Layer that is quantized, from 1; null: the usual one of the encoder, of HuBERT the last.",
     )
-    normalize: bool = Field(default=False, description="Bring features to zero mean and unit variance first.")
+    normalize: bool = Field(False, description="Bring features to zero mean and unit variance first.")
+    directions: int | None = Field(
+        None,
+        ge=1,
+        le=4096,
+        description="How many directions of the features are kept: those in which parts of words differ most, beside "
+        "how much one part differs from recording to recording; units then depend less on who speaks. It needs words "
+        "with their times; null keeps the features as they are.",
+    )
     max_minutes: Minutes = 600.0
+    people_first: bool = Field(
+        False,
+        description="Half of those minutes are kept for people, as far as these have spoken that long, where synthetic "
+        "speech would have most of them.",
+    )
     restarts: int = Field(default=3, ge=1, le=20, description="Runs of k-means++, of which the best is kept.")
     iterations: int = Field(default=100, ge=1, description="Most passes of mini-batch k-means over the frames.")
     seed: Seed = 0
@@ -96,9 +104,9 @@ class QuantizerConfig(FrozenConfig):
 class QuantizerStageConfig(QuantizerConfig):
     """What the fit is given, the rate of the units included."""
 
-    younger: ClassVar[AbstractSet[str]] = {"rate"}
+    younger: ClassVar[AbstractSet[str]] = {*QuantizerConfig.younger, "rate"}
 
-    rate: UnitRate = Field(default=25.0, description="Phonetic units a second.")
+    rate: UnitRate = Field(25.0, description="Phonetic units a second.")
 
     @property
     def hop(self) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,9 @@ from torch import nn
 from torch.nn import functional
 
 from spiritlm_core.cores import pick_device
-from spiritlm_core.fit.checkpoints import Checkpoint
 from spiritlm_core.fit.schedule import learning_rate_scale
-from spiritlm_core.lake.stage import Progress, noting
+from spiritlm_core.fit.steps import Steps, set_rate
+from spiritlm_core.lake.stage import Progress
 from spiritlm_core.metrics.distances import unit_errors
 from spiritlm_core.speech.grid import FRAME, RECEPTIVE_FIELD, SHORTEST
 from spiritlm_core.speech.quantizers.augment import augment
@@ -35,7 +36,6 @@ Encoder = Callable[[Waveforms], list[Frames]]  # waveforms of at least 1280 samp
 
 Labels = list[NDArray[np.int64]]
 
-_CHECKPOINT_EVERY = 50
 _PUT_BY = 20  # one piece in so many is not learned from, and used to judge
 _MOST_JUDGED = 100
 _IGNORED = -100
@@ -67,9 +67,11 @@ def fit_linear(
     learned, losses = speech.part(judged=False), []
     current: KMeans | LinearQuantizer = teacher
     for iteration in range(config.linear.iterations):
-        labels = [_without_blank(current.assign(frames), config.units) for frames in learned.features]
-        fit = _Fit(config, iteration, learned, labels, Checkpoint(work / f"linear-{iteration}.pt"), progress)
-        current, loss = fit.run(teacher.facts)
+        said = (current.assign(frames) for frames in learned.features)
+        # A student says blank only where a whole piece is: there is nothing to learn from that.
+        labels = [np.where(units == config.units, _IGNORED, units) for units in said]
+        fit = _Fit(config, iteration, learned, labels)
+        current, loss = fit.run(teacher.facts, work / f"linear-{iteration}.pt", progress)
         losses.append(loss)
     assert isinstance(current, LinearQuantizer)  # noqa: S101 - there is at least one iteration
     judged = speech.part(judged=True)
@@ -88,63 +90,46 @@ def edit_rate(quantizer: Quantizer, speech: Speech, config: QuantizerStageConfig
 class _Fit:
     """One iteration."""
 
-    def __init__(
-        self,
-        config: QuantizerStageConfig,
-        iteration: int,
-        speech: Speech,
-        labels: Labels,
-        checkpoint: Checkpoint,
-        progress: Progress,
-    ) -> None:
+    def __init__(self, config: QuantizerStageConfig, iteration: int, speech: Speech, labels: Labels) -> None:
         self.config, self.linear, self.iteration = config, config.linear, iteration
         self.speech, self.labels = speech, labels
-        self.checkpoint, self.progress = checkpoint, progress
         self.device = pick_device()
         self.scaler = _Scaler.of(speech.features)
 
-    def run(self, facts: dict[str, Any]) -> tuple[LinearQuantizer, dict[str, float]]:
+    def run(
+        self, facts: dict[str, Any], checkpoint: Path, progress: Progress
+    ) -> tuple[LinearQuantizer, dict[str, float]]:
         """Take the steps that are left; the quantizer, and its first and last loss."""
         generator = torch.Generator().manual_seed(self.config.seed + self.iteration)
         student = make_student(self.speech.features[0].shape[1], self.config.size, generator).to(self.device)
         optimizer = torch.optim.AdamW(student.parameters(), self.linear.learning_rate, weight_decay=0.01)
-        losses: list[float] = []
-        if state := self.checkpoint.load(noting(self.progress)):
-            student.load_state_dict(state["model"])
-            optimizer.load_state_dict(state["optimizer"])
-            losses = state["losses"]
-        for step in range(len(losses), self.linear.steps):
-            losses.append(self._step(student, optimizer, step))
-            if (step + 1) % _CHECKPOINT_EVERY == 0 or step + 1 == self.linear.steps:
-                parts = {"model": student.state_dict(), "optimizer": optimizer.state_dict(), "losses": losses}
-                self.checkpoint.save(parts)
-                self._tell(step + 1, losses[-1])
-        window = max(1, len(losses) // 20)
-        ends = {"loss_first": losses[:window], "loss_last": losses[-window:]}
+        steps = Steps(self.linear.steps, {"model": student, "optimizer": optimizer}, checkpoint)
+
+        def report(done: float, message: str) -> None:
+            progress((self.iteration + done) / self.linear.iterations, message)
+
+        steps.run(
+            partial(self._step, student, optimizer), report, f"robust quantizer, iteration {self.iteration + 1}, "
+        )
+        ends = zip(("loss_first", "loss_last"), steps.ends, strict=True)
         quantizer = self.scaler.folded_into(student.cpu(), facts)
-        return quantizer, {name: round(float(np.mean(values)), 4) for name, values in ends.items()}
+        return quantizer, {name: round(float(losses[0]), 4) for name, losses in ends}
 
-    def _tell(self, done: int, loss: float) -> None:
-        steps = self.linear.steps
-        share = (self.iteration + done / steps) / self.linear.iterations
-        self.progress(share, f"robust quantizer, iteration {self.iteration + 1}, step {done}/{steps}, loss {loss:.2f}")
-
-    def _step(self, student: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> float:
+    def _step(self, student: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> list[float]:
         """One update, from randomness that depends on (seed, iteration, step) alone."""
         rng = np.random.default_rng([self.config.seed, self.iteration, step])
         crops = [self._crop(rng) for _ in range(self.linear.batch_crops)]
         heard = self.speech.encode([waveform for waveform, _, _ in crops])
         frames = [self.scaler(torch.from_numpy(features)).to(self.device) for features in heard]
         scores = student(torch.cat(frames)).log_softmax(dim=-1).split([len(part) for part in frames])
-        for group in optimizer.param_groups:
-            group["lr"] = self.linear.learning_rate * learning_rate_scale(step, self.linear.steps)
+        set_rate(optimizer, self.linear.learning_rate * learning_rate_scale(step, self.linear.steps))
         by_frame = step < self.linear.warm_up * self.linear.steps
         loss = _by_frame(scores, crops) if by_frame else _ctc(scores, [labels for _, labels, _ in crops])
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(student.parameters(), 1.0)
         optimizer.step()
-        return loss.item()
+        return [loss.item()]
 
     def _crop(self, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.int64], float]:
         """A changed crop float32[T], the teacher's units of the original int64[N], and the copy's tempo."""
@@ -215,11 +200,6 @@ class _Scaler:
         biases[0] = biases[0] - weights[0] @ self.mean
         first, second = (tuple(tensor.numpy() for tensor in tensors) for tensors in (weights, biases))
         return LinearQuantizer((first[0], first[1], first[2]), (second[0], second[1], second[2]), facts)
-
-
-def _without_blank(units: NDArray[np.int64], blank: int) -> NDArray[np.int64]:
-    """A student says blank only where a whole piece is; there is nothing to learn from that."""
-    return np.where(units == blank, _IGNORED, units)
 
 
 def _at_least(waveform: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ class StoredQuantizer:
 
 
 Frames = NDArray[np.float32]
+Projecting = Callable[[Frames], Frames]
 
 QUANTIZER_FILE = "kmeans.safetensors"
 _MINI_BATCH = 4096
@@ -47,12 +48,16 @@ _BLOCK = 65_536  # rows assigned at a time, so that the distances of an hour of 
 
 @dataclass(frozen=True)
 class KMeans(StoredQuantizer):
-    """Cluster centres in a space shifted by `mean` and divided by `scale`, with a few facts about their origin."""
+    """Cluster centres, with a few facts about their origin.
 
-    centres: Frames  # [K, D]
+    Features lose `mean`, are divided by `scale` and, where there is a `projection`, multiplied by it.
+    """
+
+    centres: Frames  # [K, D], or [K, P] where there is a projection
     mean: Frames  # [D]
     scale: Frames  # [D]
     facts: dict[str, Any] = field(default_factory=dict)
+    projection: Frames | None = None  # [D, P]
 
     @property
     def size(self) -> int:
@@ -62,7 +67,7 @@ class KMeans(StoredQuantizer):
     @property
     def width(self) -> int:
         """Features of a frame."""
-        return int(self.centres.shape[1])
+        return len(self.mean)
 
     @property
     def unit_vectors(self) -> Frames:
@@ -72,13 +77,19 @@ class KMeans(StoredQuantizer):
     def assign(self, frames: Frames) -> NDArray[np.int64]:
         """Index of the nearest centre for each row of float32[N, D]; the first one on a tie."""
         half_norms = (self.centres**2).sum(axis=1) / 2
-        blocks = [(frames[i : i + _BLOCK] - self.mean) / self.scale for i in range(0, len(frames), _BLOCK)]
+        blocks = [self.seen(frames[i : i + _BLOCK]) for i in range(0, len(frames), _BLOCK)]
         indices = [np.argmax(block @ self.centres.T - half_norms, axis=1) for block in blocks]
         return np.concatenate([np.zeros(0, np.int64), *indices])
 
+    def seen(self, frames: Frames) -> Frames:
+        """Features float32[N, D] in the space of the centres, float32[N, D] or [N, P]."""
+        shifted: Frames = (frames - self.mean) / self.scale
+        return shifted if self.projection is None else shifted @ self.projection
+
     def affine_maps(self) -> list[tuple[Frames, Frames]]:
-        """One map whose greatest output is the nearest centre: ``x c - |c|^2 / 2`` for shifted and scaled ``x``."""
-        weight = self.centres.astype(np.float64) / self.scale
+        """One map whose greatest output is the nearest centre: ``x c - |c|^2 / 2`` for ``x`` in the centres' space."""
+        centres = self.centres.astype(np.float64)
+        weight = (centres if self.projection is None else centres @ self.projection.T) / self.scale
         bias = -(self.centres.astype(np.float64) ** 2).sum(axis=1) / 2 - weight @ self.mean
         return [(weight.astype(np.float32), bias.astype(np.float32))]
 
@@ -87,12 +98,14 @@ class KMeans(StoredQuantizer):
         return classes
 
     def distortion(self, frames: Frames) -> float:
-        """Mean squared distance of normalised frames to their centre."""
-        return float((((frames - self.mean) / self.scale - self.centres[self.assign(frames)]) ** 2).sum(axis=1).mean())
+        """Mean squared distance of frames to their centre, as a share of their variance, in the centres' space."""
+        seen = self.seen(frames)
+        return float(((seen - self.centres[self.assign(frames)]) ** 2).sum() / ((seen - seen.mean(axis=0)) ** 2).sum())
 
     def save(self, path: Path) -> None:
         """Write a safetensors file; `facts` go into its metadata as JSON."""
-        self.write({"centres": self.centres, "mean": self.mean, "scale": self.scale}, path)
+        projection = {} if self.projection is None else {"projection": self.projection}
+        self.write({"centres": self.centres, "mean": self.mean, "scale": self.scale, **projection}, path)
 
     @classmethod
     def load(cls, path: Path) -> KMeans:
@@ -101,7 +114,8 @@ class KMeans(StoredQuantizer):
 
         try:
             with safe_open(path, framework="numpy") as file:
-                arrays = {name: file.get_tensor(name) for name in ("centres", "mean", "scale")}
+                there = {"projection"} & set(file.keys())
+                arrays = {name: file.get_tensor(name) for name in ("centres", "mean", "scale", *there)}
                 return cls(**arrays, facts=json.loads((file.metadata() or {})["facts"]))
         except (OSError, SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
             raise ModelReferenceError(f"{path} is not a k-means file of this project: {error}") from error
@@ -115,10 +129,12 @@ def fit_kmeans(
     restarts: int = 3,
     iterations: int = 100,
     normalize: bool = False,
+    project: Projecting | None = None,
     facts: dict[str, Any] | None = None,
 ) -> KMeans:
     """K-means in mini-batches (Sculley 2010) from k-means++ starts (Arthur & Vassilvitskii 2007) on float32[N, D].
 
+    `project`, given the frames as they are clustered, returns float32[D, P], by which they are multiplied before.
     Raises RecipeError: there are fewer frames than clusters.
     """
     from sklearn.cluster import MiniBatchKMeans
@@ -135,5 +151,7 @@ def fit_kmeans(
         max_iter=iterations,
         reassignment_ratio=0.01,
     )
-    centres = model.fit((frames - mean) / scale).cluster_centers_.astype(np.float32)
-    return KMeans(centres, mean.astype(np.float32), scale.astype(np.float32), facts or {})
+    seen = (frames - mean) / scale
+    projection = project(seen) if project else None
+    centres = model.fit(seen if projection is None else seen @ projection).cluster_centers_.astype(np.float32)
+    return KMeans(centres, mean.astype(np.float32), scale.astype(np.float32), facts or {}, projection)

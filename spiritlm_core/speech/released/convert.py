@@ -1,7 +1,5 @@
 """The released files to the one layout of speech tokenizers, once."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +40,8 @@ def import_checkpoints(root: Path, out: Path, variant: str | None = None, *, for
     """
     released = Released.find(root)
     if released is None:
-        raise ModelReferenceError(f"{root} has no speech_tokenizer/hubert_25hz: name the folder of the checkpoints")
+        lacks = "has no speech_tokenizer/hubert_25hz" if root.is_dir() else "is not a folder"
+        raise ModelReferenceError(f"{root} {lacks}: name the folder of the checkpoints")
     chosen = released.variant(variant)
     sources = digests(released.files(chosen))
     digest = digest_of(chosen, sources)

@@ -1,7 +1,5 @@
 """``mhubert_base_25hz.pt`` to a Hugging Face folder with the blocks up to the one used, and its quantizer."""
 
-from __future__ import annotations
-
 import json
 import logging
 import re
@@ -9,6 +7,7 @@ from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
+import torch
 from pydantic import AfterValidator, Field, model_validator
 from safetensors.torch import save_file
 from transformers import HubertConfig, HubertModel
@@ -97,15 +96,15 @@ class ModelConfig(Described):
     conv_feature_layers: Annotated[str, AfterValidator(_checked)]
     extractor_mode: Literal["default", "layer_norm"] = "default"
     conv_bias: bool = False
-    encoder_layers: int = Field(default=12, ge=1, le=128)
+    encoder_layers: int = Field(12, ge=1, le=128)
     encoder_embed_dim: Width = 768
     encoder_ffn_embed_dim: Width = 3072
-    encoder_attention_heads: int = Field(default=12, ge=1, le=256)
+    encoder_attention_heads: int = Field(12, ge=1, le=256)
     layer_norm_first: bool = False
     activation_fn: Literal["gelu"] = "gelu"
-    conv_pos: int = Field(default=128, ge=1, le=4096)
-    conv_pos_groups: int = Field(default=16, ge=1, le=1024)
-    required_seq_len_multiple: int = Field(default=2, ge=1)  # pads with masked frames, which changes nothing
+    conv_pos: int = Field(128, ge=1, le=4096)
+    conv_pos_groups: int = Field(16, ge=1, le=1024)
+    required_seq_len_multiple: int = Field(2, ge=1)  # pads with masked frames, which changes nothing
     layer_type: Literal["transformer"] = "transformer"
 
     @model_validator(mode="after")
@@ -158,7 +157,7 @@ def convert_hubert(path: Path, out: Path) -> tuple[int, int]:
 def _hugging_face(config: ModelConfig, layers: int) -> HubertConfig:
     convolutions = parse_convolutions(config.conv_feature_layers)
     build: Any = HubertConfig  # untyped
-    found: HubertConfig = build(
+    return build(
         architectures=["HubertModel"],
         conv_dim=[c.channels for c in convolutions],
         conv_kernel=[c.kernel for c in convolutions],
@@ -176,7 +175,6 @@ def _hugging_face(config: ModelConfig, layers: int) -> HubertConfig:
         mask_feature_prob=0.0,
         layerdrop=0.0,
     )
-    return found
 
 
 def _released(name: str, config: ModelConfig) -> str:
@@ -193,8 +191,6 @@ def _take(
     weights: dict[str, Any], names: dict[str, tuple[str, tuple[int, ...]]], config: ModelConfig, path: Path
 ) -> Tensors:
     """Weights by Hugging Face name; a model without input projection gets an identity for it."""
-    import torch
-
     width = config.encoder_embed_dim
     projected = parse_convolutions(config.conv_feature_layers)[-1].channels != width
     expected = {released: shape for released, shape in names.values() if projected or "post_extract" not in released}

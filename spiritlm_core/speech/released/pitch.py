@@ -1,7 +1,5 @@
 """``vqvae_f0_quantizer`` to the folder of a :class:`~spiritlm_core.speech.pitch.coder.PitchCoder`."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -37,9 +35,9 @@ class BlockParams(Described):
     strides_t: Stages
     width: int = Field(ge=1, le=8192)
     depth: int = Field(ge=0, le=64)
-    m_conv: float = Field(default=1.0, gt=0, le=64)
-    dilation_growth_rate: int = Field(default=1, ge=1, le=16)
-    dilation_cycle: int | None = Field(default=None, ge=1, le=64)
+    m_conv: float = Field(1.0, gt=0, le=64)
+    dilation_growth_rate: int = Field(1, ge=1, le=16)
+    dilation_cycle: int | None = Field(None, ge=1, le=64)
     res_scale: bool = False
     reverse_decoder_dilation: bool = False
 

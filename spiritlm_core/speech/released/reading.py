@@ -1,7 +1,5 @@
 """Reading `torch.save` archives of unknown origin: plain data only, and nothing that the file cannot back."""
 
-from __future__ import annotations
-
 import json
 import pickle
 import re
@@ -15,7 +13,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
 
+from spiritlm_core.config import message_of
 from spiritlm_core.errors import ModelReferenceError
+from spiritlm_core.references.content import check_finite
 
 Tensors = dict[str, torch.Tensor]
 _SHOWN = 5
@@ -115,7 +115,7 @@ def describe(model: type[Description], values: Any, where: str) -> Description:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         given = f" (it is {first['input']!r})"[:80] if isinstance(first["input"], str | int | float) else ""
-        raise CheckpointError(f"{where}: {name + ': ' if name else ''}{first['msg']}{given}") from error
+        raise CheckpointError(f"{where}: {name + ': ' if name else ''}{message_of(first)}{given}") from error
 
 
 def in_our_terms(translate: Callable[[], Ours], path: Path) -> Ours:
@@ -125,7 +125,7 @@ def in_our_terms(translate: Callable[[], Ours], path: Path) -> Ours:
     except ValidationError as error:
         first = error.errors()[0]
         name = "".join(f"{part}: " for part in first["loc"])
-        raise CheckpointError(f"{path}: {name}{first['msg'].removeprefix('Value error, ')}") from error
+        raise CheckpointError(f"{path}: {name}{message_of(first)}") from error
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from error
 
@@ -147,7 +147,8 @@ def take(
         leftovers: Names that may be there as well and are dropped.
         dtype: To convert to.
 
-    Raises CheckpointError: a tensor is missing, unexpected, of another shape or type, or holds NaN or infinity.
+    Raises CheckpointError: a tensor is missing, unexpected, or of another shape or type; ModelReferenceError: one holds
+    NaN or infinity.
     """
     names = {str(name) for name in weights}
     if missing := sorted(set(expected) - names):
@@ -157,7 +158,8 @@ def take(
     for name, shape in expected.items():
         _check(weights[name], shape, f"{path}: tensor {name}")
     _check_size([weights[name] for name in expected], path)
-    return {name: _finite(weights[name], f"{path}: tensor {name}", dtype) for name in expected}
+    check_finite(((name, weights[name]) for name in expected), path)
+    return {name: weights[name].detach().to(dtype, copy=True).contiguous() for name in expected}
 
 
 def _check(tensor: Any, shape: tuple[int, ...], where: str) -> None:
@@ -179,12 +181,6 @@ def _check_size(tensors: list[torch.Tensor], path: Path) -> None:
     claimed, there = sum(tensor.numel() * tensor.element_size() for tensor in tensors), path.stat().st_size
     if claimed > there:
         raise CheckpointError(f"{path} claims {claimed} bytes of weights, but the file has only {there}")
-
-
-def _finite(tensor: torch.Tensor, where: str, dtype: torch.dtype) -> torch.Tensor:
-    if not bool(torch.isfinite(tensor).all()):
-        raise CheckpointError(f"{where} holds NaN or infinity: the file is damaged, download it again")
-    return tensor.detach().to(dtype, copy=True).contiguous()
 
 
 def shapes(build: Callable[[], nn.Module]) -> dict[str, tuple[int, ...]]:

@@ -1,7 +1,5 @@
 """``style_encoder_w2v2`` to a Hugging Face folder with safetensors and a preprocessor of its own."""
 
-from __future__ import annotations
-
 import json
 import re
 from math import prod
@@ -37,19 +35,19 @@ class StyleEncoderConfig(Described):
     id2label: dict[str, str] = Field(min_length=2, max_length=100)
     classifier_proj_size: Width = 256
     hidden_size: Width = 768
-    num_hidden_layers: int = Field(default=12, ge=1, le=128)
-    num_attention_heads: int = Field(default=12, ge=1, le=256)
+    num_hidden_layers: int = Field(12, ge=1, le=128)
+    num_attention_heads: int = Field(12, ge=1, le=256)
     intermediate_size: Width = 3072
     hidden_act: Literal["gelu"] = "gelu"
-    layer_norm_eps: float = Field(default=1e-5, gt=0, lt=1)
+    layer_norm_eps: float = Field(1e-5, gt=0, lt=1)
     feat_extract_norm: Literal["group", "layer"] = "group"
     feat_extract_activation: Literal["gelu"] = "gelu"
-    conv_dim: Widths = Field(default=[512] * 7)
-    conv_stride: Widths = Field(default=[5, 2, 2, 2, 2, 2, 2])
-    conv_kernel: Widths = Field(default=[10, 3, 3, 3, 3, 2, 2])
+    conv_dim: Widths = Field([512] * 7)
+    conv_stride: Widths = Field([5, 2, 2, 2, 2, 2, 2])
+    conv_kernel: Widths = Field([10, 3, 3, 3, 3, 2, 2])
     conv_bias: bool = False
-    num_conv_pos_embeddings: int = Field(default=128, ge=1, le=4096)
-    num_conv_pos_embedding_groups: int = Field(default=16, ge=1, le=1024)
+    num_conv_pos_embeddings: int = Field(128, ge=1, le=4096)
+    num_conv_pos_embedding_groups: int = Field(16, ge=1, le=1024)
     do_stable_layer_norm: bool = False
     add_adapter: Literal[False] = False
 

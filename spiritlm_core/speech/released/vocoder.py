@@ -1,7 +1,5 @@
 """``hifigan_spiritlm_…`` to the folder of a :class:`~spiritlm_core.speech.vocoder.vocoder.Vocoder`."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -126,8 +124,7 @@ def convert_vocoder(folder: Path, out: Path) -> None:
         else:
             expected[released] = shape
     tensors = take(field(read_archive(path), "generator", path), expected, path)
-    with torch.device("meta"):
-        model = VocoderModel(config)
+    model = VocoderModel.unfilled(config)
     weights = {name: _weight(tensors, _released(name, config), path, normed=_is_normed(name)) for name in ours}
     model.load_state_dict(weights, assign=True)
     model.save(out)

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
 from transformers import Wav2Vec2ForSequenceClassification
 
 from spiritlm_core.errors import ModelReferenceError
@@ -113,8 +114,7 @@ class StyleModel:
 
     def flat(self, centred: Frames) -> Frames:
         """Centred vectors float32[K, 9 + 2 D] in the space of the clusters, float32[K, 9 + C]."""
-        projected: Frames = np.nan_to_num(centred, nan=0.0) @ self.projection
-        return projected
+        return np.nan_to_num(centred, nan=0.0) @ self.projection
 
     def _mean_of(self, vectors: Frames, speaker: str | None) -> Frames:
         row = self.speakers.get(speaker or "", 0)
@@ -126,8 +126,6 @@ class StyleModel:
 
     def save(self, folder: Path) -> None:
         """Write ``style.json``, ``style.safetensors`` and ``kmeans.safetensors``."""
-        from safetensors.numpy import save_file
-
         facts = {"layer": self.layer, "speakers": self.speakers, "prosody": PROSODY}
         (folder / "style.json").write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n")
         save_file({"means": self.means, "projection": self.projection}, folder / "style.safetensors")
@@ -136,8 +134,6 @@ class StyleModel:
     @classmethod
     def load(cls, folder: Path) -> StyleModel:
         """Read what :meth:`save` wrote. Raises ModelReferenceError: the folder does not hold such a model."""
-        from safetensors.numpy import load_file
-
         try:
             facts = json.loads((folder / "style.json").read_text())
             arrays = load_file(folder / "style.safetensors")
@@ -178,8 +174,7 @@ def estimated_mean(vectors: Frames, everybody: Frames) -> Frames:
     The usual posterior mean, with a prior that is worth `_PRIOR_SECONDS`: a second alone says little about the speaker.
     """
     own, count = _mean(vectors, everybody), len(vectors)
-    mean: Frames = ((count * own + _PRIOR_SECONDS * everybody) / (count + _PRIOR_SECONDS)).astype(np.float32)
-    return mean
+    return ((count * own + _PRIOR_SECONDS * everybody) / (count + _PRIOR_SECONDS)).astype(np.float32)
 
 
 def _mean(vectors: Frames, otherwise: Frames) -> Frames:

@@ -1,15 +1,13 @@
 """What a vocoder is made of: its ``config.json``. Imports nothing heavy."""
 
-from __future__ import annotations
-
 from math import prod
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from spiritlm_core.config import FrozenConfig
+from spiritlm_core.fit.stored import StoredConfig
 from spiritlm_core.speech.grid import FRAME
-from spiritlm_core.speech.settings import StoredConfig
 
 Size = Annotated[int, Field(ge=1, le=1 << 16)]
 Kernel = Annotated[int, Field(ge=1, le=255)]
@@ -23,19 +21,19 @@ class HifiganConfig(FrozenConfig):
     """A HiFi-GAN generator (arXiv 2010.05646): frames are up-sampled to samples; channels halve in each stage."""
 
     kind: Literal["hifigan"] = "hifigan"
-    channels: Size = Field(default=512, description="Channels before the first stage; each stage halves them.")
+    channels: Size = Field(512, description="Channels before the first stage; each stage halves them.")
     rates: tuple[Size, ...] = Field(
-        default=(5, 4, 4, 4, 2),
+        (5, 4, 4, 4, 2),
         min_length=1,
         max_length=16,
         description="Factor by which each stage up-samples; their product must be 640.",
     )
-    kernels: tuple[Kernel, ...] = Field(default=(11, 8, 8, 8, 4), description="Kernel of each transposed convolution.")
+    kernels: tuple[Kernel, ...] = Field((11, 8, 8, 8, 4), description="Kernel of each transposed convolution.")
     block_kernels: tuple[Kernel, ...] = Field(
-        default=(3, 7, 11), min_length=1, max_length=16, description="Kernel of each residual block."
+        (3, 7, 11), min_length=1, max_length=16, description="Kernel of each residual block."
     )
     block_dilations: tuple[Annotated[tuple[Kernel, ...], Field(min_length=1, max_length=16)], ...] = Field(
-        default=((1, 3, 5), (1, 3, 5), (1, 3, 5)), description="Dilations of each residual block."
+        ((1, 3, 5), (1, 3, 5), (1, 3, 5)), description="Dilations of each residual block."
     )
 
     @property
@@ -77,13 +75,13 @@ class IstftConfig(FrozenConfig):
     """
 
     kind: Literal["istft"] = "istft"
-    width: Size = Field(default=512, description="Channels of the blocks.")
-    expansion: Annotated[int, Field(ge=1, le=8)] = Field(default=3, description="Inner width of a block, in widths.")
-    unit_layers: int = Field(default=4, ge=0, le=64, description="Blocks that see one frame per unit.")
-    layers: int = Field(default=8, ge=0, le=64, description="Blocks that see one frame per `hop`.")
-    kernel: Kernel = Field(default=7, description="Kernel of the blocks' convolutions, in frames.")
-    hop: Size = Field(default=160, description="Samples from one Fourier frame to the next.")
-    window: Size = Field(default=640, description="Samples of a Fourier frame; a multiple of `hop`.")
+    width: Size = Field(512, description="Channels of the blocks.")
+    expansion: Annotated[int, Field(ge=1, le=8)] = Field(3, description="Inner width of a block, in widths.")
+    unit_layers: int = Field(4, ge=0, le=64, description="Blocks that see one frame per unit.")
+    layers: int = Field(8, ge=0, le=64, description="Blocks that see one frame per `hop`.")
+    kernel: Kernel = Field(7, description="Kernel of the blocks' convolutions, in frames.")
+    hop: Size = Field(160, description="Samples from one Fourier frame to the next.")
+    window: Size = Field(640, description="Samples of a Fourier frame; a multiple of `hop`.")
 
     @property
     def frames(self) -> int:
@@ -125,27 +123,26 @@ class VocoderConfig(StoredConfig):
     What a vocoder is not told has 0 embeddings.
     """
 
-    kind_of_model: ClassVar[str] = "vocoder"
+    kind_of_model: ClassVar[str] = "a vocoder"
 
     units: Size = Field(description="Number of HuBERT units.")
-    pitch_units: int = Field(default=0, ge=0, le=1 << 16, description="Number of pitch units.")
-    style_units: int = Field(default=0, ge=0, le=1 << 16, description="Number of style units.")
-    speakers: int = Field(default=0, ge=0, le=1 << 16, description="Number of voices.")
-    expressions: int = Field(default=0, ge=0, le=1 << 16, description="Number of manners of speaking.")
-    speaker: int = Field(default=0, ge=0, description="Number of the voice if none is asked for.")
-    expression: int = Field(default=0, ge=0, description="Number of the manner of speaking if none is asked for.")
-    speaker_names: tuple[str, ...] = Field(default=(), description="Name of each voice, where they have names.")
+    pitch_units: int = Field(0, ge=0, le=1 << 16, description="Number of pitch units.")
+    style_units: int = Field(0, ge=0, le=1 << 16, description="Number of style units.")
+    speakers: int = Field(0, ge=0, le=1 << 16, description="Number of voices.")
+    expressions: int = Field(0, ge=0, le=1 << 16, description="Number of manners of speaking.")
+    speaker: int = Field(0, ge=0, description="Number of the voice if none is asked for.")
+    expression: int = Field(0, ge=0, description="Number of the manner of speaking if none is asked for.")
+    speaker_names: tuple[str, ...] = Field((), description="Name of each voice, where they have names.")
     usual_styles: tuple[Annotated[int, Field(ge=0)], ...] = Field(
-        default=(),
-        description="Style units of which one is taken where none is told; empty: those of the released ones.",
+        (), description="Style units of which one is taken where none is told; empty: those of the released ones."
     )
-    unit_frames: Size = Field(default=1, description="Frames of 40 ms that a HuBERT unit of a recording stands for.")
-    pitch_frames: Size = Field(default=2, description="Frames of 40 ms that a pitch unit of a recording stands for.")
-    style_frames: Size = Field(default=25, description="Frames of 40 ms that a style unit of a recording stands for.")
+    unit_frames: Size = Field(1, description="Frames of 40 ms that a HuBERT unit of a recording stands for.")
+    pitch_frames: Size = Field(2, description="Frames of 40 ms that a pitch unit of a recording stands for.")
+    style_frames: Size = Field(25, description="Frames of 40 ms that a style unit of a recording stands for.")
     embedding: Size = Field(description="Size of each embedding.")
     generator: GeneratorConfig = Field(description="What makes a waveform of embedded units.")
     duration_channels: Size = Field(description="Channels of the duration predictor.")
-    duration_kernel: Kernel = Field(default=3, description="Kernel of the duration predictor's convolutions.")
+    duration_kernel: Kernel = Field(3, description="Kernel of the duration predictor's convolutions.")
 
     @property
     def sizes(self) -> dict[str, int]:

@@ -1,13 +1,12 @@
 """How a vocoder is fitted: the section `vocoder` of a recipe. Imports nothing heavy."""
 
-from __future__ import annotations
-
 from collections.abc import Set as AbstractSet
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from spiritlm_core.config import FrozenConfig
+from spiritlm_core.fit.config import Precision
 from spiritlm_core.speech.config import UnitsStageConfig
 from spiritlm_core.speech.settings import Minutes, Seed, UnitRate
 from spiritlm_core.speech.vocoder.config import GeneratorConfig, IstftConfig, Size, VocoderConfig
@@ -16,14 +15,14 @@ from spiritlm_core.speech.vocoder.config import GeneratorConfig, IstftConfig, Si
 class DiscriminatorConfig(FrozenConfig):
     """The multi-period and multi-scale discriminators of HiFi-GAN, with `channels` of 32 for the paper's."""
 
-    channels: int = Field(default=4, ge=4, le=64, multiple_of=4, description="Channels of the narrowest layer.")
+    channels: int = Field(4, ge=4, le=64, multiple_of=4, description="Channels of the narrowest layer.")
     periods: tuple[Annotated[int, Field(ge=2, le=101)], ...] = Field(
-        default=(2, 3, 5, 7, 11),
+        (2, 3, 5, 7, 11),
         min_length=1,
         description="Period of each multi-period discriminator; best without common factors.",
     )
     scales: int = Field(
-        default=3,
+        3,
         ge=1,
         le=5,
         description="Number of multi-scale discriminators: one for the waveform, one for each halving of its rate.",
@@ -33,10 +32,10 @@ class DiscriminatorConfig(FrozenConfig):
 class LossWeights(FrozenConfig):
     """What counts how much for the generator (arXiv 2010.05646, eq. 5)."""
 
-    mel: float = Field(default=45.0, gt=0, description="Weight of the distance of log-mel spectrograms.")
-    features: float = Field(default=2.0, ge=0, description="Weight of the distance of the discriminators' layers.")
-    adversarial: float = Field(default=1.0, ge=0, description="Weight of deceiving the discriminators.")
-    duration: float = Field(default=1.0, ge=0, description="Weight of the error of predicted durations.")
+    mel: float = Field(45.0, gt=0, description="Weight of the distance of log-mel spectrograms.")
+    features: float = Field(2.0, ge=0, description="Weight of the distance of the discriminators' layers.")
+    adversarial: float = Field(1.0, ge=0, description="Weight of deceiving the discriminators.")
+    duration: float = Field(1.0, ge=0, description="Weight of the error of predicted durations.")
 
 
 class VocoderFitConfig(FrozenConfig):
@@ -45,49 +44,53 @@ class VocoderFitConfig(FrozenConfig):
     `size` chooses the defaults of all other fields (`SIZES`); those written here are the ones of ``tiny``.
     """
 
+    younger: ClassVar[AbstractSet[str]] = {"precision"}
+
     size: Literal["quick", "tiny", "small", "base"] = Field(
-        default="tiny",
+        "tiny",
         description="Sets the defaults of the other fields; quick takes a minute and a half of one CPU core, tiny half "
         "an hour, base a GPU and a day.",
     )
     generator: GeneratorConfig = Field(
-        default=IstftConfig(width=256, unit_layers=4, layers=6),
+        IstftConfig(width=256, unit_layers=4, layers=6),
         description="The network that makes waveforms; see docs/vocoder.md.",
     )
-    embedding: Size = Field(default=128, description="Size of the vector of each unit, voice and manner.")
+    embedding: Size = Field(128, description="Size of the vector of each unit, voice and manner.")
     unit_init: Literal["centres", "random"] = Field(
-        default="centres",
+        "centres",
         description="Vectors of units start where the quantizer's clusters lie, so that units that sound alike start "
         "alike; or they are drawn.",
     )
-    duration_channels: Size = Field(default=128, description="Channels of the duration predictor.")
+    duration_channels: Size = Field(128, description="Channels of the duration predictor.")
     streams: tuple[Literal["pitch", "style"], ...] = Field(
-        default=("pitch", "style"),
-        description="Streams the vocoder is told besides HuBERT units, where the corpus has them.",
+        ("pitch", "style"), description="Streams the vocoder is told besides HuBERT units, where the corpus has them."
     )
-    speakers: bool = Field(default=True, description="Give each speaker a voice; false: one voice for all.")
+    speakers: bool = Field(True, description="Give each speaker a voice; false: one voice for all.")
     shifts: int = Field(
-        default=4,
+        4,
         ge=1,
         le=16,
         description="Times each recording is encoded, a part of a frame later each time: other units, same sound.",
     )
-    steps: int = Field(default=3000, ge=1, description="Optimizer steps of the fit.")
+    steps: int = Field(3000, ge=1, description="Optimizer steps of the fit.")
     adversarial_from: int = Field(
-        default=2000, ge=0, description="Step from which discriminators take part; before it, steps are much cheaper."
+        2000, ge=0, description="Step from which discriminators take part; before it, steps are much cheaper."
     )
-    batch_crops: int = Field(default=16, ge=1, description="Crops per optimizer step, over all processes.")
-    crop_frames: int = Field(default=24, ge=4, le=2500, description="Length of a crop, in 40 ms frames.")
+    batch_crops: int = Field(16, ge=1, description="Crops per optimizer step, over all processes.")
+    crop_frames: int = Field(24, ge=4, le=2500, description="Length of a crop, in 40 ms frames.")
     judged_frames: int = Field(
-        default=8, ge=2, description="Frames in the middle of a crop that the discriminators see; all, if it has less."
+        8, ge=2, description="Frames in the middle of a crop that the discriminators see; all, if it has less."
     )
     learning_rate: float = Field(
-        default=1e-3, gt=0, le=0.1, description="Peak learning rate of AdamW, for generator and discriminators."
+        1e-3, gt=0, le=0.1, description="Peak learning rate of AdamW, for generator and discriminators."
     )
     discriminators: DiscriminatorConfig = Field(
-        default=DiscriminatorConfig(), description="The networks that tell made sound from recorded."
+        DiscriminatorConfig(), description="The networks that tell made sound from recorded."
     )
-    weights: LossWeights = Field(default=LossWeights(), description="Weights of the parts of the loss.")
+    weights: LossWeights = Field(LossWeights(), description="Weights of the parts of the loss.")
+    precision: Precision = Field(
+        "auto", description="Arithmetic of the fit; auto: bf16 on a CPU with bf16 tiles (Intel AMX), else fp32."
+    )
     max_minutes: Minutes = 120.0
     seed: Seed = 0
 
@@ -145,7 +148,7 @@ class VocoderStageConfig(UnitsStageConfig):
     younger: ClassVar[AbstractSet[str]] = {"precision", "rate"}
 
     fit: VocoderFitConfig
-    rate: UnitRate = Field(default=25.0, description="Phonetic units per second.")
+    rate: UnitRate = Field(25.0, description="Phonetic units per second.")
 
     def idle(self) -> AbstractSet[str]:
         """The precision of encoding recordings again, where none is."""

@@ -1,7 +1,5 @@
 """Units to one entry of each stream per frame of 40 ms, by the rules of the released vocoders."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

@@ -3,13 +3,11 @@
 Their convolutions are plain: the weight norm that HiFi-GAN is trained with is folded into the weights.
 """
 
-from __future__ import annotations
-
 from functools import reduce
 
 import torch
 from torch import nn
-from torch.nn.functional import gelu, leaky_relu
+from torch.nn.functional import gelu, leaky_relu, pad
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
 
@@ -57,8 +55,7 @@ class ResidualBlocks(nn.ModuleList):
 
     def forward(self, x: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
         """As :meth:`ResidualBlock.forward`."""
-        mean: torch.Tensor = reduce(torch.add, [block(x, lengths) for block in self]) / len(self)
-        return mean
+        return reduce(torch.add, [block(x, lengths) for block in self]) / len(self)
 
 
 class HifiganGenerator(nn.Module):
@@ -124,8 +121,7 @@ class ConvNextBlock(nn.Module):
     def forward(self, x: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
         """float32[B, width, T] to the same shape; `lengths` as in :class:`IstftGenerator`."""
         inner = self.norm(self.across(within(x, lengths)).transpose(1, 2))
-        output: torch.Tensor = x + (self.scale * self.narrow(gelu(self.wide(inner)))).transpose(1, 2)
-        return output
+        return x + (self.scale * self.narrow(gelu(self.wide(inner)))).transpose(1, 2)
 
 
 class IstftGenerator(nn.Module):
@@ -159,9 +155,8 @@ class IstftGenerator(nn.Module):
     def _waveform(self, frames: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
         """Overlapping frames float32[B, T, window + 2] of log-magnitudes and phases to float32[B, hop T]."""
         magnitude, phase = frames.float().chunk(2, dim=-1)
-        spectrum = torch.polar(magnitude.clamp(max=_LOUDEST).exp(), phase)
         window = torch.hann_window(self.config.window, device=frames.device)
-        pieces = torch.fft.irfft(spectrum, self.config.window) * window
+        pieces = self.pieces(magnitude.clamp(max=_LOUDEST).exp(), phase) * window
         weights = (window**2).expand_as(pieces)
         if lengths is not None:
             pieces = within(pieces.transpose(1, 2), lengths).transpose(1, 2)
@@ -169,11 +164,14 @@ class IstftGenerator(nn.Module):
         waveform = self._overlapped(pieces) / self._overlapped(weights).clamp(min=1e-4)
         return waveform.clamp(-1, 1)
 
+    def pieces(self, magnitude: torch.Tensor, phase: torch.Tensor) -> torch.Tensor:
+        """Frames float32[B, T, window] of magnitudes and phases float32[B, T, window / 2 + 1]."""
+        return torch.fft.irfft(torch.polar(magnitude, phase), self.config.window)
+
     def _overlapped(self, pieces: torch.Tensor) -> torch.Tensor:
         """The sum of float32[B, T, window], each `hop` after the one before, without `trim` at both ends."""
-        hop, (batch, count, window) = self.config.hop, pieces.shape
-        parts = pieces.view(batch, count, window // hop, hop)
-        total = pieces.new_zeros(batch, count + window // hop - 1, hop)
-        for i in range(window // hop):
-            total[:, i : i + count] += parts[:, :, i]
-        return total.flatten(1)[:, self.config.trim : self.config.trim + count * hop]
+        times = self.config.window // self.config.hop
+        parts = pieces.unflatten(-1, (times, -1))  # type: ignore[no-untyped-call]
+        total = reduce(torch.add, [pad(parts[:, :, i], (0, 0, i, times - 1 - i)) for i in range(times)]).flatten(1)
+        trim = self.config.trim
+        return pad(total, (-trim, trim - (times - 1) * self.config.hop))

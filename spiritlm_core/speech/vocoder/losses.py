@@ -3,8 +3,6 @@
 Discriminators are of any width; each loss is a mean over the items given.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import torch
@@ -88,8 +86,8 @@ def _judge(x: torch.Tensor, layers: nn.ModuleList, last: nn.Module) -> Judgement
     features = []
     for layer in layers:
         x = leaky_relu(layer(x), _SLOPE)
-        features.append(x)
-    return last(x).flatten(1), features
+        features.append(x.float())
+    return last(x).float().flatten(1), features
 
 
 _FLOOR = 1e-5

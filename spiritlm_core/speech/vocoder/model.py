@@ -5,17 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import nn
 
-from spiritlm_core.errors import ModelReferenceError
 from spiritlm_core.speech.quantizers.quantizer import load_quantizer
-from spiritlm_core.speech.settings import CONFIG_FILE
 from spiritlm_core.speech.vocoder.config import GeneratorConfig, HifiganConfig, VocoderConfig
 from spiritlm_core.speech.vocoder.generators import HifiganGenerator, IstftGenerator, convolution
 
-_WEIGHTS = "model.safetensors"
 _LONGEST_UNIT = 2500  # frames, 100 s: what a broken predictor may ask for is bounded
 
 
@@ -56,43 +51,30 @@ class VocoderModel(nn.Module):
     def forward(self, streams: dict[str, torch.Tensor], lengths: torch.Tensor | None = None) -> torch.Tensor:
         """Waveforms float32[B, 640 F] of streams int64[B, F], one for each embedding; `lengths` as in the generator."""
         embedded = [self.embeddings[name](streams[name]) for name in self.config.embeddings]
-        waveform: torch.Tensor = self.generator(torch.cat(embedded, dim=-1).transpose(1, 2), lengths)
-        return waveform
+        return self.generator(torch.cat(embedded, dim=-1).transpose(1, 2), lengths)
 
     def log_frames(self, units: torch.Tensor) -> torch.Tensor:
         """Predicted log(1 + frames) of each unit, float32[B, N], for int64[B, N]."""
-        predicted: torch.Tensor = self.durations(self.embeddings["units"](units))
-        return predicted
+        return self.durations(self.embeddings["units"](units))
 
     def frames(self, units: torch.Tensor) -> torch.Tensor:
         """Predicted frames of each unit, int64[B, N] of at least 1, for int64[B, N]; halves round to even."""
         return torch.round(torch.exp(self.log_frames(units)) - 1).clamp(min=1, max=_LONGEST_UNIT).long()
 
     def save(self, folder: Path) -> None:
-        """Write ``config.json`` and ``model.safetensors`` into `folder`."""
-        folder.mkdir(parents=True, exist_ok=True)
-        weights = {name: tensor.cpu().contiguous() for name, tensor in self.state_dict().items()}
-        (folder / CONFIG_FILE).write_text(self.config.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        save_file(weights, folder / _WEIGHTS)
+        """Write it into `folder`."""
+        self.config.save(self, folder)
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> VocoderModel:
-        """Read what :meth:`save` wrote.
+        """Read what :meth:`save` wrote. Raises ModelReferenceError: the folder does not hold such a model."""
+        return VocoderConfig.load(folder, cls.unfilled, device)
 
-        Raises ModelReferenceError: the folder does not hold such a model, whole and with finite weights.
-        """
-        try:
-            config = VocoderConfig.read(folder)
-            with torch.device("meta"):
-                model = cls(config)
-            weights = load_file(folder / _WEIGHTS)
-            model.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, assign=True)
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise ModelReferenceError(f"{folder} is not a vocoder of this project: {reason}") from error
-        if bad := [name for name, tensor in model.state_dict().items() if not bool(tensor.isfinite().all())]:
-            raise ModelReferenceError(f"{folder / _WEIGHTS}: tensor {bad[0]} holds NaN or infinity")
-        return model.to(device).eval()
+    @classmethod
+    def unfilled(cls, config: VocoderConfig) -> VocoderModel:
+        """One whose weights are still to be assigned."""
+        with torch.device("meta"):
+            return cls(config)
 
 
 @torch.no_grad()

@@ -1,7 +1,5 @@
 """Recordings and their units end to end on one tape, from which training takes crops."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -69,14 +67,12 @@ def read_tape(
     Raises SpiritLMError: there is no train speech with units, or less than a crop of it.
     """
     streams = _units(units)
-    clips = [
-        clip for clip in train_clips(audio, config.fit.max_minutes, config.fit.seed) if clip.utterance_id in streams
-    ]
+    clips = [clip for clip in train_clips(audio, config.fit.max_minutes, config.fit.seed) if clip.key in streams]
     if not clips:
         raise SpiritLMError("no train utterance has units: a vocoder cannot be fitted; check the sources")
     architecture = config.fit.architecture(config.sizes, *_speakers(clips, config))
     architecture = architecture.model_copy(update={"unit_frames": round(25 / config.rate)})
-    spoken = [(clip, streams[clip.utterance_id]) for clip in clips]
+    spoken = [(clip, streams[clip.key]) for clip in clips]
     later = [_later(spoken, shift, encode) for shift in shifts(config.fit.shifts - 1)] if encode else []
     tape = _joined([(clip, _frames(clip, units, architecture)) for one in [spoken, *later] for clip, units in one])
     if tape.frames < config.fit.crop_frames:

@@ -1,7 +1,5 @@
 """The optimizer steps of a vocoder: resumable, and shared by as many processes as there are."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,14 +8,15 @@ import numpy as np
 import torch
 
 from spiritlm_core.errors import RecipeError, SpiritLMError
-from spiritlm_core.fit.checkpoints import Checkpoint, Tell
 from spiritlm_core.fit.ranks import Ranks
 from spiritlm_core.fit.schedule import learning_rate_scale
-from spiritlm_core.lake.stage import Progress, noting
+from spiritlm_core.fit.steps import Steps, set_rate
+from spiritlm_core.lake.stage import Progress
 from spiritlm_core.speech.grid import FRAME
 from spiritlm_core.speech.vocoder.fit_config import VocoderFitConfig
 from spiritlm_core.speech.vocoder.losses import (
     Discriminators,
+    Judgement,
     MelDistance,
     adversarial_loss,
     discriminator_loss,
@@ -30,8 +29,6 @@ from spiritlm_core.speech.vocoder.tape import Tape
 LOSSES = ("mel", "duration", "adversarial", "features", "discriminator")
 """Columns of the history; the last three are 0 before the discriminators take part."""
 
-_CHECKPOINT_EVERY = 100
-_REPORT_EVERY = 10
 _RUNS = 128
 _BETAS = (0.8, 0.99)
 
@@ -88,43 +85,25 @@ class Training:
             "model": torch.optim.AdamW(model.parameters(), betas=_BETAS, fused=True),
             "discriminators": torch.optim.AdamW(self.discriminators.parameters(), betas=_BETAS, fused=True),
         }
-        self.history: list[list[float]] = []
 
-    def run(self, checkpoint: Checkpoint, progress: Progress) -> None:
-        """Train in place, from the last checkpoint if there is one. Raises SpiritLMError: a loss is not finite."""
-        self._resume(checkpoint, noting(progress))
-        steps = self.config.steps
-        for step in range(len(self.history), steps):
-            self.history.append(self._step(step))
-            last = step + 1 == steps
-            if last or (step + 1) % _CHECKPOINT_EVERY == 0:
-                self._keep(checkpoint)
-            if last or (step + 1) % _REPORT_EVERY == 0:
-                progress((step + 1) / steps, f"step {step + 1}/{steps}, mel distance {self.history[-1][0]:.3f}")
+    def run(self, work: Path, progress: Progress) -> Steps:
+        """Train in place, from the last checkpoint in `work` if there is one, and return the steps that were taken.
 
-    def _resume(self, checkpoint: Checkpoint, tell: Tell) -> None:
-        self.ranks.barrier()
-        state = checkpoint.load(tell)
-        self.ranks.barrier()
-        if state is None:
-            return
-        self.model.load_state_dict(state["model"])
-        self.discriminators.load_state_dict(state["discriminators"])
-        for name, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(state["optimizers"][name])
-        self.history = state["history"]
-
-    def _keep(self, checkpoint: Checkpoint) -> None:
-        if self.ranks.first:
-            optimizers = {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}
-            parts = {"model": self.model.state_dict(), "discriminators": self.discriminators.state_dict()}
-            checkpoint.save({**parts, "optimizers": optimizers, "history": self.history})
+        Raises SpiritLMError: a loss is not finite.
+        """
+        optimizers = {f"{name}_optimizer": optimizer for name, optimizer in self.optimizers.items()}
+        parts = {"model": self.model, "discriminators": self.discriminators, **optimizers}
+        steps = Steps(self.config.steps, parts, work / "vocoder.pt", self.ranks)
+        steps.run(self._step, progress, "vocoder, ")
+        return steps
 
     def _step(self, step: int) -> list[float]:
         """One update of the generator, and of the discriminators where they take part; the losses over all crops."""
         batch = Batch(self.tape, self.config, step, self.ranks, self.device)
         adversarial = step >= self.config.adversarial_from
-        made = self.model.train()(batch.streams)
+        with self.ranks.arithmetic():
+            made = self.model.train()(batch.streams)
+        made = made.float()
         judging = self._judge(batch, made.detach(), step) if adversarial else 0.0
         losses = self._losses(batch, made, adversarial=adversarial)
         weights = self.config.weights
@@ -143,16 +122,19 @@ class Training:
             return [mel, lasting, mel.new_zeros(()), mel.new_zeros(())]
         self.discriminators.requires_grad_(False)
         with torch.no_grad():
-            real = self.discriminators(_middle(batch.waveforms, self.config.judged_frames))
-        judged = self.discriminators(_middle(made, self.config.judged_frames))
+            real = self._verdicts(batch.waveforms)
+        judged = self._verdicts(made)
         self.discriminators.requires_grad_(True)
         return [mel, lasting, adversarial_loss(judged), feature_loss(real, judged)]
 
+    def _verdicts(self, waveforms: torch.Tensor) -> list[Judgement]:
+        """What the discriminators make of the middle of crops."""
+        with self.ranks.arithmetic():
+            return self.discriminators(_middle(waveforms, self.config.judged_frames))
+
     def _judge(self, batch: Batch, made: torch.Tensor, step: int) -> float:
         """One update of the discriminators; their loss."""
-        real, judged = (
-            self.discriminators(_middle(some, self.config.judged_frames)) for some in (batch.waveforms, made)
-        )
+        real, judged = (self._verdicts(some) for some in (batch.waveforms, made))
         loss = discriminator_loss(real, judged) * batch.share
         torch.autograd.backward(loss)
         return self._update("discriminators", self.discriminators.parameters(), loss.detach()[None], step)[0]
@@ -165,13 +147,7 @@ class Training:
         if not bool(summed.isfinite().all()):
             raise SpiritLMError(f"the vocoder's loss is not finite in step {step + 1}: lower vocoder.learning_rate")
         optimizer = self.optimizers[name]
-        for group in optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * learning_rate_scale(step, self.config.steps)
+        set_rate(optimizer, self.config.learning_rate * learning_rate_scale(step, self.config.steps))
         optimizer.step()
         optimizer.zero_grad()
         return [float(value) for value in summed]
-
-
-def checkpoint_in(work: Path) -> Checkpoint:
-    """The checkpoint of a fit in the folder `work`."""
-    return Checkpoint(work / "vocoder.pt")

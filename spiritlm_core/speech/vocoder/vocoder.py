@@ -91,8 +91,8 @@ class Vocoder:
             waveforms_of |= zip(group, self._together([every[i] for i in group], fixed), strict=True)
         return [waveforms_of[i] for i in range(len(every))]
 
-    def speaker_id(self, name: str) -> int | None:
-        """Number of the speaker called `name`; None if it knows none of that name."""
+    def speaker_id(self, name: str | None) -> int | None:
+        """Number of the speaker called `name`; None if nobody is named, or it knows none of that name."""
         return self.config.speaker_names.index(name) if name in self.config.speaker_names else None
 
     def voice(self, speaker: Speaker | None = None, expression: int | None = None) -> dict[str, int]:
@@ -172,8 +172,7 @@ class Vocoder:
 
 def _exact() -> AbstractContextManager[None]:
     """Convolutions in full float32, which GPUs otherwise round to TF32."""
-    flags: AbstractContextManager[None] = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-    return flags
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
 
 
 class SpeechStream:

@@ -181,6 +181,7 @@ def test_the_command(folder, tokenizer_folder, capfd, monkeypatch):
     names = [ORIGINAL, INVERSION, "ours, timing kept", "ours, predicted"]
     assert [result["name"] for result in report["systems"]] == names
     assert report["missing"] == nobody.missing
+    assert report.pop("seconds") > 0
     assert json.loads((out / "resynthesis.json").read_text()) == report
     with pytest.raises(SpiritLMError, match="either a RECIPE, or recordings"):
         CliRunner().invoke(app, ["evaluate", "resynthesis"], catch_exceptions=False)

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -45,6 +46,8 @@ class Knowing(nn.Module):
         use_cache: bool = False,
         **_: Any,
     ) -> SimpleNamespace:
+        if attention_mask is not None and attention_mask.ndim == 4:  # which tokens each one sees, 0 or minus infinity
+            return SimpleNamespace(logits=self._branches(input_ids, attention_mask[:, 0] == 0))
         before = past_key_values.rows if past_key_values else [[] for _ in input_ids]
         mask = attention_mask[:, -input_ids.shape[1] :] if use_cache and attention_mask is not None else None
         logits = torch.zeros(*input_ids.shape, self.rows)
@@ -54,6 +57,13 @@ class Knowing(nn.Module):
                     before[row].append(token)
                 logits[row, place, self.next.get(tuple(before[row]), self.eos)] = 20.0
         return SimpleNamespace(logits=logits, past_key_values=Cache(before))
+
+    def _branches(self, input_ids: torch.Tensor, sees: torch.Tensor) -> torch.Tensor:
+        logits = torch.zeros(*input_ids.shape, self.rows)
+        for row, place in np.ndindex(*input_ids.shape):
+            known = tuple(input_ids[row, sees[row, place]].tolist())
+            logits[row, place, self.next.get(known, self.eos)] = 20.0
+        return logits
 
 
 def knowing(spirit: SpiritLM, known: Iterable[Sequence[int]]) -> SpiritLM:

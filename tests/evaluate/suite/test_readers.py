@@ -186,7 +186,7 @@ def test_commands(speaking: Path, tmp_path: Path) -> None:
         ([str(speaking), "--suite", out, "--out", f"{out}/words/pairs.jsonl"], "pairs.jsonl is not a folder"),
         ([str(speaking), "--suite", out, "--recogniser", f"{out}/gone"], "there is no file or folder"),
         ([str(speaking), str(speaking), "--suite", out], "named twice"),
-        (["build-suite", "--out", f"{out}/words/pairs.jsonl/x", "--text-only"], "cannot be written"),
+        (["build-suite", "--out", f"{out}/words/pairs.jsonl/x", "--text-only"], "x cannot be made"),
         (["build-suite", "--out", f"{out}/none", "--text-only", "--set", "transcripts"], "none in text alone"),
         (["build-suite", "--out", f"{out}/none", "--set", "words", "--voice", "zzz"], "no such voice"),
     ):

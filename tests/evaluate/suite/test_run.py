@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,22 +30,26 @@ ALL = ["T", "S", "T→S", "S→T"]
 
 
 class Rigged(nn.Module):
-    """Knows the good sides by heart: it gives their next token nearly all probability, and all else none."""
+    """Knows the good sides by heart: behind what it sees of one, that one's next token has nearly all probability."""
 
     def __init__(self, right: list[list[int]], rows: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1))
-        self.right, self.rows = right, rows
+        self.next = defaultdict(set)
+        for known in right:
+            for i in range(1, len(known)):
+                self.next[*known[:i]].add(known[i])
+        self.rows = rows
         self.config = SimpleNamespace(max_position_embeddings=256)
 
     def get_output_embeddings(self) -> nn.Module:
         return self
 
-    def forward(self, input_ids: torch.Tensor, **_: Any) -> SimpleNamespace:
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, **_: Any) -> SimpleNamespace:
         logits = torch.zeros(*input_ids.shape, self.rows)
-        for row, ids in enumerate(input_ids.tolist()):
-            if any(ids[: len(known)] == known for known in self.right):
-                logits[row, range(len(ids) - 1), ids[1:]] = 20.0
+        for row, ids in enumerate(input_ids):
+            for place, seen in enumerate(attention_mask[row, 0] == 0):
+                logits[row, place, [*self.next.get((*ids[seen].tolist(),), ())]] = 20.0
         return SimpleNamespace(logits=logits)
 
 

@@ -15,11 +15,11 @@ from spiritlm_core.evaluate.units.voice import (
     changes,
     distances,
     histograms,
-    play_at,
     robustness,
     speaker_probe,
     windows,
 )
+from spiritlm_core.speech.copies import played
 from spiritlm_core.speech.grid import RATES_HZ
 from spiritlm_core.speech.types import Units
 
@@ -74,9 +74,9 @@ def test_8_khz_takes_what_is_above_4_khz_and_nothing_below():
 
 @pytest.mark.parametrize("speed", [0.9, 1.1])
 def test_faster_is_shorter_and_higher(speed):
-    played = play_at(_tone(500, 2.0), speed)
-    assert len(played) == pytest.approx(32_000 / speed, abs=2)
-    assert _loudest(played) == pytest.approx(500 * speed, abs=1)
+    faster = played(_tone(500, 2.0), speed)
+    assert len(faster) == pytest.approx(32_000 / speed, abs=2)
+    assert _loudest(faster) == pytest.approx(500 * speed, abs=1)
 
 
 def test_conditions_change_each_clip_the_same_way_every_time():

@@ -14,10 +14,10 @@ from spiritlm_core.errors import ModelReferenceError, RecipeError
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.speech.encoders.encoder import layer_frames, pooled
 from spiritlm_core.speech.encoders.registry import FAMILIES, chosen_layer, family_name, load_encoder
+from spiritlm_core.speech.fits import QuantizerFit
 from spiritlm_core.speech.folder import write_speech_tokenizer
 from spiritlm_core.speech.grid import FRAME, unit_count
 from spiritlm_core.speech.quantizers.config import QuantizerStageConfig
-from spiritlm_core.speech.quantizers.fit_quantizer import QuantizerFit
 from tests.speech.encoders.families import LAYERS, WIDTH, model, write, write_ctranslate2
 from tests.speech.synthetic import speech
 

@@ -1,0 +1,1 @@
+"""The HTTP interface of OpenAI, for the clients that people have."""
