@@ -100,7 +100,8 @@ class Actions:
 
     def add_text(self, turns: list[Turn], text: str) -> tuple[Any, ...]:
         """A text becomes a turn."""
-        return *conversation(_with_text(turns, text)), ""
+        said = [Turn("user", text=text.strip())] if text.strip() else []
+        return *conversation([*turns, *said]), ""
 
     def add_audio(self, turns: list[Turn], path: str | None) -> tuple[Any, ...]:
         """A recording becomes a turn; one that cannot be used is refused in one sentence, and taken off the page."""
@@ -140,10 +141,13 @@ class Actions:
         """All solved examples go."""
         return [], gr.update(value=[], visible=HIDDEN)
 
+    def begin(self, turns: list[Turn], text: str) -> tuple[Any, ...]:
+        """Before an answer: what stands in the text field becomes a turn, and none can go until the answer is there."""
+        return *self.add_text(turns, text), *_usable_buttons(False)
+
     def ask(
         self,
         turns: list[Turn],
-        text: str,
         task: str,
         output: str,
         labels: str,
@@ -152,16 +156,26 @@ class Actions:
         speaker: str | int | None,
         *options: Any,
     ) -> tuple[Any, ...]:
-        """Answer; what stands in the text field belongs to the conversation."""
-        turns, settings, kind = _with_text(turns, text), _settings(model, speaker, options), TASKS[task]
+        """Answer; the answer's turns, behind how many of the conversation's they belong, and what is seen of them."""
+        settings, kind = _settings(model, speaker, options), TASKS[task]
         try:
             if kind == "classify":
-                return *conversation(turns), "", *label(*self._classified(turns, examples, labels, settings))
+                return None, *label(*self._classified(turns, examples, labels, settings))
             reply, panels = self._replied(kind, turns, examples, output, settings)
         except SpiritLMError as error:
             raise gr.Error(sentence(str(error)), print_exception=False, duration=10) from error
-        answered = [*turns, *answer_turns(reply, self.kept)] if kind == "free" else turns
-        return *conversation(answered), "", *answer(reply, panels, self.kept)
+        answered = (len(turns), answer_turns(reply, self.kept)) if kind == "free" else None
+        return answered, *answer(reply, panels, self.kept)
+
+    def end(self, turns: list[Turn], answered: tuple[int, list[Turn]] | None) -> tuple[Any, ...]:
+        """After an answer, or where there is none: it takes its place, also before what was said meanwhile.
+
+        Where the conversation was cleared meanwhile, there is no place for it.
+        """
+        place, answer = answered or (0, [])
+        if place > len(turns):
+            answer = []
+        return *conversation([*turns[:place], *answer, *turns[place:]]), None, *_usable_buttons(True)
 
     def _replied(
         self, kind: str, turns: list[Turn], examples: list[Example], output: str, settings: Settings
@@ -203,8 +217,9 @@ class Actions:
         return True
 
 
-def _with_text(turns: list[Turn], text: str) -> list[Turn]:
-    return [*turns, Turn("user", text=text.strip())] if text.strip() else turns
+def _usable_buttons(usable: bool) -> list[Any]:
+    """Those of the page's `locked`."""
+    return [gr.update(interactive=usable)] * 3
 
 
 def _settings(model: str, speaker: str | int | None, options: Sequence[Any]) -> Settings:

@@ -44,7 +44,7 @@ class Page:
     def blocks(self) -> Any:
         """The whole of it."""
         with gr.Blocks(title="spiritlm", analytics_enabled=False, fill_width=True) as blocks:
-            self.turns, self.examples = gr.State([]), gr.State([])
+            self.turns, self.examples, self.answered = gr.State([]), gr.State([]), gr.State(None)
             self._head()
             with gr.Accordion("Live", open=False, elem_id="live"):
                 gr.HTML('<iframe src="live" title="Live" allow="microphone"></iframe>')
@@ -158,6 +158,9 @@ class Page:
         self.learn.click(actions.learn, [self.examples, *example], [self.examples, self.shown, *example], **private)
         self.forget.click(actions.forget, None, [self.examples, self.shown], **quiet)
         options = [self.temperature, self.top_p, self.top_k, self.seed, self.most]
-        given = [self.turns, self.text, self.task, self.output, self.labels, self.examples, self.model, self.speaker]
+        given = [self.turns, self.task, self.output, self.labels, self.examples, self.model, self.speaker, *options]
         results = [self.answer, self.label, self.heard, self.silent, self.tokens, self.units, self.plot]
-        self.ask.click(actions.ask, [*given, *options], [*conversation, self.text, *results], **private)
+        locked = [self.ask, self.undo, self.clear]
+        asked = self.ask.click(actions.begin, written, [*conversation, self.text, *locked], **quiet)
+        answered = asked.then(actions.ask, given, [self.answered, *results], **private)
+        answered.then(actions.end, [self.turns, self.answered], [*conversation, self.answered, *locked], **quiet)

@@ -12,9 +12,27 @@ const toast = async (words) => {
   await refused.waitFor();
   return refused.innerText();
 };
+// The button cannot be clicked while an answer is made, so an answer ends where it can be clicked again.
 const ask = async () => {
+  const answered = page.evaluate(
+    () =>
+      new Promise((done) => {
+        const button = document.querySelector("#ask");
+        let busy = false;
+        const changed = () => {
+          if (button.disabled) busy = true;
+          else if (busy) done();
+        };
+        new MutationObserver(changed).observe(button, { attributes: true });
+      }),
+  );
   await page.click("#ask");
-  await page.waitForSelector("#ask:not([disabled])");
+  await answered;
+};
+
+const clear = async () => {
+  await page.click("#clear");
+  await until(() => !document.querySelector("#chat .message-content, #chat [data-testid=waveform-Audio]"));
 };
 
 await drive(async () => {
@@ -32,7 +50,7 @@ await drive(async () => {
   await shot("2-text");
 
   // upload a clip, get speech that can be played
-  await page.click("#clear");
+  await clear();
   await page.click("#output >> text=speech");
   await page.click("#audio button[aria-label='Upload file']");
   await upload(given.clip);
@@ -46,7 +64,7 @@ await drive(async () => {
   await shot("3-speech");
 
   // click an example, which chooses its task; the model's own evaluation says that it is no good at that
-  await page.click("#clear");
+  await clear();
   await page.locator("#clickable").getByText("hold the line", { exact: false }).first().click();
   await until(() => document.querySelector("#ask").innerText === "Transcribe");
   await page.waitForSelector("#chat [data-testid=waveform-Audio]");
@@ -66,14 +84,13 @@ await drive(async () => {
   found.kept = (await turns()) === before;
 
   // record, transcribe
-  await page.click("#clear");
+  await clear();
   await page.click("#task >> text=Transcribe");
   await page.click("#audio button[aria-label='Record audio']");
   await page.click("#audio >> text=Record");
   await page.waitForTimeout(1.2 * SECONDS);
   await page.locator("#audio button:visible", { hasText: "Stop" }).first().click();
   await page.waitForSelector("#chat [data-testid=waveform-Audio]");
-  await page.evaluate(() => (window.before = document.querySelector("#answer textarea").value));
   await ask();
   // what the microphone gave decides whether the answer is empty, which is said, too
   await until(() => document.querySelector("#answer textarea").value || document.querySelector("#silent").innerText);
@@ -81,7 +98,7 @@ await drive(async () => {
   await shot("6-transcript");
 
   // classify with labels: the clip alone, since a long recording and its transcript might not leave room for labels
-  await page.click("#clear");
+  await clear();
   await page.click("#audio button[aria-label='Upload file']");
   await upload(given.clip);
   await page.waitForSelector("#chat [data-testid=waveform-Audio]");

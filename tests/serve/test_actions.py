@@ -43,9 +43,12 @@ def test_voices_have_names_where_the_vocoder_has(actions: Actions) -> None:
 
 @pytest.mark.parametrize(("speaker", "number"), [("", None), ("cy", 2), (1, 1), (None, None)])
 def test_ask(actions: Actions, spirit: SpiritLM, speaker: str | int | None, number: int | None) -> None:
-    turns, chat, text, *results = actions.ask([], "press one", "Free", "speech", "", [], "speaking", speaker, *SAMPLING)
+    turns, _, text, *locked = actions.begin([], "press one")
+    answered, *results = actions.ask(turns, "Free", "speech", "", [], "speaking", speaker, *SAMPLING)
+    turns, chat, left, *free = actions.end(turns, answered)
     want = spirit.generate("press one", "speech", max_new_tokens=20)
-    assert ([turn.who for turn in turns], text, len(chat)) == (["user", "assistant"], "", 2)
+    assert ([turn.who for turn in turns], text, len(chat), left) == (["user", "assistant"], "", 2, None)
+    assert [[one["interactive"] for one in buttons] for buttons in (locked, free)] == [[False] * 3, [True] * 3]
     assert turns[1].tokens == want.tokens
     heard, _ = soundfile.read(results[2]["value"], dtype="float32")
     assert abs(heard - want[0].waveform(number).clip(-1, 1)).max() < 1e-4
@@ -63,14 +66,21 @@ def test_tasks(actions: Actions, clip: bytes, tmp_path: Path) -> None:
     examples = actions.learn([], None, "press", "one")[0]
     assert examples == [Example(Turn("user", text="press"), "one")]
     given = ("any", "one, two", examples, "speaking", "", *SAMPLING)
-    assert actions.ask(turns, "", "Transcribe", *given)[0] == turns
-    assert actions.ask(turns, "", "Classify", *given)[3] in ("one", "two")
-    assert actions.ask([], "one", "Say", "any", "", [], "mute", "", *SAMPLING)[6]["value"].startswith(
-        "This model has no"
-    )
+    assert actions.ask(turns, "Transcribe", *given)[0] is None, "a transcript is no turn"
+    assert actions.ask(turns, "Classify", *given)[1] in ("one", "two")
+    said = [Turn("user", text="one")]
+    silent = actions.ask(said, "Say", "any", "", [], "mute", "", *SAMPLING)[4]
+    assert silent["value"].startswith("This model has no")
     with pytest.raises(gr.Error, match="There is no recording"):
-        actions.ask([], "x", "Transcribe", *given)
+        actions.ask(said, "Transcribe", *given)
     assert actions.engine.depth == 0
+
+
+def test_what_is_said_meanwhile_stays_and_the_answer_stands_before_it(actions: Actions) -> None:
+    asked, meanwhile, answer = (Turn(who, text=who) for who in ("user", "user", "assistant"))
+    assert actions.end([asked, meanwhile], (1, [answer]))[0] == [asked, answer, meanwhile]
+    assert actions.end([], (1, [answer]))[0] == [], "what was cleared does not come back"
+    assert actions.end([asked, meanwhile], None)[0] == [asked, meanwhile], "where there is no answer, nothing is lost"
 
 
 @pytest.fixture
@@ -112,7 +122,9 @@ def test_an_example_becomes_a_turn_and_chooses_its_task(judged: Actions, clip: b
 
 def test_an_empty_answer_says_why_and_is_no_answer(actions: Actions, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SpiritLM, "generate_batch", lambda *_, **__: [Answer((), (1,), (), "stop")])
-    results = actions.ask([], "press one", "Free", "text", "", [], "speaking", "", *SAMPLING)[3:]
+    said = [Turn("user", text="press one")]
+    (_, turns), *results = actions.ask(said, "Free", "text", "", [], "speaking", "", *SAMPLING)
+    assert turns == []
     assert results[0] == ""
     assert "turned to the other modality at once; try another seed" in results[3]["value"]
     assert results[3]["visible"] is True
