@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from spiritlm_core.errors import LakeError
-from spiritlm_core.explore.duck import ask, literal
 from spiritlm_core.explore.rows import Rows
 from spiritlm_core.lake.forgotten import NOBODY, Forgotten, forgotten
-from spiritlm_core.lake.lake import Lake, shard_path
+from spiritlm_core.lake.lake import Lake
+from spiritlm_core.lineage.trace import recordings
 
 _ORDER = ("audio", "speakers", "quality", "words", "units", "copies", "sequences", "documents", "text")
 
@@ -72,7 +72,8 @@ class Catalogue:
         gone, rows = self._open.get(one.fingerprint, (None, None))
         if rows is None or gone != one.forgotten:
             snapshot = self.lake.read_snapshot(one.table, one.fingerprint)
-            rows = Rows(self.lake, snapshot, self._recordings(one.forgotten))
+            heard = recordings(self.lake) if one.forgotten.tombstones else []
+            rows = Rows(self.lake, snapshot, {of.recording_id for of in heard if of.is_in(one.forgotten)})
             self._open[one.fingerprint] = one.forgotten, rows
         return rows
 
@@ -82,21 +83,6 @@ class Catalogue:
             self._gathered.release()
         self._gathered = rows
         rows.gather()
-
-    def _recordings(self, gone: Forgotten) -> list[str]:
-        """``recording_id`` of what was taken back and is still in a table `audio`."""
-        files = [self.lake.store.child(shard_path("audio", key)) for key in self.lake.shard_keys("audio")]
-        if gone is NOBODY or not files:
-            return []
-
-        def asked(question: str) -> list[str]:
-            return [row[0] for row in ask(self.lake.store, question, {"shards": files})]
-
-        speakers = asked("SELECT DISTINCT speaker FROM {shards} WHERE speaker IS NOT NULL")
-        who = ", ".join(literal(name) for name in speakers if gone.covers(None, None, name)) or "NULL"
-        names = ", ".join(map(literal, gone.names))
-        named = f"source_sha256 IN ({names}) OR recording_id IN ({names}) OR speaker IN ({who})"
-        return asked(f"SELECT DISTINCT recording_id FROM {{shards}} WHERE {named}")
 
     def beside(self, one: Listed) -> dict[str, Rows]:
         """The tables of the recipe that uses a snapshot, else of any recipe, by name, `one` in the place of its own."""

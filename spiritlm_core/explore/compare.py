@@ -47,7 +47,7 @@ def _rows(
 ) -> tuple[dict[str, int], list[tuple[str, str, str, str]]]:
     if not before and not after:
         return {}, []
-    key = "utterance_id" if "utterance_id" in later.columns else "document_id"
+    key = "document_id" if any("document_id" in rows.columns for rows in (earlier, later)) else "utterance_id"
     common = ", ".join(f'"{name}"' for name in earlier.columns if name in later.columns)
     side = f"SELECT {key}, reject_stage, reject_reason, hash({common}) AS v FROM"
     sides = (("a", before, earlier), ("b", after, later))

@@ -15,6 +15,10 @@ _SETTINGS = "SET threads = 2; SET memory_limit = '400MB'; SET parquet_metadata_c
 _OF_A_COPY = "SET threads = 2; SET memory_limit = '300MB'; ATTACH ':memory:' AS copy (COMPRESS)"
 _AT_ONCE = 64  # shards that are copied while a question waits
 _GROUP = 122_880  # rows that DuckDB compresses together; fewer would be compressed again with those that follow
+_NO_ROWS = (
+    "(SELECT '' AS utterance_id, '' AS reject_stage, '' AS reject_reason, '' AS filename, 0 AS file_row_number LIMIT 0)"
+)
+"""A table without shards: what nearly all tables have, and none of it."""
 
 
 def ask(store: Store, question: str, files: dict[str, list[str]], values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -102,6 +106,8 @@ def literal(text: str) -> str:
 
 
 def _shards(paths: Sequence[str]) -> str:
+    if not paths:
+        return _NO_ROWS
     return f"read_parquet([{', '.join(map(literal, paths))}], filename = true, file_row_number = true)"
 
 

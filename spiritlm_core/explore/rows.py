@@ -48,7 +48,7 @@ class Rows:
         self.forgotten = forgotten
         self._lake = lake
         self._numbers = {key: number for number, key in enumerate(self.keys)}
-        described = self._read("DESCRIBE SELECT * FROM {shards}") if self.keys else []
+        described = self._read("DESCRIBE SELECT * FROM {shards}")
         kinds = {name: str(kind) for name, kind, *_ in described if name not in ("filename", "file_row_number")}
         self._names = list(kinds)
         self.shown = _not_of(forgotten, self._names)
@@ -148,7 +148,7 @@ class Rows:
     def _read(
         self, question: str, values: Sequence[Any] = (), keys: Sequence[str] | None = None
     ) -> list[tuple[Any, ...]]:
-        return ask(self._lake.store, question, {"shards": self._files(keys or self.keys)}, values)
+        return ask(self._lake.store, question, {"shards": self._files(self.keys if keys is None else keys)}, values)
 
     def _files(self, keys: Sequence[str]) -> list[str]:
         return [self._lake.store.child(shard_path(self.table, key)) for key in keys]

@@ -6,7 +6,7 @@ Deleting ``forgotten/ID.json`` takes it back.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from spiritlm_core.errors import LakeError
 from spiritlm_core.lake.fingerprint import STRICT, Digest, digest, from_json, to_json
@@ -73,6 +73,7 @@ class Forgotten:
 NOBODY = Forgotten()
 
 
+@lru_cache(maxsize=2**14)  # the same few over and over
 def speaker_digest(name: str) -> str:
     """What stands for a speaker."""
     return digest({"speaker": name})

@@ -120,7 +120,7 @@ class _Known:
 
     def covered(self, gone: Forgotten) -> list[Recording]:
         """The recordings that must not come in."""
-        return [one for one in self.heard if gone.covers(one.source_sha256, one.recording_id, one.speaker)]
+        return [one for one in self.heard if one.is_in(gone)]
 
     def trace(self, gone: Forgotten) -> MadeWith:
         """What was made with them, as earlier tombstones of the same recordings or speakers know it, too."""

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from spiritlm_core.lake.artifact import Artifact, blob_path
 from spiritlm_core.lake.care import exports
+from spiritlm_core.lake.forgotten import Forgotten
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.snapshot import Snapshot
 
@@ -31,6 +32,10 @@ class Recording:
     split: str | None
     shard: str
     seconds: float
+
+    def is_in(self, gone: Forgotten) -> bool:
+        """Whether it must not come in again."""
+        return gone.covers(self.source_sha256, self.recording_id, self.speaker)
 
 
 def recordings(lake: Lake, shards: Collection[str] | None = None) -> list[Recording]:

@@ -144,6 +144,23 @@ def test_a_bad_row_is_rejected_and_the_next_one_read(
         assert bool(reason) == bool(draft.problem)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("m.jsonl", '{"path":"a.wav","text":"a","text":"b"}\nGOOD', "line 1 names 'text' twice"),
+        ("m.jsonl", '{"path":"a.wav","text":"a","Text":"b"}\nGOOD', "line 1 names 'text' twice"),
+        ("m.json", '[{"path":"a.wav","text":"a","text":"a"}, GOOD]', "row 1 names 'text' twice"),
+        ("m.json", '{"rows": [{"path":"a.wav","path":"b.wav"}, GOOD]}', "row 1 names 'path' twice"),
+        ("m.json", '{"rows": [GOOD], "rows": [GOOD]}', "row 1 names 'rows' twice"),
+    ],
+)
+def test_of_two_values_of_one_name_none_is_taken(tmp_path: Path, name: str, content: str, reason: str) -> None:
+    good = '{"path":"b.wav","text":"there","id":1,"ID":2}'
+    first, *others = _read(tmp_path, name, content.replace("GOOD", good))
+    assert (first.text, first.problem) == (None, reason)
+    assert [draft.text for draft in others] == ["there"] * ("rows" not in reason)
+
+
 def test_quotes_are_what_they_are_in_each_kind_of_table(tmp_path: Path) -> None:
     csv = 'path,text\na.wav,"one, ""two""\nthree"\nb.wav,5" wide\n'
     assert _told(_read(tmp_path, "m.csv", csv)) == [("a.wav", 'one, "two" three'), ("b.wav", '5" wide')]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from spiritlm_core.align.stage import WORDS
 from spiritlm_core.audio.stage import AUDIO
 from spiritlm_core.errors import LakeError, SpiritLMError
 from spiritlm_core.explore import duck
+from spiritlm_core.explore.actions import Actions
 from spiritlm_core.explore.catalogue import Catalogue
 from spiritlm_core.explore.compare import compare
 from spiritlm_core.explore.conditions import Column, where
@@ -15,6 +17,8 @@ from spiritlm_core.explore.rows import Place, Rows
 from spiritlm_core.lake.forgotten import Tombstone, speaker_digest, write_tombstone
 from spiritlm_core.lake.lake import Lake, shard_path
 from spiritlm_core.lake.schema import table_of
+from spiritlm_core.lake.snapshot import Snapshot
+from spiritlm_core.serve.guard import Kept
 from tests.support.filled_lake import ROWS, audio_row, commit, name_of
 
 COLUMNS = {
@@ -125,6 +129,26 @@ def test_a_table_that_is_too_large_is_asked_in_its_shards(filled_lake: Lake, mon
     rows.gather()
     assert not rows.gathered()
     assert rows.count("speaker = s1") == ROWS / 2
+
+
+def test_a_table_without_shards_is_shown_as_one_without_rows(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    commit(lake, "audio", [table_of([audio_row(1)], AUDIO)])
+    lake.write_snapshot(empty := Snapshot("audio", "0" * 64, ()))
+    lake.write_ref("empty", "audio", "table", empty.fingerprint, "0" * 64)
+    with closing(Kept(1000)) as kept:
+        title, about, *_, where, rows = Actions(lake, kept).loaded("audio of empty")
+    assert title["value"] == "audio of empty"
+    assert "<b>0</b> rows in 0 shards" in about
+    assert (rows["data"], where) == ([], "no such row")
+    catalogue = Catalogue(lake)
+    none, some = (catalogue.rows(catalogue.listed()[f"audio of {recipe}"]) for recipe in ("empty", "small"))
+    catalogue.gather(none)
+    assert none.page() == ([], [])
+    assert none.find(name_of(1)) is None
+    assert none.histogram("utterance_id", "reject_stage is empty").counts == []
+    assert compare(lake, none, some).kinds == {"added": 1}
+    assert compare(lake, some, none).kinds == {"removed": 1}
 
 
 def test_a_lake_that_grows_shows_its_new_rows(tmp_path: Path) -> None:

@@ -85,16 +85,17 @@ def test_lines_that_are_no_rows(published: Path, tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     good = {"audio": "[Hu1][Hu2]", "text": "x", "fold": "dev"}
     bad: list[Any] = [{"audio": [1], "text": "x"}, {**good, "text": ["x"]}, {**good, "fold": "fold 3"}, [1], good]
-    path.write_text("\n".join([json.dumps(good), "{", *(json.dumps(row) for row in bad)]) + "\n\n")
+    lines = [json.dumps(good), "{", *(json.dumps(row) for row in bad), '{"text": "x", "text": "y"}']
+    path.write_text("\n".join(lines) + "\n\n")
     rows = read(path, split_column="fold")
-    assert [row.place for row in rows] == [1, 2, 3, 4, 5, 6, 7]
+    assert [row.place for row in rows] == [1, 2, 3, 4, 5, 6, 7, 8]
     assert [row.error and row.error.partition(":")[0] for row in rows] == [
         None, "not JSON", "split None is neither train nor one of held_out, validation, valid, val, dev, test, eval",
         "text", "split 'fold 3' is neither train nor one of held_out, validation, valid, val, dev, test, eval",
-        "not a JSON object", "the same as rows.jsonl",
+        "not a JSON object", "the same as rows.jsonl", "names 'text' twice",
     ]  # fmt: skip
     assert rows[0].split == "held_out"
-    assert len({row.key for row in rows}) == 7
+    assert len({row.key for row in rows}) == 8
 
 
 def test_too_long_and_unlabelled_examples_are_rejected(published: Path, tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """The columns of a table of clips: what the usual data sets call them, and which values they may hold."""
 
+import json
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
@@ -36,6 +38,38 @@ ALIASES: dict[str, tuple[str, ...]] = {
 _TEXTUAL = re.compile(r"text|transcri|sentence|utterance|caption|prompt|normali[sz]ed")
 _TIME = re.compile(r"(^|_)(start|begin|onset|offset|end|stop)(_|$)")
 _LOOKED_AT = 100  # rows in which unused texts and times are looked for
+
+
+@dataclass(frozen=True)
+class Doubled:
+    """An object of JSON that gives one name two values: nobody knows which is meant."""
+
+    name: str
+
+
+def read_json(text: str | bytes) -> Any:
+    """JSON, whose :class:`Doubled` objects other readers take for one with the last value.
+
+    Raises ValueError or RecursionError: it is none.
+    """
+    return json.loads(text, object_pairs_hook=_object)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> Row | Doubled:
+    row = dict(pairs)
+    if len(row) == len(pairs):
+        return row
+    names = [name for name, _ in pairs]
+    return Doubled(next(name for name in names if names.count(name) > 1))
+
+
+def object_of(value: Any) -> Row:
+    """An object out of :func:`read_json`. Raises Rejection, which says what the value is instead."""
+    if isinstance(value, Doubled):
+        raise Rejection(f"names {value.name!r} twice")
+    if not isinstance(value, dict):
+        raise Rejection("not a JSON object")
+    return value
 
 
 def names_of(field: str, said: Mapping[str, str]) -> tuple[str, ...]:

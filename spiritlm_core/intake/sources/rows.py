@@ -6,7 +6,6 @@ comma, or that swallows the next rows, would be a wrong transcript.
 
 import csv
 import itertools
-import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
@@ -15,18 +14,19 @@ from typing import Any, Literal
 import pyarrow as pa
 from pyarrow import parquet
 
-from spiritlm_core.errors import SourceError, is_machine_error
+from spiritlm_core.errors import Rejection, SourceError, is_machine_error
 from spiritlm_core.intake.draft import decode_lines, decode_text
 from spiritlm_core.intake.embedded import embedded_columns, has_bytes, row_uri
 from spiritlm_core.intake.files import PACKED, File, printable
 from spiritlm_core.intake.opening import open_uri, read_head, read_plain
 from spiritlm_core.intake.sniff import AUDIO_SUFFIXES, HEAD, text_instead
-from spiritlm_core.intake.sources.columns import ALIASES, Row
+from spiritlm_core.intake.sources.columns import ALIASES, Doubled, Row, object_of, read_json
 
 Rows = Iterator[tuple[int, Row, str | None]]
 """Number of a row or line, column in lower case to value, and why the row is bad."""
 Known = Callable[[list[str]], int]  # how many of the columns are known; 0 if none of them is a path
 _SAID = {name for field, names in ALIASES.items() if field != "path" for name in names}  # of these no one is a sound
+_KNOWN = {*_SAID, *ALIASES["path"]}
 _SEPARATORS = "\t,|;"
 _BUFFER = 1 << 16  # bytes of a column read at once; without one all of it is
 _RECORD_LINES = 1000  # a quoted field of more lines was never closed
@@ -70,9 +70,8 @@ def _parquet(file: File) -> Rows:
 def _parquet_rows(table: Any, file: File) -> Iterator[Row]:
     """Rows without the bytes of their recordings, which are named instead."""
     schema, place = table.schema_arrow, itertools.count()
-    names = [name.strip().lower() for name in schema.names]
-    _check_once_each([name for name in names if name in {*_SAID, *ALIASES["path"]}], printable(file.name))
-    sounds = [name for name in embedded_columns(schema) if name.strip().lower() not in _SAID]
+    _check_once_each([name for name in map(_plain, schema.names) if name in _KNOWN], printable(file.name))
+    sounds = [name for name in embedded_columns(schema) if _plain(name) not in _SAID]
     columns = [name for field in schema if field.name not in sounds for name in _columns_of(field)]
     columns += [name for sound in sounds for name in _columns_of(schema.field(sound)) if name != sound]
     inside = {sound for sound in sounds if has_bytes(table, sound)}
@@ -102,15 +101,19 @@ def _inside(table: File, column: str, row: int, size: int, told: object) -> File
     return File(name, row_uri(table.uri, column, row), size, table.version, table.modified)
 
 
+def _plain(name: object) -> str:
+    return str(name).strip().lower()
+
+
 def _lower(row: Row) -> Row:
-    return {str(name).strip().lower(): value for name, value in row.items()}
+    return {_plain(name): value for name, value in row.items()}
 
 
 def _json(data: bytes, encoding: str, shown: str, known: Known) -> Rows:
     """One document, or a document in each line."""
     text, reason = decode_text(data, encoding, shown)
     try:
-        yield from ((number, row, reason) for number, row in enumerate(_documents(json.loads(text), shown, known), 1))
+        yield from ((number, row, reason or bad) for number, row, bad in _documents(read_json(text), shown, known))
     except (ValueError, RecursionError) as error:
         first = text.lstrip().partition("\n")[0].strip()
         lines = list(_json_lines(data, encoding, shown))
@@ -119,7 +122,7 @@ def _json(data: bytes, encoding: str, shown: str, known: Known) -> Rows:
         yield from lines
 
 
-def _documents(document: object, shown: str, known: Known) -> list[Row]:
+def _documents(document: object, shown: str, known: Known) -> Rows:
     """The rows of a document: a list, an object with one list of objects in it, or one object."""
     if isinstance(document, dict) and not known(list(_lower(document))):
         lists = {
@@ -128,24 +131,34 @@ def _documents(document: object, shown: str, known: Known) -> list[Row]:
         if len(lists) > 1:
             raise SourceError(f"{shown}: rows are in {' and in '.join(lists)}: make it a list of one kind of rows")
         document = next(iter(lists.values()), document)
-    rows = document if isinstance(document, list) else [document]
-    return [_lower(row) if isinstance(row, dict) else {} for row in rows]
+    for number, value in enumerate(document if isinstance(document, list) else [document], 1):
+        yield number, *_row_of(value, f"row {number}")
 
 
 def _is_row(value: object) -> bool:
-    return isinstance(value, dict)
+    return isinstance(value, dict | Doubled)
+
+
+def _row_of(value: object, place: str) -> tuple[Row, str | None]:
+    """A row, and why it is bad."""
+    try:
+        told = object_of(value)
+    except Rejection as problem:
+        return {}, f"{place} {'' if isinstance(value, Doubled) else 'is '}{problem}"
+    row = _lower(told)
+    if len(row) < len(told) and (name := _twice([_plain(name) for name in told if _plain(name) in _KNOWN])):
+        return {}, f"{place} names {name!r} twice"
+    return row, None
 
 
 def _json_lines(data: bytes, encoding: str, shown: str) -> Rows:
     for number, line, reason in decode_lines(data, encoding, shown):
         if line.strip():
             try:
-                row = json.loads(line)
+                row, bad = _row_of(read_json(line), f"line {number}")
             except (ValueError, RecursionError) as error:
-                yield number, {}, reason or f"line {number} is not JSON: {error}"
-                continue
-            bad = None if isinstance(row, dict) else f"line {number} is not a JSON object"
-            yield number, {} if bad else _lower(row), reason or bad
+                row, bad = {}, f"line {number} is not JSON: {error}"
+            yield number, row, reason or bad
 
 
 def _separated(lines: list[tuple[int, str, str | None]], shown: str, known: Known) -> Rows:
@@ -169,8 +182,12 @@ def _separated(lines: list[tuple[int, str, str | None]], shown: str, known: Know
 
 
 def _check_once_each(header: list[str], shown: str) -> None:
-    if twice := next((name for name in header if name and header.count(name) > 1), None):
-        raise SourceError(f"{shown}: there are two columns {twice!r}")
+    if name := _twice(header):
+        raise SourceError(f"{shown}: there are two columns {name!r}")
+
+
+def _twice(names: list[str]) -> str | None:
+    return next((name for name in names if name and names.count(name) > 1), None)
 
 
 def _header(lines: list[tuple[int, str, str | None]], mark: str) -> list[str]:

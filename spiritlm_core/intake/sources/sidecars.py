@@ -2,7 +2,6 @@
 
 import dataclasses
 import html
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -12,7 +11,7 @@ from spiritlm_core.intake.draft import Draft, clean, decode_text, draft_of, miss
 from spiritlm_core.intake.files import File, composed, printable
 from spiritlm_core.intake.opening import read_uri
 from spiritlm_core.intake.rights import NOTHING
-from spiritlm_core.intake.sources.columns import ALIASES, Columns, Row
+from spiritlm_core.intake.sources.columns import ALIASES, Columns, Doubled, Row, object_of, read_json
 from spiritlm_core.intake.sources.textgrid import text_of_grid
 from spiritlm_core.intake.sources.tree import Tree, speaker_in
 from spiritlm_core.language import language_code
@@ -153,13 +152,13 @@ def _grid(text: str) -> Row:
 def _fields(text: str) -> Row:
     """A JSON object with the columns of a manifest, or with segments of text."""
     try:
-        document = json.loads(text)
+        document = read_json(text)
     except (ValueError, RecursionError) as error:
         raise Rejection(f"not JSON: {error}") from error
     document = {"segments": document} if isinstance(document, list) else document
-    if not isinstance(document, dict):
+    if not isinstance(document, dict | Doubled):
         return {}
-    row = {str(name).lower(): value for name, value in document.items()}
+    row = {str(name).lower(): value for name, value in object_of(document).items()}
     parts: list[Row] = next((row.pop(name) for name in ("segments", *ALIASES["text"]) if _are_rows(row.get(name))), [])
     if parts and "text" not in row:
         row["text"] = " ".join(part["text"] for part in parts if isinstance(part.get("text"), str))
