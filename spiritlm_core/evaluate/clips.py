@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from spiritlm_core.fit.clips import Clip, head
 from spiritlm_core.lake.stage import TableInput
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.language import main_code
-from spiritlm_core.metrics.distances import Errors, edit_distance, errors, word_edits
+from spiritlm_core.metrics.distances import Errors, errors
 from spiritlm_core.references.reference import as_reference, resolve
 
 _LISTING = ("utterance_id", "split", "duration", "speaker", "reject_stage")
@@ -63,16 +62,6 @@ def rows_of(view: TableView, keys: Collection[str], columns: Collection[str]) ->
 DEFAULT_LANGUAGE = "en"
 
 
-@dataclass(frozen=True)
-class TextErrors:
-    """Edits of one clip, and the words and characters of its reference."""
-
-    word_edits: int
-    words: int
-    character_edits: int
-    characters: int
-
-
 class Recogniser:
     """A faster-whisper model. Beam search at temperature 0: the same waveform always gives the same text."""
 
@@ -93,19 +82,12 @@ def fetched_recogniser(reference: str) -> Recogniser:
     return Recogniser(resolve(as_reference(reference)).path)
 
 
-def text_errors(reference: str, heard: str, language: str | None) -> TextErrors:
-    """Errors after :func:`normalised`; words are counted by jiwer."""
-    wanted, got = (normalised(text, language) for text in (reference, heard))
-    return TextErrors(word_edits(wanted, got), len(wanted.split()), edit_distance(wanted, got), len(wanted))
-
-
 def word_and_character_errors(
     references: Sequence[str], heard: Sequence[str], language: str | None
 ) -> tuple[Errors, Errors]:
-    """:func:`text_errors` of many clips: those in words, and those in characters."""
+    """Errors after :func:`normalised`: those in words, and those in characters."""
     prepare = partial(normalised, language=language)
-    words = errors(references, heard, prepare, word_edits, lambda text: len(text.split()))
-    return words, errors(references, heard, prepare)
+    return errors(references, heard, lambda text: prepare(text).split()), errors(references, heard, prepare)
 
 
 def normalised(text: str, language: str | None) -> str:

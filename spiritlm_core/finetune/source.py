@@ -1,6 +1,6 @@
 """Training sequences of a fine-tuning task: whole examples packed together, the loss on their answers alone."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,38 +18,19 @@ from spiritlm_core.tokens.vocabulary import Vocabulary
 COLUMNS = ("example_id", "prompt_ids", "answer_ids", "answer_kind")
 
 
-@dataclass(frozen=True)
-class TaskExample:
-    """A solved example; `kind` is the stream that its tokens count for: the modality of the answer."""
+def read_examples(view: TableView, split: str) -> list[Document]:
+    """The good rows of a table of examples, by example_id; the order of shards makes no difference.
 
-    example_id: str
-    prompt: np.ndarray
-    answer: np.ndarray
-    kind: str
-
-    def __len__(self) -> int:
-        return len(self.prompt) + len(self.answer)
-
-    @property
-    def document(self) -> Document:
-        """Question and answer, one after the other; the loss counts the answer."""
-        counted = np.repeat([False, True], [len(self.prompt), len(self.answer)])
-        return Document(np.concatenate([self.prompt, self.answer]), self.kind, self.example_id, counted)
-
-
-def read_examples(view: TableView, split: str) -> list[TaskExample]:
-    """The good rows of a table of examples, by example_id; the order of shards makes no difference."""
-    sequences = []
+    A document is a question and its answer, which alone the loss counts; its stream is the modality of the answer.
+    """
+    documents = []
     for shard in view.good(COLUMNS, split):
         for row in shard.to_pylist():
-            prompt, answer = (np.array(row[name], np.int32) for name in ("prompt_ids", "answer_ids"))
-            sequences.append(TaskExample(row["example_id"], prompt, answer, row["answer_kind"]))
-    return sorted(sequences, key=lambda example: example.example_id)
-
-
-def pack_examples(examples: Sequence[TaskExample], length: int) -> Packed:
-    """Examples in one sequence; the loss counts their answers. ValueError if they do not fit."""
-    return packed([example.document for example in examples], length)
+            prompt, answer = row["prompt_ids"], row["answer_ids"]
+            counted = np.repeat([False, True], [len(prompt), len(answer)])
+            ids = np.array([*prompt, *answer], np.int32)
+            documents.append(Document(ids, row["answer_kind"], row["example_id"], counted))
+    return sorted(documents, key=lambda document: document.key)
 
 
 @dataclass(frozen=True)
@@ -80,7 +61,7 @@ class ExampleSource:
             sequences, behind = order.window(place, self.tokens)
             for row in range(ahead, len(sequences), world_size):
                 done = {"epoch": place[0], "at": place[1], "row": row - rank + world_size}
-                yield pack_examples(sequences[row], self.tokens.context_length), done
+                yield packed(sequences[row], self.tokens.context_length), done
             ahead = ahead - len(sequences) if ahead >= len(sequences) else (ahead - len(sequences)) % world_size
             place = behind
 
@@ -92,7 +73,7 @@ class ExampleSource:
         sequences, _ = _Order(examples, seed).window(
             (0, 0), self.tokens.model_copy(update={"window": count}), once=True
         )
-        return [pack_examples(members, self.tokens.context_length) for members in sequences[:count]]
+        return [packed(members, self.tokens.context_length) for members in sequences[:count]]
 
     def fingerprint(self) -> str:
         """See :class:`spiritlm_core.lm.train.source.Source`: shards and settings."""
@@ -105,25 +86,23 @@ Place = tuple[int, int]  # epoch, and examples taken of it
 class _Order:
     """Examples without end, in a new order every epoch."""
 
-    def __init__(self, examples: list[TaskExample], seed: int) -> None:
+    def __init__(self, examples: list[Document], seed: int) -> None:
         if not examples:
             raise NothingToTrainOnError(
                 "no example is in the train split: see the rejected rows of task_units and task_examples"
             )
         self._examples, self._seed = examples, seed
-        self._keys = np.array([key_of(example.example_id) for example in examples], np.uint64)
+        self._keys = np.array([key_of(example.key) for example in examples], np.uint64)
 
     def _epoch(self, epoch: int) -> np.ndarray:
         return np.argsort(combine(self._keys, key_of(self._seed, "examples", epoch)), kind="stable")
 
-    def window(
-        self, place: Place, tokens: ContextConfig, *, once: bool = False
-    ) -> tuple[list[list[TaskExample]], Place]:
+    def window(self, place: Place, tokens: ContextConfig, *, once: bool = False) -> tuple[list[list[Document]], Place]:
         """The sequences of the window that begins at `place`, shuffled, and where the next one begins.
 
         A window may reach over several epochs of a small task; with `once` it ends with the epoch.
         """
-        (epoch, at), held, size = place, list[TaskExample](), 0
+        (epoch, at), held, size = place, list[Document](), 0
         order = self._epoch(epoch)
         while size < tokens.window * tokens.context_length:
             if at == len(order):
@@ -132,8 +111,8 @@ class _Order:
                 epoch, at = epoch + 1, 0
                 order = self._epoch(epoch)
             held.append(self._examples[order[at]])
-            size, at = size + len(held[-1]), at + 1
-        members = fit([len(example) for example in held], tokens.context_length)
+            size, at = size + len(held[-1].ids), at + 1
+        members = fit([len(example.ids) for example in held], tokens.context_length)
         rows = np.arange(len(members), dtype=np.uint64)
         shuffled = np.argsort(combine(rows, key_of(self._seed, "window", *place)), kind="stable")
         return [[held[i] for i in members[row]] for row in shuffled.tolist()], (epoch, at)

@@ -6,7 +6,6 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import groupby
 from typing import Any, Literal
 
@@ -60,16 +59,10 @@ def edit_distance(reference: Sequence[Hashable], answer: Sequence[Hashable]) -> 
     return int(Levenshtein.distance(reference, answer))
 
 
-def errors(
-    references: Sequence[Any],
-    answers: Sequence[Any],
-    prepare: Callable[[Any], Any],
-    edits: Callable[[Any, Any], int] = edit_distance,
-    length: Callable[[Any], int] = len,
-) -> Errors:
-    """Edits between pairs that are prepared first, and the lengths of the references."""
+def errors(references: Sequence[Any], answers: Sequence[Any], prepare: Callable[[Any], Sequence[Hashable]]) -> Errors:
+    """Edits between what `prepare` makes of each pair, such as a list of words, and the lengths of the references."""
     pairs = [(prepare(r), prepare(a)) for r, a in zip(references, answers, strict=True)]
-    return Errors(tuple(edits(r, a) for r, a in pairs), tuple(length(r) for r, _ in pairs))
+    return Errors(tuple(edit_distance(r, a) for r, a in pairs), tuple(len(r) for r, _ in pairs))
 
 
 def unit_errors(references: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> Errors:
@@ -77,28 +70,12 @@ def unit_errors(references: Sequence[Sequence[int]], answers: Sequence[Sequence[
     return errors(references, answers, collapse)
 
 
-def character_errors(references: Sequence[str], answers: Sequence[str]) -> Errors:
-    """Edits between the characters of normalised texts."""
-    return errors(references, answers, normalise)
-
-
 def word_errors(references: Sequence[str], answers: Sequence[str], language: str | None = None) -> Errors:
-    """Word errors after :func:`normalise`, counted by jiwer; references without a word count no length.
+    """Word errors after :func:`normalise`, as jiwer counts them; references without a word count no length.
 
     A reference without words still counts the words of its answer as insertions.
     """
-    prepare = partial(normalise, language=language)
-    return errors(references, answers, prepare, word_edits, lambda text: len(text.split()))
-
-
-def word_edits(reference: str, answer: str) -> int:
-    """Substitutions, deletions and insertions of words, counted by jiwer, between texts that are normalised."""
-    import jiwer
-
-    if not reference:  # jiwer refuses empty references
-        return len(answer.split())
-    alignment = jiwer.process_words(reference, answer)
-    return int(alignment.substitutions + alignment.deletions + alignment.insertions)
+    return errors(references, answers, lambda text: normalise(text, language).split())
 
 
 Metric = Literal["wer", "unit_error_rate", "accuracy", "none"]
@@ -120,7 +97,7 @@ def judge(
     label.
     """
     if metric == "wer":
-        words, characters = word_errors(references, answers), character_errors(references, answers)
+        words, characters = word_errors(references, answers), errors(references, answers, normalise)
         return words.estimate(samples, seed).to_dict("wer") | characters.estimate(samples, seed).to_dict("cer")
     if metric == "unit_error_rate":
         pairs = [[from_string(tokens).hubert.tolist() for tokens in side] for side in (references, answers)]

@@ -70,7 +70,7 @@ def _language(folder: Path) -> Judge:
 
 def _agreement(folder: Path) -> Judge:
     """Word errors of the transcript that was given, by what a recogniser hears; nothing where none was."""
-    from spiritlm_core.evaluate.clips import Recogniser, text_errors
+    from spiritlm_core.evaluate.clips import Recogniser, word_and_character_errors
 
     recogniser = Recogniser(folder)
 
@@ -78,8 +78,8 @@ def _agreement(folder: Path) -> Judge:
         if row["text_origin"] != "given":
             return {}
         text, language = str(row["text"]), str(row["language"]) if row["language"] else None
-        errors = text_errors(text, recogniser.hear(waveform, language), language)
-        return {"wer": errors.word_edits / max(1, errors.words)}
+        errors, _ = word_and_character_errors([text], [recogniser.hear(waveform, language)], language)
+        return {"wer": errors.edits[0] / max(1, errors.length[0])}
 
     return judge
 

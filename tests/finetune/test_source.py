@@ -51,14 +51,15 @@ LENGTHS = st.lists(st.tuples(st.integers(1, 16), st.integers(1, 16)), min_size=1
 @given(LENGTHS)
 def test_examples_are_whole_and_answers_alone_count(lengths: list[tuple[int, int]]) -> None:
     view = made(lengths)
-    by_id = {example.example_id: example for example in read_examples(view, "train")}
+    by_id = {example.key: example for example in read_examples(view, "train")}
     assert len(by_id) == len(lengths)
     for packed, _ in stream(view, 8):
         for number, key in enumerate(packed.keys):
             mine = packed.document_ids == number
             example = by_id[key]
-            assert packed.input_ids[mine].tolist() == [*example.prompt.tolist(), *example.answer.tolist()]
-            assert packed.predicted[mine].tolist() == [False] * len(example.prompt) + [True] * len(example.answer)
+            prompt, answer = lengths[int(key.removeprefix("train-"))]
+            assert packed.input_ids[mine].tolist() == example.ids.tolist() == [3] * prompt + [example.ids[-1]] * answer
+            assert packed.predicted[mine].tolist() == [False] * prompt + [True] * answer
         assert not packed.predicted[packed.document_ids < 0].any()
 
 

@@ -12,7 +12,7 @@ import torch
 from spiritlm_core.errors import NothingToTrainOnError
 from spiritlm_core.finetune.artifact_stages import FinetuneStage, MeasureStage, load_tuned
 from spiritlm_core.finetune.config import MeasureConfig, MeasuresConfig
-from spiritlm_core.finetune.source import ExampleSource, pack_examples, read_examples
+from spiritlm_core.finetune.source import ExampleSource, read_examples
 from spiritlm_core.finetune.template import find_template
 from spiritlm_core.fit.job import FitJob
 from spiritlm_core.lake.view import TableView
@@ -21,6 +21,7 @@ from spiritlm_core.lm.model.network import load_pretrained
 from spiritlm_core.lm.train.data import Batch
 from spiritlm_core.lm.train.objective import Objective
 from spiritlm_core.tokens.hf import load_vocabulary
+from spiritlm_core.tokens.pack import packed
 from tests.finetune.makers import COMPUTE, TOKENS, examples_of, tune, tuning, write_lines
 from tests.support.small_model import LABELS
 
@@ -98,25 +99,24 @@ def test_adapters_alone_are_the_merged_model(published: Path, classification: Ta
 
 def test_the_loss_counts_answers_alone(published: Path, classification: TableView) -> None:
     vocabulary, examples = load_vocabulary(published), read_examples(classification, "train")[:6]
-    packed = pack_examples(examples, 256)
-    batch = Batch.of([packed], vocabulary.size)
-    answers = np.concatenate([example.answer for example in examples])
+    batch = Batch.of([packed(examples, 256)], vocabulary.size)
+    answers = np.concatenate([example.targets for example in examples])
     assert batch.answers.tolist() == answers.tolist()
     assert int(batch.counts()[:-1].sum()) == len(answers)
     assert batch.counts()[0] == len(answers)  # all of them are text
-    ends = np.cumsum([len(example) for example in examples]) - 1
+    ends = np.cumsum([len(example.ids) for example in examples]) - 1
     assert set(ends - 1) <= set(batch.predicting.tolist())  # EOS is learnt
 
 
 def test_the_loss_is_that_of_the_answer_by_hand(published: Path, classification: TableView) -> None:
     vocabulary, (example, *_) = load_vocabulary(published), read_examples(classification, "train")
-    whole = Batch.of([pack_examples([example], 64)], vocabulary.size)
+    whole = Batch.of([packed([example], 64)], vocabulary.size)
     objective = Objective(load_pretrained(published), "sdpa").eval()
     with torch.inference_mode():
         loss, nats = objective(whole)
-        by_hand = torch.log_softmax(objective.lm(input_ids=whole.input_ids[:, : len(example)]).logits[0], dim=-1)
-    first = len(example.prompt)
-    expected = [-by_hand[first - 1 + i, token].item() for i, token in enumerate(example.answer.tolist())]
+        by_hand = torch.log_softmax(objective.lm(input_ids=whole.input_ids[:, : len(example.ids)]).logits[0], dim=-1)
+    first = len(example.ids) - len(example.targets)
+    expected = [-by_hand[first - 1 + i, token].item() for i, token in enumerate(example.targets.tolist())]
     np.testing.assert_allclose(nats.numpy(), expected, rtol=1e-4)
     assert loss.item() == pytest.approx(sum(expected), rel=1e-5)
 

@@ -26,7 +26,7 @@ from spiritlm_core.evaluate.heldout.fewshot import HELD_OUT, TASKS, Classified, 
 from spiritlm_core.fit.clips import Clip
 from spiritlm_core.lake.stage import Progress
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.metrics.distances import Errors, errors, trivial_answers, word_edits
+from spiritlm_core.metrics.distances import Errors, errors, trivial_answers
 from spiritlm_core.metrics.verdicts import Verdict
 from spiritlm_core.speech.tokenizer import styled
 from spiritlm_core.tokens.speech import Streams, from_string
@@ -80,8 +80,7 @@ class Listening:
 
 
 def _errors(clips: Sequence[Listened], written: Sequence[str]) -> Errors:
-    prepare = partial(_words, language=clips[0].clip.language)
-    return errors([one.clip.text or "" for one in clips], written, prepare, word_edits, lambda text: len(text.split()))
+    return errors([one.clip.text or "" for one in clips], written, partial(_words, language=clips[0].clip.language))
 
 
 def listen(
@@ -143,9 +142,9 @@ def write_examples(path: Path, clips: Sequence[Listened]) -> None:
         path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
-def _words(text: str, language: str | None) -> str:
+def _words(text: str, language: str | None) -> list[str]:
     """As :func:`normalised`, each digit a word: that makes one word, 89, of "eight nine"."""
-    return re.sub(r"(?<=\d)(?=\d)", " ", normalised(text, language))
+    return re.sub(r"(?<=\d)(?=\d)", " ", normalised(text, language)).split()
 
 
 def _streams(row: Mapping[str, Any]) -> Streams:

@@ -11,7 +11,7 @@ import numpy as np
 
 from spiritlm_core.audio.samples import Waveform
 from spiritlm_core.errors import ModelReferenceError, Rejection, SpiritLMError
-from spiritlm_core.evaluate.clips import Recogniser, text_errors
+from spiritlm_core.evaluate.clips import Recogniser, word_and_character_errors
 from spiritlm_core.evaluate.config import ResynthesisConfig
 from spiritlm_core.evaluate.resynthesis.distances import Analysis, Embedding, SpeakerEncoder, analyse, compare, cosine
 from spiritlm_core.evaluate.resynthesis.figures import Row, result_of, rounded
@@ -170,7 +170,9 @@ def _heard(clip: Clip, waveform: Waveform, recogniser: Recogniser | None) -> Row
         return {"not_heard": str(error)}
     if not clip.text:
         return {"heard": heard, "not_heard": "no transcript"}
-    return {"heard": heard, **asdict(text_errors(clip.text, heard, clip.language))}
+    words, characters = word_and_character_errors([clip.text], [heard], clip.language)
+    edits = {"word_edits": words.edits[0], "character_edits": characters.edits[0]}
+    return {"heard": heard, **edits, "words": words.length[0], "characters": characters.length[0]}
 
 
 def _voice(recording: _Recording, waveform: Waveform, encoder: SpeakerEncoder | None) -> Row:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from spiritlm_core.errors import ModelReferenceError, Rejection
-from spiritlm_core.evaluate.clips import Recogniser, TextErrors, normalised, text_errors, word_and_character_errors
+from spiritlm_core.evaluate.clips import Recogniser, normalised, word_and_character_errors
 from spiritlm_core.evaluate.resynthesis.distances import SpeakerEncoder, cosine
+from spiritlm_core.metrics.distances import Errors
 from tests.align.speech import sentences
 from tests.evaluate.clips import real_clips
 
@@ -26,9 +27,11 @@ def test_texts_are_compared_as_whisper_compares_them(text, language, expected):
 
 
 def test_errors_are_counted_in_words_and_characters():
-    assert text_errors("The cat sat.", "the bat sat down", "en") == TextErrors(2, 3, 6, 11)
-    assert text_errors("...", "hello you", "en") == TextErrors(2, 0, 9, 0)
-    assert text_errors("the cat", "", "en") == TextErrors(2, 2, 7, 7)
+    words, characters = word_and_character_errors(
+        ["The cat sat.", "...", "the cat"], ["the bat sat down", "hello you", ""], "en"
+    )
+    assert words == Errors((2, 2, 2), (3, 0, 2))
+    assert characters == Errors((6, 9, 7), (11, 0, 7))
 
 
 def test_rates_are_pooled_over_clips_as_jiwer_pools_them():
@@ -45,13 +48,13 @@ def test_rates_are_pooled_over_clips_as_jiwer_pools_them():
 def test_real_speech_is_understood_and_noise_is_not(asr, capfd):
     recogniser = Recogniser(asr)
     given = sentences(3)
-    found = [text_errors(text, recogniser.hear(waveform, "en"), "en") for text, waveform in given]
-    assert sum(one.word_edits for one in found) / sum(one.words for one in found) < 0.2
+    texts, heard = [text for text, _ in given], [recogniser.hear(waveform, "en") for _, waveform in given]
+    assert word_and_character_errors(texts, heard, "en")[0].rate < 0.2
     assert capfd.readouterr().out == "", "standard output belongs to the caller"
     with pytest.raises(Rejection, match="English only"):
         recogniser.hear(given[0][1], "fr")
     noise = np.random.default_rng(0).normal(0, 0.05, 32_000).astype(np.float32)
-    assert text_errors(given[0][0], recogniser.hear(noise, "en"), "en").word_edits >= 5
+    assert word_and_character_errors(texts[:1], [recogniser.hear(noise, "en")], "en")[0].edits[0] >= 5
 
 
 @pytest.mark.integration
