@@ -3,14 +3,14 @@
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from spiritlm_core.cli import options
-from spiritlm_core.cli.files import Failures, WavStream, check_any, content, in_batches, read_shots, write_wav
-from spiritlm_core.cli.options import tell_doubt
+from spiritlm_core.cli.files import Failures, check_any, content, in_batches, read_shots, wav_stream, write_wav
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.files import text_of
 from spiritlm_core.intake.sniff import AUDIO_SUFFIXES
@@ -20,7 +20,7 @@ from spiritlm_core.lm.generate.content import Answer, Content, Segment, Speech, 
 from spiritlm_core.lm.generate.presets import Classification, ask, ask_stream, encoded, encoded_shots, prompt_length
 from spiritlm_core.lm.generate.speaking import Sound, Voice, hear_stream, said
 from spiritlm_core.lm.generate.spirit import SpiritLM
-from spiritlm_core.metrics.verdicts import given_labels
+from spiritlm_core.metrics.verdicts import doubt, given_labels
 
 
 def transcribe(
@@ -28,15 +28,9 @@ def transcribe(
     audio: options.RecordingsArgument,
     shots: options.ShotsOption = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of a transcript.")] = 200,
-    temperature: options.TemperatureOption = 0.0,
-    top_p: options.TopPOption = 1.0,
-    top_k: options.TopKOption = 0,
-    seed: options.SeedOption = 0,
+    sampling: options.Sampling = options.Sampling(),
     batch: Annotated[int, typer.Option(min=1, help="Recordings in one forward pass.")] = 8,
-    variant: options.VariantOption = None,
-    speech_tokenizer: options.SpeechTokenizerOption = None,
-    device: options.DeviceOption = None,
-    dtype: options.DtypeOption = None,
+    loading: options.Loading = options.Loading(),
     as_json: options.JsonLinesOption = False,
 ) -> None:
     """Print a line per recording: its path, a tab, and what MODEL hears in it; of a single one the text alone.
@@ -44,20 +38,31 @@ def transcribe(
     A recording that cannot be used is named on standard error; the others are still done, and the exit status is 1.
     """
     check_any(audio)
-    given = read_shots(shots, "text") if shots else []
-    spirit = SpiritLM.from_pretrained(model, device, dtype, variant, speech_tokenizer)
-    tell_doubt(spirit, "transcribe", shots=bool(given))
-    solved = encoded_shots(spirit, given)
-    sampling: dict[str, Any] = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "seed": seed}
+    spirit, solved = _opened(model, loading, "transcribe", shots, "text")
+    settings: dict[str, Any] = {**asdict(sampling), "max_new_tokens": max_new_tokens, "shots": solved}
     failures = Failures()
     for names in in_batches(audio, batch):
         heard = questions(spirit, names, solved, failures)
-        asked = ask(spirit, "asr", list(heard.values()), **sampling, max_new_tokens=max_new_tokens, shots=solved)
-        for i, answer in zip(heard, asked, strict=True):
-            if answer.empty:
-                typer.echo(f"spiritlm: {names[i]}: {answer.empty}", err=True)
+        for i, answer in zip(heard, ask(spirit, "asr", list(heard.values()), **settings), strict=True):
+            _tell_empty(names[i], answer.empty)
             typer.echo(_line(names[i], answer, alone=len(audio) == 1, as_json=as_json))
     failures.leave()
+
+
+def _opened(
+    model: str, loading: options.Loading, task: str, shots: Path | None, output: str
+) -> tuple[SpiritLM, list[tuple[Any, Any]]]:
+    """A model, and solved examples; on standard error what its own evaluation says, if it is no good at the task."""
+    given = read_shots(shots, output) if shots else []
+    spirit = loading.load(model)
+    if sentence := doubt(spirit.verdicts, task, shots=bool(given)):
+        typer.echo(f"spiritlm: {sentence}", err=True)
+    return spirit, encoded_shots(spirit, given)
+
+
+def _tell_empty(name: str, why: str | None) -> None:
+    if why:
+        typer.echo(f"spiritlm: {name}: {why}", err=True)
 
 
 def questions(
@@ -98,15 +103,9 @@ def say(
     expression: Annotated[int | None, typer.Option(min=0, help="Manner of speaking, if the vocoder has any.")] = None,
     shots: options.ShotsOption = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Most speech tokens of an answer.")] = 400,
-    temperature: options.TemperatureOption = 0.0,
-    top_p: options.TopPOption = 1.0,
-    top_k: options.TopKOption = 0,
-    seed: options.SeedOption = 0,
+    sampling: options.Sampling = options.Sampling(),
     batch: Annotated[int, typer.Option(min=1, help="Texts in one forward pass.")] = 8,
-    variant: options.VariantOption = None,
-    speech_tokenizer: options.SpeechTokenizerOption = None,
-    device: options.DeviceOption = None,
-    dtype: options.DtypeOption = None,
+    loading: options.Loading = options.Loading(),
     as_json: options.JsonLinesOption = False,
 ) -> None:
     """Write what MODEL says for each TEXT as 16 kHz WAV, and print a line per text: the file, a tab, and the text.
@@ -117,13 +116,10 @@ def say(
     """
     texts = [line for given in text for line in (_lines() if given == "-" else [given]) if line.strip()]
     targets = _targets(out, len(texts), as_json=as_json)
-    solved = read_shots(shots, "speech") if shots else []
-    spirit = SpiritLM.from_pretrained(model, device, dtype, variant, speech_tokenizer)
-    tell_doubt(spirit, "say", shots=bool(solved))
+    spirit, solved = _opened(model, loading, "say", shots, "speech")
     if out:
         spirit.speech_tokenizer.vocoder.voice(speaker, expression)  # what cannot speak says so before it thinks
-    sampling = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "seed": seed}
-    settings = {**sampling, "max_new_tokens": max_new_tokens, "shots": encoded_shots(spirit, solved)}
+    settings = {**asdict(sampling), "max_new_tokens": max_new_tokens, "shots": solved}
     voice, failures = Voice(speaker, expression), Failures()
     if out == "-":
         _stream(spirit, texts[0], settings, voice)
@@ -181,14 +177,17 @@ def _asked(
 def _stream(spirit: SpiritLM, text: str, settings: dict[str, Any], voice: Voice) -> None:
     """Speech to standard output as it comes."""
     prompt_length(spirit, Text(text), "speech", settings["shots"])
-    with WavStream(sys.stdout.buffer) as wav:
+    with wav_stream(sys.stdout.buffer) as write:
+        begun = False
 
         def give(piece: Segment | Sound) -> None:
+            nonlocal begun
             if isinstance(piece, Sound):
-                wav.write(piece.waveform)
+                write(piece.waveform)
+                begun = True
 
         heard = hear_stream(spirit, ask_stream(spirit, "tts", Text(text), **settings), give, voice)
-        if reason := next((part.silent for part in heard if part.silent), None if wav.begun else _NOTHING):
+        if reason := next((part.silent for part in heard if part.silent), None if begun else _NOTHING):
             raise SpiritLMError(f"{text!r:.60}: {reason}")
 
 
@@ -215,10 +214,7 @@ def classify(
         Path | None,
         typer.Option(metavar="FILE", help='Solved examples, one {"audio"|"speech": …, "text": LABEL} a line.'),
     ] = None,
-    variant: options.VariantOption = None,
-    speech_tokenizer: options.SpeechTokenizerOption = None,
-    device: options.DeviceOption = None,
-    dtype: options.DtypeOption = None,
+    loading: options.Loading = options.Loading(),
     as_json: options.JsonLinesOption = False,
 ) -> None:
     """Print a line per recording: its path, a tab, and the likeliest label; of a single one the label alone.
@@ -227,19 +223,15 @@ def classify(
     error; the others are still done, and the exit status is 1.
     """
     check_any(audio)
-    given = read_shots(shots, "text") if shots else []
     known = () if labels is None else tuple(label.strip() for label in labels.split(","))
     if labels is not None:
         presets.check_labels(known)
-    spirit = SpiritLM.from_pretrained(model, device, dtype, variant, speech_tokenizer)
-    known = known or _own_labels(spirit)
-    tell_doubt(spirit, "classify", shots=bool(given))
-    solved, failures = presets.encoded_shots(spirit, given), Failures()
+    spirit, solved = _opened(model, loading, "classify", shots, "text")
+    known, failures = known or _own_labels(spirit), Failures()
     for i, question in questions(spirit, audio, solved, failures).items():
         with failures.named(audio[i]):
             choice = presets.classify(spirit, question, known, solved)
-            if choice.empty:
-                typer.echo(f"spiritlm: {audio[i]}: {choice.empty}", err=True)
+            _tell_empty(audio[i], choice.empty)
             typer.echo(_choice_line(audio[i], choice, alone=len(audio) == 1, as_json=as_json))
     failures.leave()
 

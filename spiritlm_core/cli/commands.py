@@ -8,7 +8,9 @@ takes their docstrings from the source, so that ``--help`` is quick whatever the
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
@@ -125,8 +127,23 @@ class Commands(Mapping[str, Any]):
         return len(self._names)
 
 
-class _Registered(TyperGroup):
-    """A word whose subcommands are those of the registry."""
+class _PlainFlags:
+    """What has flags: help shows no type behind them, as they take no value."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The parameters, flags without a type."""
+        params: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for flag in (param for param in params if getattr(param, "is_bool_flag", False)):
+            flag.metavar = ""
+        return params
+
+
+class SpiritCommand(_PlainFlags, TyperCommand):
+    """One subcommand."""
+
+
+class Root(_PlainFlags, TyperGroup):
+    """``spiritlm`` itself: its subcommands are those of the registry."""
 
     group = ""
 
@@ -144,11 +161,7 @@ class _Registered(TyperGroup):
         super().format_help(ctx, formatter)
 
 
-class Root(_Registered):
-    """``spiritlm`` itself."""
-
-
-class _Below(_Registered):
+class _Below(Root):
     """One word of `GROUPS`."""
 
     def __init__(self, *, name: str, **settings: Any) -> None:
@@ -196,11 +209,28 @@ def _command(line: Command) -> Any:
         anything = {"ignore_unknown_options": True, "allow_extra_args": True}
         app.command(name, help=ABSENT, context_settings=anything)(_absent(line.name))
     else:
-        cls, function = getattr(module, "COMMAND_CLASS", TyperCommand), getattr(module, _function(line))
-        app.command(name, help=_unwrapped(function.__doc__ or ""), cls=cls)(function)
+        cls, function = getattr(module, "COMMAND_CLASS", SpiritCommand), getattr(module, _function(line))
+        app.command(name, help=_unwrapped(function.__doc__ or ""), cls=cls)(spread(function))
     finally:
         loaded.set()
     return typer.main.get_command(app)
+
+
+def spread(function: Callable[..., None]) -> Callable[..., None]:
+    """`function` as Typer takes it: a parameter that is a dataclass has become an option for each of its fields."""
+    taken = inspect.signature(function, eval_str=True).parameters.values()
+    groups: dict[str, Any] = {one.name: one.annotation for one in taken if is_dataclass(one.annotation)}
+
+    def called(**values: Any) -> None:
+        for name, group in groups.items():
+            values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
+        function(**values)
+
+    fielded = {name: inspect.signature(group, eval_str=True).parameters.values() for name, group in groups.items()}
+    options = [option for one in taken for option in fielded.get(one.name, [one])]
+    named = [option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in options]
+    called.__signature__ = inspect.Signature(named)  # type: ignore[attr-defined]
+    return called
 
 
 def _say_that_it_loads(name: str, loaded: Event) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,12 +11,9 @@ import typer
 
 from spiritlm_core.audio.voices.espeak import Espeak
 from spiritlm_core.cli.options import (
-    DeviceOption,
-    DtypeOption,
     JsonOption,
+    Loading,
     ModelArgument,
-    SpeechTokenizerOption,
-    VariantOption,
     answer,
     check_out,
     checked_language,
@@ -72,10 +70,7 @@ def suite(
     lm_eval_limit: Annotated[int | None, typer.Option(min=1, help="Most questions of each task of lm-eval.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Answers written at once.")] = 8,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Put suite.json, .md and .html here.")] = None,
-    speech_tokenizer: SpeechTokenizerOption = None,
-    variant: VariantOption = None,
-    device: DeviceOption = None,
-    dtype: DtypeOption = None,
+    loading: Loading = Loading(),
     as_json: JsonOption = False,
 ) -> None:
     """Measure models on test sets, each a subfolder of --suite with a known layout.
@@ -84,7 +79,7 @@ def suite(
     synthesis, style preservation, multiple choice, and text tasks of lm-eval; chance and trivial answers beside each.
     """
     check_out(out)
-    loaders = _loaders(models, device, dtype, variant, speech_tokenizer)
+    loaders = _loaders(models, loading)
     names = tuple(filter(None, (name.strip() for name in (lm_eval or "").split(","))))
     tasks = _tasks(task or [], folder, optional=bool(names))
     config = SuiteConfig.of_options(
@@ -121,21 +116,19 @@ def _tasks(named: list[str], folder: Path | None, *, optional: bool) -> list[Sui
     return tasks
 
 
-def _loaders(
-    models: list[str], device: str | None, dtype: str | None, variant: str | None, tokenizer: str | None
-) -> dict[str, Callable[[], SpiritLM]]:
+def _loaders(models: list[str], loading: Loading) -> dict[str, Callable[[], SpiritLM]]:
     """Name of each model → what loads it; a speech tokenizer of all is loaded once."""
     if len(set(models)) < len(models):
         raise SpiritLMError("a model is named twice")
     for path in models:
-        locate(path, variant)  # not after an hour of the others
-    shared: Any = None if tokenizer is None else SpeechTokenizer.from_pretrained(tokenizer, variant, device)
+        locate(path, loading.variant)  # not after an hour of the others
+    given = asdict(loading)
+    if loading.speech_tokenizer is not None:
+        shared = SpeechTokenizer.from_pretrained(loading.speech_tokenizer, loading.variant, loading.device)
+        given["speech_tokenizer"] = shared
     short = [Path(path).resolve().name for path in models]
     names = [name if short.count(name) == 1 else path for name, path in zip(short, models, strict=True)]
-    return {
-        name: lambda path=path: SpiritLM.from_pretrained(path, device, dtype, variant, shared)  # type: ignore[misc]
-        for name, path in zip(names, models, strict=True)
-    }
+    return {name: partial(SpiritLM.from_pretrained, path, **given) for name, path in zip(names, models, strict=True)}
 
 
 def build_suite(
@@ -184,10 +177,7 @@ def fewshot(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the draws of questions and shots, and of intervals.")] = 0,
     batch: Annotated[int, typer.Option(min=1, help="Prompts in one forward pass.")] = 8,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer in tokens.")] = 200,
-    speech_tokenizer: SpeechTokenizerOption = None,
-    variant: VariantOption = None,
-    device: DeviceOption = None,
-    dtype: DtypeOption = None,
+    loading: Loading = Loading(),
     answers: Annotated[bool, typer.Option("--answers", help="With --json: every question's answer, too.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -196,7 +186,7 @@ def fewshot(
     Prints word and character error rates (asr), unit error rates (tts, speech-to-speech), or the accuracy of the most
     likely label (classification), each with a 95 % bootstrap interval.
     """
-    locate(model, variant)
+    locate(model, loading.variant)
     from spiritlm_core.finetune.config import DataConfig, SplitConfig
     from spiritlm_core.finetune.fewshot import FewShotConfig, run_few_shot
     from spiritlm_core.finetune.reading import read_rows
@@ -212,7 +202,7 @@ def fewshot(
     )
     rows = read_rows(source, template, StatCache())
     config = FewShotConfig.of_options(shots=shots, questions=questions, seed=seed, max_new_tokens=max_new_tokens)
-    spirit = SpiritLM.from_pretrained(model, device, dtype, variant, speech_tokenizer)
+    spirit = loading.load(model)
     report = run_few_shot(spirit, template, rows, source.split, config, batch_size=batch)
     result = report.to_dict(answers=answers)
     if report.rejected:

@@ -3,16 +3,17 @@
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn, Self, TypeVar
+from typing import Any, BinaryIO, NoReturn, TypeVar
 
 import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from spiritlm_core.audio.codec import encode_wav, to_int16
+from spiritlm_core.audio.codec import encode_wav
+from spiritlm_core.audio.encode import Encoder
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
 from spiritlm_core.files import read_text, write_atomically
 from spiritlm_core.lm.generate.content import Speech, Text
@@ -116,9 +117,6 @@ def _is_shot(shot: Any) -> bool:
     return named and all(isinstance(value, str) for value in shot.values())
 
 
-_LONGEST = 0xFFFFFFFF - 36  # bytes of samples that the header of a WAV file can promise
-
-
 def write_wav(path: Path, waveform: NDArray[np.float32]) -> Path:
     """Write float32[samples] in [-1, 1] at 16 kHz as 16-bit PCM, with the folder it is to lie in.
 
@@ -132,41 +130,24 @@ def write_wav(path: Path, waveform: NDArray[np.float32]) -> Path:
     return path
 
 
-class WavStream:
-    """Writes 16-bit mono PCM at 16 kHz to an open file as it comes; a context manager.
+@contextmanager
+def wav_stream(file: BinaryIO) -> Iterator[Callable[[NDArray[np.float32]], None]]:
+    """Writes float32[samples] in [-1, 1] at 16 kHz to an open file as they come, as 16-bit PCM.
 
     Nobody knows how long it will be when the header is written: into a pipe goes one that promises the longest there
-    can be, as other programs do, and players begin at once. A file on a disk is written at the end, with its length.
+    can be, as other programs do, and players begin at once. A file on a disk is written at the end, with its length,
+    unless something went wrong. Nothing is written before the first samples are.
     """
+    encoder, kept = Encoder("wav"), [np.zeros(0, np.float32)]
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self._waits = file, file.seekable()
-        self._kept: list[bytes] = []
-        self.begun = False
-
-    def __enter__(self) -> Self:
-        """Nothing is written before the first samples are."""
-        return self
-
-    def write(self, waveform: NDArray[np.float32]) -> None:
-        """Write float32[samples] in [-1, 1]."""
-        data = to_int16(waveform).astype("<i2").tobytes()
-        if self._waits:
-            self._kept.append(data)
+    def write(waveform: NDArray[np.float32]) -> None:
+        if file.seekable():
+            kept.append(waveform)
         else:
-            self._file.write(data if self.begun else _header(_LONGEST) + data)
-            self._file.flush()
-        self.begun = True
+            file.write(encoder.feed(waveform))
+            file.flush()
 
-    def __exit__(self, kind: object, *_: object) -> None:
-        """Write what was kept, unless something went wrong."""
-        if self._kept and kind is None:
-            data = b"".join(self._kept)
-            self._file.write(_header(len(data)) + data)
-            self._file.flush()
-
-
-def _header(size: int) -> bytes:
-    """Of a WAV file with `size` bytes of samples: that of an empty one, with the two lengths in it replaced."""
-    empty = encode_wav(np.zeros(0, np.float32))
-    return empty[:4] + (36 + size).to_bytes(4, "little") + empty[8:40] + size.to_bytes(4, "little")
+    yield write
+    if len(kept) > 1:
+        file.write(encode_wav(np.concatenate(kept)))
+        file.flush()

@@ -4,18 +4,18 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from typer.core import TyperCommand
 
 from spiritlm_core.cli import options
+from spiritlm_core.cli.commands import SpiritCommand
 from spiritlm_core.cli.files import content, is_file, read_shots, write_wav
 from spiritlm_core.errors import SourceError, SpiritLMError
 from spiritlm_core.files import text_of
 from spiritlm_core.lm.generate.content import Answer, Content, Speech, SpeechSegment, Text
-from spiritlm_core.lm.generate.spirit import SpiritLM
 
 EXPLICIT = ("text", "audio", "speech")
 _SEPARATOR = "\x00"  # cannot be in an argument of a shell command
@@ -23,7 +23,7 @@ _TOKENS = re.compile(r"(\[(Hu|Pi|St)[0-9]+\]\s*)+")
 _RECORDING = re.compile(r"\.(wav|flac|mp3|ogg|opus|m4a|aac|aiff?|wma|webm|mp4)", re.IGNORECASE)
 
 
-class InOrder(TyperCommand):
+class InOrder(SpiritCommand):
     """Turns ``--text X`` and its like into parts, so that they keep their places among the others."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -59,10 +59,7 @@ def generate(
         Literal["text", "speech", "any"], typer.Option(case_sensitive=False, help="Modality of the answer.")
     ] = "any",
     max_new_tokens: Annotated[int, typer.Option(min=0, help="Most tokens of the answer.")] = 200,
-    temperature: options.TemperatureOption = 0.0,
-    top_p: options.TopPOption = 1.0,
-    top_k: options.TopKOption = 0,
-    seed: options.SeedOption = 0,
+    sampling: options.Sampling = options.Sampling(),
     shots: options.ShotsOption = None,
     prompt: Annotated[
         str | None, typer.Option(metavar="STRING", help="A whole prompt, used as it is, instead of PARTs.")
@@ -70,14 +67,11 @@ def generate(
     force: Annotated[
         bool, typer.Option("--force/--no-force", help="Whether the answer is kept in its modality.")
     ] = True,
-    variant: options.VariantOption = None,
-    speech_tokenizer: options.SpeechTokenizerOption = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write speech there, one 16 kHz WAV file for each stretch.")
     ] = None,
     speaker: options.SpeakerOption = None,
-    device: options.DeviceOption = None,
-    dtype: options.DtypeOption = None,
+    loading: options.Loading = options.Loading(),
     as_json: options.JsonOption = False,
 ) -> None:
     """Print the answer of MODEL to the PARTs: a line of text or of speech tokens for each stretch of one modality.
@@ -91,7 +85,7 @@ def generate(
         raise SpiritLMError("--prompt is a whole prompt: give it, or parts and --shots, but not both")
     options.check_out(out)
     solved = read_shots(shots, output) if shots else []
-    spirit = SpiritLM.from_pretrained(model, device, dtype, variant, speech_tokenizer)
+    spirit = loading.load(model)
     if out:
         spirit.speech_tokenizer.vocoder.voice(speaker)  # what cannot speak says so before it thinks
     answer = spirit.generate(
@@ -100,11 +94,8 @@ def generate(
         prompt=prompt,
         shots=solved,
         max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        top_p=top_p,
-        top_k=top_k,
-        seed=seed,
         force=force,
+        **asdict(sampling),
     )
     if not as_json:
         for segment in answer:

@@ -10,7 +10,7 @@ import typer
 
 from spiritlm_core.cli.options import DEFAULT_LAKE, BegunLakeOption, JsonLinesOption, JsonOption
 from spiritlm_core.errors import LakeError
-from spiritlm_core.lake.care import collect_garbage, describe_size
+from spiritlm_core.lake.care import collect_garbage
 from spiritlm_core.lake.care import describe_size as size
 from spiritlm_core.lake.care import verify as check
 from spiritlm_core.lake.lake import Lake
@@ -99,7 +99,7 @@ def gc(
         return
     for path in sweep.paths:
         typer.echo(path)
-    typer.echo(f"{len(sweep.paths)} objects, {describe_size(sweep.bytes)} {'would be' if dry_run else 'were'} deleted")
+    typer.echo(f"{len(sweep.paths)} objects, {size(sweep.bytes)} {'would be' if dry_run else 'were'} deleted")
 
 
 def _snapshot(lake: Any, table: str, recipe: str | None) -> Any:

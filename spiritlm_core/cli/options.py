@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
@@ -16,7 +17,6 @@ import typer
 
 from spiritlm_core.errors import LakeError, SpiritLMError
 from spiritlm_core.language import language_code
-from spiritlm_core.metrics.verdicts import doubt
 
 if TYPE_CHECKING:
     from spiritlm_core.lm.generate.spirit import SpiritLM
@@ -108,24 +108,44 @@ ModelOption = Annotated[
 ShotsOption = Annotated[
     Path | None, typer.Option(metavar="FILE", help='Solved examples, one {"audio"|"speech": …, "text": …} a line.')
 ]
-TemperatureOption = Annotated[
-    float, typer.Option(min=0.0, help="How freely tokens are drawn; 0 takes the most likely one.")
-]
-TopPOption = Annotated[
-    float, typer.Option(min=0.0, max=1.0, help="Draw among the likeliest tokens of this share of the probability.")
-]
-TopKOption = Annotated[int, typer.Option(min=0, help="Draw among so many of the likeliest tokens; 0: among all.")]
-SeedOption = Annotated[int, typer.Option(min=0, help="Seed of what is drawn at random.")]
-SpeechTokenizerOption = Annotated[
-    str | None,
-    typer.Option(metavar="DIR", help="Speech tokenizer and vocoder, instead of those beside the model."),
-]
 DeviceOption = Annotated[str | None, typer.Option(help="Where to compute, such as cpu or cuda; a GPU if there is one.")]
-DtypeOption = Annotated[
-    Literal["float32", "bfloat16", "float16"] | None,
-    typer.Option(help="Type of the weights; float32 unless given, bfloat16 for released models."),
-]
 DEFAULT_LAKE = "lake"
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn."""
+
+    temperature: Annotated[
+        float, typer.Option(min=0.0, help="How freely tokens are drawn; 0 takes the most likely one.")
+    ] = 0.0
+    top_p: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Draw among the likeliest tokens of this share of the probability.")
+    ] = 1.0
+    top_k: Annotated[int, typer.Option(min=0, help="Draw among so many of the likeliest tokens; 0: among all.")] = 0
+    seed: Annotated[int, typer.Option(min=0, help="Seed of what is drawn at random.")] = 0
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How a model is loaded."""
+
+    variant: VariantOption = None
+    speech_tokenizer: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Speech tokenizer and vocoder, instead of those beside the model."),
+    ] = None
+    device: DeviceOption = None
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"] | None,
+        typer.Option(help="Type of the weights; float32 unless given, bfloat16 for released models."),
+    ] = None
+
+    def load(self, model: str) -> SpiritLM:
+        """The model. Raises SpiritLMError: it cannot be loaded."""
+        from spiritlm_core.lm.generate.spirit import SpiritLM
+
+        return SpiritLM.from_pretrained(model, **asdict(self))
 
 
 def checked_language(name: str) -> str:
@@ -163,12 +183,6 @@ def stdout_for_results() -> Iterator[TextIO]:
         sys.stdout.flush()
         os.dup2(saved, 1)
         os.close(saved)
-
-
-def tell_doubt(spirit: SpiritLM, task: str, *, shots: bool) -> None:
-    """A line on standard error where the model's own evaluation says that it is no good at `task`."""
-    if sentence := doubt(spirit.verdicts, task, shots=shots):
-        typer.echo(f"spiritlm: {sentence}", err=True)
 
 
 def check_out(out: Path | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -58,16 +59,9 @@ def serve(
     page: Annotated[
         bool, typer.Option("--page/--no-page", help="Whether there is a web page beside the HTTP interface.")
     ] = True,
-    variant: options.VariantOption = None,
-    speech_tokenizer: options.SpeechTokenizerOption = None,
-    device: options.DeviceOption = None,
-    dtype: options.DtypeOption = None,
+    loading: options.Loading = options.Loading(),
 ) -> None:
     """Serve MODEL on this machine until Ctrl-C: a page at /, an HTTP interface at /v1, its description at /docs."""
-    for folder in model:
-        locate(folder, variant)
-    from spiritlm_core.serve.server import Server
-
     config = ServeConfig.of_options(
         host=host,
         allow_host=tuple(allow_host or ()),
@@ -79,12 +73,16 @@ def serve(
         max_new_tokens=max_new_tokens,
         token_limit=token_limit,
         timeout=timeout,
-        aligner=str(aligner) if aligner is not None else None,
+        aligner=aligner,
         page=page,
     )
+    for folder in model:
+        locate(folder, loading.variant)
+    from spiritlm_core.serve.server import Server
+
     with Server(config) as server:
         typer.echo(f"loading {', '.join(model)}", err=True)
-        server.load(model, device=device, dtype=dtype, variant=variant, speech_tokenizer=speech_tokenizer)
+        server.load(model, **asdict(loading))
         typer.echo(f"{server.url}  (page, /docs and /v1; Ctrl-C ends it)")
         server.run()
     typer.echo("closed", err=True)

@@ -55,6 +55,7 @@ def without_checkout(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_every_line_of_the_registry_is_a_command_with_help(line: Command) -> None:
     shown = CliRunner().invoke(app, [*line.name.split(" "), "--help"])
     assert shown.exit_code == 0
+    assert "<bool>" not in shown.stdout, "a flag takes no value"
     function = getattr(import_module(line.module), line.name.split(" ")[-1].replace("-", "_"))
     assert function.__doc__
     assert len(line.name.split(" ")) == 1 or line.name.split(" ")[0] in GROUPS

@@ -17,7 +17,7 @@ import soundfile
 
 from spiritlm_core import SpiritLM
 from spiritlm_core.audio.codec import encode_wav
-from spiritlm_core.cli.files import WavStream
+from spiritlm_core.cli.files import wav_stream
 from spiritlm_core.lm.generate.content import Answer, TextSegment
 from spiritlm_core.lm.generate.decode import Finish
 from spiritlm_core.metrics.bootstrap import Estimate
@@ -159,14 +159,14 @@ def test_a_pipe_is_written_as_speech_comes(tmp_path: Path) -> None:
     waveforms = [sound("low", 1), sound("high", 1)]
     read_end, write_end = os.pipe()
     with os.fdopen(read_end, "rb") as heard, os.fdopen(write_end, "wb") as file:
-        with WavStream(file) as wav:
-            wav.write(waveforms[0][:1000])
+        with wav_stream(file) as write:
+            write(waveforms[0][:1000])
             first = os.read(heard.fileno(), 1 << 16)
-            wav.write(waveforms[1][:1000])
+            write(waveforms[1][:1000])
         rest = os.read(heard.fileno(), 1 << 16)
-    with (tmp_path / "a.wav").open("wb") as file, WavStream(file) as wav:
+    with (tmp_path / "a.wav").open("wb") as file, wav_stream(file) as write:
         for waveform in waveforms:
-            wav.write(waveform[:1000])
+            write(waveform[:1000])
         assert file.tell() == 0
     whole = encode_wav(np.concatenate([waveform[:1000] for waveform in waveforms]))
     assert (tmp_path / "a.wav").read_bytes() == whole
