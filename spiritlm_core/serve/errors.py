@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field, SecretStr, field_validator
 
 from spiritlm_core.config import FrozenConfig
-from spiritlm_core.errors import Rejection, SpiritLMError
+from spiritlm_core.errors import ModelReferenceError, Rejection, SpiritLMError
 
 
 class RequestError(SpiritLMError):
@@ -119,7 +120,7 @@ class ServeConfig(FrozenConfig):
         None, min_length=1, description="What requests must know, all but those for /health; none by default."
     )
     grace: int = Field(10, ge=0, description="Seconds that requests under way have when the server is ended.")
-    aligner: str | None = Field(
+    aligner: Path | None = Field(
         None,
         description="Folder of an aligner, fitted here or a Wav2Vec2ForCTC, for times of words in transcripts.",
     )
@@ -129,6 +130,13 @@ class ServeConfig(FrozenConfig):
     @classmethod
     def _lower(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(name.lower() for name in names)
+
+    @field_validator("aligner")
+    @classmethod
+    def _there(cls, folder: Path | None) -> Path | None:
+        if folder is not None and not (folder / "config.json").is_file():
+            raise ModelReferenceError(f"--aligner {folder} is no folder of an aligner: it has no config.json")
+        return folder
 
     @field_validator("token")
     @classmethod

@@ -141,6 +141,7 @@ class Listener(ABC):
             callback_notify=self._expire,
             timeout_notify=60,
         )
+        logging.getLogger("uvicorn.error").addFilter(_without_traceback_of_clients)  # which uvicorn has set up by now
         _Uvicorn(config, self).run(sockets=[self._socket])
 
     async def _expire(self) -> None:
@@ -155,6 +156,13 @@ class Listener(ABC):
         logger.error("requests under way did not end: the server ends without them")
         self._delete()
         os._exit(0)
+
+
+def _without_traceback_of_clients(record: logging.LogRecord) -> bool:
+    """What is no UTF-8 in a message of a WebSocket is the client's fault, and said in a line."""
+    if record.exc_info and isinstance(record.exc_info[1], UnicodeDecodeError):
+        record.exc_info = None
+    return True
 
 
 class _Uvicorn(uvicorn.Server):

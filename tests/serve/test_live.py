@@ -61,7 +61,7 @@ def test_a_turn_is_the_speech_with_a_little_silence_around_it(speech: np.ndarray
     for turn in (found[1], found[3]):
         assert turn is not None
         assert len(speech) - 8000 < len(turn) < len(speech) + 12_000
-    assert not turns.speaking
+    assert turns.end() is None
 
 
 def test_a_turn_ends_at_its_longest_and_when_it_is_ended(speech: np.ndarray) -> None:

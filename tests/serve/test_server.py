@@ -14,6 +14,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from websockets import ConnectionClosed
+from websockets.sync.client import connect
 
 from spiritlm_core.audio.codec import encode_wav
 from tests.support.serving import Served, served, start
@@ -130,6 +132,16 @@ def test_a_head_that_does_not_end_is_given_up(server: Served, start: bytes) -> N
             except OSError:
                 return
     pytest.fail("the connection is still open")
+
+
+def test_a_message_that_is_no_text_is_said_in_a_line(speaking: Path) -> None:
+    with served(speaking, "--no-page") as found, connect(f"{found.url.replace('http', 'ws', 1)}/v1/live") as live:
+        live.send(b"\xff", text=True)
+        with pytest.raises(ConnectionClosed):
+            live.recv(PATIENCE)
+        wait_for(lambda: "Invalid UTF-8" in "".join(found.lines))
+        assert found.end() == 0
+    assert "Traceback" not in "".join(found.lines)
 
 
 def test_a_port_that_is_taken(server: Served, speaking: Path) -> None:

@@ -13,6 +13,7 @@ from spiritlm_core.align.ctc import CTCAligner, CTCShape
 from spiritlm_core.errors import ModelReferenceError
 from spiritlm_core.lm.generate.content import Answer, TextSegment
 from spiritlm_core.serve.engine import Engine
+from spiritlm_core.serve.errors import ServeConfig
 from spiritlm_core.serve.openai.transcripts import Transcript, WordTimes
 from spiritlm_core.serve.routes import create_app
 from tests.serve.limits import HOME, LIMITS
@@ -55,13 +56,13 @@ def test_words_have_times_within_the_recording(aligner: Path) -> None:
 
 
 def test_verbose_json_has_words_where_an_aligner_is(engine: Engine, aligner: Path, clip: bytes) -> None:
-    config = LIMITS.model_copy(update={"aligner": str(aligner)})
+    config = LIMITS.model_copy(update={"aligner": aligner})
     form = {"model": "speaking", "response_format": "verbose_json", "timestamp_granularities[]": "word"}
     with TestClient(create_app(engine, config), HOME) as client:
         found = client.post("/v1/audio/transcriptions", data=form, files={"file": clip}).json()
     assert " ".join(word["word"] for word in found["words"]) == " ".join(found["text"].split())
 
 
-def test_what_is_no_aligner_is_said_at_once(engine: Engine, tmp_path: Path) -> None:
+def test_what_is_no_aligner_is_said_before_models_are_loaded(tmp_path: Path) -> None:
     with pytest.raises(ModelReferenceError, match="is no folder of an aligner"):
-        create_app(engine, LIMITS.model_copy(update={"aligner": str(tmp_path)}))
+        ServeConfig.of_options(aligner=tmp_path)

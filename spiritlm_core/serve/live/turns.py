@@ -35,11 +35,6 @@ class Turns:
         self._turn: list[Samples] = []
         self._run = 0  # windows of speech while there is no turn, of silence within one
 
-    @property
-    def speaking(self) -> bool:
-        """Whether a turn is under way."""
-        return bool(self._turn)
-
     def feed(self, pcm: bytes) -> Iterator[Samples | None]:
         """None for a turn that begins in this sound, float32[samples] at 16 kHz of one that ends in it."""
         sound = np.concatenate([self._rest, self._resampled(np.frombuffer(pcm, "<i2"))])

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from pydantic import BaseModel
 
+from spiritlm_core.lake.schema import SAMPLE_RATE
 from spiritlm_core.lm.generate.speaking import Sound, speaks
 from spiritlm_core.serve.asking import Asking, Give, Piece
 from spiritlm_core.serve.body import read, read_form, validated
@@ -26,7 +27,7 @@ from spiritlm_core.serve.openai.schema import (
     own_model,
     sampling_of,
 )
-from spiritlm_core.serve.openai.transcripts import WordTimes, check_wanted, transcript
+from spiritlm_core.serve.openai.transcripts import Transcript, WordTimes, check_wanted
 from spiritlm_core.serve.openai.writing import ChatChunks, SpeechEvents, SpeechFile, TranscriptEvents, completion
 from spiritlm_core.serve.replies import Reply
 from spiritlm_core.serve.schema import GenerateRequest, SayRequest, TranscribeRequest
@@ -40,7 +41,7 @@ class OpenAIRoutes(Asking):
 
     def __init__(self, engine: Engine, config: ServeConfig) -> None:
         super().__init__(engine, config)
-        self._times = WordTimes(Path(config.aligner) if config.aligner else None)
+        self._times = WordTimes(config.aligner) if config.aligner else None
         self._since = int(time.time())
 
     def add(self, app: FastAPI, errors: dict[int | str, dict[str, Any]]) -> None:
@@ -117,8 +118,9 @@ class OpenAIRoutes(Asking):
 
             def written(handler: RequestHandler) -> Response:
                 answer = handler.transcribe(wanted)
-                waveforms = [recording.waveform for recording in handler.recordings]
-                return transcript(answer, waveforms, self._times, asked.language).response(asked)
+                waveform = np.concatenate([recording.waveform for recording in handler.recordings])
+                words = self._times.of(waveform, answer.text, asked.language) if self._times else None
+                return Transcript(answer, len(waveform) / SAMPLE_RATE, words).response(asked)
 
             return await self.done(request, asked.own_model, files, written)
 

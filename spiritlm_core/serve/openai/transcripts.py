@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from spiritlm_core.align.config import WordsConfig
 from spiritlm_core.align.stage import WordsStage
-from spiritlm_core.errors import ModelReferenceError, Rejection
+from spiritlm_core.errors import Rejection
 from spiritlm_core.export.formats import subtitles
-from spiritlm_core.lake.schema import SAMPLE_RATE
 from spiritlm_core.lm.generate.content import Answer
 from spiritlm_core.serve.errors import RequestError
 from spiritlm_core.serve.openai.schema import TranscriptionRequest
@@ -26,25 +25,16 @@ TimedWord = dict[str, Any]
 
 
 class WordTimes:
-    """Finds when the words of a transcript were said, with the aligner in a folder; without one, nothing is found."""
+    """Finds when the words of a transcript were said, with the aligner in a folder."""
 
-    def __init__(self, folder: Path | None) -> None:
-        if folder is not None and not (folder / "config.json").is_file():
-            raise ModelReferenceError(f"--aligner {folder} is no folder of an aligner: it has no config.json")
+    def __init__(self, folder: Path) -> None:
         config = WordsConfig(mode="given", max_misfit=1e9)  # words that the model made up have a place, too
-        self._stage = WordsStage(config, {"aligner": folder}) if folder is not None else None
-
-    @property
-    def there(self) -> bool:
-        """Whether there is an aligner."""
-        return self._stage is not None
+        self._stage = WordsStage(config, {"aligner": folder})
 
     def of(self, waveform: NDArray[np.float32], text: str, language: str) -> list[TimedWord] | None:
-        """The words of `text` in float32[samples] at 16 kHz; None where they cannot be placed, or without aligner."""
-        if self._stage is None or not text:
-            return None
+        """The words of `text` in float32[samples] at 16 kHz; None where they cannot be placed."""
         try:
-            return self._stage.words_in(waveform, text, language)
+            return self._stage.words_in(waveform, text, language) if text else None
         except Rejection:
             return None
 
@@ -57,16 +47,11 @@ class Transcript:
     seconds: float  # that the recording lasts
     words: list[TimedWord] | None  # with their times, where these are known
 
-    @property
-    def text(self) -> str:
-        """The words."""
-        return self.answer.text
-
     def response(self, request: TranscriptionRequest) -> Response:
         """In the format that is asked for."""
         kind = request.response_format
         if kind == "text":
-            return PlainTextResponse(f"{self.text}\n")
+            return PlainTextResponse(f"{self.answer.text}\n")
         if kind in ("srt", "vtt"):
             media_type = "text/vtt" if kind == "vtt" else "application/x-subrip"
             return PlainTextResponse(subtitles(kind, self.cues()), media_type=media_type)
@@ -77,33 +62,29 @@ class Transcript:
     def cues(self) -> list[TimedWord]:
         """Subtitles, in the form of words: of a line at most, parted at pauses; one of all where no times are known."""
         if self.words is None:
-            return [{"word": self.text, "start": 0.0, "end": self.seconds}] if self.text else []
+            text = self.answer.text
+            return [{"word": text, "start": 0.0, "end": self.seconds}] if text else []
         from spiritlm_core.align.recording import lines_of
 
         return lines_of(self.words)
 
     def _verbose(self, request: TranscriptionRequest) -> dict[str, Any]:
-        segment = {"id": 0, "seek": 0, "start": 0.0, "end": self.seconds, "text": self.text}
+        text = self.answer.text
+        segment = {"id": 0, "seek": 0, "start": 0.0, "end": self.seconds, "text": text}
         segment |= {"tokens": list(self.answer.ids), "temperature": request.temperature or 0.0}
-        found = {"task": "transcribe", "language": request.language, "duration": self.seconds, "text": self.text}
-        found |= {"segments": [segment] if self.text else [], "usage": {"type": "duration", "seconds": self.seconds}}
+        found = {"task": "transcribe", "language": request.language, "duration": self.seconds, "text": text}
+        found |= {"segments": [segment] if text else [], "usage": {"type": "duration", "seconds": self.seconds}}
         found |= {"empty": self.answer.empty} if self.answer.empty else {}
         if "word" in request.timestamp_granularities:
             found["words"] = [{name: word[name] for name in ("word", "start", "end")} for word in self.words or ()]
         return found
 
 
-def check_wanted(request: TranscriptionRequest, times: WordTimes, languages: Sequence[str]) -> None:
+def check_wanted(request: TranscriptionRequest, times: WordTimes | None, languages: Sequence[str]) -> None:
     """Refuse what cannot be had of a model that was taught these `languages`. Raises RequestError: says what to do."""
     if languages and request.language.lower()[:3].rstrip("-_") not in languages:
         message = f"the model was taught {', '.join(languages)}, not {request.language}"
         raise RequestError(400, "unsupported_language", message, "language")
-    if "word" in request.timestamp_granularities and not times.there:
+    if "word" in request.timestamp_granularities and times is None:
         message = "times of words need an aligner: start the server with --aligner"
         raise RequestError(400, "no_aligner", message, "timestamp_granularities")
-
-
-def transcript(answer: Answer, waveforms: Sequence[NDArray[np.float32]], times: WordTimes, language: str) -> Transcript:
-    """Of an answer about one recording, float32[samples] at 16 kHz."""
-    waveform = np.concatenate(waveforms)
-    return Transcript(answer, len(waveform) / SAMPLE_RATE, times.of(waveform, answer.text, language))
