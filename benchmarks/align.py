@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -35,11 +36,13 @@ from spiritlm_core.audio.stage import AUDIO, AudioStage
 from spiritlm_core.intake.recordings import list_items
 from spiritlm_core.intake.sources.prompts import PromptsSource
 from spiritlm_core.intake.statcache import StatCache
-from spiritlm_core.lake.schema import Row, table_of
+from spiritlm_core.lake.schema import table_of
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.tokens.words import words_of
 
+Row = dict[str, Any]  # of the table `audio`
 Edges = list[tuple[float | None, float | None]]  # start and end of every word in seconds; None where not known
+Found = list[tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,7 @@ def forced(rows: Sequence[Row]) -> list[Case]:
     return cases
 
 
-def aligned(cases: Sequence[Case], aligner: Path) -> list[Edges | None]:
+def aligned(cases: Sequence[Case], aligner: Path) -> list[Found | None]:
     """What the `words` stage says; None for a rejected row."""
     stage = WordsStage(WordsConfig(mode="given"), {"aligner": aligner})
     stage.setup()
@@ -129,9 +132,9 @@ def aligned(cases: Sequence[Case], aligner: Path) -> list[Edges | None]:
     return [[(w["start"], w["end"]) for w in row["words"]] if row["words"] else None for row in rows]
 
 
-def proportional(cases: Sequence[Case]) -> list[Edges | None]:
+def proportional(cases: Sequence[Case]) -> list[Found | None]:
     """The loud part of the utterance split in proportion to the letters of the words."""
-    answers: list[Edges | None] = []
+    answers: list[Found | None] = []
     for case in cases:
         waveform = decode_flac(case.row["audio"])
         start, end = loud_edges(waveform) or (0.0, len(waveform) / 16_000)
@@ -141,20 +144,20 @@ def proportional(cases: Sequence[Case]) -> list[Edges | None]:
     return answers
 
 
-def errors(cases: Sequence[Case], answers: Sequence[Edges | None], side: int) -> np.ndarray:
+def errors(cases: Sequence[Case], answers: Sequence[Found | None], side: int) -> np.ndarray:
     """Differences in milliseconds at the starts (0) or the ends (1) of words."""
     return np.array(
         [
-            1000 * (found[side] - true[side])
+            1000 * (found[side] - edge)
             for case, answer in zip(cases, answers, strict=True)
             if answer is not None
             for true, found in zip(case.truth, answer, strict=True)
-            if true[side] is not None
+            if (edge := true[side]) is not None
         ]
     )
 
 
-def report(truth: str, method: str, cases: Sequence[Case], answers: Sequence[Edges | None]) -> None:
+def report(truth: str, method: str, cases: Sequence[Case], answers: Sequence[Found | None]) -> None:
     """One row of the table."""
     cells = []
     for side in (0, 1):

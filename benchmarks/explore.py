@@ -6,7 +6,6 @@ The lake is synthetic: sentences of twelve words out of 3,000, 2,000 speakers, a
 row of a hundred rejected. It is made once, in a process of its own, and kept in DIR.
 """
 
-import hashlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,16 +19,13 @@ from machine import apart, peak_memory
 
 from spiritlm_core.audio.codec import encode_flac
 from spiritlm_core.audio.stage import AUDIO
+from spiritlm_core.lake.fingerprint import digest
 from spiritlm_core.lake.lake import Lake, shard_path
 from spiritlm_core.lake.shard import ShardFooter, count_rows, encode_shard
 from spiritlm_core.lake.snapshot import ShardEntry, Snapshot
 
 TITLE, NOBODY = "audio of many", "0" * 64
 LEXICON = np.array([f"word{number}" for number in range(3000)])
-
-
-def digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def shard(number: int, rows: int, flac: bytes) -> tuple[pa.Table, list[str]]:
@@ -58,7 +54,14 @@ def shard(number: int, rows: int, flac: bytes) -> tuple[pa.Table, list[str]]:
 def make(folder: Path, rows: int, size: int) -> None:
     lake, entries = Lake(folder), []
     flac = encode_flac((0.1 * np.sin(np.arange(16_000) / 20)).astype(np.float32))
-    about = {"stage_version": 1, "identity": NOBODY, "config": {}, "models": {}, "parents": [], "code_version": ""}
+    about: dict[str, Any] = {
+        "stage_version": 1,
+        "identity": NOBODY,
+        "config": {},
+        "models": {},
+        "parents": [],
+        "code_version": "",
+    }
     for number in range(-(-rows // size)):
         table, keys = shard(number, min(size, rows - number * size), flac)
         key, stats = digest(f"shard {number}"), count_rows(table, "audio", 1.0)

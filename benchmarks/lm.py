@@ -114,7 +114,7 @@ def ours(setting: Setting) -> dict[str, Any]:
         write_json(work / VOCABULARY_FILE, {**vocabulary.to_dict(), "fingerprint": vocabulary.fingerprint()})
         training = Training(config, compute, source, work, None, work / "w", work / "o")
         run = start(training, print)
-        run.checkpoints.save = lambda *_: work  # type: ignore[method-assign,assignment]
+        run.checkpoints.save = lambda *_: work  # type: ignore[method-assign]
         before = used_memory()
         with Metrics(run) as metrics:
             _loop(run, _Stop(work / "stop"), metrics, lambda *_: None)
@@ -180,7 +180,7 @@ def trainer(setting: Setting) -> dict[str, Any]:
             dataloader_num_workers=0,
         )
         loop = Trainer(model=model, args=arguments, train_dataset=rows, callbacks=[clock])
-        loop._get_train_sampler = lambda *_: torch.utils.data.SequentialSampler(rows)  # type: ignore[method-assign,assignment]
+        loop._get_train_sampler = lambda *_: torch.utils.data.SequentialSampler(rows)
         loop.train()
     seconds = float(np.median(np.diff(clock.times)[WARMUP:]))
     losses = [row["loss"] for row in loop.state.log_history if "loss" in row]

@@ -1,4 +1,4 @@
-"""What several benchmarks measure alike: the memory of a process of its own, and how fast the machine multiplies."""
+"""What several benchmarks do alike: find recordings, and measure the memory of a process and the machine."""
 
 from __future__ import annotations
 
@@ -10,6 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
+
+
+def recordings(path: Path) -> list[Path]:
+    """The recordings of a folder, or one."""
+    from spiritlm_core.intake.sniff import AUDIO_SUFFIXES
+
+    return sorted(each for each in path.rglob("*") if each.suffix in AUDIO_SUFFIXES) if path.is_dir() else [path]
 
 
 def apart(work: Callable[..., Any], *arguments: Any) -> Any:

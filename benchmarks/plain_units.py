@@ -74,7 +74,7 @@ class PlainExtractor:
         normal = (samples - samples.mean()) / torch.sqrt(samples.var(correction=0) + 1e-7)
         frames = self.style.projector(self.style.wav2vec2(normal).last_hidden_state)[0]
         seconds = torch.stack([second.mean(dim=0) for second in torch.split(frames, 50)])
-        return self.style.classifier(seconds).argmax(dim=-1).cpu().numpy()
+        return np.asarray(self.style.classifier(seconds).argmax(dim=-1).cpu())
 
     def gflop_per_second(self) -> float:
         """Multiplications and additions of all matrix products, in thousand millions for one second of audio."""
@@ -85,13 +85,13 @@ class PlainExtractor:
             if self.expressive:
                 self._style(samples)
                 fcpe = 2 * 100 * sum(p.numel() for p in bundled_fcpe("cpu").model.parameters() if p.ndim > 1)
-        return (counted.get_total_flops() / seconds + fcpe) / 1e9
+        return float(counted.get_total_flops() / seconds + fcpe) / 1e9
 
 
 def write_official_size(folder: Path, clips: list[np.ndarray]) -> None:
     """Fill `folder`; centres of the quantizer are frames of `clips`, so that units are as many as can be."""
     torch.manual_seed(0)
-    config = HubertConfig(
+    config = HubertConfig(  # type: ignore[no-untyped-call]
         num_hidden_layers=LAYER,
         conv_dim=PAPER_CONVOLUTIONS["conv_channels"],
         conv_kernel=_KERNELS,
@@ -99,7 +99,7 @@ def write_official_size(folder: Path, clips: list[np.ndarray]) -> None:
         num_feat_extract_layers=len(_KERNELS),
     )
     _sharpened(HubertModel(config)).save_pretrained(folder / "hubert")
-    classifier = Wav2Vec2ForSequenceClassification(Wav2Vec2Config(num_labels=100))
+    classifier = Wav2Vec2ForSequenceClassification(Wav2Vec2Config(num_labels=100))  # type: ignore[no-untyped-call]
     _sharpened(classifier).save_pretrained(folder / "style")
     (folder / "style" / "preprocessor_config.json").write_text(json.dumps({"do_normalize": True}))
     frames = np.concatenate(layer_frames(load_encoder(folder / "hubert", LAYER), clips, LAYER))
@@ -114,7 +114,7 @@ def write_official_size(folder: Path, clips: list[np.ndarray]) -> None:
     coder.save(folder / "pitch")
 
 
-def _sharpened(model: torch.nn.Module) -> torch.nn.Module:
+def _sharpened(model: Any) -> Any:
     """Twice the usual start: at 0.02 a random transformer hardly depends on its input."""
     for name, parameter in model.named_parameters():
         if "encoder.layers" in name and name.endswith("weight") and parameter.ndim == 2:

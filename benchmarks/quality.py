@@ -7,19 +7,19 @@ speech are mixed with each noise, and with white and brown noise, at known ratio
 compared with these. Every tenth clip is then made anew: as MP3 or Opus, 3 to 12 dB softer, without its first 0.3 s.
 """
 
-import argparse
 import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
+from typing import Annotated, cast
 
 import numpy as np
+import typer
+from machine import recordings
 from numpy.typing import NDArray
 
 from spiritlm_core.audio.codec import read_mono, to_float32
 from spiritlm_core.audio.encode import AudioFormat, encode
 from spiritlm_core.audio.waveform import as_waveform
-from spiritlm_core.intake.sniff import AUDIO_SUFFIXES
 from spiritlm_core.lake.schema import SAMPLE_RATE
 from spiritlm_core.quality.duplicates import duplicates
 from spiritlm_core.quality.fingerprint import fingerprint, spectra
@@ -29,17 +29,12 @@ Waveform = NDArray[np.float32]
 LEVELS = (0, 5, 10, 15, 20)
 
 
-def sounds(path: Path) -> list[Path]:
-    """The recordings of a folder, or one."""
-    return sorted(each for each in path.rglob("*") if each.suffix in AUDIO_SUFFIXES) if path.is_dir() else [path]
-
-
 def noises(folder: Path) -> Iterator[tuple[str, Waveform]]:
     """White and brown noise of 30 s, and every recording of the folder."""
     white = np.random.default_rng(0).standard_normal(30 * SAMPLE_RATE).astype(np.float32)
     brown = np.cumsum(white)
     yield from (("white", white), ("brown", brown - np.convolve(brown, np.full(4000, 1 / 4000), "same")))
-    yield from ((path.stem, np.trim_zeros(as_waveform(path))) for path in sounds(folder))
+    yield from ((path.stem, np.trim_zeros(as_waveform(path))) for path in recordings(folder))
 
 
 def mixed(speech: Waveform, noise: Waveform, level: float) -> Waveform:
@@ -75,7 +70,7 @@ def copy(clip: Waveform, number: int) -> Waveform:
 def show_copies(clips: list[Waveform], folder: Path) -> None:
     """Precision and recall of copies among all clips and noises."""
     copies = [copy(clip, number) for number, clip in enumerate(clips[::10])]
-    others = [as_waveform(path) for path in sounds(folder)]
+    others = [as_waveform(path) for path in recordings(folder)]
     found = duplicates([fingerprint(spectra(each)[0]) for each in (*clips, *others, *copies)])
     first = len(clips) + len(others)
     right = sum(place >= first and kept == 10 * (place - first) for place, (kept, _) in found.items())
@@ -86,18 +81,16 @@ def show_copies(clips: list[Waveform], folder: Path) -> None:
     print(f"precision {right / max(1, len(found)):.3f}, recall {right / len(copies):.3f}, bits that differ {worst:.0%}")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("speech", type=Path, nargs="+")
-    parser.add_argument("--noise", type=Path, required=True)
-    parser.add_argument("--clips", type=int, default=280, help="of each folder as many as it takes")
-    arguments = parser.parse_args()
-    share = -(-arguments.clips // len(arguments.speech))
-    paths = [path for each in arguments.speech for path in sounds(each)[:share]]
-    clips = [as_waveform(path)[: 30 * SAMPLE_RATE] for path in paths[: arguments.clips]]
-    show_copies(clips, arguments.noise)
-    show_snr(clips[:: max(1, len(clips) // 16)][:16], arguments.noise)
+def main(
+    speech: list[Path], noise: Annotated[Path, typer.Option()], clips: Annotated[int, typer.Option(min=1)] = 280
+) -> None:
+    """Measure with so many clips of speech, of each folder as many as it takes."""
+    share = -(-clips // len(speech))
+    paths = [path for each in speech for path in recordings(each)[:share]]
+    waveforms = [as_waveform(path)[: 30 * SAMPLE_RATE] for path in paths[:clips]]
+    show_copies(waveforms, noise)
+    show_snr(waveforms[:: max(1, len(waveforms) // 16)][:16], noise)
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -21,8 +21,9 @@ import multiprocessing
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,7 +31,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from machine import matrix_speed
+from machine import matrix_speed, recordings
 from plain_units import PlainExtractor, Seconds, timed, write_official_size
 
 from spiritlm_core.audio.codec import decode_flac, encode_flac
@@ -39,8 +40,7 @@ from spiritlm_core.audio.waveform import as_waveform
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.lake.schema import SAMPLE_RATE, table_of
 from spiritlm_core.quality.stage import QualityStage
-from spiritlm_core.speech.config import CopiesStageConfig, UnitsConfig
-from spiritlm_core.speech.copies import CopiesConfig
+from spiritlm_core.speech.config import CopiesConfig, CopiesStageConfig, UnitsConfig
 from spiritlm_core.speech.extractor import UnitExtractor
 from spiritlm_core.speech.stage import UNITS, CopiesStage, UnitsStage
 
@@ -62,11 +62,6 @@ def write_shards(paths: Iterable[Path], minutes: float, folder: Path, shards: in
     for i, part in enumerate(parts):
         pq.write_table(table_of(rows[i::shards], AUDIO), part, compression="zstd")
     return parts
-
-
-def clips_of(paths: Iterable[Path]) -> Iterator[Path]:
-    for path in paths:
-        yield from sorted(p for p in path.rglob("*") if p.is_file() and p.suffix != ".txt") if path.is_dir() else [path]
 
 
 def baseline(shards: list[Path], folder: Path, variant: str, out: Path) -> tuple[Seconds, float, float]:
@@ -190,7 +185,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     count = 1 if beside else 4 * workers
     with tempfile.TemporaryDirectory(prefix="units-") as name:
         work = Path(name)
-        shards = write_shards(clips_of(arguments.audio), arguments.minutes, work, count)
+        shards = write_shards(chain.from_iterable(map(recordings, arguments.audio)), arguments.minutes, work, count)
         tables = [pq.read_table(shard, columns=["duration", "audio"]) for shard in shards]
         seconds = sum(sum(table["duration"].to_pylist()) for table in tables)
         folder = arguments.tokenizer or work / "tokenizer"
@@ -214,7 +209,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             if family_name(folder / "hubert") == "hubert":
                 parts, wall, work_per_second = baseline(shards, folder, variant, work)
                 report[variant]["gflop_per_audio_second"] = round(work_per_second, 2)
-                compared = (wall, gemm["float32"] / work_per_second)
+                compared: tuple[float, ...] = (wall, gemm["float32"] / work_per_second)
                 rows["plain"] = line(seconds, wall, parts, *compared)
                 show(variant, "plain", rows["plain"])
             else:
