@@ -65,7 +65,6 @@ def test_captions_end_where_somebody_pauses(speaking: Path, monkeypatch, capsys)
 
 @pytest.mark.integration
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_a_classifier_of_ones_own(speaking: Path, tmp_path: Path, monkeypatch, capfd) -> None:
     monkeypatch.setenv("PYTHONPATH", str(EXAMPLES.parent))
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))

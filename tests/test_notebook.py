@@ -11,10 +11,10 @@ from nbclient import NotebookClient
 from spiritlm_core import SpiritLM
 from spiritlm_core.audio.codec import encode_wav
 from tests.support.small_model import sound
+from tests.support.watching import PATIENCE
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOK = ROOT / "docs/use_a_model.ipynb"
-pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def outputs(speaking: Path, recording: Path) -> dict[str, list[nbformat.Notebook
         environment.setenv("HF_HUB_OFFLINE", "1")
         notebook = nbformat.read(NOTEBOOK, as_version=4)
         client = NotebookClient(
-            notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": recording.parent}}
+            notebook, timeout=int(PATIENCE), kernel_name="python3", resources={"metadata": {"path": recording.parent}}
         )
         client.execute()
     return {cell.id: cell.outputs for cell in notebook.cells if cell.cell_type == "code"}

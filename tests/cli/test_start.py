@@ -16,11 +16,13 @@ from typer.testing import CliRunner
 from spiritlm_core.cli.app import app
 from spiritlm_core.cli.files import check_any, write_wav
 from spiritlm_core.errors import SpiritLMError
+from tests.support.watching import PATIENCE
 
 START = "from spiritlm_core.cli import main; main()"
 
 SLOW_IMPORT = """
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 from importlib.abc import MetaPathFinder
 class Slow(MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
@@ -40,7 +42,7 @@ def ran(code: str, *arguments: str, **environment: str) -> subprocess.CompletedP
         check=False,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
         env={**os.environ, **environment},
     )
 

@@ -11,7 +11,7 @@ from tests.finetune.makers import write_lines
 from tests.integration.runs import spiritlm, start
 from tests.support.watching import kill_group, wait_for
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 TINY = (
     "lm.steps=60", "lm.tokens_per_step=512", "tokens.context_length=64", "tokens.window=4", "lm.validate_every=20",

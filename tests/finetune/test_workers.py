@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 
 from spiritlm_core.lake.view import TableView
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 
 
@@ -22,7 +22,7 @@ def test_adapters_merge_from_sharded_weights(published: Path, classification: Ta
     examples = tmp_path / "examples.parquet"
     pq.write_table(classification.read(), examples)
     for processes in (1, 2):
-        launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
         arguments = [published, examples, tmp_path / str(processes)]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         done = subprocess.run(

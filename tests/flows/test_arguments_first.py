@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.watching import PATIENCE
+
 HEAVY = ("torch", "transformers", "prefect", "ray")
 SCRIPT = f"""
 import json, sys
@@ -63,7 +65,7 @@ def test_a_model_that_cannot_be_used_is_named_at_once(folders: Path, command: st
         env={"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
         check=False,
     )
     assert json.loads(done.stdout) == [1, []], done.stderr
@@ -75,7 +77,7 @@ def test_a_model_that_cannot_be_used_is_named_at_once(folders: Path, command: st
 def test_a_file_that_is_not_there_is_named_at_once(folders: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, "tokenize", "none.wav", "none.flac", "--model", CUT],
-        cwd=folders, capture_output=True, text=True, timeout=300, check=False,
+        cwd=folders, capture_output=True, text=True, timeout=PATIENCE, check=False,
         env={"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin"},
     )  # fmt: skip
     assert json.loads(done.stdout) == [1, []], done.stderr
@@ -99,7 +101,7 @@ def test_a_file_that_is_not_there_is_named_at_once(folders: Path) -> None:
 def test_a_place_that_cannot_be_used_is_named_at_once(folders: Path, command: str, said: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, *shlex.split(command)],
-        cwd=folders, capture_output=True, text=True, timeout=300, check=False,
+        cwd=folders, capture_output=True, text=True, timeout=PATIENCE, check=False,
         env={"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin"},
     )  # fmt: skip
     assert json.loads(done.stdout) == [1, []], done.stderr

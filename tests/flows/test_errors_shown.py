@@ -13,6 +13,7 @@ import pytest
 
 from spiritlm_core.errors import LakeError, SpiritLMError
 from spiritlm_core.failures import UnexpectedError, explained, one_line
+from tests.support.watching import PATIENCE
 
 FROM = "from spiritlm_core.cli import main; main()"
 START = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {FROM}"
@@ -26,7 +27,7 @@ def start(*arguments: object, before: str = "", **environment: str) -> subproces
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
-    _, err = process.communicate(timeout=300)
+    _, err = process.communicate(timeout=PATIENCE)
     return process.returncode, err
 
 

@@ -138,7 +138,6 @@ def test_the_wheel_holds_the_core_alone_with_all_its_files(wheel: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
 def test_a_model_is_used_where_only_the_wheel_is_installed(wheel: Path, speaking: Path, tmp_path: Path) -> None:
     environment = tmp_path / "environment"
     run(sys.executable, "-m", "uv", "venv", "--quiet", "--python", sys.executable, environment, cwd=tmp_path)

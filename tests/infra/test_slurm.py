@@ -105,7 +105,6 @@ def test_a_node_that_does_not_join_tries_again(job: dict[str, str]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_a_real_cluster_has_the_cores_of_every_node(job: dict[str, str]) -> None:
     code = """
 import time, ray

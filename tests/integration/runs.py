@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.support.watching import PATIENCE
+
 RECIPE = Path(__file__).with_name("tiny.yaml")
 FITTED = ("aligner", "hubert", "quantizer", "pitch", "style", "tokenizer")
 TABLES = ("audio", "words", "units", "sequences")
@@ -29,7 +31,7 @@ def start(*arguments: object, home: Path, **environment: str) -> subprocess.Pope
 def spiritlm(*arguments: object, home: Path, status: int = 0, **environment: str) -> str:
     """Run `spiritlm …` to its end and return what it printed on standard output."""
     process = start(*arguments, home=home, **environment)
-    out, err = process.communicate(timeout=580)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == status, f"exit status {process.returncode}\n{out}\n{err}"
     return out if status == 0 else out + err
 

@@ -31,7 +31,7 @@ from tests.audio.synthetic import voice
 from tests.integration import runs
 from tests.plan.lakes import compute, tiny
 from tests.support.servers import prefect_server
-from tests.support.watching import kill_group
+from tests.support.watching import PATIENCE, kill_group
 
 CLIPS = 24
 KEPT = 3  # snapshots of each table
@@ -159,7 +159,7 @@ class Soak:
             self.source.night(number)
         killed = number % 5 == 3 and self._kill()
         began = time.monotonic()
-        result = json.loads(self._run().communicate(timeout=580)[0])
+        result = json.loads(self._run().communicate(timeout=PATIENCE)[0])
         seconds = time.monotonic() - began
         collect_garbage(Lake(self.lake))
         differences, fresh = self._compare()

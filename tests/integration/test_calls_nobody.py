@@ -17,9 +17,9 @@ from tests.audio.synthetic import voice
 from tests.integration.guarded import Guard, traces
 from tests.integration.runs import RECIPE, command
 from tests.support.serving import PATTERN
-from tests.support.watching import kill_group, wait_for
+from tests.support.watching import PATIENCE, kill_group, wait_for
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 KEPT = ("PATH", "HOME", "TMPDIR", "LANG", "LD_LIBRARY_PATH")
 """Nothing else of our environment: a switch, a proxy on this machine or a variable of a CI would keep things quiet."""
 PYTHON = "import socket\ntry: socket.create_connection(('telemetry.invalid', 443), 5)\nexcept OSError: pass"
@@ -101,8 +101,8 @@ def test_a_served_model_and_its_page_call_nobody(model, tmp_path):
             url = next(found[0] for line in iter(process.stdout.readline, "") if (found := PATTERN.search(line)))
             body = json.dumps({"parts": [{"kind": "text", "text": "one two"}], "max_new_tokens": 4}).encode()
             request = urllib.request.Request(f"{url}/v1/generate", body, {"Content-Type": "application/json"})
-            assert urllib.request.urlopen(request, timeout=120).status == 200
-            assert b"gradio" in urllib.request.urlopen(url, timeout=120).read()
+            assert urllib.request.urlopen(request, timeout=PATIENCE).status == 200
+            assert b"gradio" in urllib.request.urlopen(url, timeout=PATIENCE).read()
         finally:
             os.killpg(process.pid, signal.SIGTERM)
     assert guard.attempts() == []

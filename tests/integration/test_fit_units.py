@@ -9,7 +9,7 @@ import pytest
 from tests.integration import runs
 from tests.integration.speech import prompts
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 STAGES = ["audio", "hubert", "quantizer", "pitch", "style", "speech_tokenizer"]
 

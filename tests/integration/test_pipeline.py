@@ -13,8 +13,9 @@ from tests.integration import runs
 from tests.integration.bad_folder import BAD, bad_folder
 from tests.integration.kill_runs import kill_and_rerun
 from tests.integration.speech import prompts
+from tests.support.watching import PATIENCE
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +96,7 @@ def test_the_ui_shows_the_run_and_one_that_had_nothing_to_compute(place, speech,
         artifacts = {(found["key"], found["type"]) for found in _ask(address, "artifacts")}
     finally:
         process.terminate()
-        process.communicate(timeout=300)
+        process.communicate(timeout=PATIENCE)
     assert "Completed" in states
     assert set(first["stages"]) <= tasks
     assert {
@@ -173,7 +174,7 @@ def test_two_runs_at_once_agree(place, speech, first):
     lake, home = place / "shared", place / "home"
     arguments = ("run", runs.RECIPE, "--source", speech, "--lake", lake, "--json", "--until", "sequences")
     both = [runs.start(*arguments, home=home) for _ in range(2)]
-    ended = [(process.communicate(timeout=580), process.returncode) for process in both]
+    ended = [(process.communicate(timeout=PATIENCE), process.returncode) for process in both]
     assert [code for _, code in ended] == [0, 0], ended
     expected = {name: first["stages"][name]["fingerprint"] for name in ("audio", "words", "units")}
     for (out, _), _ in ended:

@@ -15,9 +15,9 @@ import pytest
 from tests.audio.files import sound
 from tests.audio.synthetic import voice
 from tests.integration import runs
-from tests.support.watching import all_end, descendants, kill
+from tests.support.watching import PATIENCE, all_end, descendants, kill
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_a_run_survives_its_prefect_server(arguments, tmp_path):
     kill(servers)
     assert all_end(servers)
     process.send_signal(signal.SIGCONT)
-    out, err = process.communicate(timeout=400)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert list(json.loads(out)["stages"]) == ["audio", "aligner", "words"]
     assert err.count("the Prefect server died") == 1
@@ -77,7 +77,7 @@ def test_a_server_ends_with_its_supervisor_and_the_run_goes_on(arguments, tmp_pa
     servers = descendants(supervisor(home))
     assert servers
     os.kill(supervisor(home), signal.SIGKILL)
-    out, err = process.communicate(timeout=400)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert json.loads(out)["stages"]
     assert all_end(servers)

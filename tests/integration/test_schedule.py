@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,10 @@ from tests.integration.runs import RECIPE, committed
 from tests.support import servers
 from tests.support.processes import tail
 from tests.support.servers import PrefectServer, prefect_worker
+from tests.support.watching import wait_for
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 NIGHTLY = "corpus/nightly"
-LONGEST = 400.0
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -82,14 +81,13 @@ def pause_nightly(server: PrefectServer) -> None:
 def completed(server: PrefectServer, count: int, log: Path) -> list[dict[str, Any]]:
     """The first `count` runs of the schedule, once they have ended."""
     wanted = {"deployments": {"id": {"any_": [server.deployments()[NIGHTLY]["id"]]}}, "sort": "EXPECTED_START_TIME_ASC"}
-    deadline = time.monotonic() + LONGEST
-    while time.monotonic() < deadline:
-        ended = [run for run in server.call("/flow_runs/filter", wanted) if run["end_time"]][:count]
-        assert all(run["state_type"] == "COMPLETED" for run in ended), f"{ended}\n{tail(log)}"
-        if len(ended) == count:
-            return ended
-        time.sleep(1)
-    raise AssertionError(f"not {count} runs ended within {LONGEST:.0f} s:\n{tail(log)}")
+
+    def ended() -> list[dict[str, Any]]:
+        runs = [run for run in server.call("/flow_runs/filter", wanted) if run["end_time"]]
+        assert all(run["state_type"] == "COMPLETED" for run in runs), f"{runs}\n{tail(log)}"
+        return runs[:count] if len(runs) >= count else []
+
+    return wait_for(ended, every=1.0)
 
 
 def stages(server: PrefectServer, run: dict[str, Any]) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ import pytest
 from tests.integration.soak import KEPT, Soak
 from tests.support.servers import prefect_server
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 
 def test_after_every_night_the_tables_are_those_of_a_rebuild_from_nothing(tmp_path: Path) -> None:

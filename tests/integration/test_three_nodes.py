@@ -17,9 +17,9 @@ from tests.integration import runs
 from tests.integration.speech import prompts
 from tests.support.ray_cluster import RAY, Cluster
 from tests.support.server_fixtures import Bucket
-from tests.support.watching import wait_for
+from tests.support.watching import PATIENCE, wait_for
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 T = TypeVar("T")
 BUSY = "ray::Worker.answer"  # the title of a worker that has something to do
 SETTINGS = (
@@ -54,8 +54,9 @@ class Run:
         where = {**RAY, "RAY_ADDRESS": cluster.address, "PREFECT_API_URL": ""}
         self.cluster, self.said, self.worked = cluster, list[str](), set[str]()
         self.process = runs.start("run", *arguments, "--json", home=home / "prefect", **where)
-        for watch in (self._listen, self._watch):
-            threading.Thread(target=watch, daemon=True).start()
+        self._threads = [threading.Thread(target=watch, daemon=True) for watch in (self._listen, self._watch)]
+        for thread in self._threads:
+            thread.start()
 
     def _listen(self) -> None:
         for line in self.process.stderr:
@@ -90,7 +91,10 @@ class Run:
 
     def result(self) -> dict[str, Any]:
         out = self.process.stdout.read()
-        assert self.process.wait() == 0, "".join(self.said)
+        status = self.process.wait()
+        for thread in self._threads:  # the last lines may still be on their way
+            thread.join(PATIENCE)
+        assert status == 0, "".join(self.said)
         return json.loads(out)
 
 

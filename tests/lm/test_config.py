@@ -42,7 +42,7 @@ def test_configuration_stage_and_public_package_load_without_torch() -> None:
         "bad = {'torch', 'transformers', 'ray', 'prefect'} & set(sys.modules)\n"
         "assert not bad, bad"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_public_surface_is_lazy_and_honest() -> None:

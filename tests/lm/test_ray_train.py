@@ -20,7 +20,7 @@ from tests.support.ray_runtime import kill_worker
 from tests.support.small_model import tiny_config
 from tests.support.watching import PATIENCE, kill_group, wait_for
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.integration
 
 STEPS = 400
 START_RAY = "import ray; ray.init('local', num_cpus=3, include_dashboard=False, log_to_driver=False)\n"

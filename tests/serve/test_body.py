@@ -13,7 +13,6 @@ from starlette.responses import JSONResponse
 from spiritlm_core.serve.body import BodyLimit
 from spiritlm_core.serve.errors import ServeConfig
 
-CONFIG = ServeConfig(max_upload_mb=0.1, upload_timeout=0.2)
 FORM = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.wav"\r\n\r\n'
 
 
@@ -23,8 +22,8 @@ async def reads(scope: Any, receive: Any, send: Any) -> None:
         await JSONResponse(sorted(form))(scope, receive, send)
 
 
-def answered(pieces: Iterator[bytes]) -> list[dict[str, Any]]:
-    """What is sent to a client whose body comes in `pieces`, and then no more."""
+def answered(pieces: Iterator[bytes], seconds: float) -> list[dict[str, Any]]:
+    """What is sent to a client whose body, for which it has so many `seconds`, comes in `pieces`, and then no more."""
     sent: list[dict[str, Any]] = []
 
     async def receive() -> dict[str, Any]:
@@ -39,7 +38,8 @@ def answered(pieces: Iterator[bytes]) -> list[dict[str, Any]]:
 
     headers = [(b"content-type", b"multipart/form-data; boundary=x")]
     scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": headers}
-    asyncio.run(asyncio.wait_for(BodyLimit(reads, CONFIG)(scope, receive, send), 50))  # type: ignore[arg-type]
+    limit = BodyLimit(reads, ServeConfig(max_upload_mb=0.1, upload_timeout=seconds))  # type: ignore[arg-type]
+    asyncio.run(asyncio.wait_for(limit(scope, receive, send), 50))
     return sent
 
 
@@ -54,7 +54,7 @@ def answered(pieces: Iterator[bytes]) -> list[dict[str, Any]]:
     ids=["nothing", "a beginning", "drop by drop", "too much"],
 )
 def test_the_answer_is_one_and_the_connection_is_closed(pieces: tuple[bytes, ...], status: int) -> None:
-    start, body = answered(iter(pieces))
+    start, body = answered(iter(pieces), seconds=0.2 if status == 408 else 50)
     assert start["status"] == status
     assert (b"connection", b"close") in start["headers"]
     assert b'"message"' in body["body"]

@@ -111,8 +111,12 @@ def test_close(spirit: SpiritLM) -> None:
     hold = threading.Event()
     engine.submit(lambda _: hold.wait(60))
     waiting = engine.submit(lambda _: 1)
-    threading.Timer(0.1, hold.set).start()
-    engine.close()
+    closing = threading.Thread(target=engine.close)
+    closing.start()
+    while engine.ready:  # until then what waits could still begin
+        time.sleep(0.01)
+    hold.set()
+    closing.join()
     assert waiting.future.cancelled()
     assert len(spirit.model._forward_pre_hooks) == hooks
     assert not engine.ready

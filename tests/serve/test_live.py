@@ -21,6 +21,7 @@ from spiritlm_core.serve.engine import Engine
 from spiritlm_core.serve.live.turns import Turns
 from spiritlm_core.serve.routes import create_app
 from tests.serve.limits import HOME, LIMITS
+from tests.support.watching import PATIENCE
 
 SILENCE = np.zeros(16_000, np.float32)
 CHUNK = 3200  # bytes, 0.1 s
@@ -142,7 +143,7 @@ def test_turns_are_remembered_and_written_down(live: TestClient, speech: np.ndar
 def test_who_speaks_interrupts(live: TestClient, engine: Engine, spirit: SpiritLM, speech: np.ndarray) -> None:
     """The answer waits for the speaker, so that it is surely under way."""
     waiting = threading.Event()
-    hook = spirit.model.register_forward_pre_hook(lambda *_: waiting.wait(30) and None)
+    hook = spirit.model.register_forward_pre_hook(lambda *_: waiting.wait(PATIENCE) and None)
     try:
         with connected(live) as socket:
             socket.send_json({"max_new_tokens": 40})

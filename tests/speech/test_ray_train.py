@@ -21,7 +21,7 @@ from spiritlm_core.speech.quantizers.config import QuantizerStageConfig
 from tests.speech.models import CONFIG
 from tests.support.ray_runtime import kill_worker
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 HUBERT = "spiritlm_core.speech.fits:HubertFit"
 TWO = UnitsCompute(workers=2, cpus_per_worker=1)
@@ -103,7 +103,7 @@ def test_torchrun_does_the_same(audio: pa.Table, tmp_path: Path) -> None:
         file = {"stage": "hubert", "config": config, "audio": [str(tmp_path / "audio.parquet")]}
         file |= {"work": str(tmp_path / f"{name}-work"), "out": str(tmp_path / name)}
         (tmp_path / "job.json").write_text(json.dumps(file))
-        launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
         module = ["-m", "spiritlm_core.speech", str(tmp_path / "job.json")]
         done = subprocess.run(launcher + module, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-START_SECONDS = 120.0
-END_SECONDS = 45.0
+START_SECONDS = 300.0
+END_SECONDS = 60.0
 ATTEMPTS = 3
 """A free port may be taken by somebody else before a server binds it; the server is then started on others."""
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from spiritlm_core import telemetry
 from tests.support.processes import Program, ServerError, as_, free_ports, running, tail
-from tests.support.watching import wait_for
+from tests.support.watching import PATIENCE, wait_for
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -79,7 +79,7 @@ class PrefectServer:
         command = [sys.executable, "-m", "prefect", "--no-prompt", *arguments]
         pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         done = subprocess.run(
-            command, check=False, **pipes, text=True, cwd=REPOSITORY, env=self.environment, timeout=400
+            command, check=False, **pipes, text=True, cwd=REPOSITORY, env=self.environment, timeout=PATIENCE
         )
         assert done.returncode == 0, done.stdout
         return done.stdout

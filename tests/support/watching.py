@@ -12,20 +12,23 @@ from typing import TypeVar
 
 import psutil
 
-PATIENCE = 400.0
+PATIENCE = 600.0
 """Seconds until a test gives up: more than the slowest machine needs."""
 
 T = TypeVar("T")
 
 
-def wait_for(look: Callable[[], T], process: subprocess.Popen | None = None) -> T:
-    """The first thing other than nothing that `look` returns; an AssertionError if `process` ends before it does."""
+def wait_for(look: Callable[[], T], process: subprocess.Popen | None = None, every: float = 0.02) -> T:
+    """The first thing other than nothing that `look` returns; an AssertionError if `process` ends before it does.
+
+    It looks again `every` so many seconds.
+    """
     deadline = time.monotonic() + PATIENCE
     while not (seen := look()):
         ended = process is not None and process.poll() is not None
         assert not ended or look(), f"it ended with status {process.returncode} before that happened"
         assert time.monotonic() < deadline, f"it did not happen within {PATIENCE:.0f} s"
-        time.sleep(0.02)
+        time.sleep(every)
     return seen
 
 

@@ -146,7 +146,6 @@ if any("agent.py" in part or "agent/main.py" in part for part in getattr(sys, "o
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_a_ray_that_does_not_start_is_tried_again_and_then_one_sentence(tmp_path):
     (tmp_path / "sitecustomize.py").write_text(SLOW_AGENT)
     code = "from tasks.executors.cluster import Runtime; from spiritlm_core.errors import SpiritLMError\n"
@@ -169,7 +168,6 @@ print(shutil.disk_usage("/dev/shm").total, len(work.run(Lake(sys.argv[1]), Doubl
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_ray_works_where_dev_shm_is_as_small_as_in_a_container(tmp_path):
     small = 'mount -t tmpfs -o size=64m tmpfs /dev/shm && exec "$@"'
     private = ["unshare", "--mount", "bash", "-c", small, "bash"]

@@ -15,6 +15,7 @@ from spiritlm_core.recipe import Recipe
 from tasks.engine import Run, run_stage
 from tasks.progress import Console
 from tests.lake.stages import DoubleConfig, execute, numbers_plan
+from tests.support.processes import START_SECONDS
 
 RECIPE = Path(__file__).parents[1] / "integration" / "tiny.yaml"
 
@@ -29,7 +30,7 @@ def test_a_stage_that_fails_stops_the_run_though_an_older_snapshot_names_its_res
     damaged = tmp_path / "lake" / shard_path("numbers", numbers.keys[0])
     damaged.write_bytes(damaged.read_bytes()[:-1])
     recipe = load_config(Recipe, RECIPE.read_text(), "tiny", ["compute.executor=inline"])
-    with prefect_test_harness(server_startup_timeout=120):
+    with prefect_test_harness(server_startup_timeout=int(START_SECONDS)):
         run = flow(lambda: run_stage(Run(RunPlan("tiny", {}), lake, recipe.compute, Console()), plan), name="one stage")
         with pytest.raises(SpiritLMError, match=f"{numbers.keys[0]}.parquet is damaged"):
             run()

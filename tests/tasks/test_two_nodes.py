@@ -14,7 +14,7 @@ import pytest
 from tests.support.ray_cluster import RAY, Cluster
 from tests.support.watching import PATIENCE, descendants, wait_for
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 DRIVER = """
 import json, sys
