@@ -17,7 +17,7 @@ from spiritlm_core.fit.job import FitJob
 from spiritlm_core.lake.fingerprint import digest
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.lease import hold
-from spiritlm_core.lake.plan import ArtifactPlan, Plan, TablePlan
+from spiritlm_core.lake.plan import ArtifactPlan, Plan, ShardJob, TablePlan
 from spiritlm_core.lake.run import commit_build, shard_entry
 from spiritlm_core.lake.shard import ShardStats
 from spiritlm_core.lake.snapshot import ShardEntry, Snapshot, add_stats
@@ -146,7 +146,7 @@ def _execute(work: Assignment) -> Reference:
 
 def _compute_table(run: Run, plan: TablePlan, progress: Progress) -> list[ShardStats]:
     """Compute the shards that the lake lacks and write the snapshot; returns what happened in those computed here."""
-    missing = plan.missing(run.lake)
+    missing = _largest_first(run.lake, plan.missing(run.lake))
     entries: dict[str, ShardEntry] = {}
     begun: dict[str, float] = {}  # how much of a shard is done that a worker has now
     computed = []
@@ -167,6 +167,13 @@ def _compute_table(run: Run, plan: TablePlan, progress: Progress) -> list[ShardS
     shards = tuple(entries.get(job.key) or shard_entry(run.lake, plan.name, job.key) for job in plan.jobs)
     run.lake.write_snapshot(Snapshot(plan.name, plan.call.identity, shards, plan.lineage))
     return computed
+
+
+def _largest_first(lake: Lake, jobs: list[ShardJob]) -> list[ShardJob]:
+    """`jobs` by the bytes of what they are made from: a large one that begins last keeps the other workers waiting."""
+    tables = {table for job in jobs for table, _ in job.parents}
+    sizes = {table: lake.shard_sizes(table) for table in tables}
+    return sorted(jobs, key=lambda job: -sum(sizes[table].get(key, 0) for table, key in job.parents))
 
 
 def _build_artifact(run: Run, plan: ArtifactPlan, progress: Progress) -> bool:

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spiritlm_core.cores import large_products
 from spiritlm_core.lm.model.attention import Documents, block_mask, documents_attention
 
 lengths = st.lists(st.integers(1, 70), min_size=1, max_size=12)
@@ -33,15 +34,17 @@ def masked(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, row: lis
 
 
 @settings(max_examples=40, deadline=None)
-@given(lengths, st.sampled_from([(4, 4), (4, 2)]))
-def test_attention_and_its_gradients_are_those_of_a_mask(row: list[int], heads: tuple[int, int]) -> None:
+@given(lengths, st.sampled_from([(4, 4), (4, 2)]), st.booleans())
+def test_attention_and_its_gradients_are_those_of_a_mask(row: list[int], heads: tuple[int, int], large: bool) -> None:
+    """Also where training lets large products be computed otherwise than small ones."""
     given_ = inputs(sum(row), *heads)
-    found, _ = documents_attention(torch.nn.Identity(), *given_, None, 0.3, documents=bounds(row))
-    expected = masked(*given_, row)
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
-    weights = torch.randn_like(found)
-    ours, theirs = (torch.autograd.grad((x * weights).sum(), given_) for x in (found, expected))
-    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    with large_products(large=large):
+        found, _ = documents_attention(torch.nn.Identity(), *given_, None, 0.3, documents=bounds(row))
+        expected = masked(*given_, row)
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+        weights = torch.randn_like(found)
+        ours, theirs = (torch.autograd.grad((x * weights).sum(), given_) for x in (found, expected))
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("row", [[5], [40, 3, 90, 7]])
@@ -67,3 +70,16 @@ def test_every_token_has_one_slot_and_calls_are_few_and_full(row: list[int]) -> 
     assert sum(members * length for members, length in documents.groups) == len(documents.gather)
     assert documents.pairs == sum(n * (n + 1) // 2 for n in row)
     assert len(documents.groups) <= 8
+
+
+def test_large_products_are_as_exact_and_end() -> None:
+    generator = torch.Generator().manual_seed(0)
+    left, right = (torch.randn(size, generator=generator) for size in ((300, 700), (700, 200)))
+    true = left.double() @ right.double()
+    plain = (left @ right - true).abs().max()
+    with large_products():
+        large = (left @ right - true).abs().max()
+        with large_products(large=False):
+            assert torch.get_float32_matmul_precision() == "highest"
+    assert large < 2 * plain
+    assert torch.get_float32_matmul_precision() == "highest"

@@ -12,12 +12,22 @@ from spiritlm_core.lake.lake import Lake, shard_path
 from spiritlm_core.lake.plan import StageCall, plan_table
 from spiritlm_core.plan.graph import RunPlan
 from spiritlm_core.recipe import Recipe
-from tasks.engine import Run, run_stage
+from tasks.engine import Run, _largest_first, run_stage
 from tasks.progress import Console
 from tests.lake.stages import DoubleConfig, execute, numbers_plan
 from tests.support.processes import START_SECONDS
 
 RECIPE = Path(__file__).parents[1] / "integration" / "tiny.yaml"
+
+
+def test_shards_of_much_are_computed_first(tmp_path):
+    lake = Lake(tmp_path / "lake")
+    numbers, _ = execute(lake, numbers_plan((1,), tuple(range(5000)), (2, 3)))
+    jobs = list(plan_table(StageCall.of("tests.lake.stages:Double", DoubleConfig(), {}), [numbers]).jobs)
+    jobs = [jobs[0], jobs[2], jobs[1]]
+    sizes = lake.shard_sizes("numbers")
+    assert sizes[jobs[2].parent_keys[0]] > max(sizes[job.parent_keys[0]] for job in jobs[:2])
+    assert _largest_first(lake, jobs)[0] == jobs[2]
 
 
 @pytest.mark.slow

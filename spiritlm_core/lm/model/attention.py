@@ -18,6 +18,8 @@ import torch
 from torch import nn
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
+from spiritlm_core.cores import large_products
+
 DOCUMENTS = "spiritlm_documents"
 _ALIKE = 0.75  # documents that share a call are at least this long, as a share of the longest
 
@@ -155,10 +157,38 @@ def _causal(
 ) -> torch.Tensor:
     """Attention in a group of `shape` (documents, length); float[slots, heads, width], one document after the other."""
     q, k, v = (x.view(*shape, *x.shape[1:]).transpose(1, 2) for x in (query, key, value))
-    output = nn.functional.scaled_dot_product_attention(
-        q, k, v, is_causal=True, scale=scaling, enable_gqa=k.shape[1] != q.shape[1]
-    )
+    copies = q.shape[1] // k.shape[1]
+    if torch.get_float32_matmul_precision() == "highest":
+        output = nn.functional.scaled_dot_product_attention(
+            q, k, v, is_causal=True, scale=scaling, enable_gqa=copies != 1
+        )
+    else:
+        k, v = (x.repeat_interleave(copies, dim=1) if copies > 1 else x for x in (k, v))
+        attend: Any = _SmallProducts.apply
+        output = attend(q, k, v, scaling)
     return output.transpose(1, 2).flatten(0, 1)
+
+
+class _SmallProducts(torch.autograd.Function):
+    """Causal attention in float32, there and back, by what multiplies small matrices fast: documents are short."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float | None
+    ) -> torch.Tensor:
+        attend: Any = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # noqa: SLF001 - there is no other name
+        with large_products(large=False):
+            found = attend(query, key, value, 0.0, True, scale=scale)
+        ctx.save_for_backward(query, key, value, *found)
+        ctx.scale = scale
+        output: torch.Tensor = found[0]
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        back: Any = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward  # noqa: SLF001
+        with large_products(large=False):
+            return *back(gradient, *ctx.saved_tensors, 0.0, True, scale=ctx.scale), None
 
 
 def _varlen(

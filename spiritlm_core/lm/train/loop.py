@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import torch
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
+from spiritlm_core.cores import large_products
 from spiritlm_core.errors import TrainingError
 from spiritlm_core.files import read_json
 from spiritlm_core.lake.stage import Progress, noting
@@ -46,7 +47,7 @@ def train(training: Training, progress: Progress) -> dict[str, Any]:
     loaded, or one cannot be written.
     """
     run = start(training, noting(progress))
-    with _Stop(training.stop_file) as stop, Metrics(run) as metrics:
+    with _Stop(training.stop_file) as stop, Metrics(run) as metrics, large_products(large=not run.ranks.bf16):
         _loop(run, stop, metrics, progress)
     if training.config.lm.export == "best" and run.state.best_step is not None:
         run.checkpoints.restore_weights(run.checkpoints.at(run.state.best_step), run.lm)

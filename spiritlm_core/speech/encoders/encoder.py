@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers.utils import logging as transformers_logging
 
 from spiritlm_core.audio.samples import Waveform
+from spiritlm_core.cores import large_products
 from spiritlm_core.errors import ModelReferenceError
 from spiritlm_core.files import read_json
 from spiritlm_core.lake.schema import SAMPLE_RATE
@@ -95,6 +96,7 @@ class BlockEncoder(ABC):
         outputs = iter(self.outputs([window for clip in windows for window in clip], layers))
         return [self._joined([self._on_grid(len(window), next(outputs)) for window in clip]) for clip in windows]
 
+    @large_products()
     @torch.inference_mode()
     def outputs(self, waveforms: Sequence[Waveform], layers: Sequence[int]) -> list[LayerFrames]:
         """The same before pooling, at the rate of the model itself; no clip is cut."""

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spiritlm_core.cores import all_cores, pick_device
+from spiritlm_core.cores import all_cores, large_products, pick_device
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.fit.job import FitJob
 from spiritlm_core.fit.ranks import Ranks
@@ -44,7 +44,7 @@ def fit_vocoder(config: VocoderStageConfig, job: FitJob, progress: Progress) -> 
     precision = config.fit.precision
     # on GPUs, bf16 only where it is asked for: what it does to a vocoder there was not measured
     ranks = Ranks.current(precision="fp32" if precision == "auto" and pick_device() == "cuda" else precision)
-    with all_cores():
+    with all_cores(), large_products():
         encode = _encoder(config, job.models, ranks) if config.fit.shifts > 1 else None
         tape, architecture = read_tape(job.tables["audio"], job.tables["units"], config, encode)
         training = Training(config.fit, tape, _initial(config, job.models, architecture), ranks)
