@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Iterator
@@ -193,6 +194,26 @@ def test_what_is_wrong_is_said_and_ends_it(live: TestClient, messages: list[str 
         assert words in told[-1]["error"]["message"]
         with pytest.raises(WebSocketDisconnect):
             until(socket, "anything")
+
+
+@pytest.mark.parametrize("messages", [[], ['{"pose": 1}'], ["{}"], ["{}", "sing"], ["{}", "answer"]])
+def test_who_leaves_before_it_is_answered_is_no_error(engine: Engine, messages: list[str]) -> None:
+    """What is sent to it then cannot be, which a server would show with a traceback."""
+    sent = iter([{"type": "websocket.connect"}, *({"type": "websocket.receive", "text": each} for each in messages)])
+    sendings = []
+
+    async def receive() -> dict:
+        return next(sent, {"type": "websocket.disconnect", "code": 1006})
+
+    async def send(message: dict) -> None:
+        sendings.append(message["type"])
+        if message["type"] != "websocket.accept":
+            raise OSError
+
+    where = {"type": "websocket", "path": "/v1/live", "query_string": b"", "headers": [(b"host", b"localhost")]}
+    asyncio.run(create_app(engine, LIMITS)(where, receive, send))
+    assert sendings[0] == "websocket.accept"
+    assert (len(sendings) > 1) == bool(messages)
 
 
 def test_so_many_may_talk_as_there_are_places(live: TestClient) -> None:

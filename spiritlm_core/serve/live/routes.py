@@ -75,21 +75,26 @@ class LiveRoutes(Asking):
 
     async def live(self, socket: WebSocket) -> None:
         """One connection: settings, then sound."""
-        await socket.accept()
-        if self._open >= self.config.queue:
-            await socket.close(_TRY_LATER, "too many are talking: try again later")
-            return
-        self._open += 1
+        with contextlib.suppress(WebSocketDisconnect):  # it may leave at any moment
+            await socket.accept()
+            if self._open >= self.config.queue:
+                await socket.close(_TRY_LATER, "too many are talking: try again later")
+                return
+            self._open += 1
+            try:
+                await self._conversed(socket)
+            finally:
+                self._open -= 1
+
+    async def _conversed(self, socket: WebSocket) -> None:
         try:
             await _Conversation(self, socket).run()
-        except (WebSocketDisconnect, TimeoutError):
-            pass  # it left, or it was silent for too long
+        except TimeoutError:
+            pass  # it was silent for too long
         except SpiritLMError as error:
             await socket.send_json({"type": "error", **(as_request_error(error) or INTERNAL).to_dict()})
-        finally:
-            self._open -= 1
-            with contextlib.suppress(RuntimeError):  # it is closed already
-                await socket.close()
+        with contextlib.suppress(RuntimeError):  # it is closed already
+            await socket.close()
 
 
 class _Conversation:
@@ -177,7 +182,8 @@ class _Conversation:
         except (WebSocketDisconnect, RuntimeError, TimeoutError):
             pass  # nobody is there any more, or nobody reads
         except Exception as error:  # noqa: BLE001 - the connection lives on
-            await self._send("error", **(as_request_error(error) or INTERNAL).to_dict())
+            with contextlib.suppress(WebSocketDisconnect):
+                await self._send("error", **(as_request_error(error) or INTERNAL).to_dict())
         finally:
             self._said = [*self._said, *heard, *_parts(given)][-_REMEMBERED:]
 
