@@ -188,4 +188,4 @@ def _build_artifact(run: Run, plan: ArtifactPlan, progress: Progress) -> bool:
     def build(out: Path, work: Path) -> dict[str, Any]:
         return run.fan_out.run_job(plan.name, FitJob.of(stage, tables, out, work, compute), progress)
 
-    return commit_build(run.lake, plan, stage, build)[1]
+    return commit_build(run.lake, plan, build)[1]

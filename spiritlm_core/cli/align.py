@@ -78,8 +78,7 @@ def _aligner(name: str, lake: str) -> Path:
     if "://" in name or Path(name).exists():
         return fetched_model(name)
     held = Lake(lake)
-    ref = held.read_ref(name, "aligner")
-    artifact = ref and held.read_artifact("aligner", ref.target)
+    artifact = held.used_artifact(name, "aligner")
     if not artifact:
         there = [ref.recipe for ref in held.refs() if ref.name == "aligner"]
         raise SpiritLMError(

@@ -93,8 +93,7 @@ class Catalogue:
 
     def model(self, recipe: str, name: str) -> Path | None:
         """A local folder of an artifact that a recipe uses, or None."""
-        ref = self.lake.read_ref(recipe, name)
-        artifact = self.lake.read_artifact(name, ref.target) if ref else None
+        artifact = self.lake.used_artifact(recipe, name)
         return None if artifact is None else self.lake.artifact_folder(artifact)
 
     def kept(self, recipe: str, utterance_id: str) -> str | None:

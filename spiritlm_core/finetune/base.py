@@ -36,9 +36,8 @@ def find_base(base: str, lake: Lake) -> ModelSource:
         return ModelSource.of_reference(_reference(base, "base"))
     name = base.removeprefix(IN_LAKE)
     for stage in (PublishStage.name, PublishTunedStage.name):
-        ref = lake.read_ref(name, stage)
-        if ref is not None and lake.read_artifact(stage, ref.target) is not None:
-            return ModelSource(ref.target, artifact=stage)
+        if artifact := lake.used_artifact(name, stage):
+            return ModelSource(artifact.key, artifact=stage)
     raise ModelReferenceError(
         f"base {base}: {lake.uri} has no published model of a recipe {name!r}; "
         f"`spiritlm run {name}` makes one, or name a model's folder with --base"

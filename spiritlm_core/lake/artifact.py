@@ -45,6 +45,11 @@ class Artifact:
     seconds: float = 0.0
     code_version: str = ""
 
+    @property
+    def place(self) -> str:
+        """Where the manifest lies in the store."""
+        return manifest_path(self.name, self.key)
+
 
 def manifest_path(name: str, key: str) -> str:
     """Where the manifest of an artifact lies in the store."""
@@ -96,7 +101,7 @@ def _is_intact(folder: Path, artifact: Artifact) -> bool:
 
 def _fetch(store: Store, artifact: Artifact, name: str, path: Path) -> None:
     sha256 = artifact.files[name]
-    what = f"file {name} of {store.child(manifest_path(artifact.name, artifact.key))}"
+    what = f"file {name} of {store.child(artifact.place)}"
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         store.fetch(blob_path(sha256), path)

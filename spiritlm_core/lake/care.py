@@ -12,10 +12,10 @@ import pyarrow as pa
 
 from spiritlm_core.errors import LakeError
 from spiritlm_core.lake.artifact import Artifact, blob_path, manifest_path
-from spiritlm_core.lake.fingerprint import STRICT, digest, from_json, to_json
-from spiritlm_core.lake.forgotten import FOLDER, forgotten, read_tombstone
-from spiritlm_core.lake.lake import Lake, ref_path, shard_path, snapshot_paths
-from spiritlm_core.lake.lease import hold, lease_path, live_leases, read_lease
+from spiritlm_core.lake.fingerprint import STRICT, Placed, digest, read_object, write_object
+from spiritlm_core.lake.forgotten import FOLDER, Tombstone, forgotten
+from spiritlm_core.lake.lake import Lake, shard_path, snapshot_paths
+from spiritlm_core.lake.lease import Lease, hold, live_leases
 from spiritlm_core.lake.shard import check_footer, check_shard, read_footer, read_rows
 from spiritlm_core.lake.snapshot import Ref, Snapshot
 from spiritlm_core.store.local import LocalStore
@@ -105,34 +105,39 @@ def _verify_snapshot(lake: Lake, path: str) -> Iterator[str]:
 
 
 def _verify_artifact(lake: Lake, path: str) -> Iterator[str]:
-    artifact = from_json(Artifact, lake.store.read(path), path)
-    if manifest_path(artifact.name, artifact.key) != path:
-        yield f"says that it is {manifest_path(artifact.name, artifact.key)}"
-    for name, sha256 in artifact.files.items():
+    for name, sha256 in read_object(lake.store, Artifact, path).files.items():
         if not lake.store.exists(blob_path(sha256)):
             yield f"names {name} ({sha256[:12]}), which is missing"
 
 
 def _verify_ref(lake: Lake, path: str) -> Iterator[str]:
-    ref = from_json(Ref, lake.store.read(path), path)
-    if ref_path(ref.recipe, ref.name) != path:
-        yield f"says that it is {ref_path(ref.recipe, ref.name)}"
-    resolve_ref(lake, ref)
+    resolve_ref(lake, read_object(lake.store, Ref, path))
+    return iter(())
 
 
-def _verify_tombstone(lake: Lake, path: str) -> Iterator[str]:
-    if f"{FOLDER}/{read_tombstone(lake, path).id}.json" != path:
-        yield "its name is not what it says"
+def _verify(kind: type[Placed]) -> Callable[[Lake, str], Iterator[str]]:
+    """A check of an object that names no other."""
+
+    def check(lake: Lake, path: str) -> Iterator[str]:
+        read_object(lake.store, kind, path)
+        return iter(())
+
+    return check
 
 
-def _verify_lease(lake: Lake, path: str) -> Iterator[str]:
-    read_lease(lake.store, path)
-    yield from ()
+@dataclass(frozen=True)
+class Export:
+    """A folder elsewhere that was made of the lake, with the snapshots and artifacts that it was made from."""
 
+    __pydantic_config__ = STRICT
 
-def _verify_export(lake: Lake, path: str) -> Iterator[str]:
-    read_export(lake, path)
-    yield from ()
+    path: str
+    made_from: list[str]
+
+    @property
+    def place(self) -> str:
+        """Where it lies in the store."""
+        return f"exports/{digest({'path': self.path})}.json"
 
 
 _CHECKS: dict[str, Callable[[Lake, str], Iterator[str]]] = {
@@ -141,9 +146,9 @@ _CHECKS: dict[str, Callable[[Lake, str], Iterator[str]]] = {
     "artifacts": _verify_artifact,
     "tables": _verify_shard,
     "blobs": _verify_blob,
-    "leases": _verify_lease,
-    "exports": _verify_export,
-    FOLDER: _verify_tombstone,
+    "leases": _verify(Lease),
+    "exports": _verify(Export),
+    FOLDER: _verify(Tombstone),
 }
 """What names others stands before them: where a collection is killed, nothing is left that names what is gone."""
 
@@ -208,7 +213,7 @@ def _reachable(lake: Lake) -> set[str]:
 
     A ref that cannot be followed stops the collection: better kept than lost.
     """
-    keep, made_from = {lease_path(lease) for lease in live_leases(lake.store)}, set[tuple[str, str]]()
+    keep, made_from = {lease.place for lease in live_leases(lake.store)}, set[tuple[str, str]]()
     for entry in lake.store.walk("refs", everything=True):
         if entry.link:  # what it leads to may be out of reach just now, or more than one ref
             where = lake.store.child(entry.path)
@@ -220,31 +225,16 @@ def _reachable(lake: Lake) -> set[str]:
     return keep | _lists(lake, made_from | _exported(lake))
 
 
-@dataclass(frozen=True)
-class Export:
-    """A folder elsewhere that was made of the lake, with the snapshots and artifacts that it was made from."""
-
-    __pydantic_config__ = STRICT
-
-    path: str
-    made_from: list[str]
-
-
-def read_export(lake: Lake, path: str) -> Export:
-    """What the object at `path` tells of an export. Raises LakeError if it is damaged."""
-    return from_json(Export, lake.store.read(path), lake.store.child(path))
-
-
 def exports(lake: Lake) -> Iterator[Export]:
     """All exports of which a lake knows."""
     for entry in lake.store.walk("exports"):
-        yield read_export(lake, entry.path)
+        yield read_object(lake.store, Export, entry.path)
 
 
 def note_export(lake: Lake, path: str, made_from: Collection[str]) -> None:
     """Let the lake know, if it can be written to, of a folder elsewhere that was made from snapshots and models."""
     with suppress(LakeError, PermissionError):
-        lake.store.write(f"exports/{digest({'path': path})}.json", to_json(Export(path, sorted(made_from))))
+        write_object(lake.store, Export(path, sorted(made_from)))
 
 
 def _exported(lake: Lake) -> set[tuple[str, str]]:
@@ -284,7 +274,7 @@ def objects_of(target: Snapshot | Artifact) -> set[str]:
     if isinstance(target, Snapshot):
         shards = {shard_path(target.table, key) for key in target.keys}
         return {*snapshot_paths(target.table, target.fingerprint), *shards}
-    return {manifest_path(target.name, target.key), *map(blob_path, target.files.values())}
+    return {target.place, *map(blob_path, target.files.values())}
 
 
 def describe_size(count: float) -> str:

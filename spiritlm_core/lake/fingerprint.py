@@ -12,13 +12,14 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from functools import cache
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, Protocol, TypeVar, cast
 
 import rfc8785
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from spiritlm_core.config import FrozenConfig, message_of
 from spiritlm_core.errors import LakeError
+from spiritlm_core.store.objects import Store
 
 
 def canonical_json(value: Any) -> bytes:
@@ -66,6 +67,7 @@ def snapshot_fingerprint(table: str, shards: Iterable[str]) -> str:
 CURE = "put back a copy of it, or delete it and run again"
 
 T = TypeVar("T")
+P = TypeVar("P", bound="Placed")
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)  # an unknown field of an object is damage
 BLANK = "0" * 64
@@ -117,6 +119,32 @@ def from_json(kind: type[T], data: bytes, name: str, derived: tuple[str, ...] = 
     except (ValidationError, ValueError, RecursionError) as error:
         raise LakeError(f"{name} is not {_article(kind.__name__)} ({_first(error)}); {CURE}") from error
     return read
+
+
+class Placed(Protocol):
+    """A dataclass whose objects lie where they say."""
+
+    @property
+    def place(self) -> str:
+        """Where it lies in the store."""
+
+
+def read_object(store: Store, kind: type[P], path: str) -> P:
+    """The object at `path`. Raises FileNotFoundError, or LakeError: it is damaged, or belongs elsewhere."""
+    found = from_json(kind, store.read(path), store.child(path))
+    check_place(store, path, found.place)
+    return found
+
+
+def write_object(store: Store, value: Placed) -> None:
+    """Write or replace an object where it says that it lies."""
+    store.write(value.place, to_json(value))
+
+
+def check_place(store: Store, path: str, named: str) -> None:
+    """An object lies where its content says. Raises LakeError if it does not."""
+    if path != named:
+        raise LakeError(f"{store.child(path)} is damaged: it says that it is {named}; {CURE}")
 
 
 @cache

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from spiritlm_core.errors import LakeError
-from spiritlm_core.lake.fingerprint import STRICT, Digest, digest, from_json, to_json
+from spiritlm_core.lake.fingerprint import STRICT, Digest, digest, read_object
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.names import FileName
 
@@ -39,6 +39,11 @@ class Tombstone:
     speakers: list[Digest]
     snapshots: list[Digest]
     made_with: dict[Digest, str]
+
+    @property
+    def place(self) -> str:
+        """Where it lies in the store."""
+        return f"{FOLDER}/{self.id}.json"
 
 
 @dataclass(frozen=True)
@@ -81,20 +86,10 @@ def speaker_digest(name: str) -> str:
 
 def forgotten(lake: Lake) -> Forgotten:
     """All tombstones of a lake. Raises LakeError if one is damaged: better no run than one that forgot to forget."""
-    return Forgotten(tuple(read_tombstone(lake, entry.path) for entry in lake.store.walk(FOLDER)))
+    return Forgotten(tuple(read_object(lake.store, Tombstone, entry.path) for entry in lake.store.walk(FOLDER)))
 
 
 def refuse_forgotten(lake: Lake, snapshots: Iterable[str], how: str) -> None:
     """Raises LakeError if one of the `snapshots` holds what was forgotten; `how` says what makes them without."""
     if not forgotten(lake).snapshots.isdisjoint(snapshots):
         raise LakeError(f"the tables in {lake.uri} still hold recordings that were forgotten: {how} without them")
-
-
-def read_tombstone(lake: Lake, path: str) -> Tombstone:
-    """The tombstone at `path`. Raises LakeError if it is damaged."""
-    return from_json(Tombstone, lake.store.read(path), lake.store.child(path))
-
-
-def write_tombstone(lake: Lake, stone: Tombstone) -> None:
-    """Commit a tombstone: from now on no listing lets in what it names."""
-    lake.store.write(f"{FOLDER}/{stone.id}.json", to_json(stone))

@@ -15,26 +15,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import pyarrow as pa
 
 from spiritlm_core.errors import LakeError
 from spiritlm_core.files import cache_folder, check_once
-from spiritlm_core.lake.artifact import Artifact, manifest_path, materialize, store_files
-from spiritlm_core.lake.fingerprint import CURE, config_json, from_json, to_json
+from spiritlm_core.lake.artifact import Artifact, manifest_path, materialize
+from spiritlm_core.lake.fingerprint import check_place, read_object, to_json, write_object
 from spiritlm_core.lake.schema import AMENDED
 from spiritlm_core.lake.shard import (
     ShardFooter,
     check_shard,
-    code_version,
     count_values,
     encode_shard,
     read_footer,
     read_rows,
 )
-from spiritlm_core.lake.snapshot import KeepConfig, Ref, Snapshot
-from spiritlm_core.lake.stage import ArtifactStage
+from spiritlm_core.lake.snapshot import KeepConfig, Ref, Snapshot, ref_path
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.store.local import READ_ONLY, LocalStore
 from spiritlm_core.store.uri import open_store
@@ -169,16 +166,11 @@ class Lake:
 
     def _footer(self, path: str, source: pa.NativeFile) -> ShardFooter:
         footer = read_footer(source, self.store.child(path))
-        self._check_place(path, shard_path(footer.table, footer.key))
+        check_place(self.store, path, shard_path(footer.table, footer.key))
         return footer
 
     def _missing_shard(self, path: str) -> LakeError:
         return LakeError(f"shard {self.store.child(path)} is missing; run the recipe again to compute it")
-
-    def _check_place(self, path: str, named: str) -> None:
-        """An object lies where its content says. Raises LakeError if it does not."""
-        if path != named:
-            raise LakeError(f"{self.store.child(path)} is damaged: it says that it is {named}; {CURE}")
 
     def view(self, snapshot: Snapshot) -> TableView:
         """The rows of a snapshot, shard by shard."""
@@ -209,7 +201,7 @@ class Lake:
             with suppress(FileNotFoundError):
                 snapshot = Snapshot.from_bytes(self.store.read(path), self.store.child(path))
                 named = snapshot_path(snapshot.table, snapshot.fingerprint, PurePosixPath(path).suffix)
-                self._check_place(path, named)
+                check_place(self.store, path, named)
                 return snapshot
         return None
 
@@ -221,68 +213,37 @@ class Lake:
         before = current or Ref(recipe, name, "table" if kind == "table" else "artifact", target, identity, now)
         ref = before.followed(target, identity, now, keep)
         if current is None or replace(ref, updated=current.updated) != current:
-            self.store.write(ref_path(recipe, name), to_json(ref))
+            write_object(self.store, ref)
 
     def read_ref(self, recipe: str, name: str) -> Ref | None:
         """What `recipe` uses under `name`, or None."""
-        try:
-            return self._ref(ref_path(recipe, name))
-        except FileNotFoundError:
-            return None
-
-    def _ref(self, path: str) -> Ref:
-        ref = from_json(Ref, self.store.read(path), self.store.child(path))
-        self._check_place(path, ref_path(ref.recipe, ref.name))
-        return ref
+        with suppress(FileNotFoundError):
+            return read_object(self.store, Ref, ref_path(recipe, name))
+        return None
 
     def refs(self) -> Iterator[Ref]:
         """All refs of all recipes."""
         for entry in self.store.walk("refs"):
-            yield self._ref(entry.path)
+            yield read_object(self.store, Ref, entry.path)
 
     # --- artifacts ----------------------------------------------------------------------------------------
 
     def read_artifact(self, name: str, key: str) -> Artifact | None:
         """The manifest of an artifact, or None if it was not built yet."""
-        path = manifest_path(name, key)
-        try:
-            artifact = from_json(Artifact, self.store.read(path), self.store.child(path))
-        except FileNotFoundError:
-            return None
-        self._check_place(path, manifest_path(artifact.name, artifact.key))
-        return artifact
+        with suppress(FileNotFoundError):
+            return read_object(self.store, Artifact, manifest_path(name, key))
+        return None
 
-    def commit_artifact(
-        self,
-        stage: ArtifactStage,
-        folder: Path,
-        *,
-        key: str,
-        identity: str,
-        models: Mapping[str, str],
-        inputs: Mapping[str, str],
-        summary: dict[str, Any],
-        seconds: float,
-    ) -> Artifact:
-        """Put the files of `folder` into the lake; returns what is there, which an earlier writer may have made."""
-        files, sizes = store_files(self.store, folder)
-        artifact = Artifact(
-            key=key,
-            name=stage.name,
-            stage_version=stage.version,
-            identity=identity,
-            config=config_json(stage.config),
-            models=dict(models),
-            inputs=dict(inputs),
-            files=files,
-            sizes=sizes,
-            summary=summary,
-            seconds=round(seconds, 3),
-            code_version=code_version(),
-        )
-        if self.store.create(manifest_path(stage.name, key), to_json(artifact)):
+    def used_artifact(self, recipe: str, name: str) -> Artifact | None:
+        """The artifact that `recipe` uses under `name`, or None."""
+        ref = self.read_ref(recipe, name)
+        return self.read_artifact(name, ref.target) if ref else None
+
+    def commit_artifact(self, artifact: Artifact) -> Artifact:
+        """Commit a manifest, whose files are there; returns what is there, which an earlier writer may have made."""
+        if self.store.create(artifact.place, to_json(artifact)):
             return artifact
-        return self.read_artifact(stage.name, key) or artifact
+        return self.read_artifact(artifact.name, artifact.key) or artifact
 
     def artifact_folder(self, artifact: Artifact) -> Path:
         """A local folder with the artifact's files (a copy; do not change it). Raises LakeError if they are damaged."""
@@ -298,11 +259,6 @@ class Lake:
         """A local folder for what an unfinished artifact needs to resume."""
         local = self.store.root if isinstance(self.store, LocalStore) else cache_folder()
         return local / "work" / name / key
-
-
-def ref_path(recipe: str, name: str) -> str:
-    """Where a ref lies in the store."""
-    return f"refs/{recipe}/{name}.json"
 
 
 def shard_path(table: str, key: str) -> str:

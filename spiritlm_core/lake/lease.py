@@ -11,12 +11,12 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from spiritlm_core.errors import LakeError
-from spiritlm_core.lake.fingerprint import STRICT, from_json, to_json
+from spiritlm_core.lake.fingerprint import STRICT, read_object, write_object
 from spiritlm_core.names import FileName
 from spiritlm_core.store.objects import Store
 
@@ -38,6 +38,11 @@ class Lease:
     heartbeat: float
     machine: str = ""
     began: str = ""
+
+    @property
+    def place(self) -> str:
+        """Where it lies in the store."""
+        return f"leases/{self.id}.json"
 
     def alive(self, silent: float) -> bool:
         """Whether the holder still works, which renewed its lease `silent` seconds ago."""
@@ -75,20 +80,12 @@ def _exists(pid: int) -> bool:
     return True
 
 
-def read_lease(store: Store, path: str) -> Lease:
-    """The lease at `path`. Raises LakeError or FileNotFoundError."""
-    lease = from_json(Lease, store.read(path), store.child(path))
-    if lease_path(lease) != path:
-        raise LakeError(f"{store.child(path)} is damaged: it says that it is {lease_path(lease)}; delete it")
-    return lease
-
-
 def live_leases(store: Store) -> list[Lease]:
     """The leases of processes that still work. One that cannot be read counts as a run until it is old."""
     found, now = [], store.now()
     for entry in store.walk("leases"):
         try:
-            lease = read_lease(store, entry.path)
+            lease = read_object(store, Lease, entry.path)
         except FileNotFoundError:
             continue
         except LakeError:
@@ -104,7 +101,7 @@ def hold(store: Store, kind: Literal["run", "gc"], recipe: str = "") -> Iterator
     pid = os.getpid()
     machine = this_machine()
     lease = Lease(uuid.uuid4().hex, kind, recipe, socket.gethostname(), pid, time.time(), machine, _began(pid) or "")
-    _write(store, lease)
+    write_object(store, lease)
     stop = threading.Event()
     beat = threading.Thread(target=_beat, args=(store, lease, stop), daemon=True)
     beat.start()
@@ -114,7 +111,7 @@ def hold(store: Store, kind: Literal["run", "gc"], recipe: str = "") -> Iterator
     finally:
         stop.set()
         beat.join(HEARTBEAT_SECONDS)  # a late heartbeat would leave the lease behind
-        store.delete(lease_path(lease))
+        store.delete(lease.place)
 
 
 def _refuse_conflict(store: Store, mine: Lease) -> None:
@@ -122,7 +119,7 @@ def _refuse_conflict(store: Store, mine: Lease) -> None:
         if other.id != mine.id and "gc" in (other.kind, mine.kind):
             what = "a run" if other.kind == "run" else "garbage collection"
             raise LakeError(
-                f"{what} (pid {other.pid} on {other.host}, {lease_path(other)}) works on {store.uri}; "
+                f"{what} (pid {other.pid} on {other.host}, {other.place}) works on {store.uri}; "
                 "try again when it has ended"
             )
 
@@ -131,15 +128,6 @@ def _beat(store: Store, lease: Lease, stop: threading.Event) -> None:
     while not stop.wait(HEARTBEAT_SECONDS):
         # A missed heartbeat is harmless: the next one repairs it long before the lease expires.
         try:
-            _write(store, Lease(**{**asdict(lease), "heartbeat": time.time()}))
+            write_object(store, replace(lease, heartbeat=time.time()))
         except Exception:  # noqa: BLE001, S112
             continue
-
-
-def lease_path(lease: Lease) -> str:
-    """Where a lease lies in the store."""
-    return f"leases/{lease.id}.json"
-
-
-def _write(store: Store, lease: Lease) -> None:
-    store.write(lease_path(lease), to_json(lease))

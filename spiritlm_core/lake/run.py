@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from spiritlm_core.errors import LakeError
 from spiritlm_core.files import locked
-from spiritlm_core.lake.artifact import Artifact
+from spiritlm_core.lake.artifact import Artifact, store_files
 from spiritlm_core.lake.fingerprint import config_json
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.plan import ArtifactPlan, ShardJob, StageCall
@@ -80,14 +80,10 @@ def run_artifact(lake: Lake, plan: ArtifactPlan, progress: Progress) -> tuple[Ar
     """Build and commit one artifact, unless it is there; returns it and whether it was built here."""
     stage: ArtifactStage = plan.call.create(lake)
     tables = plan.tables(lake)
-
-    def build(out: Path, work: Path) -> dict[str, Any]:
-        return stage.build(tables, out, work, progress)
-
-    return commit_build(lake, plan, stage, build)
+    return commit_build(lake, plan, lambda out, work: stage.build(tables, out, work, progress))
 
 
-def commit_build(lake: Lake, plan: ArtifactPlan, stage: ArtifactStage, build: Builder) -> tuple[Artifact, bool]:
+def commit_build(lake: Lake, plan: ArtifactPlan, build: Builder) -> tuple[Artifact, bool]:
     """Run `build` in a fresh output folder and commit what it wrote."""
     work = lake.work_folder(plan.name, plan.key)
     with locked(work.with_suffix(".lock")):  # another run of this machine may build it, too
@@ -99,16 +95,26 @@ def commit_build(lake: Lake, plan: ArtifactPlan, stage: ArtifactStage, build: Bu
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir()
         summary = build(out, work)
-        artifact = lake.commit_artifact(
-            stage,
-            out,
-            key=plan.key,
-            identity=plan.call.identity,
-            models=plan.call.digests,
-            inputs=dict(plan.inputs),
-            summary=summary,
-            seconds=time.monotonic() - began,
-        )
+        artifact = lake.commit_artifact(_manifest(lake, plan, out, summary, time.monotonic() - began))
         shutil.rmtree(out, ignore_errors=True)
         shutil.rmtree(work, ignore_errors=True)
     return artifact, True
+
+
+def _manifest(lake: Lake, plan: ArtifactPlan, folder: Path, summary: dict[str, Any], seconds: float) -> Artifact:
+    """The manifest of an artifact, whose files it brings into the lake."""
+    files, sizes = store_files(lake.store, folder)
+    return Artifact(
+        key=plan.key,
+        name=plan.name,
+        stage_version=plan.call.version,
+        identity=plan.call.identity,
+        config=config_json(plan.call.config),
+        models=plan.call.digests,
+        inputs=dict(plan.inputs),
+        files=files,
+        sizes=sizes,
+        summary=summary,
+        seconds=round(seconds, 3),
+        code_version=code_version(),
+    )

@@ -139,6 +139,11 @@ class Past:
     until: float
 
 
+def ref_path(recipe: str, name: str) -> str:
+    """Where a ref lies in the store."""
+    return f"refs/{recipe}/{name}.json"
+
+
 @dataclass(frozen=True)
 class Ref:
     """What a recipe uses under one stage name. `target` is a snapshot fingerprint or an artifact key.
@@ -157,6 +162,11 @@ class Ref:
     snapshots: int = 1
     days: float = 0.0
     past: tuple[Past, ...] = ()
+
+    @property
+    def place(self) -> str:
+        """Where it lies in the store."""
+        return ref_path(self.recipe, self.name)
 
     def kept(self, now: float) -> tuple[Past, ...]:
         """Those of `past` that are still to be kept; see :class:`KeepConfig`."""

@@ -16,7 +16,8 @@ from spiritlm_core.files import read_text
 from spiritlm_core.intake.files import local_path, local_uri
 from spiritlm_core.intake.notes import some
 from spiritlm_core.intake.statcache import hide_names, sha256_of
-from spiritlm_core.lake.forgotten import Forgotten, Tombstone, forgotten, speaker_digest, write_tombstone
+from spiritlm_core.lake.fingerprint import write_object
+from spiritlm_core.lake.forgotten import Forgotten, Tombstone, forgotten, speaker_digest
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.lease import hold
 from spiritlm_core.lineage.trace import MadeWith, Recording, made_with, recordings, same_speech
@@ -68,7 +69,7 @@ def forget(lake: Lake, wanted: Wanted, *, dry_run: bool = False) -> dict[str, An
         made = known.trace(Forgotten((stone,)))
         stone = replace(stone, snapshots=sorted(made.snapshots), made_with=dict(made.artifacts))
         hide_names(lake)
-        write_tombstone(lake, stone)
+        write_object(lake.store, stone)  # from now on no listing lets in what it names
     return known.statement(Forgotten((stone,)), made)
 
 

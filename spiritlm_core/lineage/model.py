@@ -55,8 +55,7 @@ def _folder(model: str, lake: Lake) -> Path:
         return folder
     if folder.is_dir():
         raise SpiritLMError(f"{model} has no {LINEAGE_FILE}: it was not published by this project")
-    ref = lake.read_ref(model, "published") if "/" not in model else None
-    artifact = lake.read_artifact("published", ref.target) if ref else None
+    artifact = lake.used_artifact(model, "published") if "/" not in model else None
     if artifact is None:
         raise LakeError(f"there is no folder {model}, and {lake.uri} has no published model of a recipe of this name")
     return lake.artifact_folder(artifact)

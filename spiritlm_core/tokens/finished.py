@@ -64,8 +64,7 @@ class FinishedCorpus:
         how = f"`spiritlm run {recipe} --until corpus --lake {lake.uri}` makes it"
         sequences = _snapshot(lake, recipe, "sequences", how)
         text = _snapshot(lake, recipe, "text", how) if lake.read_ref(recipe, "text") else None
-        ref = lake.read_ref(recipe, "model")
-        model = lake.read_artifact("model", ref.target) if ref else None
+        model = lake.used_artifact(recipe, "model")
         made = lake.read_footer("sequences", sequences.keys[0])
         if made.stage_version != SequencesStage.version:
             raise LakeError(f"the corpus of {recipe!r} in {lake.uri} is of an earlier version of this package: {how}")

@@ -12,7 +12,6 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from spiritlm_core.align.config import AlignerFitConfig
-from spiritlm_core.align.fit import AlignerFit
 from spiritlm_core.align.recording import LEAST_GAIN, align_recording, lines_of
 from spiritlm_core.align.whisperx import Aligner, Heard
 from spiritlm_core.audio.codec import encode_wav
@@ -23,6 +22,7 @@ from spiritlm_core.errors import ModelReferenceError, SpiritLMError
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.references.reference import resolve
 from tests.align.speech import TINY_EN, sentences
+from tests.support.filled_lake import commit_artifact
 from tests.support.limits import no_file_larger
 
 GAP = 4.0  # seconds between the sentences: they become segments of their own
@@ -45,8 +45,7 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, lis
 def lake(fitted, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A lake whose recipe "mine" fitted an aligner."""
     lake, key = Lake(tmp_path_factory.mktemp("lake")), "a" * 64
-    stage = AlignerFit(AlignerFitConfig(), {})
-    lake.commit_artifact(stage, fitted[0], key=key, identity="0" * 64, models={}, inputs={}, summary={}, seconds=0.0)
+    commit_artifact(lake, "aligner", key, fitted[0], AlignerFitConfig())
     lake.write_ref("mine", "aligner", "artifact", key, "0" * 64)
     return str(lake.uri)
 

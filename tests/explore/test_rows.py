@@ -14,7 +14,8 @@ from spiritlm_core.explore.catalogue import Catalogue
 from spiritlm_core.explore.compare import compare
 from spiritlm_core.explore.conditions import Column, where
 from spiritlm_core.explore.rows import Place, Rows
-from spiritlm_core.lake.forgotten import Tombstone, speaker_digest, write_tombstone
+from spiritlm_core.lake.fingerprint import write_object
+from spiritlm_core.lake.forgotten import Tombstone, speaker_digest
 from spiritlm_core.lake.lake import Lake, shard_path
 from spiritlm_core.lake.schema import table_of
 from spiritlm_core.lake.snapshot import Snapshot
@@ -176,7 +177,7 @@ def test_what_was_forgotten_is_not_shown(tmp_path: Path) -> None:
     place = seen.find(name_of(1))
     assert place is not None
     held = [snapshot.fingerprint for snapshot in (old, first, second)]
-    write_tombstone(lake, Tombstone("a", 1.0, [], [f"{2:020x}"], [speaker_digest("s1")], held, {}))
+    write_object(lake.store, Tombstone("a", 1.0, [], [f"{2:020x}"], [speaker_digest("s1")], held, {}))
     for gathered in (False, True):
         for table, names in (("audio", [name_of(0)]), ("words", [name_of(0)])):
             rows = catalogue.rows(catalogue.listed()[f"{table} of small"])

@@ -13,7 +13,7 @@ from spiritlm_core.lake.artifact import blob_path
 from spiritlm_core.lake.care import collect_garbage, resolve_ref, verify
 from spiritlm_core.lake.fingerprint import to_json
 from spiritlm_core.lake.lake import Lake, shard_path
-from spiritlm_core.lake.lease import Lease, hold, lease_path, live_leases
+from spiritlm_core.lake.lease import Lease, hold, live_leases
 from spiritlm_core.lake.plan import StageCall, plan_artifact, plan_table
 from spiritlm_core.lake.run import run_artifact
 from spiritlm_core.store.uri import open_store, split_uri
@@ -233,7 +233,7 @@ def test_leases_are_told_apart_by_the_servers_clock(lake, monkeypatch):
     lake.store.write("x", b"1")
     assert -2 < lake.store.now() - next(iter(lake.store.walk())).modified < 60
     far = Lease("far", "run", "r", "another", 1, 0.0, "another boot pid:[1]", "1")
-    lake.store.write(lease_path(far), to_json(far))
+    lake.store.write(far.place, to_json(far))
     assert live_leases(lake.store) == [far]
     now = lake.store.now()
     monkeypatch.setattr(lake.store, "now", lambda: now + 400)

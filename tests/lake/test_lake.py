@@ -8,7 +8,7 @@ import pytest
 from spiritlm_core.errors import LakeError
 from spiritlm_core.lake.care import collect_garbage, verify
 from spiritlm_core.lake.fingerprint import shard_key
-from spiritlm_core.lake.lake import ref_path, shard_path, snapshot_path
+from spiritlm_core.lake.lake import shard_path, snapshot_path
 from spiritlm_core.lake.lease import hold
 from spiritlm_core.lake.plan import StageCall, plan_artifact, plan_table
 from spiritlm_core.lake.run import run_artifact, shard_entry
@@ -113,7 +113,7 @@ def test_garbage_is_what_no_ref_names(lake):
 def test_a_collection_that_is_killed_leaves_nothing_that_names_what_is_gone(lake, monkeypatch):
     fill(lake)
     for ref in [*lake.refs()]:
-        lake.store.delete(ref_path(ref.recipe, ref.name))
+        lake.store.delete(ref.place)
     delete, left = lake.store.delete, [*lake.store.walk("blobs")]
     monkeypatch.setattr(lake.store, "delete", lambda path: path.startswith("leases/") and delete(path))
     for path in collect_garbage(lake).paths:  # stopped behind each of them

@@ -14,7 +14,7 @@ from spiritlm_core.errors import LakeError
 from spiritlm_core.lake.care import collect_garbage
 from spiritlm_core.lake.fingerprint import to_json
 from spiritlm_core.lake.lake import Lake
-from spiritlm_core.lake.lease import EXPIRY_SECONDS, Lease, hold, lease_path, live_leases, this_machine
+from spiritlm_core.lake.lease import EXPIRY_SECONDS, Lease, hold, live_leases, this_machine
 from tests.lake.stages import fill
 
 HOUR = 3600.0
@@ -27,9 +27,9 @@ def lake(tmp_path):
 
 def put(lake, lease, silent):
     """Write a lease that was renewed `silent` seconds ago by the store's clock."""
-    lake.store.write(lease_path(lease), to_json(lease))
+    lake.store.write(lease.place, to_json(lease))
     when = lake.store.now() - silent
-    os.utime(lake.store.root / lease_path(lease), (when, when))
+    os.utime(lake.store.root / lease.place, (when, when))
 
 
 def elsewhere(heartbeat):

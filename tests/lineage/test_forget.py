@@ -11,7 +11,8 @@ import pytest
 
 from spiritlm_core.errors import LakeError
 from spiritlm_core.lake.care import collect_garbage, note_export, verify
-from spiritlm_core.lake.forgotten import forgotten, read_tombstone, refuse_forgotten, write_tombstone
+from spiritlm_core.lake.fingerprint import read_object, write_object
+from spiritlm_core.lake.forgotten import Tombstone, forgotten, refuse_forgotten
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.lease import hold
 from spiritlm_core.lake.snapshot import KeepConfig
@@ -259,10 +260,10 @@ def test_a_damaged_tombstone_stops_a_run(place: Path) -> None:
     forget(lake, WITHDRAWN)
     (stone,) = forgotten(lake).tombstones
     path = f"forgotten/{stone.id}.json"
-    assert read_tombstone(lake, path) == stone
+    assert read_object(lake.store, Tombstone, path) == stone
     lake.store.write(path, lake.store.read(path).replace(b"speakers", b"Speakers"))
     with pytest.raises(LakeError, match="damaged"):
         plan_graph(graph_on(place / "clips"), lake, "audio")
     assert [problem.path for problem in verify(lake)] == [path]
-    write_tombstone(lake, stone)
+    write_object(lake.store, stone)
     assert [*verify(lake)] == []

@@ -15,7 +15,8 @@ import pytest
 
 from spiritlm_core.errors import RecipeError, SourceError
 from spiritlm_core.intake.config import ShardingConfig
-from spiritlm_core.lake.forgotten import Tombstone, write_tombstone
+from spiritlm_core.lake.fingerprint import write_object
+from spiritlm_core.lake.forgotten import Tombstone
 from spiritlm_core.lake.lake import Lake, shard_path
 from spiritlm_core.lake.plan import ArtifactPlan, TablePlan
 from spiritlm_core.lake.run import run_artifact
@@ -139,7 +140,7 @@ def test_a_plan_of_before_something_was_forgotten_is_made_anew(tmp_path: Path, m
     planned(graph, lake, (), False, print)
     assert len(anew) == 1
     assert reuse(graph, lake) is None
-    write_tombstone(lake, Tombstone("a", 1.0, ["0" * 64], [], [], [], {}))
+    write_object(lake.store, Tombstone("a", 1.0, ["0" * 64], [], [], [], {}))
     planned(graph, lake, (), False, print)
     assert len(anew) == 3
 

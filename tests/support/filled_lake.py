@@ -13,11 +13,12 @@ from spiritlm_core.align.stage import WORDS
 from spiritlm_core.audio.codec import encode_flac
 from spiritlm_core.audio.stage import AUDIO
 from spiritlm_core.config import FrozenConfig
+from spiritlm_core.lake.artifact import Artifact, store_files
+from spiritlm_core.lake.fingerprint import config_json
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.lake.schema import Row, rejected, table_of
 from spiritlm_core.lake.shard import ShardFooter, count_rows
 from spiritlm_core.lake.snapshot import ShardEntry, Snapshot
-from spiritlm_core.publish.stage import PublishStage
 from spiritlm_core.speech.stage import UNITS
 from tests.support.small_model import sound
 
@@ -43,6 +44,12 @@ def commit(lake: Lake, table: str, shards: list[pa.Table], *, used: bool = True)
     if used:
         lake.write_ref(RECIPE, table, "table", snapshot.fingerprint, "0" * 64)
     return snapshot
+
+
+def commit_artifact(lake: Lake, name: str, key: str, folder: Path, config: FrozenConfig | None = None) -> None:
+    """Let the lake hold the files of `folder` as an artifact of a stage with this configuration."""
+    files, sizes = store_files(lake.store, folder)
+    lake.commit_artifact(Artifact(key, name, 1, "0" * 64, config_json(config), {}, {}, files, sizes))
 
 
 def audio_row(number: int) -> Row:
@@ -76,9 +83,7 @@ def filled_lake(speaking: Path, tmp_path_factory: pytest.TempPathFactory) -> Lak
     copies = tmp_path_factory.mktemp("duplicates")
     pq.write_table(pa.table({"utterance_id": [name_of(4)], "kept": [name_of(2)]}), copies / "duplicates.parquet")
     for name, folder in (("published", speaking), ("duplicates", copies)):
-        key, stage = hashlib.sha256(name.encode()).hexdigest(), PublishStage(FrozenConfig(), {})
-        stage.name = name  # type: ignore[misc]
-        about = {"key": key, "identity": "0" * 64, "models": {}, "inputs": {}, "summary": {}, "seconds": 0.0}
-        lake.commit_artifact(stage, folder, **about)
+        key = hashlib.sha256(name.encode()).hexdigest()
+        commit_artifact(lake, name, key, folder)
         lake.write_ref(RECIPE, name, "artifact", key, "0" * 64)
     return lake

@@ -19,9 +19,9 @@ from spiritlm_core.lake.snapshot import ShardEntry, Snapshot
 from spiritlm_core.recipe import Recipe
 from spiritlm_core.speech.stage import COPIES, UNITS
 from spiritlm_core.tokens.config import SequencesStageConfig, TokenizerStageConfig
-from spiritlm_core.tokens.fit import TokenizerFit
 from spiritlm_core.tokens.stage import SEQUENCES, CopiedSequencesStage, SequencesStage
 from spiritlm_core.tokens.text_stage import DOCUMENTS, TextStage
+from tests.support.filled_lake import commit_artifact
 
 RECIPE = """\
 name: small
@@ -56,8 +56,7 @@ def small_lake(root: Path, tokenizer: Path, *, texts: bool, copies: int = 0) -> 
     """A lake with `sequences`, and `text` and copies if asked for, and the recipe that could have made it."""
     recipe = load_config(Recipe, RECIPE + (TEXTS if texts else ""), "small.yaml")
     lake, key = Lake(root), "ab" * 32
-    fit = TokenizerFit(TokenizerStageConfig(), {})
-    lake.commit_artifact(fit, tokenizer, key=key, identity=key, models={}, inputs={}, summary={}, seconds=0.0)
+    commit_artifact(lake, "tokenizer", key, tokenizer, TokenizerStageConfig())
     config = SequencesStageConfig(**dict(recipe.token_settings.sequences))
     laid, parts = CopiedSequencesStage if copies else SequencesStage, rows(SENTENCES)
     more = [copied(parts[0], parts[2], copies)] if copies else []
