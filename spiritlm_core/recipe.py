@@ -14,6 +14,7 @@ from spiritlm_core.config import FrozenConfig, NamedConfig
 from spiritlm_core.config_files import load_config_file
 from spiritlm_core.errors import RecipeError
 from spiritlm_core.evaluate.config import EvaluateConfig, ResynthesisConfig, SuiteStageConfig, UnitEvaluationConfig
+from spiritlm_core.fit.config import FitCompute
 from spiritlm_core.intake.config import ShardingConfig, SourceConfig, TextSource
 from spiritlm_core.intake.rights import RightsConfig
 from spiritlm_core.intake.sources.speak import SpeakSource
@@ -22,7 +23,7 @@ from spiritlm_core.language import LanguageCode
 from spiritlm_core.lm.config import LmCompute, LmConfig, ModelConfig
 from spiritlm_core.publish.card import PublishConfig
 from spiritlm_core.quality.config import JUDGES, Condition, Filter, QualityConfig, SpeakersConfig
-from spiritlm_core.speech.config import UnitsCompute, UnitsConfig
+from spiritlm_core.speech.config import UnitsConfig
 from spiritlm_core.speech.vocoder.fit_config import VocoderFitConfig
 from spiritlm_core.tokens.config import TokensConfig
 
@@ -61,7 +62,7 @@ class ComputeConfig(FrozenConfig):
     stages: dict[str, StageCompute] = Field(
         {}, description="What workers reserve on a Ray cluster, by stage: `{units: {gpus: 0.25}}`."
     )
-    units: UnitsCompute = Field(UnitsCompute(), description="Processes that fit the unit models and the vocoder.")
+    units: FitCompute = Field(FitCompute(), description="Processes that fit the unit models and the vocoder.")
     training: LmCompute = Field(LmCompute(), description="Workers, batch and checkpoints of the training.")
 
 

@@ -5,8 +5,8 @@ Its call looks like a Hugging Face CTC model's (``model(waveform).logits``), whi
 start of its sound, that of ``|`` where a word ends, so the times WhisperX reads off need no correction.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar, Literal, Self
 
 import numpy as np
@@ -35,13 +35,6 @@ class CTCShape(StoredConfig):
     layers: int = 8  # number of residual convolution blocks
     mels: int = 64  # mel bands of the front end
     shift: float = 0.0  # constant delay of the spikes in seconds, removed in whole frames
-
-
-@dataclass(frozen=True)
-class Emission:
-    """Answer of the model; the attribute that ``whisperx.align`` reads."""
-
-    logits: Tensor  # float32, (batch, frames, labels)
 
 
 class LogMel(nn.Module):
@@ -118,21 +111,14 @@ class CTCAligner(nn.Module):
         """Read what :meth:`save` wrote. Raises ModelReferenceError: the folder does not hold such a model."""
         return CTCShape.load(folder, cls)
 
-    def forward(self, waveform: Tensor) -> Emission:
-        """Emissions of waveforms of equal length.
-
-        Args:
-            waveform: float32, (batch, samples), 16 kHz.
-
-        Returns:
-            Logits at 50 frames a second.
-        """
+    def forward(self, waveform: Tensor) -> SimpleNamespace:
+        """``logits``, float32 (batch, frames, labels) at 50 frames a second, of float32 (batch, samples) at 16 kHz."""
         late = round(self.shape.shift * FRAME_RATE)  # frames; negative where labels come too early
         features = self.front_end(waveform)
         frames = features.shape[1]
         before, behind = features[:, :1].expand(-1, max(0, -late), -1), features[:, -1:].expand(-1, max(0, late), -1)
         emitted = self.emit(torch.cat([before, features, behind], dim=1))
-        return Emission(emitted[:, max(0, late) : max(0, late) + frames])
+        return SimpleNamespace(logits=emitted[:, max(0, late) : max(0, late) + frames])
 
     def emit(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits of features (batch, frames, 2 * mels); `mask` (batch, frames) marks what is no padding."""

@@ -14,7 +14,7 @@ from spiritlm_core.align.whisperx import UNFITTED, Aligner, Transcriber, prepare
 from spiritlm_core.cores import all_cores, core_count
 from spiritlm_core.errors import Rejection, SpiritLMError
 from spiritlm_core.fit.checkpoints import Checkpoint
-from spiritlm_core.lake.stage import ArtifactStage, Progress, Resources, TableInput, noting
+from spiritlm_core.lake.stage import ArtifactStage, Progress, Resources, TableInput, noting, within
 from spiritlm_core.lake.view import TableView
 
 if TYPE_CHECKING:
@@ -101,14 +101,13 @@ class AlignerFit(ArtifactStage):
         known = note.load(noting(progress))
         if known is None:
             asked = _first_minutes(utterances, self.config.taught_minutes)
-
-            def report(done: float) -> None:
-                progress(_TAUGHT_SHARE * done, f"pocketsphinx aligns {len(asked)} utterances")
-
+            report = within(progress, 0, _TAUGHT_SHARE)
             answers = teacher.teach([(u.waveform, u.words) for u in asked], core_count(), report)
-            known = {u.key: _plain(times) for u, times in zip(asked, answers, strict=True)}
+            # a checkpoint holds plain values alone
+            known = {u.key: times and [tuple(time) for time in times] for u, times in zip(asked, answers, strict=True)}
             note.save(known)
-        return [_taught_again(known.get(utterance.key)) for utterance in utterances]
+        noted = (known.get(utterance.key) for utterance in utterances)
+        return [times and [Taught(*time) for time in times] for times in noted]
 
     def _has_teacher(self, language: str) -> bool:
         wanted = self.config.teacher
@@ -138,11 +137,7 @@ class AlignerFit(ArtifactStage):
         sizes = {"channels": settings.channels, "layers": settings.layers, "mels": settings.mels}
         model = CTCAligner(CTCShape(language=language, characters=characters, **sizes), settings.dropout)
         items = _items(model, utterances, taught)
-
-        def report(done: float, message: str) -> None:
-            progress(_TAUGHT_SHARE + (1 - _TAUGHT_SHARE) * done, message)
-
-        loss = train(model, items, settings, work, report)
+        loss = train(model, items, settings, work, within(progress, _TAUGHT_SHARE, 1))
         shift = 0.0
         if not any(times is not None for times in taught):
             shift = _measured_delay(model, utterances)
@@ -192,11 +187,3 @@ def _transcript(recogniser: Any, utterance: Utterance, language: str) -> str:
 def _write_placeholder(out: Path, language: str) -> None:
     content = json.dumps({"model_type": UNFITTED, "language": language}, ensure_ascii=False)
     (out / "config.json").write_text(content, encoding="utf-8")
-
-
-def _plain(times: list[Taught] | None) -> list[list[Any]] | None:
-    return None if times is None else [[t.start, t.end, list(t.onsets)] for t in times]
-
-
-def _taught_again(times: list[list[Any]] | None) -> list[Taught] | None:
-    return None if times is None else [Taught(start, end, tuple(onsets)) for start, end, onsets in times]

@@ -20,28 +20,17 @@ NO_PAUSE = 0.041  # seconds; a shorter gap between two words is the aligner's fr
 
 @dataclass(frozen=True)
 class Span:
-    """When a word was said: seconds from the start of the segment, and the aligner's confidence (0 to 1)."""
+    """When a word was said: seconds from the start of the segment, and the aligner's confidence (0 to 1).
 
-    start: float
-    end: float
-    score: float
-
-
-@dataclass(frozen=True)
-class Timed:
-    """A word with times; `score` is None where they are interpolated."""
+    That is None where the aligner could not time the word, and its times are interpolated.
+    """
 
     start: float
     end: float
     score: float | None
 
-    @property
-    def interpolated(self) -> bool:
-        """Whether the aligner could not time the word."""
-        return self.score is None
 
-
-def fill(spans: Sequence[Span | None], lengths: Sequence[int], duration: float) -> list[Timed]:
+def fill(spans: Sequence[Span | None], lengths: Sequence[int], duration: float) -> list[Span]:
     """Give every word a time.
 
     Untimed words share the gap between their timed neighbours in proportion to their length; where there is
@@ -54,7 +43,7 @@ def fill(spans: Sequence[Span | None], lengths: Sequence[int], duration: float) 
         duration: Of the segment, in seconds.
 
     Returns:
-        One :class:`Timed` per word: starts never fall, no word ends before it starts or after the next one
+        One span per word: starts never fall, no word ends before it starts or after the next one
         starts, all between 0 and `duration`.
     """
     edges = np.zeros((len(spans), 2))
@@ -62,7 +51,7 @@ def fill(spans: Sequence[Span | None], lengths: Sequence[int], duration: float) 
         edges[group.first : group.last] = _shared(group, lengths)
     edges = _contiguous(edges)
     scores = [None if span is None else span.score for span in spans]
-    return [Timed(float(a), float(b), score) for (a, b), score in zip(edges, scores, strict=True)]
+    return [Span(float(a), float(b), score) for (a, b), score in zip(edges, scores, strict=True)]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from spiritlm_core.align.config import WordsConfig
-from spiritlm_core.align.interpolate import Span, Timed, fill, place
+from spiritlm_core.align.interpolate import Span, fill, place
 from spiritlm_core.align.teacher import row_language
 from spiritlm_core.align.whisperx import Aligner, Heard, Transcriber
 from spiritlm_core.audio.codec import decode_flac
@@ -148,7 +148,7 @@ class WordsStage(TableStage):
             raise Rejection("the recogniser heard no words")
         return words
 
-    def _times(self, waveform: np.ndarray, words: list[Word], language: str) -> list[Timed]:
+    def _times(self, waveform: np.ndarray, words: list[Word], language: str) -> list[Span]:
         lengths = [sum(map(len, word.spoken)) for word in words]
         aligner = self._aligner(language)
         spans: list[Span | None] = [None] * len(words)
@@ -202,9 +202,9 @@ class WordsStage(TableStage):
         return aligner.hear(waveform).reading() if aligner else ""
 
 
-def _entries(words: Sequence[Word], times: Sequence[Timed]) -> list[dict[str, Any]]:
+def _entries(words: Sequence[Word], times: Sequence[Span]) -> list[dict[str, Any]]:
     return [
-        {"word": w.written, "start": t.start, "end": t.end, "score": t.score, "interpolated": t.interpolated}
+        {"word": w.written, "start": t.start, "end": t.end, "score": t.score, "interpolated": t.score is None}
         for w, t in zip(words, times, strict=True)
     ]
 
@@ -213,7 +213,7 @@ def _waveform(row: Row) -> np.ndarray:
     return decode_flac(row["audio"])  # type: ignore[arg-type]
 
 
-def _told(row: Row, words: list[Word]) -> list[Timed]:
+def _told(row: Row, words: list[Word]) -> list[Span]:
     """The times that came with the audio, which are exact; of words without one, as of those that are not aligned."""
     tokens = unicodedata.normalize("NFC", str(row["text"])).split()
     given = zip(tokens, cast("list[Any]", row["word_times"]), strict=False)

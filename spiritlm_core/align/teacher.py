@@ -7,21 +7,22 @@ downloaded. An utterance with a word outside the dictionary gets no times; CTC t
 import hashlib
 import importlib.util
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from spiritlm_core.audio.codec import decode_flac
-from spiritlm_core.lake.schema import Row, is_rejected
+from spiritlm_core.lake.schema import Row
+from spiritlm_core.lake.stage import Progress, silent
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.language import main_code
 from spiritlm_core.tokens.words import words_of
 
-_SMALL = ("utterance_id", "split", "language", "duration", "text", "reject_stage")
+_SMALL = ("utterance_id", "language", "duration", "text")
 _FASTEST = 30.0  # characters a second; what is faster than that is not a transcript of the audio
 
 
@@ -89,8 +90,8 @@ def seconds_of(utterances: Sequence[Utterance]) -> float:
 
 
 def _train_rows(audio: TableView) -> Iterator[Row]:
-    for shard in audio.shards(_SMALL):
-        yield from (row for row in shard.to_pylist() if row["split"] == "train" and not is_rejected(row))
+    for shard in audio.good(_SMALL, "train"):
+        yield from shard.to_pylist()
 
 
 def _plausible(row: Row, language: str) -> bool:
@@ -103,13 +104,12 @@ def _plausible(row: Row, language: str) -> bool:
 STEP = 0.01  # seconds per frame of pocketsphinx
 
 
-@dataclass(frozen=True)
-class Taught:
+class Taught(NamedTuple):
     """A word as the teacher heard it, in seconds of the utterance; `onsets` of its sounds, the first at `start`."""
 
     start: float
     end: float
-    onsets: tuple[float, ...]
+    onsets: Sequence[float]
 
 
 Pair = tuple[np.ndarray, Sequence[str]]
@@ -178,16 +178,14 @@ def _align_all(part: Sequence[Pair]) -> list[list[Taught] | None]:
     return [teacher.align(waveform, words) for waveform, words in part]
 
 
-def teach(
-    utterances: Sequence[Pair], workers: int, report: Callable[[float], None] = lambda _: None
-) -> list[list[Taught] | None]:
+def teach(utterances: Sequence[Pair], workers: int, report: Progress = silent) -> list[list[Taught] | None]:
     """Align many utterances (16 kHz) in processes: pocketsphinx holds the interpreter lock. Reports how far."""
     chunks = [utterances[start : start + 32] for start in range(0, len(utterances), 32)]
     taught: list[list[Taught] | None] = []
     with ProcessPoolExecutor(max(1, workers), mp_context=get_context("spawn")) as pool:
         for index, part in enumerate(pool.map(_align_all, chunks)):
             taught += part
-            report((index + 1) / len(chunks))
+            report((index + 1) / len(chunks), f"pocketsphinx aligns {len(utterances)} utterances")
     return taught
 
 

@@ -56,8 +56,8 @@ def to_int16(waveform: np.ndarray) -> np.ndarray:
 
 
 def to_float32(waveform: np.ndarray) -> np.ndarray:
-    """int16 samples as float32 in [-1, 1)."""
-    return waveform.astype(np.float32) / np.float32(32768.0)
+    """int16 samples as float32 in [-1, 1); float samples are that already."""
+    return waveform.astype(np.float32) / np.float32(32768.0 if waveform.dtype == np.int16 else 1.0)
 
 
 def read_mono(file: BinaryIO, name: str, channel: int | None = None, limits: LimitsConfig = LIMITS) -> np.ndarray:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,16 +52,11 @@ def by_torchaudio(pieces: Pieces) -> Iterator[np.ndarray]:
     first = next(pieces, None)
     if first is None:
         return
-    pieces, rate = _with(first, pieces), first[1]
+    pieces, rate = chain([first], pieces), first[1]
     if rate == SAMPLE_RATE or max(SAMPLE_RATE, rate) // math.gcd(rate, SAMPLE_RATE) > _FINEST:
         yield from by_libav(pieces)
         return
     yield from _blockwise((piece for piece, _ in pieces), rate)
-
-
-def _with(first: tuple[np.ndarray, int], rest: Pieces) -> Pieces:
-    yield first
-    yield from rest
 
 
 def _blockwise(pieces: Iterator[np.ndarray], rate: int) -> Iterator[np.ndarray]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -47,6 +46,9 @@ AUDIO = pa.schema(
         *REJECT,
     ]
 )
+
+Heard = tuple[StoredSamples, Sequence[Time | None]]
+"""int16[T] of a recording, and when each word of its transcript is said, if that is known."""
 
 _FULL_SCALE = 32_700  # of 32768: clipped samples lose a little in resampling
 _COPIED = ("recording_id", "speaker", "language", "label", "origin", "source_uri")
@@ -96,14 +98,14 @@ class AudioStage(TableStage):
             return [rejected(base | {"utterance_id": item["recording_id"]}, self.name, error)]
 
     def _segments(self, item: Row, base: Row) -> list[Row]:
-        heard = self._heard(item)
-        waveform = _stretch(heard.samples, item)
+        samples, words = self._heard(item)
+        waveform = _stretch(samples, item)
         check_level(waveform, self.config)
         regions = find_segments(waveform, self.config, transcribed=item["text"] is not None)
         rows = [base | segment_row(waveform, segment, str(item["recording_id"])) for segment in regions]
         rows[0]["text" if len(rows) == 1 else "recording_text"] = item["text"]
-        if len(rows) == 1 and heard.words:
-            rows[0]["word_times"] = [word and _within(word, regions[0]) for word in heard.words]
+        if len(rows) == 1 and words:
+            rows[0]["word_times"] = [word and _within(word, regions[0]) for word in words]
         return rows
 
     def _heard(self, item: Row) -> Heard:
@@ -197,25 +199,17 @@ def _stretch(waveform: StoredSamples, item: Row) -> StoredSamples:
     return waveform.between(first, last)
 
 
-@dataclass(frozen=True)
-class Heard:
-    """int16[T] of a recording, and when each word of its transcript is said, if that is known."""
-
-    samples: StoredSamples
-    words: Sequence[Time | None] = ()
-
-
 def _read(item: Row, limits: LimitsConfig) -> Heard:
     """Decode the file, making sure that it is the one that was listed: its hash is part of the shard's key."""
     uri = str(item["source_uri"])
     if uri.startswith(SCHEME):
         waveform, words = speak(uri)
-        return Heard(stored(waveform), words)
+        return stored(waveform), words
     try:
         if sha256_of(uri) != item["sha256"]:
             raise SourceError(f"{uri} changed while it was read: run again")
         with open_uri(uri) as file:
-            return Heard(store_mono(file, uri, item["channel"], limits))  # type: ignore[arg-type]
+            return store_mono(file, uri, item["channel"], limits), ()  # type: ignore[arg-type]
     except OSError as error:
         if is_machine_error(error):
             raise

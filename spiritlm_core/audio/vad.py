@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from spiritlm_core.audio.codec import to_float32
 from spiritlm_core.audio.config import AudioConfig, VadConfig
 from spiritlm_core.audio.samples import Samples
 from spiritlm_core.errors import SpiritLMError
@@ -57,7 +58,7 @@ def speech_probabilities(waveform: Samples) -> np.ndarray:
     """Probability of speech, float32[ceil(T / 512)], of int16[T] or float32[T] at 16 kHz."""
     activity, probabilities = VoiceActivity(), []
     for first in range(0, len(waveform), _BATCH * WINDOW):
-        part = _float(waveform[first : first + _BATCH * WINDOW])
+        part = to_float32(waveform[first : first + _BATCH * WINDOW])
         windows = np.pad(part, (0, -len(part) % WINDOW)).reshape(-1, WINDOW)
         probabilities.append(activity.probabilities(windows))
     return np.concatenate(probabilities) if probabilities else np.zeros(0, np.float32)
@@ -84,7 +85,7 @@ def loud_region(waveform: Samples) -> Region | None:
     usable = len(waveform) - len(waveform) % WINDOW
     if not usable:
         return None
-    energy = (_float(waveform[:usable]).reshape(-1, WINDOW) ** 2).mean(axis=1)
+    energy = (to_float32(waveform[:usable]).reshape(-1, WINDOW) ** 2).mean(axis=1)
     loud = np.flatnonzero(energy > energy.max() * 10**-3.5)
     return Region(float(loud[0]) * WINDOW_SECONDS, float(loud[-1] + 1) * WINDOW_SECONDS) if len(loud) else None
 
@@ -94,11 +95,6 @@ def _extend(regions: list[Region], region: Region, min_pause: float) -> None:
         regions[-1] = Region(regions[-1].start, region.end)
     else:
         regions.append(region)
-
-
-def _float(waveform: np.ndarray) -> np.ndarray:
-    scale = 32768.0 if waveform.dtype == np.int16 else 1.0
-    return waveform.astype(np.float32) / np.float32(scale)
 
 
 @lru_cache(maxsize=1)

@@ -72,6 +72,11 @@ def noting(progress: Callable[[float, str], None]) -> Callable[[str], None]:
     return lambda message: progress(0.0, f"{NOTE} {message}")
 
 
+def within(progress: Callable[[float, str], None], start: float, end: float) -> Progress:
+    """Tells `progress` of a part of the work, which takes it from `start` to `end`."""
+    return lambda fraction, message: progress(start + (end - start) * fraction, message)
+
+
 class TableStage(ABC):
     """A pure function from aligned shards to one shard of the table called `name`.
 

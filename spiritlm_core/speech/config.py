@@ -8,7 +8,6 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field, model_validator
 
 from spiritlm_core.config import FrozenConfig, Optionally, Span
-from spiritlm_core.fit.config import FitCompute
 from spiritlm_core.references.syntax import ModelReference
 from spiritlm_core.speech.pitch.config import PitchConfig
 from spiritlm_core.speech.pretraining.config import HubertConfig
@@ -129,12 +128,13 @@ class UnitsConfig(FrozenConfig):
         return CopiesStageConfig(**dict(self.stage(expressive=expressive)), copies=self.copies)
 
 
-class StreamSizes(FrozenConfig):
-    """How many units there are of each kind."""
+class UnitsStageConfig(FrozenConfig):
+    """What the stages that use the unit models are given, besides these: how many units there are of each kind."""
 
     hubert: int = Field(ge=1, description="HuBERT units, the blank included.")
     pitch: int = Field(0, ge=0, description="Pitch units; 0 for Base.")
     style: int = Field(0, ge=0, description="Style units; 0 for Base.")
+    precision: ExtractionPrecision = Field("exact", description="Precision of unit extraction.")
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -143,21 +143,7 @@ class StreamSizes(FrozenConfig):
         return {name: size for name, size in sizes.items() if size}
 
 
-class UnitsStageConfig(StreamSizes):
-    """What the stages that use the unit models are given, besides these."""
-
-    precision: ExtractionPrecision = Field("exact", description="Precision of unit extraction.")
-
-
 class CopiesStageConfig(UnitsStageConfig):
     """The same, and what the copies are."""
 
     copies: CopiesConfig = Field(description="How often each train recording is encoded besides.")
-
-
-class UnitsCompute(FitCompute):
-    """How the unit models are fitted. Up to rounding, nothing here changes what is learned."""
-
-    workers: int = Field(
-        1, ge=1, description="Processes that fit HuBERT together (one GPU each, or one group of CPU cores)."
-    )

@@ -100,17 +100,14 @@ class UnitsStage(TableStage):
         return _attempt(partial(decode_flac, cast("bytes", source["audio"])))
 
     def _encode(self, clips: list[Waveform | Exception], speakers: list[str | None]) -> list[Outcome]:
-        """Units of each clip, or the error it causes: after an error in a batch, each clip is tried alone."""
+        """Units of each clip, or the error it causes."""
+
+        def encode(places: list[int]) -> list[Units]:
+            waveforms = [cast("Waveform", clips[i]) for i in places]
+            return self._extractor.encode(waveforms, [speakers[i] for i in places])
+
         good = [i for i, clip in enumerate(clips) if not isinstance(clip, Exception)]
-        waveforms, names = [cast("Waveform", clips[i]) for i in good], [speakers[i] for i in good]
-        together = _attempt(partial(self._extractor.encode, waveforms, names))
-        if isinstance(together, Exception):
-            pairs = zip(waveforms, names, strict=True)
-            alone = [_attempt(partial(self._extractor.encode, [wave], [name])) for wave, name in pairs]
-            outcomes: list[Outcome] = [units if isinstance(units, Exception) else units[0] for units in alone]
-        else:
-            outcomes = [*together]
-        outcome_of = dict(zip(good, outcomes, strict=True))
+        outcome_of = dict(zip(good, _each(encode, good), strict=True))
         return [outcome_of[i] if i in outcome_of else cast("Exception", clip) for i, clip in enumerate(clips)]
 
 
@@ -169,14 +166,24 @@ def _speakers(sources: list[Row], group: list[int]) -> list[str | None]:
     return [cast("str | None", sources[i]["speaker"]) for i in group]
 
 
-def _attempt(call: Callable[[], Result]) -> Result | Exception:
-    """The result or the error of `call`; errors of the machine are raised."""
+def _attempt(call: Callable[[], Result], kept: tuple[type[Exception], ...] = ()) -> Result | Exception:
+    """The result or the error of `call`; errors of the machine are raised, but for those to be `kept`."""
     try:
         return call()
     except Exception as error:
-        if is_machine_error(error):
+        if is_machine_error(error) and not isinstance(error, kept):
             raise
         return error
+
+
+def _each(
+    encode: Callable[[list[int]], list[Units]], places: list[int], kept: tuple[type[Exception], ...] = ()
+) -> list[Outcome]:
+    """What `encode` makes of the clips at `places`; after an error in a batch each clip is tried alone."""
+    together = _attempt(partial(encode, places), kept)
+    if not isinstance(together, Exception):
+        return [*together]
+    return [together] if len(places) == 1 else [one for place in places for one in _each(encode, [place], kept)]
 
 
 def _row(source: Row, outcome: Outcome | None) -> Row:
@@ -212,20 +219,16 @@ def encode_clips(tokenizer: SpeechTokenizer, clips: Sequence[np.ndarray]) -> lis
 
     Clips of similar length are encoded together.
     """
+
+    def encode(places: list[int]) -> list[Units]:
+        return tokenizer.encode_batch([clips[i] for i in places])
+
+    def written(units: Outcome) -> str | Rejection:
+        if isinstance(units, Exception):
+            return Rejection(str(units))
+        return tokenizer.to_string(units) if len(units.hubert) else Rejection("too short for a speech unit")
+
     encoded: dict[int, str | Rejection] = {}
     for group in grouped([len(clip) / SAMPLE_RATE for clip in clips], _TOKENIZED_SECONDS):
-        encoded |= zip(group, _encode(tokenizer, [clips[i] for i in group]), strict=True)
+        encoded |= zip(group, map(written, _each(encode, group, (SpiritLMError,))), strict=True)
     return [encoded[i] for i in range(len(clips))]
-
-
-def _encode(tokenizer: SpeechTokenizer, clips: list[np.ndarray]) -> list[str | Rejection]:
-    """After an error in a batch each clip is tried alone."""
-    try:
-        units = tokenizer.encode_batch(clips)
-    except Exception as error:
-        if is_machine_error(error) and not isinstance(error, SpiritLMError):
-            raise
-        if len(clips) > 1:
-            return [tokens for clip in clips for tokens in _encode(tokenizer, [clip])]
-        return [Rejection(str(error))]
-    return [tokenizer.to_string(one) if len(one.hubert) else Rejection("too short for a speech unit") for one in units]

@@ -19,7 +19,6 @@ def test_words_are_in_order_and_inside(words, duration):
         assert before.end <= after.start
     for word, (span, _) in zip(filled, words, strict=True):
         assert 0 <= word.start <= word.end <= duration
-        assert word.interpolated == (span is None)
         assert word.score == (None if span is None else span.score)
 
 
@@ -42,7 +41,7 @@ def edges(filled):
 def test_untimed_words_share_the_gap_by_length():
     filled = fill([Span(0, 1, 0.9), None, None, Span(4, 5, 0.8)], [3, 1, 2, 3], 6)
     assert edges(filled) == [(0, 1), (1, 2), (2, 4), (4, 5)]
-    assert [w.interpolated for w in filled] == [False, True, True, False]
+    assert [w.score for w in filled] == [0.9, None, None, 0.8]
 
 
 def test_without_a_gap_the_word_before_shares_its_time():

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from spiritlm_core.errors import TrainingError
+from spiritlm_core.fit.config import FitCompute
 from spiritlm_core.fit.job import FitJob
 from spiritlm_core.lake.view import TableView
-from spiritlm_core.speech.config import UnitsCompute
 from spiritlm_core.speech.quantizers.config import QuantizerStageConfig
 from tests.speech.models import CONFIG
 from tests.support.ray_runtime import kill_worker
@@ -24,12 +24,12 @@ from tests.support.ray_runtime import kill_worker
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 HUBERT = "spiritlm_core.speech.fits:HubertFit"
-TWO = UnitsCompute(workers=2, cpus_per_worker=1)
+TWO = FitCompute(workers=2, cpus_per_worker=1)
 
 
 @pytest.fixture
 def job(audio: pa.Table, tmp_path: Path) -> Callable[..., FitJob]:
-    def make(name: str, steps: tuple[int, int], compute: UnitsCompute = TWO) -> FitJob:
+    def make(name: str, steps: tuple[int, int], compute: FitCompute = TWO) -> FitJob:
         work, out = (tmp_path / f"{name}-{kind}" for kind in ("work", "out"))
         for folder in (work, out):
             folder.mkdir()
@@ -91,7 +91,7 @@ def test_an_error_of_the_fit_is_the_error_of_the_run(
     short = {"audio": TableView.of(audio.slice(0, 1))}
     with pytest.raises(TrainingError, match="501 clusters want at least as many frames"):
         run(FitJob(stage, config, models, short, tmp_path / "work", tmp_path / "out", TWO))
-    greedy = FitJob(stage, config, models, short, tmp_path / "work", tmp_path / "out", UnitsCompute(workers=64))
+    greedy = FitJob(stage, config, models, short, tmp_path / "work", tmp_path / "out", FitCompute(workers=64))
     with pytest.raises(TrainingError, match="do not fit"):
         run(greedy)
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from spiritlm_core.errors import ModelReferenceError
+from spiritlm_core.speech.config import StyleConfig
 from spiritlm_core.speech.grid import style_count, unit_count
 from spiritlm_core.speech.pitch.f0 import Melody
 from spiritlm_core.speech.style.coder import PROSODY, StyleModel, estimated_mean, fit_style, second_vectors
@@ -42,8 +43,8 @@ def fitted(offset: float) -> tuple[StyleModel, list[np.ndarray]]:
     clips = [rng.normal(size=(10, len(PROSODY) + 2 * SIZE)).astype(np.float32) for _ in range(4)]
     clips = [clip + offset * (i % 2) for i, clip in enumerate(clips)]
     clips[0][0, PROSODY.index("f0")] = np.nan
-    settings = {"layer": 1, "clusters": 3, "components": 2, "restarts": 2, "seed": 0}
-    return fit_style(clips, ["a", "b", "a", "b"], **settings), clips
+    config = StyleConfig(layer=1, clusters=3, components=2, restarts=2, seed=0)
+    return fit_style(clips, ["a", "b", "a", "b"], config), clips
 
 
 def test_speaker_mean_is_removed() -> None:

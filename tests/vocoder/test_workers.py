@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file
 
+from spiritlm_core.fit.config import FitCompute
 from spiritlm_core.fit.job import FitJob
-from spiritlm_core.speech.config import UnitsCompute
 from tests.support.ray_runtime import kill_worker
 from tests.support.watching import PATIENCE
 from tests.vocoder.fitting import TINY, build, config, corpus, silent, views
@@ -32,7 +32,7 @@ def nearly_equal(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bo
 
 
 def job(folder: Path, **fit: int) -> FitJob:
-    compute = UnitsCompute(workers=2, cpus_per_worker=1)
+    compute = FitCompute(workers=2, cpus_per_worker=1)
     settings = config(TINY.model_copy(update={"learning_rate": 1e-3, **fit}))
     for name in ("work", "out"):
         (folder / name).mkdir(parents=True)

@@ -6,6 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from spiritlm_core.audio.codec import to_float32
 from spiritlm_core.audio.resample import add_noise, at_loudness, by_libav, limit_band, reverberate
 from spiritlm_core.audio.samples import Waveform
 from spiritlm_core.audio.voices.command import run_command, run_flite
@@ -28,8 +29,7 @@ def speak(utterance: Utterance | str) -> tuple[Waveform, Sequence[Time | None]]:
         sound = _said(spoken)
     except NothingHeardError as problem:
         raise Rejection(str(problem)) from problem
-    samples = sound.samples.astype(np.float32) / np.float32(32768)
-    waveform = np.concatenate(list(by_libav(iter([(samples, sound.rate)]))))
+    waveform = np.concatenate(list(by_libav(iter([(to_float32(sound.samples), sound.rate)]))))
     silence = float(spoken.settings.get("silence", 0.0))
     waveform = _changed(np.pad(waveform, round(silence * SAMPLE_RATE)), spoken)
     return waveform, [word and (word[0] + silence, word[1] + silence) for word in sound.words]

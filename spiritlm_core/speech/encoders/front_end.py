@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn.functional import gelu, layer_norm
 
 from spiritlm_core.errors import ModelReferenceError
-from spiritlm_core.speech.encoders.precision import Kind, affine
+from spiritlm_core.speech.encoders.precision import Affine, Kind
 
 _BLOCK_SAMPLES = 16_000
 
@@ -114,7 +114,7 @@ class _Convolution:
     def __init__(self, layer: Any, kind: Kind) -> None:
         self._kernel, self._stride = layer.conv.kernel_size[0], layer.conv.stride[0]
         # Taps outside, channels inside: the order of frames in memory.
-        self._affine = affine(layer.conv.weight.permute(0, 2, 1).flatten(1), layer.conv.bias, kind)
+        self._affine = Affine(layer.conv.weight.permute(0, 2, 1).flatten(1), layer.conv.bias, kind)
         self._norm = getattr(layer, "layer_norm", None)
 
     def __call__(self, frames: torch.Tensor) -> torch.Tensor:

@@ -9,8 +9,6 @@ bf16
     Elsewhere as `exact`.
 """
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch
@@ -29,53 +27,34 @@ def kind_of(precision: Precision, device: str) -> Kind:
     return "bf16" if precision == "bf16" and (not device.startswith("cpu") or has_amx()) else "fp32"
 
 
-def affine(weight: torch.Tensor, bias: torch.Tensor | None, kind: Kind) -> Affine:
-    """``x @ weight.T + bias`` as a module; `weight` float[out, in], `bias` float[out]."""
-    made = Bf16Affine if kind == "bf16" else Affine
-    return made(weight.detach().float(), None if bias is None else bias.detach().float())
-
-
 def convert_linears(module: nn.Module, kind: Kind) -> None:
     """Replace every `nn.Linear` below `module`; float32 stays as it is."""
     if kind == "fp32":
         return
     for name, child in module.named_children():
         if isinstance(child, nn.Linear):
-            setattr(module, name, affine(child.weight, child.bias, kind))
+            setattr(module, name, Affine(child.weight, child.bias, kind))
         else:
             convert_linears(child, kind)
 
 
 class Affine(nn.Module):
-    """An affine map in float32: [..., in] to [..., out]."""
+    """``x @ weight.T + bias`` of float32 numbers, or of bf16 numbers, which the hardware sums in float32."""
 
     weight: torch.Tensor
     bias: torch.Tensor | None
 
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, kind: Kind) -> None:
+        """`weight` is float[out, in], `bias` float[out]."""
         super().__init__()
-        self.register_buffer("weight", weight.contiguous())
-        self.register_buffer("bias", bias)
+        dtype = torch.bfloat16 if kind == "bf16" else torch.float32
+        self.register_buffer("weight", weight.detach().to(dtype).contiguous())
+        self.register_buffer("bias", None if bias is None else bias.detach().to(dtype))
 
     def prepared(self, x: torch.Tensor) -> torch.Tensor:
         """`x` in the type that the product takes; worth doing before windows of `x` are copied."""
-        return x
+        return x.to(self.weight.dtype)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """float32[..., in] to float32[..., out]."""
-        return linear(x, self.weight, self.bias)
-
-
-class Bf16Affine(Affine):
-    """An affine map of bf16 numbers, which the hardware sums in float32."""
-
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
-        super().__init__(weight.to(torch.bfloat16), None if bias is None else bias.to(torch.bfloat16))
-
-    def prepared(self, x: torch.Tensor) -> torch.Tensor:
-        """`x` as bf16."""
-        return x.to(torch.bfloat16)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """float32 or bf16[..., in] to bf16[..., out]."""
-        return linear(x.to(torch.bfloat16), self.weight, self.bias)
+        """[..., in] to [..., out], in the type of the product."""
+        return linear(self.prepared(x), self.weight, self.bias)

@@ -12,7 +12,7 @@ from torch import nn
 from spiritlm_core.errors import ModelReferenceError
 from spiritlm_core.speech.encoders.encoder import BlockEncoder, configuration, preprocessor, pretrained
 from spiritlm_core.speech.encoders.front_end import FrontEnd
-from spiritlm_core.speech.encoders.precision import Precision, affine, convert_linears, kind_of
+from spiritlm_core.speech.encoders.precision import Affine, Precision, convert_linears, kind_of
 from spiritlm_core.speech.grid import FRAME, on_grid
 
 
@@ -40,7 +40,7 @@ class WaveformEncoder(BlockEncoder):
         self.stride = self.front_end.hop
         self._norm = getattr(model.feature_projection, "layer_norm", None)
         projection = model.feature_projection.projection
-        self._projection = affine(projection.weight, projection.bias, self.kind)
+        self._projection = Affine(projection.weight, projection.bias, self.kind)
         self._pre_norm = bool(model.config.do_stable_layer_norm)
         self._encoder = _lone(model.encoder, depth)
         # GPUs have no fast kernel for a grouped convolution of bf16 numbers, and its share of the work is small.

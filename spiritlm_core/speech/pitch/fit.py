@@ -14,7 +14,7 @@ from spiritlm_core.fit.clips import Clip, perplexity, train_clips
 from spiritlm_core.fit.job import FitJob
 from spiritlm_core.fit.schedule import learning_rate_scale
 from spiritlm_core.fit.steps import Steps, set_rate
-from spiritlm_core.lake.stage import Progress, noting
+from spiritlm_core.lake.stage import Progress, noting, within
 from spiritlm_core.speech.pitch.coder import HOP, PitchCoder, contour
 from spiritlm_core.speech.pitch.config import PitchArchitecture, PitchConfig
 from spiritlm_core.speech.pitch.f0 import melody
@@ -65,12 +65,9 @@ class _Fit:
         self.averages.register_buffer("sums", torch.zeros_like(self.coder.codebook))
 
     def run(self, checkpoint: Path, progress: Progress) -> None:
-        def report(done: float, message: str) -> None:
-            progress(_F0_SHARE + (1 - _F0_SHARE) * done, message)
-
         parts = {"coder": self.coder, "optimizer": self.optimizer, "averages": self.averages}
         self.steps = Steps(self.config.steps, parts, checkpoint)
-        self.steps.run(self._step, report)
+        self.steps.run(self._step, within(progress, _F0_SHARE, 1))
 
     def _step(self, step: int) -> list[float]:
         """One update from randomness that depends on (seed, step) alone."""

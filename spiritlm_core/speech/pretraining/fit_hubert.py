@@ -18,7 +18,7 @@ from spiritlm_core.fit.checkpoints import Checkpoint
 from spiritlm_core.fit.clips import perplexity, train_clips
 from spiritlm_core.fit.job import FitJob
 from spiritlm_core.fit.ranks import Ranks
-from spiritlm_core.lake.stage import Progress, noting
+from spiritlm_core.lake.stage import Progress, noting, within
 from spiritlm_core.speech.encoders.encoder import BlockEncoder, layer_frames
 from spiritlm_core.speech.encoders.registry import chosen_layer, load_encoder
 from spiritlm_core.speech.encoders.waveform import HubertEncoder
@@ -27,7 +27,7 @@ from spiritlm_core.speech.mel import mfcc_25hz
 from spiritlm_core.speech.pretraining.config import HubertConfig
 from spiritlm_core.speech.pretraining.masked_prediction import MaskedPrediction, Tape
 from spiritlm_core.speech.pretraining.pretrain import Pretraining
-from spiritlm_core.speech.quantizers.kmeans import KMeans, fit_kmeans
+from spiritlm_core.speech.quantizers.kmeans import Frames, KMeans, fit_kmeans
 
 ITERATIONS = "iterations"
 """Folder of the artifact that holds the model of every iteration but the last, each in a folder of its number."""
@@ -43,7 +43,6 @@ _PREPROCESSOR = {
     "return_attention_mask": True,
     "sampling_rate": 16_000,
 }
-Frames = NDArray[np.float32]
 Labels = list[NDArray[np.int64]]
 Waveforms = list[NDArray[np.float32]]
 
@@ -109,7 +108,7 @@ class _Fit:
         """
         path = self.work / f"kmeans-{iteration}.safetensors"
         if self.ranks.first:
-            self.progress(self._fraction(iteration, 0), f"iteration {iteration + 1}: clustering frames")
+            self.progress(self._begin(iteration), f"iteration {iteration + 1}: clustering frames")
             ends = np.cumsum([unit_count(len(waveform)) for waveform in self.waveforms])
             clips = 1 + int(np.searchsorted(ends, _FRAMES_CLUSTERED))
             kmeans = fit_kmeans(
@@ -125,14 +124,24 @@ class _Fit:
 
     def _features(self, waveforms: Waveforms, model: MaskedPrediction | None) -> Iterator[Frames]:
         """What is clustered of each clip, float32[N, D]: a layer of the model so far, or of a teacher; MFCC."""
-        if model is not None:
-            features = _fitted(waveforms, model, self.config.teacher_layer)
-        elif self.teacher is not None:
-            features = _taught(waveforms, self.teacher, self.config.labels_layer, self.device)
-        else:
-            features = _mfcc(waveforms)
-        for frames in features:
+        for frames in self._heard(waveforms, model):
             yield frames - frames.mean(axis=0, keepdims=True) if self.config.normalize_labels else frames
+
+    def _heard(self, waveforms: Waveforms, model: MaskedPrediction | None) -> Iterator[Frames]:
+        if model is None and self.teacher is None:
+            yield from (mfcc_25hz(torch.from_numpy(waveform)) for waveform in waveforms)
+            return
+        encoder, layer = self._encoder(model)
+        for start in range(0, len(waveforms), _CLIPS_AT_ONCE):
+            yield from layer_frames(encoder, waveforms[start : start + _CLIPS_AT_ONCE], layer)
+
+    def _encoder(self, model: MaskedPrediction | None) -> tuple[BlockEncoder, int]:
+        """Whose features are clustered, and of which layer."""
+        if model is not None:
+            return HubertEncoder(model.hubert, self.config.teacher_layer), self.config.teacher_layer
+        assert self.teacher is not None  # noqa: S101 - for mypy; the caller has looked
+        layer = chosen_layer(self.teacher, self.config.labels_layer, "units.hubert.labels_layer")
+        return load_encoder(self.teacher, layer, self.device), layer
 
     def _train(
         self, iteration: int, labels: Labels, previous: MaskedPrediction | None
@@ -140,14 +149,9 @@ class _Fit:
         """Masked prediction of `labels`; later iterations go on from the weights of the one before."""
         clusters = self.config.clusters[iteration]
         model = self._initial(iteration, previous)
-        steps = Pretraining(
-            self.config,
-            iteration,
-            Tape.of(self.waveforms, labels),
-            self.work / f"iteration-{iteration}.pt",
-            self.ranks,
-        )
-        metrics = steps.run(model, lambda done, message: self.progress(self._fraction(iteration, done), message))
+        tape, checkpoint = Tape.of(self.waveforms, labels), self.work / f"iteration-{iteration}.pt"
+        part = within(self.progress, self._begin(iteration), self._begin(iteration + 1))
+        metrics = Pretraining(self.config, iteration, tape, checkpoint, self.ranks).run(model, part)
         used = round(perplexity(np.concatenate(labels), clusters), 1)
         return model, {"clusters": clusters, "label_perplexity": used, **metrics}
 
@@ -159,28 +163,9 @@ class _Fit:
             model.hubert.load_state_dict(previous.hubert.state_dict())
         return model.to(self.device)
 
-    def _fraction(self, iteration: int, done: float) -> float:
-        before = sum(self.config.steps[:iteration])
-        return (before + done * self.config.steps[iteration]) / sum(self.config.steps)
-
-
-def _mfcc(waveforms: Waveforms) -> Iterator[Frames]:
-    for waveform in waveforms:
-        yield mfcc_25hz(torch.from_numpy(waveform))
-
-
-def _fitted(waveforms: Waveforms, model: MaskedPrediction, layer: int) -> Iterator[Frames]:
-    return _layer(waveforms, HubertEncoder(model.hubert, layer), layer)
-
-
-def _taught(waveforms: Waveforms, teacher: Path, asked: int | None, device: str) -> Iterator[Frames]:
-    layer = chosen_layer(teacher, asked, "units.hubert.labels_layer")
-    return _layer(waveforms, load_encoder(teacher, layer, device), layer)
-
-
-def _layer(waveforms: Waveforms, encoder: BlockEncoder, layer: int) -> Iterator[Frames]:
-    for start in range(0, len(waveforms), _CLIPS_AT_ONCE):
-        yield from layer_frames(encoder, waveforms[start : start + _CLIPS_AT_ONCE], layer)
+    def _begin(self, iteration: int) -> float:
+        """The share of all steps that comes before an iteration."""
+        return sum(self.config.steps[:iteration]) / sum(self.config.steps)
 
 
 def _save(model: MaskedPrediction, out: Path) -> None:

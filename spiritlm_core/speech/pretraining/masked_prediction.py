@@ -16,14 +16,12 @@ from torch.nn.functional import normalize as unit
 from transformers import HubertConfig as HubertModelConfig
 from transformers import HubertModel
 
-from spiritlm_core.audio.codec import to_int16
+from spiritlm_core.audio.codec import to_float32, to_int16
 from spiritlm_core.audio.samples import Waveform
 from spiritlm_core.lake.schema import SAMPLE_RATE
 from spiritlm_core.speech.grid import FRAME, RECEPTIVE_FIELD
 from spiritlm_core.speech.mel import PREEMPHASIS, mel_centres
 from spiritlm_core.speech.pretraining.config import HubertConfig, PerturbConfig
-
-Wave = NDArray[np.float32]
 
 _CODE_SIZE = 256
 _TEMPERATURE = 0.1
@@ -64,7 +62,7 @@ class Tape:
         labels = self.labels[np.clip(nearest, 0, len(self.labels) - 1)]
         return self._disturb(waveform, perturb, rng) if perturb else waveform, labels
 
-    def _disturb(self, waveform: Wave, perturb: PerturbConfig, rng: np.random.Generator) -> Wave:
+    def _disturb(self, waveform: Waveform, perturb: PerturbConfig, rng: np.random.Generator) -> Waveform:
         """Another microphone, sometimes noise or, as often, another voice, another distance."""
         waveform = colour(waveform, perturb.colour, rng)
         if rng.random() < perturb.noise:
@@ -78,10 +76,10 @@ class Tape:
         """A random frame that `samples` follow."""
         return int(rng.integers(0, max(1, (len(self.samples) - samples) // FRAME + 1)))
 
-    def _read(self, start: int, count: int) -> Wave:
+    def _read(self, start: int, count: int) -> Waveform:
         """`count` samples from `start`, zeros where the tape is shorter."""
         samples = self.samples[start : start + count]
-        return np.pad(samples, (0, count - len(samples))).astype(np.float32) / np.float32(32768)
+        return to_float32(np.pad(samples, (0, count - len(samples))))
 
 
 class MaskedPrediction(nn.Module):

@@ -23,7 +23,7 @@ from torch.nn import functional
 from spiritlm_core.cores import pick_device
 from spiritlm_core.fit.schedule import learning_rate_scale
 from spiritlm_core.fit.steps import Steps, set_rate
-from spiritlm_core.lake.stage import Progress
+from spiritlm_core.lake.stage import Progress, within
 from spiritlm_core.metrics.distances import unit_errors
 from spiritlm_core.speech.grid import FRAME, RECEPTIVE_FIELD, SHORTEST
 from spiritlm_core.speech.quantizers.augment import augment
@@ -104,13 +104,9 @@ class _Fit:
         student = make_student(self.speech.features[0].shape[1], self.config.size, generator).to(self.device)
         optimizer = torch.optim.AdamW(student.parameters(), self.linear.learning_rate, weight_decay=0.01)
         steps = Steps(self.linear.steps, {"model": student, "optimizer": optimizer}, checkpoint)
-
-        def report(done: float, message: str) -> None:
-            progress((self.iteration + done) / self.linear.iterations, message)
-
-        steps.run(
-            partial(self._step, student, optimizer), report, f"robust quantizer, iteration {self.iteration + 1}, "
-        )
+        begun, rounds = self.iteration, self.linear.iterations
+        report = within(progress, begun / rounds, (begun + 1) / rounds)
+        steps.run(partial(self._step, student, optimizer), report, f"robust quantizer, iteration {begun + 1}, ")
         ends = zip(("loss_first", "loss_last"), steps.ends, strict=True)
         quantizer = self.scaler.folded_into(student.cpu(), facts)
         return quantizer, {name: round(float(losses[0]), 4) for name, losses in ends}
@@ -198,8 +194,7 @@ class _Scaler:
         weights, biases = [m.weight.detach() for m in maps], [m.bias.detach() for m in maps]
         weights[0] = weights[0] / self.scale
         biases[0] = biases[0] - weights[0] @ self.mean
-        first, second = (tuple(tensor.numpy() for tensor in tensors) for tensors in (weights, biases))
-        return LinearQuantizer((first[0], first[1], first[2]), (second[0], second[1], second[2]), facts)
+        return LinearQuantizer(tuple(w.numpy() for w in weights), tuple(b.numpy() for b in biases), facts)
 
 
 def _at_least(waveform: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from spiritlm_core.cores import all_cores, pick_device
 from spiritlm_core.fit.clips import perplexity, train_clips
 from spiritlm_core.fit.job import FitJob
-from spiritlm_core.lake.stage import Progress
+from spiritlm_core.lake.stage import Progress, within
 from spiritlm_core.speech.encoders.encoder import layer_frames
 from spiritlm_core.speech.encoders.registry import chosen_layer, load_encoder
 from spiritlm_core.speech.quantizers.config import QuantizerStageConfig
@@ -43,10 +43,7 @@ def fit_quantizer(config: QuantizerStageConfig, job: FitJob, progress: Progress)
         if config.kind == "kmeans":
             kmeans.save(job.out / QUANTIZER_FILE)
             return summary
-
-        def report(fraction: float, message: str) -> None:
-            progress(_SHARE_BEFORE_LINEAR + (1 - _SHARE_BEFORE_LINEAR) * fraction, message)
-
+        report = within(progress, _SHARE_BEFORE_LINEAR, 1)
         linear, learned = fit_linear(kmeans, Speech(pieces, features, encode), config, job.work, report)
     linear.save(job.out / LINEAR_FILE)
     units = [linear.assign(frames) for frames in features]

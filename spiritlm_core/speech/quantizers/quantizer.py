@@ -12,12 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spiritlm_core.errors import ModelReferenceError
-from spiritlm_core.speech.quantizers.kmeans import QUANTIZER_FILE, KMeans, StoredQuantizer
+from spiritlm_core.speech.quantizers.kmeans import QUANTIZER_FILE, Frames, KMeans, StoredQuantizer
 
 if TYPE_CHECKING:
     import torch
-
-Frames = NDArray[np.float32]
 
 LINEAR_FILE = "linear.safetensors"
 MAPS = ("0", "2", "4")  # names of the affine maps; 1 and 3 are the LeakyReLUs between them
@@ -29,8 +27,8 @@ SLOPE = 0.01  # slope of the LeakyReLU below zero
 class LinearQuantizer(StoredQuantizer):
     """Affine, LeakyReLU, affine, LeakyReLU, affine, argmax; the last class is the blank."""
 
-    weights: tuple[Frames, Frames, Frames]  # [H1, D], [H2, H1], [K + 1, H2]
-    biases: tuple[Frames, Frames, Frames]  # [H1], [H2], [K + 1]
+    weights: tuple[Frames, ...]  # [H1, D], [H2, H1], [K + 1, H2]
+    biases: tuple[Frames, ...]  # [H1], [H2], [K + 1]
     facts: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -238,11 +238,7 @@ def convert_quantizer(path: Path, out: Path, layer: int, width: int) -> None:
     expected: dict[str, tuple[int, ...]] = {}
     for i, name in enumerate(MAPS):
         expected |= {f"{name}.weight": (sizes[i + 1], sizes[i]), f"{name}.bias": (sizes[i + 1],)}
-    tensors = {
-        name: tensor.numpy() for name, tensor in take(field(content, "model_weight", path), expected, path).items()
-    }
-    first, second, third = MAPS
-    weights = (tensors[f"{first}.weight"], tensors[f"{second}.weight"], tensors[f"{third}.weight"])
-    biases = (tensors[f"{first}.bias"], tensors[f"{second}.bias"], tensors[f"{third}.bias"])
+    tensors = take(field(content, "model_weight", path), expected, path)
+    weights, biases = (tuple(tensors[f"{name}.{kind}"].numpy() for name in MAPS) for kind in ("weight", "bias"))
     out.mkdir(parents=True)
     LinearQuantizer(weights, biases, {"layer": layer}).save(out / LINEAR_FILE)

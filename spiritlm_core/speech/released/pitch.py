@@ -2,21 +2,19 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from spiritlm_core.config_files import read_text, read_yaml
-from spiritlm_core.errors import RecipeError
 from spiritlm_core.speech.pitch.coder import PitchCoder
 from spiritlm_core.speech.pitch.config import PitchArchitecture, PitchBlocks
 from spiritlm_core.speech.released.reading import (
-    CheckpointError,
     Described,
     describe,
     field,
     in_our_terms,
     read_archive,
+    read_config,
     shapes,
     take,
 )
@@ -115,7 +113,7 @@ def convert_pitch(folder: Path, out: Path) -> None:
     Raises CheckpointError: a file is missing, damaged, hostile, or does not fit the configuration.
     """
     config = folder / "config.yaml"
-    described = describe(F0Config, _yaml(config), str(config))
+    described = describe(F0Config, read_config(config, ", or use --variant base"), str(config))
     architecture = in_our_terms(lambda: described.architecture, config)
     path = folder / "model.pt"
     ours = shapes(lambda: PitchCoder(architecture))
@@ -126,15 +124,6 @@ def convert_pitch(folder: Path, out: Path) -> None:
     coder.load_state_dict({name: tensors[released] for name, released in names.items()})
     out.mkdir(parents=True)
     coder.save(out)
-
-
-def _yaml(path: Path) -> Any:
-    if not path.is_file():
-        raise CheckpointError(f"{path} is missing: complete the download, or use --variant base")
-    try:
-        return read_yaml(read_text(path, "configuration"), str(path)).body
-    except RecipeError as error:
-        raise CheckpointError(str(error)) from error
 
 
 def _released(name: str, architecture: PitchArchitecture) -> str:

@@ -13,8 +13,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
 
-from spiritlm_core.config import message_of
-from spiritlm_core.errors import ModelReferenceError
+from spiritlm_core.config import sentence_of
+from spiritlm_core.config_files import read_text, read_yaml
+from spiritlm_core.errors import ModelReferenceError, RecipeError
 from spiritlm_core.references.content import check_finite
 
 Tensors = dict[str, torch.Tensor]
@@ -34,16 +35,20 @@ class Described(BaseModel):
 
 
 def read_config(path: Path, otherwise: str = "") -> Any:
-    """A foreign JSON configuration; `otherwise` ends the message when there is none.
+    """A foreign configuration, JSON or YAML by its name; `otherwise` ends the message when there is none.
 
-    Raises CheckpointError: missing, far too long, or not JSON.
+    Raises CheckpointError: missing, far too long, or not what its name says.
     """
     if not path.is_file():
         raise CheckpointError(f"{path} is missing: complete the download{otherwise}")
     if path.stat().st_size > _LONGEST_CONFIG:
         raise CheckpointError(f"{path} has more than {_LONGEST_CONFIG} bytes, which no such configuration has")
     try:
+        if path.suffix == ".yaml":
+            return read_yaml(read_text(path, "configuration"), str(path)).body
         return json.loads(path.read_text(encoding="utf-8"))
+    except RecipeError as error:
+        raise CheckpointError(str(error)) from error
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not JSON: {error}") from error
 
@@ -113,21 +118,16 @@ def describe(model: type[Description], values: Any, where: str) -> Description:
         return model.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
         given = f" (it is {first['input']!r})"[:80] if isinstance(first["input"], str | int | float) else ""
-        raise CheckpointError(f"{where}: {name + ': ' if name else ''}{message_of(first)}{given}") from error
+        raise CheckpointError(f"{where}: {sentence_of(error)}{given}") from error
 
 
 def in_our_terms(translate: Callable[[], Ours], path: Path) -> Ours:
     """What `translate` makes of a foreign configuration. Raises CheckpointError: its fields do not fit each other."""
     try:
         return translate()
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = "".join(f"{part}: " for part in first["loc"])
-        raise CheckpointError(f"{path}: {name}{message_of(first)}") from error
     except ValueError as error:
-        raise CheckpointError(f"{path}: {error}") from error
+        raise CheckpointError(f"{path}: {sentence_of(error)}") from error
 
 
 def take(
@@ -136,16 +136,14 @@ def take(
     path: Path,
     *,
     leftovers: Collection[str] = (),
-    dtype: torch.dtype = torch.float32,
 ) -> Tensors:
-    """The tensors that the configuration implies, contiguous.
+    """The tensors that the configuration implies, contiguous, in float32.
 
     Args:
         weights: What the file holds.
         expected: Name → shape.
         path: The file, for messages.
         leftovers: Names that may be there as well and are dropped.
-        dtype: To convert to.
 
     Raises CheckpointError: a tensor is missing, unexpected, or of another shape or type; ModelReferenceError: one holds
     NaN or infinity.
@@ -159,7 +157,7 @@ def take(
         _check(weights[name], shape, f"{path}: tensor {name}")
     _check_size([weights[name] for name in expected], path)
     check_finite(((name, weights[name]) for name in expected), path)
-    return {name: weights[name].detach().to(dtype, copy=True).contiguous() for name in expected}
+    return {name: weights[name].detach().to(torch.float32, copy=True).contiguous() for name in expected}
 
 
 def _check(tensor: Any, shape: tuple[int, ...], where: str) -> None:

@@ -68,9 +68,8 @@ def convert_style(folder: Path, out: Path) -> None:
 
     Raises CheckpointError: a file is missing, damaged, hostile, or does not fit the configuration.
     """
-    described = describe(
-        StyleEncoderConfig, read_config(folder / "config.json", ", or use --variant base"), str(folder / "config.json")
-    )
+    path = folder / "config.json"
+    described = describe(StyleEncoderConfig, read_config(path, ", or use --variant base"), str(path))
     build: Any = Wav2Vec2Config  # untyped, as the model is
     config = build(
         architectures=["Wav2Vec2ForSequenceClassification"],

@@ -24,6 +24,7 @@ from safetensors.numpy import load_file, save_file
 from transformers import Wav2Vec2ForSequenceClassification
 
 from spiritlm_core.errors import ModelReferenceError
+from spiritlm_core.speech.config import StyleConfig
 from spiritlm_core.speech.encoders.encoder import configuration, preprocessor, pretrained
 from spiritlm_core.speech.encoders.precision import Precision
 from spiritlm_core.speech.encoders.waveform import Wav2Vec2Encoder
@@ -143,16 +144,7 @@ class StyleModel:
             raise ModelReferenceError(f"{folder} is not a style model of this project: {error}") from error
 
 
-def fit_style(
-    vectors: list[Frames],
-    speakers: list[str | None],
-    *,
-    layer: int,
-    clusters: int,
-    components: int,
-    restarts: int,
-    seed: int,
-) -> StyleModel:
+def fit_style(vectors: list[Frames], speakers: list[str | None], config: StyleConfig) -> StyleModel:
     """Fit the model on vectors float32[K, 9 + 2 D] of clips and the speakers of these clips."""
     names = sorted({speaker for speaker in speakers if speaker})
     rows = {name: np.concatenate([v for v, s in zip(vectors, speakers, strict=True) if s == name]) for name in names}
@@ -162,10 +154,11 @@ def fit_style(
     centred = np.concatenate(
         [v - (means[index[s]] if s else estimated_mean(v, everybody)) for v, s in zip(vectors, speakers, strict=True)]
     )
-    projection = _projection(np.nan_to_num(centred, nan=0.0), components)
-    points = np.nan_to_num(centred, nan=0.0) @ projection
-    kmeans = fit_kmeans(points, clusters, seed=seed, restarts=restarts, facts={"layer": layer})
-    return StyleModel(layer, index, means, projection, kmeans)
+    known = np.nan_to_num(centred, nan=0.0)
+    projection = _projection(known, config.components)
+    points, facts = known @ projection, {"layer": config.layer}
+    kmeans = fit_kmeans(points, config.clusters, seed=config.seed, restarts=config.restarts, facts=facts)
+    return StyleModel(config.layer, index, means, projection, kmeans)
 
 
 def estimated_mean(vectors: Frames, everybody: Frames) -> Frames:

@@ -28,15 +28,7 @@ def fit_style_units(config: StyleConfig, job: FitJob, progress: Progress) -> dic
         layer = chosen_layer(job.models["hubert"], config.layer, "units.style.layer")
         encoder = load_encoder(job.models["hubert"], layer, pick_device())
         vectors = _vectors(encoder, [piece for piece, _ in pieces], config.layer, progress)
-        model = fit_style(
-            vectors,
-            names,
-            layer=config.layer,
-            clusters=config.clusters,
-            components=config.components,
-            restarts=config.restarts,
-            seed=config.seed,
-        )
+        model = fit_style(vectors, names, config)
     model.save(job.out)
     units = np.concatenate([model.encode(v, speaker) for v, speaker in zip(vectors, names, strict=True)])
     return {

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from spiritlm_core.audio.codec import to_int16
@@ -84,12 +83,8 @@ def read_tape(
 
 
 def _units(units: TableView) -> dict[str, Streams]:
-    streams: dict[str, Streams] = {}
-    for shard in units.shards(UNIT_COLUMNS):
-        for row in shard.filter(pc.is_null(shard["reject_stage"])).to_pylist():
-            if row["hubert"]:
-                streams[row["utterance_id"]] = Streams(np.asarray(row["hubert"]), row["pitch"], row["style"])
-    return streams
+    rows = (row for shard in units.good(UNIT_COLUMNS) for row in shard.to_pylist() if row["hubert"])
+    return {row["utterance_id"]: Streams(np.asarray(row["hubert"]), row["pitch"], row["style"]) for row in rows}
 
 
 def _later(spoken: list[Spoken], shift: Change, encode: Encode) -> list[Spoken]:

@@ -242,8 +242,4 @@ class SpeechStream:
 
 
 def _joined(one: Streams, other: Streams) -> Streams:
-    return {name: _after(one.get(name), stream) for name, stream in other.items()}
-
-
-def _after(before: Stream | None, stream: Stream) -> Stream:
-    return stream if before is None else np.concatenate([before, stream])
+    return {name: np.concatenate([one[name], stream]) for name, stream in other.items()} if one else other
