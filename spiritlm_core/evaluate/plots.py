@@ -129,12 +129,16 @@ def stream_bars(streams: Mapping[str, Mapping[str, Any]]) -> Figure:
             colour = STREAM_COLOURS.get(name.rsplit(".", 1)[-1], "#30343a")
             _bar(axes, row - 0.19, figures, "baseline_bits_per_token", _BASELINE)
             _bar(axes, row + 0.19, figures, "bits_per_token", colour)
-        labels = [name.replace(".", ": ") for name in names]
-        axes.set_yticks(range(len(names)), labels)
-        axes.invert_yaxis()
+        _rows(axes, [name.replace(".", ": ") for name in names])
         axes.set(title="Held-out bits per token (grey: unigram)", xlabel="bits per token, less is better")
         axes.set_xlim(0, axes.get_xlim()[1] * 1.1)  # room for the numbers
     return figure
+
+
+def _rows(axes: Any, labels: Sequence[str]) -> None:
+    """Names of horizontal bars, the first on top."""
+    axes.set_yticks(range(len(labels)), labels)
+    axes.invert_yaxis()
 
 
 def _bar(
@@ -151,8 +155,7 @@ def fewshot_bars(title: str, rates: Mapping[str, Mapping[str, Any]]) -> Figure:
     with _figure(5.6, 0.34 * len(rates) + 0.9) as (figure, axes):
         for row, (name, figures) in enumerate(rates.items()):
             _bar(axes, row, figures, "rate", "#3b6fb6" if name == "model" else _BASELINE, height=0.7, scale=100)
-        axes.set_yticks(range(len(rates)), list(rates))
-        axes.invert_yaxis()
+        _rows(axes, list(rates))
         axes.set(title=title, xlabel="error rate in %, less is better")
         axes.set_xlim(0, max(axes.get_xlim()[1] * 1.12, 10))
     return figure
@@ -182,10 +185,8 @@ def spread(title: str, edges: Sequence[float], counts: Sequence[int]) -> Figure:
 def shares(title: str, counts: Mapping[str, int]) -> Figure:
     """A bar with its number for each name, the first on top."""
     with _figure(5.6, 0.24 * max(len(counts), 1) + 0.7) as (figure, axes):
-        labels = [name.replace("$", r"\$")[:40] for name in counts]
         axes.bar_label(axes.barh(range(len(counts)), list(counts.values()), color="#6f8fb8"), fontsize=8, padding=2)
-        axes.set_yticks(range(len(counts)), labels)
-        axes.invert_yaxis()
+        _rows(axes, [name.replace("$", r"\$")[:40] for name in counts])
         axes.set(title=title, xlabel="rows")
     return figure
 

@@ -14,7 +14,7 @@ from spiritlm_core.errors import Rejection, SourceError, SpiritLMError
 from spiritlm_core.finetune.config import SplitConfig
 from spiritlm_core.finetune.rows import TaskRow, commonest, speak, split_of
 from spiritlm_core.finetune.stage import fill
-from spiritlm_core.finetune.template import Template
+from spiritlm_core.finetune.template import Template, first_kind
 from spiritlm_core.lm.generate.fewshot import Asked, FewShot, draw_shots
 from spiritlm_core.lm.generate.prompts import Example, known_streams
 from spiritlm_core.lm.generate.spirit import SpiritLM
@@ -124,7 +124,7 @@ def _few_shot(
     lead = str(first.text).partition("{")[0].strip() if first.begins_fixed() else ""
     options: dict[str, Any] = {"lead": lead, "max_new_tokens": config.max_new_tokens, "batch_size": batch_size}
     transcribes = template.metric == "wer" and {part.kind for part in template.question} == {"speech"}
-    return FewShot(spirit, first.kind, template.answer_kind, labels, transcribes, **options)
+    return FewShot(spirit, first.kind, first_kind(template.answer), labels, transcribes, **options)
 
 
 def _labels(template: Template, train: Iterable[str]) -> tuple[str, ...]:

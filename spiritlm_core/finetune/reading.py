@@ -18,7 +18,7 @@ from spiritlm_core.finetune.template import Template
 from spiritlm_core.intake.embedded import row_uri
 from spiritlm_core.intake.files import File, list_tree, local_path, local_uri, printable, stat_file, stat_files
 from spiritlm_core.intake.opening import open_plain, open_uri
-from spiritlm_core.intake.sources.columns import names_of, object_of, read_json, resolve
+from spiritlm_core.intake.sources.columns import names_of, object_in, resolve
 from spiritlm_core.intake.statcache import StatCache, hash_files
 from spiritlm_core.intake.text_files import format_of
 from spiritlm_core.lake.fingerprint import digest
@@ -139,9 +139,9 @@ def _json_lines(file: File, wanted: Sequence[str], seen: set[str]) -> Iterator[t
                 if not line.strip():
                     continue
                 try:
-                    values = object_of(read_json(line))
-                except (ValueError, RecursionError, Rejection) as error:
-                    yield place, error if isinstance(error, Rejection) else Rejection(f"not JSON: {error}")
+                    values = object_in(line)
+                except Rejection as problem:
+                    yield place, problem
                     continue
                 seen.update(values)
                 yield place, values

@@ -123,11 +123,6 @@ class Template(NamedConfig):
                 fields[field] = (part.kind, needed)
         return fields
 
-    @property
-    def answer_kind(self) -> Kind | None:
-        """The modality that every answer begins with; None if that depends on the row."""
-        return first_kind(self.answer)
-
 
 def first_kind(answer: Sequence[Part]) -> Kind | None:
     """The modality that every answer begins with; None if that depends on the row."""

@@ -41,6 +41,11 @@ def collapse(units: Iterable[int]) -> list[int]:
     return [unit for unit, _ in groupby(units)]
 
 
+def units_of(tokens: str) -> list[int]:
+    """HuBERT units of speech tokens such as ``[Hu7][Hu9]``, runs collapsed."""
+    return collapse(from_string(tokens).hubert.tolist())
+
+
 def normalise(text: str, language: str | None = None) -> str:
     """Lower case, no punctuation except apostrophes inside words, single spaces; any script.
 
@@ -100,8 +105,7 @@ def judge(
         words, characters = word_errors(references, answers), errors(references, answers, normalise)
         return words.estimate(samples, seed).to_dict("wer") | characters.estimate(samples, seed).to_dict("cer")
     if metric == "unit_error_rate":
-        pairs = [[from_string(tokens).hubert.tolist() for tokens in side] for side in (references, answers)]
-        return unit_errors(*pairs).estimate(samples, seed).to_dict("unit_error_rate")
+        return errors(references, answers, units_of).estimate(samples, seed).to_dict("unit_error_rate")
     if metric == "accuracy":
         right = [int(reference == answer) for reference, answer in zip(references, answers, strict=True)]
         figures = ratio(right, [1] * len(right), samples=samples, seed=seed).to_dict("accuracy")

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from flows.recipes import FINETUNE, find_finetune_recipe, recipe_names
 from spiritlm_core.errors import RecipeError, Rejection
 from spiritlm_core.finetune.stage import encode, fill, load_layout
-from spiritlm_core.finetune.template import Template, find_template, template_names
+from spiritlm_core.finetune.template import Template, find_template, first_kind, template_names
 
 TASKS = ["asr", "classification", "instruction", "speech-to-speech", "tts"]
 
@@ -26,7 +26,7 @@ def test_the_package_has_templates_and_a_recipe_for_each() -> None:
 
 def test_fields_and_the_modality_of_answers() -> None:
     assert find_template("asr").fields == {"audio": ("speech", True), "text": ("text", True)}
-    assert [find_template(name).answer_kind for name in TASKS] == ["text", "text", None, "speech", "speech"]
+    assert [first_kind(find_template(name).answer) for name in TASKS] == ["text", "text", None, "speech", "speech"]
 
 
 def test_an_example_is_what_the_model_was_taught(published: Path) -> None:
@@ -34,7 +34,7 @@ def test_an_example_is_what_the_model_was_taught(published: Path) -> None:
     vocabulary = layout.vocabulary
     asr = find_template("asr")
     example = fill(asr.question, asr.answer, {"text": "press one"}, {"audio": "[St1][Hu7]"})
-    prompt, answer = encode(layout, example, asr.answer_kind)
+    prompt, answer = encode(layout, example, first_kind(asr.answer))
     speech = [vocabulary.unit_id("St", 1), vocabulary.unit_id("Hu", 7)]
     assert prompt == [vocabulary.speech_marker, *speech, vocabulary.text_marker]
     assert layout.text(answer[:-1]) == " press one"
@@ -53,7 +53,9 @@ def test_an_answer_of_either_modality_brings_its_marker(published: Path) -> None
     spoken = fill(template.question, template.answer, texts, {"answer_audio": "[Hu7]"})
     written = fill(template.question, template.answer, {**texts, "answer": "it"}, {})
     assert spoken.question == written.question == (("text", "Instruction: say it Answer:"),)
-    (asked, said), (again, answer) = (encode(layout, example, template.answer_kind) for example in (spoken, written))
+    (asked, said), (again, answer) = (
+        encode(layout, example, first_kind(template.answer)) for example in (spoken, written)
+    )
     assert asked == again
     assert said[0] == layout.vocabulary.speech_marker
     assert layout.text(answer[:-1]) == " it"
@@ -63,7 +65,7 @@ def test_an_answer_of_either_modality_brings_its_marker(published: Path) -> None
 def test_an_answer_that_reads_like_a_token_is_text(published: Path, answer: str) -> None:
     layout, asr = load_layout(published), find_template("asr")
     example = fill(asr.question, asr.answer, {"text": answer}, {"audio": "[Hu7]"})
-    _, said = encode(layout, example, asr.answer_kind)
+    _, said = encode(layout, example, first_kind(asr.answer))
     assert layout.text(said[:-1]) == f" {answer}"
     assert max(said) < layout.vocabulary.text_size
 

@@ -7,7 +7,7 @@ beside every rate, because a small model may do no better.
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
@@ -24,9 +24,8 @@ from spiritlm_core.lake.view import TableView
 from spiritlm_core.lm.generate.fewshot import Asked, FewShot, draw_shots
 from spiritlm_core.lm.generate.prompts import Example, Kind
 from spiritlm_core.metrics.bootstrap import ratio
-from spiritlm_core.metrics.distances import Errors, collapse, normalise, trivial_answers, unit_errors, word_errors
+from spiritlm_core.metrics.distances import Errors, errors, normalise, trivial_answers, units_of, word_errors
 from spiritlm_core.metrics.verdicts import Offered, Verdict, beats_trivial
-from spiritlm_core.tokens.speech import from_string
 
 TASKS = ("speech_to_text", "text_to_speech")
 OFFERED: dict[str, tuple[Offered, str]] = {
@@ -126,9 +125,9 @@ def ask(
     right = [target.text if written else evaluated.speech(target.speech_ids) for target in asked]
     given = {"model": answers, **trivial_answers(answers, train, keys, config.seed, fixed=written)}
     language = mode([target.language for target in asked]) if asked else None
-    errors: Callable[..., Errors] = partial(word_errors, language=language) if written else _unit_errors
-    rates = {who: errors(right, theirs) for who, theirs in given.items()}
-    lengths = tuple(len(normalise(answer).split() if written else _units_of(answer)) for answer in answers)
+    count = partial(word_errors, language=language) if written else partial(errors, prepare=units_of)
+    rates = {who: count(right, theirs) for who, theirs in given.items()}
+    lengths = tuple(len(normalise(answer).split() if written else units_of(answer)) for answer in answers)
     shown = tuple(one.shots for one in laid_out)
     return Task(task, tuple(asked), shots, shown, tuple(answers), rates, lengths, held_out)
 
@@ -138,15 +137,6 @@ def _example(utterance: Utterance, kinds: tuple[Kind, Kind], evaluated: Evaluate
     sides = {"text": evaluated.text(utterance.text_ids), "speech": evaluated.speech(utterance.speech_ids)}
     asked, kind = kinds
     return Example(((asked, sides[asked]),), ((kind, sides[kind]),))
-
-
-def _units_of(tokens: str) -> list[int]:
-    """HuBERT units, runs collapsed."""
-    return collapse(from_string(tokens).hubert.tolist())
-
-
-def _unit_errors(references: Sequence[str], answers: Sequence[str]) -> Errors:
-    return unit_errors([_units_of(tokens) for tokens in references], [_units_of(tokens) for tokens in answers])
 
 
 def _mean(values: Iterable[int]) -> float | None:

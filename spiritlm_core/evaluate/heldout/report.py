@@ -69,12 +69,9 @@ def render(content: Content, drawn: Mapping[str, Figure]) -> str:
     facts += [f"Training ended {content.ended_early}"] if content.ended_early else []
     facts += [content.lineage["note"]] if "note" in content.lineage else []
     return template("report.html.j2").render(
-        title=content.title,
+        vars(findings) | vars(content),
         subtitle=". ".join(facts),
         cards=list(_first(findings)),
-        context_length=content.context_length,
-        max_new_tokens=content.max_new_tokens,
-        streams=findings.streams,
         charts={name: _image(figure) for name, figure in drawn.items()},
         verdicts=[one for one in findings.verdicts if not one.shots],
         who=WHO,
@@ -84,11 +81,9 @@ def render(content: Content, drawn: Mapping[str, Figure]) -> str:
         notes=content.answers.listening.notes,
         classified=content.answers.classified,
         fewshot=[_task(name, figures) for name, figures in findings.fewshot.items()],
-        samples=findings.samples,
         recordings={key: data_uri(flac, "audio/flac") for key, flac in content.recordings.items()},
         spoken={key: data_uri(flac, "audio/flac") for key, flac in content.spoken.items()},
         utterances=[_drawn(item) for item in content.drawn],
-        statistics=findings.statistics,
         judged_by="synthetic utterances" if findings.statistics["audio"]["held_out_synthetic"] else "recordings",
         shards=content.lineage.get("shards", {}),
         lineage=_lineage(content.lineage),
@@ -109,9 +104,8 @@ def charts(content: Content) -> dict[str, Figure]:
         "durations": plots.duration_histogram(audio["duration_edges"], audio["duration_counts"]),
         "codebook": plots.codebook(findings.statistics["units"]),
     }
-    curves = {name: values for name, values in content.training.items() if any(v is not None for v in values)}
-    if len(curves) > 1:
-        parts["training"] = plots.training_curves(curves)
+    if len(content.training) > 1:
+        parts["training"] = plots.training_curves(content.training)
     if content.drawn:
         parts["words"] = _words(content.drawn[0])
     return parts

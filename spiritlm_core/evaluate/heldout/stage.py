@@ -1,14 +1,11 @@
 """The evaluation of a trained model on held-out recordings, as one artifact."""
 
 import heapq
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
-
-import numpy as np
 
 from spiritlm_core.audio.codec import decode_flac, encode_flac
 from spiritlm_core.evaluate import plots
@@ -92,24 +89,16 @@ class EvaluateStage(ArtifactStage):
     ) -> dict[str, dict[str, Any]]:
         train = evaluated.corpus(sequences, "train")
         results: dict[str, dict[str, Any]] = {}
+        draws = {"samples": self.config.bootstrap_samples, "seed": self.config.seed}
         for number, stream in enumerate(held_out):
             progress(0.05 + 0.3 * number / len(held_out), f"scoring held-out {stream}")
             documents = islice(evaluated.documents(train, stream, self.config.seed), self.config.baseline_documents)
             targets = [document.targets for document in documents]
-            results.update(self._stream(evaluated, stream, held_out[stream], targets))
+            scored = score(evaluated.spirit.model, held_out[stream], evaluated.context_length)
+            for part in ("", *_PARTS.get(stream, ())):
+                name = f"{stream}.{part}" if part else stream
+                results[name] = stream_metrics(scored, targets, evaluated.vocabulary, **draws, within=part)
         return results
-
-    def _stream(
-        self, evaluated: Evaluated, stream: str, held_out: Sequence[Document], train: Sequence[np.ndarray]
-    ) -> dict[str, dict[str, Any]]:
-        scored = score(evaluated.spirit.model, held_out, evaluated.context_length)
-        draws = {"samples": self.config.bootstrap_samples, "seed": self.config.seed}
-        return {
-            f"{stream}.{part}" if part else stream: stream_metrics(
-                scored, train, evaluated.vocabulary, **draws, within=part
-            )
-            for part in ("", *_PARTS.get(stream, ()))
-        }
 
     def _held_out(self, evaluated: Evaluated, sequences: TableView) -> dict[str, list[Document]]:
         """The held-out documents of each stream, at most ``config.documents`` of them, drawn by rank."""
@@ -145,7 +134,7 @@ class EvaluateStage(ArtifactStage):
     def _content(
         self, findings: Findings, answers: Answers, tables: Mapping[str, TableView], evaluated: Evaluated
     ) -> Content:
-        lineage = json.loads(self.models["lineage"].read_text(encoding="utf-8")) if "lineage" in self.models else {}
+        lineage = read_json(self.models["lineage"]) if "lineage" in self.models else {}
         keys = {sample["key"] for sample in findings.samples}
         recordings = {key: row["audio"] for key, row in rows_of(tables["audio"], keys, ["audio"]).items()}
         vocoder = answers.listening.vocoder
@@ -172,9 +161,7 @@ class EvaluateStage(ArtifactStage):
         config, held_out = self.config, tables["sequences"]
         chosen = pick(held_out, "held_out", config.figures, config.seed, lambda one: low <= one.duration <= high)
         keys = [utterance.key for utterance in chosen]
-        audio, words = (
-            rows_of(tables[name], keys, [column]) for name, column in (("audio", "audio"), ("words", "words"))
-        )
+        audio, words = (rows_of(tables[name], keys, [name]) for name in ("audio", "words"))
         units = rows_of(tables["units"], keys, ["hubert", "pitch", "style"])
         return [
             Drawn(

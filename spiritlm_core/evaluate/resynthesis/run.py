@@ -119,11 +119,8 @@ def _recordings(clips: Sequence[Clip], judges: Judges) -> list[_Recording]:
 
 def _others(index: int, clips: Sequence[Clip], voices: Sequence[Embedding | None]) -> Embedding | None:
     speaker = clips[index].speaker
-    same = [
-        voice
-        for i, (clip, voice) in enumerate(zip(clips, voices, strict=True))
-        if i != index and speaker and clip.speaker == speaker and voice is not None
-    ]
+    others = [voice for i, voice in enumerate(voices) if i != index and speaker and clips[i].speaker == speaker]
+    same = [voice for voice in others if voice is not None]
     return np.mean(same, axis=0) if same else None
 
 

@@ -5,7 +5,7 @@ Multiple-choice questions come in text, as JSON lines; so do benchmarks that lm-
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
@@ -19,18 +19,9 @@ from spiritlm_core.evaluate.config import SuiteConfig
 from spiritlm_core.evaluate.suite import harness
 from spiritlm_core.evaluate.suite.pairs import Labelled, LabelledTask, content_of
 from spiritlm_core.evaluate.suite.task import Bench, Skipped, SuiteTask, figure, summed_by, usable
-from spiritlm_core.lm.generate.fewshot import FewShot, Judged, draw_shots, judged, log_likelihoods
+from spiritlm_core.lm.generate.fewshot import Asked, FewShot, Judged, draw_shots, judged, log_likelihoods
 from spiritlm_core.lm.generate.prompts import Example, Kind, Parts
 from spiritlm_core.metrics.bootstrap import CONFIDENCE, Estimate, ratio
-
-
-@dataclass(frozen=True)
-class Question:
-    """One example of which the label is asked."""
-
-    row: Labelled  # the example
-    options: tuple[Judged, ...]  # what is judged of each label
-    shots: int  # solved examples in front of it; those that the context does not hold are left out
 
 
 @dataclass(frozen=True)
@@ -47,7 +38,7 @@ class LabelTask(LabelledTask):
                 yield _measure(self, bench, direction, asked, skipped)
 
 
-def questions(task: LabelTask, bench: Bench, kind: Kind, shots: int) -> tuple[list[Question], list[Skipped]]:
+def questions(task: LabelTask, bench: Bench, kind: Kind, shots: int) -> tuple[dict[Labelled, Asked], list[Skipped]]:
     """Every test example with the labels behind it, and those that cannot be asked.
 
     In speech a question is the recording, and the label follows as text. In text it is ``Text: … Label:``.
@@ -57,13 +48,11 @@ def questions(task: LabelTask, bench: Bench, kind: Kind, shots: int) -> tuple[li
     pool, _ = usable(train, lambda row: Example(_parts(row, bench, kind), (("text", row.label),)))
     draw = partial(draw_shots, [*pool], key=attrgetter("key"), said=attrgetter("label"), balanced=True)
 
-    def question(row: Labelled) -> Question:
+    def question(row: Labelled) -> Asked:
         solved = [pool[shot] for shot in draw(row, shots, bench.config.seed)]
-        laid_out = fewshot.lay_out(_parts(row, bench, kind), solved)
-        return Question(row, laid_out.options, laid_out.shots)
+        return fewshot.lay_out(_parts(row, bench, kind), solved)
 
-    asked, skipped = usable(task.test, question)
-    return list(asked.values()), skipped
+    return usable(task.test, question)
 
 
 def _parts(row: Labelled, bench: Bench, kind: Kind) -> Parts:
@@ -72,13 +61,13 @@ def _parts(row: Labelled, bench: Bench, kind: Kind) -> Parts:
 
 
 def _measure(
-    task: LabelTask, bench: Bench, direction: str, asked: Sequence[Question], skipped: Sequence[Skipped]
+    task: LabelTask, bench: Bench, direction: str, asked: Mapping[Labelled, Asked], skipped: Sequence[Skipped]
 ) -> dict[str, Any]:
-    options = [option for question in asked for option in question.options]
-    count, classes, items = len(asked), max(1, len(task.labels)), [question.row.item for question in asked]
+    options = [option for question in asked.values() for option in question.options]
+    count, classes, items = len(asked), max(1, len(task.labels)), [row.item for row in asked]
     sums = log_likelihoods(bench.spirit, options).reshape(count, classes)
     tokens = np.array([len(option.answer) for option in options]).reshape(sums.shape)
-    right = np.array([task.labels.index(question.row.label) for question in asked], int)
+    right = np.array([task.labels.index(row.label) for row in asked], int)
     given = {"sum": sums.argmax(1), "mean": (sums / tokens).argmax(1)} if asked else {}
     most = float(np.bincount(right).max() / count) if count else 0.0
     figures = []
@@ -87,8 +76,8 @@ def _measure(
         figures.append(figure(f"accuracy, {name}", value, chance=1 / classes, trivial={"commonest label": most}))
     score = macro_f1(right, given.get("sum", right), classes, items, **bench.draws)
     figures.append(figure("macro-F1, sum", score, trivial={"commonest label": 2 * most / (1 + most) / classes}))
-    shots = float(np.mean([question.shots for question in asked])) if asked else None
-    answers = {q.row.key: task.labels[i] for q, i in zip(asked, given.get("sum", ()), strict=True)}
+    shots = float(np.mean([question.shots for question in asked.values()])) if asked else None
+    answers = {row.key: task.labels[i] for row, i in zip(asked, given.get("sum", ()), strict=True)}
     offered = {"offered": "classify"} if direction.startswith("S") else {}
     about = {"labels": list(task.labels), "mean_shots": shots, "answers": answers, **offered}
     return task.measure(direction, count, figures, skipped, **about)

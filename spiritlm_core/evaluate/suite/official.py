@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,6 +15,7 @@ from spiritlm_core.evaluate.suite.task import Skipped
 from spiritlm_core.evaluate.suite.transcripts import TranscriptTask, Utterance
 from spiritlm_core.evaluate.suite.zeroshot import PairTask
 from spiritlm_core.files import read_text
+from spiritlm_core.intake.sources.columns import object_in
 from spiritlm_core.metrics.distances import normalise
 
 Row = Mapping[str, str]
@@ -47,20 +47,10 @@ def read_lines(path: Path, parse: Callable[[dict[str, Any], int], _T]) -> tuple[
     for number, line in enumerate(read_text(path).splitlines(), 1):
         if line.strip():
             try:
-                found.append(parse(_object(line), number))
+                found.append(parse(object_in(line), number))
             except Rejection as problem:
                 skipped.append(Skipped(f"{path.name}:{number}", f"{path.name}, line {number}: {problem}"))
     return found, skipped
-
-
-def _object(line: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise Rejection(f"no JSON: {error}") from error
-    if not isinstance(row, dict):
-        raise Rejection("no JSON object")
-    return row
 
 
 _SENTENCES = tuple(f"InputSentence{number}" for number in range(1, 5))

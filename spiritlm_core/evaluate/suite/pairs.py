@@ -40,9 +40,8 @@ class Pair:
 
     def has(self, direction: Direction) -> bool:
         """Whether its sides, and its prefix, come in the forms of a direction."""
-        if self.prefix is None:
-            return not direction.crosses and self.good.has(direction.sides) and self.bad.has(direction.sides)
-        return self.prefix.has(direction.prefix) and self.good.has(direction.sides) and self.bad.has(direction.sides)
+        begins = self.prefix.has(direction.prefix) if self.prefix else not direction.crosses
+        return begins and self.good.has(direction.sides) and self.bad.has(direction.sides)
 
 
 @dataclass(frozen=True)

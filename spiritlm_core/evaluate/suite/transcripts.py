@@ -15,9 +15,8 @@ from spiritlm_core.evaluate.clips import fetched_recogniser, word_and_character_
 from spiritlm_core.evaluate.suite.task import Bench, Skipped, SuiteTask, figure, usable
 from spiritlm_core.lm.generate.fewshot import Asked, FewShot, draw_shots
 from spiritlm_core.lm.generate.prompts import Example, Kind, known_streams
-from spiritlm_core.metrics.distances import Errors, normalise, trivial_answers, unit_errors
+from spiritlm_core.metrics.distances import Errors, errors, normalise, trivial_answers, units_of
 from spiritlm_core.tokens.counter import key_of
-from spiritlm_core.tokens.speech import from_string
 
 _POOL = 64  # utterances that solved examples are drawn from, where there are so many
 _TRIVIAL = {
@@ -135,12 +134,10 @@ def _figures(answers: _Answers, bench: Bench, kind: Kind) -> Iterator[dict[str, 
         trivial = answers.trivial(bench.config.seed, fixed=True)
         yield from _error_rates(answers.right, answers.given, trivial, bench)
         return
-
-    def errors(given: Sequence[str]) -> Errors:
-        return unit_errors([_units(tokens) for tokens in answers.right], [_units(tokens) for tokens in given])
-
-    rates = {name: errors(given).rate for name, given in answers.trivial(bench.config.seed, fixed=False).items()}
-    yield figure("unit error rate", errors(answers.given).estimate(**bench.draws), trivial=rates, lower=True)
+    trivial = answers.trivial(bench.config.seed, fixed=False)
+    rates = {name: errors(answers.right, given, units_of).rate for name, given in trivial.items()}
+    value = errors(answers.right, answers.given, units_of).estimate(**bench.draws)
+    yield figure("unit error rate", value, trivial=rates, lower=True)
 
 
 def _heard_figures(answers: _Answers, bench: Bench) -> Iterator[dict[str, Any]]:
@@ -153,7 +150,7 @@ def _heard_figures(answers: _Answers, bench: Bench) -> Iterator[dict[str, Any]]:
     _ = tokenizer.vocoder  # loaded now, or the reason why it cannot be
     judge, language = fetched_recogniser(str(bench.config.recogniser)), bench.config.language
     texts = [one.text for one in answers.asked]
-    said = [judge.hear(tokenizer.decode(tokens), language) if _units(tokens) else "" for tokens in answers.given]
+    said = [judge.hear(tokenizer.decode(tokens), language) if units_of(tokens) else "" for tokens in answers.given]
     original = [judge.hear(as_waveform(one.audio), language) for one in answers.asked]
     trivial = {"nothing": [""] * len(texts), "answer to another question": [*said[-1:], *said[:-1]]}
     return _error_rates(texts, said, trivial, bench, of=" as recognised", heard=original)
@@ -170,17 +167,13 @@ def _error_rates(
 ) -> Iterator[dict[str, Any]]:
     """WER and CER; `heard` is what a judge makes of the recordings themselves, the ceiling."""
 
-    def errors(answers: Sequence[str]) -> tuple[Errors, Errors]:
+    def both(answers: Sequence[str]) -> tuple[Errors, Errors]:
         return word_and_character_errors(right, answers, bench.config.language)
 
-    trivials = {name: errors(answers) for name, answers in trivial.items()}
-    ceilings, counted = None if heard is None else errors(heard), errors(given)
+    trivials = {name: both(answers) for name, answers in trivial.items()}
+    ceilings, counted = None if heard is None else both(heard), both(given)
     for number, name in enumerate(("WER", "CER")):
         rates = {who: each[number].rate for who, each in trivials.items()}
         ceiling = None if ceilings is None else ceilings[number].rate
         value = counted[number].estimate(**bench.draws)
         yield figure(f"{name}{of}", value, trivial=rates, ceiling=ceiling, lower=True)
-
-
-def _units(tokens: str) -> list[int]:
-    return from_string(tokens).hubert.tolist()

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from spiritlm_core.errors import Rejection, SpiritLMError
+from spiritlm_core.errors import Rejection
 from spiritlm_core.evaluate.suite.pairs import DIRECTIONS, Direction, Pair, Side, content_of
-from spiritlm_core.evaluate.suite.task import Bench, Recordings, Skipped, SuiteTask, figure, grouped_by
+from spiritlm_core.evaluate.suite.task import Bench, Recordings, Skipped, SuiteTask, figure, grouped_by, usable
 from spiritlm_core.lm.generate.fewshot import Judged, judged, log_likelihoods
 from spiritlm_core.lm.generate.prompts import Kind
 from spiritlm_core.lm.generate.spirit import SpiritLM
@@ -118,14 +118,12 @@ def score(spirit: SpiritLM, pairs: Sequence[Pair], direction: Direction, recordi
     The marker in front of a side is given, not judged; so is the prefix, see
     :func:`spiritlm_core.lm.generate.fewshot.judged`.
     """
-    kept, skipped, sides = [], [], list[Judged]()
-    for pair in pairs:
-        try:
-            sides += [_sequence(spirit, pair, side, direction, recordings) for side in (pair.good, pair.bad)]
-            kept.append(pair)
-        except (Rejection, SpiritLMError) as problem:
-            del sides[2 * len(kept) :]
-            skipped.append(Skipped(pair.key, str(problem)))
+
+    def both(pair: Pair) -> list[Judged]:
+        return [_sequence(spirit, pair, side, direction, recordings) for side in (pair.good, pair.bad)]
+
+    kept, skipped = usable(pairs, both)
+    sides = [side for judged_sides in kept.values() for side in judged_sides]
     sums = log_likelihoods(spirit, sides).reshape(-1, 2)
     tokens = np.array([len(side.answer) for side in sides], np.int64).reshape(-1, 2)
     return Scores(tuple(kept), sums, tokens, tuple(skipped))

@@ -129,27 +129,9 @@ def classes_of(labels: Labels) -> dict[str, int]:
 
 
 Floats = NDArray[np.float64]
+DRAWS = "draws"  # key of the PNMI of the bootstrap resamples in a result; for comparing tokenizers, not for reading
 _BLOCK = 2_000_000
 _ROTATIONS = 10
-
-
-@dataclass(frozen=True, eq=False)
-class Agreement:
-    """Figures over all frames, and the PNMI of each bootstrap resample."""
-
-    frames: int  # number of labelled frames
-    pnmi: float  # see the module
-    phone_purity: float  # see the module
-    cluster_purity: float  # see the module
-    chance: float  # PNMI of the same units against labels that were moved to other places: what a small sample pretends
-    draws: Floats  # PNMI of resamples of the clips, float64[S]; the same seed draws the same clips for every tokenizer
-
-    def to_dict(self) -> dict[str, Any]:
-        """Figures with the interval of PNMI, as JSON values."""
-        low, high = interval(self.pnmi, self.draws)
-        figures = {"pnmi": self.pnmi, "pnmi_low": low, "pnmi_high": high, "pnmi_chance": self.chance}
-        purities = {"phone_purity": self.phone_purity, "cluster_purity": self.cluster_purity}
-        return {"frames": self.frames, **{name: round(value, 5) for name, value in {**figures, **purities}.items()}}
 
 
 def interval(value: float, draws: Floats) -> tuple[float, float]:
@@ -169,8 +151,12 @@ def agreement(
     *,
     samples: int = 1000,
     seed: int = 0,
-) -> Agreement:
+) -> dict[str, Any]:
     """Compare the units of clips, int[N] each, with their phones, int64[N] each; a frame with phone -1 does not count.
+
+    Returns figures over all labelled frames, see the module, and the interval of PNMI, as JSON values. `pnmi_chance` is
+    that of the same units against labels that were moved to other places: what a small sample pretends. `DRAWS` has the
+    PNMI of resamples of the clips; the same seed draws the same clips for every tokenizer.
 
     Raises ValueError: lengths differ, or no frame has a phone.
     """
@@ -179,14 +165,12 @@ def agreement(
     shape = (int(unit.max()) + 1, int(phone.max()) + 1)
     pnmi, phone_purity, cluster_purity = (float(x[0]) for x in scores(counts.sum(axis=0).reshape(1, *shape)))
     rng = np.random.default_rng(seed)
-    return Agreement(
-        frames=len(unit),
-        pnmi=pnmi,
-        phone_purity=phone_purity,
-        cluster_purity=cluster_purity,
-        draws=_bootstrap(counts, shape, samples, rng),
-        chance=_chance(unit, phone, shape, rng),
-    )
+    draws = _bootstrap(counts, shape, samples, rng)
+    low, high = interval(pnmi, draws)
+    figures = {"pnmi": pnmi, "pnmi_low": low, "pnmi_high": high, "pnmi_chance": _chance(unit, phone, shape, rng)}
+    figures |= {"phone_purity": phone_purity, "cluster_purity": cluster_purity}
+    rounded = {name: round(value, 5) for name, value in figures.items()}
+    return {"frames": len(unit), **rounded, DRAWS: draws.tolist()}
 
 
 def _flat(

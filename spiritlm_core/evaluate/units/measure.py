@@ -13,7 +13,7 @@ from spiritlm_core.cores import pick_device
 from spiritlm_core.evaluate.config import UnitEvaluationConfig
 from spiritlm_core.evaluate.units.abx import Task, angular, error_rates, make_task, unequal
 from spiritlm_core.evaluate.units.candidates import Candidate
-from spiritlm_core.evaluate.units.labels import Labels, agreement, classes_of, interval, phones_of_units
+from spiritlm_core.evaluate.units.labels import DRAWS, Labels, agreement, classes_of, interval, phones_of_units
 from spiritlm_core.evaluate.units.voice import (
     as_sent,
     changes,
@@ -28,8 +28,6 @@ from spiritlm_core.fit.clips import Clip, head, perplexity
 from spiritlm_core.speech.grid import RATES_HZ, SAMPLE_RATE
 from spiritlm_core.speech.pitch.f0 import Melody
 from spiritlm_core.speech.types import Units, by_frame
-
-DRAWS = "draws"  # key of the PNMI of the bootstrap resamples in a result; for comparing tokenizers, not for reading
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,13 +98,8 @@ def _phones(units: Mapping[str, NDArray[np.int16]], data: HeldOut) -> dict[str, 
     if data.labels.why_none or not any((phones >= 0).any() for phones in data.phones.values()):
         return {"missing": data.labels.why_none or "no labelled frame"}
     keys, config = list(data.phones), data.config
-    estimate = agreement(
-        [units[key] for key in keys],
-        [data.phones[key] for key in keys],
-        samples=config.bootstrap_samples,
-        seed=config.seed,
-    )
-    return {**estimate.to_dict(), DRAWS: estimate.draws.tolist()}
+    streams = [units[key] for key in keys], [data.phones[key] for key in keys]
+    return agreement(*streams, samples=config.bootstrap_samples, seed=config.seed)
 
 
 _NO_CELLS = {

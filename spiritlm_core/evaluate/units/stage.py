@@ -14,8 +14,8 @@ from spiritlm_core.evaluate.clips import AUDIO_INPUT, draw, good_rows, read_clip
 from spiritlm_core.evaluate.config import UnitEvaluationStageConfig
 from spiritlm_core.evaluate.rendering import MISSING, Column, Table, at, interval, number, write_report
 from spiritlm_core.evaluate.units.candidates import candidates
-from spiritlm_core.evaluate.units.labels import align_phones
-from spiritlm_core.evaluate.units.measure import DRAWS, HeldOut, differences, measure
+from spiritlm_core.evaluate.units.labels import DRAWS, align_phones
+from spiritlm_core.evaluate.units.measure import HeldOut, differences, measure
 from spiritlm_core.files import write_json
 from spiritlm_core.fit.clips import Clip, train_clips
 from spiritlm_core.lake.stage import ArtifactStage, Output, Progress, Resources, TableInput

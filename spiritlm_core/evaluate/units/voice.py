@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from spiritlm_core.audio.resample import limit_band
 from spiritlm_core.audio.samples import Waveform
 from spiritlm_core.fit.clips import Clip
-from spiritlm_core.metrics.distances import Errors, collapse, edit_distance
+from spiritlm_core.metrics.distances import collapse, errors
 from spiritlm_core.speech.copies import played
 from spiritlm_core.speech.grid import RATES_HZ
 from spiritlm_core.speech.pitch.f0 import LOWEST, Melody, melody
@@ -174,12 +174,11 @@ def distances(clean: Sequence[Units], changed: Sequence[Units]) -> dict[str, flo
     """Unit edit distance of each stream that there is; None where the originals have no unit."""
     rates: dict[str, float | None] = {}
     for stream in RATES_HZ:
-        pairs = [(getattr(a, stream), getattr(b, stream)) for a, b in zip(clean, changed, strict=True)]
-        if any(a is None for a, _ in pairs):
+        before, after = ([getattr(units, stream) for units in side] for side in (clean, changed))
+        if any(units is None for units in before):
             continue
-        plain = [tuple(as_sent(stream, units) for units in pair) for pair in pairs]
-        errors = Errors(tuple(edit_distance(a, b) for a, b in plain), tuple(len(a) for a, _ in plain))
-        rates[stream] = round(errors.rate, 5) if sum(errors.length) else None
+        found = errors(before, after, partial(as_sent, stream))
+        rates[stream] = round(found.rate, 5) if sum(found.length) else None
     return rates
 
 

@@ -72,6 +72,14 @@ def object_of(value: Any) -> Row:
     return value
 
 
+def object_in(line: str | bytes) -> Row:
+    """An object out of a line of JSON. Raises Rejection, which says what the line is instead."""
+    try:
+        return object_of(read_json(line))
+    except (ValueError, RecursionError) as error:
+        raise Rejection(f"not JSON: {error}") from error
+
+
 def names_of(field: str, said: Mapping[str, str]) -> tuple[str, ...]:
     """What the column of `field` may be called: as `said`, else like the field itself or one of its aliases."""
     if field in said:

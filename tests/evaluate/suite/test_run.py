@@ -163,7 +163,7 @@ def test_what_cannot_be_scored_is_skipped_with_a_reason(spirit: SpiritLM, storie
     assert set(reasons) == {"pairs.jsonl:5", "pairs.jsonl:6", "long", "empty", "strange"}
     assert "context" in reasons["long"]
     assert "no tokens" in reasons["empty"]
-    assert "no JSON" in reasons["pairs.jsonl:5"]
+    assert "not JSON" in reasons["pairs.jsonl:5"]
     assert "'[Hu9999]'" in {one["pair"]: one["reason"] for one in measures[1]["skipped"]}["strange"]
     assert [measure["pairs"] for measure in measures] == [1, 1, 1, 1]
 

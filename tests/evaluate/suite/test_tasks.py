@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -20,12 +20,13 @@ from spiritlm_core.evaluate.suite.labels import LabelTask, NamedTask, macro_f1, 
 from spiritlm_core.evaluate.suite.layouts import read_choices, read_labelled
 from spiritlm_core.evaluate.suite.pairs import Side
 from spiritlm_core.evaluate.suite.stage import page, run_suite, table
-from spiritlm_core.evaluate.suite.styles import StyleTask, given_text_judge
+from spiritlm_core.evaluate.suite.styles import StyleTask, given_speech_judge, given_text_judge
 from spiritlm_core.evaluate.suite.task import Bench, Recordings
 from spiritlm_core.evaluate.suite.transcripts import TranscriptTask, Utterance
 from spiritlm_core.lm.generate.fewshot import judged, log_likelihoods
 from spiritlm_core.lm.generate.prompts import Kind
 from spiritlm_core.lm.generate.spirit import SpiritLM
+from spiritlm_core.speech.tokenizer import SpeechTokenizer
 from tests.evaluate.corpora import WORD_LIST
 from tests.evaluate.suite.knowing import Heard, knowing
 from tests.evaluate.suite.stories import units, words
@@ -99,8 +100,8 @@ def test_a_model_that_sees_the_label_is_always_right(spirit: SpiritLM, labelled:
         for shots in (0, 3):
             asked, skipped = questions(labelled, bench(spirit), kind, shots)
             assert not skipped
-            for question in asked:
-                right = question.options[labelled.labels.index(question.row.label)]
+            for row, question in asked.items():
+                right = question.options[labelled.labels.index(row.label)]
                 known.append([*right.prompt, *right.answer])
     rigged = knowing(spirit, known)
     measures = run_suite({"rigged": lambda: rigged}, [labelled], CONFIG)["measures"]
@@ -110,7 +111,7 @@ def test_a_model_that_sees_the_label_is_always_right(spirit: SpiritLM, labelled:
 
 def test_solved_examples_come_from_train_and_every_label_has_its_turn(spirit: SpiritLM, labelled: LabelTask) -> None:
     asked, _ = questions(labelled, bench(spirit), "text", 3)
-    shown = [spirit.layout.text(question.options[0].prompt) for question in asked]
+    shown = [spirit.layout.text(question.options[0].prompt) for question in asked.values()]
     for prompt in shown:
         for label in LABELS:
             assert f"Label: {label} Text:" in prompt
@@ -329,3 +330,32 @@ def test_text_judge_by_reference(tmp_path: Path, spirit: SpiritLM, styled: Style
         given_text_judge(str(asked.text_judge), ("good", "bad"))
     with pytest.raises(ModelReferenceError, match="no classifier that transformers loads"):
         given_text_judge(tmp_path.as_uri(), ("low", "high"))
+
+
+def test_speech_judge_by_reference(tmp_path: Path) -> None:
+    """It hears what the vocoder makes of speech tokens."""
+    from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2ForSequenceClassification
+
+    class Speaker:
+        has_vocoder = True
+
+        def decode(self, tokens: str) -> np.ndarray:
+            return np.full(16_000, tokens.count("[Hu1]") - 1, np.float32)
+
+    config = Wav2Vec2Config(
+        hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, conv_dim=(8, 8),
+        conv_stride=(20, 16), conv_kernel=(20, 16), num_feat_extract_layers=2, num_conv_pos_embeddings=4,
+        num_conv_pos_embedding_groups=2, classifier_proj_size=4, id2label={0: "LOW", 1: "HIGH"},
+        label2id={"LOW": 0, "HIGH": 1},
+    )  # fmt: skip
+    model = Wav2Vec2ForSequenceClassification(config)
+    torch.nn.init.constant_(model.classifier.bias, 9.0)
+    with torch.no_grad():
+        model.classifier.bias[0] = 0.0
+    model.save_pretrained(tmp_path / "judge")
+    Wav2Vec2FeatureExtractor(do_normalize=False).save_pretrained(tmp_path / "judge")
+    reference, speaker = (tmp_path / "judge").as_uri(), cast("SpeechTokenizer", Speaker())
+    assert given_speech_judge(reference, ("low", "high"), speaker)(["[Hu1]", "", "[Hu2]"]) == ["high", "", "high"]
+    Speaker.has_vocoder = False
+    with pytest.raises(ModelReferenceError, match="no vocoder"):
+        given_speech_judge(reference, ("low", "high"), speaker)

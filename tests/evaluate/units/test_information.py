@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spiritlm_core.evaluate.units.labels import agreement, interval, scores
+from spiritlm_core.evaluate.units.labels import agreement, scores
 
 
 def _random(seed, clips=60, length=80, classes=8):
@@ -29,33 +29,35 @@ def test_a_tokenizer_that_sees_the_phones_scores_one_and_random_units_nothing():
     phones = _random(0)
     table = np.array([5, 3, 7, 0, 1, 6, 2, 4])
     perfect = agreement([table[clip] for clip in phones], phones, samples=200)
-    assert perfect.pnmi == pytest.approx(1.0)
-    assert perfect.phone_purity == pytest.approx(1.0)
-    assert perfect.cluster_purity == pytest.approx(1.0)
-    assert perfect.chance < 0.02
+    assert perfect["pnmi"] == pytest.approx(1.0)
+    assert perfect["phone_purity"] == pytest.approx(1.0)
+    assert perfect["cluster_purity"] == pytest.approx(1.0)
+    assert perfect["pnmi_chance"] < 0.02
     random = agreement(_random(1, classes=100), phones, samples=200)
-    assert random.pnmi < 0.1
-    assert random.pnmi == pytest.approx(random.chance, abs=0.01)  # what is there is the bias of a small sample
+    assert random["pnmi"] < 0.1
+    assert random["pnmi"] == pytest.approx(
+        random["pnmi_chance"], abs=0.01
+    )  # what is there is the bias of a small sample
 
 
 def test_finer_units_keep_purity_of_phones_and_lose_that_of_clusters():
     phones = _random(0)
     halves = [2 * clip + (np.arange(len(clip)) % 2) for clip in phones]
     found = agreement(halves, phones, samples=100)
-    assert found.pnmi == pytest.approx(1.0)
-    assert found.phone_purity == pytest.approx(1.0)
-    assert found.cluster_purity == pytest.approx(0.5, abs=0.03)
+    assert found["pnmi"] == pytest.approx(1.0)
+    assert found["phone_purity"] == pytest.approx(1.0)
+    assert found["cluster_purity"] == pytest.approx(0.5, abs=0.03)
 
 
 def test_frames_without_a_phone_do_not_count():
     phones = [np.array([0, 1, -1, -1])]
     found = agreement([np.array([4, 2, 2, 4])], phones, samples=100)
-    assert found.frames == 2
-    assert found.pnmi == pytest.approx(1.0)
+    assert found["frames"] == 2
+    assert found["pnmi"] == pytest.approx(1.0)
 
 
 def test_one_phone_only_is_no_division_by_zero():
-    assert agreement([np.array([0, 1, 2])], [np.zeros(3, np.int64)], samples=100).pnmi == 0.0
+    assert agreement([np.array([0, 1, 2])], [np.zeros(3, np.int64)], samples=100)["pnmi"] == 0.0
 
 
 def test_lengths_that_differ_and_no_phones_are_errors():
@@ -71,8 +73,8 @@ def test_the_interval_holds_the_value_and_narrows_with_more_clips():
         noise = np.random.default_rng(3)
         units = [np.where(noise.random(len(clip)) < noise.random(), clip, 0) for clip in phones]
         found = agreement(units, phones, samples=400, seed=1)
-        low, high = interval(found.pnmi, found.draws)
-        assert low < found.pnmi < high
+        low, high = found["pnmi_low"], found["pnmi_high"]
+        assert low < found["pnmi"] < high
         return high - low
 
     assert width(400) < 0.7 * width(40)
@@ -83,8 +85,8 @@ def test_the_same_seed_draws_the_same_clips_for_every_tokenizer():
     a = agreement(phones, phones, samples=100, seed=5)
     noisy = [np.where(np.arange(len(c)) % 3 == 0, 0, c) for c in phones]
     first, again = (agreement(noisy, phones, samples=100, seed=5) for _ in range(2))
-    assert np.array_equal(first.draws, again.draws)
-    assert len(a.draws) == len(first.draws)
+    assert first["draws"] == again["draws"]
+    assert len(a["draws"]) == len(first["draws"])
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 4)), min_size=2, max_size=60), st.permutations(range(6)))
@@ -92,7 +94,7 @@ def test_names_of_units_do_not_matter_and_all_is_between_zero_and_one(pairs, nam
     units, phones = (np.array(column) for column in zip(*pairs, strict=True))
     first = agreement([units], [phones], samples=100)
     second = agreement([np.array(names)[units]], [phones], samples=100)
-    assert first.pnmi == pytest.approx(second.pnmi)
-    assert 0 <= first.pnmi <= 1
-    assert 0 < first.cluster_purity <= 1
-    assert np.bincount(phones).max() / len(phones) <= first.phone_purity + 1e-12
+    assert first["pnmi"] == pytest.approx(second["pnmi"], abs=1.1e-5)
+    assert 0 <= first["pnmi"] <= 1
+    assert 0 < first["cluster_purity"] <= 1
+    assert np.bincount(phones).max() / len(phones) <= first["phone_purity"] + 1e-5
