@@ -126,13 +126,13 @@ def _take(row: TaskRow, spoken: Spoken) -> Iterator[tuple[str, Waveform]]:
         if recording.tokens is not None:
             spoken.tokens[name] = "".join(recording.tokens.split())
             continue
-        clip = _waveform(_bytes(name, recording), name, recording)
+        clip = _waveform(name, recording)
         spoken.seconds += len(clip) / SAMPLE_RATE
         yield name, clip
 
 
-def _bytes(name: str, recording: Recording) -> bytes:
-    """The file of a recording. Raises SourceError if it is no longer the one that was listed."""
+def _waveform(name: str, recording: Recording) -> Waveform:
+    """The sound of a recording. Raises SourceError if its file is no longer the one that was listed."""
     where = str(recording.uri)
     try:
         data = read_uri(where)
@@ -142,11 +142,7 @@ def _bytes(name: str, recording: Recording) -> bytes:
         raise Rejection(f"{name}: {where}: cannot be read: {error.strerror or error}") from error
     if hashlib.sha256(data).hexdigest() != recording.sha256:
         raise SourceError(f"{printable(where)} changed while it was read: run again")
-    return data
-
-
-def _waveform(data: bytes, name: str, recording: Recording) -> Waveform:
     try:
-        return read_waveform(io.BytesIO(data), recording.uri or "")
+        return read_waveform(io.BytesIO(data), where)
     except Rejection as problem:
         raise Rejection(f"{name}: {problem}") from problem

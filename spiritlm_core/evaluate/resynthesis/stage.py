@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -72,41 +73,33 @@ def draw_clips(items: Sequence[dict[str, Any]], config: ResynthesisConfig) -> li
 
     Raises SourceError: none can be decoded and has a fitting length.
     """
-    clips: list[Clip] = []
-    problem = ""
-    for item in sorted(items, key=lambda item: _order(item["recording_id"], item["text"], config.seed)):
-        try:
-            clip = _read(item)
-        except Rejection as error:
-            problem = f"; {item['name']}: {error}"
-            continue
-        if config.min_seconds <= clip.seconds <= config.max_seconds:
-            clips.append(clip)
-        if len(clips) == config.clips:
-            break
-    if not clips:
-        raise SourceError(f"no recording is {config.min_seconds:g} to {config.max_seconds:g} s long{problem}")
+    problems: list[str] = []
+    ordered = sorted(items, key=lambda item: _order(item["recording_id"], item["text"], config.seed))
+    fitting = (clip for clip in _read(ordered, problems) if config.min_seconds <= clip.seconds <= config.max_seconds)
+    if not (clips := list(islice(fitting, config.clips))):
+        why = "".join(problems[-1:])
+        raise SourceError(f"no recording is {config.min_seconds:g} to {config.max_seconds:g} s long{why}")
     return clips
 
 
 def train_clips(items: Sequence[dict[str, Any]], judged: Collection[Clip], config: ResynthesisConfig) -> Iterator[Clip]:
     """Other clips than those `judged`, up to `config.train_minutes`, in the order of a hash."""
     taken, seconds = {clip.key for clip in judged}, 0.0
-    for item in sorted(items, key=lambda item: rank(config.seed, item["recording_id"])):
-        if item["recording_id"] in taken:
-            continue
-        try:
-            clip = _read(item)
-        except Rejection:
-            continue
+    others = [item for item in items if item["recording_id"] not in taken]
+    for clip in _read(sorted(others, key=lambda item: rank(config.seed, item["recording_id"])), []):
         yield clip
         seconds += clip.seconds
         if seconds >= 60 * config.train_minutes:
             return
 
 
-def _read(item: dict[str, Any]) -> Clip:
-    return Clip(item["recording_id"], item["speaker"], item["language"], item["text"], _samples(item))
+def _read(items: Iterable[dict[str, Any]], problems: list[str]) -> Iterator[Clip]:
+    """Those that can be read, one after the other; why others cannot goes to `problems`."""
+    for item in items:
+        try:
+            yield Clip(item["recording_id"], item["speaker"], item["language"], item["text"], _samples(item))
+        except Rejection as error:
+            problems.append(f"; {item['name']}: {error}")
 
 
 def _samples(item: dict[str, Any]) -> NDArray[np.float32]:

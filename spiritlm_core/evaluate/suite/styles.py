@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ import numpy as np
 from spiritlm_core.errors import ModelReferenceError, Rejection, SpiritLMError
 from spiritlm_core.evaluate.suite.pairs import DIRECTIONS, Direction, Labelled, LabelledTask, content_of
 from spiritlm_core.evaluate.suite.task import Bench, Skipped, figure, summed_by, usable
+from spiritlm_core.lake.schema import SAMPLE_RATE
 from spiritlm_core.lm.generate.prompts import Kind
 from spiritlm_core.metrics.bootstrap import ratio
 from spiritlm_core.references.content import check_weights
@@ -100,14 +100,10 @@ def given_text_judge(reference: str, labels: Sequence[str]) -> Judge:
     """A text classifier of transformers. Raises ModelReferenceError."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    folder = _folder(reference)
-    tokenizer, model = _load(folder, AutoTokenizer, AutoModelForSequenceClassification)
-    names = _names(model, labels, reference)
+    def encoded(tokenizer: Any, rows: list[str]) -> Any:
+        return tokenizer(rows, padding=True, truncation=True)
 
-    def predict(rows: list[str]) -> list[str]:
-        return _classified(model, rows, names, lambda part: tokenizer(part, padding=True, truncation=True))
-
-    return lambda given: _where_anything(given, predict)
+    return _given_judge(reference, labels, AutoModelForSequenceClassification, AutoTokenizer, encoded)
 
 
 def given_speech_judge(reference: str, labels: Sequence[str], speaker: SpeechTokenizer) -> Judge:
@@ -117,49 +113,41 @@ def given_speech_judge(reference: str, labels: Sequence[str], speaker: SpeechTok
     """
     from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
 
-    folder = _folder(reference)
     if not speaker.has_vocoder:
         raise ModelReferenceError(f"{reference} hears waveforms, and the speech tokenizer has no vocoder to make them")
-    extractor, model = _load(folder, AutoFeatureExtractor, AutoModelForAudioClassification)
-    names = _names(model, labels, reference)
 
-    def features(part: list[str]) -> Any:
-        return extractor([speaker.decode(one) for one in part], sampling_rate=16_000, padding=True)
+    def heard(extractor: Any, rows: list[str]) -> Any:
+        return extractor([speaker.decode(one) for one in rows], sampling_rate=SAMPLE_RATE, padding=True)
 
-    return lambda given: _where_anything(given, lambda rows: _classified(model, rows, names, features))
+    return _given_judge(reference, labels, AutoModelForAudioClassification, AutoFeatureExtractor, heard)
 
 
-def _folder(reference: str) -> Path:
-    return resolve(as_reference(reference)).path
+def _given_judge(
+    reference: str, labels: Sequence[str], modelling: Any, preparing: Any, prepared: Callable[[Any, list[str]], Any]
+) -> Judge:
+    """A classifier; a class whose name is a label in any case stands for it, others keep their names."""
+    import torch
 
-
-def _load(folder: Path, preparing: Any, modelling: Any) -> tuple[Any, Any]:
+    folder = resolve(as_reference(reference)).path
     check_weights(folder)
     options = {"local_files_only": True, "trust_remote_code": False}
     try:
-        return preparing.from_pretrained(folder, **options), modelling.from_pretrained(folder, **options).eval()
+        prepare, model = (one.from_pretrained(folder, **options) for one in (preparing, modelling))
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelReferenceError(f"{folder} is no classifier that transformers loads: {error}") from error
-
-
-def _names(model: Any, labels: Sequence[str], reference: str) -> list[str]:
-    """The label of each class of `model` by its name in any case, or the class's own name."""
+    model.eval()
     known = {label.lower(): label for label in labels}
     names = [str(model.config.id2label[i]) for i in range(model.config.num_labels)]
     if not known.keys() & {name.lower() for name in names}:
         raise ModelReferenceError(f"{reference} tells apart {', '.join(names)}, the set {', '.join(labels)}")
-    return [known.get(name.lower(), name) for name in names]
 
+    @torch.inference_mode()
+    def predict(rows: list[str]) -> list[str]:
+        parts = (prepared(prepare, rows[i : i + _BATCH]).convert_to_tensors("pt") for i in range(0, len(rows), _BATCH))
+        found = (names[i] for part in parts for i in model(**part).logits.argmax(-1).tolist())
+        return [known.get(name.lower(), name) for name in found]
 
-def _classified(model: Any, rows: list[str], names: list[str], features: Callable[[list[str]], Any]) -> list[str]:
-    import torch
-
-    labels: list[str] = []
-    with torch.inference_mode():
-        for first in range(0, len(rows), _BATCH):
-            given = features(rows[first : first + _BATCH]).convert_to_tensors("pt")
-            labels += [names[i] for i in model(**given).logits.argmax(-1).tolist()]
-    return labels
+    return lambda given: _where_anything(given, predict)
 
 
 @dataclass(frozen=True)
