@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from spiritlm_core.cli.options import DEFAULT_LAKE, LakeOption, check_file, fetched_model
+from spiritlm_core.cli.options import DEFAULT_LAKE, LakeOption, check_file, checked_language, fetched_model
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.files import new_file, read_text
 
@@ -40,12 +40,13 @@ def align(
         str | None,
         typer.Option(metavar="MODEL", help="A faster-whisper model, which transcribes where there is no --text."),
     ] = None,
-    language: Annotated[str, typer.Option(metavar="CODE", help="Language that is spoken.")] = "en",
+    language: Annotated[
+        str, typer.Option(metavar="CODE", callback=checked_language, help="Language that is spoken.")
+    ] = "en",
     lake: LakeOption = DEFAULT_LAKE,
 ) -> None:
     """Write when each word of AUDIO was said, and print the name of the file: subtitles, or a table of words."""
     from spiritlm_core.align.recording import align_recording, lines_of
-    from spiritlm_core.cli.options import checked_language
     from spiritlm_core.export.formats import WORD_FILES
 
     if text is None and asr is None:
@@ -53,12 +54,12 @@ def align(
             f"{audio} has no transcript: name one with --text FILE, or a recogniser with --asr, for example "
             "--asr hf://Systran/faster-whisper-small.en"
         )
-    models = {"aligner": _aligner(aligner, lake)} | ({"asr": fetched_model(asr)} if asr else {})
     suffix, write = WORD_FILES[format_]
     target = out or Path(f"{audio.stem}{suffix}")
     check_file(target)
     said = None if text is None else read_text(text)
-    found = align_recording(audio, said, checked_language(language), models)
+    models = {"aligner": _aligner(aligner, lake)} | ({"asr": fetched_model(asr)} if asr else {})
+    found = align_recording(audio, said, language, models)
     for reason in found.pop("left_out"):
         typer.echo(f"spiritlm: {audio}: a stretch is left out: {reason}", err=True)
     if doubtful := [word for word in found["words"] if word["doubtful"]]:

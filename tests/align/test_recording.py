@@ -150,8 +150,12 @@ def test_what_is_missing_is_named(recording, lake, tmp_path) -> None:
     assert "silence.wav: silent" in str(silent.exception)
 
 
-def test_where_nothing_can_be_written_is_said_first(tmp_path: Path) -> None:
+def test_what_is_wrong_is_said_first(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
+    (tmp_path / "a.wav").touch()
+    for wrong in (["--out", tmp_path], ["--language", "no language"]):  # before an aligner is looked for
+        shown = run(tmp_path / "a.wav", "--asr", "hf://no/such", *wrong)
+        assert wrong[0] in f"{shown.output}{shown.exception}"
     for out, message in ((tmp_path, "is a folder: name a file in it"), (tmp_path / "file/a.srt", "is not a folder")):
         with pytest.raises(SpiritLMError, match=message):
             check_file(out)
