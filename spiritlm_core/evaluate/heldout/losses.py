@@ -178,8 +178,7 @@ def text_documents(evaluated: Evaluated, view: TableView, split: str, most: int,
 
 def _predicted(ids: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
     """bool[N], the text tokens; without BOS not the first of them, in front of which a base model sees nothing."""
-    ends = [end for end in (vocabulary.bos, vocabulary.eos) if end is not None]
-    text = (ids < vocabulary.text_size) & ~np.isin(ids, ends)
+    text = kinds(ids, vocabulary) == "text"
     text[: 2 if vocabulary.bos is None else 1] = False
     return text
 
