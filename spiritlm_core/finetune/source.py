@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from spiritlm_core.lake.fingerprint import config_json, digest
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.tokens.counter import combine, key_of
 from spiritlm_core.tokens.documents import Document
-from spiritlm_core.tokens.pack import Packed, fit, packed
+from spiritlm_core.tokens.pack import Packed, Where, fit, of_rank, packed
 from spiritlm_core.tokens.vocabulary import Vocabulary
 
 COLUMNS = ("example_id", "prompt_ids", "answer_ids", "answer_kind")
@@ -40,30 +40,14 @@ class ExampleSource:
     examples: TableView  # a table `task_examples`
     tokens: ContextConfig  # length of sequences, and how many are packed together
 
-    def batches(
-        self,
-        vocabulary: Vocabulary,
-        *,
-        seed: int,
-        start_state: Mapping[str, Any] | None,
-        rank: int,
-        world_size: int,
-    ) -> Iterator[tuple[Packed, dict[str, Any]]]:
+    def batches(self, vocabulary: Vocabulary, **where: Unpack[Where]) -> Iterator[tuple[Packed, dict[str, Any]]]:
         """See :class:`spiritlm_core.lm.train.source.Source`; ids are checked where batches are made.
 
         Raises NothingToTrainOnError: no example is left to train on.
         """
-        order = _Order(read_examples(self.examples, "train"), seed)
-        state = dict(start_state or {"epoch": 0, "at": 0, "row": 0})
-        ahead = state["row"] + rank  # sequences to skip from the start of the window
-        place = state["epoch"], state["at"]
-        while True:
-            sequences, behind = order.window(place, self.tokens)
-            for row in range(ahead, len(sequences), world_size):
-                done = {"epoch": place[0], "at": place[1], "row": row - rank + world_size}
-                yield packed(sequences[row], self.tokens.context_length), done
-            ahead = ahead - len(sequences) if ahead >= len(sequences) else (ahead - len(sequences)) % world_size
-            place = behind
+        order, state = _Order(read_examples(self.examples, "train"), where["seed"]), where["start_state"]
+        windows, length = order.windows(state or {}, self.tokens), self.tokens.context_length
+        yield from of_rank(windows, lambda members: packed(members, length), state, where["rank"], where["world_size"])
 
     def held_out(self, vocabulary: Vocabulary, *, count: int, seed: int) -> list[Packed]:
         """See :class:`spiritlm_core.lm.train.source.Source`: as many whole examples as fit, drawn by `seed`."""
@@ -96,6 +80,16 @@ class _Order:
 
     def _epoch(self, epoch: int) -> np.ndarray:
         return np.argsort(combine(self._keys, key_of(self._seed, "examples", epoch)), kind="stable")
+
+    def windows(
+        self, state: Mapping[str, Any], tokens: ContextConfig
+    ) -> Iterator[tuple[dict[str, Any], list[list[Document]]]]:
+        """The windows without end from that of `state` on, each with the state in front of it."""
+        place = state.get("epoch", 0), state.get("at", 0)
+        while True:
+            sequences, behind = self.window(place, tokens)
+            yield {"epoch": place[0], "at": place[1]}, sequences
+            place = behind
 
     def window(self, place: Place, tokens: ContextConfig, *, once: bool = False) -> tuple[list[list[Document]], Place]:
         """The sequences of the window that begins at `place`, shuffled, and where the next one begins.

@@ -109,18 +109,12 @@ def columns(packed: Packed) -> dict[str, Any]:
     """One sequence as a row of `PACKED`."""
     documents = packed.document_ids
     real = documents != PADDING
-    first = np.flatnonzero(np.diff(documents, prepend=PADDING - 1) != 0)  # of each document, and of the padding
-    positions = np.arange(len(documents)) - np.repeat(first, np.diff([*first, len(documents)]))
-    counted = real.copy()
-    counted[first] = False  # nothing in its document predicts the first token
-    if packed.predicted is not None:
-        counted &= packed.predicted
     offsets = np.searchsorted(np.where(real, documents, len(packed.streams)), np.arange(len(packed.streams) + 1))
     return {
         "input_ids": packed.input_ids,
-        "labels": np.where(counted, packed.input_ids, IGNORED),
+        "labels": np.where(packed.targets, packed.input_ids, IGNORED),
         "attention_mask": real.astype(np.int8),
-        "position_ids": positions.astype(np.int32),
+        "position_ids": packed.positions.astype(np.int32),
         "segment_offsets": offsets.astype(np.int32),
         "segment_streams": list(packed.streams),
         "segment_ids": list(packed.keys),

@@ -84,19 +84,18 @@ def _train_texts(tables: Mapping[str, TableView]) -> Iterator[tuple[str, str]]:
     for shard in tables["audio"].shards(("utterance_id", "split")):
         rows = zip(shard["utterance_id"].to_pylist(), shard["split"].to_pylist(), strict=True)
         train.update(utterance for utterance, split in rows if split == "train")
-    for shard in tables["words"].shards(("utterance_id", "text", "reject_stage")):
+    for shard in tables["words"].good(("utterance_id", "text")):
         for row in shard.to_pylist():
-            if row["text"] and row["reject_stage"] is None and row["utterance_id"] in train:
+            if row["text"] and row["utterance_id"] in train:
                 yield row["utterance_id"], row["text"]
 
 
 def _document_lines(documents: TableView) -> Iterator[tuple[str, str]]:
     """A name and the text of each line of the train documents."""
-    for shard in documents.shards(("document_id", "split", "text", "reject_stage")):
+    for shard in documents.good(("document_id", "text"), "train"):
         for row in shard.to_pylist():
-            if row["split"] == "train" and row["reject_stage"] is None:
-                for number, line in enumerate(row["text"].splitlines()):
-                    yield f"{row['document_id']}/{number}", line
+            for number, line in enumerate(row["text"].splitlines()):
+                yield f"{row['document_id']}/{number}", line
 
 
 def take(base: Path, out: Path) -> None:

@@ -26,7 +26,7 @@ from spiritlm_core.tokens.config import SharesConfig, TokensConfig
 from spiritlm_core.tokens.corpus import STREAMS, Corpus, columns_of
 from spiritlm_core.tokens.counter import combine, key_of
 from spiritlm_core.tokens.documents import EpochPlanner, Plan
-from spiritlm_core.tokens.pack import Packed, fit, packed
+from spiritlm_core.tokens.pack import Packed, fit, of_rank, packed
 from spiritlm_core.tokens.texts import DOCUMENTS, TEXT_COLUMNS, TextPlanner, Texts
 from spiritlm_core.tokens.vocabulary import Vocabulary
 
@@ -172,6 +172,11 @@ class Mixture:
         bound = {} if self.room == math.inf else {"in_memory": self.config.in_memory, "documents": self.part}
         return {"window": self.window, "streams": cursors, **bound}
 
+    def windows(self) -> Iterator[tuple[State, list[list[Plan]]]]:
+        """The windows without end, each with the position in front of it."""
+        while True:
+            yield self.state(), self.next_window()
+
     def next_window(self) -> list[list[Plan]]:
         """The documents of each sequence of the next window, shuffled."""
         plans, tokens = [], 0
@@ -249,17 +254,4 @@ def training_batches(
     if not 0 <= rank < world_size:
         raise ValueError(f"rank {rank} of {world_size}")
     mixture = Mixture.of(view, vocabulary, config, seed=seed, state=start_state, split=split, text=text)
-    ahead = int((start_state or {}).get("row", 0)) + rank  # sequences to skip from the start of the window
-    while True:
-        before = mixture.state()
-        rows = mixture.next_window()
-        for row in range(ahead, len(rows), world_size):
-            yield mixture.packed(rows[row]), {**before, "row": row - rank + world_size}
-        ahead = _carry(ahead, len(rows), world_size)
-
-
-def _carry(ahead: int, rows: int, world_size: int) -> int:
-    """Where this rank's next sequence lies in the next window, after a window of `rows`."""
-    if ahead >= rows:
-        return ahead - rows
-    return (ahead - rows) % world_size
+    yield from of_rank(mixture.windows(), mixture.packed, start_state, rank, world_size)

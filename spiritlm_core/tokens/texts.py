@@ -66,9 +66,8 @@ class Texts:
 
 def _parts(view: TableView, split: str, vocabulary: Vocabulary) -> Iterator[tuple[list[str], np.ndarray, np.ndarray]]:
     """Names, lengths and ids of the good rows of each shard."""
-    for shard in view.shards(TEXT_COLUMNS):
-        good = pc.and_(pc.equal(shard["split"], split), pc.is_null(shard["reject_stage"]))
-        rows = shard.filter(good).filter(pc.field("text_ids").is_valid())
+    for shard in view.good(TEXT_COLUMNS, split):
+        rows = shard.filter(pc.field("text_ids").is_valid())
         ids, lengths = list_values(rows["text_ids"])
         if len(ids) and (ids.min() < 0 or ids.max() >= vocabulary.text_size):
             wrong = int(ids.min() if ids.min() < 0 else ids.max())

@@ -23,9 +23,6 @@ class TokenRangeError(SpiritLMError):
     """A training sequence holds an id that the vocabulary does not have."""
 
 
-IGNORED = -100  # target of a position without a next token in its document, or whose next token the loss does not count
-
-
 @dataclass(frozen=True)
 class Batch:
     """Packed sequences of one forward pass. P positions predict a token that the loss counts."""
@@ -46,15 +43,15 @@ class Batch:
         ids = np.stack([item.input_ids for item in packed]).astype(np.int64)
         _check_range(ids, vocabulary_size)
         documents = _document_ids(packed)
-        targets = _targets(ids, documents, packed).ravel()
-        predicting = np.flatnonzero(targets != IGNORED)
+        answering = np.flatnonzero([item.targets for item in packed])
+        predicting = answering - 1
         streams = np.stack([_stream_codes(item) for item in packed]).ravel()
         return cls(
             input_ids=torch.from_numpy(ids),
             document_ids=torch.from_numpy(documents),
-            position_ids=torch.from_numpy(_positions(documents)),
+            position_ids=torch.from_numpy(np.stack([item.positions for item in packed])),
             predicting=torch.from_numpy(predicting),
-            answers=torch.from_numpy(targets[predicting]),
+            answers=torch.from_numpy(ids.ravel()[answering]),
             streams=torch.from_numpy(streams[predicting]),
             tokens=int((streams >= 0).sum()),
             documents=Documents.of(documents.ravel()),
@@ -98,25 +95,6 @@ def _document_ids(packed: Sequence[Packed]) -> np.ndarray:
     ids = np.stack([item.document_ids for item in packed]).astype(np.int64)
     documents: np.ndarray = ids - PADDING + np.arange(len(packed))[:, None] * (ids.shape[1] + 1)
     return documents
-
-
-def _targets(ids: np.ndarray, documents: np.ndarray, packed: Sequence[Packed]) -> np.ndarray:
-    """int64[sequences, length]: the next token of the same document, where the loss counts it."""
-    counted = documents[:, 1:] == documents[:, :-1]
-    for row, item in enumerate(packed):
-        counted[row] &= item.document_ids[1:] != PADDING
-        if item.predicted is not None:
-            counted[row] &= item.predicted[1:]
-    targets = np.full_like(ids, IGNORED)
-    targets[:, :-1][counted] = ids[:, 1:][counted]
-    return targets
-
-
-def _positions(documents: np.ndarray) -> np.ndarray:
-    """Positions that start from 0 in each document."""
-    places = np.broadcast_to(np.arange(documents.shape[1]), documents.shape)
-    starts = np.diff(documents, axis=1, prepend=-1) != 0
-    return places - np.maximum.accumulate(np.where(starts, places, 0), axis=1)
 
 
 def _stream_codes(packed: Packed) -> np.ndarray:

@@ -1,10 +1,10 @@
 """What one training run is given, and where its sequences come from: the corpus, or the examples of a task."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol, Self, cast
+from typing import Any, Protocol, Self, Unpack, cast
 
 from spiritlm_core.errors import NothingToTrainOnError
 from spiritlm_core.fit.job import STOP, FitJob
@@ -13,26 +13,18 @@ from spiritlm_core.lake.view import TableView
 from spiritlm_core.lm.config import LmCompute, ModelConfig
 from spiritlm_core.tokens.config import TokensConfig
 from spiritlm_core.tokens.mix import training_batches
-from spiritlm_core.tokens.pack import Packed
+from spiritlm_core.tokens.pack import Packed, Where
 from spiritlm_core.tokens.vocabulary import Vocabulary
 
 
 class Source(Protocol):
     """An endless stream of packed sequences. Picklable, and light: it is built where torch is never loaded."""
 
-    def batches(
-        self,
-        vocabulary: Vocabulary,
-        *,
-        seed: int,
-        start_state: Mapping[str, Any] | None,
-        rank: int,
-        world_size: int,
-    ) -> Iterator[tuple[Packed, dict[str, Any]]]:
-        """Sequences ``rank``, ``rank + world_size``, … of the one global order.
+    def batches(self, vocabulary: Vocabulary, **where: Unpack[Where]) -> Iterator[tuple[Packed, dict[str, Any]]]:
+        """The sequences of a rank.
 
         Each comes with the JSON-able state that goes on behind it; the states of all ranks mean the same place, and
-        serve any number of ranks. None starts from the beginning.
+        serve any number of ranks.
         """
 
     def held_out(self, vocabulary: Vocabulary, *, count: int, seed: int) -> list[Packed]:
@@ -50,29 +42,12 @@ class CorpusSource:
     tokens: TokensConfig  # interleaving, packing and mixing
     text: TableView | None = None  # the table of text documents, if there is one
 
-    def batches(
-        self,
-        vocabulary: Vocabulary,
-        *,
-        seed: int,
-        start_state: Mapping[str, Any] | None,
-        rank: int,
-        world_size: int,
-    ) -> Iterator[tuple[Packed, dict[str, Any]]]:
+    def batches(self, vocabulary: Vocabulary, **where: Unpack[Where]) -> Iterator[tuple[Packed, dict[str, Any]]]:
         """See :class:`Source`.
 
         Raises LakeError: the tables were made for another vocabulary; SpiritLMError: there is nothing to train on.
         """
-        yield from training_batches(
-            self.sequences,
-            vocabulary,
-            self.tokens,
-            seed=seed,
-            start_state=start_state,
-            rank=rank,
-            world_size=world_size,
-            text=self.text,
-        )
+        return training_batches(self.sequences, vocabulary, self.tokens, text=self.text, **where)
 
     def held_out(self, vocabulary: Vocabulary, *, count: int, seed: int) -> list[Packed]:
         """See :class:`Source`: streams mixed as in training; few recordings come again with other spans."""
