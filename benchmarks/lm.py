@@ -24,6 +24,7 @@ from torch.utils.data import Dataset
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from spiritlm_core.files import write_json
+from spiritlm_core.fit.job import FitJob
 from spiritlm_core.lm.config import ArchitectureConfig, LmCompute, LmConfig, ModelConfig, OptimizerConfig
 from spiritlm_core.lm.model.attention import Documents
 from spiritlm_core.lm.model.network import build_model
@@ -112,7 +113,8 @@ def ours(setting: Setting) -> dict[str, Any]:
         work = Path(folder)
         vocabulary = Vocabulary(**VOCABULARY)
         write_json(work / VOCABULARY_FILE, {**vocabulary.to_dict(), "fingerprint": vocabulary.fingerprint()})
-        training = Training(config, compute, source, work, None, work / "w", work / "o")
+        job = FitJob("", config, {"tokenizer": work}, {}, work / "w", work / "o", compute)
+        training = Training(job, config, source)
         run = start(training, print)
         run.checkpoints.save = lambda *_: work  # type: ignore[method-assign]
         before = used_memory()

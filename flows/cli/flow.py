@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -12,6 +12,7 @@ from spiritlm_core.errors import LakeError
 from spiritlm_core.metrics.verdicts import told
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
     from spiritlm_core.plan.graph import Graph
@@ -79,28 +80,43 @@ def artifact_folder(lake: str, result: dict[str, Any], stage: str) -> Path:
     return opened.artifact_folder(artifact)
 
 
+NAMED = 10  # how many names of a kind are printed; ``--json`` has all
+
+
+def some(names: Sequence[str], indent: str = "  ") -> Iterator[str]:
+    """Lines that name the first few, and say how many there are besides."""
+    yield from (f"{indent}{name}" for name in names[:NAMED])
+    if len(names) > NAMED:
+        yield f"{indent}and {len(names) - NAMED} more; --json names all"
+
+
+def console_on(out: TextIO, width: int = 110) -> Console:
+    """What prints plain text and tables to `out`, so many columns wide where that is no terminal."""
+    from rich.console import Console
+
+    return Console(file=out, highlight=False, markup=False, width=None if out.isatty() else width)
+
+
 COLUMNS = ("stage", "in", "out", "rejected", "hours", "shards", "computed", "reused", "seconds")
 PLACES = {"report": "report", "suite": "suite", "speech_tokenizer": "speech tokenizer", "model": "published model"}
 
 
 def print_summary(result: dict[str, Any], out: TextIO) -> None:
     """Print the summary of a run."""
-    from rich.console import Console
-
-    console = Console(file=out, highlight=False, width=None if out.isatty() else 110)
+    console = console_on(out)
     console.print(stage_table(result["stages"]))
     if result.get("samples"):
         from spiritlm_core.evaluate.heldout.findings import lines
 
         for line in lines(result["samples"]):
-            console.print(line, markup=False, soft_wrap=True)
+            console.print(line, soft_wrap=True)
     for line in told(result.get("verdicts", {}).get("verdicts", ())):
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
     for name, label in PLACES.items():
         if name in result:
             console.print(f"{label + ':':<16} {result[name]}", soft_wrap=True)
     for note in result["notes"]:
-        console.print(f"note: {note}", markup=False, soft_wrap=True)
+        console.print(f"note: {note}", soft_wrap=True)
     stages = sum(stage["seconds"] for stage in result["stages"].values())
     started = result["startup_seconds"]
     before = f"{started:.0f} s until Prefect was there" if started else "Prefect was not needed"

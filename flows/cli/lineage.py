@@ -8,6 +8,7 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
+from flows.cli.flow import some
 from spiritlm_core.cli.options import DEFAULT_LAKE, BegunLakeOption, JsonOption, LakeOption, answer, begun_lake
 from spiritlm_core.errors import SpiritLMError
 from spiritlm_core.lake.lake import Lake
@@ -15,9 +16,6 @@ from spiritlm_core.lake.stage import ArtifactStage
 from spiritlm_core.lineage import forget as taking_back
 from spiritlm_core.lineage.model import lineage_of
 from spiritlm_core.references.reference import local_path
-
-_NAMED = 10
-"""How many names of a kind are printed; ``--json`` has all."""
 
 
 def forget(
@@ -81,7 +79,7 @@ def lineage(
 
 
 def _show_holders(statement: dict[str, Any], out: TextIO) -> None:
-    for line in (*_some([one["source_uri"] for one in statement["recordings"]]), *_tables(statement)):
+    for line in (*some([one["source_uri"] for one in statement["recordings"]]), *_tables(statement)):
         print(line, file=out)
     for one in statement["made_with"]:
         print(f"  {one['name']:<18} of {one['recipe']}, {one['key'][:12]}, {one['how']}", file=out)
@@ -145,12 +143,12 @@ def _show(statement: dict[str, Any], out: TextIO) -> None:
         print(f"nobody is named, and nothing was forgotten on {statement['lake']} so far: nothing to do", file=out)
         return
     print(f"{len(told)} recordings, {statement['hours']:.2f} hours of speech, on {statement['lake']}", file=out)
-    for line in (*_some([one["source_uri"] for one in told]), *_tables(statement), *_made(statement)):
+    for line in (*some([one["source_uri"] for one in told]), *_tables(statement), *_made(statement)):
         print(line, file=out)
     if statement["copies"]:
         print("other recordings of the same speech, which join at the next run where they were left out:", file=out)
         command = f"spiritlm forget --lake {statement['lake']} --recording"
-        for line in _some([f"{command} {shlex.quote(uri)}" for uri in statement["copies"]]):
+        for line in some([f"{command} {shlex.quote(uri)}" for uri in statement["copies"]]):
             print(line, file=out)
     if there := taking_back.still_there([one["source_uri"] for one in told]):
         print(f"{there} of these files lie on this disk: nothing outside of a lake is deleted, that is yours", file=out)
@@ -189,9 +187,3 @@ def _made(statement: dict[str, Any]) -> Iterator[str]:
         yield f"  exported to {path}: delete it, or export it again{gone}"
     if statement["unused"]:
         yield f"made with them and not in use: {statement['unused']} artifacts, which gc deletes"
-
-
-def _some(names: list[str]) -> Iterator[str]:
-    yield from (f"  {name}" for name in names[:_NAMED])
-    if len(names) > _NAMED:
-        yield f"  and {len(names) - _NAMED} more; --json names all"

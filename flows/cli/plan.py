@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
+from flows.cli.flow import console_on, some
 from spiritlm_core.cli.options import (
     DEFAULT_LAKE,
     JsonOption,
@@ -83,7 +84,6 @@ def previewed(stages: RunPlan, lake: str, *since: Since) -> dict[str, Any]:
 
 def show_plan(result: dict[str, Any], out: TextIO) -> None:
     """Print a preview: one line per stage, and what is to be computed in all."""
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("stage", "what", "rows", "hours", "seconds", "to write", "why")
@@ -91,7 +91,7 @@ def show_plan(result: dict[str, Any], out: TextIO) -> None:
         column.justify = "right"
     for name, stage in result["stages"].items():
         table.add_row(name, *_cells(stage))
-    console = Console(file=out, highlight=False, markup=False, width=None if out.isatty() else 120)
+    console = console_on(out, 120)
     console.print(f"{result['recipe']} on {result['lake']}", soft_wrap=True)
     console.print(table)
     for note in result["notes"]:
@@ -127,9 +127,6 @@ def _total(work: dict[str, Any]) -> str:
         return f"{stages}; how long that takes is unknown: none of them ran here before"
     unknown = f", besides {', '.join(work['unknown'])}, which never ran here" if work["unknown"] else ""
     return f"{stages}: about {work['seconds']:.0f} s in one process, {describe_size(work['size'])} to write{unknown}"
-
-
-_NAMED = 10  # how many names of a kind are printed; ``--json`` has all
 
 
 def diff(
@@ -170,13 +167,7 @@ def _items(tables: dict[str, dict[str, Any]]) -> Iterator[str]:
         for how, count in changed["counts"].items():
             if count:
                 yield f"  {table}: {count} {how}"
-                yield from _names(changed[how])
+                yield from some(changed[how], "    ")
         if rejected := changed["rejected"]:
             yield f"  {table}: {len(rejected)} rejected"
-            yield from _names([f"{name}: {reason}" for name, reason in rejected.items()])
-
-
-def _names(names: list[str]) -> Iterator[str]:
-    yield from (f"    {name}" for name in names[:_NAMED])
-    if len(names) > _NAMED:
-        yield f"    and {len(names) - _NAMED} more; --json names all"
+            yield from some([f"{name}: {reason}" for name, reason in rejected.items()], "    ")

@@ -6,7 +6,7 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
-from flows.cli.flow import artifact_folder, print_summary, run_or_reuse, run_recipe, stage_table
+from flows.cli.flow import artifact_folder, console_on, print_summary, run_or_reuse, run_recipe, stage_table
 from spiritlm_core.cli.options import (
     DEFAULT_LAKE,
     JsonOption,
@@ -134,15 +134,25 @@ def finetune(
 
     The loss counts answers alone. A run that was killed goes on where it was; what the lake has is not computed again.
     """
-    if dry_run:
-        from flows.cli.plan import show_plan
+    from flows.cli.plan import show_plan
 
-        answer(lambda: _planned(recipe, data, base, set_ or [], lake), show_plan, as_json=as_json)
-    else:
-        answer(lambda: _run(recipe, data, base, set_ or [], out, lake), _print, as_json=as_json)
+    def work() -> dict[str, Any]:
+        return _finetuned(recipe, data, base, set_ or [], out, lake, dry_run=dry_run)
+
+    answer(work, show_plan if dry_run else _print, as_json=as_json)
 
 
-def _planned(recipe: str, data: str | None, base: str | None, overrides: list[str], lake: str) -> dict[str, Any]:
+def _finetuned(
+    recipe: str,
+    data: str | None,
+    base: str | None,
+    overrides: list[str],
+    out: Path | None,
+    lake: str,
+    *,
+    dry_run: bool,
+) -> dict[str, Any]:
+    """Check what can be wrong before a server is started; then plan, or run the flow."""
     from flows.cli.plan import previewed
     from flows.graphs.finetuning import finetuning
     from flows.recipes import load_finetune_recipe
@@ -151,23 +161,13 @@ def _planned(recipe: str, data: str | None, base: str | None, overrides: list[st
 
     settings, opened = load_finetune_recipe(recipe, data, base, overrides), Lake(lake)
     _check_given(settings.base, settings.data.path)
-    return previewed(plan_graph(finetuning(settings, opened), opened), lake)
-
-
-def _run(
-    recipe: str, data: str | None, base: str | None, overrides: list[str], out: Path | None, lake: str
-) -> dict[str, Any]:
-    """Check what can be wrong before a server is started; then run the flow."""
-    from flows.graphs.finetuning import finetuning
-    from flows.recipes import load_finetune_recipe
-    from spiritlm_core.lake.lake import Lake
-
-    settings = load_finetune_recipe(recipe, data, base, overrides)
-    _check_given(settings.base, settings.data.path)
+    graph = finetuning(settings, opened)
+    if dry_run:
+        return previewed(plan_graph(graph, opened), lake)
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SpiritLMError(f"--out {out}: is there already, and not empty; name a new folder")
     given = {"recipe": recipe, "lake": lake, "data": data, "base": base, "overrides": overrides}
-    result = run_or_reuse("finetune", given, finetuning(settings, Lake(lake)), ())
+    result = run_or_reuse("finetune", given, graph, ())
     if out is not None:
         folder = artifact_folder(lake, result, "finetune_published")
         shutil.copytree(folder, out, dirs_exist_ok=True, copy_function=shutil.copyfile)
@@ -187,10 +187,9 @@ def _check_given(base: str, data: str) -> None:
 
 def _print(result: dict[str, Any], stream: TextIO) -> None:
     """The stages, then the held-out figures before and after."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(file=stream, highlight=False, width=None if stream.isatty() else 110)
+    console = console_on(stream)
     console.print(stage_table(result["stages"]))
     metrics = result["metrics"]
     table = Table(f"{metrics['held_out']} held-out examples", "before", "after")

@@ -72,13 +72,12 @@ class FinetuneStage(JobStage):
         """
         from spiritlm_core.lm.train.loop import train
 
-        base, settings = self.models["base"], self.config.tokens
-        vocabulary = load_vocabulary(base)
+        vocabulary, settings = load_vocabulary(self.models["base"]), self.config.tokens
         sizes = SequencesConfig(hubert=vocabulary.hubert, pitch=vocabulary.pitch, style=vocabulary.style)
         tokens = TokensConfig(context_length=settings.context_length, window=settings.window, sequences=sizes)
         config = ModelConfig(lm=self.config.lm, tokens=tokens)
         source = ExampleSource(job.tables["task_examples"], settings)
-        return train(Training.of(job, config, source, base, base), progress)
+        return train(Training(job, config, source), progress)
 
 
 SPEECH_TOKENIZER = "speech_tokenizer"

@@ -159,7 +159,7 @@ def export_model(run: Run) -> None:
     ``vocabulary.json``, ``training.json`` (what was trained, and how), ``metrics.parquet`` (one row per step) and
     ``tensorboard/``. With LoRA and ``export: adapter``, adapters of peft are in place of the weights.
     """
-    lm, out = run.training.config.lm, run.training.out
+    lm, out = run.training.config.lm, run.training.job.out
     weights: dict[str, Any] = get_model_state_dict(
         run.lm, options=StateDictOptions(full_state_dict=True, cpu_offload=True)
     )
@@ -197,7 +197,7 @@ def _save_record(run: Run, out: Path) -> None:
     }
     (out / "training.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
     pq.write_table(pa.Table.from_pylist(rows), out / "metrics.parquet")
-    board = run.training.work / "tensorboard"
+    board = run.training.job.work / "tensorboard"
     if board.is_dir():
         shutil.copytree(board, out / "tensorboard", dirs_exist_ok=True)
 

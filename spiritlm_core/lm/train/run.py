@@ -63,8 +63,8 @@ def start(training: Training, tell: Tell) -> Run:
         lm,
         vocabulary,
         context_length=training.config.tokens.context_length,
-        base=training.base,
-        quantizer=training.quantizer,
+        base=training.job.models.get("base"),
+        quantizer=training.job.models.get("quantizer"),
         attention=model_attention(compute.attention),
         share=partial(share_blocks, ranks=ranks) if ranks.size > 1 and lm.lora is None else None,
     )
@@ -72,11 +72,11 @@ def start(training: Training, tell: Tell) -> Run:
         add_adapters(model, lm.lora)
     objective = place(Objective(model, compute.attention, lm.loss, lm.stream_weights), ranks, compute).train()
     optimizer = build_optimizer(model, lm.optimizer)
-    checkpoints = Checkpoints(training.work / "checkpoints", ranks, compute)
+    checkpoints = Checkpoints(training.job.work / "checkpoints", ranks, compute)
     state = RunState(vocabulary.fingerprint(), training.source.fingerprint())
-    if training.resume_from is not None:
-        checkpoints.check(training.resume_from)
-    path = training.resume_from or checkpoints.usable(tell)
+    if training.job.resume_from is not None:
+        checkpoints.check(training.job.resume_from)
+    path = training.job.resume_from or checkpoints.usable(tell)
     if path is not None:
         state = checkpoints.restore(path, model, optimizer, state)
         if path.parent != checkpoints.folder:  # its best checkpoint is not among ours

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol, Self, Unpack, cast
+from typing import Any, Protocol, Unpack, cast
 
 from spiritlm_core.errors import NothingToTrainOnError
 from spiritlm_core.fit.job import STOP, FitJob
@@ -68,33 +68,28 @@ class CorpusSource:
 
 @dataclass(frozen=True)
 class Training:
-    """Everything that the loop needs."""
+    """Everything that the loop needs.
 
+    Models of the job: ``tokenizer``, the folder of a text tokenizer, or of a model with its ``vocabulary.json``, which
+    is that of ``base`` where there is none; ``base``, a folder or ``.gguf`` file, without which a fresh Llama is
+    trained; ``quantizer``, the folder of that of the units, where new rows start from its centres.
+    """
+
+    job: FitJob  # of a stage with ``LmCompute``; checkpoints go into `work`, and the finished model into `out`
     config: ModelConfig  # what is trained, and on which mix of sequences
-    compute: LmCompute  # how it runs
     source: Source  # where training sequences come from
-    tokenizer: Path  # folder of the text tokenizer, or of a model with its ``vocabulary.json``
-    base: Path | None  # local folder or ``.gguf`` file of the base model, None for a fresh Llama
-    work: Path  # checkpoints go here; shared by all ranks
-    out: Path  # the finished model goes here
-    resume_from: Path | None = None  # start from this checkpoint rather than from the latest in `work`
-    quantizer: Path | None = None  # local folder of the units' quantizer, where new rows start from its centres
 
-    @classmethod
-    def of(
-        cls,
-        job: FitJob,
-        config: ModelConfig,
-        source: Source,
-        tokenizer: Path,
-        base: Path | None,
-        quantizer: Path | None = None,
-    ) -> Self:
-        """The training that a job of a stage with ``LmCompute`` asks for."""
-        compute = cast("LmCompute", job.compute)
-        return cls(config, compute, source, tokenizer, base, job.work, job.out, job.resume_from, quantizer)
+    @property
+    def compute(self) -> LmCompute:
+        """How it runs."""
+        return cast("LmCompute", self.job.compute)
+
+    @property
+    def tokenizer(self) -> Path:
+        """Where the vocabulary is read from."""
+        return self.job.models.get("tokenizer") or self.job.models["base"]
 
     @property
     def stop_file(self) -> Path:
         """A file that, once it exists, asks the run to save and stop."""
-        return self.work / STOP
+        return self.job.work / STOP

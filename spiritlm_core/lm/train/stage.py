@@ -35,5 +35,4 @@ class ModelStage(JobStage):
         from spiritlm_core.lm.train.loop import train
 
         source = CorpusSource(job.tables["sequences"], self.config.tokens, job.tables.get("text"))
-        models = (self.models.get(role) for role in ("base", "quantizer"))
-        return train(Training.of(job, self.config, source, self.models["tokenizer"], *models), progress)
+        return train(Training(job, self.config, source), progress)

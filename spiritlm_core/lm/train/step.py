@@ -165,7 +165,7 @@ class Metrics:
         if self._run.ranks.first:
             from torch.utils.tensorboard import SummaryWriter
 
-            folder = self._run.training.work / "tensorboard"
+            folder = self._run.training.job.work / "tensorboard"
             self._board = SummaryWriter(str(folder), purge_step=self._run.state.step + 1)  # type: ignore[no-untyped-call]
         return self
 
