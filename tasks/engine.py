@@ -34,14 +34,12 @@ from tasks.progress import LOOKING, Console
 Reference = dict[str, str]
 
 
-def run_graph(
-    graph: Graph, lake: Lake, compute: ComputeConfig, *until: str, refit: bool = False, console: Console | None = None
-) -> dict[str, Any]:
+def run_graph(graph: Graph, lake: Lake, compute: ComputeConfig, *until: str, refit: bool = False) -> dict[str, Any]:
     """Run the stages of `graph`, or those called `until` and what they are made from, inside a flow.
 
     Returns the account of every stage, and where the outputs are. Raises SpiritLMError: a stage failed.
     """
-    console = console or Console()
+    console = Console()
     graph.wanted(*compute.stages)
     with hold(lake.store, "run", graph.recipe):
         with console.stage("plan", LOOKING):

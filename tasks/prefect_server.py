@@ -58,7 +58,7 @@ def prefect_home() -> Home:
 
 
 @contextmanager
-def api(home: Home | None = None, load: str = "prefect") -> Iterator[str]:
+def api(load: str = "prefect") -> Iterator[str]:
     """The address of a Prefect API for the time of the block, also put into ``PREFECT_API_URL``.
 
     An address that is configured already (``PREFECT_API_URL``, a Prefect profile) is used as it is. The module `load`
@@ -69,7 +69,7 @@ def api(home: Home | None = None, load: str = "prefect") -> Iterator[str]:
     if configured:
         yield configured
         return
-    home = home or prefect_home()
+    home = prefect_home()
     with _registered(home):
         with Console().stage("prefect", "starting the Prefect server"):
             url = _find_or_start(home)

@@ -15,7 +15,7 @@ from spiritlm_core.lake.stage import ArtifactStage, Progress, TableInput
 from spiritlm_core.lake.view import TableView
 from spiritlm_core.tokens.config import TokenizerConfig, TokenizerStageConfig
 from spiritlm_core.tokens.hf import TOKENIZER_FILES, copy_files, write_config, write_json
-from spiritlm_core.tokens.text import SPOKEN, TextTokenizer, plain_tokenizer
+from spiritlm_core.tokens.text import SPOKEN, TextTokenizer, plain_tokenizer, tokenizer_config
 from spiritlm_core.tokens.vocabulary import VOCABULARY_FILE
 from spiritlm_core.tokens.words import spoken_text
 
@@ -46,8 +46,7 @@ class TokenizerFit(ArtifactStage):
         else:
             lines = self._train(tables, out, progress)
         if self.config.spoken is not None:
-            path = out / "tokenizer_config.json"
-            write_json(path, {**(read_json(path) if path.is_file() else {}), SPOKEN: self.config.spoken})
+            write_json(out / "tokenizer_config.json", {**tokenizer_config(out), SPOKEN: self.config.spoken})
         tokenizer = TextTokenizer.load(out)
         progress(1.0, f"{tokenizer.size} text tokens")
         return {"text_tokens": tokenizer.size, "lines": lines, "bos": tokenizer.bos, "eos": tokenizer.eos}
@@ -139,7 +138,7 @@ def _take_gguf(path: Path, out: Path) -> None:
     values = read_json(out / "tokenizer.json")
     names = {i: token for token, i in values["model"]["vocab"].items()}
     tokens = {name: names[said[f"{name}_id"]] for name in ("bos_token", "eos_token") if said[f"{name}_id"] is not None}
-    write_config(out, {**read_json(out / "tokenizer_config.json"), **tokens})
+    write_config(out, {**tokenizer_config(out), **tokens})
     if not said["add_bos_token"]:
         text = json.dumps({**values, "post_processor": None}, ensure_ascii=False)
         (out / "tokenizer.json").write_text(text, encoding="utf-8")

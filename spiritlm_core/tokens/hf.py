@@ -8,7 +8,7 @@ from typing import Any
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
 from spiritlm_core.files import read_json
 from spiritlm_core.tokens.config import SequencesConfig
-from spiritlm_core.tokens.text import SPOKEN, TextTokenizer, plain_tokenizer
+from spiritlm_core.tokens.text import SPOKEN, TextTokenizer, plain_tokenizer, tokenizer_config
 from spiritlm_core.tokens.vocabulary import VOCABULARY_FILE, Vocabulary
 
 TOKENIZER_FILES = (
@@ -108,8 +108,7 @@ def save_tokenizer(text_tokenizer: Path, vocabulary: Vocabulary, out: Path) -> N
     tokenizer = _extended(text_tokenizer, vocabulary)
     copy_files(_CHAT, text_tokenizer, out)
     tokenizer.save(str(out / "tokenizer.json"))
-    config = text_tokenizer / "tokenizer_config.json"
-    write_model_config(out, read_json(config) if config.is_file() else {})
+    write_model_config(out, tokenizer_config(text_tokenizer))
     write_json(out / VOCABULARY_FILE, {**vocabulary.to_dict(), "fingerprint": vocabulary.fingerprint()})
 
 

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from spiritlm_core.errors import ModelReferenceError, SpiritLMError
 from spiritlm_core.files import read_json
+from spiritlm_core.tokens.text import tokenizer_config
 
 _SPACE = "▁"
 
@@ -138,9 +139,7 @@ def _added_tokens(folder: Path) -> tuple[dict[str, int], list[tuple[str, bool, b
     try:
         if (folder / "added_tokens.json").is_file():
             added = {str(token): int(i) for token, i in read_json(folder / "added_tokens.json").items()}
-        config = folder / "tokenizer_config.json"
-        listed = read_json(config).get("added_tokens_decoder", {}) if config.is_file() else {}
-        for i, token in listed.items():
+        for i, token in tokenizer_config(folder).get("added_tokens_decoder", {}).items():
             added[str(token["content"])] = int(i)
             stripping.append((token["content"], bool(token.get("lstrip")), bool(token.get("rstrip"))))
     except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -82,7 +82,7 @@ class TextTokenizer:
         if sorted(tokenizer.get_vocab(with_added_tokens=True).values()) != list(range(tokenizer.get_vocab_size())):
             raise ModelReferenceError(f"{path}/tokenizer.json: its ids are not 0 … n - 1 without gaps")
         first = whole.encode("").ids[:1]
-        config = _config(path)
+        config = tokenizer_config(path)
         eos = _special_id(config, tokenizer, "eos_token")
         return cls(tokenizer, first[0] if first else None, eos, config.get(SPOKEN))
 
@@ -138,7 +138,7 @@ def _said(line: str, language: str) -> str:
     return _spaced(said) if line[:1].isspace() else said
 
 
-def _config(folder: Path) -> Json:
+def tokenizer_config(folder: Path) -> Json:
     """The content of ``tokenizer_config.json``, if there is one."""
     path = folder / "tokenizer_config.json"
     return read_json(path) if path.is_file() else {}

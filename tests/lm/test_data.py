@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -158,4 +159,4 @@ def test_prefetch_keeps_order_hands_over_errors_and_stops() -> None:
     endless = Prefetch(iter(lambda: found[0], None), ahead=1)
     with endless:
         next(endless)
-    assert not endless._thread.is_alive()
+    assert not any(thread.name.startswith("prefetch") for thread in threading.enumerate())

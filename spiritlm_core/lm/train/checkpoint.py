@@ -7,8 +7,8 @@ number of ranks may read them). ``state.json`` is written last and atomically: a
 import re
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -64,6 +64,7 @@ class Checkpoints:
         # collectives of the writing thread must not meet those of the training loop
         self._group = ranks.cpu_group() if self._asynchronous else None
         self._writing: tuple[Path, Future[Any]] | None = None
+        self._marker = ThreadPoolExecutor(1, "checkpoint")
 
     def latest(self) -> Path | None:
         """The complete checkpoint with the highest step, if any."""
@@ -119,8 +120,9 @@ class Checkpoints:
                 save(tensors, checkpoint_id=str(path))
                 self._mark(path, record)
             else:
-                future = async_save(tensors, checkpoint_id=str(path), process_group=self._group)
-                self._writing = path, _then(future, lambda: self._mark(path, record))
+                saved: Any = async_save(tensors, checkpoint_id=str(path), process_group=self._group)
+                written = getattr(saved, "upload_completion", saved)  # of later versions of torch
+                self._writing = path, self._marker.submit(self._mark_written, written, path, record)
         return path
 
     def finish(self) -> None:
@@ -156,6 +158,10 @@ class Checkpoints:
         if self.ranks.first and state.rows:
             pq.write_table(pa.Table.from_pylist(state.rows), path / "metrics.parquet")
         self.ranks.barrier()
+
+    def _mark_written(self, written: Future[Any], path: Path, record: dict[str, Any]) -> None:
+        written.result()
+        self._mark(path, record)
 
     def _mark(self, path: Path, record: dict[str, Any]) -> None:
         """Declare a checkpoint complete, and delete those that are no longer kept."""
@@ -237,23 +243,6 @@ def _record(state: RunState) -> dict[str, Any]:
     record = asdict(state)
     del record["rows"]
     return record
-
-
-def _then(future: Any, work: Callable[[], None]) -> Future[Any]:
-    """A future that is done when `work` is, which runs behind `future` in its thread."""
-    done: Future[Any] = Future()
-
-    def finish(finished: Any) -> None:
-        try:
-            finished.result()
-            work()
-        except BaseException as error:  # noqa: BLE001 - handed to who waits
-            done.set_exception(error)
-        else:
-            done.set_result(None)
-
-    getattr(future, "upload_completion", future).add_done_callback(finish)
-    return done
 
 
 def read_state(path: Path) -> RunState:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Self
@@ -137,42 +137,20 @@ class Prefetch(Iterator[Step]):
 
     def __init__(self, source: Iterator[Step], ahead: int = 4) -> None:
         self._source = source
-        self._queue: queue.Queue[Step | BaseException] = queue.Queue(ahead)
-        self._closed = threading.Event()
+        self._thread = ThreadPoolExecutor(1, "prefetch")
+        self._coming = deque(self._thread.submit(next, source) for _ in range(ahead))
         self.waited = 0.0  # seconds, for the last step
-        self._thread = threading.Thread(target=self._run, name="prefetch", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            for step in self._source:
-                if not self._put(step):
-                    return
-            self._put(StopIteration())
-        except BaseException as error:  # noqa: BLE001 - handed to the consumer, who raises it
-            self._put(error)
-
-    def _put(self, item: Step | BaseException) -> bool:
-        while not self._closed.is_set():
-            try:
-                self._queue.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-            return True
-        return False
 
     def __next__(self) -> Step:
         """The next step, waiting for it if need be."""
         begun = time.monotonic()
-        item = self._queue.get()
+        self._coming.append(self._thread.submit(next, self._source))
+        step = self._coming.popleft().result()
         self.waited = time.monotonic() - begun
-        if isinstance(item, BaseException):
-            raise item
-        return item
+        return step
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._closed.set()
-        self._thread.join()
+        self._thread.shutdown(cancel_futures=True)
