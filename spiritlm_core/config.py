@@ -58,10 +58,10 @@ class FrozenConfig(BaseModel):
             return cls.model_validate(options)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            name = ".".join(map(str, first["loc"]))
             if first["type"] == "extra_forbidden":
+                name = ".".join(map(str, first["loc"]))
                 raise SpiritLMError(f"there is no option {name}{meant(name, cls.model_fields)}") from None
-            raise SpiritLMError(f"option {name}: {message_of(first)}, not {first['input']!r:.60}") from None
+            raise SpiritLMError(f"option {sentence_of(error)}, not {first['input']!r:.60}") from None
 
 
 def message_of(error: Mapping[str, Any]) -> str:

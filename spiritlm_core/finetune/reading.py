@@ -17,10 +17,9 @@ from spiritlm_core.finetune.rows import Recording, TaskRow
 from spiritlm_core.finetune.template import Template
 from spiritlm_core.intake.embedded import row_uri
 from spiritlm_core.intake.files import File, list_tree, local_path, local_uri, printable, stat_file, stat_files
-from spiritlm_core.intake.opening import open_plain, open_uri
+from spiritlm_core.intake.opening import format_of, open_plain, open_uri
 from spiritlm_core.intake.sources.columns import names_of, object_in, resolve
 from spiritlm_core.intake.statcache import StatCache, hash_files
-from spiritlm_core.intake.text_files import format_of
 from spiritlm_core.lake.fingerprint import digest
 from spiritlm_core.split import HELD_OUT
 

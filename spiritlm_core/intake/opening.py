@@ -12,8 +12,14 @@ import pyarrow as pa
 from spiritlm_core.errors import SourceError
 from spiritlm_core.intake.debian import prompt_path
 from spiritlm_core.intake.embedded import open_row
-from spiritlm_core.intake.files import bucket_of, is_web, local_path, printable
+from spiritlm_core.intake.files import PACKED, bucket_of, is_web, local_path, printable
 from spiritlm_core.intake.web import open_web
+
+_SUFFIXES = {
+    "text": (".txt", ".text", ".md"),
+    "jsonl": (".jsonl", ".ndjson"),
+    "parquet": (".parquet",),
+}
 
 
 def open_uri(uri: str) -> BinaryIO:
@@ -57,6 +63,13 @@ def read_plain(uri: str) -> bytes:
         return _unpacked(data, uri).read()
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise SourceError(f"{printable(local_path(uri))}: cannot be decompressed: {error}") from error
+
+
+def format_of(name: str) -> str | None:
+    """The format that a file's name stands for, or None."""
+    name = name.lower()
+    stem = name.rpartition(".")[0] if name.endswith(PACKED) else name
+    return next((kind for kind, suffixes in _SUFFIXES.items() if stem.endswith(suffixes)), None)
 
 
 def _unpacked(raw: BinaryIO, name: str) -> BinaryIO:

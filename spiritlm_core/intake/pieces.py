@@ -25,9 +25,9 @@ from spiritlm_core.intake.files import File, printable
 from spiritlm_core.intake.grouping import items_table
 from spiritlm_core.intake.item import digest
 from spiritlm_core.intake.listing import Say
-from spiritlm_core.intake.opening import open_plain, open_uri
+from spiritlm_core.intake.opening import format_of, open_plain, open_uri
 from spiritlm_core.intake.statcache import StatCache, sha256_of, stat_cache
-from spiritlm_core.intake.text_files import format_of, list_files
+from spiritlm_core.intake.text_files import list_files
 from spiritlm_core.lake.fingerprint import digest as fingerprint
 from spiritlm_core.lake.lake import Lake
 

@@ -83,7 +83,7 @@ class Rights:
         if isinstance(said.get("consent"), bool):
             values["consent"] = "yes" if said["consent"] else "no"
         licence, expires = values["licence"], values["expires"]
-        return cls(licence and licence_id(licence), values["consent"], expires and _day(expires))
+        return cls(licence and (named_licence(licence) or licence), values["consent"], expires and _day(expires))
 
     def over(self, other: Rights) -> Rights:
         """What is said here, and what `other` says where nothing is."""
@@ -111,11 +111,6 @@ _OTHERS = {
     "MIT": re.compile(r"\bmit\b|permission is hereby granted, free of charge", re.IGNORECASE),
 }
 _HEAD = 4000  # characters of a licence file in which its name is looked for
-
-
-def licence_id(text: str) -> str:
-    """A licence as SPDX calls it where it is one of the usual ones, else as it stands."""
-    return named_licence(text) or text
 
 
 def named_licence(text: str) -> str | None:

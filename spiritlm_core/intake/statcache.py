@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import reduce
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -34,7 +34,6 @@ RACY_SECONDS = 2.0
 """Coarsest time stamp of the usual file systems (FAT, some network mounts)."""
 FILES = pa.schema([("file", pa.uint64()), ("size", pa.int64()), ("version", pa.string()), ("content", pa.string())])
 """`file` is a digest of a URI, by which rows are sorted; `content` a sha256, or a JSON of more than one."""
-_CHUNK = 2**20
 
 
 class StatCache:
@@ -169,11 +168,8 @@ def _hash(file: File, cache: StatCache) -> str | Exception:
 
 
 def sha256_of(uri: str) -> str:
-    """sha256 (hex) of a file's bytes, read in pieces; of synthetic speech that of its address, which says all of it."""
+    """sha256 (hex) of a file's bytes; of synthetic speech that of its address, which says all of it."""
     if uri.startswith(SCHEME):  # nobody has made it yet
         return parse_utterance(uri).digest
-    total = hashlib.sha256()
     with open_uri(uri) as file:
-        while chunk := file.read(_CHUNK):
-            total.update(chunk)
-    return total.hexdigest()
+        return hashlib.file_digest(cast("Any", file), "sha256").hexdigest()

@@ -5,21 +5,10 @@ from pathlib import Path
 
 from spiritlm_core.errors import SourceError
 from spiritlm_core.intake.config import TextSource
-from spiritlm_core.intake.files import PACKED, File, list_tree, local_path, local_uri, stat_file
+from spiritlm_core.intake.files import File, list_tree, local_path, local_uri, stat_file
+from spiritlm_core.intake.opening import format_of
 
-SUFFIXES = {
-    "text": (".txt", ".text", ".md"),
-    "jsonl": (".jsonl", ".ndjson"),
-    "parquet": (".parquet",),
-}
 _WILD = re.compile(r"[*?]")
-
-
-def format_of(name: str) -> str | None:
-    """The format that a file's name stands for, or None."""
-    name = name.lower()
-    stem = name.rpartition(".")[0] if name.endswith(PACKED) else name
-    return next((kind for kind, suffixes in SUFFIXES.items() if stem.endswith(suffixes)), None)
 
 
 def list_files(source: TextSource) -> list[File]:

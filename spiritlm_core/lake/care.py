@@ -252,7 +252,7 @@ def _lists(lake: Lake, tables: set[tuple[str, str]]) -> set[str]:
         paths = snapshot_paths(table, fingerprint)
         if seen.isdisjoint(paths) and (snapshot := lake.find_snapshot(table, fingerprint)):
             seen.update(paths)
-            tables |= set(snapshot.lineage.get("inputs", {}).items())
+            tables |= set(snapshot.inputs.items())
     return seen
 
 

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Protocol, TypeVar, cast
 import rfc8785
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from spiritlm_core.config import FrozenConfig, message_of
+from spiritlm_core.config import FrozenConfig, sentence_of
 from spiritlm_core.errors import LakeError
 from spiritlm_core.store.objects import Store
 
@@ -117,7 +117,7 @@ def from_json(kind: type[T], data: bytes, name: str, derived: tuple[str, ...] = 
             raise LakeError(f"{name} is damaged: it is no JSON object with one checksum; {CURE}")
         read: T = _adapter(cast("Any", kind)).validate_python({key: body[key] for key in body if key not in derived})
     except (ValidationError, ValueError, RecursionError) as error:
-        raise LakeError(f"{name} is not {_article(kind.__name__)} ({_first(error)}); {CURE}") from error
+        raise LakeError(f"{name} is not {_article(kind.__name__)} ({sentence_of(error)}); {CURE}") from error
     return read
 
 
@@ -150,13 +150,6 @@ def check_place(store: Store, path: str, named: str) -> None:
 @cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
-
-
-def _first(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        return f"{'.'.join(map(str, first['loc']))}: {message_of(first)}"
-    return str(error)
 
 
 def _article(noun: str) -> str:

@@ -172,6 +172,11 @@ class TablePlan:
         """The table's name, which is the stage's name."""
         return self.call.name
 
+    @property
+    def inputs(self) -> Mapping[str, str]:
+        """The tables that it is made from, and their fingerprints."""
+        return self.lineage.get("inputs", {})
+
     @cached_property
     def keys(self) -> tuple[str, ...]:
         """The keys of the shards, in the snapshot's order."""

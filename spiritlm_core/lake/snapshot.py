@@ -7,9 +7,9 @@ recipe uses now.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import pyarrow as pa
 from pydantic import Field, PlainValidator
@@ -76,6 +76,16 @@ class Snapshot:
     def fingerprint(self) -> str:
         """See :func:`spiritlm_core.lake.fingerprint.snapshot_fingerprint`."""
         return snapshot_fingerprint(self.table, self.keys)
+
+    @property
+    def inputs(self) -> Mapping[str, str]:
+        """The tables that it was made from, and their fingerprints."""
+        return cast("dict[str, str]", self.lineage.get("inputs", {}))
+
+    @property
+    def models(self) -> Mapping[str, str]:
+        """The digest of each model that it was made with, by role."""
+        return cast("dict[str, str]", self.lineage.get("models", {}))
 
     @property
     def totals(self) -> ShardStats:

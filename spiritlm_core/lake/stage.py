@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import pyarrow as pa
 
@@ -53,14 +53,11 @@ class Output:
 
 
 NOTE = "note:"
-"""A message of :class:`Progress` that begins so is for people to keep: it is printed, not only shown for a while."""
+"""A message of :data:`Progress` that begins so is for people to keep: it is printed, not only shown for a while."""
 
 
-class Progress(Protocol):
-    """Called now and then with the fraction done (0 to 1) and a short line on what is happening."""
-
-    def __call__(self, fraction: float, message: str) -> None:
-        """Report progress."""
+Progress = Callable[[float, str], None]
+"""Called now and then with the fraction done (0 to 1) and a short line on what is happening."""
 
 
 def silent(fraction: float, message: str) -> None:

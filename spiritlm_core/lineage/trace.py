@@ -94,7 +94,7 @@ def made_with(lake: Lake, shards: Collection[str], known: MadeWith | None = None
     artifacts = {artifact.key: artifact for artifact in _artifacts(lake)}
     holding = _holding(lake, tables, shards) | known.snapshots
     made: dict[str, Snapshot | Artifact] = {**tables, **artifacts}
-    parents = {key: _parents(one) for key, one in made.items()}
+    parents = {key: {*one.inputs.values(), *one.models.values()} for key, one in made.items()}
     how = {key: said for key, said in known.artifacts.items() if key in artifacts}
     for key, artifact in artifacts.items():
         inputs = set(artifact.inputs.values())
@@ -126,7 +126,7 @@ def _holding(lake: Lake, tables: Mapping[str, Snapshot], shards: Collection[str]
             for s in table.shards
         )
     }
-    return _with_descendants(holding, {key: _inputs(table) for key, table in tables.items()})
+    return _with_descendants(holding, {key: set(table.inputs.values()) for key, table in tables.items()})
 
 
 def _with_descendants(found: set[str], parents: Mapping[str, set[str]]) -> set[str]:
@@ -134,17 +134,6 @@ def _with_descendants(found: set[str], parents: Mapping[str, set[str]]) -> set[s
     while more := {key for key, names in parents.items() if key not in found and not found.isdisjoint(names)}:
         found = found | more
     return found
-
-
-def _inputs(table: Snapshot) -> set[str]:
-    return set(table.lineage.get("inputs", {}).values())
-
-
-def _parents(made: Snapshot | Artifact) -> set[str]:
-    """Tables and models that it was made from."""
-    if isinstance(made, Artifact):
-        return {*made.inputs.values(), *made.models.values()}
-    return {*_inputs(made), *made.lineage.get("models", {}).values()}
 
 
 def _snapshots(lake: Lake) -> Iterator[Snapshot]:

@@ -22,14 +22,13 @@ from spiritlm_core.plan.reasons import (
     CONFIG,
     LISTING,
     ItemChanges,
-    Past,
+    Made,
     Path,
     Reason,
     differences,
     identity_changes,
     item_changes,
     last_made,
-    lists_items,
 )
 
 R = TypeVar("R", bound=FrozenConfig)
@@ -139,21 +138,21 @@ def changes(plan: RunPlan, lake: Lake, snapshot: str | None = None, since: Since
     items, told = {}, list(since.settings)
     for name, stage in plan.stages.items():
         before = past.get(name)
-        if isinstance(stage, TablePlan) and lists_items(stage) and (before or snapshot is None):
-            items[name] = item_changes(lake, stage, before.snapshot if before else None)
+        if isinstance(stage, TablePlan) and stage.items is not None and (before or snapshot is None):
+            items[name] = item_changes(lake, stage, before if isinstance(before, Snapshot) else None)
         told += identity_changes(lake, stage.call, before, since.stages.get(name, {})) if before else []
     kept = [reason for reason in told if reason.cause in ("setting", "version", "model")]
     return Changes(items, tuple(dict.fromkeys(kept)), not any(past.values()))
 
 
-def _made_with(lake: Lake, snapshot: str) -> dict[str, Past | None]:
+def _made_with(lake: Lake, snapshot: str) -> dict[str, Made | None]:
     """By table the snapshot that begins so, and those that it was made from."""
-    made: dict[str, Past | None] = {}
+    made: dict[str, Made | None] = {}
     waiting = [_snapshot_called(lake, snapshot)]
     while waiting:
         table = waiting.pop()
-        made[table.table] = Past(table)
-        parents = [lake.find_snapshot(name, key) for name, key in table.lineage.get("inputs", {}).items()]
+        made[table.table] = table
+        parents = [lake.find_snapshot(name, key) for name, key in table.inputs.items()]
         waiting += filter(None, parents)
     return made
 

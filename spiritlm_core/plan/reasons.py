@@ -16,7 +16,7 @@ from spiritlm_core.intake.files import local_path, printable
 from spiritlm_core.lake.artifact import Artifact
 from spiritlm_core.lake.fingerprint import config_json
 from spiritlm_core.lake.lake import Lake
-from spiritlm_core.lake.plan import ArtifactPlan, ModelSource, Plan, ShardJob, StageCall, TablePlan
+from spiritlm_core.lake.plan import ModelSource, Plan, ShardJob, StageCall, TablePlan
 from spiritlm_core.lake.snapshot import ShardEntry, Snapshot, strings
 
 
@@ -37,14 +37,9 @@ class ItemChanges:
         return {"added": len(self.added), "changed": len(self.changed), "removed": self.lost}
 
 
-def lists_items(plan: TablePlan) -> bool:
-    """Whether a table is made of items that were listed, rather than of another table."""
-    return plan.items is not None
-
-
 def item_changes(lake: Lake, plan: TablePlan, before: Snapshot | None) -> ItemChanges:
     """Compare the items of a first table, as they are now, with those that it was made of before; null: all are new."""
-    assert plan.items is not None  # noqa: S101 - see lists_items
+    assert plan.items is not None  # noqa: S101 - who asks has seen that it lists items
     had = _members(before.shards if before else ())
     is_old = pc.is_in(plan.items["key"], value_set=had)
     old, new = plan.items.filter(is_old), plan.items.filter(pc.invert(is_old))
@@ -150,44 +145,29 @@ class Reason:
         return "its lineage" if self.cause == "lineage" else "what was made of it is no more in the lake"
 
 
-@dataclass(frozen=True)
-class Past:
-    """What a recipe used last under the name of a stage."""
-
-    made: Snapshot | Artifact
-
-    @property
-    def snapshot(self) -> Snapshot | None:
-        """It, if it is a table."""
-        return self.made if isinstance(self.made, Snapshot) else None
-
-    @property
-    def inputs(self) -> Mapping[str, str]:
-        """The tables that it was made from, and their fingerprints."""
-        return self.made.lineage.get("inputs", {}) if isinstance(self.made, Snapshot) else self.made.inputs
-
-    def how(self, lake: Lake) -> tuple[int, Any, Mapping[str, str]] | None:
-        """Version, configuration and models of the stage that made it; null where all of its shards are gone."""
-        if isinstance(self.made, Artifact):
-            return self.made.stage_version, self.made.config, self.made.models
-        table = self.made.table
-        there = next((key for key in self.made.keys if lake.has_shard(table, key)), None)
-        if there is None:
-            return None
-        footer = lake.read_footer(table, there)
-        return footer.stage_version, footer.config, footer.models
+Made = Snapshot | Artifact
 
 
-def last_made(lake: Lake, recipe: str, name: str) -> Past | None:
+def _how(lake: Lake, made: Made) -> tuple[int, Any, Mapping[str, str]] | None:
+    """Version, configuration and models of the stage that made it; null where all shards of a table are gone."""
+    if isinstance(made, Artifact):
+        return made.stage_version, made.config, made.models
+    there = next((key for key in made.keys if lake.has_shard(made.table, key)), None)
+    if there is None:
+        return None
+    footer = lake.read_footer(made.table, there)
+    return footer.stage_version, footer.config, footer.models
+
+
+def last_made(lake: Lake, recipe: str, name: str) -> Made | None:
     """What `recipe` used last under `name`; null if it never did, or if that is gone."""
     ref = lake.read_ref(recipe, name)
     if ref is None:
         return None
-    made = lake.find_snapshot(name, ref.target) if ref.kind == "table" else lake.read_artifact(name, ref.target)
-    return Past(made) if made else None
+    return lake.find_snapshot(name, ref.target) if ref.kind == "table" else lake.read_artifact(name, ref.target)
 
 
-def reasons(lake: Lake, plan: Plan, past: Past | None, since: Mapping[str, list[Reason]]) -> list[Reason]:
+def reasons(lake: Lake, plan: Plan, past: Made | None, since: Mapping[str, list[Reason]]) -> list[Reason]:
     """Why the plan of one stage has something to compute, given what the recipe used last.
 
     `since` has the settings that changed since its last run, by the part of the stage that they change.
@@ -195,23 +175,22 @@ def reasons(lake: Lake, plan: Plan, past: Past | None, since: Mapping[str, list[
     if past is None:
         items = sum(len(job.members) for job in plan.jobs) if isinstance(plan, TablePlan) else 0
         return [Reason("first run", plan.call.stage.inputs[0].table, after=items) if items else Reason("first run")]
-    inputs = plan.inputs if isinstance(plan, ArtifactPlan) else plan.lineage.get("inputs", {})
     causes = [*identity_changes(lake, plan.call, past, since)]
     if not (causes and getattr(plan.call.stage, "pinned", False)):  # which does not follow its tables
-        causes += [Reason("upstream", name) for name, made in inputs.items() if past.inputs.get(name) != made]
-    if isinstance(plan, TablePlan) and lists_items(plan):
+        causes += [Reason("upstream", name) for name, made in plan.inputs.items() if past.inputs.get(name) != made]
+    if isinstance(plan, TablePlan) and plan.items is not None:
         causes += _items(lake, plan, past, since.get(LISTING, []))
     told = [cause for cause in causes if cause.cause != "lineage"] or causes
     once = [cause for place, cause in enumerate(told) if cause not in told[:place]]  # settings may be lists: no set
     return once or [Reason("lost")]
 
 
-def identity_changes(lake: Lake, call: StageCall, past: Past, since: Mapping[str, list[Reason]]) -> Iterator[Reason]:
+def identity_changes(lake: Lake, call: StageCall, past: Made, since: Mapping[str, list[Reason]]) -> Iterator[Reason]:
     """Version, settings and models that are others than before.
 
     Where `since` does not say which settings of the recipe changed a configuration, its own fields are named.
     """
-    how = past.how(lake) if past.made.identity != call.identity else None
+    how = _how(lake, past) if past.identity != call.identity else None
     if how is None:
         return
     version, config, models = how
@@ -231,9 +210,9 @@ def _model(role: str, source: ModelSource | None) -> Reason:
     return Reason("upstream", source.artifact) if source.artifact else Reason("lineage", role)
 
 
-def _items(lake: Lake, plan: TablePlan, past: Past, since: list[Reason]) -> Iterator[Reason]:
+def _items(lake: Lake, plan: TablePlan, past: Made, since: list[Reason]) -> Iterator[Reason]:
     """How many items were added, changed and removed; `since` are the settings that may have changed some."""
-    for cause, count in item_changes(lake, plan, past.snapshot).counts().items():
+    for cause, count in item_changes(lake, plan, past if isinstance(past, Snapshot) else None).counts().items():
         if count:
             yield from since if cause == "changed" else ()
             yield Reason(cause, plan.call.stage.inputs[0].table, after=count)  # type: ignore[arg-type]

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from spiritlm_core.intake.files import local_path, printable
@@ -61,8 +60,7 @@ def _segments(tables: Mapping[str, TableView]) -> tuple[list[dict[str, Any]], li
     """The segments that were measured, with their fingerprints; the first of those that sound alike is to stay."""
     rows = {row["utterance_id"]: row for row in tables["audio"].read(_AUDIO).to_pylist()}
     prints: dict[str, Print] = {}
-    for shard in tables["quality"].shards(_PRINTS):
-        good = shard.filter(pc.is_null(shard["reject_stage"]))
+    for good in tables["quality"].good(("utterance_id", "fingerprint")):
         values = [values.values.to_numpy() for values in good["fingerprint"]]
         prints.update(zip(good["utterance_id"].to_pylist(), values, strict=True))
     ordered = sorted((rows[utterance] for utterance in prints), key=_rank)

@@ -44,14 +44,14 @@ class FinishedCorpus:
         how = f"`spiritlm run {asked or recipe} --until corpus --lake {lake.uri}` makes it"
         sequences = _snapshot(lake, recipe, "sequences", how)
         refuse_forgotten(lake, (sequences.fingerprint,), how)
-        key = str(sequences.lineage.get("models", {}).get("tokenizer"))
+        key = str(sequences.models.get("tokenizer"))
         settings = config_json(config.sequences)
         if sequences.identity != stage_identity("sequences", SequencesStage.version, settings, {"tokenizer": key}):
             raise LakeError(
                 f"the corpus of {recipe!r} in {lake.uri} was made with other settings of tokens.sequences: {how}"
             )
         text = _snapshot(lake, recipe, "text", how) if texts else None
-        if text and text.lineage.get("models") != {"tokenizer": key}:
+        if text and text.models != {"tokenizer": key}:
             raise LakeError(f"the texts of {recipe!r} in {lake.uri} were made with another tokenizer: {how}")
         return cls._found(lake, recipe, config, sequences, text, how)
 
@@ -76,7 +76,7 @@ class FinishedCorpus:
     def _found(
         cls, lake: Lake, recipe: str, config: TokensConfig, sequences: Snapshot, text: Snapshot | None, how: str
     ) -> Self:
-        key = str(sequences.lineage.get("models", {}).get("tokenizer"))
+        key = str(sequences.models.get("tokenizer"))
         tokenizer = lake.read_artifact("tokenizer", key)
         if tokenizer is None:
             raise LakeError(f"tokenizer {key[:12]} is missing from {lake.uri}: {how}")

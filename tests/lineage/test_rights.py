@@ -14,7 +14,7 @@ from spiritlm_core.errors import SourceError
 from spiritlm_core.intake.config import FolderSource, ManifestSource, ShardingConfig
 from spiritlm_core.intake.notes import notes
 from spiritlm_core.intake.recordings import Admitted, Recordings
-from spiritlm_core.intake.rights import Rights, RightsConfig, licence_id, named_licence, rights_in
+from spiritlm_core.intake.rights import Rights, RightsConfig, named_licence, rights_in
 from spiritlm_core.intake.source import Source
 from spiritlm_core.intake.statcache import StatCache
 from spiritlm_core.lake.lake import Lake
@@ -53,7 +53,7 @@ def manifest(folder: Path, *rows: dict[str, Any], **settings: Any) -> ManifestSo
 )
 def test_usual_licences_are_called_as_spdx_does(text: str, licence: str | None) -> None:
     assert named_licence(text) == licence
-    assert licence_id(text) == (licence or text)
+    assert Rights.of({"licence": text}).licence == (licence or text.strip())
 
 
 def test_a_column_counts_before_the_recipe(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def read_json(text: str | bytes) -> Any:
 
     Raises ValueError or RecursionError: it is none.
     """
-    return json.loads(text, object_pairs_hook=_object)
+    return _JSON.decode(text if isinstance(text, str) else text.decode(json.detect_encoding(text), "surrogatepass"))
 
 
 def _object(pairs: list[tuple[str, Any]]) -> Row | Doubled:
@@ -61,6 +61,9 @@ def _object(pairs: list[tuple[str, Any]]) -> Row | Doubled:
         return row
     names = [name for name, _ in pairs]
     return Doubled(next(name for name in names if names.count(name) > 1))
+
+
+_JSON = json.JSONDecoder(object_pairs_hook=_object)  # made once: a table has a million lines
 
 
 def object_of(value: Any) -> Row:

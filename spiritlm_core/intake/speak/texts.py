@@ -11,14 +11,14 @@ from pydantic import AfterValidator, Field
 from spiritlm_core.config import FrozenConfig
 from spiritlm_core.errors import SourceError
 from spiritlm_core.intake.draft import decode_lines
-from spiritlm_core.intake.files import PACKED, File, list_tree, local_path, local_uri, printable, stat_file
-from spiritlm_core.intake.opening import read_plain
+from spiritlm_core.intake.files import File, list_tree, local_path, local_uri, printable, stat_file
+from spiritlm_core.intake.opening import format_of, read_plain
 from spiritlm_core.intake.speak.draw import Draw, evenly, shuffled
 from spiritlm_core.intake.speak.grammar import parse_grammar
 from spiritlm_core.intake.speak.transcripts import Recombined, Told
 
 _SENTENCE = re.compile(r"(?<=[.!?…])\s+")
-_SUFFIXES = (".txt", ".text", ".md", ".jsonl", ".ndjson")
+_TEXTS = ("text", "jsonl")  # formats that lines are taken from
 
 Made = tuple[str, str | None]  # A text and its label
 Maker = Callable[[Draw, int], Made | None]
@@ -124,9 +124,9 @@ AnyTexts = Annotated[LineTexts | WordTexts | GrammarTexts | TranscriptTexts, Fie
 
 def guess_texts(short: str) -> dict[str, str]:
     """The entry that ``speak:SHORT`` stands for: lines of a text file or folder, else a grammar."""
-    name = short.lower().removesuffix(".gz")
-    lines = name.endswith(_SUFFIXES) or not (name.endswith((".jsgf", ".gram")) or short == "everyday")
-    return {"kind": "lines", "path": short} if lines else {"kind": "grammar", "grammar": short}
+    if short == "everyday" or short.lower().removesuffix(".gz").endswith((".jsgf", ".gram")):
+        return {"kind": "grammar", "grammar": short}
+    return {"kind": "lines", "path": short}
 
 
 def _grammar_text(grammar: str) -> tuple[str, str]:
@@ -155,12 +155,7 @@ def _files(path: str) -> list[File]:
         return [_there(path) if file.error else file]
     if path.startswith("s3://") and not (file := stat_file(path)).error:
         return [file]
-    return [file for file in list_tree(path) if _plain_name(file).endswith(_SUFFIXES) and not file.error]
-
-
-def _plain_name(file: File) -> str:
-    name = file.path.lower()
-    return name.rpartition(".")[0] if name.endswith(PACKED) else name
+    return [file for file in list_tree(path) if format_of(file.path) in _TEXTS and not file.error]
 
 
 def _lines(path: str, field: str, encoding: str) -> Iterator[str]:
@@ -174,7 +169,7 @@ def _lines(path: str, field: str, encoding: str) -> Iterator[str]:
 
 
 def _texts_of(line: str, field: str, where: str, file: File) -> str:
-    if not _plain_name(file).endswith((".jsonl", ".ndjson")):
+    if format_of(file.path) != "jsonl":
         return line
     try:
         text = json.loads(line).get(field)
