@@ -18,7 +18,7 @@ heard = np.zeros(0, np.float32)
 
 def caption(end: str) -> None:
     """Say anew what was heard since the last pause."""
-    (answer,) = ask(spirit, "asr", [heard], max_new_tokens=60)
+    (answer,) = ask(spirit, "asr", [heard], hearings=1, max_new_tokens=60)
     print(f"\r\033[K{answer.text}", end=end, flush=True)
 
 

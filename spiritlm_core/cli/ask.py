@@ -28,6 +28,14 @@ def transcribe(
     audio: options.RecordingsArgument,
     shots: options.ShotsOption = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of a transcript.")] = 200,
+    hearings: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=presets.HEARINGS,
+            help="How often a recording is heard, later each time; the likeliest answer is kept. Expressive: once.",
+        ),
+    ] = presets.HEARINGS,
     sampling: options.Sampling = options.Sampling(),
     batch: Annotated[int, typer.Option(min=1, help="Recordings in one forward pass.")] = 8,
     loading: options.Loading = options.Loading(),
@@ -40,6 +48,7 @@ def transcribe(
     check_any(audio)
     spirit, solved = _opened(model, loading, "transcribe", shots, "text")
     settings: dict[str, Any] = {**asdict(sampling), "max_new_tokens": max_new_tokens, "shots": solved}
+    settings |= {"hearings": hearings, "batch_size": batch * hearings}
     failures = Failures()
     for names in in_batches(audio, batch):
         heard = questions(spirit, names, solved, failures)

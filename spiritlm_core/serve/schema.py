@@ -4,6 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from spiritlm_core.lm.generate.presets import HEARINGS
 from spiritlm_core.lm.generate.prompts import Finish
 
 Output = Literal["text", "speech", "any"]
@@ -109,6 +110,12 @@ class TranscribeRequest(TaskRequest):
     """A recording to write down."""
 
     audio: AudioPart | UnitsPart = Field(discriminator="kind", description="The recording, or its speech tokens.")
+    hearings: int = Field(
+        HEARINGS,
+        ge=1,
+        le=HEARINGS,
+        description="How often the recording is heard, later each time; the likeliest answer is kept.",
+    )
 
 
 class SayRequest(TaskRequest, VoiceOptions):

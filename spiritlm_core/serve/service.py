@@ -199,7 +199,7 @@ class RequestHandler:
 
     def transcribe(self, request: TranscribeRequest) -> Answer:
         """Write a recording down."""
-        return self._whole(request).answer
+        return self._whole(request, hearings=request.hearings).answer
 
     def say(self, request: SayRequest) -> Reply:
         """Say a text; a WAV file is refused where there is no vocoder, or nothing that can be heard."""
@@ -223,9 +223,9 @@ class RequestHandler:
         options = request.model_dump(include={*Sampling.model_fields, *VoiceOptions.model_fields, "model"})
         return written.followed_by(self.stream(SayRequest(text=text, **options), give))
 
-    def _whole(self, request: AnswerRequest) -> Reply:
+    def _whole(self, request: AnswerRequest, **more: int) -> Reply:
         task, asked, output, options, voice = self._wanted(request)
-        (answer,) = ask(self.spirit, task, [asked], output, **options)
+        (answer,) = ask(self.spirit, task, [asked], output, **options, **more)
         return Reply(tuple(map(Heard, answer)) if voice is None else hear(self.spirit, answer, voice), answer)
 
     def _wanted(self, request: AnswerRequest) -> tuple[Task, list[Content], Modality, dict[str, Any], Voice | None]:

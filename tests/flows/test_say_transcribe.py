@@ -20,6 +20,7 @@ from spiritlm_core.audio.codec import encode_wav
 from spiritlm_core.cli.files import wav_stream
 from spiritlm_core.lm.generate.content import Answer, TextSegment
 from spiritlm_core.lm.generate.decode import Finish
+from spiritlm_core.lm.generate.presets import ask
 from spiritlm_core.metrics.bootstrap import Estimate
 from spiritlm_core.metrics.verdicts import Offered, Verdict, write_verdicts
 from tests.support.small_model import sound
@@ -57,8 +58,8 @@ def stdin(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
 def test_transcribe(spiritlm: Callable, speaking: Path, clips: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     model = SpiritLM.from_pretrained(speaking, "cpu")
     options = ["--max-new-tokens", 12, "--temperature", 1, "--seed", 3]
-    asked = {"max_new_tokens": 12, "temperature": 1.0, "seed": 3, "stop": ("[Speech]",)}
-    want = [" ".join(model.generate([clip], "text", **asked).text.split()) for clip in clips]
+    asked = {"max_new_tokens": 12, "temperature": 1.0, "seed": 3}
+    want = [" ".join(ask(model, "asr", [clip], **asked)[0].text.split()) for clip in clips]
     code, out, error = spiritlm("transcribe", speaking, *clips, *options)
     assert (code, error) == (0, "")
     assert out.decode() == "".join(f"{clip}\t{text}\n" for clip, text in zip(clips, want, strict=True))
@@ -66,6 +67,11 @@ def test_transcribe(spiritlm: Callable, speaking: Path, clips: list[Path], monke
     assert spiritlm("transcribe", speaking, "-", *options)[1].decode() == f"{want[0]}\n"
     lines = spiritlm("transcribe", speaking, *clips, *options, "--json", "--batch", 1)[1].decode().splitlines()
     assert [" ".join(json.loads(line)["text"].split()) for line in lines] == want
+    once = " ".join(model.generate([clips[1]], "text", stop=("[Speech]",), **asked).text.split())
+    assert spiritlm("transcribe", speaking, clips[1], *options, "--hearings", 1)[1].decode() == f"{once}\n"
+    code, _, error = spiritlm("transcribe", speaking, clips[1], "--hearings", 0)
+    assert code != 0
+    assert "--hearings" in error
 
 
 def test_transcribe_with_shots_and_bad_files(
@@ -80,7 +86,7 @@ def test_transcribe_with_shots_and_bad_files(
     (tmp_path / "short.wav").write_bytes(encode_wav(np.zeros(99)))
     (tmp_path / "long.wav").write_bytes(encode_wav(sound("low", 1, 9)))
     bad = [tmp_path / f"{name}.wav" for name in ("bad", "short", "long", "gone")]
-    options = ["--max-new-tokens", 6, "--shots", shots]
+    options = ["--max-new-tokens", 6, "--shots", shots, "--hearings", 1]
     code, out, error = spiritlm("transcribe", speaking, bad[0], clips[0], *bad[1:], clips[1], *options)
     wrong = [line for line in error.splitlines() if "the answer is empty" not in line]
     assert (code, out.decode().count("\n"), len(wrong)) == (1, 2, 4), error
@@ -234,7 +240,8 @@ def test_an_empty_answer_says_why(finish: Finish, ids: tuple[int, ...], why: str
 def test_an_empty_transcript_is_an_empty_line_and_a_reason(
     spiritlm: Callable, speaking: Path, clips: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(SpiritLM, "generate_batch", lambda *_, **__: [Answer((), (1,), (), "eos")])
+    nothing = Answer((), (1,), (), "eos")
+    monkeypatch.setattr(SpiritLM, "answers", lambda _, prompts, *__: [nothing for _ in prompts])
     code, out, error = spiritlm("transcribe", speaking, clips[0])
     assert (code, out, error.count("\n")) == (0, b"\n", 1)
     assert f"{clips[0]}: the answer is empty: to end at once" in error

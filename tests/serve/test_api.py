@@ -26,7 +26,7 @@ from spiritlm_core.audio.codec import encode_flac, encode_wav
 from spiritlm_core.errors import ModelReferenceError
 from spiritlm_core.lm.generate.content import Speech
 from spiritlm_core.lm.generate.fewshot import judged, log_likelihoods
-from spiritlm_core.lm.generate.presets import classify, encoded
+from spiritlm_core.lm.generate.presets import ask, classify, encoded
 from spiritlm_core.serve.engine import Engine
 from spiritlm_core.serve.routes import create_app
 from spiritlm_core.serve.server import Server
@@ -167,14 +167,17 @@ def test_a_client_that_does_not_read(engine: Engine) -> None:
 
 
 def test_transcribe_takes_a_recording_in_every_way(client: TestClient, spirit: SpiritLM, clip: bytes) -> None:
-    want = spirit.generate([clip], "text", stop=("[Speech]",), max_new_tokens=20).text
+    (want, longer) = (ask(spirit, "asr", [clip], max_new_tokens=most)[0].text for most in (20, 40))
+    once = spirit.generate([clip], "text", stop=("[Speech]",), max_new_tokens=20).text
     json_ = {"audio": {"kind": "audio", "data": base64_of(clip)}, "max_new_tokens": 20}
     form = {"request": json.dumps({"audio": {"kind": "audio", "file": "x"}, "max_new_tokens": 20})}
     assert client.post("/v1/transcribe", json=json_).json()["text"] == want
+    assert client.post("/v1/transcribe", json={**json_, "hearings": 1}).json()["text"] == once
+    refused = client.post("/v1/transcribe", json={**json_, "hearings": 0})
+    assert (refused.status_code, refused.json()["error"]["field"]) == (422, "hearings")
     assert client.post("/v1/transcribe", data=form, files={"x": clip}).json()["text"] == want
     options = {"request": json.dumps({"audio": {"kind": "audio", "file": "no"}})}
     assert client.post("/v1/transcribe", data=options, files={"x": clip}).status_code == 422
-    longer = spirit.generate([clip], "text", stop=("[Speech]",), max_new_tokens=40).text
     for content in ({"files": {"anything": clip}}, {"content": clip, "headers": {"content-type": "audio/wav"}}):
         assert client.post("/v1/transcribe", **content).json()["text"] == longer, "as many tokens as the server allows"
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from spiritlm_core import SpiritLM
+from spiritlm_core.lm.generate.presets import ask
 from spiritlm_core.serve.display import figure, panel
 from spiritlm_core.serve.errors import RequestError
 from spiritlm_core.serve.service import RequestHandler
@@ -44,7 +45,7 @@ def test_requests_are_what_the_model_takes(spirit: SpiritLM, recording: Turn) ->
     given = Path(str(recording.file))
     written = others[0].transcribe(transcription([recording, text], examples, SETTINGS))
     shots = [(given, "two")]
-    assert written == spirit.generate(given, "text", shots=shots, max_new_tokens=8, stop=("[Speech]",))
+    assert [written] == ask(spirit, "asr", [given], shots=shots, max_new_tokens=8)
     said = others[1].say(saying([text, recording], examples, SETTINGS))
     swapped = [("two", given)]
     assert said.answer == spirit.generate("press one", "speech", shots=swapped, max_new_tokens=8, stop=("[Text]",))

@@ -4,8 +4,11 @@ The prompts are those of the paper's few-shot tasks (Spirit LM, arXiv 2402.05755
 the HTTP interface and the web page all ask a model by way of this module.
 """
 
+from collections import defaultdict
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
+from operator import itemgetter
 from typing import Any, Literal
 
 import numpy as np
@@ -14,9 +17,9 @@ from numpy.typing import NDArray
 from spiritlm_core.audio.waveform import as_waveform, is_silent
 from spiritlm_core.errors import Rejection, SpiritLMError
 from spiritlm_core.lm.generate.content import NOTHING_SAID, Answer, Content, Input, Segment, Speech, Text, contents
-from spiritlm_core.lm.generate.fewshot import judged, log_likelihoods
+from spiritlm_core.lm.generate.fewshot import Judged, judged, log_likelihoods
 from spiritlm_core.lm.generate.prompts import Modality, turns
-from spiritlm_core.lm.generate.spirit import SpiritLM
+from spiritlm_core.lm.generate.spirit import Generation, SpiritLM
 from spiritlm_core.speech.grid import FRAME, SHORTEST
 
 Task = Literal["free", "asr", "tts"]
@@ -28,7 +31,8 @@ OUTPUTS: dict[Task, Modality] = {"free": "any", "asr": "text", "tts": "speech"}
 """Modality of the answers; where the model turns to the other one, an answer is over."""
 
 
-_STARTS = range(0, FRAME, FRAME // 4)  # samples at which :func:`classify` begins to hear a recording
+HEARINGS = 4
+"""How often a recording is heard: its units depend on where frames begin, so each time a quarter of a frame later."""
 
 
 @dataclass(frozen=True)
@@ -52,18 +56,54 @@ def ask(
     task: Task,
     questions: Sequence[Input | Iterable[Input]],
     output: str | None = None,
+    *,
+    hearings: int = HEARINGS,
     **options: Any,
 ) -> list[Answer]:
     """Answers to several questions; questions, options and errors are those of :meth:`SpiritLM.generate_batch`.
 
     ``asr`` answers in text and ``tts`` in speech, both end where the model turns to the other modality; ``free`` goes
-    on in `output`: text, speech, or any, the default. Of a recording that :func:`encoded` found silent ``asr`` gives
-    an empty answer.
+    on in `output`: text, speech, or any, the default. ``asr`` hears a recording `hearings` times, later each time, and
+    gives the answer whose tokens are the likeliest on average; an empty one where nothing is said. Expressive models
+    hear once, as F0 takes them long.
+
+    Raises SpiritLMError: also where `hearings` is not 1 to 4.
     """
-    given = [question for question in questions if not (task == "asr" and _is_silent(question))]
     settings = _options(task, options)
-    answers = iter(spirit.generate_batch(given, output or OUTPUTS[task], **settings) if given else ())
-    return [_UNSAID if task == "asr" and _is_silent(question) else next(answers) for question in questions]
+    if task == "asr":
+        return _transcripts(spirit, [encoded(spirit, question) for question in questions], hearings, **settings)
+    return spirit.generate_batch(questions, output or OUTPUTS[task], **settings)
+
+
+def _transcripts(
+    spirit: SpiritLM, questions: Sequence[list[Content]], hearings: int, batch_size: int = 16, **options: Any
+) -> list[Answer]:
+    """The likeliest answer to each; a later hearing that takes more than the context is left out."""
+    if not 1 <= hearings <= HEARINGS:
+        raise SpiritLMError(f"hearings: a recording is heard 1 to {HEARINGS} times, not {hearings}")
+    given = Generation.of_options(**options)
+    asked = [number for number, question in enumerate(questions) if not _is_silent(question)]
+    heard = list(product(asked, (FRAME * number // hearings for number in range(hearings))))
+    prompts = spirit.prompt_ids([_later(questions[number], start) for number, start in heard], "text", given.shots)
+    known = zip(heard, map(tuple, prompts), strict=True)
+    fits = ((number, prompt) for (number, start), prompt in known if not start or len(prompt) < spirit.context)
+    wanted = list(dict.fromkeys(fits))  # what is heard as before has the same answer
+    answers = spirit.answers([prompt for _, prompt in wanted], "text", given, batch_size)
+    likely = _mean_log_likelihoods(spirit, answers) if len(wanted) > len(asked) else [0.0] * len(wanted)
+    found: dict[int, list[tuple[float, Answer]]] = defaultdict(list)
+    for (number, _), one in zip(wanted, zip(likely, answers, strict=True), strict=True):
+        found[number].append(one)
+    best = {number: max(several, key=itemgetter(0))[1] for number, several in found.items()}
+    return [best.get(number, _UNSAID) for number in range(len(questions))]
+
+
+def _mean_log_likelihoods(spirit: SpiritLM, answers: Sequence[Answer]) -> list[float]:
+    """How likely each is for a token of it, in nats; what ended it is one of them."""
+    known = spirit.vocabulary
+    ends = {"eos": known.eos, "stop": known.speech_marker}
+    ended = [(*answer.ids, *(() if (end := ends.get(answer.finish)) is None else (end,))) for answer in answers]
+    sums = log_likelihoods(spirit, [Judged(one.prompt_ids, ids) for one, ids in zip(answers, ended, strict=True)])
+    return [float(nats) / max(1, len(ids)) for nats, ids in zip(sums, ended, strict=True)]
 
 
 def ask_stream(
@@ -73,7 +113,7 @@ def ask_stream(
     output: str | None = None,
     **options: Any,
 ) -> Generator[Segment, None, Answer]:
-    """As :func:`ask` for one question, piece by piece; see :meth:`SpiritLM.generate_stream`."""
+    """As :func:`ask` for one question, piece by piece, heard once; see :meth:`SpiritLM.generate_stream`."""
     if task == "asr" and _is_silent(question):
         return _unsaid()
     return spirit.generate_stream(question, output or OUTPUTS[task], **_options(task, options))
@@ -94,7 +134,7 @@ def classify(
     """
     check_labels([spirit.layout.known(label) for label in labels])
     question = encoded(spirit, question)
-    heard = spirit.parts([[_later(part, start) for part in question] for start in _STARTS], shots)
+    heard = spirit.parts([_later(question, start) for start in range(0, FRAME, FRAME // HEARINGS)], shots)
     try:
         options = [judged(spirit, parts, "text", label) for parts in heard for label in labels]
     except Rejection as problem:
@@ -104,12 +144,16 @@ def classify(
     return Classification(labels[int(nats.argmin())], tuple(labels), nats, empty)
 
 
-def _later(part: Content, start: int) -> Content:
-    """An encoded recording from sample `start` on, if it is Base and long enough; everything else as it is."""
-    if isinstance(part, Text) or part.units is None or part.units.pitch is not None or part.recording is None:
-        return part
-    later = part.recording[start:]
-    return Speech(audio=later) if start and len(later) >= SHORTEST else part
+def _later(question: Iterable[Content], start: int) -> list[Content]:
+    """Encoded recordings from sample `start` on, if they are Base and long enough; everything else as it is."""
+
+    def later(part: Content) -> Content:
+        if isinstance(part, Text) or part.units is None or part.units.pitch is not None or part.recording is None:
+            return part
+        waveform = part.recording[start:]
+        return Speech(audio=waveform) if start and len(waveform) >= SHORTEST else part
+
+    return [later(part) for part in question]
 
 
 def check_labels(labels: Sequence[str]) -> None:

@@ -207,11 +207,16 @@ class SpiritLM:
 
         Each entry of `batch` is what `generate` takes as inputs, or a `Prompt`.
         """
+        modality, given = _modality(output), Generation.of_options(**options)
+        return self.answers(self.prompt_ids(batch, modality, given.shots), modality, given, batch_size)
+
+    def answers(
+        self, prompts: Sequence[Sequence[int]], modality: Modality, options: Generation, batch_size: int
+    ) -> list[Answer]:
+        """What follows on prompts as :meth:`prompt_ids` gives them; solved examples stand in them already."""
         from spiritlm_core.lm.generate.decode import continuations
 
-        modality, given = _modality(output), Generation.of_options(**options)
-        prompts = self.prompt_ids(batch, modality, given.shots)
-        settings: Options = {**self._settings(modality, given), "batch_size": batch_size}
+        settings: Options = {**self._settings(modality, options), "batch_size": batch_size}
         answers = continuations(self.model, self.vocabulary, prompts, **settings)
         return [self._answer(prompt, new, modality) for prompt, new in zip(prompts, answers, strict=True)]
 
