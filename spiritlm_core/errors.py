@@ -8,7 +8,10 @@ Three kinds are told apart, because they are treated differently:
 """
 
 import errno
+from collections.abc import Callable
+from typing import TypeVar
 
+Result = TypeVar("Result")
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})  # what the system says where no space is left
 _MACHINE_ERRNOS = {
     *FULL,
@@ -78,6 +81,16 @@ def is_machine_error(error: BaseException) -> bool:
         return error.errno in _MACHINE_ERRNOS
     text = str(error)
     return isinstance(error, RuntimeError) and ("CUDA" in text or "out of memory" in text or "alloc" in text)
+
+
+def attempt(call: Callable[[], Result], kept: tuple[type[Exception], ...] = ()) -> Result | Exception:
+    """The result or the error of `call`; errors of the machine are raised, but for those to be `kept`."""
+    try:
+        return call()
+    except Exception as error:
+        if is_machine_error(error) and not isinstance(error, kept):
+            raise
+        return error
 
 
 def reason_of(error: BaseException) -> str:

@@ -16,7 +16,7 @@ from spiritlm_core.align.interpolate import Span, fill, place
 from spiritlm_core.align.teacher import row_language
 from spiritlm_core.align.whisperx import Aligner, Heard, Transcriber
 from spiritlm_core.audio.codec import decode_flac
-from spiritlm_core.errors import Rejection, is_machine_error
+from spiritlm_core.errors import Rejection, attempt
 from spiritlm_core.lake.schema import REJECT, Row, is_rejected, passed_on, table_of
 from spiritlm_core.lake.stage import TableInput, TableStage
 from spiritlm_core.tokens.words import Word, words_of
@@ -185,12 +185,8 @@ class WordsStage(TableStage):
 
     def _reading(self, row: Row) -> str:
         """What is heard in a segment; nothing if it cannot be read (its row will say why)."""
-        try:
-            return self._heard_text(row)
-        except Exception as error:
-            if is_machine_error(error):
-                raise
-            return ""
+        heard = attempt(lambda: self._heard_text(row))
+        return "" if isinstance(heard, Exception) else heard
 
     def _heard_text(self, row: Row) -> str:
         """The reading of a segment; nothing without a model, so that time alone decides."""

@@ -15,7 +15,7 @@ from spiritlm_core.audio.samples import Samples, StoredSamples, blocks
 from spiritlm_core.audio.vad import Region, loud_region, segments, speech_probabilities, speech_regions
 from spiritlm_core.audio.voices.sound import Time
 from spiritlm_core.audio.voices.spoken import speak
-from spiritlm_core.errors import Rejection, SourceError, is_machine_error
+from spiritlm_core.errors import Rejection, SourceError, attempt, is_machine_error
 from spiritlm_core.intake.opening import open_uri
 from spiritlm_core.intake.speak.transcripts import plain
 from spiritlm_core.intake.speak.utterance import SCHEME
@@ -88,14 +88,9 @@ class AudioStage(TableStage):
     def _rows(self, item: Row) -> list[Row]:
         base = {name: item[name] for name in _COPIED}
         base |= {"source_sha256": item["sha256"], "split": split_of(item, self.config)}
-        if item["error"]:
-            return [rejected(base | {"utterance_id": item["recording_id"]}, self.name, str(item["error"])[:500])]
-        try:
-            return self._segments(item, base)
-        except Exception as error:
-            if is_machine_error(error):
-                raise
-            return [rejected(base | {"utterance_id": item["recording_id"]}, self.name, error)]
+        made = str(item["error"])[:500] if item["error"] else attempt(lambda: self._segments(item, base))
+        whole = base | {"utterance_id": item["recording_id"]}
+        return made if isinstance(made, list) else [rejected(whole, self.name, made)]
 
     def _segments(self, item: Row, base: Row) -> list[Row]:
         samples, words = self._heard(item)

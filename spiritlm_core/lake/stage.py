@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 import pyarrow as pa
 
 from spiritlm_core.config import FrozenConfig
-from spiritlm_core.errors import is_machine_error
+from spiritlm_core.errors import attempt
 from spiritlm_core.lake.schema import Row, rejected
 from spiritlm_core.lake.view import TableView
 
@@ -106,12 +106,8 @@ class TableStage(ABC):
 
     def tried(self, row: Row, work: Callable[[], Row]) -> Row:
         """`row` with what `work` makes of it, or rejected with the reason; errors of the machine are raised."""
-        try:
-            return {**row, **work()}
-        except Exception as error:
-            if is_machine_error(error):
-                raise
-            return rejected(row, self.name, error)
+        made = attempt(work)
+        return rejected(row, self.name, made) if isinstance(made, Exception) else {**row, **made}
 
     def setup(self) -> None:  # noqa: B027 - a stage without models has nothing to set up
         """Load models; called once per worker, before the first shard."""

@@ -15,11 +15,17 @@ RATES_HZ = {"hubert": 25.0, "pitch": 12.5, "style": 1.0}
 """Units a second of each stream; of the phonetic one, as long as no recipe says otherwise."""
 
 
-def on_grid(kernels: Sequence[int], strides: Sequence[int]) -> bool:
-    """Whether frames of these convolutions can be pooled to one per 640 samples that sees no more than 720."""
+def reach_of(kernels: Sequence[int], strides: Sequence[int]) -> tuple[int, int]:
+    """Samples that a frame of these convolutions sees, and from one frame to the next."""
     field, step = 1, 1
     for kernel, stride in zip(kernels, strides, strict=True):
         field, step = field + (kernel - 1) * step, step * stride
+    return field, step
+
+
+def on_grid(kernels: Sequence[int], strides: Sequence[int]) -> bool:
+    """Whether frames of these convolutions can be pooled to one per 640 samples that sees no more than 720."""
+    field, step = reach_of(kernels, strides)
     return FRAME % step == 0 and field + (FRAME // step - 1) * step <= RECEPTIVE_FIELD
 
 

@@ -6,14 +6,14 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import numpy as np
 import pyarrow as pa
 
 from spiritlm_core.audio.codec import decode_flac
 from spiritlm_core.audio.samples import Waveform
-from spiritlm_core.errors import Rejection, SpiritLMError, is_machine_error
+from spiritlm_core.errors import Rejection, SpiritLMError, attempt
 from spiritlm_core.lake.schema import REJECT, SAMPLE_RATE, SYNTHETIC, Row, is_rejected, passed_on, rejected, table_of
 from spiritlm_core.lake.stage import Resources, TableInput, TableStage
 from spiritlm_core.speech.config import CopiesStageConfig, UnitsStageConfig
@@ -50,7 +50,6 @@ _GPU_DECODERS = 4  # one thread decodes some 3,000 audio seconds a second, less 
 
 Group: TypeAlias = tuple[list[int], "list[Waveform | Exception]"]
 Outcome: TypeAlias = "Units | Exception"
-Result = TypeVar("Result")
 
 
 class UnitsStage(TableStage):
@@ -97,7 +96,7 @@ class UnitsStage(TableStage):
         return [pool.submit(self._decode, sources[index]) for index in group]
 
     def _decode(self, source: Row) -> Waveform | Exception:
-        return _attempt(partial(decode_flac, cast("bytes", source["audio"])))
+        return attempt(partial(decode_flac, cast("bytes", source["audio"])))
 
     def _encode(self, clips: list[Waveform | Exception], speakers: list[str | None]) -> list[Outcome]:
         """Units of each clip, or the error it causes."""
@@ -142,7 +141,7 @@ class CopiesStage(UnitsStage):
         return table_of([_copied(source, changes, each) for source, each in zip(sources, copies, strict=True)], COPIES)
 
     def _change(self, clip: Waveform | Exception, change: Change, name: str) -> Waveform | Exception:
-        return clip if isinstance(clip, Exception) else _attempt(partial(change, clip, self.config.copies, name))
+        return clip if isinstance(clip, Exception) else attempt(partial(change, clip, self.config.copies, name))
 
 
 def grouped(seconds: list[float | None], most: float) -> list[list[int]]:
@@ -166,21 +165,11 @@ def _speakers(sources: list[Row], group: list[int]) -> list[str | None]:
     return [cast("str | None", sources[i]["speaker"]) for i in group]
 
 
-def _attempt(call: Callable[[], Result], kept: tuple[type[Exception], ...] = ()) -> Result | Exception:
-    """The result or the error of `call`; errors of the machine are raised, but for those to be `kept`."""
-    try:
-        return call()
-    except Exception as error:
-        if is_machine_error(error) and not isinstance(error, kept):
-            raise
-        return error
-
-
 def _each(
     encode: Callable[[list[int]], list[Units]], places: list[int], kept: tuple[type[Exception], ...] = ()
 ) -> list[Outcome]:
     """What `encode` makes of the clips at `places`; after an error in a batch each clip is tried alone."""
-    together = _attempt(partial(encode, places), kept)
+    together = attempt(partial(encode, places), kept)
     if not isinstance(together, Exception):
         return [*together]
     return [together] if len(places) == 1 else [one for place in places for one in _each(encode, [place], kept)]

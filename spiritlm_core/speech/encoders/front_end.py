@@ -9,7 +9,6 @@ samples, so its mean and variance follow from those of the windows of ten sample
 
 from collections.abc import Sequence
 from itertools import pairwise
-from math import prod
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ from torch.nn.functional import gelu, layer_norm
 
 from spiritlm_core.errors import ModelReferenceError
 from spiritlm_core.speech.encoders.precision import Affine, Kind
+from spiritlm_core.speech.grid import reach_of
 
 _BLOCK_SAMPLES = 16_000
 
@@ -34,9 +34,8 @@ class FrontEnd:
         for layer in layers:
             if (name := type(layer.activation).__name__) not in {"GELUActivation", "GELU"}:
                 raise ModelReferenceError(f"feat_extract_activation is {name}: only gelu is known")
-        strides = [layer.conv.stride[0] for layer in layers]
-        self.hop: int = prod(strides)
-        self.reach: int = 1 + sum((layer.conv.kernel_size[0] - 1) * prod(strides[:i]) for i, layer in enumerate(layers))
+        sizes = [(layer.conv.kernel_size[0], layer.conv.stride[0]) for layer in layers]
+        self.reach, self.hop = reach_of(*zip(*sizes, strict=True))
         self._first = _First(layers[0])
         self._on_cpu = layers[0].conv.weight.device.type == "cpu"
         self._rest = [_Convolution(layer, kind) for layer in layers[1:]]

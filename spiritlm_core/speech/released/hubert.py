@@ -3,7 +3,6 @@
 import json
 import logging
 import re
-from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -12,7 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 from safetensors.torch import save_file
 from transformers import HubertConfig, HubertModel
 
-from spiritlm_core.speech.grid import FRAME, RECEPTIVE_FIELD
+from spiritlm_core.speech.grid import FRAME, RECEPTIVE_FIELD, reach_of
 from spiritlm_core.speech.quantizers.quantizer import LINEAR_FILE, MAPS, LinearQuantizer
 from spiritlm_core.speech.released.reading import (
     CheckpointError,
@@ -109,14 +108,13 @@ class ModelConfig(Described):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        width, field_of_view, step = self.encoder_embed_dim, 1, 1
-        layers = parse_convolutions(self.conv_feature_layers)
-        for layer in layers:
-            field_of_view, step = field_of_view + (layer.kernel - 1) * step, step * layer.stride
-        if (total := prod(layer.stride for layer in layers)) != FRAME:
-            raise ValueError(f"conv_feature_layers has strides of {total} in all, but a 25 Hz unit is {FRAME} samples")
-        if field_of_view != RECEPTIVE_FIELD:
-            raise ValueError(f"conv_feature_layers sees {field_of_view} samples, but a unit sees {RECEPTIVE_FIELD}")
+        width = self.encoder_embed_dim
+        _, kernels, strides = zip(*parse_convolutions(self.conv_feature_layers), strict=True)
+        reach, step = reach_of(kernels, strides)
+        if step != FRAME:
+            raise ValueError(f"conv_feature_layers has strides of {step} in all, but a 25 Hz unit is {FRAME} samples")
+        if reach != RECEPTIVE_FIELD:
+            raise ValueError(f"conv_feature_layers sees {reach} samples, but a unit sees {RECEPTIVE_FIELD}")
         for name, parts in (
             ("encoder_attention_heads", self.encoder_attention_heads),
             ("conv_pos_groups", self.conv_pos_groups),
