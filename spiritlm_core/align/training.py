@@ -1,6 +1,6 @@
 """Training of the fitted aligner: spikes where a teacher gave times, CTC everywhere else, whose delay is measured."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from spiritlm_core.align.ctc import CTCAligner
 from spiritlm_core.align.whisperx import Aligner
 from spiritlm_core.errors import Rejection
 from spiritlm_core.fit.steps import Steps, set_rate
+from spiritlm_core.lake.stage import Progress
 
 CHECKPOINT = "aligner.pt"
 
@@ -31,7 +32,7 @@ def train(
     items: list[Item],
     config: AlignerFitConfig,
     work: Path,
-    report: Callable[[float, str], None],
+    report: Progress,
 ) -> float:
     """Train `model` in place for ``config.steps`` steps, resuming from `work`; returns the loss at their end."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=0.01)

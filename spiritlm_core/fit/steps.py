@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from spiritlm_core.fit.checkpoints import Checkpoint
 from spiritlm_core.fit.ranks import Ranks
-from spiritlm_core.lake.stage import noting
+from spiritlm_core.lake.stage import Progress, noting
 
-Report = Callable[[float, str], None]  # is told the share of the work that is done, and a message
 CHECKPOINT_EVERY = 100
 REPORT_EVERY = 10
 
@@ -30,7 +29,7 @@ class Steps:
     ranks: Ranks = field(default_factory=Ranks)
     history: list[list[float]] = field(default_factory=list)  # the losses of each step that was taken
 
-    def run(self, step: Callable[[int], Sequence[float]], progress: Report, about: str = "") -> None:
+    def run(self, step: Callable[[int], Sequence[float]], progress: Progress, about: str = "") -> None:
         """Take the steps that are left: `step` takes one, counted from 0, and returns its losses, the main one first.
 
         Messages begin with `about`.

@@ -13,20 +13,11 @@ from numpy.typing import NDArray
 
 from spiritlm_core.audio.waveform import Audio, as_waveform
 from spiritlm_core.errors import ModelReferenceError
-from spiritlm_core.files import cache_folder
 from spiritlm_core.references.content import check_weights
 from spiritlm_core.references.reference import local_path
 from spiritlm_core.speech.folder import TokenizerFolder, common_sizes
 from spiritlm_core.speech.released.convert import import_checkpoints
-from spiritlm_core.speech.released.layout import (
-    ROOT_VARIABLE,
-    Released,
-    Variant,
-    checked_variant,
-    default_root,
-    digest_of,
-    digests,
-)
+from spiritlm_core.speech.released.layout import ROOT_VARIABLE, Released, Variant, checked_variant, default_root
 from spiritlm_core.speech.types import Units
 from spiritlm_core.speech.vocoder.config import VocoderConfig
 from spiritlm_core.tokens.speech import Streams, from_string, merge_streams, to_string
@@ -35,8 +26,6 @@ if TYPE_CHECKING:
     from spiritlm_core.speech.encoders.precision import Precision
     from spiritlm_core.speech.extractor import UnitExtractor
     from spiritlm_core.speech.vocoder.vocoder import Speaker, Vocoder
-
-_LAYOUT = 3  # of the folders into which released checkpoints are converted; older ones in the cache are left alone
 
 STYLES = (71, 68, 98)
 """Style units of which one is taken for a string that has pitch but no style (neutral ones of the released model)."""
@@ -262,14 +251,7 @@ def _folder(root: Path, variant: str | None) -> Path:
         raise ModelReferenceError(
             f"{root} is not a folder: name a speech tokenizer (--model on the command line) or set {ROOT_VARIABLE}"
         )
-    released = Released.find(root)
-    if released is None:
-        return root
-    chosen = released.variant(variant)
-    name = digest_of(chosen, digests(released.files(chosen)))[:16]
-    return import_checkpoints(
-        root, cache_folder() / "released" / f"{chosen}-{name}-{_LAYOUT}", chosen, force=True
-    ).folder
+    return root if Released.find(root) is None else import_checkpoints(root, None, variant, force=True).folder
 
 
 def _load_vocoder(folder: Path, variant: Variant, device: str) -> Vocoder:

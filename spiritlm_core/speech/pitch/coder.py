@@ -19,8 +19,6 @@ from torch import nn
 from spiritlm_core.speech.pitch.config import PITCH_HOP, PitchArchitecture, PitchBlocks
 from spiritlm_core.speech.pitch.f0 import Melody
 
-HOP = PITCH_HOP  # frames of 5 ms in one code
-
 _REFERENCE = 200.0
 
 
@@ -36,7 +34,8 @@ def contour(melody: Melody, samples: int, model: PitchArchitecture) -> NDArray[n
         level = np.log2(f0 / _REFERENCE) if model.scale == "octaves" else f0.copy()
         level -= level[voiced].mean() if model.relative else 0.0
         level = level if model.interpolated else np.where(voiced, level, 0.0)
-    return np.stack([level, voiced]).astype(np.float32)[:, : len(f0) // HOP * HOP if model.trimmed else None]
+    whole = len(f0) // PITCH_HOP * PITCH_HOP if model.trimmed else None
+    return np.stack([level, voiced]).astype(np.float32)[:, :whole]
 
 
 class Residual(nn.Module):
@@ -89,7 +88,7 @@ class PitchCoder(nn.Module):
     @torch.inference_mode()
     def encode(self, contours: NDArray[np.float32]) -> NDArray[np.int8]:
         """Units int8[M] of one contour float32[2, 16 M], or up to 15 frames longer."""
-        if contours.shape[1] < HOP:
+        if contours.shape[1] < PITCH_HOP:
             return np.zeros(0, np.int8)
         units = self.nearest(self.embed(torch.from_numpy(contours)[None].to(self.codebook.device)))
         return units[0].cpu().numpy().astype(np.int8)

@@ -15,8 +15,8 @@ from spiritlm_core.fit.job import FitJob
 from spiritlm_core.fit.schedule import learning_rate_scale
 from spiritlm_core.fit.steps import Steps, set_rate
 from spiritlm_core.lake.stage import Progress, noting, within
-from spiritlm_core.speech.pitch.coder import HOP, PitchCoder, contour
-from spiritlm_core.speech.pitch.config import PitchArchitecture, PitchConfig
+from spiritlm_core.speech.pitch.coder import PitchCoder, contour
+from spiritlm_core.speech.pitch.config import PITCH_HOP, PitchArchitecture, PitchConfig
 from spiritlm_core.speech.pitch.f0 import melody
 from spiritlm_core.speech.types import chunks
 
@@ -91,7 +91,7 @@ class _Fit:
         return [loss.item()]
 
     def _crops(self, rng: np.random.Generator) -> torch.Tensor:
-        length = min(self.config.crop_codes * HOP, self.tape.shape[1])
+        length = min(self.config.crop_codes * PITCH_HOP, self.tape.shape[1])
         starts = rng.integers(0, self.tape.shape[1] - length + 1, self.config.batch_crops)
         crops = np.stack([self.tape[:, start : start + length] for start in starts])
         return torch.from_numpy(crops).to(self.coder.codebook.device)

@@ -1,15 +1,18 @@
 """The released files to the one layout of speech tokenizers, once."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from spiritlm_core.errors import ModelReferenceError
-from spiritlm_core.files import new_folder
+from spiritlm_core.files import cache_folder, file_sha256, new_folder
 from spiritlm_core.speech.folder import CONFIG, write_config
-from spiritlm_core.speech.released.layout import Released, Variant, digest_of, digests
+from spiritlm_core.speech.released.layout import Released, Variant
 
+_CONVERTER = b"released speech tokenizer 1"  # changes whenever the same files would be converted differently
+_LAYOUT = 3  # of the folders in the cache; older ones are left alone
 _WEIGHTS = {
     "hubert": "model.safetensors",
     "quantizer": "linear.safetensors",
@@ -29,11 +32,12 @@ class Imported:
     fresh: bool  # whether it was converted now; otherwise it was there already
 
 
-def import_checkpoints(root: Path, out: Path, variant: str | None = None, *, force: bool = False) -> Imported:
+def import_checkpoints(root: Path, out: Path | None, variant: str | None = None, *, force: bool = False) -> Imported:
     """Convert the released checkpoints in `root` (or in its ``speech_tokenizer``) into `out`, whole or not at all.
 
-    The variant is expressive where its files are there, else base, if not given. `out` is not there yet, is empty, or
-    holds the same conversion (then nothing is done); with `force` whatever is there is replaced.
+    Without `out` they are converted into the cache, into a folder named by their content. The variant is expressive
+    where its files are there, else base, if not given. `out` is not there yet, is empty, or holds the same conversion
+    (then nothing is done); with `force` whatever is there is replaced.
 
     Raises ModelReferenceError: a file is missing, damaged, hostile or does not fit its configuration, or `out` holds
     something else.
@@ -43,13 +47,20 @@ def import_checkpoints(root: Path, out: Path, variant: str | None = None, *, for
         lacks = "has no speech_tokenizer/hubert_25hz" if root.is_dir() else "is not a folder"
         raise ModelReferenceError(f"{root} {lacks}: name the folder of the checkpoints")
     chosen = released.variant(variant)
-    sources = digests(released.files(chosen))
-    digest = digest_of(chosen, sources)
+    sources = {name: file_sha256(path) for name, path in released.files(chosen).items()}
+    digest = _digest_of(chosen, sources)
+    out = out or cache_folder() / "released" / f"{chosen}-{digest[:16]}-{_LAYOUT}"
     if _digest_at(out) == digest:
         return Imported(out, chosen, digest, fresh=False)
     _check_target(out, root, force=force)
     _put(released, chosen, {"digest": digest, "files": sources}, out)
     return Imported(out, chosen, digest, fresh=True)
+
+
+def _digest_of(variant: Variant, files: dict[str, str]) -> str:
+    """One name for a conversion: of what, by which version of the converter."""
+    lines = [_CONVERTER, variant.encode(), *(f"{name} {files[name]}".encode() for name in sorted(files))]
+    return hashlib.sha256(b"\n".join(lines)).hexdigest()
 
 
 def _digest_at(out: Path) -> str | None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from spiritlm_core.errors import ModelReferenceError
-from spiritlm_core.files import file_sha256
 
 Variant = Literal["base", "expressive"]
 
@@ -27,7 +25,6 @@ _FILES: dict[str, tuple[str, ...]] = {
     ),
 }
 _VOCODERS: dict[str, str] = {"base": "hifigan_spiritlm_base", "expressive": "hifigan_spiritlm_expressive_w2v2"}
-_CONVERTER = b"released speech tokenizer 1"  # changes whenever the same files would be converted differently
 
 
 @dataclass(frozen=True)
@@ -106,14 +103,3 @@ def checked_variant(wanted: str) -> Variant:
 def default_root() -> Path:
     """Where released checkpoints are looked for: ``$SPIRITLM_CHECKPOINTS_DIR``, else ``checkpoints``."""
     return Path(os.environ.get(ROOT_VARIABLE) or "checkpoints")
-
-
-def digests(files: dict[str, Path]) -> dict[str, str]:
-    """sha256 of each file."""
-    return {name: file_sha256(path) for name, path in files.items()}
-
-
-def digest_of(variant: Variant, files: dict[str, str]) -> str:
-    """One name for a conversion: of what, by which version of the converter."""
-    lines = [_CONVERTER, variant.encode(), *(f"{name} {files[name]}".encode() for name in sorted(files))]
-    return hashlib.sha256(b"\n".join(lines)).hexdigest()
