@@ -125,7 +125,7 @@ def check_shard(data: bytes, name: str) -> None:
 def _metadata(source: pa.NativeFile, name: str) -> pq.FileMetaData:
     try:
         return pq.read_metadata(source)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
         raise LakeError(f"{name} is damaged or not a shard of this lake ({error}); {CURE}") from error
 
 
@@ -162,7 +162,7 @@ def read_rows(source: pa.NativeFile, name: str, columns: Sequence[str] | None = 
     try:
         file = pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=False)
         rows = file.read(columns=None if columns is None else list(columns), use_threads=False)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
         raise LakeError(f"{name} is damaged ({error}); {CURE}") from error
     return rows.replace_schema_metadata(None)
 

@@ -68,6 +68,14 @@ def test_verify_finds_any_flipped_bit_of_any_object(whole, data):
         path.write_bytes(before)
 
 
+def test_a_shard_whose_columns_have_names_that_are_no_text_is_damaged(lake):
+    """Arrow has an error of its own for all else that is wrong with a file."""
+    fill(lake)
+    path = min(lake.store.root.glob("tables/numbers/*.parquet"))
+    path.write_bytes(path.read_bytes().replace(b"value", b"val\xf4e"))
+    assert path.relative_to(lake.store.root).as_posix() in {problem.path for problem in verify(lake)}
+
+
 class OldConfig(FrozenConfig):
     seed: int = 0
 
