@@ -11,7 +11,7 @@ from spiritlm_core.align import teacher
 from spiritlm_core.align.config import AlignerFitConfig
 from spiritlm_core.align.teacher import Taught, Utterance, characters_of, labels_of, spikes_of
 from spiritlm_core.align.whisperx import UNFITTED, Aligner, Transcriber, prepare
-from spiritlm_core.cores import all_cores, core_count
+from spiritlm_core.cores import all_cores, core_count, large_products
 from spiritlm_core.errors import Rejection, SpiritLMError
 from spiritlm_core.fit.checkpoints import Checkpoint
 from spiritlm_core.lake.stage import ArtifactStage, Progress, Resources, TableInput, noting, within
@@ -60,7 +60,7 @@ class AlignerFit(ArtifactStage):
             return {**summary, "fitted": False}
         taught = self._taught(utterances, language, work, progress)
         prepare()
-        with all_cores():
+        with all_cores(), large_products():
             summary |= self._fit(utterances, taught, language, out, work, progress)
         return {**summary, "taught_utterances": sum(times is not None for times in taught), "fitted": True}
 

@@ -98,6 +98,7 @@ class _Library:
         self.rate = int(self._library.espeak_Initialize(_SYNCHRONOUS, 0, os.fsencode(self._data), _PHONEMES))
         if self.rate <= 0:
             raise SpiritLMError(f"eSpeak NG does not find its data in {self._data}")
+        self._library.espeak_ListVoices(None)  # reads every voice's file now; else each copy of this process would
         self._parts: list[bytes] = []
         self._words: list[tuple[int, float]] = []  # position in the text, from 0, and second where it begins
         self._pauses: list[float] = []  # seconds where one begins
