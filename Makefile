@@ -7,6 +7,9 @@ PYTHON := $(VENV)/bin/python
 LAKE   ?= lake
 RECIPE ?= quickstart
 
+# Where Python is told to keep no compiled modules, every process of a run or a test would compile PyTorch anew.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: setup run test test-slow check docs ui lock clean
 
 setup: $(VENV)/.ready
@@ -22,8 +25,9 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 run: setup
 	$(VENV)/bin/spiritlm run $(RECIPE) --lake $(LAKE)
 
+# Files of tests are shared out to as many processes as there are cores, each of which takes up to 3 GB.
 test: setup
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 # Whole pipelines, deployments on a real server, killed runs, a real browser: what `make test` leaves out for its ten
 # minutes. Without Chromium and Node.js the browser tests are skipped, and say so; in CI they fail.

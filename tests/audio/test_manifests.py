@@ -95,8 +95,11 @@ GOOD = [("a.wav", "hello"), ("b.wav", "there")]
         ("m.csv", "path,text\na.wav,hello\nb.wav,there\n".encode("utf-32")),
         ("m.json", '{\n "data": [\n {"path": "a.wav", "text": "hello"},\n {"path": "b.wav", "text": "there"}]}\n'),
         ("m.json", '{"PATH": "a.wav", "Text": "hello"}\n{"path": "b.wav", "text": "there", "words": [{"w": 1}]}'),
-        ("m.jsonl.gz", gzip.compress(b'{"path": "a.wav", "text": "hello"}\n{"path": "b.wav", "text": "there"}\n')),
-        ("m.csv.gz", gzip.compress(b"path,text\na.wav,hello\nb.wav,there\n")),
+        (
+            "m.jsonl.gz",
+            gzip.compress(b'{"path": "a.wav", "text": "hello"}\n{"path": "b.wav", "text": "there"}\n', mtime=0),
+        ),
+        ("m.csv.gz", gzip.compress(b"path,text\na.wav,hello\nb.wav,there\n", mtime=0)),
     ],
 )
 def test_tables_are_read_however_they_are_written(tmp_path: Path, name: str, content: str | bytes) -> None:

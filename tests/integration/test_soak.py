@@ -15,8 +15,8 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 def test_after_every_night_the_tables_are_those_of_a_rebuild_from_nothing(tmp_path: Path) -> None:
     with prefect_server(tmp_path, None) as server:
         soak = Soak(tmp_path, server.environment, seed=0)
-        nights = [soak.night(number) for number in (0, 1, 3, 4, 9)]
+        nights = [soak.night(number) for number in (0, 3, 4, 9)]
     assert [night.differences for night in nights] == [()] * len(nights)
-    assert [night.killed for night in nights] == [False, False, True, False, False]
-    assert [night.computed > 0 for night in nights] == [True, True, True, True, False]
+    assert [night.killed for night in nights] == [False, True, False, False]
+    assert [night.computed > 0 for night in nights] == [True, True, True, False]
     assert all(night.lake_bytes < (KEPT + 1) * night.fresh_bytes for night in nights)

@@ -23,7 +23,7 @@ from tests.support.watching import PATIENCE, kill_group, wait_for
 pytestmark = pytest.mark.integration
 
 STEPS = 400
-START_RAY = "import ray; ray.init('local', num_cpus=3, include_dashboard=False, log_to_driver=False)\n"
+START_RAY = "from tests.support.ray_runtime import start_ray; start_ray()\n"
 
 
 @pytest.fixture

@@ -34,6 +34,7 @@ from spiritlm_core.speech.pretraining.masked_prediction import (
 from tests.speech.encoders.families import write
 from tests.speech.models import CONFIG
 from tests.speech.synthetic import row, speech, table
+from tests.support.watching import PATIENCE
 
 
 class KilledError(Exception):
@@ -206,7 +207,7 @@ def test_two_processes_learn_what_one_does(audio: pa.Table, tmp_path: Path, monk
         for process in processes:
             process.start()
         for process in processes:
-            process.join(120)
+            process.join(PATIENCE)
         assert [process.exitcode for process in processes] == [0, 0]
     alone = tmp_path / "alone" / "out"
     summary = HubertFit(config, {}).build({"audio": TableView.of(audio)}, alone, tmp_path / "alone", lambda *_: None)

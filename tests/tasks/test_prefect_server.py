@@ -17,7 +17,11 @@ from tasks.prefect_server import Home
 STATE = {"pid": os.getpid(), "url": "http://127.0.0.1:9/api"}
 
 
-@pytest.mark.parametrize("text", [json.dumps(STATE), json.dumps({**STATE, "pid": -1}), "[]", "{{", "", "\udcff"])
+@pytest.mark.parametrize(
+    "text",
+    [json.dumps(STATE), json.dumps({**STATE, "pid": -1}), "[]", "{{", "", "\udcff"],
+    ids=["mine", "nobody's", "a list", "broken", "empty", "no text"],
+)
 def test_a_state_file_that_no_supervisor_holds_is_not_a_server(tmp_path: Path, text: str) -> None:
     home = Home(tmp_path)
     home.state.write_bytes(text.encode("utf-8", "surrogateescape"))
