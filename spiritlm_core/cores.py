@@ -5,6 +5,7 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from threading import Lock
 
 
 def core_count() -> int:
@@ -38,23 +39,58 @@ def has_amx() -> bool:
     return bool(probe and probe())
 
 
+_CHANGING = Lock()
+_wishes: list[tuple[object | None, str]] = []
+"""Torch's precision as it was, then those that are wished now: all threads share it, so the last one counts."""
+
+
 @contextmanager
 def large_products(*, large: bool = True) -> Iterator[None]:
     """Multiply float32 matrices on the CPU by what is fast for large ones, or for small ones; the sums are as exact.
 
     oneDNN does with AVX-512 what a CPU can, MKL half of that on one that is not Intel's; but oneDNN takes 10 µs to
     begin, and longer for sizes that it has not seen. Torch calls it where ``"medium"`` precision is asked for, which
-    lowers nothing on x86 without bf16 tiles; on other CPUs and beside a GPU it would, and nothing is changed.
+    lowers nothing on x86 without bf16 tiles. On other CPUs and beside a GPU it would, and nothing is changed; nor where
+    somebody chose a precision by the newer settings of torch, which then refuses to tell the older one.
     """
-    import torch
-
-    before = torch.get_float32_matmul_precision()
-    if _medium_is_exact():
-        torch.set_float32_matmul_precision("medium" if large else "highest")
+    wish = _wish("medium" if large else "highest") if _medium_is_exact() else None
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        if wish is not None:
+            _withdraw(wish)
+
+
+def _wish(precision: str) -> object | None:
+    import torch
+
+    with _CHANGING:
+        try:
+            before = torch.get_float32_matmul_precision()
+        except RuntimeError:
+            return None
+        if not _wishes:
+            _wishes.append((None, before))
+        wish = object()
+        _wishes.append((wish, precision))
+        torch.set_float32_matmul_precision(precision)
+    return wish
+
+
+def _withdraw(wish: object) -> None:
+    import torch
+
+    with _CHANGING:
+        _wishes[:] = [one for one in _wishes if one[0] is not wish]
+        torch.set_float32_matmul_precision(_wishes[-1][1])
+        if len(_wishes) == 1:
+            _wishes.clear()
+
+
+def products_are_large() -> bool:
+    """Whether :func:`large_products` is in force."""
+    with _CHANGING:
+        return bool(_wishes) and _wishes[-1][1] == "medium"
 
 
 @cache

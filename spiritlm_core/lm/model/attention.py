@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
-from spiritlm_core.cores import large_products
+from spiritlm_core.cores import large_products, products_are_large
 
 DOCUMENTS = "spiritlm_documents"
 _ALIKE = 0.75  # documents that share a call are at least this long, as a share of the longest
@@ -158,14 +158,14 @@ def _causal(
     """Attention in a group of `shape` (documents, length); float[slots, heads, width], one document after the other."""
     q, k, v = (x.view(*shape, *x.shape[1:]).transpose(1, 2) for x in (query, key, value))
     copies = q.shape[1] // k.shape[1]
-    if torch.get_float32_matmul_precision() == "highest":
-        output = nn.functional.scaled_dot_product_attention(
-            q, k, v, is_causal=True, scale=scaling, enable_gqa=copies != 1
-        )
-    else:
+    if products_are_large():
         k, v = (x.repeat_interleave(copies, dim=1) if copies > 1 else x for x in (k, v))
         attend: Any = _SmallProducts.apply
         output = attend(q, k, v, scaling)
+    else:
+        output = nn.functional.scaled_dot_product_attention(
+            q, k, v, is_causal=True, scale=scaling, enable_gqa=copies != 1
+        )
     return output.transpose(1, 2).flatten(0, 1)
 
 
