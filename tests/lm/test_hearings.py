@@ -10,7 +10,7 @@ import pytest
 
 from spiritlm_core import SpiritLM
 from spiritlm_core.errors import SpiritLMError
-from spiritlm_core.lm.generate.content import Answer, Content, Speech
+from spiritlm_core.lm.generate.content import Answer, Content, Prompt, Speech, Text
 from spiritlm_core.lm.generate.fewshot import predict
 from spiritlm_core.lm.generate.presets import ask, encoded
 from spiritlm_core.speech.grid import FRAME, SHORTEST
@@ -75,6 +75,22 @@ def test_what_is_too_short_or_has_no_recording_is_heard_once(spirit: SpiritLM) -
     tokens = Speech(tokens="[Hu1][Hu5][Hu3]")
     found = ask(spirit, "asr", [short, tokens], max_new_tokens=12)
     assert found == spirit.generate_batch([short, tokens], "text", **ASKED)
+
+
+def test_a_whole_prompt_is_used_as_it_is_beside_recordings(spirit: SpiritLM) -> None:
+    whole = Prompt("[Speech][Hu1][Hu5][Hu3][Text]")
+    assert ask(spirit, "asr", [whole, CLIPS[0]], max_new_tokens=12) == [
+        spirit.generate_batch([whole], "text", **ASKED)[0],
+        *ask(spirit, "asr", CLIPS[:1], max_new_tokens=12),
+    ]
+
+
+def test_text_beside_a_recording_stays_and_nothing_to_hear_takes_nothing(spirit: SpiritLM) -> None:
+    (answer,) = ask(spirit, "asr", [[Text("one"), CLIPS[3]]], max_new_tokens=12)
+    later = [[Text("one"), CLIPS[3][FRAME * n // 4 :]] for n in range(4)]
+    assert answer in [spirit.generate(one, "text", **ASKED) for one in later]
+    assert ask(spirit, "asr", [], max_new_tokens=12) == []
+    assert [one.finish for one in ask(spirit, "asr", [np.zeros(9600, np.float32)])] == ["silence"]
 
 
 def test_hearings_longer_than_the_context_are_left_out(spirit: SpiritLM) -> None:

@@ -16,7 +16,17 @@ from numpy.typing import NDArray
 
 from spiritlm_core.audio.waveform import as_waveform, is_silent
 from spiritlm_core.errors import Rejection, SpiritLMError
-from spiritlm_core.lm.generate.content import NOTHING_SAID, Answer, Content, Input, Segment, Speech, Text, contents
+from spiritlm_core.lm.generate.content import (
+    NOTHING_SAID,
+    Answer,
+    Content,
+    Input,
+    Prompt,
+    Segment,
+    Speech,
+    Text,
+    contents,
+)
 from spiritlm_core.lm.generate.fewshot import Judged, judged, log_likelihoods
 from spiritlm_core.lm.generate.prompts import Modality, turns
 from spiritlm_core.lm.generate.spirit import Generation, SpiritLM
@@ -71,12 +81,17 @@ def ask(
     """
     settings = _options(task, options)
     if task == "asr":
-        return _transcripts(spirit, [encoded(spirit, question) for question in questions], hearings, **settings)
+        given = [one if isinstance(one, Prompt) else encoded(spirit, one) for one in questions]
+        return _transcripts(spirit, given, hearings, **settings)
     return spirit.generate_batch(questions, output or OUTPUTS[task], **settings)
 
 
 def _transcripts(
-    spirit: SpiritLM, questions: Sequence[list[Content]], hearings: int, batch_size: int = 16, **options: Any
+    spirit: SpiritLM,
+    questions: Sequence[list[Content] | Prompt],
+    hearings: int,
+    batch_size: int = 16,
+    **options: Any,
 ) -> list[Answer]:
     """The likeliest answer to each; a later hearing that takes more than the context is left out."""
     if not 1 <= hearings <= HEARINGS:
@@ -84,7 +99,8 @@ def _transcripts(
     given = Generation.of_options(**options)
     asked = [number for number, question in enumerate(questions) if not _is_silent(question)]
     heard = list(product(asked, (FRAME * number // hearings for number in range(hearings))))
-    prompts = spirit.prompt_ids([_later(questions[number], start) for number, start in heard], "text", given.shots)
+    later = [one if isinstance(one := questions[number], Prompt) else _later(one, start) for number, start in heard]
+    prompts = spirit.prompt_ids(later, "text", given.shots)
     known = zip(heard, map(tuple, prompts), strict=True)
     fits = ((number, prompt) for (number, start), prompt in known if not start or len(prompt) < spirit.context)
     wanted = list(dict.fromkeys(fits))  # what is heard as before has the same answer
