@@ -161,11 +161,11 @@ def _finetuned(
 
     settings, opened = load_finetune_recipe(recipe, data, base, overrides), Lake(lake)
     _check_given(settings.base, settings.data.path)
+    if not dry_run and out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise SpiritLMError(f"--out {out}: is there already, and not empty; name a new folder")
     graph = finetuning(settings, opened)
     if dry_run:
         return previewed(plan_graph(graph, opened), lake)
-    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise SpiritLMError(f"--out {out}: is there already, and not empty; name a new folder")
     given = {"recipe": recipe, "lake": lake, "data": data, "base": base, "overrides": overrides}
     result = run_or_reuse("finetune", given, graph, ())
     if out is not None:

@@ -95,6 +95,7 @@ def test_a_file_that_is_not_there_is_named_at_once(folders: Path) -> None:
         ("run quickstart --lake ftp://host/lake", "unknown scheme 'ftp'"),
         ("fit units quickstart --out clip.wav/units", "is not a folder"),
         ("serve empty --aligner empty", "--aligner empty is no folder of an aligner"),
+        ("finetune asr --data clip.wav --base lake://mine --out cut", "--out cut: is there already, and not empty"),
         ("evaluate ./gone", "gone is not a folder: name the folder of a model"),
     ],
 )
