@@ -1,5 +1,6 @@
 """What there is to look at: tables by recipe, older snapshots that are still there, and models that a recipe uses."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,7 +9,7 @@ from spiritlm_core.errors import LakeError
 from spiritlm_core.explore.rows import Rows
 from spiritlm_core.lake.forgotten import NOBODY, Forgotten, forgotten
 from spiritlm_core.lake.lake import Lake
-from spiritlm_core.lineage.trace import recordings
+from spiritlm_core.lineage.trace import AUDIO, recordings
 
 _ORDER = ("audio", "speakers", "quality", "words", "units", "copies", "sequences", "documents", "text")
 
@@ -41,6 +42,7 @@ class Catalogue:
         self.lake = lake
         self._open: dict[str, tuple[Forgotten, Rows]] = {}
         self._gathered: Rows | None = None
+        self._taken_back: tuple[Forgotten, Collection[str], set[str]] = NOBODY, (), set()
 
     def listed(self) -> dict[str, Listed]:
         """Title → snapshot: those in use first, in the order of the pipeline, then others from the newest on.
@@ -72,8 +74,7 @@ class Catalogue:
         gone, rows = self._open.get(one.fingerprint, (None, None))
         if rows is None or gone != one.forgotten:
             snapshot = self.lake.read_snapshot(one.table, one.fingerprint)
-            heard = recordings(self.lake) if one.forgotten.tombstones else []
-            rows = Rows(self.lake, snapshot, {of.recording_id for of in heard if of.is_in(one.forgotten)})
+            rows = Rows(self.lake, snapshot, self._recordings(one.forgotten))
             self._open[one.fingerprint] = one.forgotten, rows
         return rows
 
@@ -83,6 +84,20 @@ class Catalogue:
             self._gathered.release()
         self._gathered = rows
         rows.gather()
+
+    def _recordings(self, gone: Forgotten) -> set[str]:
+        """``recording_id`` of what was taken back and is still in a table `audio`: looked for once, not for each table.
+
+        Shard by shard: what all shards tell of a million recordings takes most of a gigabyte.
+        """
+        if not gone.tombstones:
+            return set()
+        keys = self.lake.shard_keys(AUDIO)
+        known = self._taken_back
+        if known[:2] != (gone, keys):
+            heard = (one for key in keys for one in recordings(self.lake, [key]))
+            known = self._taken_back = gone, keys, {one.recording_id for one in heard if one.is_in(gone)}
+        return known[2]
 
     def beside(self, one: Listed) -> dict[str, Rows]:
         """The tables of the recipe that uses a snapshot, else of any recipe, by name, `one` in the place of its own."""

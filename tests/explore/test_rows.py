@@ -19,6 +19,7 @@ from spiritlm_core.lake.forgotten import Tombstone, speaker_digest
 from spiritlm_core.lake.lake import Lake, shard_path
 from spiritlm_core.lake.schema import table_of
 from spiritlm_core.lake.snapshot import Snapshot
+from spiritlm_core.lineage.trace import Recording, recordings
 from spiritlm_core.serve.guard import Kept
 from tests.support.filled_lake import ROWS, audio_row, commit, name_of
 
@@ -163,7 +164,7 @@ def test_a_lake_that_grows_shows_its_new_rows(tmp_path: Path) -> None:
         assert (len(found), len(found.page()[1])) == (rows, rows)
 
 
-def test_what_was_forgotten_is_not_shown(tmp_path: Path) -> None:
+def test_what_was_forgotten_is_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lake = Lake(tmp_path)
     audio, words = (
         [audio_row(n) for n in range(4)],
@@ -177,6 +178,13 @@ def test_what_was_forgotten_is_not_shown(tmp_path: Path) -> None:
     place = seen.find(name_of(1))
     assert place is not None
     held = [snapshot.fingerprint for snapshot in (old, first, second)]
+    asked: list[list[str]] = []
+
+    def heard(lake: Lake, keys: list[str]) -> list[Recording]:
+        asked.append(keys)
+        return recordings(lake, keys)
+
+    monkeypatch.setattr("spiritlm_core.explore.catalogue.recordings", heard)
     write_object(lake.store, Tombstone("a", 1.0, [], [f"{2:020x}"], [speaker_digest("s1")], held, {}))
     for gathered in (False, True):
         for table, names in (("audio", [name_of(0)]), ("words", [name_of(0)])):
@@ -189,6 +197,7 @@ def test_what_was_forgotten_is_not_shown(tmp_path: Path) -> None:
             assert (len(rows), rows.hidden, rows.count(), rows.count("text ~ word")) == (1, 3, 1, 1)
             assert rows.find(name_of(1)) is None
             assert rows.read(place) == {}
+    assert sorted(asked) == sorted([key] for key in lake.shard_keys("audio")), "one shard at a time, for both tables"
     listed = catalogue.listed()
     title = next(title for title, one in listed.items() if not one.recipes)
     found = compare(lake, catalogue.rows(listed[title]), catalogue.rows(listed["audio of small"]))
