@@ -253,6 +253,7 @@ def test_bad_rows_and_lines_are_rejected_rows(tmp_path: Path) -> None:
         ({"a.wav": SOUND, "a.json": "{oops"}, "transcript a.json: not JSON"),
         ({"a.wav": SOUND, "a.json": '{"text": ["x"]}'}, "transcript a.json: text is a list"),
         ({"a.wav": SOUND, "a.json": '{"text": "x", "text": "y"}'}, "transcript a.json: names 'text' twice"),
+        ({"a.wav": SOUND, "a.json": '[{"text": "x"}, {"text": "y", "text": "z"}]'}, "a.json: names 'text' twice"),
         ({"a.wav": SOUND, "a.txt": "hello".encode("utf-16-le")}, "transcript a.txt holds NUL"),
         ({"a.wav": SOUND, "wav.scp": "u a.wav\nu b.wav\n", "text": "u one\n"}, "wav.scp names u twice"),
         ({"a.wav": SOUND, "a.srt": b"\xff\xfe\xff"}, "transcript a.srt is not utf-16"),

@@ -5,6 +5,7 @@ import html
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from spiritlm_core.errors import Rejection
 from spiritlm_core.intake.draft import Draft, clean, decode_text, draft_of, missing
@@ -159,9 +160,10 @@ def _fields(text: str) -> Row:
     if not isinstance(document, dict | Doubled):
         return {}
     row = {str(name).lower(): value for name, value in object_of(document).items()}
-    parts: list[Row] = next((row.pop(name) for name in ("segments", *ALIASES["text"]) if _are_rows(row.get(name))), [])
+    parts: list[Any] = next((row.pop(name) for name in ("segments", *ALIASES["text"]) if _are_rows(row.get(name))), [])
     if parts and "text" not in row:
-        row["text"] = " ".join(part["text"] for part in parts if isinstance(part.get("text"), str))
+        texts = [object_of(part).get("text") for part in parts]
+        row["text"] = " ".join(text for text in texts if isinstance(text, str))
     if not any(name in row for name in ALIASES["text"]):
         return {}
     draft = Columns({}, "").draft({name: row.get(name) for name in row if name not in _NOT_HERE} | {"path": "-"})
@@ -169,7 +171,7 @@ def _fields(text: str) -> Row:
 
 
 def _are_rows(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(part, dict) for part in value)
+    return isinstance(value, list) and bool(value) and all(isinstance(part, dict | Doubled) for part in value)
 
 
 _NOT_HERE = ("start", "offset", "end", "duration", "channel", *("audio", "file", "wav"))  # the file itself is known
