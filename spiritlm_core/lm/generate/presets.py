@@ -99,7 +99,10 @@ def _transcripts(
     given = Generation.of_options(**options)
     asked = [number for number, question in enumerate(questions) if not _is_silent(question)]
     heard = list(product(asked, (FRAME * number // hearings for number in range(hearings))))
-    later = [one if isinstance(one := questions[number], Prompt) else _later(one, start) for number, start in heard]
+    later = [
+        question if isinstance(question := questions[number], Prompt) else _later(question, start)
+        for number, start in heard
+    ]
     prompts = spirit.prompt_ids(later, "text", given.shots)
     known = zip(heard, map(tuple, prompts), strict=True)
     fits = ((number, prompt) for (number, start), prompt in known if not start or len(prompt) < spirit.context)
