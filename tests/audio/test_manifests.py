@@ -153,6 +153,7 @@ def test_a_bad_row_is_rejected_and_the_next_one_read(
         ("m.jsonl", '{"path":"a.wav","text":"a","text":"b"}\nGOOD', "line 1 names 'text' twice"),
         ("m.jsonl", '{"path":"a.wav","text":"a","Text":"b"}\nGOOD', "line 1 names 'text' twice"),
         ("m.json", '[{"path":"a.wav","text":"a","text":"a"}, GOOD]', "row 1 names 'text' twice"),
+        ("m.json", '[{"audio":{"path":"a.wav","path":"b.wav"}}, GOOD]', "path names 'path' twice"),
         ("m.json", '{"rows": [{"path":"a.wav","path":"b.wav"}, GOOD]}', "row 1 names 'path' twice"),
         ("m.json", '{"rows": [GOOD], "rows": [GOOD]}', "row 1 names 'rows' twice"),
     ],

@@ -155,7 +155,10 @@ class Columns:
             self._times |= {name: None for name, value in others.items() if _is_time(name, value)}
 
     def _value(self, row: Row, field: str) -> Any:
-        return next((row[name] for name in self._names[field] if row.get(name) not in (None, "")), None)
+        value = next((row[name] for name in self._names[field] if row.get(name) not in (None, "")), None)
+        if isinstance(value, Doubled):
+            raise Rejection(f"{field} names {value.name!r} twice")
+        return value
 
 
 def _textual(name: str, value: Any) -> bool:
