@@ -86,8 +86,8 @@ def word_and_character_errors(
     references: Sequence[str], heard: Sequence[str], language: str | None
 ) -> tuple[Errors, Errors]:
     """Errors after :func:`normalised`: those in words, and those in characters."""
-    prepare = partial(normalised, language=language)
-    return errors(references, heard, lambda text: prepare(text).split()), errors(references, heard, prepare)
+    wanted, got = ([normalised(text, language) for text in texts] for texts in (references, heard))
+    return errors(wanted, got, str.split), errors(wanted, got, str)
 
 
 def normalised(text: str, language: str | None) -> str:
