@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from spiritlm_core.errors import LakeError
-from spiritlm_core.lake.fingerprint import STRICT, Digest, digest, read_object
+from spiritlm_core.lake.fingerprint import CURE, STRICT, Digest, digest, read_object
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.names import FileName
 
 FOLDER = "forgotten"
+_CURE = "put back a copy of it, or delete it and run spiritlm forget again for those whom it named, else they come back"
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,10 @@ def speaker_digest(name: str) -> str:
 
 def forgotten(lake: Lake) -> Forgotten:
     """All tombstones of a lake. Raises LakeError if one is damaged: better no run than one that forgot to forget."""
-    return Forgotten(tuple(read_object(lake.store, Tombstone, entry.path) for entry in lake.store.walk(FOLDER)))
+    try:
+        return Forgotten(tuple(read_object(lake.store, Tombstone, entry.path) for entry in lake.store.walk(FOLDER)))
+    except LakeError as error:
+        raise LakeError(str(error).replace(CURE, _CURE)) from error
 
 
 def refuse_forgotten(lake: Lake, snapshots: Iterable[str], how: str) -> None:
