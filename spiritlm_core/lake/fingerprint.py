@@ -81,13 +81,13 @@ def seal(data: bytes, mark: bytes = _MARK) -> bytes:
     return data[:start] + _checksum(data, start).encode() + data[start + len(BLANK) :]
 
 
-def is_sealed(data: bytes, name: str, mark: bytes = _MARK) -> bool:
-    """Whether `data` carries a checksum. Raises LakeError if it is wrong."""
+def is_sealed(data: bytes, name: str, mark: bytes = _MARK, cure: str = CURE) -> bool:
+    """Whether `data` carries a checksum. Raises LakeError if it is wrong; `cure` says what to do then."""
     start = data.rfind(mark) + len(mark)
     if start < len(mark):
         return False
     if data[start : start + len(BLANK)] != _checksum(data, start).encode():
-        raise LakeError(f"{name} is damaged: its bytes do not give the checksum that it carries; {CURE}")
+        raise LakeError(f"{name} is damaged: its bytes do not give the checksum that it carries; {cure}")
     return True
 
 
@@ -105,24 +105,27 @@ def to_json(value: Any, **more: Any) -> bytes:
     return seal(json.dumps(body, sort_keys=True, indent=1).encode())
 
 
-def from_json(kind: type[T], data: bytes, name: str, derived: tuple[str, ...] = ()) -> T:
+def from_json(kind: type[T], data: bytes, name: str, derived: tuple[str, ...] = (), cure: str = CURE) -> T:
     """Read :func:`to_json`; the fields `derived` may be there and are dropped.
 
     Raises LakeError: the checksum is wrong, or a field is missing, unknown or of the wrong type.
     """
-    sealed = is_sealed(data, name)
+    sealed = is_sealed(data, name, cure=cure)
     try:
         body = json.loads(data)
         if not isinstance(body, dict) or (body.pop(_FIELD, None) is not None) != sealed:
-            raise LakeError(f"{name} is damaged: it is no JSON object with one checksum; {CURE}")
+            raise LakeError(f"{name} is damaged: it is no JSON object with one checksum; {cure}")
         read: T = _adapter(cast("Any", kind)).validate_python({key: body[key] for key in body if key not in derived})
     except (ValidationError, ValueError, RecursionError) as error:
-        raise LakeError(f"{name} is not {_article(kind.__name__)} ({sentence_of(error)}); {CURE}") from error
+        raise LakeError(f"{name} is not {_article(kind.__name__)} ({sentence_of(error)}); {cure}") from error
     return read
 
 
 class Placed(Protocol):
-    """A dataclass whose objects lie where they say."""
+    """A dataclass whose objects lie where they say.
+
+    One that `CURE` would harm has a class variable ``cure``, which says what to do about a damaged one.
+    """
 
     @property
     def place(self) -> str:
@@ -131,8 +134,9 @@ class Placed(Protocol):
 
 def read_object(store: Store, kind: type[P], path: str) -> P:
     """The object at `path`. Raises FileNotFoundError, or LakeError: it is damaged, or belongs elsewhere."""
-    found = from_json(kind, store.read(path), store.child(path))
-    check_place(store, path, found.place)
+    cure = getattr(kind, "cure", CURE)
+    found = from_json(kind, store.read(path), store.child(path), cure=cure)
+    check_place(store, path, found.place, cure)
     return found
 
 
@@ -141,10 +145,10 @@ def write_object(store: Store, value: Placed) -> None:
     store.write(value.place, to_json(value))
 
 
-def check_place(store: Store, path: str, named: str) -> None:
+def check_place(store: Store, path: str, named: str, cure: str = CURE) -> None:
     """An object lies where its content says. Raises LakeError if it does not."""
     if path != named:
-        raise LakeError(f"{store.child(path)} is damaged: it says that it is {named}; {CURE}")
+        raise LakeError(f"{store.child(path)} is damaged: it says that it is {named}; {cure}")
 
 
 @cache

@@ -7,14 +7,14 @@ Deleting ``forgotten/ID.json`` takes it back.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import ClassVar
 
 from spiritlm_core.errors import LakeError
-from spiritlm_core.lake.fingerprint import CURE, STRICT, Digest, digest, read_object
+from spiritlm_core.lake.fingerprint import STRICT, Digest, digest, read_object
 from spiritlm_core.lake.lake import Lake
 from spiritlm_core.names import FileName
 
 FOLDER = "forgotten"
-_CURE = "put back a copy of it, or delete it and run spiritlm forget again for those whom it named, else they come back"
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,9 @@ class Tombstone:
     """
 
     __pydantic_config__ = STRICT
+    cure: ClassVar = (
+        "put back a copy of it, or delete it and run spiritlm forget again for those whom it named, else they come back"
+    )
 
     id: FileName
     made: float
@@ -87,10 +90,7 @@ def speaker_digest(name: str) -> str:
 
 def forgotten(lake: Lake) -> Forgotten:
     """All tombstones of a lake. Raises LakeError if one is damaged: better no run than one that forgot to forget."""
-    try:
-        return Forgotten(tuple(read_object(lake.store, Tombstone, entry.path) for entry in lake.store.walk(FOLDER)))
-    except LakeError as error:
-        raise LakeError(str(error).replace(CURE, _CURE)) from error
+    return Forgotten(tuple(read_object(lake.store, Tombstone, entry.path) for entry in lake.store.walk(FOLDER)))
 
 
 def refuse_forgotten(lake: Lake, snapshots: Iterable[str], how: str) -> None:

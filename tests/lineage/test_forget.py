@@ -264,6 +264,8 @@ def test_a_damaged_tombstone_stops_a_run(place: Path) -> None:
     lake.store.write(path, lake.store.read(path).replace(b"speakers", b"Speakers"))
     with pytest.raises(LakeError, match=r"damaged.*run spiritlm forget again"):
         plan_graph(graph_on(place / "clips"), lake, "audio")
-    assert [problem.path for problem in verify(lake)] == [path]
+    (problem,) = verify(lake)
+    assert problem.path == path
+    assert "run spiritlm forget again" in str(problem)
     write_object(lake.store, stone)
     assert [*verify(lake)] == []
