@@ -198,7 +198,7 @@ def test_a_recipe_with_recorded_speech_holds_out_that_alone(tmp_path: Path) -> N
 
 def test_the_quickstart_runs_where_there_is_nothing_to_be_had(nowhere: Path) -> None:
     recipe = load_recipe("quickstart")
-    graph, names = speech_lm(recipe), ["`units.encoder`", "prompts:en", "`evaluate.recogniser`"]
+    graph, names = speech_lm(recipe), ["`units.encoder`", "prompts:en, the voices of flite", "`evaluate.recogniser`"]
     assert [line.split(" could not be had")[0] for line in graph.notes] == [*names, SYNTHETIC]
     assert "hubert" in graph.nodes
     assert "recogniser" not in graph.nodes["evaluation"].models
